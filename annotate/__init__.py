@@ -1,0 +1,1 @@
+"""Condition tags for pretraining corpora."""
