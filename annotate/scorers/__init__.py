@@ -1,0 +1,1 @@
+"""Scorers: models that give spans a score on one or more axes."""
