@@ -53,13 +53,13 @@ def abbreviation_kinds(words: Bytes, lengths: npt.NDArray[np.int64]) -> npt.NDAr
     """Look up the words before a period.
 
     Args:
-        words: uint8 `[n, 8]`, the bytes before the period.
+        words: uint8 `[8, n]`, the bytes before the period.
         lengths: int64 `[n]`, how many of the last bytes are the word; longer words are none of these.
 
     Returns:
         int8 `[n]`: `NEVER`, `NUMBER`, `MAYBE`, or 0.
     """
-    inside = np.arange(BYTES, 0, -1) <= lengths[:, None]
+    inside = np.arange(BYTES, 0, -1)[:, None] <= lengths
     packed = _packed(words, inside)
     at = np.minimum(np.searchsorted(_ABBREVIATIONS, packed), len(_ABBREVIATIONS) - 1)
     found = (_ABBREVIATIONS[at] == packed) & (lengths <= BYTES)
@@ -70,14 +70,18 @@ def is_starter(words: Bytes, lengths: npt.NDArray[np.int64]) -> Mask:
     """Say which words often begin a sentence.
 
     Args:
-        words: uint8 `[n, 8]`, the bytes from the start of the word.
+        words: uint8 `[8, n]`, the bytes from the start of the word.
         lengths: int64 `[n]`, how many of the first bytes are the word; longer words are none of these.
     """
-    packed = _packed(words, np.arange(BYTES) < lengths[:, None])
+    packed = _packed(words, np.arange(BYTES)[:, None] < lengths)
     at = np.minimum(np.searchsorted(_STARTER_WORDS, packed), len(_STARTER_WORDS) - 1)
     return (_STARTER_WORDS[at] == packed) & (lengths <= BYTES)
 
 
 def _packed(words: Bytes, inside: Mask) -> Words:
-    # 0x20 makes an ASCII letter lower case and leaves a period as it is.
-    return np.ascontiguousarray(np.where(inside, words | 0x20, 0).astype(np.uint8)).view("<u8")[:, 0].astype(np.uint64)
+    # 0x20 makes an ASCII letter lower case and leaves a period as it is; the first byte is the lowest, as in `_pack`.
+    lower = (words | 0x20) * inside
+    packed = np.zeros(words.shape[1], np.uint64)
+    for row in lower[::-1]:
+        packed = packed << np.uint64(8) | row
+    return packed

@@ -8,8 +8,6 @@ import numpy as np
 
 from annotate.text.pages import SEPARATOR, Bytes, Mask, Page, Positions
 
-_BLANK = np.zeros(256, np.bool_)
-_BLANK[[*b" \t\n\v\f\r", SEPARATOR]] = True
 _LINE_SEPARATOR, _PARAGRAPH_SEPARATOR, _IDEOGRAPHIC_SPACE = "\u2028", "\u2029", "\u3000"
 
 
@@ -40,7 +38,8 @@ class Gaps:
 def find_gaps(page: Page) -> Gaps:
     """Find all gaps of a page."""
     buffer = page.buffer
-    blank = _BLANK[buffer]
+    # Comparisons run over bytes many times faster than a lookup table does.
+    blank = (buffer == ord(" ")) | (buffer == SEPARATOR) | ((buffer >= ord("\t")) & (buffer <= ord("\r")))
     newline = buffer == ord("\n")
     carriage = np.flatnonzero(buffer == ord("\r"))
     newline[carriage[~newline[carriage + 1]]] = True
@@ -54,15 +53,14 @@ def find_gaps(page: Page) -> Gaps:
         line_ends = np.sort(
             np.concatenate([line_ends, wide[_LINE_SEPARATOR] + 2, np.repeat(wide[_PARAGRAPH_SEPARATOR] + 2, 2)])
         )
-    edges = np.flatnonzero(blank[1:] != blank[:-1]) + 1
-    starts = np.append(0, edges[1::2])
-    ends = np.append(edges[::2], len(buffer))
+    starts = np.append(0, np.flatnonzero(blank[1:] > blank[:-1]) + 1)
+    ends = np.append(np.flatnonzero(blank[1:] < blank[:-1]) + 1, len(buffer))
     borders = np.append(page.starts - 1, page.ends)
     outer = np.zeros(len(starts), np.bool_)
     outer[np.searchsorted(starts, borders, "right") - 1] = True
     breaks = np.bincount(np.searchsorted(starts, line_ends, "right") - 1, minlength=len(starts))
     lines = np.flatnonzero((breaks > 0) | outer)
-    stops = np.sort(np.concatenate([line_ends, borders]))
+    stops = np.sort(np.concatenate([line_ends, borders]), kind="stable")
     line_starts = stops[np.searchsorted(stops, ends[lines]) - 1] + 1
     return Gaps(starts=starts, ends=ends, breaks=breaks, outer=outer, lines=lines, line_starts=line_starts)
 

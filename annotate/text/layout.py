@@ -6,10 +6,9 @@ Hard-wrapped prose is the normal case, so a line end counts only where the lines
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from annotate.text.gaps import Gaps
-from annotate.text.pages import Bytes, Mask, Positions
+from annotate.text.pages import Bytes, Mask, Positions, windows
 
 _WINDOW = 8
 _ITEM_DIGITS = 3
@@ -41,8 +40,8 @@ def line_cuts(buffer: Bytes, gaps: Gaps) -> tuple[Positions, Positions]:
     inside = ~gaps.outer[lines]
     blank = inside & (gaps.breaks[lines] > 1)
     single = inside & ~blank
-    first = sliding_window_view(buffer, _WINDOW)[gaps.ends[lines[:-1]]]  # the first bytes of each line
-    first = np.concatenate([first, np.zeros((1, _WINDOW), np.uint8)])
+    # The first bytes of each line, and nothing for the line that the last gap of the page would begin.
+    first = np.pad(windows(buffer, gaps.ends[lines[:-1]], range(_WINDOW)), ((0, 0), (0, 1)))
     indent = gaps.ends[lines] - gaps.line_starts
     item, heading, underline = _begins_item(first), _begins_heading(first), _is_underline(buffer, gaps, first)
 
@@ -58,37 +57,43 @@ def line_cuts(buffer: Bytes, gaps: Gaps) -> tuple[Positions, Positions]:
 
 def _begins_item(first: Bytes) -> Mask:
     """Whether a line begins like a list item, a field, a directive, a fence, a table row or a doctest prompt."""
-    blank, digit, letter = _BLANK[first], _DIGIT[first], _LETTER[first]
-    bullet = _BULLET[first[:, 0]] & blank[:, 1]
-    for mark in "•◦▪":
-        bullet |= _begins(first, mark.encode())
-    number = np.zeros(len(first), np.bool_)
+    blank, digit, letter = (table[first[:5]] for table in (_BLANK, _DIGIT, _LETTER))
+    item = _BULLET[first[0]] & blank[1]
+    for mark in ("•", "◦", "▪", ".. ", ">>> ", "```"):
+        item |= _begins(first, mark.encode())
+    number = np.ones(first.shape[1], np.bool_)
     for digits in range(1, _ITEM_DIGITS + 1):
-        point = (first[:, digits] == ord(".")) | (first[:, digits] == ord(")"))
-        number |= digit[:, :digits].all(axis=1) & point & blank[:, digits + 1]
-    lettered = letter[:, 0] & (first[:, 1] == ord(")")) & blank[:, 2]
-    lettered |= (first[:, 0] == ord("(")) & (letter | digit)[:, 1] & (first[:, 2] == ord(")")) & blank[:, 3]
-    field = (first[:, 0] == ord(":")) & letter[:, 1] & letter[:, 2]
-    return bullet | number | lettered | field | _begins(first, b".. ") | _begins(first, b">>> ") | _begins(first, b"```")
+        number &= digit[digits - 1]
+        item |= number & ((first[digits] == ord(".")) | (first[digits] == ord(")"))) & blank[digits + 1]
+    item |= letter[0] & (first[1] == ord(")")) & blank[2]
+    item |= (first[0] == ord("(")) & (letter[1] | digit[1]) & (first[2] == ord(")")) & blank[3]
+    item |= (first[0] == ord(":")) & letter[1] & letter[2]
+    return item
 
 
 def _begins_heading(first: Bytes) -> Mask:
     """Whether a line is a heading as in Markdown: up to six number signs and a blank."""
-    signs = np.logical_and.accumulate(first == ord("#"), axis=1).sum(axis=1)
-    return (signs > 0) & (signs <= 6) & _BLANK[first[np.arange(len(first)), np.minimum(signs, _WINDOW - 1)]]
+    heading = np.zeros(first.shape[1], np.bool_)
+    signs = first[0] == ord("#")
+    for following in first[1:]:
+        heading |= signs & _BLANK[following]
+        signs &= following == ord("#")
+    return heading
 
 
 def _is_underline(buffer: Bytes, gaps: Gaps, first: Bytes) -> Mask:
     """Whether a line is one word whose first and last three bytes are the same mark: `=====`."""
     lines = gaps.lines
+    alike = np.flatnonzero(_UNDERLINE[first[0]] & (first[0] == first[1]) & (first[0] == first[2]))
+    begin, end = gaps.ends[lines[alike]], gaps.starts[lines[alike + 1]]
+    last = (windows(buffer, end, range(-3, 0)) == first[0, alike]).all(axis=0)
     underline = np.zeros(len(lines), np.bool_)
-    begins, ends = gaps.ends[lines[:-1]], gaps.starts[lines[1:]]
-    alike = _UNDERLINE[first[:-1, 0]] & (first[:-1, 0] == first[:-1, 1]) & (first[:-1, 0] == first[:-1, 2])
-    last = (buffer[ends[:, None] - np.arange(1, 4)] == first[:-1, :1]).all(axis=1)
-    underline[:-1] = alike & last & (np.diff(lines) == 1) & (ends - begins >= 3)
+    underline[alike[last & (lines[alike + 1] == lines[alike] + 1) & (end - begin >= 3)]] = True
     return underline
 
 
 def _begins(first: Bytes, prefix: bytes) -> Mask:
-    begins: Mask = (first[:, : len(prefix)] == np.frombuffer(prefix, np.uint8)).all(axis=1)
+    begins = first[0] == prefix[0]
+    for byte, wanted in zip(first[1:], prefix[1:], strict=False):
+        begins &= byte == wanted
     return begins

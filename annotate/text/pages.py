@@ -81,3 +81,8 @@ def _page(documents: pa.LargeBinaryArray, first: int) -> Page:
         ends=ends,
         first=first,
     )
+
+
+def windows(buffer: Bytes, positions: Positions, offsets: range) -> Bytes:
+    """Read the bytes at the same offsets from each position; uint8 `[len(offsets), n]`, so that rules work on whole rows."""
+    return buffer[positions + np.array(offsets)[:, None]]

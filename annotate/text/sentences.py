@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib.stride_tricks import sliding_window_view
 
 from annotate.text import abbreviations
 from annotate.text.characters import (
@@ -31,7 +30,7 @@ from annotate.text.characters import (
 )
 from annotate.text.gaps import Gaps
 from annotate.text.layout import line_cuts
-from annotate.text.pages import MARGIN, Bytes, Mask, Page, Positions
+from annotate.text.pages import MARGIN, Bytes, Mask, Page, Positions, windows
 from annotate.text.utf8 import begin_of_code_point, code_points_at, is_continuation
 
 _MAY_END = last_bytes(ENDER | CLOSER)
@@ -39,6 +38,8 @@ _MAY_BE_WIDE = last_bytes(WIDE)
 _MOST_CLOSERS = 6
 _MOST_OPENERS = 4
 _PLAIN_WORD = 4  # letters; a shorter word before a period and a lower-case letter may be an abbreviation not listed
+
+_NUMBERING_DIGITS = 3
 
 _LETTER = np.zeros(256, np.bool_)
 _LETTER[[*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1)]] = True
@@ -162,35 +163,43 @@ def _word_before(
         at least four letters and not an abbreviation.
     """
     reach = abbreviations.BYTES + 1
-    before = sliding_window_view(buffer, reach)[period_at - reach]
-    letter = _LETTER[before][:, ::-1]
-    dot = before[:, ::-1] == ord(".")
-    length = np.logical_and.accumulate(letter | dot, axis=1).sum(axis=1)
+    before = windows(buffer, period_at, range(-reach, 0))
+    letter = _LETTER[before][::-1]  # from the period backwards
+    dot = (before == ord("."))[::-1]
+    length = _run(letter | dot)
     first = begin_of_code_point(buffer, period_at - np.minimum(length, abbreviations.BYTES) - 1)
     whole = (length < reach) & ((character_flags()[code_points_at(buffer, first)] & WORD) == 0)
-    kinds = np.where(whole, abbreviations.abbreviation_kinds(before[:, 1:], length), 0)
+    kinds = np.where(whole, abbreviations.abbreviation_kinds(before[1:], length), 0)
 
     # Letters and periods in turn, as in U.S.A. or J.; the pronoun stands alone more often than a middle name does.
-    even = np.arange(reach) % 2 == 0
-    in_turn = np.logical_and.accumulate(np.where(even, letter, dot), axis=1).sum(axis=1)
+    in_turn = _run(np.stack([letter[k] if k % 2 == 0 else dot[k] for k in range(reach)]))
     initials = whole & (in_turn == length) & (length % 2 == 1) & ~((length == 1) & (buffer[period_at - 1] == ord("I")))
     kinds = np.where((kinds == 0) & initials, abbreviations.MAYBE, kinds)
 
     goes_on = (kinds == abbreviations.NEVER) | ((kinds == abbreviations.NUMBER) & ((next_flags & DIGIT) != 0))
     maybe = np.flatnonzero(kinds == abbreviations.MAYBE)
-    following = sliding_window_view(buffer, reach)[next_at[maybe]]
-    next_length = np.logical_and.accumulate(_LETTER[following], axis=1).sum(axis=1)
-    goes_on[maybe] = ~abbreviations.is_starter(following[:, :-1], next_length)
-    plain = (length >= _PLAIN_WORD) & ~dot[:, :_PLAIN_WORD].any(axis=1) & (kinds == 0)
+    following = windows(buffer, next_at[maybe], range(reach))
+    goes_on[maybe] = ~abbreviations.is_starter(following[:-1], _run(_LETTER[following]))
+    plain = letter[:_PLAIN_WORD].all(axis=0) & (kinds == 0)
     return goes_on, plain
+
+
+def _run(has: Mask) -> Positions:
+    """How many rows hold from the first on; bool `[k, n]` to int64 `[n]`."""
+    length = np.zeros(has.shape[1], np.int64)
+    goes_on = np.ones(has.shape[1], np.bool_)
+    for row in has:
+        goes_on &= row
+        length += goes_on
+    return length
 
 
 def _is_numbering(buffer: Bytes, gaps: Gaps, candidates: Positions, period_at: Positions) -> Mask:
     """Whether the word is the number of a list item: up to three digits and a period at the start of a line."""
     line_before = np.zeros(len(gaps.starts), np.bool_)
     line_before[gaps.lines] = True
-    digits = np.logical_and.accumulate(_DIGIT[buffer[period_at[:, None] - np.arange(1, 5)]], axis=1).sum(axis=1)
-    alone = (digits > 0) & (digits <= 3) & _begins_at(gaps, candidates, period_at - digits)
+    digits = _run(_DIGIT[windows(buffer, period_at, range(-_NUMBERING_DIGITS - 1, 0))][::-1])
+    alone = (digits > 0) & (digits <= _NUMBERING_DIGITS) & _begins_at(gaps, candidates, period_at - digits)
     return alone & line_before[candidates - 1]
 
 
