@@ -41,8 +41,8 @@ def render(texts: Any, placements: pa.Table) -> pa.LargeStringArray:
     inserted = _Inserted.of(placements, documents)
     at = documents.starts[inserted.row] + inserted.byte_offset
     _check_inside(at <= documents.starts[inserted.row + 1], inserted)
-    _check_whole(documents, at, inserted)
     first = first_of_places(inserted.row, inserted.byte_offset)
+    _check_whole(documents, at, first, inserted)
     # The pieces between places, whole documents among them, and before each piece what is inserted there.
     pieces = slices(documents.data, np.concatenate((documents.starts[:1], at[first], documents.starts[-1:])))
     before = slices(inserted.data, np.concatenate(([0], inserted.ends_before[first], inserted.ends_before[-1:])))
@@ -95,8 +95,8 @@ class _Inserted:
     def of(cls, placements: pa.Table, documents: Documents) -> _Inserted:
         row, byte_offset = placements["row"].to_numpy(), placements["byte_offset"].to_numpy()
         n = len(documents.starts) - 1
-        step = np.diff(row)
-        if ((step < 0) | ((step == 0) & (np.diff(byte_offset) < 0))).any():
+        same = row[1:] == row[:-1]
+        if ((row[1:] < row[:-1]) | (same & (byte_offset[1:] < byte_offset[:-1]))).any():
             raise InputError("placements must be sorted by row, then byte offset.")
         if len(row) and not 0 <= row[0] <= row[-1] < n:
             raise InputError(f"placements name the rows {row[0]} to {row[-1]}, but there are {n} documents.")
@@ -123,7 +123,7 @@ def spelled(placements: pa.Table) -> pa.LargeBinaryArray:
     tag, kind = (_encoded(placements[name]) for name in ("tag", "kind"))
     names = tag.dictionary.to_pylist()
     table = pa.array([_spell(k, t) for k in kind.dictionary.to_pylist() for t in names], pa.large_binary())
-    codes = kind.indices.to_numpy().astype(np.int64) * len(names) + tag.indices.to_numpy()
+    codes = kind.indices.to_numpy() * len(names) + tag.indices.to_numpy()
     return table.take(pa.array(codes))
 
 
@@ -152,9 +152,9 @@ def _check_inside(inside: npt.NDArray[np.bool_], inserted: _Inserted) -> None:
         )
 
 
-def _check_whole(documents: Documents, at: Int64, inserted: _Inserted) -> None:
+def _check_whole(documents: Documents, at: Int64, first: Int64, inserted: _Inserted) -> None:
     """A place must not lie inside a character: its byte must not be a UTF-8 continuation byte, 10xxxxxx."""
-    inner = np.flatnonzero(at < documents.starts[inserted.row + 1])
+    inner = first[at[first] < documents.starts[inserted.row[first] + 1]]
     split = (np.frombuffer(documents.data, np.uint8)[at[inner]] & 0xC0) == 0x80
     if split.any():
         which = int(inner[np.argmax(split)])
