@@ -1,0 +1,59 @@
+"""Where a model runs: the only file that knows CUDA from a CPU; every line runs on both."""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import AbstractContextManager
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from annotate.errors import ConfigError
+from annotate.scorers.textmodel import Dtype
+
+
+def find_device(name: str) -> torch.device:
+    """Turn "cpu", "cuda" or "cuda:N" into a device that is there.
+
+    Raises:
+        ConfigError: there is no such device on this machine.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"unknown device {name!r}", hint='name "cpu" or "cuda"') from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {name!r} was asked for, but torch finds no GPU", hint='use "cpu"')
+    return device
+
+
+def precision(device: torch.device, dtype: Dtype) -> AbstractContextManager[object]:
+    """What model calls run in: bfloat16 autocast where a pipeline names it, else nothing."""
+    if dtype == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+def to_device(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:
+    """Copy a writable array to `device`; from pinned memory and without waiting, where that is a GPU."""
+    tensor = torch.from_numpy(array)
+    if device.type == "cpu":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch could help."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether the device itself is unusable from here on, so that every later call would fail too."""
+    return not is_out_of_memory(error) and isinstance(error, RuntimeError) and "CUDA error" in str(error)
+
+
+def free_memory(device: torch.device) -> None:
+    """Give cached blocks back after an out-of-memory error, so that smaller ones fit."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,89 @@
+"""One forward pass of an encoder that serves the heads of many probes.
+
+A head reads *features*: the hidden states of a layer, pooled over the tokens. The pass computes the pools that the
+wanted heads need and nothing above the highest layer among them. A head may also bring a *tail*: its own copies of
+some layers, which branch off the shared trunk. Each head is a matrix product of its own, so that adding one leaves the
+bytes of the others as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.scorers.base import FloatArray, Forward, Prepared, Scorer
+from annotate.scorers.models import MINILM
+from annotate.scorers.probe_file import Feature, Head
+from annotate.scorers.textmodel import TextModel, load_model
+from annotate.scorers.tokens import drop_repeats, encode, sort_and_batch, text_list
+
+if TYPE_CHECKING:
+    import torch
+
+
+@runtime_checkable
+class HasHead(Protocol):
+    """A scorer whose head reads an encoder's features."""
+
+    def head(self) -> Head:
+        """Read the head's file."""
+        ...
+
+
+@dataclass(frozen=True)
+class Encoder(TextModel):
+    """The backbone of probes: a Transformers encoder (BERT, RoBERTa, MiniLM, DeBERTa, ModernBERT, ...)."""
+
+    model: str = MINILM
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Probes read the text alone."""
+        return ("text",)
+
+    def prepare(self, spans: pa.Table) -> Prepared:
+        """Drop repeats, tokenize, sort and batch."""
+        distinct, inverse = drop_repeats(spans, self.columns)
+        encoded = encode(self.tokenizer().backend_tokenizer, text_list(distinct.column("text")), self.window())
+        return sort_and_batch(encoded, inverse, self.batch_tokens)
+
+    def load(self, scorers: Sequence[Scorer], device: str) -> Forward:
+        """Read the encoder and the probes' heads onto `device`.
+
+        Raises:
+            ConfigError: a probe was made for another encoder, or a file can't be read.
+        """
+        from annotate.scorers.encoder_forward import EncoderForward
+
+        heads = []
+        for scorer in scorers:
+            if not isinstance(scorer, HasHead):
+                raise ConfigError(f"an Encoder serves probes, got {type(scorer).__name__}")
+            heads.append(scorer.head())
+        return EncoderForward(self, heads, device)
+
+    def load_model(self, device: torch.device | str = "cpu") -> Any:
+        """The Transformers model without its pooler, in evaluation mode."""
+        model = load_model("AutoModel", self, device, optional=("pooler.",))
+        if getattr(model, "pooler", None) is not None:
+            model.pooler = None
+        return model
+
+
+def probe_features(
+    encoder: Encoder, texts: Sequence[str], features: Sequence[Feature], *, device: str = "cpu"
+) -> FloatArray:
+    """The features that a probe's head would read, for training one.
+
+    Returns:
+        float32 `[n_texts, n_features * width]`, in the order of `features`; NaN where the encoder failed.
+    """
+    from annotate.scorers.encoder_forward import extract_features
+
+    prepared = encoder.prepare(pa.table({"text": pa.array(texts, pa.string())}))
+    values: FloatArray = extract_features(encoder, prepared, features, device)[prepared.inverse]
+    return values

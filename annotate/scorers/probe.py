@@ -1,0 +1,120 @@
+"""Probes: linear heads on the hidden states of one encoder, shipped with this package or trained by the user."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+from annotate.errors import ConfigError
+from annotate.scorers.base import Json
+from annotate.scorers.encoder import Encoder
+from annotate.scorers.models import check_hashes
+from annotate.scorers.probe_file import Head, load_probe
+
+SHIPPED = Path(__file__).parent / "heads"
+"""Where the heads that come with this package are."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear head on an encoder's pooled hidden states; the score is its raw output (a logit).
+
+    Probes with equal encoders share one forward pass.
+
+    Attributes:
+        source: the name of a shipped head ("niceness", "tone", "correctness"), or the path of a file that
+            `annotate probe train` wrote.
+        encoder: where to find the encoder; None: by the name in the probe's file. It must be the very model that the
+            probe was made for.
+    """
+
+    source: str
+    _: KW_ONLY
+    encoder: Encoder | None = None
+
+    def path(self) -> Path:
+        """The probe's file.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        if "/" in self.source or os.sep in self.source or self.source.endswith(".safetensors"):
+            path = Path(self.source).expanduser()
+            if not path.is_file():
+                raise ConfigError(f"probe {self.source!r} does not exist", hint="check the path")
+            return path
+        path = SHIPPED / f"{self.source}.safetensors"
+        if not path.is_file():
+            raise ConfigError(
+                f"no probe named {self.source!r} is shipped; there are {shipped_probes()}",
+                hint="name one of these, or give the path of a .safetensors file",
+            )
+        return path
+
+    def head(self) -> Head:
+        """Read the probe's file, once a process.
+
+        Raises:
+            ConfigError: it is missing, or no valid probe.
+        """
+        path = self.path()
+        stat = path.stat()
+        return _read(str(path), stat.st_size, stat.st_mtime_ns)[0]
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axis that the probe's file names."""
+        return (self.head().card.axis,)
+
+    @property
+    def anchors(self) -> Mapping[str, tuple[str, str]]:
+        """The anchors in the probe's file."""
+        card = self.head().card
+        return {card.axis: card.anchors}
+
+    @property
+    def backbone(self) -> Encoder:
+        """The encoder, shared by all probes that name an equal one."""
+        if self.encoder is not None:
+            return self.encoder
+        card = self.head().card
+        return Encoder(card.encoder.name, max_length=card.max_length)
+
+    def resolved(self) -> Probe:
+        """The same probe with its path absolute and its encoder pinned.
+
+        Raises:
+            ConfigError: the encoder is not the one that the probe was made for.
+        """
+        path = self.path()
+        source = self.source if path.parent == SHIPPED else str(path.absolute())
+        encoder = self.backbone.resolved()
+        card = self.head().card
+        check_hashes(encoder.model, encoder.files().hashes(), card.encoder.hashes(), needed_by=f"probe {self.source!r}")
+        return dataclasses.replace(self, source=source, encoder=encoder)
+
+    def identity(self) -> Json:
+        """The hash of the probe's file and the identity of its encoder."""
+        path = self.path()
+        stat = path.stat()
+        return {
+            "kind": "probe",
+            "probe": _read(str(path), stat.st_size, stat.st_mtime_ns)[1],
+            "axes": list(self.axes),
+            "encoder": self.backbone.identity(),
+        }
+
+
+def shipped_probes() -> list[str]:
+    """Names of the heads that come with this package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: str, size: int, modified: int) -> tuple[Head, str]:
+    return load_probe(path), hashlib.sha256(Path(path).read_bytes()).hexdigest()
