@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +13,7 @@ from annotate.stages.base import Narrow, Stage, Wide, Work, digest
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score
 from annotate.storage.corpus_files import SourceFile
+from annotate.storage.latest import Latest
 from annotate.storage.manifests import Manifest, ManifestWriter, Unit, missing_parts, read_manifest, read_units
 from annotate.storage.store import Directory
 
@@ -86,7 +86,9 @@ class Aligned:
 
     def key(self, stage: Stage, units: Sequence[Mapping[str, Unit]], purpose: str = "") -> str:
         """Name a unit of work by its recipe and what it reads."""
-        read = [{name: unit.identity for name, unit in item.items() if name in key_inputs(stage, item)} for item in units]
+        read = [
+            {name: unit.identity for name, unit in item.items() if name in key_inputs(stage, item)} for item in units
+        ]
         whole = {name: [unit.identity for unit in units] for name, units in self.whole.items()}
         return digest([stage.recipe, purpose, read, whole])[:24]
 
@@ -110,7 +112,9 @@ def read_together(work: Work) -> str:
     return corpus.entries[0].key if corpus is not None else ""
 
 
-def plan_datasets(stages: Sequence[Stage], workdir: Directory, corpora: Mapping[Stage, Dataset]) -> dict[Stage, Dataset]:
+def plan_datasets(
+    stages: Sequence[Stage], workdir: Directory, corpora: Mapping[Stage, Dataset]
+) -> dict[Stage, Dataset]:
     """All datasets of a graph, with their fingerprints; corpora are opened before."""
     datasets: dict[Stage, Dataset] = dict(corpora)
     for stage in stages:
@@ -188,13 +192,14 @@ def _add(writer: ManifestWriter, state: Any, units: Iterator[Unit]) -> None:
         state.update(unit.identity)
 
 
-def to_json(dataset: Dataset) -> dict[str, Any]:
+def latest(dataset: Dataset) -> Latest:
     """What `latest.json` keeps of a dataset."""
-    return {
-        "stage": dataset.stage.name,
-        "dataset": dataset.stage.dataset,
-        "recipe": dataset.stage.recipe,
-        "fingerprint": dataset.fingerprint,
-        "settings": json.loads(json.dumps(dataset.stage.settings())),
-        "inputs": {name: source.fingerprint for name, source in dataset.inputs.items()},
-    }
+    return Latest(
+        label=dataset.stage.label,
+        stage=dataset.stage.name,
+        dataset=dataset.stage.dataset,
+        recipe=dataset.stage.recipe,
+        fingerprint=dataset.fingerprint,
+        settings=dataset.stage.settings(),
+        inputs={name: source.fingerprint for name, source in dataset.inputs.items()},
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,11 @@ from annotate.engine.cluster import Calls, Resources
 from annotate.engine.datasets import (
     Aligned,
     Dataset,
+    latest,
     needed,
     open_corpus,
     plan_datasets,
     read_together,
-    to_json,
     works,
 )
 from annotate.engine.events import Events, Observer, Silent
@@ -33,6 +32,7 @@ from annotate.stages.base import Narrow, Regroup, Stage, Wide, Work, digest, gra
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group
 from annotate.storage.faults import reach
+from annotate.storage.latest import write_latest
 from annotate.storage.manifests import Unit
 from annotate.storage.store import Directory
 
@@ -174,7 +174,9 @@ class _Run:
             whole = Work(aligned.key(stage, units), "", 0, 0, 0, units)
         else:
             pieces = self._pieces(stage, aligned, reference)
-        key = digest([stage.recipe, "finish", whole.key if whole else [p.identity for p in pieces], aligned.key(stage, [])])
+        key = digest(
+            [stage.recipe, "finish", whole.key if whole else [p.identity for p in pieces], aligned.key(stage, [])]
+        )
         task = ray.remote(worker.finish_wide).options(num_cpus=1, max_retries=0)
         calls = self._calls(stage.label, lambda key: task.remote(reference, key, pieces, whole), str, per_worker=1)
         results = ((i, [None], [[unit]]) for i, _, unit in calls.results(iter([key[:24]])))
@@ -196,7 +198,10 @@ class _Run:
                 for units in _chunks(iter(pieces), PIECES)
             )
             merges = self._calls(
-                stage.label, lambda item: merge.remote(reference, *item, schema), lambda item: str(item[0]), per_worker=2
+                stage.label,
+                lambda item: merge.remote(reference, *item, schema),
+                lambda item: str(item[0]),
+                per_worker=2,
             )
             pieces = [unit for _, _, unit in sorted(merges.results(keyed), key=lambda result: result[0])]
         return pieces
@@ -221,7 +226,9 @@ class _Run:
 
         items = zip(*(works(d, a) for d, a in zip(datasets, aligned, strict=True)), strict=True)
         calls = self._calls(label, submit, _names, per_worker=AHEAD, workers=models.resources.workers, lost=models.lost)
-        results = ((i, [item[0]], [[unit] for unit in units]) for i, item, units in models.returned(calls.results(items)))
+        results = (
+            (i, [item[0]], [[unit] for unit in units]) for i, item, units in models.returned(calls.results(items))
+        )
         try:
             self._collect(datasets, results, label)
         finally:
@@ -247,7 +254,10 @@ class _Run:
         return Calls(label, submit, name, limit, self.options.stall_seconds, lost, waiting)
 
     def _collect(
-        self, datasets: Sequence[Dataset], results: Iterable[tuple[int, Sequence[Any], list[list[Unit]]]], label: str = ""
+        self,
+        datasets: Sequence[Dataset],
+        results: Iterable[tuple[int, Sequence[Any], list[list[Unit]]]],
+        label: str = "",
     ) -> None:
         """Write manifests from results as they come, putting units back in order, and commit the datasets.
 
@@ -271,9 +281,8 @@ class _Run:
         self.events.finished(label)
 
     def _latest(self, datasets: Mapping[Stage, Dataset]) -> None:
-        """Point at the datasets of this run, by label."""
-        data = {stage.label: to_json(dataset) for stage, dataset in datasets.items() if dataset.manifest is not None}
-        self.workdir.put("latest.json", json.dumps(data, indent=1, sort_keys=True).encode())
+        """Point at the datasets of this run."""
+        write_latest(self.workdir, [latest(dataset) for dataset in datasets.values() if dataset.manifest is not None])
 
 
 class _Models:
@@ -305,7 +314,9 @@ class _Models:
         self._at[item[0].key] = at
         return self._actors[at].score.remote(batches)
 
-    def returned(self, results: Iterator[tuple[int, tuple[Work, ...], Any]]) -> Iterator[tuple[int, tuple[Work, ...], Any]]:
+    def returned(
+        self, results: Iterator[tuple[int, tuple[Work, ...], Any]]
+    ) -> Iterator[tuple[int, tuple[Work, ...], Any]]:
         """Pass results on, counting down what is in front of the models."""
         for index, item, result in results:
             self._loads[self._at.pop(item[0].key)] -= 1
@@ -385,4 +396,6 @@ def _name(work: Work) -> str:
 
 
 def _names(works: Sequence[Work]) -> str:
-    return _name(works[0]) + (f" and {len(works) - 1} more" if len(works) > 1 and works[1].shard != works[0].shard else "")
+    return _name(works[0]) + (
+        f" and {len(works) - 1} more" if len(works) > 1 and works[1].shard != works[0].shard else ""
+    )

@@ -153,7 +153,9 @@ class Regroup(Stage):
     """Its units are planned from the manifests of its inputs."""
 
     @abc.abstractmethod
-    def plan(self, units: Iterator[Mapping[str, Unit]], manifests: Mapping[str, Manifest]) -> Iterator[list[Mapping[str, Unit]]]:
+    def plan(
+        self, units: Iterator[Mapping[str, Unit]], manifests: Mapping[str, Manifest]
+    ) -> Iterator[list[Mapping[str, Unit]]]:
         """Group consecutive units of the inputs into units of this stage."""
 
     @abc.abstractmethod

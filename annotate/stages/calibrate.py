@@ -80,7 +80,9 @@ class Calibrate(Wide):
         spans, scores = read_scores(tables, self.scores, self.verdicts)
         row, span = spans["row"].to_numpy(), spans["span"].to_numpy()
         keys = keyed_hash(self.seed, name_key(tables.shard), row, span) if len(row) else np.empty(0, np.uint64)
-        sample = bottom_k([pa.table({"key": pa.array(keys), **{a: pa.array(v) for a, v in scores.items()}})], self.sample)
+        sample = bottom_k(
+            [pa.table({"key": pa.array(keys), **{a: pa.array(v) for a, v in scores.items()}})], self.sample
+        )
         return _table(
             {axis: histogram(values) for axis, values in scores.items()},
             {axis: int(np.isnan(values).sum()) for axis, values in scores.items()},

@@ -91,7 +91,9 @@ class Corpus(Stage):
         """Find the corpus files, sorted by shard name."""
         return find_files(self.path)
 
-    def footers(self, files: Sequence[SourceFile], threads: int = 16) -> Iterator[tuple[SourceFile, Footer | InputError]]:
+    def footers(
+        self, files: Sequence[SourceFile], threads: int = 16
+    ) -> Iterator[tuple[SourceFile, Footer | InputError]]:
         """Stream the footers of Parquet files in order; the error stands for a file that is to be quarantined.
 
         Raises:

@@ -135,7 +135,9 @@ class Clusters(Wide):
         alone = (np.bincount(cluster, minlength=n)[cluster] == 1) & (np.bincount(group, minlength=n)[group] == 1)
         chosen = np.flatnonzero(~alone)
         return Output(
-            _cluster_table(documents, chosen, keeper, cluster, group, _similarity(values, exact, chosen, keeper[chosen]))
+            _cluster_table(
+                documents, chosen, keeper, cluster, group, _similarity(values, exact, chosen, keeper[chosen])
+            )
         )
 
 
@@ -190,9 +192,7 @@ class NearDuplicates(Narrow):
         cluster, group = own.copy(), own.copy()
         clusters = tables["clusters"]
         here = clusters.filter(pc.equal(clusters["shard"], tables.shard))
-        inside = pc.and_(
-            pc.greater_equal(here["row"], tables.rows.start), pc.less(here["row"], tables.rows.stop)
-        )
+        inside = pc.and_(pc.greater_equal(here["row"], tables.rows.start), pc.less(here["row"], tables.rows.stop))
         here = here.filter(inside)
         at = here["row"].to_numpy() - tables.rows.start
         kept[at] = here["kept"].to_numpy(zero_copy_only=False)
@@ -302,9 +302,7 @@ def _components(n: int, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64
     return first[labels]
 
 
-def _keepers(
-    cluster: npt.NDArray[np.int64], length: npt.NDArray[np.int64], keep: Keep
-) -> npt.NDArray[np.int64]:
+def _keepers(cluster: npt.NDArray[np.int64], length: npt.NDArray[np.int64], keep: Keep) -> npt.NDArray[np.int64]:
     """The kept document of each document's cluster."""
     order = np.lexsort((np.arange(len(cluster)), -length)) if keep == "longest" else np.arange(len(cluster))
     _, first = np.unique(cluster[order], return_index=True)

@@ -74,7 +74,7 @@ class Render(Regroup):
         self, units: Iterator[Mapping[str, Unit]], manifests: Mapping[str, Manifest]
     ) -> Iterator[list[Mapping[str, Unit]]]:
         """Cut the units into near-equal parts of about `part_bytes`, at the unit borders nearest to equal cuts."""
-        total = manifests["corpus"].bytes
+        total = manifests["corpus"].size
         parts = max(1, round(total / self.part_bytes))
         group: list[Mapping[str, Unit]] = []
         before = part = 0
@@ -119,7 +119,9 @@ class Render(Regroup):
         written.append(table)
         counts["documents"] += len(usable)
         counts["written"] += table.num_rows
-        counts["near_duplicate"] += int((usable & ~kept).sum()) - (int(spells.sum()) if self.spelled == "quarantine" else 0)
+        counts["near_duplicate"] += int((usable & ~kept).sum()) - (
+            int(spells.sum()) if self.spelled == "quarantine" else 0
+        )
         counts["quarantined"] += bad[-1].num_rows + (bad[-2].num_rows if self.spelled == "quarantine" else 0)
         counts["text_bytes"] += pc.sum(pc.binary_length(table["text"])).as_py() or 0
         counts["tags"] += pc.sum(pc.list_value_length(table["placements"])).as_py() or 0

@@ -57,7 +57,7 @@ class Manifest:
     parts: tuple[Part, ...]
     units: int
     rows: int
-    bytes: int
+    size: int
     counts: Mapping[str, int]
     notes: Mapping[str, int] = field(default_factory=dict)
 
@@ -112,7 +112,7 @@ class ManifestWriter:
             parts=tuple(self._parts),
             units=self._units,
             rows=self._rows,
-            bytes=self._bytes,
+            size=self._bytes,
             counts=dict(self._counts),
             notes=dict(self._notes),
         )
@@ -137,7 +137,7 @@ class ManifestWriter:
             for unit in self._pending
         ]
         table = pa.Table.from_pylist(rows, schema=contract("manifest").schema)
-        self._parts.append(put_part(self._dataset, "manifest", parquet_bytes(table), len(rows)))
+        self._parts.append(put_part(self._dataset, "manifests/units", parquet_bytes(table), len(rows)))
         self._pending.clear()
         reach("driver: manifest part put")
 
@@ -191,7 +191,7 @@ def _units(dataset: Directory, part: Part) -> Iterable[Unit]:
 
 def missing_parts(dataset: Directory, manifest: Manifest) -> list[str]:
     """Name what a manifest lists and a listing of the dataset does not have at its size."""
-    found = dict(dataset.sizes("parts/"))
+    found = dict(dataset.sizes(""))
     lost = [p.path for p in manifest.parts if found.get(p.path) != p.bytes]
     if lost:
         return lost

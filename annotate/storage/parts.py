@@ -85,9 +85,9 @@ def parquet_bytes(table: pa.Table) -> pa.Buffer:
 
 
 def put_part(dataset: Directory, stem: str, data: pa.Buffer, rows: int) -> Part:
-    """Put bytes as `parts/<stem>-<checksum>.parquet`."""
+    """Put bytes as `<stem>-<checksum>.parquet`, such as `parts/<unit>-<checksum>.parquet`."""
     digest = checksum(memoryview(data))
-    part = Part(f"parts/{stem}-{digest[:16]}.parquet", rows, data.size, digest)
+    part = Part(f"{stem}-{digest[:16]}.parquet", rows, data.size, digest)
     if dataset.size(part.path) != part.bytes:
         dataset.put(part.path, memoryview(data))
     return part
@@ -105,11 +105,11 @@ def commit(dataset: Directory, key: str, output: Output, *, schema: str) -> Entr
     table = contract(schema).check(output.table, f"{dataset.url}/units/{key}").combine_chunks()
     data = parquet_bytes(table)
     reach("commit: before part")
-    part = put_part(dataset, key, data, table.num_rows)
+    part = put_part(dataset, f"parts/{key}", data, table.num_rows)
     quarantine = None
     if output.quarantine is not None and output.quarantine.num_rows:
         bad = contract("quarantine").check(output.quarantine, f"{dataset.url}/units/{key}").combine_chunks()
-        quarantine = put_part(dataset, f"{key}-quarantine", parquet_bytes(bad), bad.num_rows)
+        quarantine = put_part(dataset, f"quarantine/{key}", parquet_bytes(bad), bad.num_rows)
     reach("commit: part put")
     ours = Entry(key, part, quarantine, output.counts, output.notes)
     if dataset.put_new(f"units/{key}", json.dumps(ours.to_json()).encode()):

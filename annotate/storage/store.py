@@ -145,7 +145,9 @@ class Directory:
                 hint="Free some space and run the same command again: committed work is kept.",
             )
         if isinstance(error, (PermissionDeniedError, PermissionError)) or "ermission denied" in reason:
-            return StorageError(f"{where} {what}: permission denied", hint="Check who owns it, or choose another place.")
+            return StorageError(
+                f"{where} {what}: permission denied", hint="Check who owns it, or choose another place."
+            )
         return StorageError(f"{where} {what}: {reason}")
 
 

@@ -39,11 +39,17 @@ NEVER, NUMBER, MAYBE = 1, 2, 3
 
 
 def _pack(words: str, aligned: str) -> list[int]:
-    padded = (w.encode().rjust(BYTES, b"\0") if aligned == "right" else w.encode().ljust(BYTES, b"\0") for w in words.split())
+    padded = (
+        w.encode().rjust(BYTES, b"\0") if aligned == "right" else w.encode().ljust(BYTES, b"\0") for w in words.split()
+    )
     return [int.from_bytes(word, "little") for word in padded if len(word) == BYTES]
 
 
-_KIND_OF = {word: kind for kind, words in ((NEVER, _NEVER), (NUMBER, _NUMBER), (MAYBE, _MAYBE)) for word in _pack(words, "right")}
+_KIND_OF = {
+    word: kind
+    for kind, words in ((NEVER, _NEVER), (NUMBER, _NUMBER), (MAYBE, _MAYBE))
+    for word in _pack(words, "right")
+}
 _ABBREVIATIONS: Words = np.array(sorted(_KIND_OF), np.uint64)
 _KINDS = np.array([_KIND_OF[word] for word in sorted(_KIND_OF)], np.int8)
 _STARTER_WORDS: Words = np.array(sorted(_pack(_STARTERS, "left")), np.uint64)

@@ -44,7 +44,9 @@ def find_gaps(page: Page) -> Gaps:
     carriage = np.flatnonzero(buffer == ord("\r"))
     newline[carriage[~newline[carriage + 1]]] = True
     line_ends = np.flatnonzero(newline)
-    wide = {character: find(buffer, character) for character in (_LINE_SEPARATOR, _PARAGRAPH_SEPARATOR, _IDEOGRAPHIC_SPACE)}
+    wide = {
+        character: find(buffer, character) for character in (_LINE_SEPARATOR, _PARAGRAPH_SEPARATOR, _IDEOGRAPHIC_SPACE)
+    }
     for at in wide.values():
         for k in range(3):
             blank[at + k] = True

@@ -21,7 +21,9 @@ Positions = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 SEPARATOR = 0xFF
-MARGIN = 16  # separators at both ends of a page: a window of up to this many bytes round a document never leaves the page
+MARGIN = (
+    16  # separators at both ends of a page: a window of up to this many bytes round a document never leaves the page
+)
 PAGE_BYTES = 1 << 20
 
 

@@ -21,10 +21,7 @@ from annotate.text.windows import load_tokenizer, tokenizer_hash, window_cuts
 VERSION = 1  # raise it when the spans of any text change
 
 SPANS = pa.schema(
-    [
-        pa.field(name, pa.int64(), nullable=False)
-        for name in ("document", "start", "end", "byte_start", "byte_end")
-    ]
+    [pa.field(name, pa.int64(), nullable=False) for name in ("document", "start", "end", "byte_start", "byte_end")]
 )
 
 Unit = Literal["sentence", "line", "paragraph", "tokens", "document"]
@@ -68,7 +65,9 @@ class Splitter:
         if self.tokens < 1:
             raise ConfigError(f"tokens must be at least 1, not {self.tokens}")
         if (self.by == "tokens") != (self.tokenizer is not None):
-            raise ConfigError(f"tokenizer must be given for by='tokens' and only there; by={self.by!r}, tokenizer={self.tokenizer!r}")
+            raise ConfigError(
+                f"tokenizer must be given for by='tokens' and only there; by={self.by!r}, tokenizer={self.tokenizer!r}"
+            )
         if self.by not in _LENGTHS and (self.min_chars, self.max_chars) != (None, None):
             raise ConfigError(
                 f"min_chars and max_chars are for sentence, line and paragraph; by={self.by!r}, "
@@ -78,7 +77,9 @@ class Splitter:
         if shortest < 0:
             raise ConfigError(f"min_chars must be at least 0, not {shortest}")
         if longest is not None and longest < max(_SHORTEST_MAX, 4 * shortest):
-            raise ConfigError(f"max_chars must be at least {_SHORTEST_MAX} and four times min_chars ({shortest}), not {longest}")
+            raise ConfigError(
+                f"max_chars must be at least {_SHORTEST_MAX} and four times min_chars ({shortest}), not {longest}"
+            )
 
     @property
     def limits(self) -> tuple[int, int | None]:
@@ -181,7 +182,13 @@ def _spans(page: Page, cuts: Positions) -> pa.Table:
     ends = np.where(last, page.ends[row], ends[: len(row)])
     origin = page.starts[row]
     origin_points, begin_points, end_points = (code_point_offsets(page.buffer, at) for at in (origin, begins, ends))
-    columns = [row + page.first, begin_points - origin_points, end_points - origin_points, begins - origin, ends - origin]
+    columns = [
+        row + page.first,
+        begin_points - origin_points,
+        end_points - origin_points,
+        begins - origin,
+        ends - origin,
+    ]
     return pa.Table.from_arrays([pa.array(column, pa.int64()) for column in columns], schema=SPANS)
 
 
