@@ -29,9 +29,7 @@ class Documents:
     @classmethod
     def of(cls, texts: Any) -> Documents:
         """View a `pa.Array` or `pa.ChunkedArray` of any string type; copies only to make it one large_string array."""
-        array = texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
-        if array.type != pa.large_string():
-            array = array.cast(pa.large_string())
+        array = large_string(texts)
         _, offsets, data = array.buffers()
         empty = np.zeros(1, np.int64)
         return cls(
@@ -45,6 +43,13 @@ class Documents:
         known = None if self.nulls is None else pa.py_buffer(np.packbits(~self.nulls, bitorder="little"))
         buffers = [known, pa.py_buffer(starts), data or pa.py_buffer(b"")]
         return pa.Array.from_buffers(pa.large_string(), len(starts) - 1, buffers)
+
+
+def large_string(texts: Any) -> pa.LargeStringArray:
+    """One large_string array from a `pa.Array` or `pa.ChunkedArray` of any string type; copies only if it must."""
+    if texts.type != pa.large_string():
+        texts = texts.cast(pa.large_string())  # before chunks are combined: 32-bit offsets end at 2 GB
+    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
 
 
 def slices(data: pa.Buffer, offsets: Int64) -> pa.LargeBinaryArray:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.tags.buffers import Documents, slices
+from annotate.tags.buffers import Documents, large_string, slices
 from annotate.tags.placements import placements_of
 from annotate.tags.scheme import TagScheme
 
@@ -27,7 +27,7 @@ def spells_a_tag(texts: Any, scheme: TagScheme) -> npt.NDArray[np.bool_]:
         texts: the documents, `pa.Array` or `pa.ChunkedArray` of any string type.
         scheme: the tags.
     """
-    found = pc.match_substring_regex(texts, _pattern(scheme))
+    found = pc.match_substring_regex(large_string(texts), _pattern(scheme))
     return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
 
 
@@ -41,8 +41,9 @@ def escape_placements(texts: Any, scheme: TagScheme) -> pa.Table:
     Returns:
         Placements of kind `escape`, as `annotate.tags.placements.PLACEMENTS` says.
     """
-    rows = np.flatnonzero(spells_a_tag(texts, scheme))
-    few = Documents.of(texts.take(pa.array(rows)))
+    array = large_string(texts)
+    rows = np.flatnonzero(spells_a_tag(array, scheme))
+    few = Documents.of(array.take(pa.array(rows)))
     data = memoryview(few.data)
     found = [(m.start(), m.end()) for m in re.finditer(_pattern(scheme).encode(), data)]
     start, end = np.array(found, np.int64).reshape(-1, 2).T

@@ -87,6 +87,15 @@ def test_placements_as_plain_strings_or_in_chunks():
     assert spelled(placements).to_pylist() == [b"<nice>", b"<correct>", b"<correct>"]
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_any_string_type(kind):
+    documents = pa.array(["<nice> two", None, "<nice> two", ""]).cast(kind)
+    placements = placements_at([(0, 7, 7, "correct", "open"), (3, 0, 0, "nice", "open")])
+    assert render(documents, placements).to_pylist() == ["<nice> <correct>two", None, "<nice> two", "<nice>"]
+    assert spells_a_tag(documents, DEFAULT_SCHEME).tolist() == [True, False, True, False]
+    assert escape_placements(documents, DEFAULT_SCHEME)["row"].to_pylist() == [0, 2]
+
+
 def test_text_is_not_copied_before_it_is_joined():
     documents = pa.array(["a" * 1_000_000] * 4, pa.large_string())
     placements = placements_at([(2, 5, 5, "nice", "open")])
