@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from annotate.stages.score import Score, score
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
-    from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme
     from annotate.storage.latest import shards
+    from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme
     from annotate.text.splitting import Splitter
 
 _HOMES = {
@@ -57,12 +57,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "DEFAULT_SCHEME",
     "AnnotateError",
     "Calibrate",
     "Classifier",
     "ConfigError",
     "Corpus",
-    "DEFAULT_SCHEME",
     "Encoder",
     "InputError",
     "Likelihood",

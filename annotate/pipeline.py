@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from annotate.engine.events import Observer
-from annotate.engine.run import Options, Result, run
+from annotate.engine.run import DEFAULTS, Options, Result, run
 from annotate.errors import ConfigError
 from annotate.stages.base import Stage, graph
 
@@ -41,7 +41,7 @@ class Pipeline:
         """
         return graph(self.outputs)
 
-    def run(self, workdir: str, options: Options = Options(), observer: Observer | None = None) -> Result:
+    def run(self, workdir: str, options: Options = DEFAULTS, observer: Observer | None = None) -> Result:
         """Make all datasets in `workdir`, on the Ray cluster that this process is connected to.
 
         Raises:
@@ -68,7 +68,9 @@ def load(path: str) -> tuple[Definition, str]:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no such pipeline file: {path}", hint="`annotate new NAME` writes one to start from.")
-    name = file.stem if file.stem.isidentifier() and file.stem not in sys.modules else f"pipeline_{abs(hash(str(file)))}"
+    name = (
+        file.stem if file.stem.isidentifier() and file.stem not in sys.modules else f"pipeline_{abs(hash(str(file)))}"
+    )
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is not a Python file")
@@ -82,7 +84,9 @@ def load(path: str) -> tuple[Definition, str]:
     except ConfigError:
         raise
     except Exception as error:
-        line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(file)), 0)
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(file)), 0
+        )
         raise ConfigError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
     return definition(module, path), name
 
@@ -114,7 +118,7 @@ def parameters(pipeline: Definition) -> dict[str, inspect.Parameter]:
     declared = {}
     for name, parameter in inspect.signature(pipeline).parameters.items():
         if name not in hints or parameter.default is inspect.Parameter.empty:
-            raise ConfigError(f"pipeline parameter {name!r} needs a type and a default, as in `{name}: str = \"...\"`")
+            raise ConfigError(f'pipeline parameter {name!r} needs a type and a default, as in `{name}: str = "..."`')
         declared[name] = parameter.replace(annotation=hints[name])
     return declared
 
@@ -141,7 +145,8 @@ def _value(name: str, text: str, declared: Mapping[str, inspect.Parameter]) -> A
     if name not in declared:
         near = difflib.get_close_matches(name, declared, 1)
         raise ConfigError(
-            f"no parameter {name!r}{f'; did you mean {near[0]!r}?' if near else ''}\n\nParameters:\n" + describe(declared)
+            f"no parameter {name!r}{f'; did you mean {near[0]!r}?' if near else ''}\n\nParameters:\n"
+            + describe(declared)
         )
     kind = declared[name].annotation
     if text.lower() == "none" and type(None) in typing.get_args(kind):
@@ -162,6 +167,8 @@ def describe(declared: Mapping[str, inspect.Parameter]) -> str:
     lines = []
     for name, parameter in declared.items():
         kind = parameter.annotation
-        shown = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
+        shown = (
+            kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
+        )
         lines.append(f"  {name:<{width}}  {shown} = {parameter.default!r}")
     return "\n".join(lines)

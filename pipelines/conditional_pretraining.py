@@ -12,8 +12,21 @@ from typing import Literal
 from demo_corpus import make_demo_corpus
 
 import annotate
-from annotate import Calibrate, Corpus, NearDuplicates, Pipeline, Place, Probe, Render, Split, Splitter, Thresholds
-from annotate import Tag, TagScheme, score
+from annotate import (
+    Calibrate,
+    Corpus,
+    NearDuplicates,
+    Pipeline,
+    Place,
+    Probe,
+    Render,
+    Split,
+    Splitter,
+    Tag,
+    TagScheme,
+    Thresholds,
+    score,
+)
 
 
 def pipeline(

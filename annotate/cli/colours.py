@@ -32,7 +32,9 @@ def tagged_text(text: str, placements: list[dict[str, object]], tags: list[str])
         start = offset + inserted
         shown.append(text[at:start], style=colour)
         colour = COLOURS[tags.index(str(placement["tag"])) % len(COLOURS)] if placement["tag"] in tags else "dim"
-        shown.append(text[start : start + len(spelled)], style=f"bold reverse {colour}" if offset != place else f"bold {colour}")
+        shown.append(
+            text[start : start + len(spelled)], style=f"bold reverse {colour}" if offset != place else f"bold {colour}"
+        )
         at, inserted, place = start + len(spelled), inserted + len(spelled), offset
     shown.append(text[at:], style=colour)
     return shown

@@ -24,7 +24,9 @@ def _options(function: Any) -> Any:
         [
             click.option("--workdir", required=True, help="Where datasets are kept: a directory, or a URL like s3://."),
             click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter."),
-            click.option("--plan", is_flag=True, help="Run nothing: say what a run would do, and how long it may take."),
+            click.option(
+                "--plan", is_flag=True, help="Run nothing: say what a run would do, and how long it may take."
+            ),
             click.option("--sample", default=200, show_default=True, help="Spans to time for --plan; 0 for none."),
             click.option("--limit", type=click.IntRange(1), help="Reach this many documents only."),
             click.option("--workers", type=click.IntRange(1), help="Tasks, or models, at a time [all CPUs, or GPUs]."),
@@ -110,5 +112,3 @@ def ray_running() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-

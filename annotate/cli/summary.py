@@ -59,7 +59,9 @@ def _scores(stage: Calibrate, dataset: Dataset, console: Console) -> None:
     for axis in sample.column_names[1:]:
         values = sample[axis].to_numpy()
         values = values[~np.isnan(values)]
-        shown = [f"{v:.3f}" for v in np.quantile(values, QUANTILES, method="inverted_cdf")] if len(values) else ["-"] * 7
+        shown = (
+            [f"{v:.3f}" for v in np.quantile(values, QUANTILES, method="inverted_cdf")] if len(values) else ["-"] * 7
+        )
         table.add_row(axis, *shown)
     console.print(table)
 

@@ -189,7 +189,7 @@ def open_corpus(corpus: Corpus, workdir: Directory, files: Sequence[SourceFile],
 def _add(writer: ManifestWriter, state: Any, units: Iterator[Unit]) -> None:
     for unit in units:
         writer.add(unit)
-        state.update(unit.identity)
+        state.update(unit.identity.encode())
 
 
 def latest(dataset: Dataset) -> Latest:

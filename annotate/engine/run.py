@@ -66,6 +66,9 @@ class Options:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
 
 
+DEFAULTS = Options()
+
+
 @dataclass(frozen=True)
 class Result:
     """What a run made: the datasets of all stages that are committed, and the ledger if it ends in shards."""
@@ -77,7 +80,7 @@ class Result:
 
 
 def run(
-    outputs: Sequence[Stage], location: str, options: Options = Options(), observer: Observer | None = None
+    outputs: Sequence[Stage], location: str, options: Options = DEFAULTS, observer: Observer | None = None
 ) -> Result:
     """Make the datasets of `outputs` in the work directory at `location`.
 

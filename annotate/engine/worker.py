@@ -22,7 +22,7 @@ from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, Work
 from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, Output, chain, commit, intact, read_entry, read_part
+from annotate.storage.parts import Entry, Output, Part, chain, commit, intact, read_entry, read_part
 from annotate.storage.store import Directory
 
 
@@ -44,7 +44,12 @@ class Context:
 
     def shared(self) -> dict[str, pa.Table]:
         """Whole tables of wide inputs."""
-        return {name: _whole(self.stage.inputs[name], self.workdir, units) for name, units in self.whole.items()}
+        tables = {}
+        for name, units in self.whole.items():
+            source = self.stage.inputs[name]
+            parts = tuple(entry.part for unit in units for entry in unit.entries)
+            tables[name] = _whole(self.workdir.child(source.dataset), parts, source.schema)
+        return tables
 
     def tables(self, work: Work) -> Iterator[Tables]:
         """The tables of each group of input units, in order."""
@@ -53,9 +58,8 @@ class Context:
 
 
 @functools.lru_cache(maxsize=8)
-def _whole(stage: Stage, workdir: Directory, units: tuple[Unit, ...]) -> pa.Table:
-    directory = workdir.child(stage.dataset)
-    return pa.concat_tables([stage.read(directory, unit) for unit in units])
+def _whole(directory: Directory, parts: tuple[Part, ...], schema: str) -> pa.Table:
+    return pa.concat_tables([read_part(directory, part, schema=schema) for part in parts])
 
 
 def find(directory: Directory, key: str) -> Entry | None:
@@ -236,7 +240,7 @@ class Model:
     def _load(self) -> Forward:
         scorers = [stage.scorer for stage in self._stages]
         forward = scorers[0].backbone.load(scorers, self._device)
-        check_anchors(scorers, forward)
+        check_anchors(scorers, scorers[0].backbone, forward)
         return forward
 
 

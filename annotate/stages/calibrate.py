@@ -40,7 +40,7 @@ def read_scores(
     tables: Tables, scores: tuple[Score, ...], verdicts: NearDuplicates | None
 ) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
     """Spans and scores of the kept documents of a unit, from inputs named by `score_inputs`."""
-    return kept_scores(tables, {f"scores-{i}": stage for i, stage in enumerate(scores)}, verdicts is not None)
+    return kept_scores(tables, {f"scores-{i}": stage for i, stage in enumerate(scores)}, verdicts=verdicts is not None)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.text.keyed import name_key
 
+SCHEME = "affine32"
+"""datasketch's name for the permutations."""
+
 Keep = Literal["longest", "earliest"]
 
 
@@ -55,7 +58,12 @@ class Signatures(Narrow):
 
     def settings(self) -> Mapping[str, Any]:
         """Shingle length in words, permutations, seed, hash."""
-        return {"shingle": self.shingle, "permutations": self.permutations, "seed": self.seed, "hash": "xxh3-32"}
+        return {
+            "shingle": self.shingle,
+            "permutations": self.permutations,
+            "seed": self.seed,
+            "hash": f"xxh3-32 {SCHEME}",
+        }
 
     def unit(self, tables: Tables) -> Output:
         """Sign the documents of a unit."""
@@ -65,7 +73,11 @@ class Signatures(Narrow):
         shingled = [shingles(text, self.shingle) for text in texts]
         signed = [i for i, items in enumerate(shingled) if items]
         minhashes = MinHash.bulk(
-            [shingled[i] for i in signed], num_perm=self.permutations, seed=self.seed, hashfunc=shingle_hash
+            [shingled[i] for i in signed],
+            num_perm=self.permutations,
+            seed=self.seed,
+            hashfunc=shingle_hash,
+            scheme=SCHEME,
         )
         signatures: list[npt.NDArray[np.uint32]] = [np.empty(0, np.uint32)] * len(texts)
         for i, minhash in zip(signed, minhashes, strict=True):
@@ -275,7 +287,7 @@ def _lsh_pairs(
     left: list[int] = []
     right: list[int] = []
     for member in members.tolist():
-        minhash = MinHash(num_perm=permutations, hashvalues=values[member], hashfunc=shingle_hash)
+        minhash = MinHash(num_perm=permutations, hashvalues=values[member], scheme=SCHEME)
         found = lsh.query(minhash)
         left.extend(found)
         right.extend([member] * len(found))

@@ -20,7 +20,7 @@ from annotate.stages.base import Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
-from annotate.stages.tables import check_hashes, quarantine, span_numbers, span_texts
+from annotate.stages.tables import quarantine, span_numbers, span_texts
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 
@@ -135,7 +135,7 @@ class Batch:
     prepared: Prepared
 
 
-def missing_rows(tables: Tables, scored: npt.NDArray[np.int64], verdicts: bool) -> npt.NDArray[np.int64]:
+def missing_rows(tables: Tables, scored: npt.NDArray[np.int64], *, verdicts: bool) -> npt.NDArray[np.int64]:
     """Rows of a unit's documents that are kept, have spans, and have no scores yet."""
     rows = np.unique(tables["spans"]["row"].to_numpy())
     if verdicts:
@@ -215,7 +215,7 @@ def finish(
 
 
 def kept_scores(
-    tables: Tables, stages: Mapping[str, Score], verdicts: bool
+    tables: Tables, stages: Mapping[str, Score], *, verdicts: bool
 ) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
     """Spans of a unit's kept documents, and their scores on all axes (NaN where there is none).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,7 +29,7 @@ def text_hashes(texts: pa.Array) -> npt.NDArray[np.uint64]:
     offsets, data = text_buffer(texts)
     view = memoryview(data)
     edges = offsets.tolist()
-    hashes = [xxhash.xxh3_64_intdigest(view[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    hashes = [xxhash.xxh3_64_intdigest(view[a:b]) for a, b in itertools.pairwise(edges)]
     result = np.array(hashes, np.uint64)
     if texts.null_count:
         result[texts.is_null().to_numpy(zero_copy_only=False)] = 0

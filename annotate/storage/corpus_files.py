@@ -206,7 +206,7 @@ def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
         pieces = max(-(-group_bytes // unit_bytes), -(-group_rows // MAX_ROWS_PER_UNIT))
         if pieces > 1:
             edges = [group_rows * i // pieces for i in range(pieces + 1)]
-            for start, stop in zip(edges[:-1], edges[1:], strict=True):
+            for start, stop in itertools.pairwise(edges):
                 if stop > start:
                     yield RowRange(first + start, first + stop, group_bytes // pieces, group)
             first += group_rows

@@ -89,7 +89,7 @@ def put_part(dataset: Directory, stem: str, data: pa.Buffer, rows: int) -> Part:
     digest = checksum(memoryview(data))
     part = Part(f"{stem}-{digest[:16]}.parquet", rows, data.size, digest)
     if dataset.size(part.path) != part.bytes:
-        dataset.put(part.path, memoryview(data))
+        dataset.put(part.path, memoryview(data).cast("B"))
     return part
 
 

@@ -24,9 +24,10 @@ def checksum(data: bytes | memoryview) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _store(url: str) -> Any:
+    """The store of a directory; a local one is made if need be."""
     if "://" in url and not url.startswith("file://"):
         return from_url(url)
-    return LocalStore(url.removeprefix("file://"))
+    return LocalStore(url.removeprefix("file://"), mkdir=True)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class Directory:
             FileNotFoundError: there is none.
             StorageError: it can't be read.
         """
+        if self._absent():
+            raise FileNotFoundError(f"{self.url}/{path}")
         try:
             return bytes(obstore.get(_store(self.url), path).bytes())
         except FileNotFoundError:
@@ -103,6 +106,8 @@ class Directory:
 
     def size(self, path: str) -> int | None:
         """Size of an object in bytes, or None where there is none."""
+        if self._absent():
+            return None
         try:
             return int(obstore.head(_store(self.url), path)["size"])
         except FileNotFoundError:
@@ -112,7 +117,7 @@ class Directory:
 
     def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
         """List objects below `prefix`, as path and size, in no order."""
-        if self.local is not None and not (self.local / prefix).is_dir():
+        if self._absent() or (self.local is not None and not (self.local / prefix).is_dir()):
             return
         try:
             for batch in obstore.list(_store(self.url), prefix):
@@ -135,6 +140,10 @@ class Directory:
     def child(self, name: str) -> Directory:
         """The directory `name` below this one."""
         return Directory(f"{self.url}/{name}")
+
+    def _absent(self) -> bool:
+        """Whether this is a local directory that does not exist: reading must not make it."""
+        return self.local is not None and not self.local.is_dir()
 
     def _failed(self, what: str, path: str, error: Exception) -> StorageError:
         reason = str(error).split("\n", 1)[0]

@@ -21,7 +21,6 @@ from annotate.text.characters import (
     HOLD,
     LOWER,
     OPENER,
-    PERIOD,
     STRONG,
     WIDE,
     WORD,
