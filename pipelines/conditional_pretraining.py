@@ -2,8 +2,8 @@
 
     annotate run pipelines/conditional_pretraining.py --workdir out --set 'corpus=data/*.parquet'
 
-Without a corpus it makes one from the docstrings and descriptions of the Python packages on this machine. Copy this file
-and change it: scorers, axes, tags and how text is split are plain Python.
+Without a corpus it makes one from the docstrings and descriptions of the Python packages on this machine. Copy this
+file and change it: scorers, axes, tags and how text is split are plain Python.
 """
 
 from pathlib import Path

@@ -248,6 +248,6 @@ def _check(stage: Score, batch: Batch, scores: Scores) -> None:
     expected = (batch.prepared.distinct, len(stage.axes))
     if scores.values.shape != expected or scores.values.dtype != np.float32:
         raise ConfigError(
-            f"the scorer of {', '.join(stage.axes)} gave {scores.values.dtype} scores of shape {scores.values.shape} for "
-            f"{batch.prepared.distinct} inputs; expected float32 {expected}"
+            f"the scorer of {', '.join(stage.axes)} gave {scores.values.dtype} scores of shape {scores.values.shape}; "
+            f"expected float32 {expected}: one row an input, one column an axis"
         )
