@@ -39,12 +39,14 @@ class Resources:
         workers: tasks, or models, at a time.
         gpu: whether models run on GPUs.
         model_cpus: logical CPUs that a model claims.
+        feeder_cpus: logical CPUs that a task claims which prepares or finishes units for models.
         threads: torch threads of a model.
     """
 
     workers: int
     gpu: bool
     model_cpus: float
+    feeder_cpus: float
     threads: int
 
     @staticmethod
@@ -69,12 +71,18 @@ class Resources:
         if cpus < 1:
             raise ConfigError(f"the Ray cluster has {cpus:g} CPUs; a run needs at least 1")
         if scoring and gpus:
-            return Resources(min(workers or gpus, gpus), True, 1.0, threads)
+            return Resources(min(workers or gpus, gpus), True, 1.0, 1.0, threads)
         most = max(1, int(cpus // threads)) if scoring else int(cpus)
         used = workers or most
-        # More models than CPUs would wait for each other for ever if each claimed a whole one.
-        share = threads if used * threads <= cpus else max(0.01, int(100 * cpus / used) / 100)
-        return Resources(used, False, float(share), threads)
+        # Models that each claimed whole CPUs would leave none to what feeds them, and more models than CPUs would wait
+        # for each other for ever. So models share nine tenths, and about as many feeders as models share the rest.
+        model = 0.9 * min(threads, cpus / used)
+        return Resources(used, False, _floor(model), _floor(0.1 * cpus / max(2, used)), threads)
+
+
+def _floor(cpus: float) -> float:
+    """Round down to what Ray can count, ten thousandths."""
+    return max(1, int(cpus * 10_000)) / 10_000
 
 
 @dataclass

@@ -217,9 +217,9 @@ class _Run:
         aligned = [Aligned.of(dataset) for dataset in datasets]
         contexts = ray.put([Context(stage, self.workdir, a.whole) for stage, a in zip(stages, aligned, strict=True)])
         models = _Models(stages, Resources.found(self.options.workers, threads=stages[0].threads, scoring=True))
-        helpers = 1 if models.resources.gpu else 0  # where CPUs hold the models, what surrounds them takes no share
-        prepare = ray.remote(worker.prepare_unit).options(num_cpus=helpers, max_retries=3)
-        finish = ray.remote(worker.finish_unit).options(num_cpus=helpers, max_retries=3)
+        claim = models.resources.feeder_cpus
+        prepare = ray.remote(worker.prepare_unit).options(num_cpus=claim, max_retries=3)
+        finish = ray.remote(worker.finish_unit).options(num_cpus=claim, max_retries=3)
         self.events.started(label, _unit_count(datasets[0]), models.describe())
 
         def submit(item: tuple[Work, ...]) -> ray.ObjectRef:
