@@ -12,6 +12,8 @@ import torch
 from annotate.errors import ConfigError
 from annotate.scorers.textmodel import Dtype
 
+_OUT_OF_MEMORY = ("not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
 
 def find_device(name: str) -> torch.device:
     """Turn "cpu", "cuda" or "cuda:N" into a device that is there.
@@ -45,7 +47,10 @@ def to_device(array: npt.NDArray[np.generic], device: torch.device) -> torch.Ten
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch could help."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The CPU allocator and cuBLAS raise a plain RuntimeError.
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _OUT_OF_MEMORY)
 
 
 def is_broken(error: BaseException) -> bool:

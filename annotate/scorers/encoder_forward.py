@@ -24,6 +24,7 @@ class EncoderForward:
 
     def __init__(self, encoder: Encoder, heads: Sequence[Head], device: str) -> None:
         self.device = find_device(device)
+        self.name = encoder.model
         self.dtype = encoder.dtype
         self.pad_id = encoder.pad_id()
         self.trunk = Trunk(encoder.load_model(self.device), encoder.model)
@@ -67,7 +68,7 @@ class EncoderForward:
                 scores[:, column] = torch.mv(read, self.weights[i]) + self.heads[i].bias
             return scores
 
-        return run_batches(step, batches.ranges(), prepared.arrays["order"], [1] * len(wanted), self.device)
+        return run_batches(step, batches.ranges(), prepared.arrays["order"], [1] * len(wanted), self.device, self.name)
 
 
 def pool_batch(
@@ -118,5 +119,5 @@ def extract_features(encoder: Encoder, prepared: Prepared, features: Sequence[Fe
         return torch.cat([pools[None, feature] for feature in features], dim=1)
 
     width = len(features) * trunk.width
-    (scores,) = run_batches(step, batches.ranges(), prepared.arrays["order"], [width], place)
+    (scores,) = run_batches(step, batches.ranges(), prepared.arrays["order"], [width], place, encoder.model)
     return scores.values

@@ -29,6 +29,7 @@ def run_batches(
     order: npt.NDArray[np.int64],
     widths: Sequence[int],
     device: torch.device,
+    name: str,
 ) -> list[Scores]:
     """Score all rows, batch by batch.
 
@@ -38,6 +39,7 @@ def run_batches(
         order: int64 `[n]`, the distinct input of each row.
         widths: number of columns of each scorer, in the order in which `step` gives them.
         device: where `step` leaves its result.
+        name: what to call the model in messages.
 
     Returns:
         One `Scores` a scorer, in the order of the distinct inputs.
@@ -53,7 +55,7 @@ def run_batches(
             todo = [batch]
             while todo:
                 start, stop = todo.pop()
-                error = _try_step(step, start, stop, values)
+                error = _try_step(step, start, stop, values, name)
                 if error is None:
                     continue
                 if is_out_of_memory(error):
@@ -69,7 +71,7 @@ def run_batches(
     return _split(scores, reasons, widths, halved)
 
 
-def _try_step(step: Step, start: int, stop: int, values: torch.Tensor) -> Exception | None:
+def _try_step(step: Step, start: int, stop: int, values: torch.Tensor, name: str) -> Exception | None:
     """Score the rows into `values`, or give back what went wrong with this batch."""
     try:
         scores = step(start, stop)
@@ -83,7 +85,7 @@ def _try_step(step: Step, start: int, stop: int, values: torch.Tensor) -> Except
     expected = (stop - start, values.shape[1])
     if tuple(scores.shape) != expected:
         raise ConfigError(
-            f"a scorer was given {expected[0]} inputs and returned scores of shape {tuple(scores.shape)}, "
+            f"{name} was given {expected[0]} inputs and returned scores of shape {tuple(scores.shape)}, "
             f"expected {expected}",
             hint="return one row of scores for each input, with a column for each axis",
         )

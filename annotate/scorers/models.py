@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from annotate.errors import ConfigError
 
@@ -37,6 +36,10 @@ OLD_TOKENIZER_FILES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", 
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+Stamp = tuple[tuple[str, int, int], ...]
+"""Name, size and modification time of some files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +96,10 @@ class ModelFiles:
             "config": hash_files(self._present(CONFIG_FILES)),
         }
 
-    def config(self) -> dict[str, Any]:
-        """What config.json says."""
-        settings: dict[str, Any] = json.loads((self.directory / "config.json").read_text())
-        return settings
+    def stamp(self) -> Stamp:
+        """Changes when config or tokenizer are written anew: a key for what is read from them."""
+        paths = [*self._present(CONFIG_FILES), *self.tokenizer()]
+        return tuple((path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths)
 
     def _present(self, names: Iterable[str]) -> list[Path]:
         return [path for name in names if (path := self.directory / name).is_file()]

@@ -207,7 +207,10 @@ def _read_card(path: str, text: str) -> ProbeCard:
         raise ConfigError(f"probe {path}: its card is wrong at {where!r}: {first['msg']}") from error
     except (ValueError, AttributeError) as error:
         raise ConfigError(f"probe {path}: its card is no JSON object") from error
-    check_axes((card.axis,), {card.axis: card.anchors})
+    try:
+        check_axes((card.axis,), {card.axis: card.anchors})
+    except ConfigError as error:
+        raise ConfigError(f"probe {path}: {error.message}") from error
     fault = _fault(card)
     if fault:
         raise ConfigError(f"probe {path}: {fault}")

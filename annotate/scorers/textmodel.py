@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, get_args
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import Json
-from annotate.scorers.models import ModelFiles, find_model
+from annotate.scorers.models import ModelFiles, Stamp, find_model
 from annotate.scorers.tokens import BATCH_TOKENS
 
 LONGEST_DEFAULT = 4096
@@ -95,12 +95,14 @@ class TextModel:
         Raises:
             ConfigError: `max_length` is more than the model has positions, or neither says a number.
         """
-        limits = [limit for limit in (self._positions(), self._tokenizer_limit()) if limit is not None]
+        positions = self._positions()
         if self.max_length is not None:
-            positions = self._positions()
-            if positions is not None and self.max_length > positions:
+            # Where positions are relative (DeBERTa), more than in training is possible, if asked for.
+            absolute = getattr(self.config(), "position_biased_input", True)
+            if positions is not None and absolute and self.max_length > positions:
                 raise ConfigError(f"model {self.model!r} takes {positions} tokens, got max_length={self.max_length}")
             return self.max_length
+        limits = [limit for limit in (positions, self._tokenizer_limit()) if limit is not None]
         if not limits:
             raise ConfigError(
                 f"model {self.model!r}: neither its config nor its tokenizer says how long an input may be",
@@ -109,13 +111,12 @@ class TextModel:
         return min(*limits, LONGEST_DEFAULT)
 
     def _positions(self) -> int | None:
-        config = self.files().config()
-        positions = config.get("max_position_embeddings", config.get("n_positions"))
-        # DeBERTa and the like: relative positions, where the number is no limit.
-        if not isinstance(positions, int) or positions <= 0 or config.get("position_biased_input") is False:
+        config = self.config()
+        positions = getattr(config, "max_position_embeddings", None)
+        if not isinstance(positions, int) or positions <= 0:
             return None
-        if config.get("model_type") in _POSITIONS_AFTER_PADDING:
-            positions -= int(config.get("pad_token_id", 1)) + 1
+        if config.model_type in _POSITIONS_AFTER_PADDING:
+            positions -= int(config.pad_token_id) + 1
         return positions
 
     def _tokenizer_limit(self) -> int | None:
@@ -123,22 +124,50 @@ class TextModel:
         # Transformers writes 1e30 for "not known".
         return int(limit) if limit < 10**6 else None
 
+    def config(self) -> Any:
+        """The model's Transformers configuration, read once a process.
+
+        Raises:
+            ConfigError: it can't be read.
+        """
+        return _read_config(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
+
     def tokenizer(self) -> Any:
         """The model's fast tokenizer (a Transformers one), read once a process.
 
         Raises:
             ConfigError: it can't be read, or there is no fast one.
         """
-        return _read_tokenizer(self.files(), remote_code=self.trust_remote_code)
+        return _read_tokenizer(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
 
     def pad_id(self) -> int:
-        """The token to fill padding with, which the model never sees past its mask."""
-        pad = self.tokenizer().pad_token_id
-        return 0 if pad is None else int(pad)
+        """The token that fills padding: the model's own, since some find the end of an input by it."""
+        tokenizer = self.tokenizer()
+        choices = (configured_pad_id(self.config()), tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        return next(int(choice) for choice in choices if choice is not None)
+
+
+def configured_pad_id(config: Any) -> int | None:
+    """The padding token in a model's configuration, if there is one."""
+    pad: int | None = getattr(config.get_text_config(), "pad_token_id", None)
+    return pad
 
 
 @functools.lru_cache(maxsize=16)
-def _read_tokenizer(files: ModelFiles, *, remote_code: bool) -> Any:
+def _read_config(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(files.directory, trust_remote_code=remote_code)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ConfigError(
+            f"model {files.name!r}: its config.json can't be read: {error}",
+            hint="a model that brings its own code needs trust_remote_code=True",
+        ) from error
+
+
+@functools.lru_cache(maxsize=16)
+def _read_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     try:
@@ -191,6 +220,8 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
             "would make up at random",
             hint="name a model that was trained for this",
         )
+    # One pass an input: nothing is gained from keeping keys and values.
+    model.config.use_cache = False
     return model.to(device).eval()
 
 

@@ -90,29 +90,41 @@ def text_list(column: pa.ChunkedArray | pa.Array) -> list[str]:
 
 
 def encode(
-    tokenizer: Any, texts: Sequence[str], max_length: int, *, pairs: Sequence[str] | None = None, special: bool = True
+    tokenizer: Any,
+    texts: Sequence[str],
+    max_length: int | None,
+    *,
+    pairs: Sequence[str] | None = None,
+    special: bool = True,
 ) -> Encoded:
     """Tokenize in one batch with a fast tokenizer, cutting what is longer than `max_length` tokens.
 
     Args:
         tokenizer: a `tokenizers.Tokenizer`; its truncation is set, its padding switched off.
         texts: the inputs, or the first parts of pairs.
-        max_length: in tokens, special ones included.
+        max_length: in tokens, special ones included; None: nothing is cut.
         pairs: the second parts of pairs.
         special: whether to add the special tokens that the model expects.
     """
-    longest = CHARACTERS_PER_TOKEN * max_length
-    too_long = np.fromiter((len(text) > longest for text in texts), np.bool_, len(texts))
-    firsts = [text[:longest] for text in texts] if too_long.any() else list(texts)
+    parts = [texts] if pairs is None else [texts, pairs]
+    truncated = np.zeros(len(texts), np.bool_)
+    if max_length is not None:
+        longest = CHARACTERS_PER_TOKEN * max_length
+        for part in parts:
+            truncated |= np.fromiter((len(text) > longest for text in part), np.bool_, len(part))
+        if truncated.any():
+            parts = [[text[:longest] for text in part] for part in parts]
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    inputs = firsts if pairs is None else list(zip(firsts, (text[:longest] for text in pairs), strict=True))
+    if max_length is None:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(max_length)
+    inputs = parts[0] if pairs is None else list(zip(*parts, strict=True))
     encodings = tokenizer.encode_batch_fast(inputs, add_special_tokens=special)
     rows = [encoding.ids for encoding in encodings]
     lengths = np.fromiter(map(len, rows), np.int32, len(rows))
     ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32, int(lengths.sum()))
-    truncated = too_long
-    for i in np.flatnonzero(lengths >= max_length):
+    for i in np.flatnonzero(lengths == max_length):
         truncated[i] |= bool(encodings[i].overflowing)
     types = None
     if pairs is not None:
@@ -204,7 +216,7 @@ class Batches:
         """Rows `start` to `stop`, padded to the longest of them."""
         lengths = self.arrays["lengths"][start:stop].astype(np.int64)
         tokens = slice(self._offsets[start], self._offsets[stop])
-        width = int(lengths.max())
+        width = max(1, int(lengths.max()))
         filled = None if int(lengths.min()) == width else np.arange(width) < lengths[:, None]
         types = self.arrays.get("types")
         return Batch(

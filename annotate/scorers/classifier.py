@@ -1,0 +1,207 @@
+"""Classifiers: one score of the logits of any `AutoModelForSequenceClassification`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
+
+from annotate.errors import ConfigError
+from annotate.scorers.base import Json
+from annotate.scorers.checks import check_axes
+from annotate.scorers.sequence import Readout, SequenceClassifier
+from annotate.scorers.textmodel import Dtype
+from annotate.scorers.tokens import BATCH_TOKENS
+
+if TYPE_CHECKING:
+    import torch
+
+Activation = Literal["none", "logit", "sigmoid", "softmax", "auto"]
+Squashing = Literal["none", "sigmoid", "softmax"]
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """Scores spans with a classifier from the hub or a directory.
+
+    What a model's probabilities are made with is read from its configuration as Transformers does: softmax for several
+    labels, sigmoid for several where `problem_type` is multi-label, nothing for a regression. The score is
+
+    - activation "none" (default): what that would be applied to, as a raw score should be: under softmax the log-odds
+      of the label against all others, so that `sigmoid(score)` is the model's probability; else the label's logit.
+    - "logit": the label's own logit, whatever the model is; for a multi-label model whose config does not say so.
+    - "sigmoid", "softmax": a probability. It saturates at 0 and 1, where float32 no longer tells spans apart.
+    - "auto": the number that the Transformers pipeline reports. A model with one label and no `problem_type` would be
+      squashed by a sigmoid even if it is a reward model or a regression, so that "auto" is refused for it.
+
+    With `weights` the score is instead the expected value over the labels: the sum of probability times weight.
+
+    Attributes:
+        model: a directory or a hub id.
+        axis: name of what is measured.
+        label: a label by name, or by index; None where the model has one only.
+        weights: a value for each label, by name; instead of `label`.
+        activation: see above.
+        sign: -1 where the label means the opposite of the axis, as with "toxic" for niceness.
+        anchors: `{axis: (text that must score low, text that must score high)}`.
+        revision: branch, tag or commit of a hub id.
+        pair_column: a column that is read before the span, for models that judge pairs.
+        max_length: tokens of an input at most; None: what the model takes, at most 4,096.
+        dtype: "float32" or "bfloat16".
+        batch_tokens: padded tokens of a batch at most.
+        trust_remote_code: whether Python files that come with the model may run.
+    """
+
+    model: str
+    _: KW_ONLY
+    axis: str
+    label: str | int | None = None
+    weights: Mapping[str, float] | None = field(default=None, hash=False)
+    activation: Activation = "none"
+    sign: int = 1
+    anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
+    revision: str | None = None
+    pair_column: str | None = None
+    max_length: int | None = None
+    dtype: Dtype = "float32"
+    batch_tokens: int = BATCH_TOKENS
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.anchors)
+        check_sign(self.sign)
+        if self.activation not in get_args(Activation):
+            raise ConfigError(f"activation must be one of {get_args(Activation)}, got {self.activation!r}")
+        if self.weights is not None and self.label is not None:
+            raise ConfigError(f"label or weights, not both: got label={self.label!r} and weights={self.weights!r}")
+        if self.weights is not None and self.activation == "logit":
+            raise ConfigError("an expected value is of probabilities, got activation='logit' with weights")
+        _ = self.backbone
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The one axis."""
+        return (self.axis,)
+
+    @property
+    def backbone(self) -> SequenceClassifier:
+        """The model, shared by all scorers that read its logits."""
+        return SequenceClassifier(
+            self.model,
+            revision=self.revision,
+            max_length=self.max_length,
+            dtype=self.dtype,
+            batch_tokens=self.batch_tokens,
+            trust_remote_code=self.trust_remote_code,
+            inputs="text" if self.pair_column is None else "pair",
+            prompt_column=self.pair_column,
+        )
+
+    def resolved(self) -> Classifier:
+        """The same scorer with its directory made absolute or its revision a commit, checked against the config.
+
+        Raises:
+            ConfigError: the model is missing, or has no such label.
+        """
+        backbone = self.backbone.resolved()
+        resolved = dataclasses.replace(self, model=backbone.model, revision=backbone.revision)
+        resolved.readout()
+        return resolved
+
+    def identity(self) -> Json:
+        """The model's identity, and how the score is made of its logits."""
+        return {
+            "kind": "classifier",
+            "model": self.backbone.identity(),
+            "axes": [self.axis],
+            "label": self._index() if self.weights is None else None,
+            "weights": None if self.weights is None else self._weights(),
+            "activation": self.activation,
+            "sign": self.sign,
+        }
+
+    def readout(self) -> Readout:
+        """Logits to scores.
+
+        Raises:
+            ConfigError: no such label, or an activation that does not fit the model.
+        """
+        import torch
+
+        squashing = self._squashing()
+        sign = float(self.sign)
+        if self.weights is not None:
+            weights = self._weights()
+
+            def expected_value(logits: torch.Tensor) -> torch.Tensor:
+                values = torch.tensor(weights, dtype=torch.float32, device=logits.device)
+                return torch.mv(_probabilities(logits, squashing), values) * sign
+
+            return expected_value
+        index = self._index()
+        if self.activation in ("none", "logit"):
+            if self.activation == "none" and squashing == "softmax":
+                return lambda logits: _log_odds(logits, index) * sign
+            return lambda logits: logits[:, index] * sign
+        return lambda logits: _probabilities(logits, squashing)[:, index] * sign
+
+    def _squashing(self) -> Squashing:
+        """What turns the logits into probabilities."""
+        if self.activation in ("sigmoid", "softmax"):
+            return "sigmoid" if self.activation == "sigmoid" else "softmax"
+        config = self.backbone.config()
+        problem, labels = config.problem_type, config.num_labels
+        if self.activation == "auto" and labels == 1 and problem is None:
+            raise ConfigError(
+                f"model {self.model!r} has one label and does not say whether it is a probability or a regression; "
+                "activation='auto' would squash it by a sigmoid",
+                hint="choose activation='none' for the raw number (rewards, regressions) or activation='sigmoid'",
+            )
+        if problem == "regression" or (problem is None and labels == 1):
+            return "none"
+        return "sigmoid" if problem == "multi_label_classification" or labels == 1 else "softmax"
+
+    def _index(self) -> int:
+        """Position of the label among the model's outputs."""
+        labels = self.backbone.labels()
+        if self.label is None:
+            if len(labels) == 1:
+                return 0
+            raise ConfigError(f"model {self.model!r} has the labels {labels}: name one", hint=f"label={labels[-1]!r}")
+        if isinstance(self.label, int):
+            if 0 <= self.label < len(labels):
+                return self.label
+        elif self.label in labels:
+            return labels.index(self.label)
+        raise ConfigError(f"model {self.model!r} has no label {self.label!r}; its labels are {labels}")
+
+    def _weights(self) -> list[float]:
+        labels = self.backbone.labels()
+        weights = dict(self.weights or {})
+        if sorted(weights) != sorted(labels):
+            raise ConfigError(f"weights must give a value for each label of {labels}, got {weights}")
+        return [float(weights[label]) for label in labels]
+
+
+def check_sign(sign: int) -> None:
+    """Refuse any sign but 1 and -1.
+
+    Raises:
+        ConfigError: it is another number.
+    """
+    if sign not in (1, -1):
+        raise ConfigError(f"sign must be 1 or -1, got {sign!r}")
+
+
+def _probabilities(logits: torch.Tensor, squashing: Squashing) -> torch.Tensor:
+    if squashing == "none":
+        return logits
+    return logits.sigmoid() if squashing == "sigmoid" else logits.softmax(dim=1)
+
+
+def _log_odds(logits: torch.Tensor, index: int) -> torch.Tensor:
+    """`log(p / (1 - p))` of a softmax probability, without ever making the probability."""
+    others = logits.clone()
+    others[:, index] = float("-inf")
+    return logits[:, index] - others.logsumexp(dim=1)

@@ -1,0 +1,133 @@
+"""Scorers that are plain Python: a function from a table to scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.scorers.base import Forward, Json, Prepared, Scorer, Scores
+from annotate.scorers.checks import check_axes
+from annotate.scorers.tokens import drop_repeats
+from annotate.source import source_identity
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonScorer:
+    """Scores spans with a Python function.
+
+    The function gets a table with the columns it asked for, and returns float32 `[n, n_axes]`, or `[n]` for one axis;
+    a row's scores may depend on that row alone. A class is made into an object once in each actor, which is then called
+    like a function: the place to load a model in.
+
+    >>> import pyarrow.compute as pc
+    >>> def shouting(table):
+    ...     letters = pc.utf8_length(table["text"])
+    ...     capitals = pc.count_substring_regex(table["text"], "[A-Z]")
+    ...     return pc.divide(pc.cast(capitals, "float32"), pc.max_element_wise(letters, 1))
+    >>> scorer = PythonScorer(function=shouting, axes=("shouting",), version=1)
+    >>> prepared = scorer.backbone.prepare(pa.table({"text": ["STOP it", "stop it"]}))
+    >>> [scores] = scorer.backbone.load([scorer], "cpu")(prepared, [0])
+    >>> scores.values.round(3).tolist()
+    [[0.571...], [0.0]]
+
+    Attributes:
+        function: see above.
+        axes: names of the columns of scores.
+        columns: what the function reads of the spans and their documents' corpus columns.
+        version: stands for the function's source in the recipe; raise it when results change.
+        anchors: by axis, a text that must score low and one that must score high; other columns are null in that check.
+        batch_rows: rows of a table at most.
+    """
+
+    function: Callable[..., Any]
+    axes: tuple[str, ...]
+    columns: tuple[str, ...] = ("text",)
+    version: str | int | None = None
+    anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
+    batch_rows: int = 1024
+
+    def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise ConfigError(f"function must be callable, got {self.function!r}")
+        for name, value in (("axes", self.axes), ("columns", self.columns)):
+            if not isinstance(value, tuple):
+                raise ConfigError(f"{name} must be a tuple of names such as ('text',), got {value!r}")
+        check_axes(self.axes, self.anchors)
+        if not self.columns:
+            raise ConfigError("columns must name one column or more, got none")
+        if self.batch_rows < 1:
+            raise ConfigError(f"batch_rows must be positive, got {self.batch_rows}")
+
+    @property
+    def backbone(self) -> PythonScorer:
+        """The function is all there is; nothing is shared."""
+        return self
+
+    def resolved(self) -> PythonScorer:
+        """The same scorer: there is nothing to pin."""
+        return self
+
+    def identity(self) -> Json:
+        """The function's source, or its version.
+
+        Raises:
+            ConfigError: there is no source, and no version.
+        """
+        return {
+            "kind": "python",
+            "function": source_identity(self.function, self.version),
+            "axes": list(self.axes),
+            "columns": list(self.columns),
+            "batch_rows": self.batch_rows,
+        }
+
+    def prepare(self, spans: pa.Table) -> Prepared:
+        """Drop repeats; the distinct rows stay a table."""
+        distinct, inverse = drop_repeats(spans, self.columns)
+        return Prepared(
+            arrays={"table": distinct},
+            inverse=inverse,
+            distinct=distinct.num_rows,
+            tokens=0,
+            truncated=np.zeros(len(inverse), np.bool_),
+        )
+
+    def load(self, scorers: Sequence[Scorer], device: str) -> Forward:
+        """Make the object, where the function is a class."""
+        call: Callable[..., Any] = self.function() if isinstance(self.function, type) else self.function
+        return _FunctionForward(self, call, len(scorers))
+
+
+class _FunctionForward:
+    def __init__(self, scorer: PythonScorer, call: Callable[..., Any], copies: int) -> None:
+        self.scorer = scorer
+        self.call = call
+        self.copies = copies
+
+    def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
+        import torch
+
+        from annotate.scorers.forward import run_batches
+
+        table: pa.Table = prepared.arrays["table"]
+        rows = self.scorer.batch_rows
+        ranges = [(start, min(start + rows, table.num_rows)) for start in range(0, table.num_rows, rows)]
+        order = np.arange(table.num_rows)
+        name = getattr(self.scorer.function, "__name__", type(self.scorer.function).__name__)
+
+        def step(start: int, stop: int) -> torch.Tensor:
+            scores = np.array(self.call(table.slice(start, stop - start)), dtype=np.float32)
+            if scores.ndim == 1 and len(self.scorer.axes) == 1:
+                scores = scores[:, np.newaxis]
+            return torch.from_numpy(scores)
+
+        (scores,) = run_batches(step, ranges, order, [len(self.scorer.axes)], torch.device("cpu"), name)
+        return [scores] * len(wanted)

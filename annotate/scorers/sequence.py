@@ -1,0 +1,152 @@
+"""Sequence classifiers, the backbone of classifiers and reward models: what they read, and their logits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.scorers.base import Forward, Json, Prepared, Scorer
+from annotate.scorers.textmodel import TextModel
+from annotate.scorers.tokens import CHARACTERS_PER_TOKEN, Encoded, drop_repeats, encode, sort_and_batch, text_list
+
+if TYPE_CHECKING:
+    import torch
+
+Inputs = Literal["text", "pair", "chat"]
+
+Readout = Callable[["torch.Tensor"], "torch.Tensor"]
+"""Turns float32 logits `[rows, n_labels]` into scores `[rows]`."""
+
+_MARK = "SPANGOESHERE"
+"""Stands for the span when a template is looked at."""
+
+
+@runtime_checkable
+class ReadsLogits(Protocol):
+    """A scorer that makes one score of a sequence classifier's logits."""
+
+    def readout(self) -> Readout:
+        """Choose label, activation and sign, checked against the model's configuration."""
+        ...
+
+
+@dataclass(frozen=True)
+class SequenceClassifier(TextModel):
+    """Any `AutoModelForSequenceClassification`.
+
+    Attributes:
+        inputs: "text": the span alone; "pair": a prompt, then the span; "chat": the model's chat template, with the
+            prompt as the user's turn and the span as the assistant's.
+        prompt: the same for all spans.
+        prompt_column: a prompt for each span, from the span table; null counts as empty.
+    """
+
+    inputs: Inputs = "text"
+    prompt: str | None = None
+    prompt_column: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inputs not in ("text", "pair", "chat"):
+            raise ConfigError(f"inputs must be 'text', 'pair' or 'chat', got {self.inputs!r}")
+        prompts = (self.prompt is not None) + (self.prompt_column is not None)
+        if prompts != (self.inputs != "text"):
+            raise ConfigError(
+                f"inputs={self.inputs!r} needs {'no prompt' if self.inputs == 'text' else 'prompt or prompt_column'}, "
+                f"got prompt={self.prompt!r} and prompt_column={self.prompt_column!r}"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The text, and the column of prompts where there is one."""
+        return ("text",) if self.prompt_column is None else ("text", self.prompt_column)
+
+    def identity(self) -> Json:
+        """The model's identity, and what it reads."""
+        inputs = {"inputs": self.inputs, "prompt": self.prompt, "prompt_column": self.prompt_column}
+        return {**super().identity(), **inputs}
+
+    def prepare(self, spans: pa.Table) -> Prepared:
+        """Drop repeats, put prompt and span together, tokenize, sort and batch."""
+        distinct, inverse = drop_repeats(spans, self.columns)
+        texts = text_list(distinct.column("text"))
+        tokenizer = self.tokenizer()
+        if self.inputs == "text":
+            encoded = encode(tokenizer.backend_tokenizer, texts, self.window())
+        elif self.inputs == "pair":
+            encoded = encode(tokenizer.backend_tokenizer, self._prompts(distinct), self.window(), pairs=texts)
+        else:
+            encoded = encode_chat(tokenizer, self._prompts(distinct), texts, self.window(), self.model)
+        return sort_and_batch(encoded, inverse, self.batch_tokens)
+
+    def _prompts(self, distinct: pa.Table) -> list[str]:
+        if self.prompt_column is not None:
+            return text_list(distinct.column(self.prompt_column))
+        return [self.prompt or ""] * distinct.num_rows
+
+    def load(self, scorers: Sequence[Scorer], device: str) -> Forward:
+        """Read the weights onto `device`.
+
+        Raises:
+            ConfigError: the model is no sequence classifier, or lacks a label that a scorer names.
+        """
+        from annotate.scorers.sequence_forward import SequenceForward
+
+        readouts = []
+        for scorer in scorers:
+            if not isinstance(scorer, ReadsLogits):
+                raise ConfigError(f"a sequence classifier serves classifiers and reward models, got {scorer!r}")
+            readouts.append(scorer.readout())
+        return SequenceForward(self, readouts, device)
+
+    def labels(self) -> list[str]:
+        """Names of the model's outputs, in order."""
+        names = self.config().id2label
+        return [names[i] for i in sorted(names)]
+
+
+def encode_chat(tokenizer: Any, prompts: Sequence[str], texts: Sequence[str], max_length: int, name: str) -> Encoded:
+    """Tokenize conversations as the model's chat template writes them.
+
+    The template writes all special tokens, the first included, so none is added. Of a conversation that is too long the
+    span's end is cut, not the template's, which is where a reward model reads.
+
+    Raises:
+        ConfigError: there is no chat template, or it leaves no room for a span.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError(f"model {name!r} has no chat template", hint="set inputs='pair' or inputs='text'")
+    after = _render(tokenizer, [("", _MARK)])[0].rpartition(_MARK)[2]
+    kept = len(tokenizer.backend_tokenizer.encode(after, add_special_tokens=False).ids)
+    longest = CHARACTERS_PER_TOKEN * max_length
+    conversations = _render(tokenizer, [(p[:longest], t[:longest]) for p, t in zip(prompts, texts, strict=True)])
+    whole = encode(tokenizer.backend_tokenizer, conversations, None, special=False)
+    too_long = whole.lengths > max_length
+    if kept >= max_length:
+        raise ConfigError(f"model {name!r}: its chat template takes {kept} of max_length={max_length} tokens")
+    starts = np.cumsum(whole.lengths, dtype=np.int64) - whole.lengths
+    drop = np.zeros(len(whole.ids) + 1, np.int64)
+    first = starts[too_long] + max_length - kept
+    last = starts[too_long] + whole.lengths[too_long] - kept
+    np.add.at(drop, first, 1)
+    np.add.at(drop, last, -1)
+    return Encoded(
+        ids=whole.ids[np.cumsum(drop[:-1]) == 0],
+        lengths=np.minimum(whole.lengths, max_length),
+        truncated=too_long | np.fromiter((len(text) > longest for text in texts), np.bool_, len(texts)),
+    )
+
+
+def _render(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> list[str]:
+    conversations = [
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}] for prompt, text in turns
+    ]
+    if not conversations:
+        return []
+    rendered: list[str] = tokenizer.apply_chat_template(conversations, tokenize=False)
+    return rendered

@@ -1,0 +1,54 @@
+"""A loaded sequence classifier with the readouts of some scorers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from annotate.scorers.base import Prepared, Scores
+from annotate.scorers.device import find_device, precision, to_device
+from annotate.scorers.forward import run_batches
+from annotate.scorers.sequence import Readout, SequenceClassifier
+from annotate.scorers.textmodel import configured_pad_id, load_model
+from annotate.scorers.tokens import Batch, Batches
+
+
+class SequenceForward:
+    """Runs the model once a batch, and each wanted readout on its logits."""
+
+    def __init__(self, settings: SequenceClassifier, readouts: Sequence[Readout], device: str) -> None:
+        self.device = find_device(device)
+        self.name = settings.model
+        self.dtype = settings.dtype
+        self.pad_id = settings.pad_id()
+        self.readouts = readouts
+        self.model = load_model("AutoModelForSequenceClassification", settings, self.device)
+        # Decoders find the end of an input by the padding token that their config names. Where it names none they
+        # refuse batches, so the last token is found by length instead.
+        self.finds_end = configured_pad_id(self.model.config) is not None or not hasattr(self.model, "score")
+
+    def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
+        """Score the inputs for the readouts at positions `wanted`."""
+        batches = Batches(prepared, self.pad_id)
+
+        def step(start: int, stop: int) -> torch.Tensor:
+            with precision(self.device, self.dtype):
+                logits = self._logits(batches.read(start, stop))
+            return torch.stack([self.readouts[i](logits.float()) for i in wanted], dim=1)
+
+        return run_batches(step, batches.ranges(), prepared.arrays["order"], [1] * len(wanted), self.device, self.name)
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        inputs = {"input_ids": to_device(batch.ids, self.device)}
+        if batch.mask is not None:
+            inputs["attention_mask"] = to_device(batch.mask, self.device)
+        if batch.types is not None:
+            inputs["token_type_ids"] = to_device(batch.types, self.device)
+        if self.finds_end:
+            logits: torch.Tensor = self.model(**inputs).logits
+            return logits
+        hidden = self.model.base_model(**inputs).last_hidden_state
+        lengths = to_device(batch.lengths, self.device)
+        last: torch.Tensor = self.model.score(hidden[torch.arange(len(hidden), device=self.device), lengths - 1])
+        return last

@@ -1,0 +1,103 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotate.errors import ConfigError
+from annotate.scorers.base import Prepared, expand
+from annotate.scorers.forward import REASON_LENGTH, run_batches
+
+CPU = torch.device("cpu")
+ORDER = np.array([3, 0, 4, 1, 2, 5, 7, 6])
+RANGES = [(0, 3), (3, 7), (7, 8)]
+
+
+def right(start, stop):
+    return torch.stack([torch.arange(start, stop) * 1.0, torch.arange(start, stop) * 10.0], dim=1)
+
+
+def run(step, widths=(1, 1)):
+    return run_batches(step, RANGES, ORDER, widths, CPU, "the model")
+
+
+def test_scores_come_back_in_the_order_of_the_inputs():
+    first, second = run(right)
+    assert first.values[ORDER, 0].tolist() == list(range(8))
+    assert second.values[ORDER, 0].tolist() == [10.0 * i for i in range(8)]
+    assert (first.halved, first.failures) == (0, {})
+
+
+@given(st.sets(st.integers(0, 7)))
+def test_inputs_that_raise_are_found_and_their_neighbours_keep_their_scores(bad):
+    def step(start, stop):
+        if bad & set(range(start, stop)):
+            raise ValueError(f"a bad\n input {'x' * 1000}")
+        return right(start, stop)
+
+    (scores,) = run(step, widths=(2,))
+    assert set(scores.failures) == {int(ORDER[i]) for i in bad}
+    for i in range(8):
+        expected = [np.nan, np.nan] if i in bad else [i, 10 * i]
+        np.testing.assert_array_equal(scores.values[ORDER[i]], np.float32(expected))
+    assert all(reason.startswith("ValueError: a bad input xxx") for reason in scores.failures.values())
+    assert all(len(reason) < REASON_LENGTH + 30 for reason in scores.failures.values())
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("no"), MemoryError(), RuntimeError("CUDA error: out of memory")]
+)
+def test_a_batch_out_of_memory_is_halved_and_tried_again(error):
+    def step(start, stop):
+        if stop - start > 1:
+            raise error
+        return right(start, stop)
+
+    (scores,) = run(step, widths=(2,))
+    np.testing.assert_array_equal(scores.values, run(right, widths=(2,))[0].values)
+    assert scores.halved == 2 + 3
+    assert scores.failures == {}
+
+
+def test_one_input_that_never_fits_fails_alone():
+    def step(start, stop):
+        if start <= 5 < stop:
+            raise torch.OutOfMemoryError("no")
+        return right(start, stop)
+
+    (scores,) = run(step, widths=(2,))
+    assert scores.failures == {5: "OutOfMemoryError: no"}
+
+
+def test_a_score_that_is_not_finite_fails_its_scorer_alone():
+    def step(start, stop):
+        scores = right(start, stop)
+        scores[:, 1] = torch.where(torch.arange(start, stop) == 4, torch.inf, scores[:, 1])
+        return scores
+
+    first, second = run(step)
+    assert first.failures == {}
+    assert second.failures == {2: "non-finite score"}
+    assert np.isnan(second.values[2, 0])
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (3, 1), (3,)])
+def test_another_number_of_scores_stops_the_run(shape):
+    with pytest.raises(ConfigError, match="the model was given 3 inputs and returned scores of shape"):
+        run_batches(lambda start, stop: torch.zeros(shape), RANGES, ORDER, [2], CPU, "the model")
+
+
+def test_a_broken_device_is_not_blamed_on_the_inputs():
+    def step(start, stop):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(RuntimeError, match="device-side"):
+        run(step)
+
+
+def test_expand_gives_each_span_its_input():
+    (scores,) = run(right, widths=(2,))
+    prepared = Prepared(arrays={}, inverse=np.array([3, 3, 0]), distinct=8, tokens=0, truncated=np.zeros(3, np.bool_))
+    values, failures = expand(prepared, scores)
+    assert values[:, 0].tolist() == [0, 0, 1]
+    assert failures == {}
