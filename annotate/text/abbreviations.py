@@ -1,6 +1,7 @@
 """English abbreviations that end in a period, and words that begin a sentence, packed for lookup in NumPy.
 
-A word of up to eight bytes is one uint64: lower case, inner periods kept, zero bytes before (`aligned="right"`) or after it.
+A word of up to eight bytes is one uint64: lower case, inner periods kept, zero bytes before it (`aligned="right"`) or
+after it.
 """
 
 from __future__ import annotations
@@ -39,11 +40,17 @@ NEVER, NUMBER, MAYBE = 1, 2, 3
 
 
 def _pack(words: str, aligned: str) -> list[int]:
-    padded = (w.encode().rjust(BYTES, b"\0") if aligned == "right" else w.encode().ljust(BYTES, b"\0") for w in words.split())
+    padded = (
+        w.encode().rjust(BYTES, b"\0") if aligned == "right" else w.encode().ljust(BYTES, b"\0") for w in words.split()
+    )
     return [int.from_bytes(word, "little") for word in padded if len(word) == BYTES]
 
 
-_KIND_OF = {word: kind for kind, words in ((NEVER, _NEVER), (NUMBER, _NUMBER), (MAYBE, _MAYBE)) for word in _pack(words, "right")}
+_KIND_OF = {
+    word: kind
+    for kind, words in ((NEVER, _NEVER), (NUMBER, _NUMBER), (MAYBE, _MAYBE))
+    for word in _pack(words, "right")
+}
 _ABBREVIATIONS: Words = np.array(sorted(_KIND_OF), np.uint64)
 _KINDS = np.array([_KIND_OF[word] for word in sorted(_KIND_OF)], np.int8)
 _STARTER_WORDS: Words = np.array(sorted(_pack(_STARTERS, "left")), np.uint64)
@@ -75,7 +82,8 @@ def is_starter(words: Bytes, lengths: npt.NDArray[np.int64]) -> Mask:
     """
     packed = _packed(words, np.arange(BYTES)[:, None] < lengths)
     at = np.minimum(np.searchsorted(_STARTER_WORDS, packed), len(_STARTER_WORDS) - 1)
-    return (_STARTER_WORDS[at] == packed) & (lengths <= BYTES)
+    found: Mask = (_STARTER_WORDS[at] == packed) & (lengths <= BYTES)
+    return found
 
 
 def _packed(words: Bytes, inside: Mask) -> Words:

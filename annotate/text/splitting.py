@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.errors import ConfigError, InputError
+from annotate.errors import ConfigError
 from annotate.text.gaps import Gaps, find_gaps
 from annotate.text.lengths import cut_long, merged, splits_character
-from annotate.text.pages import Page, Positions, pages
+from annotate.text.pages import Mask, Page, Positions, pages, require_text
 from annotate.text.sentences import Cuts, cuts_at, sentence_cuts
 from annotate.text.utf8 import code_point_offsets
 from annotate.text.windows import load_tokenizer, tokenizer_hash, window_cuts
@@ -21,10 +21,7 @@ from annotate.text.windows import load_tokenizer, tokenizer_hash, window_cuts
 VERSION = 1  # raise it when the spans of any text change
 
 SPANS = pa.schema(
-    [
-        pa.field(name, pa.int64(), nullable=False)
-        for name in ("document", "start", "end", "byte_start", "byte_end")
-    ]
+    [pa.field(name, pa.int64(), nullable=False) for name in ("document", "start", "end", "byte_start", "byte_end")]
 )
 
 Unit = Literal["sentence", "line", "paragraph", "tokens", "document"]
@@ -39,12 +36,12 @@ class Splitter:
 
     Attributes:
         by: what a span is. "tokens" cuts windows of tokenizer tokens, "document" cuts nothing.
-        blanks: the span to which blanks between two spans belong. Blanks at the start of a document belong to its first
-            span, those at its end to its last.
-        min_chars: shorter fragments, blanks round them not counted, join the next one, or the one before at the end of a
-            document or of a paragraph that holds others. None: 12 for sentences, 0 for lines and paragraphs.
-        max_chars: longer spans, blanks counted, are cut into near-equal parts, at a blank where one is near, else between
-            two code points. None: 1000 for sentences, no limit for lines and paragraphs.
+        blanks: the span to which blanks between two spans belong. Blanks at the start of a document belong to its
+            first span, those at its end to its last.
+        min_chars: shorter fragments, blanks round them not counted, join the next one, or the one before at the end of
+            a document or of a paragraph that holds others. None: 12 for sentences, 0 for lines and paragraphs.
+        max_chars: longer spans, blanks counted, are cut into near-equal parts, at a blank where one is near, else
+            between two code points. None: 1000 for sentences, no limit for lines and paragraphs.
         tokens: tokens of a window, for by="tokens"; the last window of a document may have fewer.
         tokenizer: a tokenizer.json or a directory that holds one, for by="tokens".
 
@@ -68,7 +65,9 @@ class Splitter:
         if self.tokens < 1:
             raise ConfigError(f"tokens must be at least 1, not {self.tokens}")
         if (self.by == "tokens") != (self.tokenizer is not None):
-            raise ConfigError(f"tokenizer must be given for by='tokens' and only there; by={self.by!r}, tokenizer={self.tokenizer!r}")
+            raise ConfigError(
+                f"tokenizer must be given for by='tokens' and only there; by={self.by!r}, tokenizer={self.tokenizer!r}"
+            )
         if self.by not in _LENGTHS and (self.min_chars, self.max_chars) != (None, None):
             raise ConfigError(
                 f"min_chars and max_chars are for sentence, line and paragraph; by={self.by!r}, "
@@ -78,7 +77,9 @@ class Splitter:
         if shortest < 0:
             raise ConfigError(f"min_chars must be at least 0, not {shortest}")
         if longest is not None and longest < max(_SHORTEST_MAX, 4 * shortest):
-            raise ConfigError(f"max_chars must be at least {_SHORTEST_MAX} and four times min_chars ({shortest}), not {longest}")
+            raise ConfigError(
+                f"max_chars must be at least {_SHORTEST_MAX} and four times min_chars ({shortest}), not {longest}"
+            )
 
     @property
     def limits(self) -> tuple[int, int | None]:
@@ -90,7 +91,11 @@ class Splitter:
         )
 
     def identity(self) -> dict[str, Any]:
-        """All that can change a span, JSON-ready: the settings in force, the tokenizer's hash, the algorithm's version."""
+        """All that can change a span, JSON-ready: the settings in force, the tokenizer's hash, the algorithm's version.
+
+        Raises:
+            ConfigError: the tokenizer can't be read.
+        """
         if self.by == "document":
             return {"version": VERSION, "by": self.by}
         identity = {"version": VERSION, "by": self.by, "blanks": self.blanks}
@@ -106,8 +111,8 @@ class Splitter:
             texts: string or large_string `[n]`, valid UTF-8 (see `annotate.text.utf8.invalid_utf8`).
 
         Returns:
-            A table of schema `SPANS`, one row a span in order: `document` is the position in `texts`, `start` and `end` are
-            offsets in the document in code points, `byte_start` and `byte_end` in bytes of UTF-8. A null or empty
+            A table of schema `SPANS`, one row a span in order: `document` is the position in `texts`, `start` and `end`
+            are offsets in the document in code points, `byte_start` and `byte_end` in bytes of UTF-8. A null or empty
             document has no span.
 
         Raises:
@@ -145,7 +150,7 @@ class Splitter:
 
 
 KORBAK = Splitter(by="sentence", blanks="previous", min_chars=0)
-"""Sentences as in Korbak et al. 2023 (arXiv 2302.08582): blanks stay with the sentence before, as in spaCy's `text_with_ws`."""
+"""Sentences as in Korbak et al. 2023 (arXiv 2302.08582): blanks stay with the sentence before them (`text_with_ws`)."""
 
 
 def _unit_cuts(page: Page, gaps: Gaps, by: str) -> Cuts:
@@ -155,7 +160,7 @@ def _unit_cuts(page: Page, gaps: Gaps, by: str) -> Cuts:
     return cuts_at(gaps, np.flatnonzero((gaps.breaks >= least) & ~gaps.outer))
 
 
-def _still_cut(page: Page, gaps: Gaps, cuts: Cuts, min_chars: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _still_cut(page: Page, gaps: Gaps, cuts: Cuts, min_chars: int) -> Mask:
     """Which cuts remain when short fragments have joined a neighbour."""
     document = np.flatnonzero(page.ends > page.starts)
     starts, ends = page.starts[document], page.ends[document]
@@ -181,13 +186,18 @@ def _spans(page: Page, cuts: Positions) -> pa.Table:
     ends = np.where(last, page.ends[row], ends[: len(row)])
     origin = page.starts[row]
     origin_points, begin_points, end_points = (code_point_offsets(page.buffer, at) for at in (origin, begins, ends))
-    columns = [row + page.first, begin_points - origin_points, end_points - origin_points, begins - origin, ends - origin]
+    columns = [
+        row + page.first,
+        begin_points - origin_points,
+        end_points - origin_points,
+        begins - origin,
+        ends - origin,
+    ]
     return pa.Table.from_arrays([pa.array(column, pa.int64()) for column in columns], schema=SPANS)
 
 
 def _whole_documents(texts: pa.Array | pa.ChunkedArray) -> pa.Table:
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        raise InputError(f"texts must be string or large_string, not {texts.type}", hint="cast the column first")
+    require_text(texts)
     size = pc.fill_null(pc.binary_length(texts), 0).to_numpy().astype(np.int64)
     document = np.flatnonzero(size)
     points = pc.fill_null(pc.utf8_length(texts), 0).to_numpy().astype(np.int64)[document]
