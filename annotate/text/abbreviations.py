@@ -1,6 +1,7 @@
 """English abbreviations that end in a period, and words that begin a sentence, packed for lookup in NumPy.
 
-A word of up to eight bytes is one uint64: lower case, inner periods kept, zero bytes before (`aligned="right"`) or after it.
+A word of up to eight bytes is one uint64: lower case, inner periods kept, zero bytes before it (`aligned="right"`) or
+after it.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def is_starter(words: Bytes, lengths: npt.NDArray[np.int64]) -> Mask:
     """
     packed = _packed(words, np.arange(BYTES)[:, None] < lengths)
     at = np.minimum(np.searchsorted(_STARTER_WORDS, packed), len(_STARTER_WORDS) - 1)
-    return (_STARTER_WORDS[at] == packed) & (lengths <= BYTES)
+    found: Mask = (_STARTER_WORDS[at] == packed) & (lengths <= BYTES)
+    return found
 
 
 def _packed(words: Bytes, inside: Mask) -> Words:

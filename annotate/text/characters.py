@@ -1,7 +1,7 @@
 """What single characters mean to a sentence splitter, as flags looked up by code point.
 
-General categories come from Unicode 3.2, which Python carries unchanged in every version, so that spans do not depend on
-the Python that made them.
+General categories come from Unicode 3.2, which Python carries unchanged in every version, so that spans do not depend
+on the Python that made them.
 """
 
 from __future__ import annotations

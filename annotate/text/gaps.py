@@ -15,8 +15,8 @@ _LINE_SEPARATOR, _PARAGRAPH_SEPARATOR, _IDEOGRAPHIC_SPACE = "\u2028", "\u2029", 
 class Gaps:
     """The maximal runs of blanks and separators of a page, in order; a page begins and ends with one.
 
-    Blanks are the ASCII ones, U+2028, U+2029 and the ideographic space; a no-break space is part of a word. A line ends at
-    LF, CRLF, CR, U+2028 or U+2029, and U+2029 also ends a paragraph.
+    Blanks are the ASCII ones, U+2028, U+2029 and the ideographic space; a no-break space is part of a word. A line ends
+    at LF, CRLF, CR, U+2028 or U+2029, and U+2029 also ends a paragraph.
 
     Attributes:
         starts: int64 `[n_gaps]`, position in the page of the first blank, one past the last byte of the word before.
@@ -24,7 +24,7 @@ class Gaps:
         breaks: int64 `[n_gaps]`, the number of line ends inside, two or more for a blank line.
         outer: bool `[n_gaps]`, whether a document begins or ends inside.
         lines: int64 `[n_lines]`, the gaps that hold the end of a line or of a document, in order.
-        line_starts: int64 `[n_lines]`, position in the page where the line of the next word begins, its indent included.
+        line_starts: int64 `[n_lines]`, position in the page where the line of the next word begins, with its indent.
     """
 
     starts: Positions
@@ -71,4 +71,5 @@ def find(buffer: Bytes, character: str) -> Positions:
     """Where a character of three UTF-8 bytes begins; int64."""
     first, second, third = character.encode()
     at = np.flatnonzero(buffer[:-2] == first)
-    return at[(buffer[at + 1] == second) & (buffer[at + 2] == third)]
+    found: Positions = at[(buffer[at + 1] == second) & (buffer[at + 2] == third)]
+    return found

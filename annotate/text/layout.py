@@ -28,10 +28,10 @@ _UNDERLINE[[*b"=-~^\"'`#*+:._"]] = True
 def line_cuts(buffer: Bytes, gaps: Gaps) -> tuple[Positions, Positions]:
     """Find the line ends that end a sentence, and those that can't.
 
-    A sentence ends at a blank line, before a list item, a heading `# ...`, a field `:name ...`, a directive, a code fence
-    or a doctest prompt, before a deeper line where the line before ends in a colon, before a line less deep than the one
-    before (unless that opens its paragraph, as first-line indents do), and behind a heading or an underline. It never
-    ends between a heading and its underline.
+    A sentence ends at a blank line, before a list item, a heading `# ...`, a field `:name ...`, a directive, a code
+    fence or a doctest prompt, before a deeper line where the line before ends in a colon, before a line less deep than
+    the one before (unless that opens its paragraph, as first-line indents do), and behind a heading or an underline. It
+    never ends between a heading and its underline.
 
     Returns:
         int64, indices of gaps where a sentence must end, and of gaps where none may; the two have nothing in common.
@@ -58,7 +58,7 @@ def line_cuts(buffer: Bytes, gaps: Gaps) -> tuple[Positions, Positions]:
 def _begins_item(first: Bytes) -> Mask:
     """Whether a line begins like a list item, a field, a directive, a fence, a table row or a doctest prompt."""
     blank, digit, letter = (table[first[:5]] for table in (_BLANK, _DIGIT, _LETTER))
-    item = _BULLET[first[0]] & blank[1]
+    item: Mask = _BULLET[first[0]] & blank[1]
     for mark in ("•", "◦", "▪", ".. ", ">>> ", "```"):
         item |= _begins(first, mark.encode())
     number = np.ones(first.shape[1], np.bool_)
@@ -93,7 +93,7 @@ def _is_underline(buffer: Bytes, gaps: Gaps, first: Bytes) -> Mask:
 
 
 def _begins(first: Bytes, prefix: bytes) -> Mask:
-    begins = first[0] == prefix[0]
+    begins: Mask = first[0] == prefix[0]
     for byte, wanted in zip(first[1:], prefix[1:], strict=False):
         begins &= byte == wanted
     return begins

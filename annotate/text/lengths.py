@@ -15,8 +15,8 @@ def merged(lengths: Positions, first: Mask, paragraph: Mask, min_chars: int) -> 
     """Say which fragments still begin a span after the short ones have joined a neighbour.
 
     A fragment shorter than `min_chars` joins the one after it; the last of a document, or of a paragraph that holds
-    others, joins the one before. In a run of short ones every other joins first, until none is short: a span of a document
-    that is itself long enough has at least `min_chars`.
+    others, joins the one before. In a run of short ones every other joins first, until none is short: only a span that
+    is a whole document stays shorter than `min_chars`.
 
     Args:
         lengths: int64 `[n]`, code points of each fragment from its first to its last that is not blank.
@@ -52,8 +52,8 @@ def merged(lengths: Positions, first: Mask, paragraph: Mask, min_chars: int) -> 
 def cut_long(buffer: Bytes, begins: Positions, ends: Positions, blanks: Positions, max_chars: int) -> Positions:
     """Cut spans that have more than `max_chars` code points into near-equal parts of at most that many.
 
-    Each cut is made at the last of `blanks` before its ideal place, not further back than a quarter of `max_chars`; failing
-    that, between two code points, where possible not before a combining mark or joiner and not inside CRLF.
+    Each cut is made at the last of `blanks` before its ideal place, not further back than a quarter of `max_chars`;
+    failing that, between two code points, where possible not before a combining mark or joiner and not inside CRLF.
 
     Args:
         buffer: uint8, a page's buffer.
@@ -89,12 +89,18 @@ def cut_long(buffer: Bytes, begins: Positions, ends: Positions, blanks: Position
 
 
 def splits_character(buffer: Bytes, positions: Positions) -> Mask:
-    """Whether a cut at each position, the start of a code point, would tear apart what a reader takes for one character."""
+    """Whether a cut at each position would tear apart what a reader takes for one character.
+
+    Args:
+        buffer: uint8, a page's buffer.
+        positions: int64 `[n]`, each at the first byte of a code point.
+    """
     flags = character_flags()
     before = flags[code_points_at(buffer, begin_of_code_point(buffer, positions - 1))]
     after = flags[code_points_at(buffer, positions)]
     crlf = (buffer[positions - 1] == ord("\r")) & (buffer[positions] == ord("\n"))
-    return ((after & EXTEND) != 0) | ((before & JOIN) != 0) | crlf
+    torn: Mask = ((after & EXTEND) != 0) | ((before & JOIN) != 0) | crlf
+    return torn
 
 
 def _back_to_whole_character(buffer: Bytes, positions: Positions, lowest: Positions) -> Positions:

@@ -1,4 +1,4 @@
-"""Documents laid end to end in one byte buffer, so that a kernel sees about a megabyte at a time and no rows.
+"""Documents laid end to end in one byte buffer, so that a kernel sees half a megabyte at a time and no rows.
 
 A byte that UTF-8 never uses stands between two documents and at both ends. Kernels treat it as they treat a blank line,
 which is why no rule can look from one document into the next.
@@ -24,7 +24,7 @@ SEPARATOR = 0xFF
 MARGIN = (
     16  # separators at both ends of a page: a window of up to this many bytes round a document never leaves the page
 )
-PAGE_BYTES = 1 << 20
+PAGE_BYTES = 1 << 19  # temporaries of a larger page leave the processor's cache and the allocator's arena
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class Page:
 
 
 def pages(texts: pa.Array | pa.ChunkedArray, page_bytes: int = PAGE_BYTES) -> Iterator[Page]:
-    """Lay the documents out in pages of about `page_bytes`; a longer document has a page of its own.
+    """Lay the documents out in pages of about `page_bytes`; a longer document makes a longer page.
 
     Args:
         texts: string or large_string; the bytes need not be valid UTF-8.
@@ -54,8 +54,7 @@ def pages(texts: pa.Array | pa.ChunkedArray, page_bytes: int = PAGE_BYTES) -> It
     Raises:
         InputError: `texts` is not text.
     """
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        raise InputError(f"texts must be string or large_string, not {texts.type}", hint="cast the column first")
+    require_text(texts)
     first = 0
     for chunk in texts.chunks if isinstance(texts, pa.ChunkedArray) else [texts]:
         # Through binary, because filling and joining must not mind bytes that are not UTF-8.
@@ -86,5 +85,20 @@ def _page(documents: pa.LargeBinaryArray, first: int) -> Page:
 
 
 def windows(buffer: Bytes, positions: Positions, offsets: range) -> Bytes:
-    """Read the bytes at the same offsets from each position; uint8 `[len(offsets), n]`, so that rules work on whole rows."""
-    return buffer[positions + np.array(offsets)[:, None]]
+    """Read the bytes at the same offsets from each position.
+
+    Returns:
+        uint8 `[len(offsets), n]`, so that rules work on whole rows.
+    """
+    read: Bytes = buffer[positions + np.array(offsets)[:, None]]
+    return read
+
+
+def require_text(texts: pa.Array | pa.ChunkedArray) -> None:
+    """Check that an array is string or large_string.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
+        raise InputError(f"texts must be string or large_string, not {texts.type}", hint="cast the column first")

@@ -1,8 +1,11 @@
 """Where sentences end: rules over all candidate gaps of a page at once.
 
 A sentence ends at a gap between two words when the word before ends in a mark (`.`, `?`, `…`, quotes and brackets may
-follow it) that the rules below believe, at a blank line, and where the layout begins something new (a list item, a heading,
-a block after a colon); or behind a mark such as `。` with no gap at all. A line end alone ends nothing.
+follow it) that the rules below believe, at a blank line, and where the layout begins something new (a list item, a
+heading, a block after a colon); or behind a mark such as `。` with no gap at all. A line end alone ends nothing.
+
+A period before a lower-case letter ends a sentence only behind a plain word of four letters or more: shorter ones may
+be abbreviations that are not listed, but people who write in lower case throughout still end their sentences.
 """
 
 from __future__ import annotations
@@ -52,7 +55,7 @@ class Cuts:
 
     Attributes:
         left: int64 `[n]`, position in the page one past the last byte that is not blank before the cut, ascending.
-        right: int64 `[n]`, position of the first byte that is not blank after it; equal to `left` where there is no blank.
+        right: int64 `[n]`, position of the first byte that is not blank after it; `left` where there is no blank.
         paragraph: bool `[n]`, whether a paragraph ends here.
     """
 
@@ -70,7 +73,7 @@ def sentence_cuts(page: Page, gaps: Gaps) -> Cuts:
     """Find all ends of sentences of a page, those of its documents left out."""
     believed = np.zeros(len(gaps.starts), np.bool_)
     candidates = np.flatnonzero(_MAY_END[page.buffer[gaps.starts - 1]] & ~gaps.outer)
-    believed[candidates[_ends_sentence(page.buffer, gaps, candidates)]] = True
+    believed[_believed(page.buffer, gaps, candidates)] = True
     must, never = line_cuts(page.buffer, gaps)
     believed[never] = False
     believed[must] = True
@@ -87,35 +90,38 @@ def sentence_cuts(page: Page, gaps: Gaps) -> Cuts:
     )
 
 
-def _ends_sentence(buffer: Bytes, gaps: Gaps, candidates: Positions) -> Mask:
-    """For gaps behind a mark or a closer: whether a sentence ends there; bool, one a candidate."""
+def _believed(buffer: Bytes, gaps: Gaps, candidates: Positions) -> Positions:
+    """Of the gaps behind a mark or a closer, those at which a sentence ends."""
     flags = character_flags()
     end = _skip_back(buffer, gaps.starts[candidates], CLOSER, _MOST_CLOSERS)
-    closed = end < gaps.starts[candidates]
     mark_at = begin_of_code_point(buffer, end - 1)
     kind = flags[code_points_at(buffer, mark_at)]
-    after = gaps.ends[candidates]
-    hold = (flags[code_points_at(buffer, after)] & HOLD) != 0
-    word_at = _skip(buffer, after, OPENER, _MOST_OPENERS)
+    hold = (flags[code_points_at(buffer, gaps.ends[candidates])] & HOLD) != 0
+    marked = np.flatnonzero(((kind & ENDER) != 0) & ~hold)
+    candidates, mark_at, kind = candidates[marked], mark_at[marked], kind[marked]
+
+    closed = end[marked] < gaps.starts[candidates]
+    word_at = _skip(buffer, gaps.ends[candidates], OPENER, _MOST_OPENERS)
     next_flags = flags[code_points_at(buffer, word_at)]
     lower = (next_flags & LOWER) != 0
-
     period = buffer[mark_at] == ord(".")
     repeated = period & (buffer[mark_at - 1] == ord("."))
     abbreviation, plain = _word_before(buffer, mark_at, word_at, next_flags)
     numbering = _is_numbering(buffer, gaps, candidates, mark_at)
-    attached = ~_begins_at(gaps, candidates, mark_at)
+    alone = _begins_at(gaps, candidates, mark_at)
     goes_on = np.select(
         [repeated | ((kind & ELLIPSIS) != 0), period, (kind & STRONG) != 0],
-        [lower, abbreviation | numbering | (lower & (closed | ~plain)), lower & (closed | ~attached)],
+        [lower, abbreviation | numbering | (lower & (closed | ~plain)), lower & (closed | alone)],
         False,
     )
-    return ((kind & ENDER) != 0) & ~hold & ~goes_on
+    believed: Positions = candidates[~goes_on]
+    return believed
 
 
 def _begins_at(gaps: Gaps, candidates: Positions, position: Positions) -> Mask:
     """Whether the word that ends at a gap begins at `position`."""
-    return gaps.ends[candidates - 1] == position
+    begins: Mask = gaps.ends[candidates - 1] == position
+    return begins
 
 
 def _skip_back(buffer: Bytes, ends: Positions, flag: int, most: int) -> Positions:
@@ -158,8 +164,8 @@ def _word_before(
     """Judge the words before a period.
 
     Returns:
-        Whether the period belongs to an abbreviation that goes on with the next word, and whether the word is a plain one:
-        at least four letters and not an abbreviation.
+        Whether the period belongs to an abbreviation that goes on with the next word, and whether the word is a plain
+        one: it ends in four letters or more and is not an abbreviation.
     """
     reach = abbreviations.BYTES + 1
     before = windows(buffer, period_at, range(-reach, 0))

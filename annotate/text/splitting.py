@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.errors import ConfigError, InputError
+from annotate.errors import ConfigError
 from annotate.text.gaps import Gaps, find_gaps
 from annotate.text.lengths import cut_long, merged, splits_character
-from annotate.text.pages import Page, Positions, pages
+from annotate.text.pages import Mask, Page, Positions, pages, require_text
 from annotate.text.sentences import Cuts, cuts_at, sentence_cuts
 from annotate.text.utf8 import code_point_offsets
 from annotate.text.windows import load_tokenizer, tokenizer_hash, window_cuts
@@ -36,12 +36,12 @@ class Splitter:
 
     Attributes:
         by: what a span is. "tokens" cuts windows of tokenizer tokens, "document" cuts nothing.
-        blanks: the span to which blanks between two spans belong. Blanks at the start of a document belong to its first
-            span, those at its end to its last.
-        min_chars: shorter fragments, blanks round them not counted, join the next one, or the one before at the end of a
-            document or of a paragraph that holds others. None: 12 for sentences, 0 for lines and paragraphs.
-        max_chars: longer spans, blanks counted, are cut into near-equal parts, at a blank where one is near, else between
-            two code points. None: 1000 for sentences, no limit for lines and paragraphs.
+        blanks: the span to which blanks between two spans belong. Blanks at the start of a document belong to its
+            first span, those at its end to its last.
+        min_chars: shorter fragments, blanks round them not counted, join the next one, or the one before at the end of
+            a document or of a paragraph that holds others. None: 12 for sentences, 0 for lines and paragraphs.
+        max_chars: longer spans, blanks counted, are cut into near-equal parts, at a blank where one is near, else
+            between two code points. None: 1000 for sentences, no limit for lines and paragraphs.
         tokens: tokens of a window, for by="tokens"; the last window of a document may have fewer.
         tokenizer: a tokenizer.json or a directory that holds one, for by="tokens".
 
@@ -91,7 +91,11 @@ class Splitter:
         )
 
     def identity(self) -> dict[str, Any]:
-        """All that can change a span, JSON-ready: the settings in force, the tokenizer's hash, the algorithm's version."""
+        """All that can change a span, JSON-ready: the settings in force, the tokenizer's hash, the algorithm's version.
+
+        Raises:
+            ConfigError: the tokenizer can't be read.
+        """
         if self.by == "document":
             return {"version": VERSION, "by": self.by}
         identity = {"version": VERSION, "by": self.by, "blanks": self.blanks}
@@ -107,8 +111,8 @@ class Splitter:
             texts: string or large_string `[n]`, valid UTF-8 (see `annotate.text.utf8.invalid_utf8`).
 
         Returns:
-            A table of schema `SPANS`, one row a span in order: `document` is the position in `texts`, `start` and `end` are
-            offsets in the document in code points, `byte_start` and `byte_end` in bytes of UTF-8. A null or empty
+            A table of schema `SPANS`, one row a span in order: `document` is the position in `texts`, `start` and `end`
+            are offsets in the document in code points, `byte_start` and `byte_end` in bytes of UTF-8. A null or empty
             document has no span.
 
         Raises:
@@ -146,7 +150,7 @@ class Splitter:
 
 
 KORBAK = Splitter(by="sentence", blanks="previous", min_chars=0)
-"""Sentences as in Korbak et al. 2023 (arXiv 2302.08582): blanks stay with the sentence before, as in spaCy's `text_with_ws`."""
+"""Sentences as in Korbak et al. 2023 (arXiv 2302.08582): blanks stay with the sentence before them (`text_with_ws`)."""
 
 
 def _unit_cuts(page: Page, gaps: Gaps, by: str) -> Cuts:
@@ -156,7 +160,7 @@ def _unit_cuts(page: Page, gaps: Gaps, by: str) -> Cuts:
     return cuts_at(gaps, np.flatnonzero((gaps.breaks >= least) & ~gaps.outer))
 
 
-def _still_cut(page: Page, gaps: Gaps, cuts: Cuts, min_chars: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _still_cut(page: Page, gaps: Gaps, cuts: Cuts, min_chars: int) -> Mask:
     """Which cuts remain when short fragments have joined a neighbour."""
     document = np.flatnonzero(page.ends > page.starts)
     starts, ends = page.starts[document], page.ends[document]
@@ -193,8 +197,7 @@ def _spans(page: Page, cuts: Positions) -> pa.Table:
 
 
 def _whole_documents(texts: pa.Array | pa.ChunkedArray) -> pa.Table:
-    if not (pa.types.is_string(texts.type) or pa.types.is_large_string(texts.type)):
-        raise InputError(f"texts must be string or large_string, not {texts.type}", hint="cast the column first")
+    require_text(texts)
     size = pc.fill_null(pc.binary_length(texts), 0).to_numpy().astype(np.int64)
     document = np.flatnonzero(size)
     points = pc.fill_null(pc.utf8_length(texts), 0).to_numpy().astype(np.int64)[document]

@@ -6,11 +6,13 @@ All functions work in blocks, so that what they allocate does not grow with the 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from annotate.text.pages import SEPARATOR, Bytes, Mask, Page, Positions, pages
+from annotate.text.pages import SEPARATOR, Bytes, Mask, Page, Positions, pages, require_text
 
 BLOCK = 1 << 20
 
@@ -59,7 +61,7 @@ def byte_offsets(buffer: Bytes, code_points: Positions) -> Positions:
     positions = np.full(len(code_points), len(buffer), np.int64)
     seen = 0
     bounds = _block_bounds(buffer)
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         begins = np.flatnonzero(~is_continuation(buffer[start:stop]))
         low, high = np.searchsorted(code_points, [seen, seen + len(begins)])
         positions[low:high] = begins[code_points[low:high] - seen] + start
@@ -104,7 +106,7 @@ def begin_of_code_point(buffer: Bytes, positions: Positions) -> Positions:
 
 
 def invalid_utf8(texts: pa.Array | pa.ChunkedArray) -> Mask:
-    """Say which rows hold bytes that are not valid UTF-8, such as the lone surrogates that some Parquet writers let through.
+    """Say which rows hold bytes that are not valid UTF-8, such as lone surrogates that a Parquet writer let through.
 
     Args:
         texts: string or large_string; a null row is valid.
@@ -115,6 +117,7 @@ def invalid_utf8(texts: pa.Array | pa.ChunkedArray) -> Mask:
     Raises:
         InputError: `texts` is not text.
     """
+    require_text(texts)
     invalid = np.zeros(len(texts), np.bool_)
     if not _all_valid(texts):
         for page in pages(texts):
@@ -161,6 +164,7 @@ def _malformed(page: Page) -> Positions:
     claimed = _FOLLOWING[before[0]] >= 1
     claimed |= is_continuation(before[0]) & (_FOLLOWING[before[1]] >= 2)
     claimed |= is_continuation(before[0]) & is_continuation(before[1]) & (_FOLLOWING[before[2]] >= 3)
-    malformed = at[(need < 0) | cut_short | bad_second | (continuation & ~claimed)]
+    malformed: Positions = at[(need < 0) | cut_short | bad_second | (continuation & ~claimed)]
     separator = np.isin(malformed, page.ends) & (buffer[malformed] == SEPARATOR)
-    return malformed[~separator]
+    outside: Positions = malformed[~separator]
+    return outside

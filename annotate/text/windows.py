@@ -47,17 +47,17 @@ def window_cuts(page: Page, gaps: Gaps, tokenizer: Tokenizer, tokens: int, blank
     texts = [buffer[start:end].decode() for start, end in zip(page.starts, page.ends, strict=True)]
     document, before, start, end = [], [], [], []
     for row, encoding in enumerate(tokenizer.encode_batch(texts, add_special_tokens=False)):
-        for first in range(tokens, len(encoding), tokens):
-            low, high = encoding.token_to_chars(first)
+        offsets = encoding.offsets
+        for first in range(tokens, len(offsets), tokens):
             document.append(row)
-            before.append(encoding.token_to_chars(first - 1)[1])
-            start.append(low)
-            end.append(high)
+            before.append(offsets[first - 1][1])
+            start.append(offsets[first][0])
+            end.append(offsets[first][1])
     if not document:
         return np.zeros(0, np.int64)
     origin = code_point_offsets(page.buffer, page.starts)[document]
     previous_end, begin, token_end = (
-        _sorted_byte_offsets(page, origin + np.array(offsets, np.int64)) for offsets in (before, start, end)
+        _sorted_byte_offsets(page, origin + np.array(points, np.int64)) for points in (before, start, end)
     )
     # The gap that the cut touches with its end, or lies in.
     gap = np.searchsorted(gaps.starts, begin, "left") - 1
