@@ -62,3 +62,11 @@ def free_memory(device: torch.device) -> None:
     """Give cached blocks back after an out-of-memory error, so that smaller ones fit."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def device_kind(name: str) -> str:
+    """What kind of device this is: scores are byte-equal only within one kind."""
+    device = torch.device(name)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"
