@@ -79,7 +79,9 @@ class SequenceClassifier(TextModel):
         if self.inputs == "text":
             encoded = encode(tokenizer.backend_tokenizer, texts, self.window())
         elif self.inputs == "pair":
-            encoded = encode(tokenizer.backend_tokenizer, self._prompts(distinct), self.window(), pairs=texts)
+            types = "token_type_ids" in tokenizer.model_input_names
+            prompts = self._prompts(distinct)
+            encoded = encode(tokenizer.backend_tokenizer, prompts, self.window(), pairs=texts, types=types)
         else:
             encoded = encode_chat(tokenizer, self._prompts(distinct), texts, self.window(), self.model)
         return sort_and_batch(encoded, inverse, self.batch_tokens)

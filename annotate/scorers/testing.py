@@ -19,10 +19,10 @@ def FakeScorer(
     """Score spans by a hash of text and axis: uniform from 0 to 1, the same on every machine.
 
     >>> scorer = FakeScorer(axes=("niceness",))
-    >>> prepared = scorer.prepare(pa.table({"text": ["one", "two"]}))
+    >>> prepared = scorer.prepare(pa.table({"text": ["one", "two", "one"]}))
     >>> [scores] = scorer.load([scorer], "cpu")(prepared, [0])
-    >>> scores.values.round(3).tolist()
-    [[0.3...], [0.0...]]
+    >>> scores.values.shape, prepared.inverse.tolist()
+    ((2, 1), [0, 1, 0])
     """
     return PythonScorer(
         function=functools.partial(_hash_scores, axes=axes), axes=axes, version="fake-1", anchors=anchors or {}

@@ -96,6 +96,7 @@ def encode(
     *,
     pairs: Sequence[str] | None = None,
     special: bool = True,
+    types: bool = False,
 ) -> Encoded:
     """Tokenize in one batch with a fast tokenizer, cutting what is longer than `max_length` tokens.
 
@@ -105,6 +106,7 @@ def encode(
         max_length: in tokens, special ones included; None: nothing is cut.
         pairs: the second parts of pairs.
         special: whether to add the special tokens that the model expects.
+        types: whether the model wants to be told which part of a pair a token is in.
     """
     parts = [texts] if pairs is None else [texts, pairs]
     truncated = np.zeros(len(texts), np.bool_)
@@ -126,10 +128,10 @@ def encode(
     ids = np.fromiter(itertools.chain.from_iterable(rows), np.int32, int(lengths.sum()))
     for i in np.flatnonzero(lengths == max_length):
         truncated[i] |= bool(encodings[i].overflowing)
-    types = None
-    if pairs is not None:
-        types = np.fromiter(itertools.chain.from_iterable(e.type_ids for e in encodings), np.uint8, len(ids))
-    return Encoded(ids=ids, lengths=lengths, truncated=truncated, types=types)
+    parts_of = None
+    if types:
+        parts_of = np.fromiter(itertools.chain.from_iterable(e.type_ids for e in encodings), np.uint8, len(ids))
+    return Encoded(ids=ids, lengths=lengths, truncated=truncated, types=parts_of)
 
 
 def sort_and_batch(

@@ -96,7 +96,9 @@ def test_a_huge_text_is_cut_before_it_is_tokenized_and_counts_as_truncated():
 
 
 def test_a_pair_is_truncated_where_its_span_does_not_fit():
-    encoded = encode(make_tokenizer().backend_tokenizer, ["a"] * 3, 8, pairs=["the cat", "the " * 9, "x" * 9000])
+    encoded = encode(
+        make_tokenizer().backend_tokenizer, ["a"] * 3, 8, pairs=["the cat", "the " * 9, "x" * 9000], types=True
+    )
     assert encoded.truncated.tolist() == [False, True, True]
     assert encoded.types is not None
     assert encoded.types[:6].tolist() == [0, 0, 0, 1, 1, 1]

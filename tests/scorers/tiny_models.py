@@ -104,6 +104,7 @@ BUILDERS = {
     ),
 }
 TOKENIZERS = {
+    "bert": {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]},
     "reward": {"eos": False, "chat_template": CHAT},
     "reward-no-pad": {"eos": False, "chat_template": CHAT, "pad_token": None},
     "gpt2": {"bos": False, "eos": False, "bos_token": None, "pad_token": None},

@@ -1,0 +1,170 @@
+import functools
+
+import cloudpickle
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from annotate.errors import ConfigError
+from annotate.scorers import FakeScorer, PythonScorer, check_anchors
+from annotate.scorers.base import Backbone, Scorer, expand
+
+
+def length(table):
+    return pc.utf8_length(table["text"])
+
+
+def score(scorer, table):
+    scorer = cloudpickle.loads(cloudpickle.dumps(scorer)).resolved()
+    prepared = scorer.backbone.prepare(table)
+    forward = scorer.backbone.load([scorer], "cpu")
+    return expand(prepared, forward(prepared, [0])[0])
+
+
+def test_a_function_scores_spans(spans):
+    values, failures = score(PythonScorer(function=length, axes=("length",), batch_rows=3), spans)
+    assert values.dtype == np.float32
+    assert values[:, 0].tolist() == [len(text) for text in spans["text"].to_pylist()]
+    assert failures == {}
+
+
+def test_several_axes_and_columns():
+    def both(table):
+        return np.stack([table["text"].to_numpy().astype(float), table["size"].to_numpy()], axis=1)
+
+    scorer = PythonScorer(function=both, axes=("a", "b"), columns=("text", "size"))
+    values, _ = score(scorer, pa.table({"text": ["1", "2", "1"], "size": [5, 6, 5], "other": ["x", "y", "z"]}))
+    assert values.tolist() == [[1, 5], [2, 6], [1, 5]]
+
+
+def test_repeats_are_scored_once(spans):
+    rows = []
+
+    def spy(table):
+        rows.append(table.num_rows)
+        return length(table)
+
+    scorer = PythonScorer(function=spy, axes=("length",))
+    prepared = scorer.prepare(spans)
+    scorer.load([scorer], "cpu")(prepared, [0])
+    assert rows == [len(set(spans["text"].to_pylist()))]
+
+
+def test_a_class_is_made_once_and_then_called(spans):
+    made = []
+
+    class Model:
+        def __init__(self):
+            made.append(1)
+
+        def __call__(self, table):
+            return length(table)
+
+    scorer = PythonScorer(function=Model, axes=("length",), batch_rows=2)
+    prepared = scorer.prepare(spans)
+    forward = scorer.load([scorer], "cpu")
+    forward(prepared, [0])
+    forward(prepared, [0])
+    assert made == [1]
+
+
+def test_one_bad_input_fails_alone():
+    def fussy(table):
+        if "bad" in table["text"].to_pylist():
+            raise KeyError("no such text")
+        return length(table)
+
+    values, failures = score(
+        PythonScorer(function=fussy, axes=("length",)), pa.table({"text": ["a", "bad", "abc", "bad", ""]})
+    )
+    assert failures == {1: "KeyError: 'no such text'", 3: "KeyError: 'no such text'"}
+    np.testing.assert_array_equal(values[:, 0], np.float32([1, np.nan, 3, np.nan, 0]))
+
+
+def test_null_and_infinite_results_fail_alone():
+    def fussy(table):
+        return pc.if_else(pc.equal(table["text"], "null"), None, pc.divide(1.0, pc.utf8_length(table["text"])))
+
+    values, failures = score(PythonScorer(function=fussy, axes=("x",)), pa.table({"text": ["null", "", "ab"]}))
+    assert failures == {0: "non-finite score", 1: "non-finite score"}
+    assert values[2, 0] == 0.5
+
+
+@pytest.mark.parametrize(("axes", "result"), [(("a",), [1.0]), (("a", "b"), [1.0, 2.0]), (("a",), [[1.0, 1.0]] * 2)])
+def test_another_number_of_scores_is_refused_by_name(axes, result):
+    def wrong(table):
+        return result
+
+    with pytest.raises(ConfigError, match="wrong was given 2 inputs and returned scores of shape"):
+        score(PythonScorer(function=wrong, axes=axes), pa.table({"text": ["a", "b"]}))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"function": 3}, "must be callable"),
+        ({"axes": "length"}, "axes must be a tuple"),
+        ({"axes": ()}, "one axis or more"),
+        ({"axes": ("a", "a")}, "must differ"),
+        ({"columns": "text"}, "columns must be a tuple"),
+        ({"columns": ()}, "one column or more"),
+        ({"batch_rows": 0}, "batch_rows must be positive"),
+    ],
+)
+def test_settings_are_checked(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        PythonScorer(**{"function": length, "axes": ("length",), **settings})
+
+
+def test_identity_is_source_or_version():
+    by_source = PythonScorer(function=length, axes=("length",)).identity()
+    assert "utf8_length" in str(by_source)
+    versioned = [PythonScorer(function=f, axes=("x",), version=2).identity() for f in (length, len)]
+    assert "utf8_length" not in str(versioned[0])
+    assert [v["function"]["version"] for v in versioned] == [2, 2]
+    with pytest.raises(ConfigError, match="no Python source"):
+        PythonScorer(function=len, axes=("x",)).identity()
+
+
+def test_anchors_are_checked_with_other_columns_null():
+    def kind(table):
+        return pc.add(length(table), pc.fill_null(pc.cast(table["size"], pa.float64()), 0))
+
+    for pair, right in ((("a", "abc"), True), (("abc", "a"), False)):
+        scorer = PythonScorer(function=kind, axes=("x",), columns=("text", "size"), anchors={"x": pair})
+        forward = scorer.load([scorer], "cpu")
+        if right:
+            check_anchors([scorer], scorer, forward)
+        else:
+            with pytest.raises(ConfigError, match="got 3, 'a' must score high and got 1"):
+                check_anchors([scorer], scorer, forward)
+
+
+def test_it_is_what_the_protocol_says():
+    scorer = PythonScorer(function=functools.partial(length), axes=("length",), anchors={"length": ("a", "bb")})
+    assert isinstance(scorer, Scorer)
+    assert isinstance(scorer, Backbone)
+    assert len({scorer, PythonScorer(function=scorer.function, axes=("length",))}) == 2
+
+
+def test_the_fake_scorer_is_a_function_of_text_and_axis(spans):
+    values, _ = score(FakeScorer(axes=("a", "b")), spans)
+    assert values.shape == (len(spans), 2)
+    assert ((values >= 0) & (values < 1)).all()
+    assert values[0].tolist() == values[4].tolist()
+    assert len(np.unique(values)) == 2 * len(set(spans["text"].to_pylist()))
+    assert score(FakeScorer(axes=("b",)), spans)[0][:, 0].tolist() == values[:, 1].tolist()
+    assert FakeScorer().identity() == FakeScorer().identity()
+
+
+def test_the_examples_in_the_docs_run():
+    import doctest
+
+    from annotate import source
+    from annotate.scorers import function, testing
+
+    for module in (function, testing, source):
+        result = doctest.testmod(module)
+        assert result.attempted > 0
+        assert result.failed == 0
