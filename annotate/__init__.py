@@ -1,10 +1,11 @@
 """Condition tags for pretraining corpora: score spans on Ray, keep the scores, render tagged training shards.
 
-Public names are imported when they are first used: `annotate --help` should not wait for torch.
+Public names are imported when they are first used.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from annotate.lazy import attributes
 
 if TYPE_CHECKING:
     from annotate.cli import main
@@ -88,14 +89,4 @@ __all__ = [
     "shards",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its home."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'annotate' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    """Public names."""
-    return list(__all__)
+__getattr__ = attributes(__name__, _HOMES)

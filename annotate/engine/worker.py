@@ -9,15 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from annotate.errors import ConfigError
 from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Forward, Scores
-from annotate.scorers.device import device_kind
 from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, Work
 from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
@@ -214,8 +213,8 @@ class Model:
     """Holds the models of a group of scoring stages; one a GPU, or CPU share."""
 
     def __init__(self, stages: Sequence[Score], device: str, threads: int) -> None:
-        torch.set_num_threads(threads)
         self._stages = list(stages)
+        self._threads = threads
         self._device = device
         self._forward: Forward | None = None
 
@@ -235,13 +234,31 @@ class Model:
                 _check(stage, batch, values)
             scored.append(scores)
         reach("actor: scored")
-        return Scored(device_kind(self._device), scored)
+        return Scored(_kind(self._forward) if any(batch.prepared.distinct for batch in batches) else "", scored)
 
     def _load(self) -> Forward:
         scorers = [stage.scorer for stage in self._stages]
         forward = scorers[0].backbone.load(scorers, self._device)
+        if _device(forward) is not None:
+            from annotate.scorers.device import use_threads
+
+            use_threads(self._threads)
         check_anchors(scorers, scorers[0].backbone, forward)
         return forward
+
+
+def _device(forward: Forward | None) -> Any:
+    """The torch device of a model; None for what runs without torch, which is then not even imported."""
+    return getattr(forward, "device", None)
+
+
+def _kind(forward: Forward | None) -> str:
+    device = _device(forward)
+    if device is None:
+        return "python"
+    from annotate.scorers.device import device_kind
+
+    return device_kind(device)
 
 
 def _check(stage: Score, batch: Batch, scores: Scores) -> None:

@@ -55,7 +55,7 @@ class Scores:
 
 
 class Forward(Protocol):
-    """A loaded model with the heads of some scorers."""
+    """A loaded model with the heads of some scorers; where it runs on torch, its attribute `device` says on what."""
 
     def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
         """Score the inputs for the scorers at positions `wanted` of those the model was loaded with, in that order."""

@@ -283,7 +283,8 @@ def _lsh_pairs(
     values: npt.NDArray[np.uint32], members: npt.NDArray[np.int64], permutations: int, threshold: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Candidate pairs of datasketch's LSH, with bands and rows by its optimiser."""
-    lsh = MinHashLSH(threshold=threshold, num_perm=permutations)
+    # Near 1 datasketch's optimiser finds no bands; candidates are verified, so a lower threshold only finds more.
+    lsh = MinHashLSH(threshold=min(threshold, 0.9), num_perm=permutations)
     left: list[int] = []
     right: list[int] = []
     for member in members.tolist():

@@ -173,7 +173,7 @@ def finish(
         shard: of the unit.
         batch: what was scored.
         scores: of the distinct inputs.
-        device: kind of device that made them.
+        device: kind of device that made them; empty where there was nothing to score.
         covered: rows of documents to leave out: their scores are committed.
     """
     values, failures = expand(batch.prepared, scores)
@@ -211,7 +211,7 @@ def finish(
         "failed_scores": len(failed),
         "halved_batches": scores.halved,
     }
-    return Output(pa.table(columns).filter(pa.array(fresh)), quarantine=bad, counts=counts, notes={"device": device})
+    return Output(pa.table(columns).filter(pa.array(fresh)), quarantine=bad, counts=counts, notes={"device": device} if device else {})
 
 
 def kept_scores(
