@@ -6,7 +6,8 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # Workers import what tests define, and the fault hook.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+_HERE = Path(__file__).parent
+os.environ["PYTHONPATH"] = os.pathsep.join([str(_HERE.parent), str(_HERE), os.environ.get("PYTHONPATH", "")])
 
 import pytest
 import ray
@@ -26,5 +27,7 @@ def ray_cluster():
     )
     # What the pipelines of tests hold is sent by value: workers know no test modules.
     ray.cloudpickle.register_pickle_by_value(support)
+    # Other drivers find the cluster by this; in RAY_ADDRESS itself it would send tests of the command line there too.
+    os.environ["TEST_RAY_ADDRESS"] = context.address_info["address"]
     yield context.address_info["address"]
     ray.shutdown()
