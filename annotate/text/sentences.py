@@ -4,8 +4,8 @@ A sentence ends at a gap between two words when the word before ends in a mark (
 follow it) that the rules below believe, at a blank line, and where the layout begins something new (a list item, a
 heading, a block after a colon); or behind a mark such as `。` with no gap at all. A line end alone ends nothing.
 
-A period before a lower-case letter ends a sentence only behind a plain word of four letters or more: shorter ones may
-be abbreviations that are not listed, but people who write in lower case throughout still end their sentences.
+A period before a lower-case letter ends a sentence only behind a quote or bracket or a plain word of four letters or
+more: shorter ones may be abbreviations that are not listed, but text in lower case throughout has sentences too.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ _NUMBERING_DIGITS = 3
 
 _LETTER = np.zeros(256, np.bool_)
 _LETTER[[*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1)]] = True
+_CLOSED = np.zeros(256, np.bool_)
+_CLOSED[[*b"\"')]}`"]] = True
 _DIGIT = np.zeros(256, np.bool_)
 _DIGIT[ord("0") : ord("9") + 1] = True
 
@@ -165,7 +167,7 @@ def _word_before(
 
     Returns:
         Whether the period belongs to an abbreviation that goes on with the next word, and whether the word is a plain
-        one: it ends in four letters or more and is not an abbreviation.
+        one: it ends in a quote or bracket, or in four letters or more that are no abbreviation.
     """
     reach = abbreviations.BYTES + 1
     before = windows(buffer, period_at, range(-reach, 0))
@@ -185,7 +187,7 @@ def _word_before(
     maybe = np.flatnonzero(kinds == abbreviations.MAYBE)
     following = windows(buffer, next_at[maybe], range(reach))
     goes_on[maybe] = ~abbreviations.is_starter(following[:-1], _run(_LETTER[following]))
-    plain = letter[:_PLAIN_WORD].all(axis=0) & (kinds == 0)
+    plain = (letter[:_PLAIN_WORD].all(axis=0) & (kinds == 0)) | _CLOSED[before[-1]]
     return goes_on, plain
 
 

@@ -162,6 +162,7 @@ def test_one_sentence_stays_one(text):
         ("Wait... What? Oh… No.", ["Wait...", "What?", "Oh…", "No."]),
         ("What?! No!!! Yes.", ["What?!", "No!!!", "Yes."]),
         ("i went home. then i slept. wow! nice", ["i went home.", "then i slept.", "wow!", "nice"]),
+        ("Open `name'. `mode' is (a string). it is.", ["Open `name'.", "`mode' is (a string).", "it is."]),
         ("Than you or I. Nobody else.", ["Than you or I.", "Nobody else."]),
         ("你好。我很好！真的吗？！是。", ["你好。", "我很好！", "真的吗？！", "是。"]),
         ("「はい。」と言った。次。", ["「はい。」と言った。", "次。"]),
