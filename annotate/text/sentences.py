@@ -58,17 +58,17 @@ class Cuts:
     Attributes:
         left: int64 `[n]`, position in the page one past the last byte that is not blank before the cut, ascending.
         right: int64 `[n]`, position of the first byte that is not blank after it; `left` where there is no blank.
-        paragraph: bool `[n]`, whether a paragraph ends here.
+        block: bool `[n]`, whether the layout ends something here: a paragraph, a list item, a heading.
     """
 
     left: Positions
     right: Positions
-    paragraph: Mask
+    block: Mask
 
 
 def cuts_at(gaps: Gaps, chosen: Positions) -> Cuts:
-    """Make cuts at the gaps with these indices."""
-    return Cuts(left=gaps.starts[chosen], right=gaps.ends[chosen], paragraph=gaps.breaks[chosen] > 1)
+    """Make cuts at the gaps with these indices; a blank line ends a block."""
+    return Cuts(left=gaps.starts[chosen], right=gaps.ends[chosen], block=gaps.breaks[chosen] > 1)
 
 
 def sentence_cuts(page: Page, gaps: Gaps) -> Cuts:
@@ -79,16 +79,16 @@ def sentence_cuts(page: Page, gaps: Gaps) -> Cuts:
     must, never = line_cuts(page.buffer, gaps)
     believed[never] = False
     believed[must] = True
-    at_gaps = cuts_at(gaps, np.flatnonzero(believed))
+    block = np.zeros(len(gaps.starts), np.bool_)
+    block[must] = True
+    chosen = np.flatnonzero(believed)
     wide = _ends_without_gap(page)
-    if not len(wide):
-        return at_gaps
-    left = np.append(at_gaps.left, wide)
+    left = np.append(gaps.starts[chosen], wide)
     order = np.argsort(left, kind="stable")
     return Cuts(
         left=left[order],
-        right=np.append(at_gaps.right, wide)[order],
-        paragraph=np.append(at_gaps.paragraph, np.zeros(len(wide), np.bool_))[order],
+        right=np.append(gaps.ends[chosen], wide)[order],
+        block=np.append(block[chosen], np.zeros(len(wide), np.bool_))[order],
     )
 
 

@@ -40,7 +40,8 @@ class Splitter:
         blanks: the span to which blanks between two spans belong. Blanks at the start of a document belong to its
             first span, those at its end to its last.
         min_chars: shorter fragments, blanks round them not counted, join the next one, or the one before at the end of
-            a document or of a paragraph that holds others. None: 12 for sentences, 0 for lines and paragraphs.
+            a document or of a block (paragraph, list item) that holds others. None: 12 for sentences, 0 for lines and
+            paragraphs.
         max_chars: longer spans, blanks counted, are cut into near-equal parts, at a blank where one is near, else
             between two code points. None: 1000 for sentences, no limit for lines and paragraphs.
         tokens: tokens of a window, for by="tokens"; the last window of a document may have fewer.
@@ -148,7 +149,7 @@ class Splitter:
         shortest, longest = self.limits
         at = cuts.left if self.blanks == "following" else cuts.right
         whole = ~splits_character(page.buffer, at)
-        cuts = Cuts(left=cuts.left[whole], right=cuts.right[whole], paragraph=cuts.paragraph[whole])
+        cuts = Cuts(left=cuts.left[whole], right=cuts.right[whole], block=cuts.block[whole])
         at = at[whole]
         if shortest > 0:
             at = at[_still_cut(page, gaps, cuts, shortest)]
@@ -183,8 +184,8 @@ def _still_cut(page: Page, gaps: Gaps, cuts: Cuts, min_chars: int) -> Mask:
     begins = np.append(opens, cuts.right)[order]
     stops = np.sort(np.append(closes, cuts.left))
     lengths = code_point_offsets(page.buffer, stops) - code_point_offsets(page.buffer, begins)
-    paragraph = np.append(np.zeros(len(starts), np.bool_), cuts.paragraph)[order]
-    return merged(lengths, is_first, paragraph, min_chars)[~is_first]
+    block = np.append(np.zeros(len(starts), np.bool_), cuts.block)[order]
+    return merged(lengths, is_first, block, min_chars)[~is_first]
 
 
 def _split_rows(texts: pa.Array | pa.ChunkedArray, first: int, cut: Callable[[Page], Positions]) -> pa.Table:

@@ -209,6 +209,7 @@ def test_short_fragments_join_a_neighbour():
     assert words(text, min_chars=6) == ["Notes This is a long sentence. Yes.", "Another long sentence. No"]
     assert words("A. Bb. Cc. Dd. Ee.", by="sentence", min_chars=5) == ["A. Bb.", "Cc. Dd. Ee."]
     assert words("A.", min_chars=5) == ["A."]
+    assert words("- Fixed it. Ok!\n- Some other", min_chars=6) == ["- Fixed it. Ok!", "- Some other"]
 
 
 def test_long_sentences_are_cut_at_blanks_else_between_characters():
