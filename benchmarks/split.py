@@ -2,8 +2,8 @@
 
 Run `python benchmarks/split.py [--megabytes N] [--json FILE]`. `python_regex` is what it stands beside: a loop over the
 documents that finds sentence ends with one regular expression and makes the same table. The ratio is the sentence
-splitter's rate over that of the loop. Rates are medians over rounds, in CPU time of the process, because what it measures
-is one thread; memory is the peak of an own process less its peak before the split.
+splitter's rate over that of the loop. Rates are medians over rounds, in CPU time of the process, because one thread is
+measured; memory is the peak of a process of its own less what it had before the split (Linux only).
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ from __future__ import annotations
 import argparse
 import ast
 import json
-import os
 import re
 import resource
 import statistics
 import subprocess
 import sys
 import sysconfig
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+from pyarrow import feather
 
 from annotate.text.splitting import SPANS, Splitter
 
@@ -36,27 +38,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--megabytes", type=float, default=8.0)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--peak", action="store_true", help="only print the peak memory of one split, in MiB")
+    parser.add_argument("--peak", type=Path, help="only print the peak memory of splitting this Arrow file, in MiB")
     options = parser.parse_args()
-    texts = corpus(options.megabytes)
     if options.peak:
-        print(peak_mib(texts))
+        print(peak_mib(options.peak))
         return
+    texts = corpus(options.megabytes)
     megabytes = sum(map(len, (text.encode() for text in texts.to_pylist()))) / 1e6
     ways: dict[str, Callable[[pa.Array], pa.Table]] = {
         by: Splitter(by=by).split for by in ("sentence", "line", "paragraph", "document")
     }
     ways["python_regex"] = python_regex
     rates = {name: megabytes / seconds(split, texts) for name, split in ways.items()}
-    own = [sys.executable, __file__, "--megabytes", str(options.megabytes), "--peak"]
-    peak = float(subprocess.run(own, check=True, capture_output=True, text=True, env=dict(os.environ)).stdout)
+    peak = peak_of_own_process(texts)
     ratios = {"python_regex": rates["sentence"] / rates["python_regex"]}
     print(f"{len(texts):,} documents, {megabytes:.1f} MB")
     for name, rate in rates.items():
         print(f"{name:>14} {rate:10.1f} MB/s")
-    print(
-        f"sentence over python_regex: {ratios['python_regex']:.2f}; peak over text: {peak * 2**20 / megabytes / 1e6:.2f}"
-    )
+    print(f"sentence over python_regex: {ratios['python_regex']:.2f}")
+    print(f"peak memory over text: {peak * 2**20 / megabytes / 1e6:.2f}")
     if options.json:
         raw = {"mb_per_s": rates, "megabytes": megabytes, "peak_mib": peak}
         options.json.write_text(json.dumps({"ratios": ratios, "raw": raw}, indent=2) + "\n")
@@ -116,12 +116,38 @@ def seconds(split: Callable[[pa.Array], pa.Table], texts: pa.Array) -> float:
     return statistics.median(rounds)
 
 
-def peak_mib(texts: pa.Array) -> float:
-    """How far one split by sentence raises the peak of this process, in MiB; the table of spans is in it."""
+def peak_of_own_process(texts: pa.Array) -> float:
+    """The peak of a process that does nothing but one split by sentence, in MiB, less what it had before."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "texts.arrow"
+        feather.write_feather(pa.table({"text": texts}), file, compression="uncompressed")
+        own = subprocess.run([sys.executable, __file__, "--peak", file], check=True, capture_output=True, text=True)
+    return float(own.stdout)
+
+
+def peak_mib(file: Path) -> float:
+    """How far splitting a file's texts raises the resident memory of this process; the table of spans is in it."""
+    texts = feather.read_table(file, memory_map=False)["text"].combine_chunks()
     Splitter().split(pa.array(["Warm up."]))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    Splitter().split(texts)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    before, peak, done = resident_mib(), 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.001):
+            peak = max(peak, resident_mib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    spans = Splitter().split(texts)
+    peak = max(peak, resident_mib())
+    done.set()
+    watcher.join()
+    return peak - before if len(spans) else 0.0
+
+
+def resident_mib() -> float:
+    """Resident memory of this process, as Linux tells it."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
 if __name__ == "__main__":

@@ -11,26 +11,26 @@ from annotate.text.utf8 import begin_of_code_point, byte_offsets, code_point_off
 _SLACK = 4  # a cut looks for a blank in the last quarter of the longest span
 
 
-def merged(lengths: Positions, first: Mask, paragraph: Mask, min_chars: int) -> Mask:
+def merged(lengths: Positions, first: Mask, block: Mask, min_chars: int) -> Mask:
     """Say which fragments still begin a span after the short ones have joined a neighbour.
 
-    A fragment shorter than `min_chars` joins the one after it; the last of a document, or of a paragraph that holds
+    A fragment shorter than `min_chars` joins the one after it; the last of a document, or of a block that holds
     others, joins the one before. In a run of short ones every other joins first, until none is short: only a span that
     is a whole document stays shorter than `min_chars`.
 
     Args:
         lengths: int64 `[n]`, code points of each fragment from its first to its last that is not blank.
         first: bool `[n]`, whether a fragment is the first of its document.
-        paragraph: bool `[n]`, whether it is the first of a paragraph.
+        block: bool `[n]`, whether it is the first of a block.
         min_chars: the shortest span.
 
     Returns:
         bool `[n]`.
     """
     alive = np.arange(len(lengths))
-    paragraph = paragraph | first
+    block = block | first
     while len(alive):
-        first_now, paragraph_now = first[alive], paragraph[alive]
+        first_now, block_now = first[alive], block[alive]
         size = np.add.reduceat(lengths, alive)
         last = np.append(first_now[1:], True)
         short = (size < min_chars) & ~(first_now & last)
@@ -39,8 +39,8 @@ def merged(lengths: Positions, first: Mask, paragraph: Mask, min_chars: int) -> 
         index = np.arange(len(alive))
         run_start = np.maximum.accumulate(np.where(short & ~(np.append(False, short[:-1]) & ~first_now), index, 0))
         acting = short & ((index - run_start) % 2 == 0)
-        ends_paragraph = np.append(paragraph_now[1:], True)
-        back = acting & (last | (ends_paragraph & ~paragraph_now))
+        ends_block = np.append(block_now[1:], True)
+        back = acting & (last | (ends_block & ~block_now))
         onward = acting & ~back
         joins = back | np.append(False, onward[:-1])
         alive = alive[~joins]

@@ -4,8 +4,8 @@ A sentence ends at a gap between two words when the word before ends in a mark (
 follow it) that the rules below believe, at a blank line, and where the layout begins something new (a list item, a
 heading, a block after a colon); or behind a mark such as `。` with no gap at all. A line end alone ends nothing.
 
-A period before a lower-case letter ends a sentence only behind a plain word of four letters or more: shorter ones may
-be abbreviations that are not listed, but people who write in lower case throughout still end their sentences.
+A period before a lower-case letter ends a sentence only behind a quote or bracket or a plain word of four letters or
+more: shorter ones may be abbreviations that are not listed, but text in lower case throughout has sentences too.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ _NUMBERING_DIGITS = 3
 
 _LETTER = np.zeros(256, np.bool_)
 _LETTER[[*range(ord("A"), ord("Z") + 1), *range(ord("a"), ord("z") + 1)]] = True
+_CLOSED = np.zeros(256, np.bool_)
+_CLOSED[[*b"\"')]}`"]] = True
 _DIGIT = np.zeros(256, np.bool_)
 _DIGIT[ord("0") : ord("9") + 1] = True
 
@@ -56,17 +58,17 @@ class Cuts:
     Attributes:
         left: int64 `[n]`, position in the page one past the last byte that is not blank before the cut, ascending.
         right: int64 `[n]`, position of the first byte that is not blank after it; `left` where there is no blank.
-        paragraph: bool `[n]`, whether a paragraph ends here.
+        block: bool `[n]`, whether the layout ends something here: a paragraph, a list item, a heading.
     """
 
     left: Positions
     right: Positions
-    paragraph: Mask
+    block: Mask
 
 
 def cuts_at(gaps: Gaps, chosen: Positions) -> Cuts:
-    """Make cuts at the gaps with these indices."""
-    return Cuts(left=gaps.starts[chosen], right=gaps.ends[chosen], paragraph=gaps.breaks[chosen] > 1)
+    """Make cuts at the gaps with these indices; a blank line ends a block."""
+    return Cuts(left=gaps.starts[chosen], right=gaps.ends[chosen], block=gaps.breaks[chosen] > 1)
 
 
 def sentence_cuts(page: Page, gaps: Gaps) -> Cuts:
@@ -77,16 +79,16 @@ def sentence_cuts(page: Page, gaps: Gaps) -> Cuts:
     must, never = line_cuts(page.buffer, gaps)
     believed[never] = False
     believed[must] = True
-    at_gaps = cuts_at(gaps, np.flatnonzero(believed))
+    block = np.zeros(len(gaps.starts), np.bool_)
+    block[must] = True
+    chosen = np.flatnonzero(believed)
     wide = _ends_without_gap(page)
-    if not len(wide):
-        return at_gaps
-    left = np.append(at_gaps.left, wide)
+    left = np.append(gaps.starts[chosen], wide)
     order = np.argsort(left, kind="stable")
     return Cuts(
         left=left[order],
-        right=np.append(at_gaps.right, wide)[order],
-        paragraph=np.append(at_gaps.paragraph, np.zeros(len(wide), np.bool_))[order],
+        right=np.append(gaps.ends[chosen], wide)[order],
+        block=np.append(block[chosen], np.zeros(len(wide), np.bool_))[order],
     )
 
 
@@ -165,7 +167,7 @@ def _word_before(
 
     Returns:
         Whether the period belongs to an abbreviation that goes on with the next word, and whether the word is a plain
-        one: it ends in four letters or more and is not an abbreviation.
+        one: it ends in a quote or bracket, or in four letters or more that are no abbreviation.
     """
     reach = abbreviations.BYTES + 1
     before = windows(buffer, period_at, range(-reach, 0))
@@ -185,7 +187,7 @@ def _word_before(
     maybe = np.flatnonzero(kinds == abbreviations.MAYBE)
     following = windows(buffer, next_at[maybe], range(reach))
     goes_on[maybe] = ~abbreviations.is_starter(following[:-1], _run(_LETTER[following]))
-    plain = letter[:_PLAIN_WORD].all(axis=0) & (kinds == 0)
+    plain = (letter[:_PLAIN_WORD].all(axis=0) & (kinds == 0)) | _CLOSED[before[-1]]
     return goes_on, plain
 
 

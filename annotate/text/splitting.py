@@ -14,6 +14,7 @@ from annotate.errors import ConfigError
 from annotate.text.gaps import Gaps, find_gaps
 from annotate.text.lengths import cut_long, merged, splits_character
 from annotate.text.pages import Mask, Page, Positions, pages, require_text
+from annotate.text.pieces import in_pieces, long_documents
 from annotate.text.sentences import Cuts, cuts_at, sentence_cuts
 from annotate.text.utf8 import code_point_offsets
 from annotate.text.windows import load_tokenizer, tokenizer_hash, window_cuts
@@ -39,7 +40,8 @@ class Splitter:
         blanks: the span to which blanks between two spans belong. Blanks at the start of a document belong to its
             first span, those at its end to its last.
         min_chars: shorter fragments, blanks round them not counted, join the next one, or the one before at the end of
-            a document or of a paragraph that holds others. None: 12 for sentences, 0 for lines and paragraphs.
+            a document or of a block (paragraph, list item) that holds others. None: 12 for sentences, 0 for lines and
+            paragraphs.
         max_chars: longer spans, blanks counted, are cut into near-equal parts, at a blank where one is near, else
             between two code points. None: 1000 for sentences, no limit for lines and paragraphs.
         tokens: tokens of a window, for by="tokens"; the last window of a document may have fewer.
@@ -113,16 +115,25 @@ class Splitter:
         Returns:
             A table of schema `SPANS`, one row a span in order: `document` is the position in `texts`, `start` and `end`
             are offsets in the document in code points, `byte_start` and `byte_end` in bytes of UTF-8. A null or empty
-            document has no span.
+            document has no span. A document of more than 8 MiB is split in pieces of about 4 that end at blank lines;
+            no short fragment joins one in another piece.
 
         Raises:
             InputError: `texts` is not text.
             ConfigError: the tokenizer can't be loaded.
         """
+        require_text(texts)
         if self.by == "document":
             return _whole_documents(texts)
         cut = self._cutter()
-        return pa.concat_tables([SPANS.empty_table(), *(_spans(page, cut(page)) for page in pages(texts))])
+        tables = []
+        done = 0
+        # Token windows do not end at a blank line, so for them a long document can't be cut in pieces.
+        for row in [] if self.by == "tokens" else long_documents(texts):
+            pieces = in_pieces(texts[row], before_blanks=self.blanks == "following")
+            tables += [_split_rows(texts[done:row], done, cut), _joined(_split_rows(pieces, 0, cut), pieces, row)]
+            done = row + 1
+        return pa.concat_tables([*tables, _split_rows(texts[done:], done, cut)])
 
     def _cutter(self) -> Callable[[Page], Positions]:
         """The function that finds all cuts of a page."""
@@ -138,7 +149,7 @@ class Splitter:
         shortest, longest = self.limits
         at = cuts.left if self.blanks == "following" else cuts.right
         whole = ~splits_character(page.buffer, at)
-        cuts = Cuts(left=cuts.left[whole], right=cuts.right[whole], paragraph=cuts.paragraph[whole])
+        cuts = Cuts(left=cuts.left[whole], right=cuts.right[whole], block=cuts.block[whole])
         at = at[whole]
         if shortest > 0:
             at = at[_still_cut(page, gaps, cuts, shortest)]
@@ -173,11 +184,34 @@ def _still_cut(page: Page, gaps: Gaps, cuts: Cuts, min_chars: int) -> Mask:
     begins = np.append(opens, cuts.right)[order]
     stops = np.sort(np.append(closes, cuts.left))
     lengths = code_point_offsets(page.buffer, stops) - code_point_offsets(page.buffer, begins)
-    paragraph = np.append(np.zeros(len(starts), np.bool_), cuts.paragraph)[order]
-    return merged(lengths, is_first, paragraph, min_chars)[~is_first]
+    block = np.append(np.zeros(len(starts), np.bool_), cuts.block)[order]
+    return merged(lengths, is_first, block, min_chars)[~is_first]
 
 
-def _spans(page: Page, cuts: Positions) -> pa.Table:
+def _split_rows(texts: pa.Array | pa.ChunkedArray, first: int, cut: Callable[[Page], Positions]) -> pa.Table:
+    """The spans of documents, of which the first has number `first`."""
+    return pa.concat_tables([SPANS.empty_table(), *(_spans(page, cut(page), first) for page in pages(texts))])
+
+
+def _joined(spans: pa.Table, pieces: pa.LargeStringArray, row: int) -> pa.Table:
+    """Make spans of the pieces of one document into spans of the document."""
+    piece, start, end, byte_start, byte_end = (column.to_numpy() for column in spans.columns)
+    points, size = pc.utf8_length(pieces).to_numpy(), pc.binary_length(pieces).to_numpy()
+    points_before, bytes_before = (np.cumsum(points) - points)[piece], (np.cumsum(size) - size)[piece]
+    return _table(
+        np.full_like(piece, row),
+        start + points_before,
+        end + points_before,
+        byte_start + bytes_before,
+        byte_end + bytes_before,
+    )
+
+
+def _table(*columns: Positions) -> pa.Table:
+    return pa.Table.from_arrays([pa.array(column, pa.int64()) for column in columns], schema=SPANS)
+
+
+def _spans(page: Page, cuts: Positions, first: int) -> pa.Table:
     document = np.flatnonzero(page.ends > page.starts)
     begins = np.sort(np.append(page.starts[document], cuts))
     row = np.searchsorted(page.starts, begins, "right") - 1
@@ -186,21 +220,18 @@ def _spans(page: Page, cuts: Positions) -> pa.Table:
     ends = np.where(last, page.ends[row], ends[: len(row)])
     origin = page.starts[row]
     origin_points, begin_points, end_points = (code_point_offsets(page.buffer, at) for at in (origin, begins, ends))
-    columns = [
-        row + page.first,
+    return _table(
+        row + page.first + first,
         begin_points - origin_points,
         end_points - origin_points,
         begins - origin,
         ends - origin,
-    ]
-    return pa.Table.from_arrays([pa.array(column, pa.int64()) for column in columns], schema=SPANS)
+    )
 
 
 def _whole_documents(texts: pa.Array | pa.ChunkedArray) -> pa.Table:
-    require_text(texts)
     size = pc.fill_null(pc.binary_length(texts), 0).to_numpy().astype(np.int64)
     document = np.flatnonzero(size)
     points = pc.fill_null(pc.utf8_length(texts), 0).to_numpy().astype(np.int64)[document]
     zero = np.zeros(len(document), np.int64)
-    columns = [document, zero, points, zero, size[document]]
-    return pa.Table.from_arrays([pa.array(column, pa.int64()) for column in columns], schema=SPANS)
+    return _table(document, zero, points, zero, size[document])

@@ -4,10 +4,10 @@ import pytest
 from annotate.text.lengths import cut_long, merged
 
 
-def kept(lengths, paragraphs=(), documents=(0,), min_chars=10):
+def kept(lengths, blocks=(), documents=(0,), min_chars=10):
     first = np.isin(np.arange(len(lengths)), documents)
-    paragraph = np.isin(np.arange(len(lengths)), paragraphs)
-    return np.flatnonzero(merged(np.array(lengths), first, paragraph, min_chars)).tolist()
+    block = np.isin(np.arange(len(lengths)), blocks)
+    return np.flatnonzero(merged(np.array(lengths), first, block, min_chars)).tolist()
 
 
 @pytest.mark.parametrize(
@@ -17,8 +17,8 @@ def kept(lengths, paragraphs=(), documents=(0,), min_chars=10):
         ([3, 20, 20], {}, [0, 2]),
         ([20, 20, 3], {}, [0, 1]),
         ([20, 3, 20], {}, [0, 1]),
-        ([20, 3, 20], {"paragraphs": [2]}, [0, 2]),  # the last of its paragraph joins back
-        ([20, 3, 20], {"paragraphs": [1, 2]}, [0, 1]),  # a heading joins what follows
+        ([20, 3, 20], {"blocks": [2]}, [0, 2]),  # the last of its block joins back
+        ([20, 3, 20], {"blocks": [1, 2]}, [0, 1]),  # a heading joins what follows
         ([5, 5, 5, 5], {}, [0, 2]),
         ([5, 5, 5], {}, [0]),
         ([3], {}, [0]),

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from annotate.errors import ConfigError, InputError
+from annotate.text.pages import pages
 from annotate.text.splitting import KORBAK, SPANS, Splitter
 
 PIECES = [
@@ -161,6 +162,7 @@ def test_one_sentence_stays_one(text):
         ("Wait... What? Oh… No.", ["Wait...", "What?", "Oh…", "No."]),
         ("What?! No!!! Yes.", ["What?!", "No!!!", "Yes."]),
         ("i went home. then i slept. wow! nice", ["i went home.", "then i slept.", "wow!", "nice"]),
+        ("Open `name'. `mode' is (a string). it is.", ["Open `name'.", "`mode' is (a string).", "it is."]),
         ("Than you or I. Nobody else.", ["Than you or I.", "Nobody else."]),
         ("你好。我很好！真的吗？！是。", ["你好。", "我很好！", "真的吗？！", "是。"]),
         ("「はい。」と言った。次。", ["「はい。」と言った。", "次。"]),
@@ -207,6 +209,7 @@ def test_short_fragments_join_a_neighbour():
     assert words(text, min_chars=6) == ["Notes This is a long sentence. Yes.", "Another long sentence. No"]
     assert words("A. Bb. Cc. Dd. Ee.", by="sentence", min_chars=5) == ["A. Bb.", "Cc. Dd. Ee."]
     assert words("A.", min_chars=5) == ["A."]
+    assert words("- Fixed it. Ok!\n- Some other", min_chars=6) == ["- Fixed it. Ok!", "- Some other"]
 
 
 def test_long_sentences_are_cut_at_blanks_else_between_characters():
@@ -226,12 +229,28 @@ def test_one_large_document_without_blanks():
     assert table["byte_end"].to_numpy()[-2] == 2 * size
 
 
+@pytest.mark.parametrize("splitter", [s for s in SPLITTERS if s.limits[0] == 0], ids=repr)
+@given(texts=st.lists(st.none() | TEXTS, max_size=3))
+@settings(deadline=None)
+def test_pieces_of_long_documents_do_not_change_spans(splitter, texts):
+    expected = rows(splitter, texts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("annotate.text.pieces.PIECE_BYTES", 3)
+        assert rows(splitter, texts) == expected
+
+
+def test_pieces_tile_when_short_fragments_join():
+    texts = ["One.\n\nTwo.\r\n\r\nThree 漢。\n\nFour." * 5, None, "Five.\n\n" * 20 + "Six"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("annotate.text.pieces.PIECE_BYTES", 16)
+        for splitter in (Splitter(), Splitter(blanks="previous")):
+            check_tiling(texts, rows(splitter, texts))
+
+
 def test_pages_do_not_change_spans(monkeypatch):
     texts = pa.array(["One here. Two here.", None, "", "Three 漢字。四。 " * 50, "x" * 3000] * 20)
     expected = Splitter().split(texts)
-    monkeypatch.setattr(
-        "annotate.text.splitting.pages", lambda t: __import__("annotate.text.pages").text.pages.pages(t, 100)
-    )
+    monkeypatch.setattr("annotate.text.splitting.pages", lambda documents: pages(documents, 100))
     assert Splitter().split(texts).equals(expected)
 
 
