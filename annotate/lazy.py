@@ -1,4 +1,4 @@
-"""Public names that are imported when they are first used: `annotate --help` and a light worker don't wait for torch."""
+"""Public names that are imported when first used: `annotate --help` and light workers don't wait for torch."""
 
 from __future__ import annotations
 

@@ -211,7 +211,12 @@ def finish(
         "failed_scores": len(failed),
         "halved_batches": scores.halved,
     }
-    return Output(pa.table(columns).filter(pa.array(fresh)), quarantine=bad, counts=counts, notes={"device": device} if device else {})
+    return Output(
+        pa.table(columns).filter(pa.array(fresh)),
+        quarantine=bad,
+        counts=counts,
+        notes={"device": device} if device else {},
+    )
 
 
 def kept_scores(
