@@ -156,10 +156,9 @@ def _columnar(block: bytes, schema: pa.Schema | None) -> pa.Table | None:
             pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
             pj.ParseOptions(schema, False, unexpected_field_behavior="infer" if schema is None else "ignore"),
         )
-        names = [name.encode() for name in table.column_names]
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
-    return table if table.num_rows == lines and len(names) == len(set(names)) else None
+    return table if table.num_rows == lines else None
 
 
 _NESTING = np.zeros(256, np.int8)
@@ -214,7 +213,21 @@ def _parsed(block: bytes) -> Iterator[tuple[dict[str, Any] | None, str | None]]:
         except ValueError:
             yield None, "the line is not valid JSON"
         else:
-            yield (value, None) if isinstance(value, dict) else (None, "the line is not a JSON object")
+            if not isinstance(value, dict):
+                yield None, "the line is not a JSON object"
+            elif line.count(b"[") + line.count(b"{") > MAX_DEPTH and _too_deep(value):
+                yield None, "the line is nested too deep"
+            else:
+                yield value, None
+
+
+def _too_deep(value: Any) -> bool:
+    """Whether more than `MAX_DEPTH` arrays and objects lie in each other."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner = (item.values() if isinstance(item, dict) else item for item in level)
+        level = [item for items in inner for item in items if isinstance(item, dict | list)]
+    return bool(level)
 
 
 def _by_line(block: bytes, schema: pa.Schema, text: str) -> pa.Table:
@@ -251,9 +264,9 @@ def _json_type(value: Any) -> str:
     return "number" if isinstance(value, int | float) else "array" if isinstance(value, list) else "object"
 
 
-def _kind(value: Any, depth: int = 0) -> pa.DataType:
+def _kind(value: Any) -> pa.DataType:
     """The Arrow type of a JSON value."""
-    if value is None or value == {} or depth == MAX_DEPTH:
+    if value is None or value == {}:
         return pa.null()
     if isinstance(value, str):
         return pa.string()
@@ -266,9 +279,15 @@ def _kind(value: Any, depth: int = 0) -> pa.DataType:
     if isinstance(value, list):
         kind = pa.null()
         for item in value:
-            kind = _merged(kind, _kind(item, depth + 1))
+            kind = _merged(kind, _kind(item))
         return pa.list_(kind)
-    return pa.struct([(name, _kind(item, depth + 1)) for name, item in value.items() if _encodes(name)])
+    fields: Fields = {}
+    _merge_fields(fields, ((name, _kind(item)) for name, item in value.items()))
+    return _struct(fields)
+
+
+def _struct(fields: Fields) -> pa.DataType:
+    return pa.struct(list(fields.items())) if fields else pa.null()
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -278,7 +297,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_list(kind):
         return pa.list_(_plain(kind.value_type))
     if pa.types.is_struct(kind):
-        return pa.struct([(field.name, _plain(field.type)) for field in kind]) if kind.num_fields else pa.null()
+        return _struct({field.name: _plain(field.type) for field in kind})
     return kind
 
 
@@ -301,7 +320,7 @@ def _merged(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     if pa.types.is_struct(one) and pa.types.is_struct(other):
         fields: Fields = {field.name: field.type for field in one}
         _merge_fields(fields, ((field.name, field.type) for field in other))
-        return pa.struct(list(fields.items()))
+        return _struct(fields)
     return pa.string()
 
 
