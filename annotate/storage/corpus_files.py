@@ -106,7 +106,7 @@ def find_files(path: str) -> list[SourceFile]:
     directory, pattern = _place(path)
     if directory.local is not None and not directory.local.exists():
         raise InputError(f"no such file or directory: {path}", hint="Check the corpus path, and quote globs.")
-    listed = sorted(directory.sizes("", deep=not pattern or "/" in pattern))
+    listed = sorted(directory.sizes("", deep=not pattern or "/" in pattern or "**" in pattern))
     names = [(name, size) for name, size in listed if _matches(name, pattern, path)]
     if not names:
         there = ", ".join(name for name, _ in listed[:5]) or "nothing"

@@ -4,10 +4,10 @@ A row is a line that is not blank: blank lines are no documents and are not coun
 one in which a line is not a JSON object, or a field has values of several types, is parsed line by line. A line that
 can't be used keeps its row, with nulls, and its reason in the column `_problem`.
 
-Types of a field, over all its lines: integers and floats together are float64; null, or an empty object, goes with any
-type; objects and lists are merged field by field; anything else that differs becomes a string, in which what is not
-one is JSON. Of a field that a line has twice the last value counts. An integer beyond 64 bits with sign becomes a
-float, as in JavaScript, but an id a string.
+Types of a field, over all its lines: integers and floats together are float64; null, and an object or list that holds
+nothing, go with any type, and are null where that can't hold them; objects and lists are merged field by field; what
+else differs becomes a string, in which all that is none is JSON. Of a field that a line has twice the last value
+counts. An integer beyond 64 bits with sign becomes a float, as in JavaScript, but an id a string.
 """
 
 from __future__ import annotations
@@ -151,12 +151,14 @@ def _columnar(block: bytes, schema: pa.Schema | None) -> pa.Table | None:
     if lines is None:
         return None
     try:
+        block.decode()  # Arrow does not look
         table = pj.read_json(
             io.BytesIO(block),
             pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
             pj.ParseOptions(schema, False, unexpected_field_behavior="infer" if schema is None else "ignore"),
         )
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        table.validate()  # of [null, null] Arrow makes a list without values
+    except (UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     return table if table.num_rows == lines else None
 
@@ -188,8 +190,10 @@ def _plain_lines(block: bytes, *, shallow: bool) -> int | None:
     if not (np.all(data[starts] == ord("{")) and np.all(data[lasts] == ord("}"))):
         return None
     if shallow and len(starts):
-        depth = np.cumsum(_NESTING[data], dtype=np.int32)
-        if np.any(np.maximum.reduceat(depth, starts) - depth[starts] >= MAX_DEPTH):
+        brackets = np.flatnonzero(_NESTING[data])
+        depth = np.cumsum(_NESTING[data[brackets]], dtype=np.int32)
+        firsts = np.searchsorted(brackets, starts)
+        if np.any(np.maximum.reduceat(depth, firsts) - depth[firsts] >= MAX_DEPTH):
             return None
     return len(starts)
 
@@ -280,10 +284,14 @@ def _kind(value: Any) -> pa.DataType:
         kind = pa.null()
         for item in value:
             kind = _merged(kind, _kind(item))
-        return pa.list_(kind)
+        return _list(kind)
     fields: Fields = {}
     _merge_fields(fields, ((name, _kind(item)) for name, item in value.items()))
     return _struct(fields)
+
+
+def _list(kind: pa.DataType) -> pa.DataType:
+    return kind if pa.types.is_null(kind) else pa.list_(kind)
 
 
 def _struct(fields: Fields) -> pa.DataType:
@@ -295,7 +303,7 @@ def _plain(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(kind):
         return pa.string()
     if pa.types.is_list(kind):
-        return pa.list_(_plain(kind.value_type))
+        return _list(_plain(kind.value_type))
     if pa.types.is_struct(kind):
         return _struct({field.name: _plain(field.type) for field in kind})
     return kind
@@ -316,7 +324,7 @@ def _merged(one: pa.DataType, other: pa.DataType) -> pa.DataType:
     if {one, other} == {pa.int64(), pa.float64()}:
         return pa.float64()
     if pa.types.is_list(one) and pa.types.is_list(other):
-        return pa.list_(_merged(one.value_type, other.value_type))
+        return _list(_merged(one.value_type, other.value_type))
     if pa.types.is_struct(one) and pa.types.is_struct(other):
         fields: Fields = {field.name: field.type for field in one}
         _merge_fields(fields, ((field.name, field.type) for field in other))
@@ -330,6 +338,8 @@ def _fit(value: Any, kind: pa.DataType) -> Any:
         return None
     if pa.types.is_string(kind):
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if (value == {} and not pa.types.is_struct(kind)) or (isinstance(value, list) and not pa.types.is_list(kind)):
+        return None  # what holds no value goes with any type
     if pa.types.is_list(kind):
         return [_fit(item, kind.value_type) for item in value]
     if pa.types.is_struct(kind):
