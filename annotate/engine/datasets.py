@@ -156,8 +156,21 @@ class _Selection:
             yield from units[:count]
 
 
-def open_corpus(corpus: Corpus, workdir: Directory, files: Sequence[SourceFile], limit: int | None) -> Dataset:
+def open_corpus(
+    corpus: Corpus,
+    workdir: Directory,
+    files: Sequence[SourceFile],
+    limit: int | None,
+    unreadable: Mapping[str, InputError] | None = None,
+) -> Dataset:
     """Read the footers of a corpus and commit its list of units.
+
+    Args:
+        corpus: the corpus.
+        workdir: where its dataset lies.
+        files: its Parquet files, sorted by shard name.
+        limit: documents to reach; None for all.
+        unreadable: files that are passed over, beside those of which the footer can't be read, by shard name.
 
     Raises:
         InputError: a file can't be read, or the corpus has no rows.
@@ -167,10 +180,10 @@ def open_corpus(corpus: Corpus, workdir: Directory, files: Sequence[SourceFile],
     state = xxhash.xxh3_128()
     documents = 0
     selection = _Selection(limit)
+    passed_over = dict(unreadable or {})
     for file, footer in corpus.footers(files):
         if isinstance(footer, InputError):
-            writer.count("unreadable_files", 1)
-            writer.note(f"unreadable: {file.shard}: {footer.message}")
+            passed_over[file.shard] = footer
             continue
         documents += footer.rows
         if limit is None:
@@ -178,8 +191,14 @@ def open_corpus(corpus: Corpus, workdir: Directory, files: Sequence[SourceFile],
         else:
             selection.shards.append(list(corpus.units(file, footer)))
     _add(writer, state, selection.chosen())
+    for shard, error in sorted(passed_over.items()):
+        writer.count("unreadable_files", 1)
+        writer.note(f"unreadable: {shard}: {error.message}")
     if documents == 0:
-        raise InputError(f"{corpus.path} has no rows in {len(files)} files", hint="Check the corpus path.")
+        raise InputError(
+            f"{corpus.path} has no rows in {len(files)} files, {len(passed_over)} of them unreadable",
+            hint="Check the corpus path.",
+        )
     writer.count("documents", documents)
     dataset = Dataset(corpus, directory, digest([corpus.recipe, state.hexdigest(), documents]), {})
     dataset.commit(writer)

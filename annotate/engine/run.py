@@ -24,6 +24,7 @@ from annotate.engine.datasets import (
     works,
 )
 from annotate.engine.events import Events, Observer, Silent
+from annotate.engine.imports import import_lines
 from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance
 from annotate.engine.worker import Context
@@ -31,6 +32,7 @@ from annotate.errors import ConfigError
 from annotate.stages.base import Narrow, Regroup, Stage, Wide, Work, digest, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group
+from annotate.storage.corpus_files import SourceFile, UnreadableFile, is_jsonl
 from annotate.storage.faults import reach
 from annotate.storage.latest import write_latest
 from annotate.storage.manifests import Unit
@@ -135,8 +137,18 @@ class _Run:
         corpora: dict[Stage, Dataset] = {}
         for stage in self.stages:
             if isinstance(stage, Corpus):
-                corpora[stage] = open_corpus(stage, self.workdir, stage.files(), self.options.limit)
+                files, unreadable = self._imported(stage)
+                corpora[stage] = open_corpus(stage, self.workdir, files, self.options.limit, unreadable)
         return plan_datasets(self.stages, self.workdir, corpora)
+
+    def _imported(self, corpus: Corpus) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:
+        """The Parquet files of a corpus; JSON lines are imported first."""
+        files = corpus.files()
+        if not is_jsonl(files[0].shard):
+            return files, {}
+        return import_lines(
+            corpus, self.workdir, files, self.events, lambda *arguments: self._calls(*arguments, per_worker=2)
+        )
 
     def _stage(self, datasets: Sequence[Dataset]) -> None:
         """Make the datasets of one stage, or of scoring stages that share a backbone."""

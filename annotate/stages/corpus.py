@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,10 +26,14 @@ from annotate.storage.corpus_files import (
     is_text,
     read_footer,
 )
+from annotate.storage.jsonl import PROBLEM
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, Part
 from annotate.storage.store import Directory
 from annotate.text.utf8 import invalid_utf8
+
+OURS = ("row", "id", "text", "problem", "placements")
+FOOTERS = 1024  # read ahead at most
 
 
 @dataclass(frozen=True)
@@ -101,16 +106,18 @@ class Corpus(Stage):
         """
         first: tuple[SourceFile, Footer] | None = None
         with ThreadPoolExecutor(threads) as pool:
-            for file, footer in zip(files, pool.map(self._footer, files), strict=True):
-                if isinstance(footer, Footer):
-                    self._check(file, footer)
-                    first = first or (file, footer)
-                    self._compare(*first, file, footer)
-                yield file, footer
+            for start in range(0, len(files), FOOTERS):
+                some = files[start : start + FOOTERS]
+                for file, footer in zip(some, pool.map(self._footer, some), strict=True):
+                    if isinstance(footer, Footer):
+                        self._check(file, footer)
+                        first = first or (file, footer)
+                        self._compare(*first, file, footer)
+                    yield file, footer
 
     def units(self, file: SourceFile, footer: Footer) -> Iterator[Unit]:
         """Cut one file into units."""
-        notes = {} if file.path == file.shard else {"imported": "yes"}
+        notes = {"imported": "yes"} if file.imported else {}
         for rows in cut(footer, self.unit_bytes):
             # There is no unit entry to name: the key says which units are best read together.
             key = "" if rows.row_group is None else f"{file.shard}#{rows.row_group}"
@@ -126,25 +133,31 @@ class Corpus(Stage):
             raise
 
     def _check(self, file: SourceFile, footer: Footer) -> None:
-        named = [*([self.id] if self.id else []), *(self.columns or ())]
-        for column in named:
-            if column not in footer.schema.names:
+        there = [name for name in footer.schema.names if not (file.imported and name == PROBLEM)]
+        for column in [*([self.id] if self.id else []), *(self.columns or ())]:
+            if column not in there:
                 raise InputError(
-                    f"{file} has no column {column!r}; it has: {', '.join(footer.schema.names)}",
+                    f"{file} has no column {column!r}; it has: {', '.join(there)}",
                     hint="Name a column that there is, e.g. --set id=none for documents without ids.",
                 )
         if self.id:
             kind = footer.schema.field(self.id).type
             if _id_type(kind) is None:
                 raise InputError(f"{file}: id column {self.id!r} has type {kind}, expected a string or an integer")
+        clash = next((name for name in self._extra(file, footer.schema) if name in OURS), None)
+        if clash:
+            raise InputError(
+                f"{file}: the extra column {clash!r} has a name that this project uses",
+                hint="Choose the columns that travel with Corpus(columns=(...)).",
+            )
 
     def _compare(self, first: SourceFile, expected: Footer, file: SourceFile, footer: Footer) -> None:
-        for column in self._extra(expected.schema):
+        for column in self._extra(first, expected.schema):
             want = expected.schema.field(column).type
             found = footer.schema.field(column).type if column in footer.schema.names else "no such column"
             if found != want:
                 raise _different(first, file, column, want, found)
-        for column in self._extra(footer.schema):
+        for column in self._extra(file, footer.schema):
             if column not in expected.schema.names:
                 raise _different(first, file, column, "no such column", footer.schema.field(column).type)
         if self.id and _id_type(expected.schema.field(self.id).type) != _id_type(footer.schema.field(self.id).type):
@@ -152,9 +165,11 @@ class Corpus(Stage):
                 first, file, self.id, expected.schema.field(self.id).type, footer.schema.field(self.id).type
             )
 
-    def _extra(self, schema: pa.Schema) -> list[str]:
-        names = schema.names if self.columns is None else list(self.columns)
-        return [name for name in names if name not in (self.text, self.id)]
+    def _extra(self, file: SourceFile, schema: pa.Schema) -> list[str]:
+        """The other columns that travel; all in order of name, as files may have them in different orders."""
+        ours = (self.text, self.id, *([PROBLEM] if file.imported else []))
+        names = sorted(schema.names) if self.columns is None else self.columns
+        return [name for name in names if name not in ours]
 
     def read(self, directory: Directory, unit: Unit) -> pa.Table:
         """Read the documents of a unit: row, id, text (null where there is a problem), problem."""
@@ -166,41 +181,53 @@ class Corpus(Stage):
         Raises:
             InputError: the file changed or is damaged.
         """
-        part = unit.entries[0].part
-        source = directory if "imported" in unit.entries[0].notes else self.directory
-        file = SourceFile(source, part.path, unit.shard, int(part.checksum.partition("-")[0]))
-        reader = _reader(file, part.checksum)
+        file, reader = self._source(directory, unit)
         schema = reader.schema
-        names = self._extra(schema) if extra is None else [name for name in extra if name not in (self.text, self.id)]
+        names = self._extra(file, schema) if extra is None else [n for n in extra if n not in (self.text, self.id)]
         lost = [name for name in names if name not in schema.names]
         if lost:
             raise InputError(f"{file} has no column {lost[0]!r}; it has: {', '.join(schema.names)}")
-        table = reader.read(unit.start, unit.stop, [self.text, *([self.id] if self.id else []), *names])
-        rows = pa.array(range(unit.start, unit.stop), pa.int64())
-        text, problem = _usable(_decoded(table[self.text]))
+        ours = [self.text, *([self.id] if self.id else []), *([PROBLEM] if file.imported else [])]
+        table = reader.read(unit.start, unit.stop, [*ours, *names])
+        text = _decoded(table[self.text])
+        problem = _problems(text)
+        if file.imported:
+            problem = pc.coalesce(table[PROBLEM].combine_chunks(), problem)
         ids, problem = self._ids(table, unit, problem)
-        columns = {"row": rows, "id": ids, "text": text, "problem": problem}
-        for name in names:
-            if name in columns:
-                raise InputError(
-                    f"{unit.shard}: the extra column {name!r} has a name that this project uses",
-                    hint="Choose the columns that travel with Corpus(columns=[...]).",
-                )
-            columns[name] = table[name]
-        return pa.table(columns)
+        if problem.null_count < len(problem):
+            text = pc.if_else(problem.is_null(), text, pa.scalar(None, text.type))
+        rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
+        return pa.table({"row": rows, "id": ids, "text": text, "problem": problem, **{n: table[n] for n in names}})
+
+    def named(self, directory: Directory, unit: Unit) -> pa.Table:
+        """Read row and id of the documents of a unit that have an id, and no text; the corpus must have an id column.
+
+        Raises:
+            InputError: the file changed or is damaged.
+        """
+        assert self.id is not None
+        _, reader = self._source(directory, unit)
+        ids = reader.read(unit.start, unit.stop, [self.id])[self.id]
+        rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
+        return pa.table({"row": rows, "id": ids.cast(_id_type(ids.type))}).filter(ids.is_valid())
+
+    def _source(self, directory: Directory, unit: Unit) -> tuple[SourceFile, RowReader]:
+        entry = unit.entries[0]
+        source = directory if "imported" in entry.notes else self.directory
+        size = int(entry.part.checksum.partition("-")[0])
+        file = SourceFile(source, entry.part.path, unit.shard, size)
+        return file, _reader(file, entry.part.checksum)
 
     def _ids(self, table: pa.Table, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
-        names = pa.array([f"{unit.shard}:{row}" for row in range(unit.start, unit.stop)], pa.large_string())
-        if self.id is None:
-            return names, problem
-        ids = table[self.id].combine_chunks()
-        ids = ids.cast(_id_type(ids.type))
-        if ids.null_count == 0:
+        """Ids, named by shard and row where there is none."""
+        ids = table[self.id].cast(_id_type(table.schema.field(self.id).type)).combine_chunks() if self.id else None
+        if ids is not None and ids.null_count == 0:
             return ids, problem
-        if pa.types.is_large_string(ids.type):
-            return pc.if_else(ids.is_null(), names, ids), problem
-        # An integer column has no value that could name the row.
-        return ids.fill_null(0), pc.if_else(ids.is_null(), pa.scalar("the id is null"), problem)
+        if ids is not None and not pa.types.is_large_string(ids.type):
+            # An integer column has no value that could name the row.
+            return ids.fill_null(0), pc.if_else(ids.is_null(), pa.scalar("the id is null"), problem)
+        names = pa.array([f"{unit.shard}:{row}" for row in range(unit.start, unit.stop)], pa.large_string())
+        return (names if ids is None else pc.coalesce(ids, names)), problem
 
 
 @functools.lru_cache(maxsize=2)
@@ -211,7 +238,7 @@ def _reader(file: SourceFile, footer_checksum: str) -> RowReader:
 
 def _id_type(kind: pa.DataType) -> pa.DataType | None:
     """The type in which ids are handed on, or None where a column can't hold ids."""
-    if is_text(kind):
+    if is_text(kind) or pa.types.is_null(kind):
         return pa.large_string()
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -225,21 +252,19 @@ def _decoded(column: pa.ChunkedArray) -> pa.Array:
     return column.cast(pa.large_string()).combine_chunks()
 
 
-def _usable(text: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Blank out texts that cannot be used, and say why."""
+def _problems(text: pa.Array) -> pa.Array:
+    """Why texts cannot be used; null for those that can."""
     invalid = pa.array(invalid_utf8(text))
     valid = pc.if_else(invalid, pa.scalar(None, text.type), text) if pc.any(invalid).as_py() else text
     blank = pc.utf8_is_space(valid)
     empty = pc.equal(pc.binary_length(valid), 0)
-    problem = pc.case_when(
+    return pc.case_when(
         pc.make_struct(pc.is_null(text), invalid, pc.fill_null(empty, False), pc.fill_null(blank, False)),
         "the text is null",
         "the text is not valid UTF-8 (a lone surrogate, or another encoding)",
         "the text is empty",
         "the text has only blanks",
     )
-    bad = pc.is_valid(problem)
-    return (pc.if_else(bad, pa.scalar(None, text.type), text) if pc.any(bad).as_py() else text), problem
 
 
 def _different(first: SourceFile, file: SourceFile, column: str, expected: object, found: object) -> InputError:

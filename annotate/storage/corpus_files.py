@@ -6,6 +6,8 @@ known by its path below the fixed part of the glob, so moving a corpus changes n
 
 from __future__ import annotations
 
+import bisect
+import functools
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -18,22 +20,32 @@ from annotate.errors import InputError
 from annotate.storage.store import Directory, checksum
 
 PARQUET = (".parquet", ".pq")
-JSONL = (".jsonl", ".jsonl.zst", ".ndjson", ".ndjson.zst")
+JSONL = tuple(name + packed for name in (".jsonl", ".ndjson", ".json") for packed in ("", ".zst", ".gz"))
 MAX_ROWS_PER_UNIT = 1 << 16  # a dictionary-encoded footer can understate its text many times over
 READ_BUFFER = 1 << 20
+BATCH_BYTES = 1 << 20
+BATCH_ROWS = 4096
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a corpus: `shard` names it in the corpus, `path` below `directory`."""
+    """A file of a corpus: `shard` names it in the corpus, `path` below `directory`.
+
+    The two names are the same, unless the file was imported: then the path is that of its Parquet part.
+    """
 
     directory: Directory
     path: str
     shard: str
     size: int
 
+    @property
+    def imported(self) -> bool:
+        """Whether this is the Parquet part made of a file of JSON lines."""
+        return self.path != self.shard
+
     def __str__(self) -> str:
-        return f"{self.directory.url}/{self.path}"
+        return self.shard if self.imported else f"{self.directory.url}/{self.path}"
 
 
 @dataclass(frozen=True)
@@ -75,12 +87,15 @@ def _place(path: str) -> tuple[Directory, str]:
     fixed, pattern = _split_glob(path)
     directory = Directory.at(fixed)
     if directory.local is not None and directory.local.is_file():
-        return Directory.at(directory.local.parent), re.sub(r"([*?\[])", r"[\1]", directory.local.name)
+        return Directory.at(directory.local.parent), _escaped(directory.local.name)
     return directory, pattern
 
 
 def find_files(path: str) -> list[SourceFile]:
     """Find the files of a corpus: a file, a directory (all below it), or a glob with `*`, `?`, `[...]` and `**`.
+
+    Names that begin with a dot or an underscore are passed over, unless the path names the file itself. In a directory
+    a `.json` file is taken for metadata; as JSON lines it has to be named, or matched.
 
     Returns:
         Files sorted by shard name, all of one format.
@@ -91,21 +106,37 @@ def find_files(path: str) -> list[SourceFile]:
     directory, pattern = _place(path)
     if directory.local is not None and not directory.local.exists():
         raise InputError(f"no such file or directory: {path}", hint="Check the corpus path, and quote globs.")
-    listed = sorted(directory.sizes(""))
-    wanted = re.compile(_translate(pattern) if pattern else ".*", re.DOTALL)
-    names = [
-        (name, size)
-        for name, size in listed
-        if wanted.fullmatch(name)
-        and not any(part.startswith((".", "_")) for part in name.split("/"))
-        and (pattern or name.endswith(PARQUET + JSONL))
-    ]
+    listed = sorted(directory.sizes("", deep=not pattern or "/" in pattern or "**" in pattern))
+    names = [(name, size) for name, size in listed if _matches(name, pattern, path)]
     if not names:
         there = ", ".join(name for name, _ in listed[:5]) or "nothing"
-        raise InputError(f"no corpus files match {path}; there is: {there}", hint="Name Parquet or .jsonl(.zst) files.")
-    if len({name.endswith(JSONL) for name, _ in names}) > 1:
+        raise InputError(
+            f"no corpus files match {path}; there is: {there}", hint="Name Parquet or .jsonl(.zst, .gz) files."
+        )
+    if len({is_jsonl(name) for name, _ in names}) > 1:
         raise InputError(f"{path} matches both Parquet and JSON lines", hint="Use a glob that matches one of them.")
     return [SourceFile(directory, name, name, size) for name, size in names]
+
+
+def is_jsonl(name: str) -> bool:
+    """Whether a file is one of JSON lines, by its name."""
+    return name.lower().endswith(JSONL)
+
+
+def _matches(name: str, pattern: str, path: str) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in name.split("/"))
+    if not pattern:
+        return not hidden and name.lower().endswith(PARQUET + JSONL) and not name.lower().endswith(".json")
+    exact = name == _unescaped(pattern)
+    return exact or (not hidden and _compiled(pattern, path).fullmatch(name) is not None)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(pattern: str, path: str) -> re.Pattern[str]:
+    try:
+        return re.compile(_translate(pattern), re.DOTALL)
+    except re.error as error:
+        raise InputError(f"{path} is no glob: {error}", hint="Quote a bracket that is meant as it is: [[]") from error
 
 
 def _split_glob(path: str) -> tuple[str, str]:
@@ -121,13 +152,27 @@ def _split_glob(path: str) -> tuple[str, str]:
     return scheme + sep + fixed, "/".join(parts[wild:])
 
 
+def _escaped(name: str) -> str:
+    """A glob that matches just `name`."""
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+def _unescaped(pattern: str) -> str:
+    """The one name that a pattern from `_escaped` matches."""
+    return re.sub(r"\[([*?\[])\]", r"\1", pattern)
+
+
 def _translate(pattern: str) -> str:
     """Turn a glob into a regular expression in which `*` stops at a slash and `**` does not."""
+    plain = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     out = ""
-    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^]]+\]|.", pattern, re.DOTALL):
-        out += {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(
-            token, token if token.startswith("[") and len(token) > 1 else re.escape(token)
-        )
+    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^]]*\]|.", pattern, re.DOTALL):
+        if token.startswith("[") and len(token) > 2:
+            negated = token.startswith("[!")
+            inner = re.sub(r"([\\\[\]^&~|])", r"\\\1", token[1 + negated : -1])
+            out += f"[{'^/' if negated else ''}{inner}]"
+        else:
+            out += plain.get(token) or re.escape(token)
     return out
 
 
@@ -147,6 +192,9 @@ def read_footer(file: SourceFile, text: str) -> Footer:
             footer = _footer_bytes(file)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
         raise _unreadable(file, error) from error
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise InputError(f"{file} has more than one column {twice[0]!r}", hint="Give each column a name of its own.")
     if text not in schema.names:
         raise InputError(
             f"{file} has no column {text!r}; it has: {', '.join(schema.names)}",
@@ -180,7 +228,9 @@ def _footer_bytes(file: SourceFile) -> bytes:
     return bytes(source.read(length))
 
 
-def _unreadable(file: SourceFile, error: Exception) -> UnreadableFile:
+def _unreadable(file: SourceFile, error: Exception) -> InputError:
+    if file.directory.size(file.path) != file.size:
+        return _changed(file)
     source = file.directory.open(file.path, file.size)
     start = bytes(source.read(4)) if file.size >= 4 else b""
     if start == b"PAR1":
@@ -190,6 +240,10 @@ def _unreadable(file: SourceFile, error: Exception) -> UnreadableFile:
     return UnreadableFile(
         what, hint='Replace or remove the file, or let the run pass it over with Corpus(unreadable="quarantine").'
     )
+
+
+def _changed(file: SourceFile) -> InputError:
+    return InputError(f"{file} changed while it was being read", hint="Run again: changed shards are redone.")
 
 
 def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
@@ -217,15 +271,19 @@ def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
 
 
 class RowReader:
-    """Reads row ranges of one Parquet file, in rising order, decoding each row group once.
+    """Reads row ranges of one Parquet file; a row group is decoded once while ranges rise.
 
     Pages are streamed: a reader holds about `READ_BUFFER` bytes a column and the batches of one range, whatever the
     size of a row group.
+
+    Raises:
+        InputError: the file is damaged, or is not the one that had this footer.
     """
 
     def __init__(self, file: SourceFile, footer_checksum: str) -> None:
         self._file = file
-        self._columns: list[str] = []
+        if file.directory.size(file.path) != file.size:
+            raise _changed(file)
         try:
             self._parquet = pq.ParquetFile(
                 file.directory.open(file.path, file.size), buffer_size=READ_BUFFER, pre_buffer=False
@@ -234,10 +292,13 @@ class RowReader:
         except (pa.ArrowInvalid, OSError) as error:
             raise _unreadable(file, error) from error
         if found != footer_checksum:
-            raise InputError(f"{file} changed while it was being read", hint="Run again: changed shards are redone.")
-        counts = [self._parquet.metadata.row_group(i).num_rows for i in range(self._parquet.metadata.num_row_groups)]
+            raise _changed(file)
+        metadata = self._parquet.metadata
+        counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self._edges = [0, *itertools.accumulate(counts)]
-        self._at = -1  # row at which `_rest` starts
+        self._columns: tuple[str, ...] = ()
+        self._group = -1
+        self._at = 0  # row at which `_rest`, or else the next batch, starts
         self._rest: pa.RecordBatch | None = None
         self._batches: Iterator[pa.RecordBatch] = iter(())
 
@@ -247,27 +308,37 @@ class RowReader:
         return self._parquet.schema_arrow
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
-        """Read columns of rows `[start, stop)`.
+        """Read columns of rows `[start, stop)`, at least one.
 
         Raises:
             InputError: the file is damaged there.
         """
-        try:
-            if self._at < 0 or start < self._at or self._columns != list(columns):
-                self._columns = list(columns)
-                self._seek(start, min(max(stop - start, 1), 4096))
-            return self._take(start, stop)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            raise _unreadable(self._file, error) from error
-
-    def _seek(self, start: int, rows: int) -> None:
-        group = max(i for i, edge in enumerate(self._edges[:-1]) if edge <= start)
-        groups = list(range(group, len(self._edges) - 1))
-        self._batches = self._parquet.iter_batches(batch_size=rows, row_groups=groups, columns=self._columns)
-        self._at, self._rest = self._edges[group], None
-
-    def _take(self, start: int, stop: int) -> pa.Table:
         taken: list[pa.RecordBatch] = []
+        try:
+            while start < stop:
+                group = bisect.bisect_right(self._edges, start) - 1
+                end = min(stop, self._edges[group + 1])
+                if group != self._group or start < self._at or tuple(columns) != self._columns:
+                    self._seek(group, tuple(columns), end - start)
+                self._take(start, end, taken)
+                start = end
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, StopIteration) as error:
+            self._group = -1
+            raise _unreadable(self._file, error) from error
+        return pa.Table.from_batches(taken)
+
+    def _seek(self, group: int, columns: tuple[str, ...], rows: int) -> None:
+        """Start at the first row of a row group: batches that spanned several could hold any number of bytes."""
+        found = self._parquet.metadata.row_group(group)
+        leaves = (found.column(i) for i in range(found.num_columns))
+        wanted = tuple(f"{column}." for column in columns)
+        size = sum(leaf.total_uncompressed_size for leaf in leaves if f"{leaf.path_in_schema}.".startswith(wanted))
+        fitting = BATCH_BYTES * found.num_rows // max(size, 1)
+        batch = max(1, min(rows, fitting, BATCH_ROWS))
+        self._batches = self._parquet.iter_batches(batch_size=batch, row_groups=[group], columns=list(columns))
+        self._columns, self._group, self._at, self._rest = columns, group, self._edges[group], None
+
+    def _take(self, start: int, stop: int, taken: list[pa.RecordBatch]) -> None:
         while self._at < stop:
             batch = self._rest if self._rest is not None else next(self._batches)
             low, high = max(start - self._at, 0), min(stop - self._at, batch.num_rows)
@@ -275,4 +346,3 @@ class RowReader:
                 taken.append(batch.slice(low, high - low))
             self._rest = batch.slice(high) if high < batch.num_rows else None
             self._at += high
-        return pa.Table.from_batches(taken, schema=taken[0].schema if taken else None)

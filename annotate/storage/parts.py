@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +19,7 @@ import pyarrow.parquet as pq
 from annotate.errors import StorageError
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
-from annotate.storage.store import Directory, checksum
+from annotate.storage.store import Directory, checksum, checksum_file
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,38 @@ def commit(dataset: Directory, key: str, output: Output, *, schema: str) -> Entr
         bad = contract("quarantine").check(output.quarantine, f"{dataset.url}/units/{key}").combine_chunks()
         quarantine = put_part(dataset, f"quarantine/{key}", parquet_bytes(bad), bad.num_rows)
     reach("commit: part put")
-    ours = Entry(key, part, quarantine, output.counts, output.notes)
-    if dataset.put_new(f"units/{key}", json.dumps(ours.to_json()).encode()):
+    return create_entry(dataset, Entry(key, part, quarantine, output.counts, output.notes))
+
+
+def commit_file(dataset: Directory, key: str, path: Path, rows: int) -> Entry:
+    """Commit a local Parquet file as the part of a unit, as `commit` does a table, without holding it in memory.
+
+    Raises:
+        StorageError: it can't be written; or the entry that stands names another part that is gone.
+    """
+    digest, size = checksum_file(path)
+    part = Part(f"parts/{key}-{digest[:16]}.parquet", rows, size, digest)
+    reach("commit: before part")
+    if dataset.size(part.path) != part.bytes:
+        dataset.put(part.path, path)
+    reach("commit: part put")
+    return create_entry(dataset, Entry(key, part))
+
+
+def create_entry(dataset: Directory, ours: Entry) -> Entry:
+    """Create a unit's entry, whose parts are put, unless there is one: then return that.
+
+    Raises:
+        StorageError: the entry that stands names another part that is gone.
+    """
+    if dataset.put_new(f"units/{ours.key}", json.dumps(ours.to_json()).encode()):
         reach("commit: entry created")
         return ours
-    stands = read_entry(dataset, key)
+    stands = read_entry(dataset, ours.key)
     if stands is None or not intact(dataset, stands):
         raise StorageError(
-            f"{dataset.url}/units/{key} names a part that is missing or damaged, and making it again gave other bytes",
+            f"{dataset.url}/units/{ours.key} names a part that is missing or damaged, and making it again gave other "
+            "bytes",
             hint="Another library version or device made it. Delete that unit entry, and run again.",
         )
     return stands

@@ -22,6 +22,16 @@ def checksum(data: bytes | memoryview) -> str:
     return xxhash.xxh3_128_hexdigest(data)
 
 
+def checksum_file(path: Path) -> tuple[str, int]:
+    """Checksum and size in bytes of a local file, read in pieces."""
+    state, size = xxhash.xxh3_128(), 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            state.update(piece)
+            size += len(piece)
+    return state.hexdigest(), size
+
+
 @functools.lru_cache(maxsize=64)
 def _store(url: str) -> Any:
     """The store of a directory; a local one is made if need be."""
@@ -115,22 +125,36 @@ class Directory:
         except (BaseError, OSError) as error:
             raise self._failed("cannot be read", path, error) from error
 
-    def sizes(self, prefix: str) -> Iterator[tuple[str, int]]:
-        """List objects below `prefix`, as path and size, in no order."""
+    def sizes(self, prefix: str, *, deep: bool = True) -> Iterator[tuple[str, int]]:
+        """List objects below `prefix`, as path and size, in no order; without `deep`, none in folders below it."""
         if self._absent() or (self.local is not None and not (self.local / prefix).is_dir()):
             return
         try:
-            for batch in obstore.list(_store(self.url), prefix):
+            store = _store(self.url)
+            batches = obstore.list(store, prefix) if deep else [obstore.list_with_delimiter(store, prefix)["objects"]]
+            for batch in batches:
                 yield from ((str(item["path"]), int(item["size"])) for item in batch)
         except (BaseError, OSError) as error:
             raise self._failed("cannot be listed", prefix, error) from error
+
+    def version(self, path: str) -> str | None:
+        """What changes when an object does: its entity tag, or else when it was written; None where there is none."""
+        if self._absent():
+            return None
+        try:
+            found = obstore.head(_store(self.url), path)
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise self._failed("cannot be read", path, error) from error
+        return str(found["e_tag"] or found["last_modified"])
 
     def delete(self, paths: list[str]) -> None:
         """Remove objects."""
         if paths:
             obstore.delete(_store(self.url), paths)
 
-    def open(self, path: str, size: int | None = None) -> io.BufferedIOBase | io.RawIOBase:
+    def open(self, path: str, size: int | None = None) -> io.RawIOBase:
         """Open an object for random reads; no more of it is held than one read asks for."""
         found = size if size is not None else self.size(path)
         if found is None:
@@ -140,6 +164,10 @@ class Directory:
     def child(self, name: str) -> Directory:
         """The directory `name` below this one."""
         return Directory(f"{self.url}/{name}")
+
+    def open_stream(self, path: str, size: int | None = None, buffer: int = 4 << 20) -> io.BufferedReader:
+        """Open an object to be read from its start to its end, `buffer` bytes a request."""
+        return io.BufferedReader(self.open(path, size), buffer)
 
     def _absent(self) -> bool:
         """Whether this is a local directory that does not exist: reading must not make it."""
@@ -193,4 +221,10 @@ class _RangeFile(io.RawIOBase):
         except (BaseError, OSError) as error:
             raise self._directory._failed("cannot be read", self._path, error) from error
         self._at += length
-        return memoryview(data)  # type: ignore[return-value]  # Arrow copies it; bytes() would copy once more
+        # Arrow copies it; bytes() would copy once more.
+        return memoryview(data)  # type: ignore[return-value]
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
