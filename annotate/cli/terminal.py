@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 
 PLAIN_WIDTH = 160  # columns of a table that goes to a file or a pipe
@@ -11,9 +13,12 @@ _VISIBLE = str.maketrans({**_CONTROLS, 0x7F: 0x2421, **dict.fromkeys(range(0x80,
 
 
 def console() -> Console:
-    """A console on standard output: as wide as the terminal, or wide enough for a table where there is none."""
-    shown = Console(highlight=False, soft_wrap=True)
-    return shown if shown.is_terminal else Console(highlight=False, soft_wrap=True, width=PLAIN_WIDTH)
+    """A console on standard output, as wide as the terminal, or wide enough for a table where there is none.
+
+    It reads no markup: names and texts come from people's data.
+    """
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)
 
 
 def visible(text: str) -> str:
