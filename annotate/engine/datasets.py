@@ -221,6 +221,7 @@ def latest(dataset: Dataset) -> Latest:
         fingerprint=dataset.fingerprint,
         settings=dataset.stage.settings(),
         inputs={name: source.fingerprint for name, source in dataset.inputs.items()},
+        location=dataset.stage.path if isinstance(dataset.stage, Corpus) else None,
     )
 
 

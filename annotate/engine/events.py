@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from annotate.storage.latest import Latest
 from annotate.storage.store import Directory
 
 FLUSH_SECONDS = 5.0
@@ -62,6 +64,12 @@ class Events:
     _pending: list[dict[str, Any]] = field(default_factory=list)
     _files: int = 0
     _flushed: float = field(default_factory=time.monotonic)
+
+    def planned(self, datasets: Iterable[Latest]) -> None:
+        """The datasets that the run is to leave, told before any of them is made; for `annotate status`."""
+        names = [{"label": d.label, "dataset": d.dataset, "fingerprint": d.fingerprint} for d in datasets]
+        self._write(event="planned", datasets=names)
+        self.flush()
 
     def started(self, stage: str, units: int, detail: str = "") -> None:
         """A stage starts."""

@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from annotate.errors import StorageError
@@ -16,6 +16,12 @@ from annotate.storage.store import Directory
 
 LEASE = "lease.json"
 SECONDS = 60.0
+
+
+def holder(workdir: Directory) -> Mapping[str, Any] | None:
+    """Who works in a directory: `run`, `host`, `pid` and `until` (seconds since 1970); None where nobody does."""
+    lease = _read(workdir)
+    return lease if lease is not None and _alive(lease) else None
 
 
 @contextlib.contextmanager
@@ -30,10 +36,10 @@ def hold(workdir: Directory, run: str, *, share: bool) -> Iterator[None]:
     Raises:
         StorageError: another run holds it.
     """
-    holder = _read(workdir)
-    if holder is not None and not share and _alive(holder):
+    other = holder(workdir)
+    if other is not None and not share:
         raise StorageError(
-            f"another run works in {workdir.url}: {holder['run']} (process {holder['pid']} on {holder['host']})",
+            f"another run works in {workdir.url}: {other['run']} (process {other['pid']} on {other['host']})",
             hint="Wait for it, or stop it; if it is gone, the lease ends a minute after its last sign of life. "
             "With --share both go on: the output is right, some work is done twice.",
         )

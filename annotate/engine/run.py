@@ -116,6 +116,7 @@ class _Run:
 
     def go(self) -> Result:
         datasets = self._open()
+        self.events.planned(latest(dataset) for dataset in datasets.values())
         missing = needed(self.outputs, datasets)
         for stage in self.stages:
             dataset = datasets[stage]

@@ -17,7 +17,10 @@ LATEST = "latest.json"
 
 @dataclass(frozen=True)
 class Latest:
-    """One dataset that the last run left."""
+    """One dataset that the last run left.
+
+    `location` says where a corpus was read: the only place that does, since a recipe does not change with it.
+    """
 
     label: str
     stage: str
@@ -26,6 +29,7 @@ class Latest:
     fingerprint: str
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
+    location: str | None = None
 
     def manifest(self, workdir: Directory) -> Manifest:
         """Read its manifest.
@@ -41,7 +45,7 @@ class Latest:
 
 def write_latest(workdir: Directory, datasets: list[Latest]) -> None:
     """Point at the datasets of a run."""
-    data = {item.label: {k: v for k, v in vars(item).items() if k != "label"} for item in datasets}
+    data = {item.label: {k: v for k, v in vars(item).items() if k != "label" and v is not None} for item in datasets}
     workdir.put(LATEST, json.dumps(data, indent=1, sort_keys=True).encode())
 
 

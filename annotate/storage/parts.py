@@ -190,7 +190,8 @@ def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str]
             f"committed were {part.bytes} bytes, checksum {part.checksum}",
             hint=_REMAKE,
         )
-    table = pq.read_table(pa.BufferReader(data), columns=columns)
+    # A thread of the pool that lets the bytes go while Python shuts down would abort the process.
+    table = pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False)
     if columns is None:
         contract(schema).check(table, where)
     return table
