@@ -23,15 +23,18 @@ from annotate.engine.events import Observer
 from annotate.engine.run import DEFAULTS, Options, Result, run
 from annotate.errors import ConfigError
 from annotate.stages.base import Stage, graph
+from annotate.stages.corpus import Corpus
+from annotate.stages.repeated_ids import RepeatedIds
 
 
 class Pipeline:
-    """The stages that a run is to make, with all that they need."""
+    """The stages that a run is to make, with all that they need; ids of a corpus are looked at for repeats."""
 
     def __init__(self, *outputs: Stage) -> None:
         if not outputs or not all(isinstance(output, Stage) for output in outputs):
             raise ConfigError(f"Pipeline(...) takes one or more stages, got {outputs!r}")
-        self.outputs = outputs
+        named = [stage for stage in graph(outputs) if isinstance(stage, Corpus) and stage.id is not None]
+        self.outputs = (*(RepeatedIds(corpus) for corpus in named), *outputs)
 
     def stages(self) -> list[Stage]:
         """All stages, inputs before users.
@@ -163,12 +166,11 @@ def _value(name: str, text: str, declared: Mapping[str, inspect.Parameter]) -> A
 
 def describe(declared: Mapping[str, inspect.Parameter]) -> str:
     """Parameters as text, a line each: name, type, default."""
-    width = max((len(name) for name in declared), default=0)
     lines = []
     for name, parameter in declared.items():
         kind = parameter.annotation
         shown = (
             kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
         )
-        lines.append(f"  {name:<{width}}  {shown} = {parameter.default!r}")
+        lines.append(f"  {name}: {shown} = {parameter.default!r}")
     return "\n".join(lines)

@@ -104,7 +104,7 @@ def _settings(items: tuple[str, ...]) -> dict[str, str]:
 def ray_running() -> Iterator[None]:
     """A connection to the cluster that RAY_ADDRESS names, or a local one for the length of the run."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not os.environ.get("RAY_ADDRESS"):
         options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
     ray.init(**options)

@@ -27,6 +27,10 @@ def print_summary(result: Result, console: Console) -> None:
             if n:
                 table.add_row(f"[dim]{name.replace('_', ' ')}[/]", f"[dim]{n:,}[/]")
         console.print(table)
+    for reason, n in list(result.quarantined.items())[:10]:
+        console.print(f"quarantined: {n:,} times: {reason}", markup=False)
+    if result.quarantined:
+        console.print(f"  see {result.workdir.url}/quarantine", markup=False)
     for stage, dataset in result.datasets.items():
         if isinstance(stage, Place):
             _tag_rates(stage, dataset, console)

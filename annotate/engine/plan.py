@@ -22,12 +22,12 @@ import pyarrow.compute as pc
 from annotate.engine.datasets import Aligned, Dataset, find_scored, needed, open_corpus, plan_datasets, works
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
-from annotate.stages.base import Narrow, Stage, Tables, graph
+from annotate.stages.base import Narrow, Stage, Tables, Wide, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group, prepare
 from annotate.storage.corpus_files import JSONL
 from annotate.storage.latest import Latest, read_latest
-from annotate.storage.manifests import Unit
+from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import parquet_bytes
 from annotate.storage.store import Directory
 
@@ -44,7 +44,7 @@ class StagePlan:
         why: what changed since the last run, or what is there.
         units: work units in all, None where that is known only once its inputs are made.
         done: units that are committed.
-        rows: rows of the dataset if it is committed, else documents or spans that it will read, where known.
+        rows: rows of the dataset if it is committed, else documents or spans that it will read.
     """
 
     label: str
@@ -83,7 +83,7 @@ class ScoringTime:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan: stages in order, scoring times, and bytes to be written against the space that is free (None: unknown)."""
+    """A plan: stages in order, scoring times, and the bytes to be written and free (None: unknown)."""
 
     stages: Sequence[StagePlan]
     scoring: Sequence[ScoringTime]
@@ -113,16 +113,16 @@ def plan(outputs: Sequence[Stage], location: str, options: Options, sample: int)
         datasets = plan_datasets(stages, workdir, _open(stages, Directory.at(scratch), options.limit))
         missing = needed(outputs, datasets)
         before = {item.label: item for item in read_latest(workdir)}
-        plans = [_stage(datasets[stage], before, missing=stage in missing) for stage in stages]
         scoring: list[ScoringTime] = []
         write: int | None = None
         corpus = next((stage for stage in stages if isinstance(stage, Corpus)), None)
         if corpus is None:
             raise ConfigError("the pipeline reads no corpus")
-        if sample and missing:
-            scoring, write = _timed(stages, missing, datasets, options, sample)
         manifest = datasets[corpus].manifest
         assert manifest is not None, "a corpus is opened before"
+        plans = [_stage(datasets[stage], before, manifest, missing=stage in missing) for stage in stages]
+        if sample and missing:
+            scoring, write = _timed(stages, missing, datasets, options, sample)
         return Plan(plans, scoring, manifest.counts["documents"], manifest.rows, manifest.size, write, _free(workdir))
 
 
@@ -141,7 +141,7 @@ def _open(stages: Sequence[Stage], scratch: Directory, limit: int | None) -> dic
     return corpora
 
 
-def _stage(dataset: Dataset, before: Mapping[str, Latest], *, missing: bool) -> StagePlan:
+def _stage(dataset: Dataset, before: Mapping[str, Latest], corpus: Manifest, *, missing: bool) -> StagePlan:
     stage, manifest = dataset.stage, dataset.manifest
     last = before.get(stage.label)
     if isinstance(stage, Corpus) and manifest is not None:
@@ -156,14 +156,21 @@ def _stage(dataset: Dataset, before: Mapping[str, Latest], *, missing: bool) -> 
             return StagePlan(stage.label, "done", "not needed: what is made from it is committed", None, 0, None)
         return StagePlan(stage.label, "done", "", manifest.units, manifest.units, manifest.rows)
     ready = all(source.manifest is not None for source in dataset.inputs.values())
-    rows = max((s.manifest.rows for s in dataset.inputs.values() if s.manifest is not None), default=None)
-    units, done = _count(dataset) if ready and isinstance(stage, Narrow | Score) else (None, 0)
+    rows = max((s.manifest.rows for s in dataset.inputs.values() if s.manifest is not None), default=corpus.rows)
+    units, done = _count(dataset) if ready and isinstance(stage, Narrow | Score) else (_units_ahead(stage, corpus), 0)
     why = _changes(dataset, last) if last is not None and last.fingerprint != dataset.fingerprint else ""
     if done:
         return StagePlan(stage.label, "resumable", why or "an interrupted run left units", units, done, rows)
     if last is not None and last.fingerprint == dataset.fingerprint:
         return StagePlan(stage.label, "stale", "committed, but parts of it are gone", units, done, rows)
     return StagePlan(stage.label, "stale" if last is not None else "new", why, units, done, rows)
+
+
+def _units_ahead(stage: Stage, corpus: Manifest) -> int | None:
+    """Units of a stage whose inputs are not there yet: those of the corpus, but for stages that merge or regroup."""
+    if isinstance(stage, Wide):
+        return 1
+    return corpus.units if isinstance(stage, Narrow | Score) else None
 
 
 def _count(dataset: Dataset) -> tuple[int, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -27,6 +27,7 @@ from annotate.engine.events import Events, Observer, Silent
 from annotate.engine.imports import import_lines
 from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance
+from annotate.engine.quarantine import write_views
 from annotate.engine.worker import Context
 from annotate.errors import ConfigError
 from annotate.stages.base import Narrow, Regroup, Stage, Wide, Work, digest, graph
@@ -73,12 +74,21 @@ DEFAULTS = Options()
 
 @dataclass(frozen=True)
 class Result:
-    """What a run made: the datasets of all stages that are committed, and the ledger if it ends in shards."""
+    """What a run made.
+
+    Attributes:
+        workdir: where.
+        datasets: of all stages.
+        ledger: every input document in one state; None for a pipeline that does not end in shards.
+        quarantined: rows by reason.
+        remarks: what was said loudly.
+    """
 
     workdir: Directory
     datasets: Mapping[Stage, Dataset]
     ledger: Ledger | None
-    remarks: list[str] = field(default_factory=list)
+    quarantined: Mapping[str, int]
+    remarks: Sequence[str]
 
 
 def run(
@@ -121,18 +131,28 @@ class _Run:
         for stage in self.stages:
             dataset = datasets[stage]
             if stage not in missing and (dataset.manifest is not None or dataset.find()):
-                self.events.finished(stage.label, "found committed")
+                self.events.finished(stage.label, _described(dataset))
         for stages in _together(missing):
             self._stage([datasets[stage] for stage in stages])
         self._latest(datasets)
-        remarks = [f"{s.label}: {text}" for s, d in datasets.items() if d.manifest for text in s.remarks(d.manifest)]
-        for text in remarks:
-            self.events.said("warning", text)
         reach("driver: before ledger")
         ledger = balance(datasets, self.outputs)
         if ledger is not None:
             self.workdir.put("ledger.json", ledger.to_bytes())
-        return Result(self.workdir, datasets, ledger, remarks)
+        remarks = self._remarks(datasets, ledger)
+        for text in remarks:
+            self.events.said("warning", text)
+        return Result(self.workdir, datasets, ledger, write_views(self.workdir, datasets.values()), remarks)
+
+    def _remarks(self, datasets: Mapping[Stage, Dataset], ledger: Ledger | None) -> list[str]:
+        """What should be said loudly of this run."""
+        remarks = [f"{s.label}: {text}" for s, d in datasets.items() if d.manifest for text in s.remarks(d.manifest)]
+        if ledger is not None and (left := ledger.states["not_reached"]):
+            remarks.append(
+                f"--limit left {left:,} of {ledger.documents:,} documents: verdicts, calibration and thresholds are of "
+                "the others"
+            )
+        return remarks
 
     def _open(self) -> dict[Stage, Dataset]:
         corpora: dict[Stage, Dataset] = {}
@@ -364,6 +384,16 @@ def _together(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
         mine = next(g for g in groups if stage in g)
         if stage is mine[-1]:
             yield list(mine)
+
+
+def _described(dataset: Dataset) -> str:
+    """What there is of a dataset that need not be made."""
+    manifest = dataset.manifest
+    assert manifest is not None, "it was found"
+    if isinstance(dataset.stage, Corpus):
+        documents = manifest.counts["documents"]
+        return f"{documents:,} documents, {manifest.size / 1e6:,.1f} MB of text, {manifest.units:,} units"
+    return f"found committed, {manifest.rows:,} rows"
 
 
 def _regrouped(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:

@@ -126,6 +126,12 @@ class Render(Regroup):
         counts["text_bytes"] += pc.sum(pc.binary_length(table["text"])).as_py() or 0
         counts["tags"] += pc.sum(pc.list_value_length(table["placements"])).as_py() or 0
 
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """Say it when documents spell a tag."""
+        n = manifest.counts.get("documents_that_spell_a_tag", 0)
+        what = {"quarantine": "went to quarantine", "keep": "were kept as they are", "escape": "were escaped"}
+        return [f"{n:,} documents spell a tag and {what[self.spelled]}"] if n else []
+
     def _tagged(self, documents: pa.Table, tables: Tables, chosen: np.ndarray[Any, Any]) -> pa.Table:
         """Insert the tags into the documents at positions `chosen` of the unit."""
         placed = tables["placements"]

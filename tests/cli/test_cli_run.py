@@ -1,0 +1,166 @@
+"""`annotate run` as a person uses it: from a file, as a file, with wrong parameters, interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from support import shard_bytes, write_corpus
+
+from annotate.cli.app import app, guarded
+
+FILE = '''
+"""A pipeline whose scorers are defined here."""
+
+import time
+
+import numpy as np
+import pyarrow.compute as pc
+
+import annotate
+from annotate import Calibrate, Corpus, NearDuplicates, Pipeline, Place, PythonScorer, Render, Split
+from annotate import Tag, TagScheme, Thresholds, score
+
+
+def shouting(table):
+    return pc.count_substring_regex(table["text"], "[A-Z]").cast("float32")
+
+
+class Slow:
+    """Takes its time, so that it can be interrupted."""
+
+    def __call__(self, table):
+        time.sleep(SECONDS)
+        return np.asarray(pc.utf8_length(table["text"]), np.float32)
+
+
+SECONDS = 0.0
+
+
+def pipeline(corpus: str = "corpus", share: float = 0.5, rows: int | None = None, seconds: float = 0.0) -> Pipeline:
+    global SECONDS
+    SECONDS = seconds
+    documents = Corpus(corpus, unit_bytes=2000)
+    verdicts = NearDuplicates(documents)
+    scorers = [PythonScorer(function=shouting, axes=("capitals",)), PythonScorer(function=Slow, axes=("length",))]
+    scores = score(Split(documents), skip=verdicts, scorers=scorers)
+    scheme = TagScheme(tags=(Tag(name="loud", rule=f"capitals >= q({share})"), Tag(name="long", rule="length > 60")))
+    thresholds = Thresholds(scores, verdicts, Calibrate(scores, verdicts), scheme)
+    return Pipeline(Render(documents, verdicts, Place(scores, verdicts, thresholds)))
+
+
+if __name__ == "__main__":
+    annotate.main(pipeline)
+'''
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    write_corpus(tmp_path / "corpus", shards=2, documents=15)
+    (tmp_path / "mine.py").write_text(FILE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def environment():
+    return {**os.environ, "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"]}
+
+
+def command(*arguments):
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment(), capture_output=True, text=True, timeout=240, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def fingerprints(workdir):
+    return {label: item["fingerprint"] for label, item in json.loads((workdir / "latest.json").read_text()).items()}
+
+
+def test_a_file_and_the_command_give_equal_fingerprints(ray_cluster, here):
+    code, output = command("-m", "annotate", "run", "mine.py", "--workdir", "one", "--set", "share=0.7")
+    assert code == 0, output
+    assert "<loud>" in output and "30 documents" in output
+    code, output = command("mine.py", "--workdir", "two", "--set", "share=0.7")
+    assert code == 0, output
+    assert fingerprints(here / "one") == fingerprints(here / "two")
+    assert shard_bytes(here / "one") == shard_bytes(here / "two") != {}
+
+
+def test_a_plan_runs_nothing(here, capsys):
+    assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--sample", "20"]) == 0
+    output = capsys.readouterr().out
+    assert "training-shards" in output and "new" in output and "scoring" in output and "free:" in output
+    assert not (here / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("shar=0.5", "did you mean 'share'"),
+        ("share=lots", "share: float = 0.5"),
+        ("rows=1.5", "rows"),
+        ("share", "NAME=VALUE"),
+    ],
+)
+def test_a_wrong_parameter_lists_the_right_ones(here, capsys, setting, message):
+    assert guarded(app, ["run", "mine.py", "--workdir", "out", "--set", setting]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("def pipeline(:\n", "wrong.py, line 1"),
+        ("import annotate\n", "defines no pipeline"),
+        ("1 / 0\n", "ZeroDivisionError"),
+        ("pipeline = 3\n", "defines no pipeline"),
+        ("def pipeline(x):\n    pass\n", "needs a type and a default"),
+        ("def pipeline() -> None:\n    return None\n", "expected a Pipeline"),
+        (
+            "from annotate import Corpus, Pipeline, Split\nsplit = Split(Corpus('corpus'))\n"
+            "object.__setattr__(split, 'corpus', split)\npipeline = Pipeline(split)\n",
+            "cycle",
+        ),
+    ],
+)
+def test_a_file_without_a_pipeline_is_refused(here, capsys, source, message):
+    (here / "wrong.py").write_text(source)
+    assert guarded(app, ["run", "wrong.py", "--workdir", "out"]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("corpus", "code", "message"),
+    [("nowhere", 3, "no such file"), ("corpus/*.json", 3, "no corpus files match"), ("mine.py", 3, "not Parquet")],
+)
+def test_a_corpus_that_cannot_be_read_has_its_exit_code(here, capsys, corpus, code, message):
+    assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--set", f"corpus={corpus}"]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_an_interrupted_run_says_how_to_go_on_and_goes_on(ray_cluster, here):
+    arguments = ["-m", "annotate", "run", "mine.py", "--workdir", "out", "--workers", "1", "--set", "seconds=0.2"]
+    process = subprocess.Popen(
+        [sys.executable, *arguments], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    deadline = time.monotonic() + 120
+    while len(list(here.glob("out/annotations-*/units/*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, output
+    assert "run the same command again" in output
+    assert not list(here.glob("out/training-shards-*/units/*"))
+    assert not (here / "out" / "lease.json").exists()
+    code, output = command(*arguments[:-2])
+    assert code == 0, output
+
+
+def test_the_work_directory_cannot_be_a_file(ray_cluster, here):
+    code, output = command("-m", "annotate", "run", "mine.py", "--workdir", "mine.py")
+    assert code == 4, output
+    assert "mine.py" in output
