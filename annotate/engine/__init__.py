@@ -1,0 +1,1 @@
+"""The engine: runs any stage on Ray; it owns scheduling, retries, resume, progress and the ledger."""

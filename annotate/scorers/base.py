@@ -1,8 +1,8 @@
 """What a scorer is: the protocol that every kind, and a user's own, implements.
 
 Scoring a work unit has three steps. `Backbone.prepare` runs on a CPU and holds no model: it drops repeated inputs,
-tokenizes, sorts by length and cuts batches. `Forward.__call__` runs in the actor that holds the model and sees only what
-`prepare` made. `expand` puts the scores back in span order. Scorers with equal backbones share `prepare` and one
+tokenizes, sorts by length and cuts batches. `Forward.__call__` runs in the actor that holds the model and sees only
+what `prepare` made. `expand` puts the scores back in span order. Scorers with equal backbones share `prepare` and one
 forward pass; each has a head of its own, so a new axis never rescores the old ones.
 """
 
@@ -55,7 +55,7 @@ class Scores:
 
 
 class Forward(Protocol):
-    """A loaded model with the heads of some scorers."""
+    """A loaded model with the heads of some scorers; where it runs on torch, its attribute `device` says on what."""
 
     def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
         """Score the inputs for the scorers at positions `wanted` of those the model was loaded with, in that order."""

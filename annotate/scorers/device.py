@@ -51,3 +51,15 @@ def free_memory(device: torch.device) -> None:
     """Give cached blocks back after an out-of-memory error, so that smaller ones fit."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def use_threads(threads: int) -> None:
+    """Set how many threads torch uses in this process for one model call."""
+    torch.set_num_threads(threads)
+
+
+def device_kind(device: torch.device) -> str:
+    """What kind of device this is: scores are byte-equal only within one kind."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"

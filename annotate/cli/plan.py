@@ -1,0 +1,55 @@
+"""`annotate run --plan`: print what a run would do."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from annotate.engine.plan import Plan, plan
+from annotate.engine.run import Options
+from annotate.pipeline import Pipeline
+
+STYLES = {"done": "green", "resumable": "yellow", "stale": "yellow", "new": "cyan"}
+
+
+def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, console: Console) -> None:
+    """Plan a run and print it."""
+    made = plan(pipeline.outputs, workdir, options, sample)
+    table = Table("stage", "state", "units", "rows", "why")
+    for stage in made.stages:
+        units = (
+            "?" if stage.units is None else f"{stage.done:,} of {stage.units:,}" if stage.done else f"{stage.units:,}"
+        )
+        rows = "?" if stage.rows is None else f"{stage.rows:,}"
+        table.add_row(stage.label, f"[{STYLES[stage.state]}]{stage.state}[/]", units, rows, stage.why)
+    console.print(table)
+    reached = "" if made.reached == made.documents else f", of which {made.reached:,} will be reached"
+    console.print(f"{made.documents:,} documents{reached}; {made.text_bytes / 1e6:,.1f} MB of text")
+    _print_scoring(made, console)
+    if made.write_bytes is not None:
+        free = "unknown" if made.free_bytes is None else f"{made.free_bytes / 1e9:,.1f} GB"
+        console.print(f"about {made.write_bytes / 1e6:,.1f} MB will be written; free: {free}")
+        if made.free_bytes is not None and made.write_bytes > made.free_bytes:
+            console.print("[bold red]that is more than is free[/]")
+
+
+def _print_scoring(made: Plan, console: Console) -> None:
+    for item in made.scoring:
+        rate = (
+            f"{item.tokens / item.seconds:,.0f} tokens/s"
+            if item.tokens
+            else f"{item.spans / item.seconds:,.0f} spans/s"
+        )
+        console.print(
+            f"scoring {item.label}: {duration(item.total_seconds)} with {item.models} models "
+            f"(sample of {item.spans:,} spans: {rate} a model)"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"

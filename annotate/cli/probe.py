@@ -1,0 +1,151 @@
+"""`annotate probe`: train a probe on labelled spans, and look at one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from annotate.cli.terminal import console, size, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from annotate.scorers.probe_file import Feature, Head, Isotonic, Platt
+    from annotate.scorers.probe_report import CalibrationReport, Measured, ProbeReport
+
+
+@click.group()
+def command() -> None:
+    """Train a probe on labelled spans, or show one."""
+
+
+@command.command()
+@click.argument("labelled")
+@click.option("--axis", required=True, help="Name of what is measured.")
+@click.option("--out", help="The probe's file [AXIS.safetensors].")
+@click.option("--text", default="text", show_default=True, help="Column of texts.")
+@click.option("--label", default="label", show_default=True, help="Column of labels: 0 and 1, or ratings.")
+@click.option("--source", help="Column that says where a span is from: each source is measured alone, and held out.")
+@click.option("--split", help='Column that says "train" or "test" [a fifth of the texts are the test].')
+@click.option("--encoder", help="Encoder: a directory, or a name on the hub [the embedded default].")
+@click.option("--tail-layers", type=click.IntRange(0), default=0, show_default=True, help="Layers to train; slow.")
+@click.option("--anchors", nargs=2, metavar="LOW HIGH", help="A text that must score low, and one high [picked].")
+@click.option("--meaning", help="What a high score means, in a sentence.")
+@click.option("--seed", default=0, show_default=True, help="Of the parts, the bootstrap and the tail.")
+@click.option("--device", default="cpu", show_default=True, help="Where to run the encoder.")
+def train(
+    labelled: str,
+    axis: str,
+    out: str | None,
+    text: str,
+    label: str,
+    source: str | None,
+    split: str | None,
+    encoder: str | None,
+    tail_layers: int,
+    anchors: tuple[str, str] | None,
+    meaning: str | None,
+    seed: int,
+    device: str,
+) -> None:
+    """Fit a linear head to LABELLED, a Parquet file with one labelled span a row, and measure it on spans it never saw.
+
+    The file that it writes is named in a pipeline as Probe("FILE"); its rules may use the probability p(AXIS).
+    """
+    from annotate.scorers.encoder import Encoder
+    from annotate.scorers.probe_training import train_probe
+
+    shown = console()
+    with shown.status(f"training a probe of {axis} ..."):
+        report = train_probe(
+            labelled,
+            axis,
+            out=out or f"{axis}.safetensors",
+            encoder=Encoder(encoder) if encoder else None,
+            text=text,
+            label=label,
+            source=source,
+            split=split,
+            tail_layers=tail_layers,
+            anchors=anchors,
+            meaning=meaning,
+            seed=seed,
+            device=device,
+        )
+    print_report(report, shown)
+
+
+@command.command()
+@click.argument("probe")
+def show(probe: str) -> None:
+    """Show the card of PROBE: a file, or the name of one that is shipped."""
+    from annotate.scorers.probe import Probe
+
+    found = Probe(probe)
+    print_card(found.head(), str(found.path()), console())
+
+
+def print_report(report: ProbeReport, out: Console) -> None:
+    """Print what training measured."""
+    table = Table("source", "measure", "train", "test", "result (95 %)", "held out whole (95 %)")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for source in report.sources:
+        name = Text(visible(source.name))
+        counts = (f"{source.train:,}", f"{source.test:,}")
+        table.add_row(name, source.measure, *counts, _measured(source.result), _measured(source.held_out))
+    table.title = f"{report.axis}, on spans that the probe never saw"
+    out.print(table)
+    out.print(_calibration(report.calibration))
+    if report.repeats:
+        out.print(f"{report.repeats:,} spans were left out of training: a test span has the same text.")
+    out.print(f"Wrote {report.path}, {size(report.size)}: {_features(report.features)}; penalty {report.penalty:g}.")
+    out.print(f'  in a pipeline:  Probe("{report.path}")')
+    out.print(f"  by eye:         annotate probe show {report.path}")
+
+
+def _calibration(report: CalibrationReport) -> Table:
+    table = Table("probability from", "expected error", "Brier score", title=f"Calibration, {report.labels:,} labels")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    table.add_row("the score as a logit", f"{report.error_before:.3f}", f"{report.brier_before:.3f}")
+    table.add_row(f"the fitted curve ({report.kind})", f"{report.error_after:.3f}", f"{report.brier_after:.3f}")
+    return table
+
+
+def _measured(measured: Measured | None) -> str:
+    return f"{measured.value:.3f} ({measured.low:.3f} to {measured.high:.3f})" if measured else "-"
+
+
+def _features(features: Sequence[Feature]) -> str:
+    layers = [f"{f.pool} of {'its own ' if f.tail else ''}layer {f.layer}" for f in features]
+    return ", ".join(layers)
+
+
+def print_card(head: Head, path: str, out: Console) -> None:
+    """Print what a probe's file says of itself."""
+    card = head.card
+    curve = card.calibration
+    table = Table(show_header=False, title=path, title_justify="left")
+    table.add_row("axis", Text(card.axis))
+    table.add_row("a high score means", Text(visible(card.meaning)))
+    table.add_row("encoder", Text(f"{card.encoder.name}, {card.max_length} tokens at most"))
+    table.add_row("reads", f"{_features(card.features)}; width {head.width}")
+    if head.tail:
+        table.add_row("own layers", ", ".join(map(str, sorted(head.tail))))
+    table.add_row("must score low", Text(visible(card.anchors[0])))
+    table.add_row("must score high", Text(visible(card.anchors[1])))
+    table.add_row("p(axis)", "no curve" if curve is None else _curve(curve))
+    for source in card.sources:
+        table.add_row("source", Text(visible(str(source))))
+    out.print(table)
+
+
+def _curve(curve: Platt | Isotonic) -> str:
+    if curve.kind == "platt":
+        return f"1 / (1 + exp(-({curve.a:.4g} * score + {curve.b:.4g})))"
+    return f"isotonic, {len(curve.scores)} knots"

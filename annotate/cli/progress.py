@@ -1,0 +1,135 @@
+"""Progress of a run: bars with units, rates and time left on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from annotate.engine.events import Observer
+
+LINE_SECONDS = 10.0
+
+
+@contextmanager
+def observer(console: Console) -> Iterator[Observer]:
+    """An observer that fits the console."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        yield Bars(progress)
+
+
+@dataclass
+class _Stage:
+    units: int
+    done: int = 0
+    rows: int = 0
+    since: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)
+    task: TaskID | None = None
+
+    def advance(self, units: int, rows: int) -> None:
+        self.done += units
+        self.rows += rows
+
+    @property
+    def rate(self) -> str:
+        seconds = max(time.monotonic() - self.since, 1e-9)
+        return f"{self.rows:,} rows, {self.rows / seconds:,.0f}/s"
+
+    @property
+    def left(self) -> str:
+        seconds = time.monotonic() - self.since
+        return f", {seconds / self.done * (self.units - self.done):.0f} s left" if 0 < self.done < self.units else ""
+
+
+@dataclass
+class Bars:
+    """A bar a stage."""
+
+    progress: Progress
+    stages: dict[str, _Stage] = field(default_factory=dict)
+
+    def started(self, stage: str, units: int, detail: str) -> None:
+        """Add a bar."""
+        name = f"{stage} [dim]{detail}[/]" if detail else stage
+        task = self.progress.add_task(name, total=units or None, rate="")
+        self.stages[stage] = _Stage(units, task=task)
+
+    def advanced(self, stage: str, units: int, rows: int) -> None:
+        """Move the bar."""
+        state = self.stages[stage]
+        state.advance(units, rows)
+        assert state.task is not None
+        self.progress.update(state.task, completed=state.done, rate=state.rate)
+
+    def finished(self, stage: str, detail: str) -> None:
+        """Fill the bar, or say that there was nothing to do."""
+        state = self.stages.get(stage)
+        if state is None or state.task is None:
+            self.progress.console.print(f"{stage}: {detail}", style="dim")
+        else:
+            self.progress.update(state.task, total=max(state.done, 1), completed=max(state.done, 1))
+
+    def said(self, level: str, message: str) -> None:
+        """Print above the bars."""
+        self.progress.console.print(f"{level}: {message}", style="yellow" if level == "warning" else None, markup=False)
+
+
+@dataclass
+class Lines:
+    """A line when a stage starts and ends, and every few seconds between."""
+
+    console: Console
+    stages: dict[str, _Stage] = field(default_factory=dict)
+
+    def started(self, stage: str, units: int, detail: str) -> None:
+        """Print a line."""
+        self.stages[stage] = _Stage(units)
+        self._print(f"{stage}: started{f', {units} units' if units else ''}{f' ({detail})' if detail else ''}")
+
+    def advanced(self, stage: str, units: int, rows: int) -> None:
+        """Print a line now and then."""
+        state = self.stages[stage]
+        state.advance(units, rows)
+        if time.monotonic() - state.told > LINE_SECONDS:
+            state.told = time.monotonic()
+            of = f" of {state.units}" if state.units else ""
+            self._print(f"{stage}: {state.done}{of} units, {state.rate}{state.left}")
+
+    def finished(self, stage: str, detail: str) -> None:
+        """Print a line."""
+        state = self.stages.get(stage)
+        if state is None:
+            self._print(f"{stage}: {detail}")
+        else:
+            self._print(f"{stage}: done, {state.done} units, {state.rate}, {time.monotonic() - state.since:.1f} s")
+
+    def said(self, level: str, message: str) -> None:
+        """Print a line."""
+        self._print(f"{level}: {message}")
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)

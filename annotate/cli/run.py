@@ -1,0 +1,114 @@
+"""`annotate run`: run a pipeline file on Ray, or say what a run would do."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import ray
+from rich.console import Console
+
+from annotate.cli.progress import observer
+from annotate.cli.summary import print_summary
+from annotate.engine.run import Options
+from annotate.errors import ConfigError
+from annotate.pipeline import Definition, build, load
+
+
+def _options(function: Any) -> Any:
+    for option in reversed(
+        [
+            click.option("--workdir", required=True, help="Where datasets are kept: a directory, or a URL like s3://."),
+            click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter."),
+            click.option(
+                "--plan", is_flag=True, help="Run nothing: say what a run would do, and how long it may take."
+            ),
+            click.option("--sample", default=200, show_default=True, help="Spans to time for --plan; 0 for none."),
+            click.option("--limit", type=click.IntRange(1), help="Reach this many documents only."),
+            click.option("--workers", type=click.IntRange(1), help="Tasks, or models, at a time [all CPUs, or GPUs]."),
+            click.option("--share", is_flag=True, help="Run although another run works in the same work directory."),
+            click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long a silence."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@click.argument("file")
+@_options
+def command(file: str, **options: Any) -> None:
+    """Run the pipeline that FILE defines."""
+    pipeline, module = load(file)
+    _run(pipeline, module, **options)
+
+
+def command_for(pipeline: Definition) -> click.Command:
+    """`annotate run` for a pipeline that the running file defines."""
+
+    @click.command(help="Run the pipeline that this file defines.")
+    @_options
+    def run_this(**options: Any) -> None:
+        _run(pipeline, "__main__", **options)
+
+    return run_this
+
+
+def _run(
+    definition: Definition,
+    module: str,
+    *,
+    workdir: str,
+    settings: tuple[str, ...],
+    plan: bool,
+    sample: int,
+    limit: int | None,
+    workers: int | None,
+    share: bool,
+    stall_seconds: float,
+) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    pipeline = build(definition, _settings(settings))
+    options = Options(
+        workers=workers,
+        limit=limit,
+        share=share,
+        stall_seconds=stall_seconds,
+        by_value=() if module == "__main__" else (module,),
+    )
+    if plan:
+        from annotate.cli.plan import print_plan
+
+        print_plan(pipeline, workdir, options, sample, console)
+        return
+    with ray_running(), observer(console) as watching:
+        result = pipeline.run(workdir, options, watching)
+    print_summary(result, console)
+
+
+def _settings(items: tuple[str, ...]) -> dict[str, str]:
+    settings = {}
+    for item in items:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise ConfigError(f"--set takes NAME=VALUE, got {item!r}")
+        settings[name.strip()] = value
+    return settings
+
+
+@contextmanager
+def ray_running() -> Iterator[None]:
+    """A connection to the cluster that RAY_ADDRESS names, or a local one for the length of the run."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options: dict[str, Any] = {"logging_level": logging.WARNING, "log_to_driver": False}
+    if not os.environ.get("RAY_ADDRESS"):
+        options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
+    ray.init(**options)
+    try:
+        yield
+    finally:
+        ray.shutdown()

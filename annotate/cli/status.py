@@ -1,0 +1,95 @@
+"""`annotate status`: the state of each stage in a work directory, and what is stuck."""
+
+from __future__ import annotations
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from annotate.cli.terminal import console, duration, size, visible
+from annotate.engine.status import StageStatus, Status, read_status
+from annotate.storage.store import Directory
+
+QUIET_SECONDS = 120.0  # a running stage that tells of nothing for so long is worth a line
+STYLES = {"done": "green", "running": "cyan", "partly done": "yellow", "not started": "dim", "not needed": "dim"}
+
+
+@click.command()
+@click.argument("workdir")
+def command(workdir: str) -> None:
+    """Show the state of each stage in WORKDIR, of the run that goes on there or of the newest one.
+
+    Nothing is written. Times are what the run spent; a stage that it found committed has none.
+    """
+    directory = Directory.at(workdir)
+    status = read_status(directory)
+    out = console()
+    out.print(_run(status, directory.url))
+    out.print(_stages(status))
+    for stage in status.stages:
+        _stuck(stage, out)
+    for warning in status.warnings:
+        out.print(Text(f"warning: {visible(warning)}", style="yellow"))
+    if status.ledger is not None:
+        out.print(_ledger(status))
+
+
+def _run(status: Status, url: str) -> Text:
+    held = status.holder
+    shown = Text(f"{url}: ")
+    if held is not None:
+        shown.append(f"{held['run']} works there, process {held['pid']} on {held['host']}", style="cyan")
+    elif status.finished:
+        shown.append(f"finished{f', run {status.run}' if status.run else ''}", style="green")
+    else:
+        shown.append(f"run {status.run} stopped before its end; the same command goes on from here", style="yellow")
+    return shown
+
+
+def _stages(status: Status) -> Table:
+    table = Table("stage", "state", "units", "rows", "size", "time", "dataset")
+    for column in table.columns[2:6]:
+        column.justify = "right"
+    for stage in status.stages:
+        table.add_row(
+            Text(stage.label),
+            Text(stage.state, style=STYLES[stage.state]),
+            _units(stage),
+            f"{stage.rows:,}" if stage.done else "-",
+            size(stage.size),
+            duration(stage.seconds),
+            Text(stage.dataset, style="dim"),
+        )
+    return table
+
+
+def _units(stage: StageStatus) -> str:
+    if stage.state in ("not started", "not needed"):
+        return "-"
+    if stage.state == "done":
+        return f"{stage.done:,}"
+    return f"{stage.done:,} of {stage.units:,}" if stage.units else f"{stage.done:,}"
+
+
+def _stuck(stage: StageStatus, out: Console) -> None:
+    if stage.quiet is None or stage.quiet < QUIET_SECONDS:
+        return
+    what = f"{stage.label}: no unit was finished for {duration(stage.quiet)}"
+    names = f"; in flight: {', '.join(stage.stuck)}" if stage.stuck else ""
+    out.print(Text(visible(what + names), style="bold yellow"))
+
+
+def _ledger(status: Status) -> Table:
+    assert status.ledger is not None
+    title = "Documents" if status.finished else "Documents, by the last run that finished"
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("input", f"{status.ledger['documents']:,}")
+    for state, n in status.ledger["states"].items():
+        table.add_row(state.replace("_", " "), f"{n:,}")
+    for name, n in status.ledger["beside"].items():
+        if n:
+            table.add_row(Text(name.replace("_", " "), style="dim"), Text(f"{n:,}", style="dim"))
+    return table

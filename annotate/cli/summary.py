@@ -1,0 +1,79 @@
+"""The end of a run: the ledger, tag rates, score quantiles, a sample, where the shards are and how to load them."""
+
+from __future__ import annotations
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from annotate.cli.colours import example
+from annotate.engine.datasets import Dataset
+from annotate.engine.run import Result
+from annotate.stages.calibrate import Calibrate, sample_of
+from annotate.stages.place import Place
+from annotate.stages.render import Render
+
+QUANTILES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
+
+
+def print_summary(result: Result, console: Console) -> None:
+    """Print what a run made."""
+    if result.ledger is not None:
+        table = Table(title="Documents", show_header=False)
+        table.add_row("input", f"{result.ledger.documents:,}")
+        for state, n in result.ledger.states.items():
+            table.add_row(state.replace("_", " "), f"{n:,}")
+        for name, n in result.ledger.beside.items():
+            if n:
+                table.add_row(f"[dim]{name.replace('_', ' ')}[/]", f"[dim]{n:,}[/]")
+        console.print(table)
+    for stage, dataset in result.datasets.items():
+        if isinstance(stage, Place):
+            _tag_rates(stage, dataset, console)
+        if isinstance(stage, Calibrate) and _found(dataset):
+            _scores(stage, dataset, console)
+    for stage, dataset in result.datasets.items():
+        if isinstance(stage, Render):
+            _shards(stage, dataset, result.workdir.url, console)
+
+
+def _found(dataset: Dataset) -> bool:
+    return dataset.manifest is not None or dataset.find()
+
+
+def _tag_rates(stage: Place, dataset: Dataset, console: Console) -> None:
+    if not _found(dataset) or dataset.manifest is None:
+        return
+    spans = dataset.manifest.counts.get("spans", 0)
+    table = Table("tag", "rule", "spans", "share", title=f"Tags on {spans:,} spans")
+    for tag in stage.scheme.tags:
+        n = dataset.manifest.counts.get(f"<{tag.name}>", 0)
+        table.add_row(f"<{tag.name}>", tag.rule, f"{n:,}", f"{n / spans:.1%}" if spans else "-")
+    console.print(table)
+
+
+def _scores(stage: Calibrate, dataset: Dataset, console: Console) -> None:
+    unit = next(dataset.units())
+    sample = sample_of(stage.read(dataset.directory, unit))
+    table = Table("axis", *(f"q({q})" for q in QUANTILES), title=f"Scores, over a sample of {sample.num_rows:,} spans")
+    for axis in sample.column_names[1:]:
+        values = sample[axis].to_numpy()
+        values = values[~np.isnan(values)]
+        shown = (
+            [f"{v:.3f}" for v in np.quantile(values, QUANTILES, method="inverted_cdf")] if len(values) else ["-"] * 7
+        )
+        table.add_row(axis, *shown)
+    console.print(table)
+
+
+def _shards(stage: Render, dataset: Dataset, workdir: str, console: Console) -> None:
+    if not _found(dataset) or dataset.manifest is None:
+        return
+    manifest = dataset.manifest
+    example(stage, dataset, console)
+    console.print(
+        f"{manifest.rows:,} documents in {manifest.units} training shards, {manifest.size / 1e6:,.1f} MB: "
+        f"[bold]{dataset.directory.url}/parts[/]"
+    )
+    console.print(f'  in Python:  polars.read_parquet(annotate.shards("{workdir}"))', markup=False)
+    console.print(f"  by eye:     annotate show {dataset.directory.url}", markup=False)

@@ -1,0 +1,47 @@
+"""What commands print on, and how they put sizes, times and foreign text."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+PLAIN_WIDTH = 160  # columns of a table that goes to a file or a pipe
+
+_CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (0x09, 0x0A)}
+_VISIBLE = str.maketrans({**_CONTROLS, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)})
+
+
+def console() -> Console:
+    """A console on standard output, as wide as the terminal, or wide enough for a table where there is none.
+
+    It reads no markup: names and texts come from people's data.
+    """
+    width = None if sys.stdout.isatty() else PLAIN_WIDTH
+    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)
+
+
+def visible(text: str) -> str:
+    """Replace control characters, one for one: text from a corpus must not steer the terminal that shows it."""
+    return text.translate(_VISIBLE)
+
+
+def size(n: int | None) -> str:
+    """Bytes, for people: `12 B`, `3.4 kB`, `5.6 MB`; `-` where they are not known."""
+    if n is None:
+        return "-"
+    value, units = float(n), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 1000 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{n} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time, for people: `4.2 s`, `3 min 20 s`, `2 h 5 min`; `-` where it is not known."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,180 @@
+"""The Ray cluster: what it has, and calls on it with bounded in-flight work and retries.
+
+Only this package imports `ray`, the command line aside. Text and tables never pass through the driver: it sends
+descriptions of units and gets back what was committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import ray
+from ray import exceptions
+
+from annotate.errors import AnnotateError, ConfigError, WorkError
+
+Item = TypeVar("Item")
+ATTEMPTS = 4
+QUIET_SECONDS = 300.0
+
+LOST = (
+    exceptions.RayActorError,
+    exceptions.WorkerCrashedError,
+    exceptions.NodeDiedError,
+    exceptions.ObjectLostError,
+    exceptions.OutOfMemoryError,
+    exceptions.LocalRayletDiedError,
+    exceptions.RaySystemError,
+)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """How much of a cluster a run uses.
+
+    Attributes:
+        workers: tasks, or models, at a time.
+        gpu: whether models run on GPUs.
+        model_cpus: logical CPUs that a model claims.
+        feeder_cpus: logical CPUs that a task claims which prepares or finishes units for models.
+        threads: torch threads of a model.
+    """
+
+    workers: int
+    gpu: bool
+    model_cpus: float
+    feeder_cpus: float
+    threads: int
+
+    @staticmethod
+    def found(workers: int | None, *, threads: int = 1, scoring: bool = False) -> Resources:
+        """Look at the cluster.
+
+        Args:
+            workers: how many are wanted; None for as many as there are GPUs or CPUs.
+            threads: torch threads of a model.
+            scoring: whether models are to run.
+
+        Raises:
+            ConfigError: Ray does not run, or the cluster has too few CPUs.
+        """
+        if not ray.is_initialized():
+            raise ConfigError(
+                "Ray is not running in this process",
+                hint="Call ray.init() first, or use the command line, which does.",
+            )
+        total = ray.cluster_resources()
+        cpus, gpus = total.get("CPU", 0.0), int(total.get("GPU", 0))
+        if cpus < 1:
+            raise ConfigError(f"the Ray cluster has {cpus:g} CPUs; a run needs at least 1")
+        if scoring and gpus:
+            return Resources(min(workers or gpus, gpus), True, 1.0, 1.0, threads)
+        most = max(1, int(cpus // threads)) if scoring else int(cpus)
+        used = workers or most
+        # Models that each claimed whole CPUs would leave none to what feeds them, and more models than CPUs would wait
+        # for each other for ever. So models share nine tenths, and about as many feeders as models share the rest.
+        model = 0.9 * min(threads, cpus / used)
+        return Resources(used, False, _floor(model), _floor(0.1 * cpus / max(2, used)), threads)
+
+
+def _floor(cpus: float) -> float:
+    """Round down to what Ray can count, ten thousandths."""
+    return max(1, int(cpus * 10_000)) / 10_000
+
+
+@dataclass
+class Calls(Generic[Item]):
+    """Calls on the cluster, with at most `limit` in flight, tried again where a worker was lost.
+
+    Attributes:
+        stage: for messages.
+        submit: sends an item off, and returns the reference of its result.
+        name: how people know an item.
+        limit: items in flight.
+        stall_seconds: give up when nothing comes back for so long.
+        lost: called with the item whose worker was lost, before it is tried again.
+        waiting: called with the names of what is in flight, every few minutes of silence.
+    """
+
+    stage: str
+    submit: Callable[[Item], ray.ObjectRef]
+    name: Callable[[Item], str]
+    limit: int
+    stall_seconds: float
+    lost: Callable[[Item], None] = lambda item: None
+    waiting: Callable[[list[str]], None] = lambda names: None
+    _flying: dict[Any, tuple[int, Item, int]] = field(default_factory=dict)
+
+    def results(self, items: Iterator[Item]) -> Iterator[tuple[int, Item, Any]]:
+        """Yield index, item and result of each item, as they come back.
+
+        Raises:
+            AnnotateError: what the worker raised.
+            WorkError: an item failed on every attempt, or nothing comes back any more.
+        """
+        numbered = enumerate(items)
+        exhausted = False
+        quiet_since = told = time.monotonic()
+        try:
+            while True:
+                while not exhausted and len(self._flying) < self.limit:
+                    following = next(numbered, None)
+                    if following is None:
+                        exhausted = True
+                    else:
+                        self._flying[self.submit(following[1])] = (*following, 1)
+                if not self._flying:
+                    return
+                done, _ = ray.wait(list(self._flying), num_returns=1, timeout=1.0)
+                if done:
+                    quiet_since = told = time.monotonic()
+                    index, item, attempt = self._flying.pop(done[0])
+                    if (result := self._result(done[0], index, item, attempt)) is not _AGAIN:
+                        yield index, item, result
+                    continue
+                now = time.monotonic()
+                if now - told > QUIET_SECONDS:
+                    told = now
+                    self.waiting(self._names())
+                if now - quiet_since > self.stall_seconds:
+                    raise WorkError(
+                        f"{self.stage}: nothing came back for {self.stall_seconds:.0f} s; in flight: "
+                        + ", ".join(self._names()),
+                        hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
+                        "longer needs a larger --stall-seconds, or a smaller unit_bytes.",
+                    )
+        finally:
+            for reference in self._flying:
+                ray.cancel(reference, force=False, recursive=True)
+
+    def _result(self, reference: Any, index: int, item: Item, attempt: int) -> Any:
+        try:
+            return ray.get(reference)
+        except exceptions.TaskCancelledError:
+            raise
+        except exceptions.RayError as error:
+            cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
+            if isinstance(cause, AnnotateError):
+                raise cause from None
+            if not isinstance(cause, LOST) and not isinstance(error, LOST):
+                raise WorkError(
+                    f"{self.stage}: {self.name(item)} failed: {type(cause).__name__}: {cause}\n\n{error}"
+                ) from None
+            if attempt == ATTEMPTS:
+                raise WorkError(
+                    f"{self.stage}: {self.name(item)} lost its worker {ATTEMPTS} times, at last: {str(error).strip()}",
+                    hint="A worker that is killed again and again is often out of memory: use fewer --workers, or a "
+                    "smaller unit_bytes.",
+                ) from None
+            self.lost(item)
+            self._flying[self.submit(item)] = (index, item, attempt + 1)
+            return _AGAIN
+
+    def _names(self) -> list[str]:
+        return [self.name(item) for _, item, _ in sorted(self._flying.values(), key=lambda flying: flying[0])]
+
+
+_AGAIN = object()

@@ -1,0 +1,234 @@
+"""The datasets of one run: which are committed, which are needed, and the work units that make the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import xxhash
+
+from annotate.errors import ConfigError, InputError
+from annotate.stages.base import Narrow, Stage, Wide, Work, digest
+from annotate.stages.corpus import Corpus
+from annotate.stages.score import Score
+from annotate.storage.corpus_files import SourceFile
+from annotate.storage.latest import Latest
+from annotate.storage.manifests import Manifest, ManifestWriter, Unit, missing_parts, read_manifest, read_units
+from annotate.storage.store import Directory
+
+
+@dataclass
+class Dataset:
+    """A stage's dataset in a work directory; `manifest` is None until it is committed."""
+
+    stage: Stage
+    directory: Directory
+    fingerprint: str
+    inputs: Mapping[str, Dataset]
+    manifest: Manifest | None = None
+
+    def find(self) -> bool:
+        """Look for the committed dataset; True if it is there, with all its parts."""
+        manifest = read_manifest(self.directory, self.fingerprint)
+        if manifest is not None and (isinstance(self.stage, Corpus) or not missing_parts(self.directory, manifest)):
+            self.manifest = manifest
+        return self.manifest is not None
+
+    def units(self) -> Iterator[Unit]:
+        """Stream the units of the committed dataset."""
+        assert self.manifest is not None, f"{self.stage.name} is not committed"
+        return read_units(self.directory, self.manifest)
+
+    def writer(self) -> ManifestWriter:
+        """A writer for this dataset's manifest."""
+        return ManifestWriter(self.directory)
+
+    def commit(self, writer: ManifestWriter) -> None:
+        """Commit the dataset with the units that the writer was given."""
+        self.manifest = writer.commit(
+            stage=self.stage.name,
+            recipe=self.stage.recipe,
+            fingerprint=self.fingerprint,
+            settings=self.stage.settings(),
+            inputs={name: source.fingerprint for name, source in self.inputs.items()},
+        )
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """How the units of a stage's inputs go together: unit by unit, and whole for wide inputs."""
+
+    by_unit: Mapping[str, Dataset]
+    whole: Mapping[str, tuple[Unit, ...]]
+
+    @staticmethod
+    def of(dataset: Dataset) -> Aligned:
+        """Sort the inputs of a dataset, all committed, into the two."""
+        wide = {name for name, source in dataset.inputs.items() if isinstance(source.stage, Wide)}
+        by_unit = {name: source for name, source in dataset.inputs.items() if name not in wide}
+        for name, source in by_unit.items():
+            if not isinstance(source.stage, Narrow | Score | Corpus):
+                raise ConfigError(f"{dataset.stage.name} can't read {source.stage.name} ({name}): it is regrouped")
+        return Aligned(by_unit, {name: tuple(dataset.inputs[name].units()) for name in sorted(wide)})
+
+    def units(self) -> Iterator[dict[str, Unit]]:
+        """Stream the units of all inputs in step.
+
+        Raises:
+            InputError: the inputs are not cut alike.
+        """
+        names = list(self.by_unit)
+        for units in zip(*(self.by_unit[name].units() for name in names), strict=True):
+            if len({(unit.shard, unit.start, unit.stop) for unit in units}) > 1:
+                raise InputError(f"the inputs {', '.join(names)} are of different corpora: {units[0].shard}")
+            yield dict(zip(names, units, strict=True))
+
+    def key(self, stage: Stage, units: Sequence[Mapping[str, Unit]], purpose: str = "") -> str:
+        """Name a unit of work by its recipe and what it reads."""
+        read = [
+            {name: unit.identity for name, unit in item.items() if name in key_inputs(stage, item)} for item in units
+        ]
+        whole = {name: [unit.identity for unit in units] for name, units in self.whole.items()}
+        return digest([stage.recipe, purpose, read, whole])[:24]
+
+
+def key_inputs(stage: Stage, names: Mapping[str, Any]) -> set[str]:
+    """The inputs that are part of a unit's name: all, but for the verdicts that scoring skips by."""
+    return set(names) - ({"verdicts"} if isinstance(stage, Score) else set())
+
+
+def works(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:
+    """Stream the work units of a narrow or scoring stage."""
+    for units in aligned.units():
+        first = next(iter(units.values()))
+        key = aligned.key(dataset.stage, [units])
+        yield Work(key, first.shard, first.start, first.stop, first.text_bytes, (units,))
+
+
+def read_together(work: Work) -> str:
+    """What units that are cut from one row group share; empty for others."""
+    corpus = work.units[0].get("corpus")
+    return corpus.entries[0].key if corpus is not None else ""
+
+
+def plan_datasets(
+    stages: Sequence[Stage], workdir: Directory, corpora: Mapping[Stage, Dataset]
+) -> dict[Stage, Dataset]:
+    """All datasets of a graph, with their fingerprints; corpora are opened before."""
+    datasets: dict[Stage, Dataset] = dict(corpora)
+    for stage in stages:
+        if stage not in datasets:
+            inputs = {name: datasets[source] for name, source in stage.inputs.items()}
+            fingerprint = stage.fingerprint({name: source.fingerprint for name, source in inputs.items()})
+            datasets[stage] = Dataset(stage, workdir.child(stage.dataset), fingerprint, inputs)
+    return datasets
+
+
+def needed(outputs: Sequence[Stage], datasets: Mapping[Stage, Dataset]) -> list[Stage]:
+    """The stages that must run: those not committed that an output, or another of them, needs."""
+    wanted: dict[Stage, None] = {}
+    waiting = list(outputs)
+    while waiting:
+        stage = waiting.pop()
+        if stage in wanted or datasets[stage].manifest is not None or datasets[stage].find():
+            continue
+        wanted[stage] = None
+        waiting.extend(stage.inputs.values())
+    return [stage for stage in datasets if stage in wanted]
+
+
+@dataclass
+class _Selection:
+    """Units of a corpus, all or the first of each shard in turn until a number of documents is reached."""
+
+    limit: int | None
+    shards: list[list[Unit]] = field(default_factory=list)
+
+    def chosen(self) -> Iterator[Unit]:
+        reached, counts = 0, [0] * len(self.shards)
+        for turn in range(max((len(units) for units in self.shards), default=0)):
+            for i, units in enumerate(self.shards):
+                if turn < len(units) and (self.limit is None or reached < self.limit):
+                    reached += units[turn].stop - units[turn].start
+                    counts[i] += 1
+        for units, count in zip(self.shards, counts, strict=True):
+            yield from units[:count]
+
+
+def open_corpus(
+    corpus: Corpus,
+    workdir: Directory,
+    files: Sequence[SourceFile],
+    limit: int | None,
+    unreadable: Mapping[str, InputError] | None = None,
+) -> Dataset:
+    """Read the footers of a corpus and commit its list of units.
+
+    Args:
+        corpus: the corpus.
+        workdir: where its dataset lies.
+        files: its Parquet files, sorted by shard name.
+        limit: documents to reach; None for all.
+        unreadable: files that are passed over, beside those of which the footer can't be read, by shard name.
+
+    Raises:
+        InputError: a file can't be read, or the corpus has no rows.
+    """
+    directory = workdir.child(corpus.dataset)
+    writer = ManifestWriter(directory)
+    state = xxhash.xxh3_128()
+    documents = 0
+    selection = _Selection(limit)
+    passed_over = dict(unreadable or {})
+    for file, footer in corpus.footers(files):
+        if isinstance(footer, InputError):
+            passed_over[file.shard] = footer
+            continue
+        documents += footer.rows
+        if limit is None:
+            _add(writer, state, corpus.units(file, footer))
+        else:
+            selection.shards.append(list(corpus.units(file, footer)))
+    _add(writer, state, selection.chosen())
+    for shard, error in sorted(passed_over.items()):
+        writer.count("unreadable_files", 1)
+        writer.note(f"unreadable: {shard}: {error.message}")
+    if documents == 0:
+        raise InputError(
+            f"{corpus.path} has no rows in {len(files)} files, {len(passed_over)} of them unreadable",
+            hint="Check the corpus path.",
+        )
+    writer.count("documents", documents)
+    dataset = Dataset(corpus, directory, digest([corpus.recipe, state.hexdigest(), documents]), {})
+    dataset.commit(writer)
+    return dataset
+
+
+def _add(writer: ManifestWriter, state: Any, units: Iterator[Unit]) -> None:
+    for unit in units:
+        writer.add(unit)
+        state.update(unit.identity.encode())
+
+
+def latest(dataset: Dataset) -> Latest:
+    """What `latest.json` keeps of a dataset."""
+    return Latest(
+        label=dataset.stage.label,
+        stage=dataset.stage.name,
+        dataset=dataset.stage.dataset,
+        recipe=dataset.stage.recipe,
+        fingerprint=dataset.fingerprint,
+        settings=dataset.stage.settings(),
+        inputs={name: source.fingerprint for name, source in dataset.inputs.items()},
+        location=dataset.stage.path if isinstance(dataset.stage, Corpus) else None,
+    )
+
+
+def find_scored(dataset: Dataset) -> float:
+    """Share of the units of a scoring stage that are committed; 0 where its inputs are not there yet."""
+    if any(source.manifest is None for source in dataset.inputs.values()):
+        return 0.0
+    listed = {path.removeprefix("units/") for path, _ in dataset.directory.sizes("units/")}
+    keys = [work.key for work in works(dataset, Aligned.of(dataset))]
+    return sum(f"{key}-0" in listed for key in keys) / max(len(keys), 1)

@@ -1,0 +1,110 @@
+"""What a run tells while it goes on: to an observer (the command line's progress bars) and to `events/*.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from annotate.storage.latest import Latest
+from annotate.storage.store import Directory
+
+FLUSH_SECONDS = 5.0
+
+
+class Observer(Protocol):
+    """Is told what happens in a run, from the driver's thread."""
+
+    def started(self, stage: str, units: int, detail: str) -> None:
+        """A stage starts with this many units."""
+        ...
+
+    def advanced(self, stage: str, units: int, rows: int) -> None:
+        """More units of a stage are done, of this many rows."""
+        ...
+
+    def finished(self, stage: str, detail: str) -> None:
+        """A stage is committed, or was found committed (then `started` was not told)."""
+        ...
+
+    def said(self, level: str, message: str) -> None:
+        """Something worth reading: level "info" or "warning"."""
+        ...
+
+
+class Silent:
+    """An observer that does nothing."""
+
+    def started(self, stage: str, units: int, detail: str) -> None:
+        """Ignore."""
+
+    def advanced(self, stage: str, units: int, rows: int) -> None:
+        """Ignore."""
+
+    def finished(self, stage: str, detail: str) -> None:
+        """Ignore."""
+
+    def said(self, level: str, message: str) -> None:
+        """Ignore."""
+
+
+@dataclass
+class Events:
+    """Passes events on to an observer and writes them to `events/<run>-<n>.jsonl`, a new file every few seconds.
+
+    Objects can't be appended to, so each file is a batch. Times are here and nowhere else in a work directory.
+    """
+
+    workdir: Directory
+    observer: Observer
+    run: str = field(default_factory=lambda: time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + uuid.uuid4().hex[:6])
+    _pending: list[dict[str, Any]] = field(default_factory=list)
+    _files: int = 0
+    _flushed: float = field(default_factory=time.monotonic)
+
+    def planned(self, datasets: Iterable[Latest]) -> None:
+        """The datasets that the run is to leave, told before any of them is made; for `annotate status`."""
+        names = [{"label": d.label, "dataset": d.dataset, "fingerprint": d.fingerprint} for d in datasets]
+        self._write(event="planned", datasets=names)
+        self.flush()
+
+    def started(self, stage: str, units: int, detail: str = "") -> None:
+        """A stage starts."""
+        self.observer.started(stage, units, detail)
+        self._write(event="started", stage=stage, units=units, detail=detail)
+
+    def advanced(self, stage: str, units: int, rows: int) -> None:
+        """Units of a stage are done."""
+        self.observer.advanced(stage, units, rows)
+        self._write(event="advanced", stage=stage, units=units, rows=rows)
+
+    def finished(self, stage: str, detail: str = "") -> None:
+        """A stage is committed."""
+        self.observer.finished(stage, detail)
+        self._write(event="finished", stage=stage, detail=detail)
+
+    def said(self, level: str, message: str) -> None:
+        """Something worth reading."""
+        self.observer.said(level, message)
+        self._write(event=level, message=message)
+
+    def in_flight(self, stage: str, units: list[str]) -> None:
+        """Units that are being worked on, for `annotate status`."""
+        self._write(event="in_flight", stage=stage, in_flight=units)
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        if self._pending:
+            lines = "".join(json.dumps(event) + "\n" for event in self._pending)
+            self.workdir.put(f"events/{self.run}-{self._files}.jsonl", lines.encode())
+            self._files += 1
+            self._pending.clear()
+        self._flushed = time.monotonic()
+
+    def _write(self, **event: Any) -> None:
+        self._pending.append({"time": round(time.time(), 3), **event})
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()

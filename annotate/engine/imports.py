@@ -1,0 +1,201 @@
+"""The import of JSON lines: each file of a corpus becomes a committed Parquet part of the corpus's dataset, once.
+
+Two passes, each a unit of work a file: `scan` finds the fields and their types, `import` writes the part with the
+fields of all files together. Both units are known by the file's shard name, size and entity tag, so that nothing is
+read to find that they are done; `import` also by the fields, so that a corpus has the same columns in all parts. What
+comes after knows a part by its checksum only: a file that is imported again with equal content changes nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+
+from annotate.engine.cluster import Calls
+from annotate.engine.events import Events
+from annotate.errors import InputError, StorageError
+from annotate.stages.base import digest
+from annotate.stages.corpus import Corpus
+from annotate.storage.corpus_files import SourceFile, UnreadableFile
+from annotate.storage.faults import reach
+from annotate.storage.jsonl import convert, merge_schemas, scan, wanted_fields
+from annotate.storage.parts import Entry, commit_file, intact, read_entry
+from annotate.storage.store import Directory
+
+BATCH_FILES = 32
+BATCH_BYTES = 64 << 20
+
+Item = TypeVar("Item", SourceFile, "Scanned")
+MakeCalls = Callable[[str, Callable[[Any], ray.ObjectRef], Callable[[Any], str]], Calls[Any]]
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """A file of JSON lines and its fields; `version` changes when the file does."""
+
+    file: SourceFile
+    version: str
+    fields: pa.Schema
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self.file.size
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+
+def import_lines(
+    corpus: Corpus, workdir: Directory, files: Sequence[SourceFile], events: Events, calls: MakeCalls
+) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:
+    """Import the files of a corpus of JSON lines, or find that they are.
+
+    Args:
+        corpus: for its settings.
+        workdir: its dataset gets the parts.
+        files: the files, sorted by shard name.
+        events: is told of the progress.
+        calls: makes calls on the cluster, from a label, what submits an item and what names it.
+
+    Returns:
+        The Parquet files, in the same order, and the errors of files that are passed over, by shard name.
+
+    Raises:
+        InputError: a file can't be read, or none has the text field.
+    """
+    directory = workdir.child(corpus.dataset)
+
+    def step(label: str, function: Any, items: Sequence[Any], *more: Any) -> list[Any]:
+        task = ray.remote(function).options(num_cpus=1, max_retries=0)
+        events.started(label, len(items))
+        results: dict[int, list[Any]] = {}
+        running = calls(label, lambda batch: task.remote(corpus, directory, batch, *more), _names)
+        for index, batch, made in running.results(_batches(items)):
+            results[index] = made
+            events.advanced(label, len(batch), 0)
+        events.finished(label)
+        return [item for index in sorted(results) for item in results[index]]
+
+    unreadable: dict[str, UnreadableFile] = {}
+
+    def readable(items: Sequence[SourceFile | Scanned], made: list[Any]) -> list[Any]:
+        for item, result in zip(items, made, strict=True):
+            if isinstance(result, UnreadableFile):
+                unreadable[(item.file if isinstance(item, Scanned) else item).shard] = result
+        return [result for result in made if not isinstance(result, UnreadableFile)]
+
+    scanned = readable(files, step(f"{corpus.label} (fields)", scan_files, files))
+    if not scanned:
+        return [], unreadable
+    fields = wanted_fields(merge_schemas(item.fields for item in scanned), corpus.text, corpus.id, corpus.columns)
+    return readable(scanned, step(f"{corpus.label} (import)", import_files, scanned, fields)), unreadable
+
+
+def scan_files(corpus: Corpus, directory: Directory, files: Sequence[SourceFile]) -> list[Scanned | UnreadableFile]:
+    """Find the fields of some files, in a worker; an error stands for a file that is to be passed over."""
+    return [_or_error(corpus, lambda file=file: _scan(corpus, directory, file)) for file in files]  # type: ignore[misc]
+
+
+def import_files(
+    corpus: Corpus, directory: Directory, items: Sequence[Scanned], fields: pa.Schema
+) -> list[SourceFile | UnreadableFile]:
+    """Import some files with these fields, in a worker; an error stands for a file that is to be passed over."""
+    return [
+        _or_error(corpus, lambda item=item: _import(corpus, directory, item, fields))  # type: ignore[misc]
+        for item in items
+    ]
+
+
+def _or_error(corpus: Corpus, make: Callable[[], Any]) -> Any:
+    try:
+        return make()
+    except UnreadableFile as error:
+        if corpus.unreadable == "quarantine":
+            return error
+        raise
+
+
+def _scan(corpus: Corpus, directory: Directory, file: SourceFile) -> Scanned:
+    version = _version(file)
+    key = _key(corpus, "scan", file, version)
+
+    def write(path: Path) -> int:
+        pq.write_table(scan(file, corpus.id).empty_table(), path)
+        _unchanged(file, version)
+        return 0
+
+    entry = _committed(directory, key, write)
+    return Scanned(file, version, pq.read_schema(pa.BufferReader(directory.get(entry.part.path))))
+
+
+def _import(corpus: Corpus, directory: Directory, item: Scanned, fields: pa.Schema) -> SourceFile:
+    def write(path: Path) -> int:
+        rows = convert(item.file, fields, corpus.text, path)
+        _unchanged(item.file, item.version)
+        return rows
+
+    types = [[field.name, str(field.type)] for field in fields]
+    part = _committed(directory, _key(corpus, "import", item.file, item.version, types), write).part
+    return SourceFile(directory, part.path, item.file.shard, part.bytes)
+
+
+def _committed(directory: Directory, key: str, write: Callable[[Path], int]) -> Entry:
+    """Find the unit, or commit the Parquet file that `write` makes on local disk."""
+    reach("unit: started")
+    entry = read_entry(directory, key)
+    if entry is not None and intact(directory, entry):
+        return entry
+    with tempfile.TemporaryDirectory(prefix="annotate-") as folder:
+        path = Path(folder) / "part.parquet"
+        try:
+            rows = write(path)
+        except OSError as error:
+            raise StorageError(
+                f"a temporary file could not be written in {folder}: {error}",
+                hint="An import needs as much room there as the Parquet file has; set TMPDIR to another place.",
+            ) from error
+        reach("unit: computed")
+        return commit_file(directory, key, path, rows)
+
+
+def _key(corpus: Corpus, purpose: str, file: SourceFile, version: str, fields: list[list[str]] | None = None) -> str:
+    return digest([corpus.recipe, purpose, file.shard, file.size, version, fields])[:24]
+
+
+def _version(file: SourceFile) -> str:
+    version = file.directory.version(file.path)
+    if version is None:
+        raise InputError(f"{file} is gone", hint="Run again: the files of a corpus are listed at the start.")
+    return version
+
+
+def _unchanged(file: SourceFile, version: str) -> None:
+    if file.directory.version(file.path) != version:
+        raise InputError(f"{file} changed while it was being read", hint="Run again: changed shards are redone.")
+
+
+def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Put small files into one task."""
+    batch: list[Item] = []
+    for item in items:
+        if batch and (len(batch) == BATCH_FILES or sum(i.size for i in batch) + item.size > BATCH_BYTES):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def _names(batch: Sequence[SourceFile | Scanned]) -> str:
+    return ", ".join(str(item) for item in itertools.islice(batch, 3)) + (
+        f" and {len(batch) - 3} more" if len(batch) > 3 else ""
+    )

@@ -1,0 +1,303 @@
+"""What a run would do: the state of each stage and why, the time of scoring, the bytes that will be written.
+
+Nothing is run and nothing is written in the work directory. Ray is not needed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.engine.datasets import Aligned, Dataset, find_scored, needed, open_corpus, plan_datasets, works
+from annotate.engine.run import Options
+from annotate.errors import ConfigError
+from annotate.stages.base import Narrow, Stage, Tables, graph
+from annotate.stages.corpus import Corpus
+from annotate.stages.score import Score, group, prepare
+from annotate.storage.corpus_files import JSONL
+from annotate.storage.latest import Latest, read_latest
+from annotate.storage.manifests import Unit
+from annotate.storage.parts import parquet_bytes
+from annotate.storage.store import Directory
+
+State = Literal["done", "resumable", "stale", "new"]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a run would do about one stage.
+
+    Attributes:
+        label: of the stage.
+        state: "done"; "resumable": some units are committed; "stale": the last run left another; "new".
+        why: what changed since the last run, or what is there.
+        units: work units in all, None where that is known only once its inputs are made.
+        done: units that are committed.
+        rows: rows of the dataset if it is committed, else documents or spans that it will read, where known.
+    """
+
+    label: str
+    state: State
+    why: str
+    units: int | None
+    done: int
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class ScoringTime:
+    """The time that scoring will take, from timing a sample of the corpus with the models.
+
+    Attributes:
+        label: axes of the stages that share the forward pass.
+        spans: spans of the sample.
+        tokens: model tokens of the sample; 0 where the scorer has no tokenizer.
+        seconds: time of the sample on one model, tokenizing included.
+        text_share: text that is still to be scored, as a multiple of the sample's.
+        models: models at a time.
+    """
+
+    label: str
+    spans: int
+    tokens: int
+    seconds: float
+    text_share: float
+    models: int
+
+    @property
+    def total_seconds(self) -> float:
+        """Estimate for the whole stage."""
+        return self.seconds * self.text_share / self.models
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan: stages in order, scoring times, and bytes to be written against the space that is free (None: unknown)."""
+
+    stages: Sequence[StagePlan]
+    scoring: Sequence[ScoringTime]
+    documents: int
+    reached: int
+    text_bytes: int
+    write_bytes: int | None
+    free_bytes: int | None
+
+
+def plan(outputs: Sequence[Stage], location: str, options: Options, sample: int) -> Plan:
+    """Say what a run would do.
+
+    Args:
+        outputs: as for `run`.
+        location: the work directory, which need not exist.
+        options: as for `run`.
+        sample: spans to time; 0 to time nothing.
+
+    Raises:
+        ConfigError: the graph is wrong, or a model can't be loaded; or the corpus is of JSON lines.
+        InputError: a corpus can't be read.
+    """
+    stages = graph(outputs)
+    workdir = Directory.at(location)
+    with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
+        datasets = plan_datasets(stages, workdir, _open(stages, Directory.at(scratch), options.limit))
+        missing = needed(outputs, datasets)
+        before = {item.label: item for item in read_latest(workdir)}
+        plans = [_stage(datasets[stage], before, missing=stage in missing) for stage in stages]
+        scoring: list[ScoringTime] = []
+        write: int | None = None
+        corpus = next((stage for stage in stages if isinstance(stage, Corpus)), None)
+        if corpus is None:
+            raise ConfigError("the pipeline reads no corpus")
+        if sample and missing:
+            scoring, write = _timed(stages, missing, datasets, options, sample)
+        manifest = datasets[corpus].manifest
+        assert manifest is not None, "a corpus is opened before"
+        return Plan(plans, scoring, manifest.counts["documents"], manifest.rows, manifest.size, write, _free(workdir))
+
+
+def _open(stages: Sequence[Stage], scratch: Directory, limit: int | None) -> dict[Stage, Dataset]:
+    corpora: dict[Stage, Dataset] = {}
+    for stage in stages:
+        if isinstance(stage, Corpus):
+            files = stage.files()
+            if files[0].shard.endswith(JSONL):
+                raise ConfigError(
+                    f"{stage.path} is JSON lines, {sum(f.size for f in files) / 1e6:,.1f} MB in {len(files)} files: a run "
+                    "imports them before it can be planned",
+                    hint="Run with --limit 1 to import them; then --plan works.",
+                )
+            corpora[stage] = open_corpus(stage, scratch, files, limit)
+    return corpora
+
+
+def _stage(dataset: Dataset, before: Mapping[str, Latest], *, missing: bool) -> StagePlan:
+    stage, manifest = dataset.stage, dataset.manifest
+    last = before.get(stage.label)
+    if isinstance(stage, Corpus) and manifest is not None:
+        return StagePlan(
+            stage.label, "done", _changes(dataset, last) if last else "", manifest.units, manifest.units, manifest.rows
+        )
+    if not missing:
+        if manifest is None:
+            dataset.find()
+        manifest = dataset.manifest
+        if manifest is None:
+            return StagePlan(stage.label, "done", "not needed: what is made from it is committed", None, 0, None)
+        return StagePlan(stage.label, "done", "", manifest.units, manifest.units, manifest.rows)
+    ready = all(source.manifest is not None for source in dataset.inputs.values())
+    rows = max((s.manifest.rows for s in dataset.inputs.values() if s.manifest is not None), default=None)
+    units, done = _count(dataset) if ready and isinstance(stage, Narrow | Score) else (None, 0)
+    why = _changes(dataset, last) if last is not None and last.fingerprint != dataset.fingerprint else ""
+    if done:
+        return StagePlan(stage.label, "resumable", why or "an interrupted run left units", units, done, rows)
+    if last is not None and last.fingerprint == dataset.fingerprint:
+        return StagePlan(stage.label, "stale", "committed, but parts of it are gone", units, done, rows)
+    return StagePlan(stage.label, "stale" if last is not None else "new", why, units, done, rows)
+
+
+def _count(dataset: Dataset) -> tuple[int, int]:
+    """Units of a narrow stage whose inputs are there, and how many of them are committed."""
+    suffix = "-0" if isinstance(dataset.stage, Score) else ""
+    listed = {path.removeprefix("units/") for path, _ in dataset.directory.sizes("units/")}
+    units = done = 0
+    for work in works(dataset, Aligned.of(dataset)):
+        units += 1
+        done += work.key + suffix in listed
+    return units, done
+
+
+def _changes(dataset: Dataset, last: Latest) -> str:
+    """What differs from the dataset that the last run left."""
+    if last.fingerprint == dataset.fingerprint:
+        return ""
+    if last.recipe != dataset.stage.recipe:
+        differs = _differences(last.settings, dataset.stage.settings())
+        return "recipe changed: " + (", ".join(differs) or "its version")
+    changed = [name for name, source in dataset.inputs.items() if last.inputs.get(name) != source.fingerprint]
+    return f"input changed: {', '.join(changed)}" if changed else "shards were added, removed or changed"
+
+
+def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Where two JSON values differ, as `path: old -> new`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+    elif isinstance(old, list) and isinstance(new, list | tuple) and len(old) == len(new):
+        for i, (a, b) in enumerate(zip(old, new, strict=True)):
+            yield from _differences(a, b, f"{path}[{i}]")
+    elif old != new:
+        yield f"{path}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _timed(
+    stages: Sequence[Stage], missing: Sequence[Stage], datasets: Mapping[Stage, Dataset], options: Options, sample: int
+) -> tuple[list[ScoringTime], int]:
+    """Time the models on a sample of the corpus, and weigh what is made of it."""
+    times = []
+    written = 0.0
+    for scores in group([stage for stage in stages if isinstance(stage, Score)]):
+        corpus = datasets[scores[0].corpus]
+        tables, rows, text_bytes = _sample(scores[0], corpus, sample)
+        assert corpus.manifest is not None, "a corpus is opened before"
+        share = corpus.manifest.size / max(text_bytes, 1)
+        spans = tables["spans"]
+        weight = parquet_bytes(spans).size + parquet_bytes(tables["corpus"]).size
+        written = max(written, weight * share) + 4.0 * spans.num_rows * share * sum(len(s.axes) for s in scores)
+        todo = [stage for stage in scores if stage in missing]
+        if todo:
+            started = time.perf_counter()
+            batch = prepare(todo[0], tables, rows, range(len(todo)))
+            spent = time.perf_counter() - started
+            spent += _forward_seconds(todo, batch.prepared)
+            left = share * (1 - find_scored(datasets[todo[0]]))
+            label = ", ".join(axis for stage in todo for axis in stage.axes)
+            models = options.workers or _models(todo[0].threads)
+            times.append(ScoringTime(label, spans.num_rows, batch.prepared.tokens, spent, left, models))
+    return times, int(written)
+
+
+def _forward_seconds(stages: Sequence[Score], prepared: Any) -> float:
+    device = _device()
+    scorers = [stage.scorer for stage in stages]
+    forward = scorers[0].backbone.load(scorers, device)
+    if getattr(forward, "device", None) is not None:
+        from annotate.scorers.device import use_threads
+
+        use_threads(stages[0].threads)
+    started = time.perf_counter()
+    forward(prepared, range(len(scorers)))
+    return time.perf_counter() - started
+
+
+def _device() -> str:
+    import torch  # a plan of what is done should not wait for it
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _models(threads: int) -> int:
+    import torch
+
+    return torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // threads)
+
+
+class _SampleTables(Tables):
+    """Tables of a sample of documents, held in memory."""
+
+    def __init__(self, stage: Score, corpus: Dataset, unit: Unit, sample: int) -> None:
+        super().__init__(stage, Directory(corpus.directory.url.rpartition("/")[0]), {"corpus": unit, "spans": unit}, {})
+        documents = stage.corpus.read(corpus.directory, unit)
+        made = stage.spans.unit(_Only(self, documents))
+        rows = made.table["row"].to_numpy()
+        last = rows[min(sample, len(rows)) - 1] if len(rows) else -1
+        self._held = {
+            "corpus": documents.filter(pc.less_equal(documents["row"], int(last))),
+            "spans": made.table.filter(pc.less_equal(made.table["row"], int(last))),
+        }
+
+    def __getitem__(self, name: str) -> pa.Table:
+        return self._held[name]
+
+
+class _Only(Tables):
+    """The tables of a unit of which the corpus is read."""
+
+    def __init__(self, of: Tables, documents: pa.Table) -> None:
+        self.__dict__.update(of.__dict__)
+        self._documents = documents
+
+    def __getitem__(self, name: str) -> pa.Table:
+        return self._documents
+
+
+def _sample(stage: Score, corpus: Dataset, sample: int) -> tuple[Tables, Any, int]:
+    """The first documents of a unit from the middle of the corpus, with about `sample` spans."""
+    assert corpus.manifest is not None, "a corpus is opened before"
+    unit = next(itertools.islice(corpus.units(), corpus.manifest.units // 2, None))
+    tables = _SampleTables(stage, corpus, unit, sample)
+    spans = tables["spans"]
+    size = int(np.sum(spans["byte_end"].to_numpy() - spans["byte_start"].to_numpy()))
+    return tables, np.unique(spans["row"].to_numpy()), size
+
+
+def _free(workdir: Directory) -> int | None:
+    if workdir.local is None:
+        return None
+    place = next((p for p in (workdir.local, *workdir.local.parents) if p.exists()), Path("/"))
+    return shutil.disk_usage(place).free

@@ -1,0 +1,417 @@
+"""Run a graph of stages on Ray: find what is committed, make what is missing, commit manifests and the ledger."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray import cloudpickle
+
+from annotate.engine import worker
+from annotate.engine.cluster import Calls, Resources
+from annotate.engine.datasets import (
+    Aligned,
+    Dataset,
+    latest,
+    needed,
+    open_corpus,
+    plan_datasets,
+    read_together,
+    works,
+)
+from annotate.engine.events import Events, Observer, Silent
+from annotate.engine.imports import import_lines
+from annotate.engine.lease import hold
+from annotate.engine.ledger import Ledger, balance
+from annotate.engine.worker import Context
+from annotate.errors import ConfigError
+from annotate.stages.base import Narrow, Regroup, Stage, Wide, Work, digest, graph
+from annotate.stages.corpus import Corpus
+from annotate.stages.score import Score, group
+from annotate.storage.corpus_files import SourceFile, UnreadableFile, is_jsonl
+from annotate.storage.faults import reach
+from annotate.storage.latest import write_latest
+from annotate.storage.manifests import Unit
+from annotate.storage.store import Directory
+
+PIECES = 64  # units in one piece of a wide stage, and pieces in one merge
+TASK_UNITS = 32  # small units that one task does in turn
+AHEAD = 3  # prepared units in front of each model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run goes: nothing here changes a byte of its output, but for `limit`, which cuts the corpus.
+
+    Attributes:
+        workers: tasks or models at a time; None for as many as the cluster has.
+        limit: documents to reach; None for all.
+        share: run although another run holds the work directory.
+        stall_seconds: give up when nothing is done for so long.
+        by_value: modules whose functions and classes travel to the workers with the pipeline (the pipeline file).
+    """
+
+    workers: int | None = None
+    limit: int | None = None
+    share: bool = False
+    stall_seconds: float = 3600.0
+    by_value: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+
+
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made: the datasets of all stages that are committed, and the ledger if it ends in shards."""
+
+    workdir: Directory
+    datasets: Mapping[Stage, Dataset]
+    ledger: Ledger | None
+    remarks: list[str] = field(default_factory=list)
+
+
+def run(
+    outputs: Sequence[Stage], location: str, options: Options = DEFAULTS, observer: Observer | None = None
+) -> Result:
+    """Make the datasets of `outputs` in the work directory at `location`.
+
+    Raises:
+        ConfigError: Ray does not run, or the graph is wrong.
+        InputError: a corpus can't be read.
+        StorageError: the work directory can't be used, or holds something damaged.
+        WorkError: a unit failed on every attempt.
+    """
+    stages = graph(outputs)
+    Resources.found(options.workers)
+    workdir = Directory.at(location)
+    workdir.create()
+    events = Events(workdir, observer or Silent())
+    for module in options.by_value:
+        cloudpickle.register_pickle_by_value(sys.modules[module])
+    with hold(workdir, events.run, share=options.share):
+        try:
+            return _Run(stages, outputs, workdir, options, events).go()
+        finally:
+            events.flush()
+
+
+@dataclass
+class _Run:
+    stages: Sequence[Stage]
+    outputs: Sequence[Stage]
+    workdir: Directory
+    options: Options
+    events: Events
+
+    def go(self) -> Result:
+        datasets = self._open()
+        self.events.planned(latest(dataset) for dataset in datasets.values())
+        missing = needed(self.outputs, datasets)
+        for stage in self.stages:
+            dataset = datasets[stage]
+            if stage not in missing and (dataset.manifest is not None or dataset.find()):
+                self.events.finished(stage.label, "found committed")
+        for stages in _together(missing):
+            self._stage([datasets[stage] for stage in stages])
+        self._latest(datasets)
+        remarks = [f"{s.label}: {text}" for s, d in datasets.items() if d.manifest for text in s.remarks(d.manifest)]
+        for text in remarks:
+            self.events.said("warning", text)
+        reach("driver: before ledger")
+        ledger = balance(datasets, self.outputs)
+        if ledger is not None:
+            self.workdir.put("ledger.json", ledger.to_bytes())
+        return Result(self.workdir, datasets, ledger, remarks)
+
+    def _open(self) -> dict[Stage, Dataset]:
+        corpora: dict[Stage, Dataset] = {}
+        for stage in self.stages:
+            if isinstance(stage, Corpus):
+                files, unreadable = self._imported(stage)
+                corpora[stage] = open_corpus(stage, self.workdir, files, self.options.limit, unreadable)
+        return plan_datasets(self.stages, self.workdir, corpora)
+
+    def _imported(self, corpus: Corpus) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:
+        """The Parquet files of a corpus; JSON lines are imported first."""
+        files = corpus.files()
+        if not is_jsonl(files[0].shard):
+            return files, {}
+        return import_lines(
+            corpus, self.workdir, files, self.events, lambda *arguments: self._calls(*arguments, per_worker=2)
+        )
+
+    def _stage(self, datasets: Sequence[Dataset]) -> None:
+        """Make the datasets of one stage, or of scoring stages that share a backbone."""
+        reach("driver: stage started")
+        stage = datasets[0].stage
+        if isinstance(stage, Score):
+            self._score(datasets)
+        elif isinstance(stage, Narrow):
+            self._units(datasets[0], list_units=works)
+        elif isinstance(stage, Regroup):
+            self._units(datasets[0], list_units=_regrouped)
+        elif isinstance(stage, Wide):
+            self._wide(datasets[0], stage)
+        else:
+            raise ConfigError(f"{stage.name} is no kind of stage that the engine knows: {type(stage).__mro__[1]}")
+
+    def _units(self, dataset: Dataset, list_units: Callable[[Dataset, Aligned], Iterator[Work]]) -> None:
+        """Run a narrow or regroup stage: what is committed is found, the rest goes to tasks in order."""
+        stage, aligned = dataset.stage, Aligned.of(dataset)
+        context = Context(stage, self.workdir, aligned.whole)
+        reference = ray.put(context)
+        task = ray.remote(worker.run_units).options(num_cpus=1, max_retries=0)
+        self.events.started(stage.label, _unit_count(dataset))
+        batches = _batches(list_units(dataset, aligned), _task_bytes(self.stages))
+        calls = self._calls(stage.label, lambda works: task.remote(reference, works), _names, per_worker=2)
+        self._collect([dataset], ((i, works, [units]) for i, works, units in calls.results(batches)))
+
+    def _wide(self, dataset: Dataset, stage: Wide) -> None:
+        """Run a wide stage: pieces of groups of units, merged until few are left, then finished."""
+        aligned = Aligned.of(dataset)
+        context = Context(stage, self.workdir, aligned.whole)
+        reference = ray.put(context)
+        self.events.started(stage.label, 1)
+        pieces: list[Unit] = []
+        whole: Work | None = None
+        if stage.piece_schema is None:
+            units = tuple(aligned.units())
+            whole = Work(aligned.key(stage, units), "", 0, 0, 0, units)
+        else:
+            pieces = self._pieces(stage, aligned, reference)
+        key = digest(
+            [stage.recipe, "finish", whole.key if whole else [p.identity for p in pieces], aligned.key(stage, [])]
+        )
+        task = ray.remote(worker.finish_wide).options(num_cpus=1, max_retries=0)
+        calls = self._calls(stage.label, lambda key: task.remote(reference, key, pieces, whole), str, per_worker=1)
+        results = ((i, [None], [[unit]]) for i, _, unit in calls.results(iter([key[:24]])))
+        self._collect([dataset], results)
+
+    def _pieces(self, stage: Wide, aligned: Aligned, reference: Any) -> list[Unit]:
+        schema = stage.piece_schema
+        piece = ray.remote(worker.run_pieces).options(num_cpus=1, max_retries=0)
+        merge = ray.remote(worker.merge_pieces).options(num_cpus=1, max_retries=0)
+        groups = (
+            Work(aligned.key(stage, units, "piece"), units[0][next(iter(units[0]))].shard, 0, 0, 0, tuple(units))
+            for units in _chunks(aligned.units(), PIECES)
+        )
+        calls = self._calls(stage.label, lambda work: piece.remote(reference, work, schema), _name, per_worker=2)
+        pieces = [unit for _, _, unit in sorted(calls.results(groups), key=lambda result: result[0])]
+        while len(pieces) > PIECES:
+            keyed = (
+                (digest([stage.recipe, "merge", [unit.identity for unit in units]])[:24], units)
+                for units in _chunks(iter(pieces), PIECES)
+            )
+            merges = self._calls(
+                stage.label,
+                lambda item: merge.remote(reference, *item, schema),
+                lambda item: str(item[0]),
+                per_worker=2,
+            )
+            pieces = [unit for _, _, unit in sorted(merges.results(keyed), key=lambda result: result[0])]
+        return pieces
+
+    def _score(self, datasets: Sequence[Dataset]) -> None:
+        """Run scoring stages that share a backbone: prepare, forward and finish of each unit, with units in front."""
+        stages = [dataset.stage for dataset in datasets if isinstance(dataset.stage, Score)]
+        label = ", ".join(axis for stage in stages for axis in stage.axes)
+        label = f"annotations ({label})"
+        aligned = [Aligned.of(dataset) for dataset in datasets]
+        contexts = ray.put([Context(stage, self.workdir, a.whole) for stage, a in zip(stages, aligned, strict=True)])
+        models = _Models(stages, Resources.found(self.options.workers, threads=stages[0].threads, scoring=True))
+        claim = models.resources.feeder_cpus
+        prepare = ray.remote(worker.prepare_unit).options(num_cpus=claim, max_retries=3)
+        finish = ray.remote(worker.finish_unit).options(num_cpus=claim, max_retries=3)
+        self.events.started(label, _unit_count(datasets[0]), models.describe())
+
+        def submit(item: tuple[Work, ...]) -> ray.ObjectRef:
+            batches = prepare.remote(contexts, item)
+            scored = models.submit(item, batches)
+            return finish.remote(contexts, item, batches, scored)
+
+        items = zip(*(works(d, a) for d, a in zip(datasets, aligned, strict=True)), strict=True)
+        calls = self._calls(label, submit, _names, per_worker=AHEAD, workers=models.resources.workers, lost=models.lost)
+        results = (
+            (i, [item[0]], [[unit] for unit in units]) for i, item, units in models.returned(calls.results(items))
+        )
+        try:
+            self._collect(datasets, results, label)
+        finally:
+            models.close()
+
+    def _calls(
+        self,
+        label: str,
+        submit: Callable[[Any], ray.ObjectRef],
+        name: Callable[[Any], str],
+        *,
+        per_worker: int,
+        workers: int | None = None,
+        lost: Callable[[Any], None] = lambda item: None,
+    ) -> Calls[Any]:
+        used = workers or Resources.found(self.options.workers).workers
+
+        def waiting(names: list[str]) -> None:
+            self.events.in_flight(label, names)
+            self.events.said("warning", f"{label}: no unit was finished for a while; in flight: {', '.join(names)}")
+
+        limit = used * per_worker if self.options.workers is None or workers else used
+        return Calls(label, submit, name, limit, self.options.stall_seconds, lost, waiting)
+
+    def _collect(
+        self,
+        datasets: Sequence[Dataset],
+        results: Iterable[tuple[int, Sequence[Any], list[list[Unit]]]],
+        label: str = "",
+    ) -> None:
+        """Write manifests from results as they come, putting units back in order, and commit the datasets.
+
+        Each result has the units of an item, a list for each dataset.
+        """
+        label = label or datasets[0].stage.label
+        writers = [dataset.writer() for dataset in datasets]
+        early: dict[int, list[list[Unit]]] = {}
+        following = 0
+        for index, _, units in results:
+            reach("driver: receipt taken")
+            early[index] = units
+            self.events.advanced(label, len(units[0]), sum(e.part.rows for u in units[0] for e in u.entries))
+            while following in early:
+                for writer, made in zip(writers, early.pop(following), strict=True):
+                    for unit in made:
+                        writer.add(unit)
+                following += 1
+        for dataset, writer in zip(datasets, writers, strict=True):
+            dataset.commit(writer)
+        self.events.finished(label)
+
+    def _latest(self, datasets: Mapping[Stage, Dataset]) -> None:
+        """Point at the datasets of this run."""
+        write_latest(self.workdir, [latest(dataset) for dataset in datasets.values() if dataset.manifest is not None])
+
+
+class _Models:
+    """The actors that hold models, one a worker; a lost one is replaced."""
+
+    def __init__(self, stages: Sequence[Score], resources: Resources) -> None:
+        self.resources = resources
+        self._stages = ray.put(list(stages))
+        device = "cuda" if resources.gpu else "cpu"
+        self._actor = ray.remote(worker.Model).options(
+            num_cpus=resources.model_cpus, num_gpus=1 if resources.gpu else 0, max_restarts=0, max_task_retries=0
+        )
+        self._arguments = (self._stages, device, resources.threads)
+        self._actors: list[Any] = []
+        self._loads = [0] * resources.workers
+        self._at: dict[str, int] = {}
+
+    def describe(self) -> str:
+        """How many models, on what."""
+        kind = "GPU" if self.resources.gpu else "CPU"
+        return f"{self.resources.workers} models, {kind}"
+
+    def submit(self, item: tuple[Work, ...], batches: Any) -> Any:
+        """Send batches to the model with the least in front of it."""
+        at = min(range(len(self._loads)), key=self._loads.__getitem__)
+        while len(self._actors) <= at:
+            self._actors.append(self._actor.remote(*self._arguments))
+        self._loads[at] += 1
+        self._at[item[0].key] = at
+        return self._actors[at].score.remote(batches)
+
+    def returned(
+        self, results: Iterator[tuple[int, tuple[Work, ...], Any]]
+    ) -> Iterator[tuple[int, tuple[Work, ...], Any]]:
+        """Pass results on, counting down what is in front of the models."""
+        for index, item, result in results:
+            self._loads[self._at.pop(item[0].key)] -= 1
+            yield index, item, result
+
+    def lost(self, item: tuple[Work, ...]) -> None:
+        """Replace the model that an item was sent to, unless it lives."""
+        at = self._at.pop(item[0].key)
+        self._loads[at] -= 1
+        try:
+            ray.get(self._actors[at].__ray_ready__.remote(), timeout=60)
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            ray.kill(self._actors[at])
+            self._actors[at] = self._actor.remote(*self._arguments)
+
+    def close(self) -> None:
+        """Let the models go."""
+        for actor in self._actors:
+            ray.kill(actor)
+
+
+def _together(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
+    """Stages in order, with scoring stages that share a backbone as one, at the place of the last of them."""
+    groups = group([stage for stage in stages if isinstance(stage, Score)])
+    for stage in stages:
+        if not isinstance(stage, Score):
+            yield [stage]
+            continue
+        mine = next(g for g in groups if stage in g)
+        if stage is mine[-1]:
+            yield list(mine)
+
+
+def _regrouped(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:
+    stage = dataset.stage
+    assert isinstance(stage, Regroup)
+    manifests = {name: source.manifest for name, source in dataset.inputs.items() if source.manifest is not None}
+    for units in stage.plan(aligned.units(), manifests):
+        size = sum(next(iter(item.values())).text_bytes for item in units)
+        yield Work(aligned.key(stage, units), "", 0, 0, size, tuple(units))
+
+
+def _batches(items: Iterator[Work], task_bytes: int) -> Iterator[list[Work]]:
+    """Put small units into one task, and all units that are cut from one row group."""
+    batch: list[Work] = []
+    size = 0
+    for work in items:
+        together = read_together(work)
+        same = bool(batch) and together != "" and together == read_together(batch[-1])
+        full = size + work.text_bytes > task_bytes or len(batch) >= TASK_UNITS
+        if batch and not same and (full or together or read_together(batch[-1])):
+            yield batch
+            batch, size = [], 0
+        batch.append(work)
+        size += work.text_bytes
+    if batch:
+        yield batch
+
+
+def _task_bytes(stages: Sequence[Stage]) -> int:
+    return max((stage.unit_bytes for stage in stages if isinstance(stage, Corpus)), default=8 << 20)
+
+
+def _unit_count(dataset: Dataset) -> int:
+    """Units of a narrow stage, as its inputs tell."""
+    counts = [d.manifest.units for d in dataset.inputs.values() if d.manifest and not isinstance(d.stage, Wide)]
+    return 0 if isinstance(dataset.stage, Regroup) else max(counts, default=0)
+
+
+def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    while chunk := list(itertools.islice(items, size)):
+        yield chunk
+
+
+def _name(work: Work) -> str:
+    return f"{work.shard}[{work.start}:{work.stop}]" if work.shard else work.key
+
+
+def _names(works: Sequence[Work]) -> str:
+    return _name(works[0]) + (
+        f" and {len(works) - 1} more" if len(works) > 1 and works[1].shard != works[0].shard else ""
+    )

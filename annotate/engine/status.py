@@ -1,0 +1,228 @@
+"""What became of the newest run in a work directory, from its events, manifests and lease; reads only."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from annotate.engine.lease import holder
+from annotate.errors import StorageError
+from annotate.storage.latest import read_latest
+from annotate.storage.manifests import read_manifest
+from annotate.storage.store import Directory
+
+State = Literal["done", "running", "partly done", "not started", "not needed"]
+GROUP = "annotations ("  # scoring stages that share a forward pass tell of it under one label
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageStatus:
+    """One stage.
+
+    Attributes:
+        label: of the stage.
+        dataset: its directory in the work directory.
+        state: "partly done": begun by a run that is gone; "not needed": all that reads it is committed.
+        done: units that are committed.
+        units: units that there are; None where that is not known.
+        rows: in the units that are done.
+        size: bytes of the committed dataset; None where it is not.
+        seconds: that the run spent on it; None if none.
+        quiet: seconds since a running stage last told of anything; None for others.
+        stuck: units of a running stage that were in flight when nothing had come back for minutes.
+    """
+
+    label: str
+    dataset: str
+    state: State
+    done: int = 0
+    units: int | None = None
+    rows: int = 0
+    size: int | None = None
+    seconds: float | None = None
+    quiet: float | None = None
+    stuck: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """The newest run of a work directory.
+
+    Attributes:
+        run: its name, which starts with the UTC time at which it began; empty where no events are left.
+        finished: whether it went to its end.
+        holder: who works there now: `run`, `host`, `pid`; None if nobody does.
+        stages: inputs before users.
+        warnings: what the run said.
+        ledger: of the last run that went to its end.
+    """
+
+    run: str
+    finished: bool
+    holder: Mapping[str, Any] | None
+    stages: Sequence[StageStatus]
+    warnings: Sequence[str]
+    ledger: Mapping[str, Any] | None
+
+
+def read_status(workdir: Directory) -> Status:
+    """Read what the newest run has done, and whether one goes on.
+
+    Raises:
+        StorageError: the directory is missing, or no run was ever started in it.
+    """
+    run, files = _newest_run(workdir)
+    latest = {item.label: (item.dataset, item.fingerprint) for item in read_latest(workdir)}
+    held = holder(workdir)
+    if not files and not latest and held is None:
+        raise StorageError(
+            f"there is no run in {workdir.url}", hint="Name the work directory that `annotate run --workdir` was given."
+        )
+    told = _told(_events(workdir, files))
+    planned = told.planned or latest
+    alive = held is not None and held["run"] == run
+    cut_short = any(seen.started and not seen.finished for seen in told.stages.values())
+    finished = not alive and not cut_short and bool(latest) and latest.items() <= planned.items()
+    return Status(
+        run=run,
+        finished=finished,
+        holder=held,
+        stages=[
+            _stage(workdir, label, *planned[label], told.of(label), alive=alive, finished=finished) for label in planned
+        ],
+        warnings=told.warnings,
+        ledger=_ledger(workdir),
+    )
+
+
+def _stage(
+    workdir: Directory, label: str, dataset: str, fingerprint: str, seen: _Seen, *, alive: bool, finished: bool
+) -> StageStatus:
+    begun = seen.started and not seen.finished
+    seconds = seen.last - seen.since if seen.started else None
+    manifest = None if begun else read_manifest(workdir.child(dataset), fingerprint)
+    if manifest is not None:
+        return StageStatus(
+            label=label,
+            dataset=dataset,
+            state="done",
+            done=manifest.units,
+            units=manifest.units,
+            rows=manifest.rows,
+            size=manifest.size,
+            seconds=seconds,
+        )
+    if not begun:
+        return StageStatus(label=label, dataset=dataset, state="not needed" if finished else "not started")
+    now = time.time()
+    return StageStatus(
+        label=label,
+        dataset=dataset,
+        state="running" if alive else "partly done",
+        done=seen.done,
+        units=seen.units,
+        rows=seen.rows,
+        seconds=now - seen.since if alive else seconds,
+        quiet=now - seen.last if alive else None,
+        stuck=seen.in_flight if alive else (),
+    )
+
+
+@dataclass
+class _Seen:
+    """What the events of a run tell of a stage."""
+
+    since: float = 0.0
+    last: float = 0.0
+    units: int | None = None
+    done: int = 0
+    rows: int = 0
+    started: bool = False
+    finished: bool = False
+    in_flight: tuple[str, ...] = ()
+
+
+@dataclass
+class _Told:
+    """What the events of a run tell: `planned` has dataset and fingerprint by label."""
+
+    planned: dict[str, tuple[str, str]] = field(default_factory=dict)
+    stages: dict[str, _Seen] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def of(self, label: str) -> _Seen:
+        """What was told of a stage, or of the scoring stages that it is one of."""
+        own = _axes(label)
+        for name, seen in self.stages.items():
+            if name == label or (own and own <= _axes(name)):
+                return seen
+        return _Seen()
+
+
+def _axes(label: str) -> set[str]:
+    return set(label.removeprefix(GROUP).removesuffix(")").split(", ")) if label.startswith(GROUP) else set()
+
+
+def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
+    told = _Told()
+    for event in events:
+        kind, at = event["event"], event["time"]
+        if kind == "planned":
+            told.planned = {item["label"]: (item["dataset"], item["fingerprint"]) for item in event["datasets"]}
+        elif kind == "warning":
+            told.warnings.append(event["message"])
+        elif "stage" in event:
+            _add(told.stages.setdefault(event["stage"], _Seen()), kind, at, event)
+    return told
+
+
+def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:
+    if kind == "in_flight":  # told when nothing has come back for minutes: no sign of life
+        seen.in_flight = tuple(event["in_flight"])
+        return
+    seen.last, seen.in_flight = at, ()
+    if kind == "started":
+        seen.started, seen.since, seen.units = True, at, event["units"] or None
+    elif kind == "advanced":
+        seen.done, seen.rows = seen.done + event["units"], seen.rows + event["rows"]
+    elif kind == "finished":
+        seen.finished = True
+
+
+def _newest_run(workdir: Directory) -> tuple[str, list[str]]:
+    """The name of the newest run, and its events files in order."""
+    runs: dict[str, list[tuple[int, str]]] = {}
+    for path, _ in workdir.sizes("events"):
+        run, _, number = path.removeprefix("events/").removesuffix(".jsonl").rpartition("-")
+        if run and number.isdecimal():
+            runs.setdefault(run, []).append((int(number), path))
+    if not runs:
+        return "", []
+    newest = max(runs)
+    return newest, [path for _, path in sorted(runs[newest])]
+
+
+def _events(workdir: Directory, files: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Stream events in order; a long run has thousands of small files."""
+    with ThreadPoolExecutor(16) as pool:
+        for path, data in pool.map(lambda path: (path, workdir.get(path)), files):
+            try:
+                yield from (json.loads(line) for line in data.splitlines())
+            except ValueError as error:
+                raise StorageError(
+                    f"{workdir.url}/{path} is damaged: {error}", hint="Delete it: events are for people only."
+                ) from error
+
+
+def _ledger(workdir: Directory) -> dict[str, Any] | None:
+    try:
+        ledger: dict[str, Any] = json.loads(workdir.get("ledger.json"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StorageError(f"{workdir.url}/ledger.json is damaged: {error}", hint="Run the pipeline again.") from error
+    return ledger

@@ -1,0 +1,270 @@
+"""What runs in a Ray worker: read the inputs of a unit, call the stage, commit the result.
+
+Everything here is a plain function or class; `annotate.engine.run` makes remote ones of them. Each unit is looked up
+before it is computed, so whatever is tried again costs only what was not committed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.scorers.anchors import check_anchors
+from annotate.scorers.base import Forward, Scores
+from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, Work
+from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
+from annotate.storage.faults import reach
+from annotate.storage.manifests import Unit
+from annotate.storage.parts import Entry, Output, Part, chain, commit, intact, read_entry, read_part
+from annotate.storage.store import Directory
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all units of a stage share; it travels once to each worker.
+
+    `whole` has the units of wide inputs, which every unit reads whole.
+    """
+
+    stage: Stage
+    workdir: Directory
+    whole: Mapping[str, tuple[Unit, ...]]
+
+    @property
+    def directory(self) -> Directory:
+        """Where the stage's dataset lies."""
+        return self.workdir.child(self.stage.dataset)
+
+    def shared(self) -> dict[str, pa.Table]:
+        """Whole tables of wide inputs."""
+        tables = {}
+        for name, units in self.whole.items():
+            source = self.stage.inputs[name]
+            parts = tuple(entry.part for unit in units for entry in unit.entries)
+            tables[name] = _whole(self.workdir.child(source.dataset), parts, source.schema)
+        return tables
+
+    def tables(self, work: Work) -> Iterator[Tables]:
+        """The tables of each group of input units, in order."""
+        shared = self.shared()
+        return (Tables(self.stage, self.workdir, units, shared) for units in work.units)
+
+
+@functools.lru_cache(maxsize=8)
+def _whole(directory: Directory, parts: tuple[Part, ...], schema: str) -> pa.Table:
+    return pa.concat_tables([read_part(directory, part, schema=schema) for part in parts])
+
+
+def find(directory: Directory, key: str) -> Entry | None:
+    """The entry of a committed unit whose parts are there; None if it is to be computed."""
+    entry = read_entry(directory, key)
+    return entry if entry is not None and intact(directory, entry) else None
+
+
+def run_units(context: Context, works: Sequence[Work]) -> list[Unit]:
+    """Make and commit units of a narrow or regroup stage, in turn."""
+    done = []
+    for work in works:
+        reach("unit: started")
+        entry = find(context.directory, work.key)
+        if entry is None:
+            output = _make(context, work)
+            reach("unit: computed")
+            entry = commit(context.directory, work.key, output, schema=context.stage.schema)
+        done.append(Unit(work.shard, work.start, work.stop, work.text_bytes, (entry,)))
+    return done
+
+
+def _make(context: Context, work: Work) -> Output:
+    tables = context.tables(work)
+    if isinstance(context.stage, Regroup):
+        return context.stage.regrouped(tables)
+    assert isinstance(context.stage, Narrow)
+    return context.stage.unit(next(tables))
+
+
+def run_pieces(context: Context, work: Work, schema: str) -> Unit:
+    """Merge the pieces of some units of a wide stage and commit them as one piece."""
+    stage = context.stage
+    assert isinstance(stage, Wide)
+    reach("unit: started")
+    entry = find(context.directory, work.key)
+    if entry is None:
+        merged = stage.merge(stage.piece(tables) for tables in context.tables(work))
+        reach("unit: computed")
+        entry = commit(context.directory, work.key, Output(merged), schema=schema)
+    return Unit("", 0, 0, 0, (entry,))
+
+
+def merge_pieces(context: Context, key: str, pieces: Sequence[Unit], schema: str) -> Unit:
+    """Merge committed pieces of a wide stage and commit the merged piece."""
+    entry = find(context.directory, key)
+    if entry is None:
+        assert isinstance(context.stage, Wide)
+        merged = context.stage.merge(_pieces(context, pieces, schema))
+        entry = commit(context.directory, key, Output(merged), schema=schema)
+    return Unit("", 0, 0, 0, (entry,))
+
+
+def finish_wide(context: Context, key: str, pieces: Sequence[Unit], work: Work | None) -> Unit:
+    """Commit the dataset of a wide stage, from committed pieces, or from all units of its inputs at once."""
+    stage = context.stage
+    assert isinstance(stage, Wide)
+    reach("unit: started")
+    entry = find(context.directory, key)
+    if entry is None:
+        if work is not None:
+            merged = stage.merge(stage.piece(tables) for tables in context.tables(work))
+        else:
+            assert stage.piece_schema is not None
+            merged = stage.merge(_pieces(context, pieces, stage.piece_schema))
+        output = stage.finish(merged, context.shared())
+        reach("unit: computed")
+        entry = commit(context.directory, key, output, schema=stage.schema)
+    return Unit("", 0, 0, 0, (entry,))
+
+
+def _pieces(context: Context, pieces: Sequence[Unit], schema: str) -> Iterator[pa.Table]:
+    return (read_part(context.directory, entry.part, schema=schema) for unit in pieces for entry in unit.entries)
+
+
+# Scoring: prepare (CPU) -> Model.score (holds the model) -> finish (CPU), for a group of stages on one backbone.
+
+
+def prepare_unit(contexts: Sequence[Context], works: Sequence[Work]) -> list[Batch]:
+    """Prepare what a unit still lacks: one batch for each set of documents that some stages have not scored."""
+    reach("unit: started")
+    lacking: dict[bytes, tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[int]]] = {}
+    for i, (context, work) in enumerate(zip(contexts, works, strict=True)):
+        tables = next(context.tables(work))
+        stage = context.stage
+        assert isinstance(stage, Score)
+        rows = missing_rows(tables, _scored(context, work), verdicts=stage.skip is not None)
+        if len(rows) or not _entries(context, work):
+            lacking.setdefault(rows.tobytes(), (rows, []))[1].append(i)
+    first = contexts[0].stage
+    assert isinstance(first, Score)
+    tables = next(contexts[0].tables(works[0]))
+    return [prepare(first, tables, rows, wanted) for rows, wanted in lacking.values()]
+
+
+def _entries(context: Context, work: Work) -> list[Entry]:
+    """The entries of a scored unit that can be built on."""
+    found = []
+    for entry in chain(context.directory, work.key):
+        if not intact(context.directory, entry):
+            break
+        found.append(entry)
+    return found
+
+
+def _scored(context: Context, work: Work) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    rows = [
+        read_part(context.directory, entry.part, schema=context.stage.schema, columns=["row"])["row"].to_numpy()
+        for entry in _entries(context, work)
+    ]
+    return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of the batches of one unit, and the kind of device that made them."""
+
+    device: str
+    scores: Sequence[Sequence[Scores]]
+
+
+def finish_unit(
+    contexts: Sequence[Context], works: Sequence[Work], batches: Sequence[Batch], scored: Scored
+) -> list[Unit]:
+    """Commit the scores of a unit, for each stage of the group."""
+    for batch, scores in zip(batches, scored.scores, strict=True):
+        for i, values in zip(batch.wanted, scores, strict=True):
+            _append(contexts[i], works[i], batch, values, scored.device)
+    return [
+        Unit(work.shard, work.start, work.stop, work.text_bytes, tuple(_entries(context, work)))
+        for context, work in zip(contexts, works, strict=True)
+    ]
+
+
+def _append(context: Context, work: Work, batch: Batch, scores: Scores, device: str) -> None:
+    """Append an entry with the scores of the documents that no entry has yet.
+
+    Another run may append at the same time: then its entry stands, and what it lacks goes into the next.
+    """
+    stage = context.stage
+    assert isinstance(stage, Score)
+    while True:
+        entries, covered = _entries(context, work), _scored(context, work)
+        if entries and np.isin(batch.row, covered).all():
+            return
+        output = finish(stage, work.shard, batch, scores, device, covered=covered)
+        reach("unit: computed")
+        commit(context.directory, f"{work.key}-{len(entries)}", output, schema=stage.schema)
+
+
+class Model:
+    """Holds the models of a group of scoring stages; one a GPU, or CPU share."""
+
+    def __init__(self, stages: Sequence[Score], device: str, threads: int) -> None:
+        self._stages = list(stages)
+        self._threads = threads
+        self._device = device
+        self._forward: Forward | None = None
+
+    def score(self, batches: Sequence[Batch]) -> Scored:
+        """Score batches, each for the stages it is wanted for; the model is loaded when there is the first to score."""
+        scored = []
+        for batch in batches:
+            stages = [self._stages[i] for i in batch.wanted]
+            if batch.prepared.distinct == 0:
+                scored.append([Scores(values=np.empty((0, len(stage.axes)), np.float32)) for stage in stages])
+                continue
+            if self._forward is None:
+                self._forward = self._load()
+                reach("actor: loaded")
+            scores = self._forward(batch.prepared, batch.wanted)
+            for stage, values in zip(stages, scores, strict=True):
+                _check(stage, batch, values)
+            scored.append(scores)
+        reach("actor: scored")
+        return Scored(_kind(self._forward) if any(batch.prepared.distinct for batch in batches) else "", scored)
+
+    def _load(self) -> Forward:
+        scorers = [stage.scorer for stage in self._stages]
+        forward = scorers[0].backbone.load(scorers, self._device)
+        if _device(forward) is not None:
+            from annotate.scorers.device import use_threads
+
+            use_threads(self._threads)
+        check_anchors(scorers, scorers[0].backbone, forward)
+        return forward
+
+
+def _device(forward: Forward | None) -> Any:
+    """The torch device of a model; None for what runs without torch, which is then not even imported."""
+    return getattr(forward, "device", None)
+
+
+def _kind(forward: Forward | None) -> str:
+    device = _device(forward)
+    if device is None:
+        return "python"
+    from annotate.scorers.device import device_kind
+
+    return device_kind(device)
+
+
+def _check(stage: Score, batch: Batch, scores: Scores) -> None:
+    expected = (batch.prepared.distinct, len(stage.axes))
+    if scores.values.shape != expected or scores.values.dtype != np.float32:
+        raise ConfigError(
+            f"the scorer of {', '.join(stage.axes)} gave {scores.values.dtype} scores of shape {scores.values.shape}; "
+            f"expected float32 {expected}: one row an input, one column an axis"
+        )

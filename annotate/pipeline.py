@@ -1,0 +1,174 @@
+"""Pipelines: a graph of stages with a name for its outputs, and pipeline files with typed parameters.
+
+A pipeline file is plain Python that defines `pipeline`: a `Pipeline`, or a function that returns one and whose keyword
+parameters, each with a type and a default, are the pipeline's parameters.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from annotate.engine.events import Observer
+from annotate.engine.run import DEFAULTS, Options, Result, run
+from annotate.errors import ConfigError
+from annotate.stages.base import Stage, graph
+
+
+class Pipeline:
+    """The stages that a run is to make, with all that they need."""
+
+    def __init__(self, *outputs: Stage) -> None:
+        if not outputs or not all(isinstance(output, Stage) for output in outputs):
+            raise ConfigError(f"Pipeline(...) takes one or more stages, got {outputs!r}")
+        self.outputs = outputs
+
+    def stages(self) -> list[Stage]:
+        """All stages, inputs before users.
+
+        Raises:
+            ConfigError: there is a cycle.
+        """
+        return graph(self.outputs)
+
+    def run(self, workdir: str, options: Options = DEFAULTS, observer: Observer | None = None) -> Result:
+        """Make all datasets in `workdir`, on the Ray cluster that this process is connected to.
+
+        Raises:
+            ConfigError: Ray does not run, or the graph is wrong.
+            InputError: a corpus can't be read.
+            StorageError: the work directory can't be used.
+            WorkError: a unit failed on every attempt.
+        """
+        return run(self.outputs, workdir, options, observer)
+
+
+Definition = Pipeline | Callable[..., Pipeline]
+
+
+def load(path: str) -> tuple[Definition, str]:
+    """Load a pipeline file.
+
+    Returns:
+        What it defines as `pipeline`, and the name of its module.
+
+    Raises:
+        ConfigError: the file is missing, is not Python, raises, or defines no pipeline.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"no such pipeline file: {path}", hint="`annotate new NAME` writes one to start from.")
+    name = (
+        file.stem if file.stem.isidentifier() and file.stem not in sys.modules else f"pipeline_{abs(hash(str(file)))}"
+    )
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(file.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}\n    {(error.text or '').strip()}") from error
+    except ConfigError:
+        raise
+    except Exception as error:
+        line = next(
+            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(file)), 0
+        )
+        raise ConfigError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
+    return definition(module, path), name
+
+
+def definition(module: types.ModuleType, path: str) -> Definition:
+    """What a module defines as `pipeline`.
+
+    Raises:
+        ConfigError: nothing, or something else.
+    """
+    found = getattr(module, "pipeline", None)
+    if isinstance(found, Pipeline) or callable(found):
+        return found
+    raise ConfigError(
+        f"{path} defines no pipeline",
+        hint="Define `pipeline`: a Pipeline(...), or a function with typed keyword parameters that returns one.",
+    )
+
+
+def parameters(pipeline: Definition) -> dict[str, inspect.Parameter]:
+    """The parameters that a pipeline declares, by name.
+
+    Raises:
+        ConfigError: one has no type, or no default.
+    """
+    if isinstance(pipeline, Pipeline):
+        return {}
+    hints = typing.get_type_hints(pipeline)
+    declared = {}
+    for name, parameter in inspect.signature(pipeline).parameters.items():
+        if name not in hints or parameter.default is inspect.Parameter.empty:
+            raise ConfigError(f'pipeline parameter {name!r} needs a type and a default, as in `{name}: str = "..."`')
+        declared[name] = parameter.replace(annotation=hints[name])
+    return declared
+
+
+def build(pipeline: Definition, settings: Mapping[str, str]) -> Pipeline:
+    """Make the pipeline with parameters as the command line gives them, as text.
+
+    Raises:
+        ConfigError: a parameter is unknown or ill-typed; lists the right ones. Or a stage refuses its settings.
+    """
+    if isinstance(pipeline, Pipeline):
+        if settings:
+            raise ConfigError(f"this pipeline has no parameters, got {', '.join(settings)}")
+        return pipeline
+    declared = parameters(pipeline)
+    values = {name: _value(name, text, declared) for name, text in settings.items()}
+    built = pipeline(**values)
+    if not isinstance(built, Pipeline):
+        raise ConfigError(f"the function `pipeline` returned {type(built).__name__}, expected a Pipeline")
+    return built
+
+
+def _value(name: str, text: str, declared: Mapping[str, inspect.Parameter]) -> Any:
+    if name not in declared:
+        near = difflib.get_close_matches(name, declared, 1)
+        raise ConfigError(
+            f"no parameter {name!r}{f'; did you mean {near[0]!r}?' if near else ''}\n\nParameters:\n"
+            + describe(declared)
+        )
+    kind = declared[name].annotation
+    if text.lower() == "none" and type(None) in typing.get_args(kind):
+        return None
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    try:
+        if typing.get_origin(kind) in (tuple, list):
+            return adapter.validate_python([item.strip() for item in text.split(",") if item.strip()])
+        return adapter.validate_strings(text)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ConfigError(f"parameter {name}={text!r}: {reason}\n\nParameters:\n" + describe(declared)) from None
+
+
+def describe(declared: Mapping[str, inspect.Parameter]) -> str:
+    """Parameters as text, a line each: name, type, default."""
+    width = max((len(name) for name in declared), default=0)
+    lines = []
+    for name, parameter in declared.items():
+        kind = parameter.annotation
+        shown = (
+            kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
+        )
+        lines.append(f"  {name:<{width}}  {shown} = {parameter.default!r}")
+    return "\n".join(lines)

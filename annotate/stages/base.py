@@ -1,0 +1,191 @@
+"""What a stage is: a frozen dataclass whose inputs are other stages, and the pure functions that do its work.
+
+Three kinds. A *narrow* stage makes a unit from the same unit of its inputs. A *wide* one needs all units of its inputs
+and is built from pieces. A *regroup* stage plans its units from the manifests of its inputs. A stage knows nothing of
+Ray, retries or paths: it gets tables and returns tables.
+"""
+
+from __future__ import annotations
+
+import abc
+import functools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.storage.manifests import Manifest, Unit
+from annotate.storage.parts import Output, read_part
+from annotate.storage.store import Directory, checksum
+
+
+def digest(data: Any) -> str:
+    """Hash JSON-ready data, whatever the order of its keys."""
+    return checksum(json.dumps(data, sort_keys=True, separators=(",", ":")).encode())
+
+
+class Stage(abc.ABC):
+    """A node of a pipeline: datasets in, one dataset out."""
+
+    name: ClassVar[str]
+    schema: ClassVar[str]
+    version: ClassVar[int] = 1
+
+    @property
+    @abc.abstractmethod
+    def inputs(self) -> Mapping[str, Stage]:
+        """The stages whose datasets this one reads, by the name it reads them under."""
+
+    @abc.abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """Everything but the inputs that can change the output, JSON-ready; nothing about how the stage runs."""
+
+    @property
+    def label(self) -> str:
+        """How people tell this stage from others in one pipeline."""
+        return self.name
+
+    @functools.cached_property
+    def recipe(self) -> str:
+        """Hash of the settings and the version, 32 hex digits."""
+        return digest([self.name, self.version, self.settings()])
+
+    @property
+    def dataset(self) -> str:
+        """Directory of the dataset in a work directory."""
+        return f"{self.name}-{self.recipe[:8]}"
+
+    def fingerprint(self, inputs: Mapping[str, str]) -> str:
+        """Identity of the dataset made from inputs of these fingerprints."""
+        return digest([self.recipe, dict(inputs)])
+
+    def read(self, directory: Directory, unit: Unit) -> pa.Table:
+        """Read a unit of this stage's dataset."""
+        tables = [read_part(directory, entry.part, schema=self.schema) for entry in unit.entries]
+        return pa.concat_tables(tables) if len(tables) != 1 else tables[0]
+
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """What should be said loudly of the finished dataset."""
+        del manifest
+        return []
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one unit of work reads: the units of its inputs, in order; `key` names it in the dataset."""
+
+    key: str
+    shard: str
+    start: int
+    stop: int
+    text_bytes: int
+    units: tuple[Mapping[str, Unit], ...]
+
+
+class Tables:
+    """The tables of one unit of a stage's inputs, read when asked for."""
+
+    def __init__(
+        self, stage: Stage, workdir: Directory, units: Mapping[str, Unit], shared: Mapping[str, pa.Table]
+    ) -> None:
+        self._stage, self._workdir, self._units, self._shared = stage, workdir, units, shared
+
+    @property
+    def shard(self) -> str:
+        """Name of the corpus shard of the unit."""
+        return next(iter(self._units.values())).shard
+
+    @property
+    def rows(self) -> range:
+        """Rows of the shard that the unit covers."""
+        unit = next(iter(self._units.values()))
+        return range(unit.start, unit.stop)
+
+    def __getitem__(self, name: str) -> pa.Table:
+        """The table of input `name`: of this unit, or the whole dataset where that stage is wide."""
+        if name in self._shared:
+            return self._shared[name]
+        source = self._stage.inputs[name]
+        return source.read(self._workdir.child(source.dataset), self._units[name])
+
+    def unit(self, name: str) -> Unit:
+        """The unit record of input `name`."""
+        return self._units[name]
+
+    def directory(self, name: str) -> Directory:
+        """Where the dataset of input `name` lies."""
+        return self._workdir.child(self._stage.inputs[name].dataset)
+
+
+class Narrow(Stage):
+    """A unit needs only the same unit of the inputs, and the whole of wide ones."""
+
+    @abc.abstractmethod
+    def unit(self, tables: Tables) -> Output:
+        """Make one unit."""
+
+
+class Wide(Stage):
+    """Needs all units of its inputs: a piece of each, merged in any order, then finished.
+
+    With `piece_schema`, pieces are merged in committed groups, so no process sees them all; without, one does.
+    """
+
+    piece_schema: ClassVar[str | None] = None
+
+    @abc.abstractmethod
+    def piece(self, tables: Tables) -> pa.Table:
+        """What is needed of one unit."""
+
+    def merge(self, pieces: Iterable[pa.Table]) -> pa.Table:
+        """Merge pieces into one; commutative and associative."""
+        return pa.concat_tables(list(pieces))
+
+    @abc.abstractmethod
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+        """Make the dataset from the merged pieces and the whole of wide inputs."""
+
+
+class Regroup(Stage):
+    """Its units are planned from the manifests of its inputs."""
+
+    @abc.abstractmethod
+    def plan(
+        self, units: Iterator[Mapping[str, Unit]], manifests: Mapping[str, Manifest]
+    ) -> Iterator[list[Mapping[str, Unit]]]:
+        """Group consecutive units of the inputs into units of this stage."""
+
+    @abc.abstractmethod
+    def regrouped(self, tables: Iterator[Tables]) -> Output:
+        """Make one unit from a group."""
+
+
+def graph(outputs: Iterable[Stage]) -> list[Stage]:
+    """All stages that `outputs` need, inputs before users; equal stages appear once.
+
+    Raises:
+        ConfigError: a stage is its own input, directly or through others.
+    """
+    done: dict[Stage, None] = {}
+    finished: set[int] = set()
+    path: list[Stage] = []
+
+    def visit(stage: Stage) -> None:
+        if id(stage) in finished:
+            return
+        if any(stage is above for above in path):
+            names = " <- ".join(s.name for s in [*path, stage])
+            raise ConfigError(f"the pipeline has a cycle: {names}", hint="A stage may only read stages made before it.")
+        path.append(stage)
+        for source in stage.inputs.values():
+            visit(source)
+        path.pop()
+        finished.add(id(stage))
+        done.setdefault(stage)
+
+    for stage in outputs:
+        visit(stage)
+    return list(done)

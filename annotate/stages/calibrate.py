@@ -1,0 +1,144 @@
+"""Calibration: the distribution of scores on each axis over kept documents; it knows no threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.stages.base import Stage, Tables, Wide
+from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.score import Score, kept_scores
+from annotate.storage.contracts import contract
+from annotate.storage.parts import Output
+from annotate.tags.quantiles import BINS, histogram
+from annotate.text.keyed import bottom_k, keyed_hash, name_key
+
+
+def score_inputs(scores: tuple[Score, ...], verdicts: NearDuplicates | None) -> dict[str, Stage]:
+    """The inputs of a stage that reads scores: spans, annotations by number, and verdicts if any.
+
+    Raises:
+        ConfigError: there are no scores, they are of different spans, or were scored under other verdicts.
+    """
+    if not scores:
+        raise ConfigError("there are no scores", hint="Give what score(spans, scorers=[...]) returns.")
+    if len({stage.spans for stage in scores}) > 1:
+        raise ConfigError("the scores are of different spans", hint="Score all axes on one Split stage.")
+    if any(stage.skip != verdicts for stage in scores):
+        raise ConfigError("scores and the stages after them must be given the same verdicts")
+    named: dict[str, Stage] = {f"scores-{i}": stage for i, stage in enumerate(scores)}
+    return {"spans": scores[0].spans, **named, **({"verdicts": verdicts} if verdicts is not None else {})}
+
+
+def read_scores(
+    tables: Tables, scores: tuple[Score, ...], verdicts: NearDuplicates | None
+) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
+    """Spans and scores of the kept documents of a unit, from inputs named by `score_inputs`."""
+    return kept_scores(tables, {f"scores-{i}": stage for i, stage in enumerate(scores)}, verdicts=verdicts is not None)
+
+
+@dataclass(frozen=True)
+class Calibrate(Wide):
+    """Counts of scores by bin, and a sample of spans with all axes together.
+
+    Both merge exactly, in any order: integer counts over the high 16 bits of the order-preserving image of the float32
+    score, and the spans with the smallest keyed hashes.
+
+    Attributes:
+        scores: what `score()` returns.
+        verdicts: what the scores skipped.
+        sample: spans in the sample.
+        seed: of the sample.
+    """
+
+    scores: tuple[Score, ...]
+    verdicts: NearDuplicates | None = None
+    sample: int = 100_000
+    seed: int = 0
+
+    name: ClassVar[str] = "calibration"
+    schema: ClassVar[str] = "calibration"
+    piece_schema: ClassVar[str | None] = "calibration"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """Spans, annotations, verdicts."""
+        return score_inputs(self.scores, self.verdicts)
+
+    def settings(self) -> Mapping[str, Any]:
+        """Size and seed of the sample."""
+        return {"sample": self.sample, "seed": self.seed, "axes": [list(stage.axes) for stage in self.scores]}
+
+    def piece(self, tables: Tables) -> pa.Table:
+        """Count and sample the scores of a unit."""
+        spans, scores = read_scores(tables, self.scores, self.verdicts)
+        row, span = spans["row"].to_numpy(), spans["span"].to_numpy()
+        keys = keyed_hash(self.seed, name_key(tables.shard), row, span) if len(row) else np.empty(0, np.uint64)
+        sample = bottom_k(
+            [pa.table({"key": pa.array(keys), **{a: pa.array(v) for a, v in scores.items()}})], self.sample
+        )
+        return _table(
+            {axis: histogram(values) for axis, values in scores.items()},
+            {axis: int(np.isnan(values).sum()) for axis, values in scores.items()},
+            sample,
+        )
+
+    def merge(self, pieces: Iterable[pa.Table]) -> pa.Table:
+        """Add counts, and keep the smallest keys."""
+        counts: dict[str, npt.NDArray[np.int64]] = {}
+        nulls: dict[str, int] = {}
+        sample: pa.Table | None = None
+        for piece in pieces:
+            for row in range(piece.num_rows):
+                axis = piece["axis"][row].as_py()
+                counts[axis] = counts.get(axis, np.zeros(BINS, np.int64)) + bin_counts(piece, axis)
+                nulls[axis] = nulls.get(axis, 0) + piece["nulls"][row].as_py()
+            both = [s for s in (sample, sample_of(piece)) if s is not None]
+            sample = bottom_k(both, self.sample)
+        assert sample is not None, "a wide stage has at least one piece"
+        return _table(counts, nulls, sample)
+
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+        """The merged counts are the result."""
+        del shared
+        return Output(merged, counts={f"scores of {a}": n for a, n in zip(*_columns(merged, "axis", "n"), strict=True)})
+
+
+def bin_counts(calibration: pa.Table, axis: str) -> npt.NDArray[np.int64]:
+    """Counts of an axis by bin: int64 `[65536]`."""
+    at = calibration["axis"].to_pylist().index(axis)
+    counts = np.zeros(BINS, np.int64)
+    bins = calibration["bins"][at].values.to_numpy()
+    counts[bins] = calibration["counts"][at].values.to_numpy()
+    return counts
+
+
+def sample_of(calibration: pa.Table) -> pa.Table:
+    """The sample: a column `key`, and one an axis (NaN where there is no score)."""
+    axes = calibration["axis"].to_pylist()
+    columns = {axis: calibration["sample"][i].values for i, axis in enumerate(axes)}
+    return pa.table({"key": calibration["sample_keys"][0].values, **columns})
+
+
+def _columns(table: pa.Table, *names: str) -> tuple[list[Any], ...]:
+    return tuple(table[name].to_pylist() for name in names)
+
+
+def _table(counts: Mapping[str, npt.NDArray[np.int64]], nulls: Mapping[str, int], sample: pa.Table) -> pa.Table:
+    filled = {axis: np.flatnonzero(values) for axis, values in counts.items()}
+    columns = [
+        pa.array(list(counts), pa.string()),
+        pa.array([int(values.sum()) for values in counts.values()], pa.int64()),
+        pa.array([nulls[axis] for axis in counts], pa.int64()),
+        pa.array([filled[axis].astype(np.uint32) for axis in counts], pa.list_(pa.uint32())),
+        pa.array([values[filled[axis]] for axis, values in counts.items()], pa.list_(pa.int64())),
+        pa.array([sample["key"].to_numpy() for _ in counts], pa.list_(pa.uint64())),
+        pa.array([sample[axis].to_numpy() for axis in counts], pa.list_(pa.float32())),
+    ]
+    return pa.table(columns, schema=contract("calibration").schema)

@@ -1,0 +1,274 @@
+"""The corpus: a source of documents in sharded Parquet files (or JSON lines, imported first)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.errors import ConfigError, InputError
+from annotate.stages.base import Stage
+from annotate.storage.corpus_files import (
+    Footer,
+    RowReader,
+    SourceFile,
+    UnreadableFile,
+    corpus_directory,
+    cut,
+    find_files,
+    is_text,
+    read_footer,
+)
+from annotate.storage.jsonl import PROBLEM
+from annotate.storage.manifests import Unit
+from annotate.storage.parts import Entry, Part
+from annotate.storage.store import Directory
+from annotate.text.utf8 import invalid_utf8
+
+OURS = ("row", "id", "text", "problem", "placements")
+FOOTERS = 1024  # read ahead at most
+
+
+@dataclass(frozen=True)
+class Corpus(Stage):
+    """Documents of a corpus.
+
+    Attributes:
+        path: a file, a directory or a glob, local or a URL such as `s3://bucket/corpus/*.parquet`.
+        text: name of the text column.
+        id: name of the id column (strings or integers), or None to name documents by shard and row.
+        ids: "any" warns of repeated ids, "unique" makes them an error.
+        columns: the other columns that travel to the shards; None for all.
+        unit_bytes: bytes of text that one work unit aims at; 8 MB suits one machine, 64 MB a cluster.
+        unreadable: what to do about a file that can't be read: stop with an "error", or "quarantine" it.
+    """
+
+    path: str
+    text: str = "text"
+    id: str | None = "id"
+    ids: Literal["any", "unique"] = "any"
+    columns: tuple[str, ...] | None = None
+    unit_bytes: int = 8 << 20
+    unreadable: Literal["error", "quarantine"] = "error"
+
+    name: ClassVar[str] = "corpus"
+    schema: ClassVar[str] = "corpus"
+
+    def __post_init__(self) -> None:
+        if "://" not in self.path:
+            # Workers have another working directory than the driver; the path is not in the recipe.
+            object.__setattr__(self, "path", str(Path(self.path).expanduser().absolute()))
+        if self.unit_bytes < 1:
+            raise ConfigError(f"unit_bytes must be at least 1, got {self.unit_bytes}")
+        if self.ids not in ("any", "unique"):
+            raise ConfigError(f'ids must be "any" or "unique", got {self.ids!r}')
+        if self.unreadable not in ("error", "quarantine"):
+            raise ConfigError(f'unreadable must be "error" or "quarantine", got {self.unreadable!r}')
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """A corpus is a source."""
+        return {}
+
+    def settings(self) -> Mapping[str, Any]:
+        """The columns and how units are cut; the path is not in it, so that a corpus can be moved."""
+        return {
+            "text": self.text,
+            "id": self.id,
+            "columns": list(self.columns) if self.columns is not None else None,
+            "unit_bytes": self.unit_bytes,
+            "unreadable": self.unreadable,
+        }
+
+    @functools.cached_property
+    def directory(self) -> Directory:
+        """The fixed part of the path, below which shards are named."""
+        return corpus_directory(self.path)
+
+    def files(self) -> list[SourceFile]:
+        """Find the corpus files, sorted by shard name."""
+        return find_files(self.path)
+
+    def footers(
+        self, files: Sequence[SourceFile], threads: int = 16
+    ) -> Iterator[tuple[SourceFile, Footer | InputError]]:
+        """Stream the footers of Parquet files in order; the error stands for a file that is to be quarantined.
+
+        Raises:
+            InputError: a file can't be read, or two files have different columns.
+        """
+        first: tuple[SourceFile, Footer] | None = None
+        with ThreadPoolExecutor(threads) as pool:
+            for start in range(0, len(files), FOOTERS):
+                some = files[start : start + FOOTERS]
+                for file, footer in zip(some, pool.map(self._footer, some), strict=True):
+                    if isinstance(footer, Footer):
+                        self._check(file, footer)
+                        first = first or (file, footer)
+                        self._compare(*first, file, footer)
+                    yield file, footer
+
+    def units(self, file: SourceFile, footer: Footer) -> Iterator[Unit]:
+        """Cut one file into units."""
+        notes = {"imported": "yes"} if file.imported else {}
+        for rows in cut(footer, self.unit_bytes):
+            # There is no unit entry to name: the key says which units are best read together.
+            key = "" if rows.row_group is None else f"{file.shard}#{rows.row_group}"
+            part = Part(file.path, rows.stop - rows.start, rows.text_bytes, footer.checksum)
+            yield Unit(file.shard, rows.start, rows.stop, rows.text_bytes, (Entry(key, part, notes=notes),))
+
+    def _footer(self, file: SourceFile) -> Footer | InputError:
+        try:
+            return read_footer(file, self.text)
+        except UnreadableFile as error:
+            if self.unreadable == "quarantine":
+                return error
+            raise
+
+    def _check(self, file: SourceFile, footer: Footer) -> None:
+        there = [name for name in footer.schema.names if not (file.imported and name == PROBLEM)]
+        for column in [*([self.id] if self.id else []), *(self.columns or ())]:
+            if column not in there:
+                raise InputError(
+                    f"{file} has no column {column!r}; it has: {', '.join(there)}",
+                    hint="Name a column that there is, e.g. --set id=none for documents without ids.",
+                )
+        if self.id:
+            kind = footer.schema.field(self.id).type
+            if _id_type(kind) is None:
+                raise InputError(f"{file}: id column {self.id!r} has type {kind}, expected a string or an integer")
+        clash = next((name for name in self._extra(file, footer.schema) if name in OURS), None)
+        if clash:
+            raise InputError(
+                f"{file}: the extra column {clash!r} has a name that this project uses",
+                hint="Choose the columns that travel with Corpus(columns=(...)).",
+            )
+
+    def _compare(self, first: SourceFile, expected: Footer, file: SourceFile, footer: Footer) -> None:
+        for column in self._extra(first, expected.schema):
+            want = expected.schema.field(column).type
+            found = footer.schema.field(column).type if column in footer.schema.names else "no such column"
+            if found != want:
+                raise _different(first, file, column, want, found)
+        for column in self._extra(file, footer.schema):
+            if column not in expected.schema.names:
+                raise _different(first, file, column, "no such column", footer.schema.field(column).type)
+        if self.id and _id_type(expected.schema.field(self.id).type) != _id_type(footer.schema.field(self.id).type):
+            raise _different(
+                first, file, self.id, expected.schema.field(self.id).type, footer.schema.field(self.id).type
+            )
+
+    def _extra(self, file: SourceFile, schema: pa.Schema) -> list[str]:
+        """The other columns that travel; all in order of name, as files may have them in different orders."""
+        ours = (self.text, self.id, *([PROBLEM] if file.imported else []))
+        names = sorted(schema.names) if self.columns is None else self.columns
+        return [name for name in names if name not in ours]
+
+    def read(self, directory: Directory, unit: Unit) -> pa.Table:
+        """Read the documents of a unit: row, id, text (null where there is a problem), problem."""
+        return self.documents(directory, unit, extra=())
+
+    def documents(self, directory: Directory, unit: Unit, *, extra: Sequence[str] | None) -> pa.Table:
+        """Read the documents of a unit, with extra columns (None for all that travel).
+
+        Raises:
+            InputError: the file changed or is damaged.
+        """
+        file, reader = self._source(directory, unit)
+        schema = reader.schema
+        names = self._extra(file, schema) if extra is None else [n for n in extra if n not in (self.text, self.id)]
+        lost = [name for name in names if name not in schema.names]
+        if lost:
+            raise InputError(f"{file} has no column {lost[0]!r}; it has: {', '.join(schema.names)}")
+        ours = [self.text, *([self.id] if self.id else []), *([PROBLEM] if file.imported else [])]
+        table = reader.read(unit.start, unit.stop, [*ours, *names])
+        text = _decoded(table[self.text])
+        problem = _problems(text)
+        if file.imported:
+            problem = pc.coalesce(table[PROBLEM].combine_chunks(), problem)
+        ids, problem = self._ids(table, unit, problem)
+        if problem.null_count < len(problem):
+            text = pc.if_else(problem.is_null(), text, pa.scalar(None, text.type))
+        rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
+        return pa.table({"row": rows, "id": ids, "text": text, "problem": problem, **{n: table[n] for n in names}})
+
+    def named(self, directory: Directory, unit: Unit) -> pa.Table:
+        """Read row and id of the documents of a unit that have an id, and no text; the corpus must have an id column.
+
+        Raises:
+            InputError: the file changed or is damaged.
+        """
+        assert self.id is not None
+        _, reader = self._source(directory, unit)
+        ids = reader.read(unit.start, unit.stop, [self.id])[self.id]
+        rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
+        return pa.table({"row": rows, "id": ids.cast(_id_type(ids.type))}).filter(ids.is_valid())
+
+    def _source(self, directory: Directory, unit: Unit) -> tuple[SourceFile, RowReader]:
+        entry = unit.entries[0]
+        source = directory if "imported" in entry.notes else self.directory
+        size = int(entry.part.checksum.partition("-")[0])
+        file = SourceFile(source, entry.part.path, unit.shard, size)
+        return file, _reader(file, entry.part.checksum)
+
+    def _ids(self, table: pa.Table, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """Ids, named by shard and row where there is none."""
+        ids = table[self.id].cast(_id_type(table.schema.field(self.id).type)).combine_chunks() if self.id else None
+        if ids is not None and ids.null_count == 0:
+            return ids, problem
+        if ids is not None and not pa.types.is_large_string(ids.type):
+            # An integer column has no value that could name the row.
+            return ids.fill_null(0), pc.if_else(ids.is_null(), pa.scalar("the id is null"), problem)
+        names = pa.array([f"{unit.shard}:{row}" for row in range(unit.start, unit.stop)], pa.large_string())
+        return (names if ids is None else pc.coalesce(ids, names)), problem
+
+
+@functools.lru_cache(maxsize=2)
+def _reader(file: SourceFile, footer_checksum: str) -> RowReader:
+    """Keep the reader of the last file, so that the units of one row group decode it once."""
+    return RowReader(file, footer_checksum)
+
+
+def _id_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type in which ids are handed on, or None where a column can't hold ids."""
+    if is_text(kind) or pa.types.is_null(kind):
+        return pa.large_string()
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if kind == pa.uint64():
+        return pa.uint64()
+    return pa.int64() if pa.types.is_integer(kind) else None
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.Array:
+    """Any string column as one large_string array."""
+    return column.cast(pa.large_string()).combine_chunks()
+
+
+def _problems(text: pa.Array) -> pa.Array:
+    """Why texts cannot be used; null for those that can."""
+    invalid = pa.array(invalid_utf8(text))
+    valid = pc.if_else(invalid, pa.scalar(None, text.type), text) if pc.any(invalid).as_py() else text
+    blank = pc.utf8_is_space(valid)
+    empty = pc.equal(pc.binary_length(valid), 0)
+    return pc.case_when(
+        pc.make_struct(pc.is_null(text), invalid, pc.fill_null(empty, False), pc.fill_null(blank, False)),
+        "the text is null",
+        "the text is not valid UTF-8 (a lone surrogate, or another encoding)",
+        "the text is empty",
+        "the text has only blanks",
+    )
+
+
+def _different(first: SourceFile, file: SourceFile, column: str, expected: object, found: object) -> InputError:
+    return InputError(
+        f"{file} differs from {first}: column {column!r} is {found}, expected {expected}",
+        hint="Choose the columns that travel with Corpus(columns=(...)), or make the files alike.",
+    )

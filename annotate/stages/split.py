@@ -1,0 +1,71 @@
+"""Split documents into the spans that are scored and tagged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from annotate.stages.base import Narrow, Stage, Tables
+from annotate.stages.corpus import Corpus
+from annotate.stages.tables import bad_documents, text_hashes
+from annotate.storage.contracts import contract
+from annotate.storage.parts import Output
+from annotate.text.splitting import Splitter
+
+
+@dataclass(frozen=True)
+class Split(Narrow):
+    """Spans that tile each document of a corpus.
+
+    Attributes:
+        corpus: the documents.
+        splitter: how they are split, e.g. `Splitter(by="paragraph")`.
+    """
+
+    corpus: Corpus
+    splitter: Splitter = field(default_factory=Splitter)
+
+    name: ClassVar[str] = "spans"
+    schema: ClassVar[str] = "spans"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The corpus."""
+        return {"corpus": self.corpus}
+
+    def settings(self) -> Mapping[str, Any]:
+        """The splitter's."""
+        return self.splitter.identity()
+
+    def unit(self, tables: Tables) -> Output:
+        """Split the documents of a unit; those that cannot be used go to quarantine."""
+        documents = tables["corpus"]
+        texts = documents["text"].combine_chunks()
+        spans = self.splitter.split(texts)
+        document = spans["document"].to_numpy()
+        table = pa.table(
+            [
+                pa.array(document + tables.rows.start, pa.int64()),
+                spans["start"],
+                spans["end"],
+                spans["byte_start"],
+                spans["byte_end"],
+                pa.array(text_hashes(texts)[document]),
+            ],
+            schema=contract("spans").schema,
+        )
+        bad = bad_documents(documents, tables.shard)
+        return Output(
+            table,
+            quarantine=bad,
+            counts={
+                "documents": documents.num_rows,
+                "quarantined": bad.num_rows,
+                "documents_with_spans": len(np.unique(document)),
+                "text_bytes": int(table["byte_end"].to_numpy().sum() - table["byte_start"].to_numpy().sum()),
+            },
+        )

@@ -1,0 +1,348 @@
+"""The files of a corpus: finding them, reading their footers, cutting them into row ranges, reading a row range.
+
+Work units come from footers in sorted order of shard names, never from how a cluster happens to cut blocks. A shard is
+known by its path below the fixed part of the glob, so moving a corpus changes nothing.
+"""
+
+from __future__ import annotations
+
+import bisect
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from annotate.errors import InputError
+from annotate.storage.store import Directory, checksum
+
+PARQUET = (".parquet", ".pq")
+JSONL = tuple(name + packed for name in (".jsonl", ".ndjson", ".json") for packed in ("", ".zst", ".gz"))
+MAX_ROWS_PER_UNIT = 1 << 16  # a dictionary-encoded footer can understate its text many times over
+READ_BUFFER = 1 << 20
+BATCH_BYTES = 1 << 20
+BATCH_ROWS = 4096
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a corpus: `shard` names it in the corpus, `path` below `directory`.
+
+    The two names are the same, unless the file was imported: then the path is that of its Parquet part.
+    """
+
+    directory: Directory
+    path: str
+    shard: str
+    size: int
+
+    @property
+    def imported(self) -> bool:
+        """Whether this is the Parquet part made of a file of JSON lines."""
+        return self.path != self.shard
+
+    def __str__(self) -> str:
+        return self.shard if self.imported else f"{self.directory.url}/{self.path}"
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a Parquet footer tells: identity, schema, and rows and bytes of text of each row group."""
+
+    checksum: str
+    schema: pa.Schema
+    group_rows: tuple[int, ...]
+    group_bytes: tuple[int, ...]
+
+    @property
+    def rows(self) -> int:
+        """Documents in the file."""
+        return sum(self.group_rows)
+
+
+@dataclass(frozen=True)
+class RowRange:
+    """Rows `[start, stop)` of a shard, the work of one unit, and the bytes of text that the footer states for them."""
+
+    start: int
+    stop: int
+    text_bytes: int
+    row_group: int | None = None  # where the range is a part of one
+
+
+class UnreadableFile(InputError):
+    """A file is not Parquet, or is damaged: a corpus may choose to pass over it."""
+
+
+def corpus_directory(path: str) -> Directory:
+    """The fixed part of a corpus path, below which shards are named."""
+    return _place(path)[0]
+
+
+def _place(path: str) -> tuple[Directory, str]:
+    """Split a corpus path into the directory and the glob below it (empty: everything)."""
+    fixed, pattern = _split_glob(path)
+    directory = Directory.at(fixed)
+    if directory.local is not None and directory.local.is_file():
+        return Directory.at(directory.local.parent), _escaped(directory.local.name)
+    return directory, pattern
+
+
+def find_files(path: str) -> list[SourceFile]:
+    """Find the files of a corpus: a file, a directory (all below it), or a glob with `*`, `?`, `[...]` and `**`.
+
+    Names that begin with a dot or an underscore are passed over, unless the path names the file itself. In a directory
+    a `.json` file is taken for metadata; as JSON lines it has to be named, or matched.
+
+    Returns:
+        Files sorted by shard name, all of one format.
+
+    Raises:
+        InputError: the path is missing, nothing matches, or both Parquet and JSON lines match.
+    """
+    directory, pattern = _place(path)
+    if directory.local is not None and not directory.local.exists():
+        raise InputError(f"no such file or directory: {path}", hint="Check the corpus path, and quote globs.")
+    listed = sorted(directory.sizes("", deep=not pattern or "/" in pattern or "**" in pattern))
+    names = [(name, size) for name, size in listed if _matches(name, pattern, path)]
+    if not names:
+        there = ", ".join(name for name, _ in listed[:5]) or "nothing"
+        raise InputError(
+            f"no corpus files match {path}; there is: {there}", hint="Name Parquet or .jsonl(.zst, .gz) files."
+        )
+    if len({is_jsonl(name) for name, _ in names}) > 1:
+        raise InputError(f"{path} matches both Parquet and JSON lines", hint="Use a glob that matches one of them.")
+    return [SourceFile(directory, name, name, size) for name, size in names]
+
+
+def is_jsonl(name: str) -> bool:
+    """Whether a file is one of JSON lines, by its name."""
+    return name.lower().endswith(JSONL)
+
+
+def _matches(name: str, pattern: str, path: str) -> bool:
+    hidden = any(part.startswith((".", "_")) for part in name.split("/"))
+    if not pattern:
+        return not hidden and name.lower().endswith(PARQUET + JSONL) and not name.lower().endswith(".json")
+    exact = name == _unescaped(pattern)
+    return exact or (not hidden and _compiled(pattern, path).fullmatch(name) is not None)
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(pattern: str, path: str) -> re.Pattern[str]:
+    try:
+        return re.compile(_translate(pattern), re.DOTALL)
+    except re.error as error:
+        raise InputError(f"{path} is no glob: {error}", hint="Quote a bracket that is meant as it is: [[]") from error
+
+
+def _split_glob(path: str) -> tuple[str, str]:
+    """Split at the first path component that has a wildcard; a path that exists is taken as it is."""
+    if "://" not in path and (local := Directory.at(path).local) is not None and local.exists():
+        return path, ""
+    scheme, sep, rest = path.rpartition("://")
+    parts = rest.split("/")
+    wild = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
+    if wild is None:
+        return path, ""
+    fixed = "/".join(parts[:wild]) or ("/" if rest.startswith("/") else ".")
+    return scheme + sep + fixed, "/".join(parts[wild:])
+
+
+def _escaped(name: str) -> str:
+    """A glob that matches just `name`."""
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+def _unescaped(pattern: str) -> str:
+    """The one name that a pattern from `_escaped` matches."""
+    return re.sub(r"\[([*?\[])\]", r"\1", pattern)
+
+
+def _translate(pattern: str) -> str:
+    """Turn a glob into a regular expression in which `*` stops at a slash and `**` does not."""
+    plain = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    out = ""
+    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[!?\]?[^]]*\]|.", pattern, re.DOTALL):
+        if token.startswith("[") and len(token) > 2:
+            negated = token.startswith("[!")
+            inner = re.sub(r"([\\\[\]^&~|])", r"\\\1", token[1 + negated : -1])
+            out += f"[{'^/' if negated else ''}{inner}]"
+        else:
+            out += plain.get(token) or re.escape(token)
+    return out
+
+
+def read_footer(file: SourceFile, text: str) -> Footer:
+    """Read a Parquet footer.
+
+    Args:
+        file: a Parquet file.
+        text: name of the text column, whose sizes are wanted.
+
+    Raises:
+        InputError: the file is not Parquet or is truncated; or the text column is missing or holds no strings.
+    """
+    try:
+        with pq.ParquetFile(file.directory.open(file.path, file.size)) as parquet:
+            metadata, schema = parquet.metadata, parquet.schema_arrow
+            footer = _footer_bytes(file)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        raise _unreadable(file, error) from error
+    twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+    if twice:
+        raise InputError(f"{file} has more than one column {twice[0]!r}", hint="Give each column a name of its own.")
+    if text not in schema.names:
+        raise InputError(
+            f"{file} has no column {text!r}; it has: {', '.join(schema.names)}",
+            hint="Name the text column, e.g. --set text=content.",
+        )
+    found = schema.field(text).type
+    if not is_text(found):
+        raise InputError(f"{file}: column {text!r} has type {found}, expected string", hint="Name another column.")
+    leaf = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text)
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    return Footer(
+        checksum=f"{file.size}-{checksum(footer)}",
+        schema=schema,
+        group_rows=tuple(group.num_rows for group in groups),
+        group_bytes=tuple(group.column(leaf).total_uncompressed_size for group in groups),
+    )
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold documents: string, large_string, string_view or a dictionary of these."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _footer_bytes(file: SourceFile) -> bytes:
+    source = file.directory.open(file.path, file.size)
+    source.seek(file.size - 8)
+    length = int.from_bytes(source.read(4), "little")
+    source.seek(file.size - 8 - length)
+    return bytes(source.read(length))
+
+
+def _unreadable(file: SourceFile, error: Exception) -> InputError:
+    if file.directory.size(file.path) != file.size:
+        return _changed(file)
+    source = file.directory.open(file.path, file.size)
+    start = bytes(source.read(4)) if file.size >= 4 else b""
+    if start == b"PAR1":
+        what = f"{file} is truncated or damaged Parquet: {error}"
+    else:
+        what = f"{file} is not Parquet: it has {file.size} bytes and starts with {start!r}"
+    return UnreadableFile(
+        what, hint='Replace or remove the file, or let the run pass it over with Corpus(unreadable="quarantine").'
+    )
+
+
+def _changed(file: SourceFile) -> InputError:
+    return InputError(f"{file} changed while it was being read", hint="Run again: changed shards are redone.")
+
+
+def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
+    """Cut a file into row ranges of about `unit_bytes` of text.
+
+    Small row groups are joined and large ones cut evenly, at most `MAX_ROWS_PER_UNIT` rows a range. A range never has
+    parts of two row groups, unless it has them whole.
+    """
+    first, rows, size = 0, 0, 0
+    for group, (group_rows, group_bytes) in enumerate(zip(footer.group_rows, footer.group_bytes, strict=True)):
+        if rows and (size + group_bytes > unit_bytes or rows + group_rows > MAX_ROWS_PER_UNIT):
+            yield RowRange(first, first + rows, size)
+            first, rows, size = first + rows, 0, 0
+        pieces = max(-(-group_bytes // unit_bytes), -(-group_rows // MAX_ROWS_PER_UNIT))
+        if pieces > 1:
+            edges = [group_rows * i // pieces for i in range(pieces + 1)]
+            for start, stop in itertools.pairwise(edges):
+                if stop > start:
+                    yield RowRange(first + start, first + stop, group_bytes // pieces, group)
+            first += group_rows
+        else:
+            rows, size = rows + group_rows, size + group_bytes
+    if rows:
+        yield RowRange(first, first + rows, size)
+
+
+class RowReader:
+    """Reads row ranges of one Parquet file; a row group is decoded once while ranges rise.
+
+    Pages are streamed: a reader holds about `READ_BUFFER` bytes a column and the batches of one range, whatever the
+    size of a row group.
+
+    Raises:
+        InputError: the file is damaged, or is not the one that had this footer.
+    """
+
+    def __init__(self, file: SourceFile, footer_checksum: str) -> None:
+        self._file = file
+        if file.directory.size(file.path) != file.size:
+            raise _changed(file)
+        try:
+            self._parquet = pq.ParquetFile(
+                file.directory.open(file.path, file.size), buffer_size=READ_BUFFER, pre_buffer=False
+            )
+            found = f"{file.size}-{checksum(_footer_bytes(file))}"
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _unreadable(file, error) from error
+        if found != footer_checksum:
+            raise _changed(file)
+        metadata = self._parquet.metadata
+        counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        self._edges = [0, *itertools.accumulate(counts)]
+        self._columns: tuple[str, ...] = ()
+        self._group = -1
+        self._at = 0  # row at which `_rest`, or else the next batch, starts
+        self._rest: pa.RecordBatch | None = None
+        self._batches: Iterator[pa.RecordBatch] = iter(())
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Arrow schema of the file."""
+        return self._parquet.schema_arrow
+
+    def read(self, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
+        """Read columns of rows `[start, stop)`, at least one.
+
+        Raises:
+            InputError: the file is damaged there.
+        """
+        taken: list[pa.RecordBatch] = []
+        try:
+            while start < stop:
+                group = bisect.bisect_right(self._edges, start) - 1
+                end = min(stop, self._edges[group + 1])
+                if group != self._group or start < self._at or tuple(columns) != self._columns:
+                    self._seek(group, tuple(columns), end - start)
+                self._take(start, end, taken)
+                start = end
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, StopIteration) as error:
+            self._group = -1
+            raise _unreadable(self._file, error) from error
+        return pa.Table.from_batches(taken)
+
+    def _seek(self, group: int, columns: tuple[str, ...], rows: int) -> None:
+        """Start at the first row of a row group: batches that spanned several could hold any number of bytes."""
+        found = self._parquet.metadata.row_group(group)
+        leaves = (found.column(i) for i in range(found.num_columns))
+        wanted = tuple(f"{column}." for column in columns)
+        size = sum(leaf.total_uncompressed_size for leaf in leaves if f"{leaf.path_in_schema}.".startswith(wanted))
+        fitting = BATCH_BYTES * found.num_rows // max(size, 1)
+        batch = max(1, min(rows, fitting, BATCH_ROWS))
+        self._batches = self._parquet.iter_batches(batch_size=batch, row_groups=[group], columns=list(columns))
+        self._columns, self._group, self._at, self._rest = columns, group, self._edges[group], None
+
+    def _take(self, start: int, stop: int, taken: list[pa.RecordBatch]) -> None:
+        while self._at < stop:
+            batch = self._rest if self._rest is not None else next(self._batches)
+            low, high = max(start - self._at, 0), min(stop - self._at, batch.num_rows)
+            if high > low:
+                taken.append(batch.slice(low, high - low))
+            self._rest = batch.slice(high) if high < batch.num_rows else None
+            self._at += high

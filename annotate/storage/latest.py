@@ -1,0 +1,86 @@
+"""`latest.json`: which datasets of a work directory the last run left, by the label of their stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from annotate.errors import StorageError
+from annotate.storage.manifests import Manifest, read_manifest, read_units
+from annotate.storage.store import Directory
+
+LATEST = "latest.json"
+
+
+@dataclass(frozen=True)
+class Latest:
+    """One dataset that the last run left.
+
+    `location` says where a corpus was read: the only place that does, since a recipe does not change with it.
+    """
+
+    label: str
+    stage: str
+    dataset: str
+    recipe: str
+    fingerprint: str
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    location: str | None = None
+
+    def manifest(self, workdir: Directory) -> Manifest:
+        """Read its manifest.
+
+        Raises:
+            StorageError: it is gone.
+        """
+        manifest = read_manifest(workdir.child(self.dataset), self.fingerprint)
+        if manifest is None:
+            raise StorageError(f"{workdir.url}/{self.dataset} lost its manifest", hint="Run the pipeline again.")
+        return manifest
+
+
+def write_latest(workdir: Directory, datasets: list[Latest]) -> None:
+    """Point at the datasets of a run."""
+    data = {item.label: {k: v for k, v in vars(item).items() if k != "label" and v is not None} for item in datasets}
+    workdir.put(LATEST, json.dumps(data, indent=1, sort_keys=True).encode())
+
+
+def read_latest(workdir: Directory) -> list[Latest]:
+    """What the last run left; nothing where there was none.
+
+    Raises:
+        StorageError: the file is damaged.
+    """
+    try:
+        data = workdir.get(LATEST)
+    except FileNotFoundError:
+        return []
+    try:
+        return [Latest(label=label, **fields) for label, fields in json.loads(data).items()]
+    except (ValueError, TypeError) as error:
+        raise StorageError(f"{workdir.url}/{LATEST} is damaged: {error}", hint="Run the pipeline again.") from error
+
+
+def shards(workdir: str | Path) -> list[str]:
+    """Paths, or URLs, of the training shards that the last run wrote, in corpus order.
+
+    This is what a trainer should read: a work directory may hold shards of earlier runs too.
+
+    Raises:
+        StorageError: there are none.
+    """
+    directory = Directory.at(workdir)
+    found = [item for item in read_latest(directory) if item.stage == "training-shards"]
+    if not found:
+        raise StorageError(f"there are no training shards in {directory.url}", hint="Run a pipeline to its end first.")
+    return [path for item in found for path in _parts(directory, item)]
+
+
+def _parts(workdir: Directory, item: Latest) -> Iterator[str]:
+    dataset = workdir.child(item.dataset)
+    for unit in read_units(dataset, item.manifest(workdir)):
+        yield from (f"{dataset.url}/{entry.part.path}" for entry in unit.entries)

@@ -1,0 +1,209 @@
+"""Parts and unit entries: how one unit of work is committed, found again and read back.
+
+A commit puts the part under a name that holds its checksum (same bytes, same name: putting twice is harmless), then
+creates the unit's entry, which succeeds once. Who comes second reads the entry and goes on from what it names. What no
+entry names does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from annotate.errors import StorageError
+from annotate.storage.contracts import contract
+from annotate.storage.faults import reach
+from annotate.storage.store import Directory, checksum, checksum_file
+
+
+@dataclass(frozen=True)
+class Part:
+    """One committed Parquet file of a dataset; `path` is relative to the dataset."""
+
+    path: str
+    rows: int
+    bytes: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a unit entry says: the part, the quarantine part if any, and what was counted.
+
+    `notes` hold what identifies how the unit ran where that can matter (the kind of device), never a time or a host.
+    """
+
+    key: str
+    part: Part
+    quarantine: Part | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form, with keys in a fixed order."""
+        return {
+            "key": self.key,
+            "part": vars(self.part),
+            "quarantine": vars(self.quarantine) if self.quarantine else None,
+            "counts": dict(sorted(self.counts.items())),
+            "notes": dict(sorted(self.notes.items())),
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Entry:
+        """Read the JSON form."""
+        quarantine = data["quarantine"]
+        return Entry(
+            key=data["key"],
+            part=Part(**data["part"]),
+            quarantine=Part(**quarantine) if quarantine else None,
+            counts=dict(data["counts"]),
+            notes=dict(data["notes"]),
+        )
+
+
+@dataclass(frozen=True)
+class Output:
+    """What one unit of a stage makes: a table, bad rows with their reasons, and counts for the ledger."""
+
+    table: pa.Table
+    quarantine: pa.Table | None = None
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def parquet_bytes(table: pa.Table) -> pa.Buffer:
+    """Write a table as one Parquet file in memory; equal tables give equal bytes for one version of pyarrow."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", row_group_size=max(1, table.num_rows), write_statistics=True)
+    return sink.getvalue()
+
+
+def put_part(dataset: Directory, stem: str, data: pa.Buffer, rows: int) -> Part:
+    """Put bytes as `<stem>-<checksum>.parquet`, such as `parts/<unit>-<checksum>.parquet`."""
+    digest = checksum(memoryview(data))
+    part = Part(f"{stem}-{digest[:16]}.parquet", rows, data.size, digest)
+    if dataset.size(part.path) != part.bytes:
+        dataset.put(part.path, memoryview(data).cast("B"))
+    return part
+
+
+def commit(dataset: Directory, key: str, output: Output, *, schema: str) -> Entry:
+    """Commit the output of one unit, or find that it is committed.
+
+    Returns:
+        The entry that stands, ours or that of whoever was first.
+
+    Raises:
+        StorageError: the output breaks its contract; or the entry that stands names another part that is gone.
+    """
+    table = contract(schema).check(output.table, f"{dataset.url}/units/{key}").combine_chunks()
+    data = parquet_bytes(table)
+    reach("commit: before part")
+    part = put_part(dataset, f"parts/{key}", data, table.num_rows)
+    quarantine = None
+    if output.quarantine is not None and output.quarantine.num_rows:
+        bad = contract("quarantine").check(output.quarantine, f"{dataset.url}/units/{key}").combine_chunks()
+        quarantine = put_part(dataset, f"quarantine/{key}", parquet_bytes(bad), bad.num_rows)
+    reach("commit: part put")
+    return create_entry(dataset, Entry(key, part, quarantine, output.counts, output.notes))
+
+
+def commit_file(dataset: Directory, key: str, path: Path, rows: int) -> Entry:
+    """Commit a local Parquet file as the part of a unit, as `commit` does a table, without holding it in memory.
+
+    Raises:
+        StorageError: it can't be written; or the entry that stands names another part that is gone.
+    """
+    digest, size = checksum_file(path)
+    part = Part(f"parts/{key}-{digest[:16]}.parquet", rows, size, digest)
+    reach("commit: before part")
+    if dataset.size(part.path) != part.bytes:
+        dataset.put(part.path, path)
+    reach("commit: part put")
+    return create_entry(dataset, Entry(key, part))
+
+
+def create_entry(dataset: Directory, ours: Entry) -> Entry:
+    """Create a unit's entry, whose parts are put, unless there is one: then return that.
+
+    Raises:
+        StorageError: the entry that stands names another part that is gone.
+    """
+    if dataset.put_new(f"units/{ours.key}", json.dumps(ours.to_json()).encode()):
+        reach("commit: entry created")
+        return ours
+    stands = read_entry(dataset, ours.key)
+    if stands is None or not intact(dataset, stands):
+        raise StorageError(
+            f"{dataset.url}/units/{ours.key} names a part that is missing or damaged, and making it again gave other "
+            "bytes",
+            hint="Another library version or device made it. Delete that unit entry, and run again.",
+        )
+    return stands
+
+
+def read_entry(dataset: Directory, key: str) -> Entry | None:
+    """Read a unit entry, or None where the unit is not committed.
+
+    Raises:
+        StorageError: the entry is not what this project writes.
+    """
+    try:
+        data = dataset.get(f"units/{key}")
+    except FileNotFoundError:
+        return None
+    try:
+        return Entry.from_json(json.loads(data))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError(
+            f"{dataset.url}/units/{key} is damaged: {error}", hint="Delete this entry; the unit is made again."
+        ) from error
+
+
+def intact(dataset: Directory, entry: Entry) -> bool:
+    """Whether the parts that an entry names are there with their sizes (contents are checked when read)."""
+    parts = [entry.part, *([entry.quarantine] if entry.quarantine else [])]
+    return all(dataset.size(part.path) == part.bytes for part in parts)
+
+
+def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str] | None = None) -> pa.Table:
+    """Read a part whole, after checking size, checksum and contract.
+
+    Raises:
+        StorageError: the part is missing, damaged, or breaks its contract.
+    """
+    where = f"{dataset.url}/{part.path}"
+    try:
+        data = dataset.get(part.path)
+    except FileNotFoundError:
+        raise StorageError(f"{where} is missing", hint=_REMAKE) from None
+    if len(data) != part.bytes or checksum(data) != part.checksum:
+        raise StorageError(
+            f"{where} is damaged: {len(data)} bytes, checksum {checksum(data)}; "
+            f"committed were {part.bytes} bytes, checksum {part.checksum}",
+            hint=_REMAKE,
+        )
+    # A thread of the pool that lets the bytes go while Python shuts down would abort the process.
+    table = pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False)
+    if columns is None:
+        contract(schema).check(table, where)
+    return table
+
+
+_REMAKE = "Delete the file and run the same command again: the unit is made again from its inputs."
+
+
+def chain(dataset: Directory, key: str) -> Iterator[Entry]:
+    """Read the entries of a unit that is topped up: `<key>-0`, `<key>-1`, ... until there is none."""
+    for n in range(1 << 30):
+        entry = read_entry(dataset, f"{key}-{n}")
+        if entry is None:
+            return
+        yield entry

@@ -1,0 +1,230 @@
+"""Objects on local disk, S3, GCS or Azure, through obstore; the only module that moves bytes."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import obstore
+import xxhash
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
+from obstore.store import LocalStore, from_url
+
+from annotate.errors import StorageError
+
+
+def checksum(data: bytes | memoryview) -> str:
+    """Name the content of `data`: 128-bit XXH3, 32 hex digits."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def checksum_file(path: Path) -> tuple[str, int]:
+    """Checksum and size in bytes of a local file, read in pieces."""
+    state, size = xxhash.xxh3_128(), 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            state.update(piece)
+            size += len(piece)
+    return state.hexdigest(), size
+
+
+@functools.lru_cache(maxsize=64)
+def _store(url: str) -> Any:
+    """The store of a directory; a local one is made if need be."""
+    if "://" in url and not url.startswith("file://"):
+        return from_url(url)
+    return LocalStore(url.removeprefix("file://"), mkdir=True)
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A folder of objects: an absolute local path, or a URL such as `s3://bucket/prefix`."""
+
+    url: str
+
+    @staticmethod
+    def at(location: str | Path) -> Directory:
+        """Make a local path absolute; leave a URL as it is."""
+        text = str(location)
+        return Directory(text.rstrip("/")) if "://" in text else Directory(str(Path(text).expanduser().resolve()))
+
+    @property
+    def local(self) -> Path | None:
+        """The local path, or None for an object store."""
+        if "://" not in self.url:
+            return Path(self.url)
+        return Path(self.url.removeprefix("file://")) if self.url.startswith("file://") else None
+
+    def create(self) -> None:
+        """Make sure that the directory exists and can be written.
+
+        Raises:
+            StorageError: it can't be made, or isn't writable.
+        """
+        try:
+            if self.local is not None:
+                self.local.mkdir(parents=True, exist_ok=True)
+            obstore.put(_store(self.url), ".writable", b"")
+            obstore.delete(_store(self.url), ".writable")
+        except (BaseError, OSError) as error:
+            raise self._failed("is not writable", "", error) from error
+
+    def get(self, path: str) -> bytes:
+        """Read a whole object.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StorageError: it can't be read.
+        """
+        if self._absent():
+            raise FileNotFoundError(f"{self.url}/{path}")
+        try:
+            return bytes(obstore.get(_store(self.url), path).bytes())
+        except FileNotFoundError:
+            raise
+        except (BaseError, OSError) as error:
+            raise self._failed("cannot be read", path, error) from error
+
+    def put(self, path: str, data: bytes | memoryview | Path) -> None:
+        """Write an object atomically, over what is there.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        try:
+            obstore.put(_store(self.url), path, data)
+        except (BaseError, OSError) as error:
+            raise self._failed("cannot be written", path, error) from error
+
+    def put_new(self, path: str, data: bytes) -> bool:
+        """Create an object unless there is one; False means that another writer was first.
+
+        Raises:
+            StorageError: it can't be written.
+        """
+        try:
+            obstore.put(_store(self.url), path, data, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError) as error:
+            raise self._failed("cannot be written", path, error) from error
+        return True
+
+    def size(self, path: str) -> int | None:
+        """Size of an object in bytes, or None where there is none."""
+        if self._absent():
+            return None
+        try:
+            return int(obstore.head(_store(self.url), path)["size"])
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise self._failed("cannot be read", path, error) from error
+
+    def sizes(self, prefix: str, *, deep: bool = True) -> Iterator[tuple[str, int]]:
+        """List objects below `prefix`, as path and size, in no order; without `deep`, none in folders below it."""
+        if self._absent() or (self.local is not None and not (self.local / prefix).is_dir()):
+            return
+        try:
+            store = _store(self.url)
+            batches = obstore.list(store, prefix) if deep else [obstore.list_with_delimiter(store, prefix)["objects"]]
+            for batch in batches:
+                yield from ((str(item["path"]), int(item["size"])) for item in batch)
+        except (BaseError, OSError) as error:
+            raise self._failed("cannot be listed", prefix, error) from error
+
+    def version(self, path: str) -> str | None:
+        """What changes when an object does: its entity tag, or else when it was written; None where there is none."""
+        if self._absent():
+            return None
+        try:
+            found = obstore.head(_store(self.url), path)
+        except FileNotFoundError:
+            return None
+        except (BaseError, OSError) as error:
+            raise self._failed("cannot be read", path, error) from error
+        return str(found["e_tag"] or found["last_modified"])
+
+    def delete(self, paths: list[str]) -> None:
+        """Remove objects."""
+        if paths:
+            obstore.delete(_store(self.url), paths)
+
+    def open(self, path: str, size: int | None = None) -> io.RawIOBase:
+        """Open an object for random reads; no more of it is held than one read asks for."""
+        found = size if size is not None else self.size(path)
+        if found is None:
+            raise FileNotFoundError(f"{self.url}/{path}")
+        return _RangeFile(self, path, found)
+
+    def child(self, name: str) -> Directory:
+        """The directory `name` below this one."""
+        return Directory(f"{self.url}/{name}")
+
+    def open_stream(self, path: str, size: int | None = None, buffer: int = 4 << 20) -> io.BufferedReader:
+        """Open an object to be read from its start to its end, `buffer` bytes a request."""
+        return io.BufferedReader(self.open(path, size), buffer)
+
+    def _absent(self) -> bool:
+        """Whether this is a local directory that does not exist: reading must not make it."""
+        return self.local is not None and not self.local.is_dir()
+
+    def _failed(self, what: str, path: str, error: Exception) -> StorageError:
+        reason = str(error).split("\n", 1)[0]
+        where = f"{self.url}/{path}" if path else self.url
+        if "os error 28" in reason or "No space left" in reason:
+            return StorageError(
+                f"no space left on the device that holds {where}",
+                hint="Free some space and run the same command again: committed work is kept.",
+            )
+        if isinstance(error, (PermissionDeniedError, PermissionError)) or "ermission denied" in reason:
+            return StorageError(
+                f"{where} {what}: permission denied", hint="Check who owns it, or choose another place."
+            )
+        return StorageError(f"{where} {what}: {reason}")
+
+
+class _RangeFile(io.RawIOBase):
+    """A seekable file over range requests, in the form that Arrow reads from."""
+
+    def __init__(self, directory: Directory, path: str, size: int) -> None:
+        self._directory, self._path, self._size, self._at = directory, path, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = max(0, {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset)
+        return self._at
+
+    def size(self) -> int:
+        """Bytes in the file."""
+        return self._size
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self._at)
+        length = left if size is None or size < 0 else min(size, left)
+        if length == 0:
+            return b""
+        try:
+            data = obstore.get_range(_store(self._directory.url), self._path, start=self._at, length=length)
+        except (BaseError, OSError) as error:
+            raise self._directory._failed("cannot be read", self._path, error) from error
+        self._at += length
+        # Arrow copies it; bytes() would copy once more.
+        return memoryview(data)  # type: ignore[return-value]
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)

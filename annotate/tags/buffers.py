@@ -1,0 +1,58 @@
+"""Arrow string arrays as what they are underneath: one buffer of UTF-8, and offsets into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """A string array as its buffers: document i is `data[starts[i] : starts[i + 1]]`.
+
+    Attributes:
+        data: UTF-8 of all documents, shared with the array.
+        starts: int64 `[n + 1]`; the first is not 0 where the array is a slice.
+        nulls: bool `[n]`, which documents are null; None if none is.
+    """
+
+    data: pa.Buffer
+    starts: Int64
+    nulls: npt.NDArray[np.bool_] | None
+
+    @classmethod
+    def of(cls, texts: Any) -> Documents:
+        """View a `pa.Array` or `pa.ChunkedArray` of any string type; copies only to make it one large_string array."""
+        array = large_string(texts)
+        _, offsets, data = array.buffers()
+        empty = np.zeros(1, np.int64)
+        return cls(
+            data=data or pa.py_buffer(b""),
+            starts=np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * 8) if len(array) else empty,
+            nulls=array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None,
+        )
+
+    def with_data(self, data: pa.Buffer | None, starts: Int64) -> pa.LargeStringArray:
+        """The array of the same documents, nulls among them, with other text."""
+        known = None if self.nulls is None else pa.py_buffer(np.packbits(~self.nulls, bitorder="little"))
+        buffers = [known, pa.py_buffer(starts), data or pa.py_buffer(b"")]
+        return pa.Array.from_buffers(pa.large_string(), len(starts) - 1, buffers)
+
+
+def large_string(texts: Any) -> pa.LargeStringArray:
+    """One large_string array from a `pa.Array` or `pa.ChunkedArray` of any string type; copies only if it must."""
+    if texts.type != pa.large_string():
+        texts = texts.cast(pa.large_string())  # before chunks are combined: 32-bit offsets end at 2 GB
+    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+
+
+def slices(data: pa.Buffer, offsets: Int64) -> pa.LargeBinaryArray:
+    """Cut a buffer at offsets that do not fall, int64 `[n + 1]`, into n pieces that share its memory."""
+    buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), data]
+    return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)

@@ -1,0 +1,392 @@
+"""Rules: when a tag holds, as a small language of its own and a Polars expression.
+
+    rule       = all { "or" all }
+    all        = one { "and" one }
+    one        = "not" one | "(" rule ")" | comparison
+    comparison = value ( ">=" | ">" | "<=" | "<" ) value { ( ">=" | ">" | "<=" | "<" ) value }
+    value      = number | axis | "q" "(" [ axis "," ] number ")" | "p" "(" axis ")"
+
+`niceness` is the raw float32 score; a number beside it is rounded to float32, so that a rule compares what is stored.
+`q(0.7)` is a quantile of the axis beside it in the comparison, as a raw score. `p(niceness)` is a probability from a
+fitted curve, float64. Nothing is evaluated as Python: what the grammar does not list is an error that points at it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+
+import numpy as np
+import polars as pl
+
+from annotate.errors import ConfigError
+
+ALLOWED = (
+    "a rule compares scores, as in `niceness >= q(0.7) and not tone < 0.5`. It may hold: the name of an axis (its raw "
+    "score), numbers, q(0.7) or q(axis, 0.7) for a quantile, p(axis) for a probability, the comparisons >= > <= <, "
+    "and, or, not, and parentheses around comparisons."
+)
+RESERVED = frozenset({"and", "or", "not", "q", "p"})
+MAX_DEPTH = 50
+
+_TOKEN = re.compile(
+    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<sign>>=|<=|[-<>(),])"
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number as written."""
+
+    value: float
+
+    def __str__(self) -> str:
+        return repr(self.value)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The raw score of an axis."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """A quantile of the scores of an axis, as a raw score; `axis` is empty until the comparison is read."""
+
+    axis: str
+    q: float
+
+    def __str__(self) -> str:
+        return f"q({self.axis + ', ' if self.axis else ''}{self.q!r})"
+
+
+@dataclass(frozen=True)
+class Probability:
+    """The probability that a fitted curve gives to the score of an axis."""
+
+    axis: str
+
+    def __str__(self) -> str:
+        return f"p({self.axis})"
+
+
+Value = Number | Axis | Quantile | Probability
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """`left sign right`; a chain is several of them under `All`."""
+
+    left: Value
+    sign: str
+    right: Value
+
+
+@dataclass(frozen=True)
+class All:
+    """Holds when all parts do."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """Holds when a part does."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True)
+class Not:
+    """Holds when the part does not."""
+
+    part: Condition
+
+
+Condition = Comparison | All | AnyOf | Not
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A rule that has been read; made by `parse_rule`."""
+
+    text: str
+    condition: Condition
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Axes whose scores the rule reads, sorted; an axis that it only takes a quantile of is not read."""
+        return tuple(sorted({v.name if isinstance(v, Axis) else v.axis for v in self._scores()}))
+
+    @property
+    def quantiles(self) -> tuple[tuple[str, float], ...]:
+        """Quantiles that the rule compares with, as (axis, q), sorted."""
+        return tuple(sorted({(v.axis, v.q) for v in _values(self.condition) if isinstance(v, Quantile)}))
+
+    @property
+    def curves(self) -> tuple[str, ...]:
+        """Axes that the rule reads as a probability, sorted."""
+        return tuple(sorted({v.axis for v in _values(self.condition) if isinstance(v, Probability)}))
+
+    def expression(self, thresholds: Mapping[tuple[str, float], float | np.float32]) -> pl.Expr:
+        """Compile to a boolean Polars expression without nulls.
+
+        The frame has a Float32 column for each axis, named as the axis, and a Float64 column `p:<axis>` for each curve.
+        A score that is null or NaN makes the whole rule false, also under `not`; so does a threshold that is NaN, the
+        quantile of no scores.
+
+        Args:
+            thresholds: raw score by (axis, q), for all of `quantiles`.
+
+        Raises:
+            ConfigError: a threshold is missing.
+        """
+        for axis, q in self.quantiles:
+            if (axis, q) not in thresholds:
+                known = ", ".join(f"q({a}, {k})" for a, k in sorted(thresholds)) or "none"
+                raise ConfigError(f"rule `{self.text}` needs the threshold q({axis}, {q}); thresholds given: {known}.")
+        if any(np.isnan(thresholds[key]) for key in self.quantiles):
+            return pl.lit(False)
+        read = [pl.col(v.name if isinstance(v, Axis) else f"p:{v.axis}") for v in self._scores()]
+        scored = (c.is_not_null() & c.is_not_nan() for c in read)
+        return pl.all_horizontal(*scored, _compile(self.condition, thresholds)).fill_null(False)
+
+    def _scores(self) -> list[Axis | Probability]:
+        return list(dict.fromkeys(v for v in _values(self.condition) if isinstance(v, Axis | Probability)))
+
+
+def parse_rule(text: str) -> Rule:
+    """Read a rule.
+
+    Raises:
+        ConfigError: the rule is not in the grammar, compares two constants or a probability with a raw score, or asks
+            for a quantile outside [0, 1]; the message shows the rule with a caret under the place.
+    """
+    return Rule(text=text, condition=_Parser(text).rule())
+
+
+@dataclass(frozen=True)
+class _Token:
+    kind: str
+    text: str
+    at: int
+
+
+class _Parser:
+    """Recursive descent, one method a line of the grammar."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens = list(self._tokenize())
+        self._next = 0
+        self._depth = 0
+
+    def rule(self) -> Condition:
+        condition = self._either()
+        if self._token.kind != "end":
+            self._fail(f"expected `and`, `or` or the end of the rule, found {self._found()}")
+        return condition
+
+    def _either(self) -> Condition:
+        parts = [self._both()]
+        while self._take("or"):
+            parts.append(self._both())
+        return parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
+
+    def _both(self) -> Condition:
+        parts = [self._one()]
+        while self._take("and"):
+            parts.append(self._one())
+        return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+    def _one(self) -> Condition:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            self._fail(f"the rule is nested more than {MAX_DEPTH} deep")
+        condition: Condition
+        if self._take("not"):
+            condition = Not(self._one())
+        elif self._take("("):
+            condition = self._either()
+            self._expect(")")
+        else:
+            condition = self._comparison()
+        self._depth -= 1
+        return condition
+
+    def _comparison(self) -> Condition:
+        places, values, signs = [self._token], [self._value()], list[_Token]()
+        while self._token.text in (">=", ">", "<=", "<"):
+            signs.append(self._advance())
+            places.append(self._token)
+            values.append(self._value())
+        if not signs:
+            self._fail(f"expected a comparison (>= > <= <) after `{values[0]}`, found {self._found()}")
+        values = self._name_quantiles(values, places)
+        for sign, left, right in zip(signs, values, values[1:], strict=False):
+            self._check_pair(left, right, sign)
+        parts = [Comparison(v, s.text, w) for v, s, w in zip(values, signs, values[1:], strict=False)]
+        return parts[0] if len(parts) == 1 else All(tuple(parts))
+
+    def _name_quantiles(self, values: list[Value], places: list[_Token]) -> list[Value]:
+        """Give each bare q(0.7) the axis that it is compared with."""
+        named = list(values)
+        for i, value in enumerate(values):
+            if isinstance(value, Quantile) and not value.axis:
+                beside = {v.name for v in values[max(i - 1, 0) : i + 2] if isinstance(v, Axis)}
+                if len(beside) != 1:
+                    self._fail(f"{value} is not compared with one axis; write q(axis, {value.q})", places[i])
+                named[i] = Quantile(beside.pop(), value.q)
+        return named
+
+    def _check_pair(self, left: Value, right: Value, sign: _Token) -> None:
+        pair = (left, right)
+        if all(isinstance(v, Number | Quantile) for v in pair):
+            self._fail(f"`{left} {sign.text} {right}` compares two constants: one side must read an axis", sign)
+        if not any(isinstance(v, Probability) for v in pair):
+            if any(isinstance(v, Number) and not np.isfinite(_float32(v.value)) for v in pair):
+                self._fail("the number is too large for a float32 score", sign)
+            return
+        for other in pair:
+            if isinstance(other, Axis | Quantile):
+                self._fail(f"`{left} {sign.text} {right}` compares a probability with a raw score", sign)
+            if isinstance(other, Number) and not 0 <= other.value <= 1:
+                self._fail(f"a probability is compared with {other}, which is outside [0, 1]", sign)
+
+    def _value(self) -> Value:
+        token = self._token
+        if token.kind == "number" or token.text == "-":
+            return Number(self._number())
+        if token.text == "q":
+            return self._quantile()
+        if token.text == "p":
+            self._advance()
+            self._expect("(")
+            axis = self._axis()
+            self._expect(")")
+            return Probability(axis)
+        return Axis(self._axis())
+
+    def _quantile(self) -> Quantile:
+        self._advance()
+        self._expect("(")
+        axis = ""
+        if self._token.kind == "name":
+            axis = self._axis()
+            self._expect(",")
+        at = self._token
+        q = self._number()
+        if not 0 <= q <= 1:
+            self._fail(f"a quantile must lie in [0, 1], got {q}", at)
+        self._expect(")")
+        return Quantile(axis, q)
+
+    def _axis(self) -> str:
+        if self._token.kind != "name" or self._token.text in RESERVED:
+            self._fail(f"expected the name of an axis or a value, found {self._found()}")
+        return self._advance().text
+
+    def _number(self) -> float:
+        sign = -1.0 if self._take("-") else 1.0
+        if self._token.kind != "number":
+            self._fail(f"expected a number, found {self._found()}")
+        return sign * float(self._advance().text)
+
+    @property
+    def _token(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _advance(self) -> _Token:
+        self._next += 1
+        return self._tokens[self._next - 1]
+
+    def _take(self, text: str) -> bool:
+        if self._token.text != text:
+            return False
+        self._advance()
+        return True
+
+    def _expect(self, text: str) -> None:
+        if not self._take(text):
+            self._fail(f"expected `{text}`, found {self._found()}")
+
+    def _found(self) -> str:
+        return "the end" if self._token.kind == "end" else f"`{self._token.text}`"
+
+    def _tokenize(self) -> Iterator[_Token]:
+        at = 0
+        while at < len(self._text):
+            if self._text[at].isspace():
+                at += 1
+                continue
+            match = _TOKEN.match(self._text, at)
+            if match is None:
+                self._fail(f"`{self._text[at]}` is not part of the language", _Token("unknown", "", at))
+            yield _Token(str(match.lastgroup), match.group(), at)
+            at = match.end()
+        yield _Token("end", "", len(self._text))
+
+    def _fail(self, message: str, token: _Token | None = None) -> NoReturn:
+        at = (token or self._token).at
+        shown = "".join(" " if c.isspace() else c for c in self._text)
+        raise ConfigError(f"the rule can't be read: {message}.\n\n    {shown}\n    {' ' * at}^", hint=ALLOWED)
+
+
+def _values(condition: Condition) -> Iterator[Value]:
+    match condition:
+        case Comparison(left, _, right):
+            yield from (left, right)
+        case Not(part):
+            yield from _values(part)
+        case All(parts) | AnyOf(parts):
+            for part in parts:
+                yield from _values(part)
+
+
+def _float32(value: float) -> np.float32:
+    with np.errstate(over="ignore"):
+        return np.float32(value)
+
+
+def _compile(condition: Condition, thresholds: Mapping[tuple[str, float], float | np.float32]) -> pl.Expr:
+    match condition:
+        case Not(part):
+            return ~_compile(part, thresholds)
+        case All(parts):
+            return pl.all_horizontal(*(_compile(part, thresholds) for part in parts))
+        case AnyOf(parts):
+            return pl.any_horizontal(*(_compile(part, thresholds) for part in parts))
+        case Comparison(left, sign, right):
+            # A number takes the type of what it is compared with, so that `x >= 0.7` holds for the float32 nearest 0.7.
+            exact = pl.Float64 if Probability in (type(left), type(right)) else pl.Float32
+            low, high = (_operand(v, exact, thresholds) for v in (left, right))
+            match sign:
+                case ">=":
+                    return low >= high
+                case ">":
+                    return low > high
+                case "<=":
+                    return low <= high
+                case _:
+                    return low < high
+
+
+def _operand(
+    value: Value, dtype: type[pl.DataType], thresholds: Mapping[tuple[str, float], float | np.float32]
+) -> pl.Expr:
+    match value:
+        case Axis(name):
+            return pl.col(name)
+        case Probability(axis):
+            return pl.col(f"p:{axis}")
+        case Quantile(axis, q):
+            return pl.lit(float(thresholds[axis, q]), dtype=dtype)
+        case Number(number):
+            return pl.lit(number, dtype=dtype)

@@ -1,0 +1,165 @@
+"""MB/s from annotations to tagged text, against a loop that joins strings and against copying the bytes once.
+
+    python benchmarks/render.py [--json FILE] [--megabytes 64] [--runs 5]
+
+Annotations are spans with three scores in memory, beside the texts; thresholds are fitted beforehand. Timed are
+
+    annotate       placing the tags and rendering the text
+    to_parquet     the same, and writing text and placements as Parquet bytes (Zstandard)
+    python_join    a loop over documents that slices the text and joins the pieces with the tags whose rules hold
+    memory_copy    copying the bytes of the rendered text once, into memory that is already there
+
+All run in turn, and the medians of all runs are compared; MB are of untagged text. Set POLARS_MAX_THREADS=1 to have one
+thread throughout: else the rules, about a twentieth of the time, are computed on all cores. The corpus is synthetic:
+lower-case words in documents of about 1 KB and spans of about 100 bytes, 64 MB of it by default. Takes seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from annotate.tags import DEFAULT_SCHEME
+from annotate.tags.placements import place
+from annotate.tags.quantiles import exact_quantile, histogram, quantile_bin, values_in_bins
+from annotate.tags.rendering import render
+
+MEAN_DOCUMENT, MEAN_SPAN = 1024, 100  # bytes
+
+
+def synthetic(size: int, seed: int = 0) -> tuple[pa.LargeStringArray, pa.Table, dict[str, np.ndarray]]:
+    """Make texts of `size` bytes in all, their spans, and float32 scores by axis."""
+    rng = np.random.default_rng(seed)
+    letters = rng.integers(ord("a"), ord("z") + 1, size, dtype=np.uint8)
+    letters[rng.integers(0, size, size // 6)] = ord(" ")
+    starts = np.unique(np.concatenate(([0, size], rng.integers(0, size, size // MEAN_DOCUMENT))))
+    texts = pa.Array.from_buffers(
+        pa.large_string(), len(starts) - 1, [None, pa.py_buffer(starts.astype(np.int64)), pa.py_buffer(letters)]
+    )
+    cuts = np.unique(np.concatenate((starts, rng.integers(0, size, size // MEAN_SPAN - len(starts)))))
+    row = np.searchsorted(starts, cuts[:-1], side="right") - 1
+    start, end = cuts[:-1] - starts[row], cuts[1:] - starts[row]
+    spans = pa.table({"row": row, "start": start, "end": end, "byte_start": start, "byte_end": end})
+    scores = {axis: rng.normal(size=len(row)).astype(np.float32) for axis in DEFAULT_SCHEME.axes}
+    return texts, spans, scores
+
+
+def fit(scores: dict[str, np.ndarray]) -> dict[tuple[str, float], np.float32]:
+    """Fit the thresholds of the default scheme."""
+    thresholds = {}
+    for axis, q in DEFAULT_SCHEME.quantiles:
+        counts = histogram(scores[axis])
+        inside = values_in_bins(scores[axis], [quantile_bin(counts, q)[0]])
+        thresholds[axis, q] = exact_quantile(counts, q, *inside).value
+    return thresholds
+
+
+def python_join(
+    texts: pa.LargeStringArray,
+    spans: pa.Table,
+    scores: dict[str, np.ndarray],
+    thresholds: dict[tuple[str, float], np.float32],
+) -> pa.LargeStringArray:
+    """The loop that one would write: documents, spans, slices, join."""
+    nice, tone, correct = (thresholds[axis, 0.7] for axis in ("niceness", "tone", "correctness"))
+    rows, starts, ends = (spans[name].to_pylist() for name in ("row", "start", "end"))
+    niceness, tones, correctness = (scores[axis].tolist() for axis in ("niceness", "tone", "correctness"))
+    tagged = []
+    span, n = 0, len(rows)
+    for document, text in enumerate(texts.to_pylist()):
+        pieces = []
+        while span < n and rows[span] == document:
+            if niceness[span] >= nice:
+                pieces.append("<nice>")
+            if tones[span] >= tone:
+                pieces.append("<authoritative_tone>")
+            if correctness[span] >= correct:
+                pieces.append("<correct>")
+            pieces.append(text[starts[span] : ends[span]])
+            span += 1
+        tagged.append("".join(pieces))
+    return pa.array(tagged, pa.large_string())
+
+
+def parquet_bytes(tagged: pa.LargeStringArray, placements: pa.Table) -> int:
+    """Write the tagged text and the placements as Parquet in memory; the number of bytes."""
+    size = 0
+    for table in (pa.table({"text": tagged}), placements):
+        sink = pa.BufferOutputStream()
+        # Text hardly repeats whole: building a dictionary of it costs time and is thrown away.
+        pq.write_table(table, sink, compression="zstd", use_dictionary=["tag", "kind"])
+        size += sink.getvalue().size
+    return size
+
+
+def measure(jobs: dict[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
+    """Seconds of each job, all of them in turn, `runs` times after one run that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for run in range(runs + 1):
+        for name, job in jobs.items():
+            begin = time.perf_counter()
+            job()
+            if run:
+                seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def main() -> None:
+    """Run, print a table, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write ratios and raw seconds to this file")
+    parser.add_argument("--megabytes", type=int, default=64)
+    parser.add_argument("--runs", type=int, default=5)
+    options = parser.parse_args()
+
+    pa.set_cpu_count(1)
+    texts, spans, scores = synthetic(options.megabytes * 1_000_000)
+    thresholds = fit(scores)
+
+    def annotate() -> tuple[pa.LargeStringArray, pa.Table]:
+        placements = place(spans, scores, DEFAULT_SCHEME, thresholds)
+        return render(texts, placements), placements
+
+    tagged, placements = annotate()
+    if not tagged.equals(python_join(texts, spans, scores, thresholds)):
+        raise SystemExit("the two ways gave different text")
+    rendered = np.frombuffer(tagged.buffers()[2], np.uint8)
+    there = np.zeros_like(rendered)
+    jobs: dict[str, Callable[[], Any]] = {
+        "annotate": annotate,
+        "to_parquet": lambda: parquet_bytes(*annotate()),
+        "python_join": lambda: python_join(texts, spans, scores, thresholds),
+        "memory_copy": lambda: np.copyto(there, rendered),
+    }
+    seconds = measure(jobs, options.runs)
+    median = {name: statistics.median(times) for name, times in seconds.items()}
+    ratios = {name: median[name] / median["annotate"] for name in ("python_join", "memory_copy")}
+    print(f"{len(texts):,} documents, {spans.num_rows:,} spans, {placements.num_rows:,} placements")
+    print(f"{'':12} {'ms':>9} {'MB/s':>9} {'ours / theirs':>14}")
+    for name, taken in median.items():
+        ratio = f"{ratios[name]:14.2f}" if name in ratios else ""
+        print(f"{name:12} {taken * 1e3:9.1f} {options.megabytes / taken:9.0f} {ratio}")
+    if options.json:
+        raw = {
+            "seconds": seconds,
+            "megabytes": options.megabytes,
+            "documents": len(texts),
+            "spans": spans.num_rows,
+            "placements": placements.num_rows,
+            "tagged_bytes": len(rendered),
+            "parquet_bytes": parquet_bytes(tagged, placements),
+        }
+        options.json.write_text(json.dumps({"ratios": ratios, "raw": raw}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""MB/s of UTF-8 text that `Splitter.split` gets through on one core, on docstrings of the standard library.
+
+Run `python benchmarks/split.py [--megabytes N] [--json FILE]`. `python_regex` is what it stands beside: a loop over the
+documents that finds sentence ends with one regular expression and makes the same table. The ratio is the sentence
+splitter's rate over that of the loop. Rates are medians over rounds, in CPU time of the process, because one thread is
+measured; memory is the peak of a process of its own less what it had before the split (Linux only).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import feather
+
+from annotate.text.splitting import SPANS, Splitter
+
+ROUNDS = 5
+SHORTEST = 200  # characters; shorter docstrings are not what documents look like
+SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*(?=\s)|(?=\n\s*\n)")
+
+
+def main() -> None:
+    """Print the rates, and write them where `--json` says."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=float, default=8.0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--peak", type=Path, help="only print the peak memory of splitting this Arrow file, in MiB")
+    options = parser.parse_args()
+    if options.peak:
+        print(peak_mib(options.peak))
+        return
+    texts = corpus(options.megabytes)
+    megabytes = sum(map(len, (text.encode() for text in texts.to_pylist()))) / 1e6
+    ways: dict[str, Callable[[pa.Array], pa.Table]] = {
+        by: Splitter(by=by).split for by in ("sentence", "line", "paragraph", "document")
+    }
+    ways["python_regex"] = python_regex
+    rates = {name: megabytes / seconds(split, texts) for name, split in ways.items()}
+    peak = peak_of_own_process(texts)
+    ratios = {"python_regex": rates["sentence"] / rates["python_regex"]}
+    print(f"{len(texts):,} documents, {megabytes:.1f} MB")
+    for name, rate in rates.items():
+        print(f"{name:>14} {rate:10.1f} MB/s")
+    print(f"sentence over python_regex: {ratios['python_regex']:.2f}")
+    print(f"peak memory over text: {peak * 2**20 / megabytes / 1e6:.2f}")
+    if options.json:
+        raw = {"mb_per_s": rates, "megabytes": megabytes, "peak_mib": peak}
+        options.json.write_text(json.dumps({"ratios": ratios, "raw": raw}, indent=2) + "\n")
+
+
+def corpus(megabytes: float) -> pa.Array:
+    """Docstrings of the standard library, repeated until there are that many megabytes."""
+    once = list(docstrings(Path(sysconfig.get_paths()["stdlib"])))
+    texts, size = [], 0
+    while size < megabytes * 1e6:
+        for text in once:
+            texts.append(text)
+            size += len(text.encode())
+            if size >= megabytes * 1e6:
+                break
+    return pa.array(texts, pa.large_string())
+
+
+def docstrings(root: Path) -> Iterator[str]:
+    """All docstrings of some length below a directory, in sorted order of files."""
+    for path in sorted(root.rglob("*.py")):
+        if {"test", "tests", "site-packages"} & set(path.parts):
+            continue
+        try:
+            tree = ast.parse(path.read_bytes())
+        except (SyntaxError, ValueError):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                text = ast.get_docstring(node)
+                if text and len(text) >= SHORTEST:
+                    yield text
+
+
+def python_regex(texts: pa.Array) -> pa.Table:
+    """The loop that one would write first: no abbreviations, no layout, the same table."""
+    columns: list[list[int]] = [[], [], [], [], []]
+    for document, text in enumerate(texts.to_pylist()):
+        start = byte_start = 0
+        ends = sorted({*(match.end() for match in SENTENCE_END.finditer(text)), len(text)} - {0})
+        for end in ends:
+            byte_end = byte_start + len(text[start:end].encode())
+            for column, value in zip(columns, (document, start, end, byte_start, byte_end), strict=True):
+                column.append(value)
+            start, byte_start = end, byte_end
+    return pa.table([pa.array(column, pa.int64()) for column in columns], schema=SPANS)
+
+
+def seconds(split: Callable[[pa.Array], pa.Table], texts: pa.Array) -> float:
+    """Median CPU seconds of a round, after one to warm up."""
+    split(texts[:100])
+    rounds = []
+    for _ in range(ROUNDS):
+        begin = time.process_time()
+        split(texts)
+        rounds.append(time.process_time() - begin)
+    return statistics.median(rounds)
+
+
+def peak_of_own_process(texts: pa.Array) -> float:
+    """The peak of a process that does nothing but one split by sentence, in MiB, less what it had before."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "texts.arrow"
+        feather.write_feather(pa.table({"text": texts}), file, compression="uncompressed")
+        own = subprocess.run([sys.executable, __file__, "--peak", file], check=True, capture_output=True, text=True)
+    return float(own.stdout)
+
+
+def peak_mib(file: Path) -> float:
+    """How far splitting a file's texts raises the resident memory of this process; the table of spans is in it."""
+    texts = feather.read_table(file, memory_map=False)["text"].combine_chunks()
+    Splitter().split(pa.array(["Warm up."]))
+    before, peak, done = resident_mib(), 0.0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.001):
+            peak = max(peak, resident_mib())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    spans = Splitter().split(texts)
+    peak = max(peak, resident_mib())
+    done.set()
+    watcher.join()
+    return peak - before if len(spans) else 0.0
+
+
+def resident_mib() -> float:
+    """Resident memory of this process, as Linux tells it."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""One Ray cluster for the whole test session, and a small corpus with its pipeline."""
+
+import os
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Workers import what tests define, and the fault hook.
+_HERE = Path(__file__).parent
+os.environ["PYTHONPATH"] = os.pathsep.join([str(_HERE.parent), str(_HERE), os.environ.get("PYTHONPATH", "")])
+
+import pytest
+import ray
+import support
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A local Ray cluster of three logical CPUs, whatever the machine has; gives its address to other processes."""
+    context = ray.init(
+        address="local",
+        num_cpus=3,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        object_store_memory=200 << 20,
+    )
+    # What the pipelines of tests hold is sent by value: workers know no test modules.
+    ray.cloudpickle.register_pickle_by_value(support)
+    # Other drivers find the cluster by this; in RAY_ADDRESS itself it would send tests of the command line there too.
+    os.environ["TEST_RAY_ADDRESS"] = context.address_info["address"]
+    yield context.address_info["address"]
+    ray.shutdown()

@@ -1,0 +1,17 @@
+"""Runs the test pipeline in a process of its own: `drive.py CORPUS CALLS WORKDIR [WORKERS]`, on the cluster of RAY_ADDRESS."""
+
+import os
+import sys
+from pathlib import Path
+
+import ray
+import support
+
+from annotate import Options
+
+if __name__ == "__main__":
+    corpus, calls, workdir, workers = *map(Path, sys.argv[1:4]), int(sys.argv[4])
+    hook = {name: os.environ[name] for name in ("ANNOTATE_FAULT_HOOK", "FAULT_PLAN")}
+    ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": hook})
+    ray.cloudpickle.register_pickle_by_value(support)
+    support.pipeline(corpus, calls).run(str(workdir), Options(workers=workers, share="--share" in sys.argv))

@@ -1,0 +1,188 @@
+"""Whole runs on a real local Ray: what is written, and what is not done twice."""
+
+import json
+import shutil
+
+import polars as pl
+import pytest
+from support import pipeline, rows_scored, shard_bytes, write_corpus
+
+from annotate import ConfigError, Options, StorageError, shards
+from annotate.engine.events import Silent
+from annotate.tags.rendering import strip
+
+
+class Told(Silent):
+    """Keeps what a run tells."""
+
+    def __init__(self):
+        self.ran, self.found, self.warnings = [], [], []
+
+    def started(self, stage, units, detail):
+        self.ran.append(stage)
+
+    def finished(self, stage, detail):
+        if stage not in self.ran:
+            self.found.append(stage)
+
+    def said(self, level, message):
+        if level == "warning":
+            self.warnings.append(message)
+
+
+@pytest.fixture(scope="module")
+def finished(ray_cluster, tmp_path_factory):
+    """A corpus and the work directory of a run over it, to be copied: a work directory can be moved."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_corpus(folder / "corpus")
+    run(folder, folder / "corpus")
+    return folder
+
+
+@pytest.fixture
+def corpus(finished, tmp_path):
+    """A copy of the finished run, in `tmp_path / "out"`; gives its corpus."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "corpus"
+
+
+def run(tmp_path, corpus, name="out", options=Options(workers=2), **changes):
+    told = Told()
+    result = pipeline(corpus, tmp_path / "calls", **changes).run(str(tmp_path / name), options, told)
+    return result, told
+
+
+def test_shards_hold_every_kept_document_and_its_columns(ray_cluster, tmp_path, corpus):
+    result, _ = run(tmp_path, corpus, quantile=0.6)
+    written = pl.read_parquet(shards(tmp_path / "out"))
+    source = pl.read_parquet(corpus / "*.parquet")
+    assert written["id"].to_list() == [i for i in source["id"] if i in set(written["id"])]
+    assert written.columns == ["id", "text", "placements", "source"]
+    assert result.ledger.documents == len(source) == 90
+    assert sum(result.ledger.states.values()) == 90
+    assert result.ledger.states["written"] == len(written)
+    assert result.ledger.states["near_duplicate"] == 6
+    assert json.loads((tmp_path / "out" / "ledger.json").read_text())["documents"] == 90
+
+
+def test_taking_the_placements_out_gives_back_the_text(ray_cluster, tmp_path, corpus):
+    written = pl.read_parquet(shards(tmp_path / "out"))
+    placed = (
+        written.with_row_index("row")
+        .select(pl.col("row").cast(pl.Int64), "placements")
+        .explode("placements")
+        .drop_nulls()
+        .unnest("placements")
+    )
+    assert len(placed) > 100
+    stripped = strip(written["text"].to_arrow(), placed.to_arrow())
+    source = {r["id"]: r["text"] for r in pl.read_parquet(corpus / "*.parquet").to_dicts()}
+    assert stripped.to_pylist() == [source[i] for i in written["id"]]
+
+
+def test_a_second_run_does_nothing(ray_cluster, tmp_path, corpus):
+    scored = rows_scored(tmp_path / "calls")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/parts/*")}
+    _, told = run(tmp_path, corpus)
+    assert told.ran == []
+    assert rows_scored(tmp_path / "calls") == scored
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("*/parts/*")} == before
+
+
+@pytest.mark.parametrize("change", [{"quantile": 0.9}, {"part_bytes": 20_000}, {"spelled": "keep"}])
+def test_another_scheme_or_rendering_scores_nothing(ray_cluster, tmp_path, corpus, change):
+    scored = rows_scored(tmp_path / "calls")
+    _, told = run(tmp_path, corpus, **change)
+    assert rows_scored(tmp_path / "calls") == scored
+    assert "training-shards" in told.ran
+
+
+def test_another_axis_scores_only_that_axis(ray_cluster, tmp_path, corpus):
+    scored = rows_scored(tmp_path / "calls")
+    _, told = run(tmp_path, corpus, axes=(("niceness",), ("tone", "correctness"), ("humour",)))
+    assert rows_scored(tmp_path / "calls") - scored == scored / 2
+    assert [stage for stage in told.ran if stage.startswith("annotations")] == ["annotations (humour)"]
+
+
+def test_another_shard_scores_only_that_shard(ray_cluster, tmp_path, corpus):
+    result, _ = run(tmp_path, corpus)
+    spans = result.ledger.beside["spans"]
+    scored = rows_scored(tmp_path / "calls")
+    write_corpus(corpus, shards=1, start=3)
+    result, _ = run(tmp_path, corpus)
+    new = rows_scored(tmp_path / "calls") - scored
+    assert 0 < new <= 2 * (result.ledger.beside["spans"] - spans)
+
+
+def test_another_duplicate_threshold_scores_only_newly_kept_documents(ray_cluster, tmp_path, corpus):
+    first, _ = run(tmp_path, corpus)
+    scored = rows_scored(tmp_path / "calls")
+    second, _ = run(tmp_path, corpus, threshold=0.99)
+    assert second.ledger.states["near_duplicate"] < first.ledger.states["near_duplicate"]
+    new_spans = second.ledger.beside["spans"] - first.ledger.beside["spans"]
+    assert rows_scored(tmp_path / "calls") - scored == 2 * new_spans > 0
+    third, told = run(tmp_path, corpus)
+    assert rows_scored(tmp_path / "calls") - scored == 2 * new_spans
+    assert told.ran == []
+    assert third.ledger == first.ledger
+
+
+def test_equal_bytes_for_one_two_and_three_workers(ray_cluster, tmp_path, corpus):
+    written = []
+    for workers in (1, 2, 3):
+        run(tmp_path, corpus, name=f"out-{workers}", options=Options(workers=workers))
+        written.append(shard_bytes(tmp_path / f"out-{workers}"))
+    assert len(written[0]) > 1
+    assert written[0] == written[1] == written[2]
+
+
+def test_moving_corpus_and_work_directory_changes_nothing(ray_cluster, tmp_path, corpus):
+    corpus.rename(tmp_path / "moved")
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    _, told = run(tmp_path, tmp_path / "moved", name="elsewhere")
+    assert told.ran == []
+
+
+def test_a_limit_reaches_the_first_units_of_each_shard_and_keeps_their_scores(ray_cluster, tmp_path, corpus):
+    shutil.rmtree(tmp_path / "calls")
+    limited, _ = run(tmp_path, corpus, name="limited", options=Options(workers=2, limit=20))
+    reached = 90 - limited.ledger.states["not_reached"]
+    assert 20 <= reached < 60
+    scored = rows_scored(tmp_path / "calls")
+    full, _ = run(tmp_path, corpus, name="limited")
+    assert full.ledger.states["not_reached"] == 0
+    assert rows_scored(tmp_path / "calls") - scored <= 2 * (full.ledger.beside["spans"] - limited.ledger.beside["spans"])
+
+
+def test_a_deleted_shard_is_made_again_with_equal_bytes(ray_cluster, tmp_path, corpus):
+    before = shard_bytes(tmp_path / "out")
+    lost = next((tmp_path / "out").glob("training-shards-*/parts/*"))
+    lost.unlink()
+    scored = rows_scored(tmp_path / "calls")
+    _, told = run(tmp_path, corpus)
+    assert told.ran == ["training-shards"]
+    assert shard_bytes(tmp_path / "out") == before
+    assert rows_scored(tmp_path / "calls") == scored
+
+
+def test_a_damaged_annotation_part_stops_the_run_and_is_healed_when_deleted(ray_cluster, tmp_path, corpus):
+    before = shard_bytes(tmp_path / "out")
+    part = max((tmp_path / "out").glob("annotations-*/parts/*"), key=lambda p: p.stat().st_size)
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(bytes(data))
+    with pytest.raises(StorageError, match=part.name):
+        run(tmp_path, corpus, quantile=0.9)
+    part.unlink()
+    run(tmp_path, corpus, quantile=0.9)
+    run(tmp_path, corpus)
+    assert shard_bytes(tmp_path / "out") == before
+
+
+def test_without_ray_an_error_says_so(tmp_path, corpus):
+    import ray
+
+    if ray.is_initialized():
+        pytest.skip("the session's cluster runs already")
+    with pytest.raises(ConfigError, match="Ray is not running"):
+        run(tmp_path, corpus)

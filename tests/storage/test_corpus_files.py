@@ -1,0 +1,356 @@
+"""Finding the files of a corpus, reading footers, cutting units and reading row ranges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from annotate.errors import InputError
+from annotate.storage import corpus_files
+from annotate.storage.corpus_files import (
+    MAX_ROWS_PER_UNIT,
+    Footer,
+    RowReader,
+    SourceFile,
+    UnreadableFile,
+    cut,
+    find_files,
+    read_footer,
+)
+from annotate.storage.store import Directory
+
+TEXTS = pa.table({"text": ["a", "b", "c"], "id": [1, 2, 3]})
+
+
+def write(path: Path, table: pa.Table = TEXTS, **options: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+    return path
+
+
+def source(path: Path) -> SourceFile:
+    return SourceFile(Directory.at(path.parent), path.name, path.name, path.stat().st_size)
+
+
+def reader(path: Path, text: str = "text") -> RowReader:
+    return RowReader(source(path), read_footer(source(path), text).checksum)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for name in ("b.parquet", "a.parquet", "deep/c.pq", "deep/er/d.parquet", "_hidden.parquet", ".x/e.parquet"):
+        write(tmp_path / name)
+    (tmp_path / "corpus.json").write_text("{}")
+    (tmp_path / "README.md").write_text("read me")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("", ["a.parquet", "b.parquet", "deep/c.pq", "deep/er/d.parquet"]),
+        ("/", ["a.parquet", "b.parquet", "deep/c.pq", "deep/er/d.parquet"]),
+        ("/*.parquet", ["a.parquet", "b.parquet"]),
+        ("/**/*.parquet", ["a.parquet", "b.parquet", "deep/er/d.parquet"]),
+        ("/deep/**", ["c.pq", "er/d.parquet"]),
+        ("/**", ["README.md", "a.parquet", "b.parquet", "deep/c.pq", "deep/er/d.parquet"]),
+        ("/[!b].parquet", ["a.parquet"]),
+        ("/[b-z].parquet", ["b.parquet"]),
+        ("/?.parquet", ["a.parquet", "b.parquet"]),
+        ("/*/*", ["deep/c.pq"]),
+        ("/d*p/*.pq", ["deep/c.pq"]),
+        ("/a.parquet", ["a.parquet"]),
+        ("/_hidden.parquet", ["_hidden.parquet"]),
+        ("/deep/../a.parquet", ["a.parquet"]),
+    ],
+)
+def test_files_are_found_by_file_directory_and_glob(tree: Path, path: str, names: list[str]) -> None:
+    if path == "/**":
+        (tree / "corpus.json").unlink()  # JSON lines, if a glob says so
+    assert [file.shard for file in find_files(f"{tree}{path}")] == names
+
+
+def test_names_that_look_like_globs_are_taken_as_they_are(tmp_path: Path) -> None:
+    names = ["a[1].parquet", "b*.parquet", "c d.parquet", "e%20f.parquet", "g?.parquet", "ü日本#~.parquet"]
+    for name in names:
+        write(tmp_path / name)
+    for name in names:
+        (file,) = find_files(f"{tmp_path}/{name}")
+        assert file.shard == name
+        assert read_footer(file, "text").rows == 3
+    assert [file.shard for file in find_files(str(tmp_path))] == sorted(names)
+
+
+def test_a_glob_without_a_slash_does_not_look_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "a.parquet")
+    write(tmp_path / "deep" / "b.parquet")
+    listed: list[bool] = []
+    sizes = Directory.sizes
+
+    def spy(self: Directory, prefix: str, *, deep: bool = True) -> object:
+        listed.append(deep)
+        return sizes(self, prefix, deep=deep)
+
+    monkeypatch.setattr(Directory, "sizes", spy)
+    assert [file.shard for file in find_files(f"{tmp_path}/*.parquet")] == ["a.parquet"]
+    assert listed == [False]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/nowhere.parquet", "no such file or directory"),
+        ("/nowhere/*.parquet", "no such file or directory"),
+        ("/*.csv", "no corpus files match .*there is: .*a.parquet"),
+        ("/[z-a].parquet", "is no glob"),
+        ("/.x", "no corpus files match"),
+    ],
+)
+def test_a_path_without_files_is_an_error(tree: Path, path: str, message: str) -> None:
+    if path == "/.x":
+        (tree / ".x" / "e.parquet").rename(tree / ".x" / "_e.parquet")
+    with pytest.raises(InputError, match=message):
+        find_files(f"{tree}{path}")
+
+
+def test_both_formats_are_an_error(tree: Path) -> None:
+    (tree / "x.jsonl").write_text("{}\n")
+    with pytest.raises(InputError, match="both Parquet and JSON lines"):
+        find_files(str(tree))
+    assert [file.shard for file in find_files(f"{tree}/*.jsonl")] == ["x.jsonl"]
+
+
+def test_moving_a_corpus_keeps_names_and_checksums(tmp_path: Path) -> None:
+    write(tmp_path / "one" / "x" / "a.parquet")
+    before = [(f.shard, read_footer(f, "text").checksum) for f in find_files(f"{tmp_path}/one/*/*.parquet")]
+    (tmp_path / "one").rename(tmp_path / "two")
+    assert before == [(f.shard, read_footer(f, "text").checksum) for f in find_files(f"{tmp_path}/two/*/*.parquet")]
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "brotli", "zstd", "lz4"])
+def test_any_compression_is_read(tmp_path: Path, compression: str) -> None:
+    path = write(tmp_path / "a.parquet", compression=compression)
+    assert reader(path).read(1, 3, ["text"])["text"].to_pylist() == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())], ids=str
+)
+def test_any_string_type_can_hold_text(tmp_path: Path, kind: pa.DataType) -> None:
+    table = pa.table({"text": pa.array(["a", None, "b"]).cast(kind)})
+    footer = read_footer(source(write(tmp_path / "a.parquet", table)), "text")
+    assert footer.rows == 3
+    assert footer.group_bytes[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (pa.table({"content": ["a"], "id": [1]}), "has no column 'text'; it has: content, id"),
+        (pa.table({"text": [1]}), "column 'text' has type int64, expected string"),
+        (pa.table({"text": [["a"]]}), "column 'text' has type list"),
+        (pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), "more than one column 'text'"),
+        (pa.table([["a"], [1], [2]], names=["text", "x", "x"]), "more than one column 'x'"),
+    ],
+)
+def test_a_text_column_that_is_missing_or_no_text_is_an_error(tmp_path: Path, table: pa.Table, message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        read_footer(source(write(tmp_path / "a.parquet", table)), "text")
+    assert "a.parquet" in str(error.value)
+
+
+def test_a_column_name_may_have_dots(tmp_path: Path) -> None:
+    table = pa.table({"a.b": ["x", "y"], "c": [{"d": 1}, {"d": 2}]})
+    path = write(tmp_path / "a.parquet", table)
+    assert read_footer(source(path), "a.b").rows == 2
+    assert reader(path, "a.b").read(0, 2, ["a.b", "c"]).select(["a.b", "c"]) == table
+
+
+@pytest.mark.parametrize("keep", [0, 3, 8, 12, 100])
+def test_truncated_parquet_names_the_file(tmp_path: Path, keep: int) -> None:
+    path = write(tmp_path / "a.parquet")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UnreadableFile, match=r"a\.parquet is (truncated or damaged|not) Parquet"):
+        read_footer(source(path), "text")
+
+
+@pytest.mark.parametrize("data", [b"PAR1" * 3, b"%PDF-1.4 and more", b"\x00" * 100, b"PAR1" + b"\xff" * 50 + b"PAR1"])
+def test_what_is_not_parquet_names_the_file(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.parquet"
+    path.write_bytes(data)
+    with pytest.raises(UnreadableFile, match=r"a\.parquet is"):
+        read_footer(source(path), "text")
+
+
+def test_damage_inside_is_an_input_error_that_names_the_file(tmp_path: Path) -> None:
+    table = pa.table({"text": [f"document {i}" * 50 for i in range(2000)]})
+    path = write(tmp_path / "a.parquet", table, use_dictionary=False, compression="zstd")
+    footer = read_footer(source(path), "text")
+    data = bytearray(path.read_bytes())
+    data[1000:3000] = bytes(2000)
+    path.write_bytes(data)
+    damaged = RowReader(source(path), footer.checksum)
+    for _ in range(2):  # the second time as the first: the reader does not go on from where it broke
+        with pytest.raises(InputError, match=r"a\.parquet is truncated or damaged Parquet"):
+            damaged.read(0, 2000, ["text"])
+
+
+def test_a_file_that_changes_between_planning_and_reading_is_an_error(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet")
+    planned = source(path)
+    footer = read_footer(planned, "text")
+    write(path, pa.table({"text": ["a", "b", "d"], "id": [1, 2, 3]}))
+    assert path.stat().st_size == planned.size
+    with pytest.raises(InputError, match="changed while it was being read"):
+        RowReader(planned, footer.checksum)
+    write(path, pa.table({"text": ["longer than before"]}))
+    with pytest.raises(InputError, match="changed while it was being read"):
+        RowReader(planned, footer.checksum)
+    path.unlink()
+    with pytest.raises(InputError, match="changed while it was being read"):
+        RowReader(planned, footer.checksum)
+
+
+def footer(groups: list[tuple[int, int]]) -> Footer:
+    return Footer("", pa.schema([]), tuple(rows for rows, _ in groups), tuple(size for _, size in groups))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 200_000), st.integers(0, 1 << 30)), max_size=30),
+    st.integers(1, 1 << 26),
+)
+def test_ranges_tile_the_rows(groups: list[tuple[int, int]], unit_bytes: int) -> None:
+    groups = [(rows, size) for rows, size in groups if size // unit_bytes < 500]
+    ranges = list(cut(footer(groups), unit_bytes))
+    edges = [0, *(r.stop for r in ranges)]
+    assert [r.start for r in ranges] == edges[:-1]
+    assert edges[-1] == sum(rows for rows, _ in groups)
+    group_edges = np.cumsum([0] + [rows for rows, _ in groups])
+    for r in ranges:
+        assert 0 < r.stop - r.start <= MAX_ROWS_PER_UNIT
+        inside = [edge for edge in group_edges if r.start < edge < r.stop]
+        if inside:  # of several row groups: all of them whole, and not too large
+            assert r.start in group_edges
+            assert r.stop in group_edges
+            assert r.text_bytes <= unit_bytes
+
+
+def test_one_huge_row_group_is_cut_evenly() -> None:
+    ranges = list(cut(footer([(100_000, 100 << 20)]), 8 << 20))
+    assert len(ranges) == 13
+    assert {r.stop - r.start for r in ranges} <= {7692, 7693}
+    assert {r.row_group for r in ranges} == {0}
+
+
+def test_thousands_of_tiny_row_groups_are_joined() -> None:
+    ranges = list(cut(footer([(10, 1000)] * 10_000), 1 << 20))
+    assert len(ranges) == 10
+    assert {r.row_group for r in ranges} == {None}
+
+
+def test_few_rows_of_much_text_are_not_cut_below_a_row() -> None:
+    ranges = list(cut(footer([(3, 100 << 20)]), 1 << 20))
+    assert [(r.start, r.stop) for r in ranges] == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_a_file_without_rows_has_no_ranges(tmp_path: Path) -> None:
+    empty = pa.table({"text": pa.array([], pa.string())})
+    assert list(cut(read_footer(source(write(tmp_path / "a.parquet", empty)), "text"), 1 << 20)) == []
+    assert list(cut(footer([(0, 0), (0, 4)]), 1)) == []
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_any_ranges_read_what_the_file_holds(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    rows = data.draw(st.integers(1, 60))
+    table = pa.table(
+        {"text": [f"{i}" * i for i in range(rows)], "n": list(range(rows)), "l": [[i] for i in range(rows)]}
+    )
+    path = write(tmp_path_factory.mktemp("ranges") / "a.parquet", table, row_group_size=data.draw(st.integers(1, rows)))
+    found = reader(path)
+    for _ in range(5):
+        start = data.draw(st.integers(0, rows - 1))
+        stop = data.draw(st.integers(start + 1, rows))
+        columns = data.draw(st.sampled_from([["text"], ["text", "l"], ["n"]]))
+        assert found.read(start, stop, columns).combine_chunks() == table.slice(start, stop - start).select(columns)
+
+
+def test_a_row_group_is_decoded_once_while_ranges_rise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"text": [f"{i}" * 500 for i in range(4000)]})
+    path = write(tmp_path / "a.parquet", table, row_group_size=2000)
+    seeks: list[int] = []
+    seek = RowReader._seek
+
+    def spy(self: RowReader, group: int, columns: tuple[str, ...], rows: int) -> None:
+        seeks.append(group)
+        seek(self, group, columns, rows)
+
+    monkeypatch.setattr(RowReader, "_seek", spy)
+    found = reader(path)
+    for start in range(0, 4000, 250):
+        assert found.read(start, start + 250, ["text"]) == table.slice(start, 250)
+    assert seeks == [0, 1]
+    assert found.read(100, 200, ["text"]) == table.slice(100, 100)  # back again
+    assert seeks == [0, 1, 0]
+
+
+def held_while_reading(path: Path, step: int) -> int:
+    """Arrow's bytes at the peak while a file is read in ranges of `step` rows."""
+    rows = pq.read_metadata(path).num_rows
+    found = reader(path)
+    pool = pa.default_memory_pool()
+    before = pool.bytes_allocated()
+    peak = 0
+    for start in range(0, rows, step):
+        table = found.read(start, min(rows, start + step), ["text"])
+        peak = max(peak, pool.bytes_allocated() - before)
+        del table
+    return peak
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_memory_is_bounded_by_the_range_and_not_by_the_row_group(tmp_path: Path, compression: str) -> None:
+    random = np.random.default_rng(1)
+    texts = [random.integers(97, 123, 1024, np.uint8).tobytes().decode() for _ in range(64 << 10)]
+    path = tmp_path / "a.parquet"
+    write(path, pa.table({"text": texts}), row_group_size=len(texts), use_dictionary=False, compression=compression)
+    del texts
+    assert pq.read_metadata(path).num_row_groups == 1
+    assert path.stat().st_size > 30 << 20
+    assert held_while_reading(path, 1024) < 12 << 20
+
+
+def test_small_documents_before_large_ones_do_not_make_large_batches(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with pq.ParquetWriter(path, pa.schema([("text", pa.string())]), use_dictionary=False, compression="none") as writer:
+        writer.write_table(pa.table({"text": ["small"] * 5000}), row_group_size=5000)
+        for _ in range(64):
+            writer.write_table(pa.table({"text": ["x" * (1 << 20)]}))
+    found = reader(path)
+    assert found.read(0, 5000, ["text"]).num_rows == 5000
+    pool = pa.default_memory_pool()
+    before = pool.bytes_allocated()
+    assert found.read(5000, 5001, ["text"]).nbytes > 1 << 20
+    assert pool.bytes_allocated() - before < 8 << 20
+
+
+def test_a_document_of_50_mb_is_read(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a", "word " * (10 << 20), "b"]})
+    path = write(tmp_path / "a.parquet", table)
+    ranges = list(cut(read_footer(source(path), "text"), 8 << 20))
+    found = reader(path)
+    read = [found.read(r.start, r.stop, ["text"]) for r in ranges]
+    assert pa.concat_tables(read)["text"].combine_chunks() == table["text"].combine_chunks()
+
+
+def test_batches_are_of_a_megabyte_whatever_the_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", pa.table({"text": ["x" * 10_000] * 3000}), use_dictionary=False)
+    batches = reader(path).read(0, 3000, ["text"])["text"].chunks
+    assert max(chunk.nbytes for chunk in batches) <= corpus_files.BATCH_BYTES

@@ -1,0 +1,118 @@
+"""A small corpus and a pipeline over it with a Python scorer that counts its calls, for tests of all layers."""
+
+import hashlib
+import random
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from annotate import (
+    Calibrate,
+    Corpus,
+    NearDuplicates,
+    Pipeline,
+    Place,
+    PythonScorer,
+    Render,
+    Split,
+    Tag,
+    TagScheme,
+    Thresholds,
+    score,
+)
+
+WORDS = Path(__file__).read_text().replace("(", " ").replace(")", " ").split()
+
+
+def sentences(seed: int, n: int) -> str:
+    """Text of n sentences, a function of the seed."""
+    draw = random.Random(seed)
+    return " ".join(" ".join(draw.choices(WORDS, k=draw.randint(4, 14))).capitalize() + "." for _ in range(n))
+
+
+def write_corpus(folder: Path, shards: int = 3, documents: int = 30, start: int = 0, **options) -> Path:
+    """Write shards `s0.parquet`, ... of different documents, a few of them near-copies of others."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for shard in range(start, start + shards):
+        texts = [sentences(1000 * shard + i, 3 + i % 5) for i in range(documents)]
+        texts[-1] = texts[0]  # an exact copy
+        texts[-2] = texts[1] + " And then."  # a near copy
+        table = pa.table(
+            {
+                "id": [f"doc-{shard}-{i}" for i in range(documents)],
+                "text": texts,
+                "source": [f"source {i % 2}" for i in range(documents)],
+            }
+        )
+        pq.write_table(table, folder / f"s{shard}.parquet", **options)
+    return folder
+
+
+class Counting:
+    """Scores each text by a hash of it, and leaves a file for each call in a folder, named by the number of rows."""
+
+    def __init__(self, folder: str, axes: int) -> None:
+        self.folder, self.axes = Path(folder), axes
+
+    def __call__(self, table: pa.Table) -> np.ndarray:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / f"{table.num_rows}-{uuid.uuid4().hex}").touch()
+        digests = [hashlib.sha256(text.encode()).digest() for text in table["text"].to_pylist()]
+        lengths = pc.utf8_length(table["text"]).to_numpy().astype(np.float32)
+        values = np.array([[d[i] for i in range(self.axes)] for d in digests], np.float32).reshape(-1, self.axes)
+        return values + lengths[:, None] / 1000
+
+
+def rows_scored(folder: Path) -> int:
+    """Rows that `Counting` scorers were given, anchors included."""
+    return sum(int(path.name.partition("-")[0]) for path in folder.iterdir()) if folder.exists() else 0
+
+
+def scorer(folder: Path, *axes: str) -> PythonScorer:
+    """A counting scorer of some axes."""
+
+    class Scorer(Counting):
+        def __init__(self) -> None:
+            super().__init__(str(folder), len(axes))
+
+    return PythonScorer(function=Scorer, axes=axes, version="+".join(axes))
+
+
+def pipeline(
+    corpus: Path,
+    calls: Path,
+    *,
+    axes: tuple[tuple[str, ...], ...] = (("niceness",), ("tone", "correctness")),
+    threshold: float = 0.8,
+    quantile: float = 0.7,
+    unit_bytes: int = 4000,
+    part_bytes: int = 8_000,
+    **options,
+) -> Pipeline:
+    """Corpus to shards, with one counting scorer for each group of axes."""
+    spelled = options.pop("spelled", "quarantine")
+    documents = Corpus(str(corpus), unit_bytes=unit_bytes, **options)
+    verdicts = NearDuplicates(documents, threshold=threshold)
+    spans = Split(documents)
+    scores = score(spans, skip=verdicts, scorers=[scorer(calls, *group) for group in axes])
+    calibration = Calibrate(scores, verdicts, sample=500)
+    scheme = TagScheme(
+        tags=(
+            Tag(name="nice", rule=f"niceness >= q({quantile})"),
+            Tag(name="firm", rule="tone >= 128"),
+            Tag(name="correct", rule=f"correctness > q({quantile}) and not niceness < 10"),
+        )
+    )
+    placements = Place(scores, verdicts, Thresholds(scores, verdicts, calibration, scheme))
+    return Pipeline(Render(documents, verdicts, placements, part_bytes=part_bytes, spelled=spelled))
+
+
+def shard_bytes(workdir: Path) -> dict[str, bytes]:
+    """The training shards that the last run of a work directory left, by name, in order."""
+    from annotate import shards
+
+    return {Path(path).name: Path(path).read_bytes() for path in shards(workdir)}
