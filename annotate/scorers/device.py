@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from contextlib import AbstractContextManager
-
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from annotate.errors import ConfigError
-from annotate.scorers.textmodel import Dtype
 
 _OUT_OF_MEMORY = ("not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
@@ -28,13 +24,6 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {name!r} was asked for, but torch finds no GPU", hint='use "cpu"')
     return device
-
-
-def precision(device: torch.device, dtype: Dtype) -> AbstractContextManager[object]:
-    """What model calls run in: bfloat16 autocast where a pipeline names it, else nothing."""
-    if dtype == "float32":
-        return contextlib.nullcontext()
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 def to_device(array: npt.NDArray[np.generic], device: torch.device) -> torch.Tensor:

@@ -58,13 +58,14 @@ class Encoder(TextModel):
             ConfigError: a probe was made for another encoder, or a file can't be read.
         """
         from annotate.scorers.encoder_forward import EncoderForward
+        from annotate.scorers.forward import warm_up
 
         heads = []
         for scorer in scorers:
             if not isinstance(scorer, HasHead):
                 raise ConfigError(f"an Encoder serves probes, got {type(scorer).__name__}")
             heads.append(scorer.head())
-        return EncoderForward(self, heads, device)
+        return warm_up(EncoderForward(self, heads, device), self, len(heads), self.model)
 
     def load_model(self, device: torch.device | str = "cpu") -> Any:
         """The Transformers model without its pooler, in evaluation mode."""

@@ -9,10 +9,11 @@ import torch
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import FloatArray, Prepared, Scores
-from annotate.scorers.device import find_device, precision, to_device
+from annotate.scorers.device import find_device, to_device
 from annotate.scorers.encoder import Encoder
 from annotate.scorers.forward import run_batches
 from annotate.scorers.models import check_hashes
+from annotate.scorers.precision import precision
 from annotate.scorers.probe_file import Feature, Head, Tail
 from annotate.scorers.textmodel import Dtype
 from annotate.scorers.tokens import Batches

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import torch
 
 from annotate.errors import AnnotateError, ConfigError
-from annotate.scorers.base import FloatArray, Scores
+from annotate.scorers.base import Backbone, FloatArray, Forward, Scores
 from annotate.scorers.device import free_memory, is_broken, is_out_of_memory
 
 REASON_LENGTH = 200
@@ -69,6 +70,30 @@ def run_batches(
     scores = np.empty(values.shape, np.float32)
     scores[order] = values.cpu().numpy()
     return _split(scores, reasons, widths, halved)
+
+
+def warm_up(forward: Forward, backbone: Backbone, count: int, name: str) -> Forward:
+    """Score a short text, so that a model which fails on everything stops the run instead of failing each input.
+
+    Args:
+        forward: a loaded model.
+        backbone: what it was loaded from; columns that it reads beside the text are null here.
+        count: number of scorers that `forward` was loaded with.
+        name: what to call the model in messages.
+
+    Returns:
+        `forward`.
+
+    Raises:
+        ConfigError: it gives no score.
+    """
+    if not count:
+        return forward
+    columns = {column: pa.nulls(1, pa.string()) for column in backbone.columns} | {"text": pa.array(["A short text."])}
+    for scores in forward(backbone.prepare(pa.table(columns)), range(count)):
+        if scores.failures:
+            raise ConfigError(f"model {name!r} can't score a short text: {next(iter(scores.failures.values()))}")
+    return forward
 
 
 def _try_step(step: Step, start: int, stop: int, values: torch.Tensor, name: str) -> Exception | None:

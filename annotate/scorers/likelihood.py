@@ -73,6 +73,7 @@ class CausalModel(TextModel):
         Raises:
             ConfigError: the model is no causal language model.
         """
+        from annotate.scorers.forward import warm_up
         from annotate.scorers.likelihood_forward import LikelihoodForward
 
         signs = []
@@ -80,7 +81,7 @@ class CausalModel(TextModel):
             if not isinstance(scorer, Likelihood):
                 raise ConfigError(f"a causal model serves likelihood scorers, got {scorer!r}")
             signs.append(scorer.sign)
-        return LikelihoodForward(self, signs, device)
+        return warm_up(LikelihoodForward(self, signs, device), self, len(signs), self.model)
 
 
 @dataclass(frozen=True, kw_only=True)

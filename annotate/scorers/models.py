@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib
@@ -69,6 +70,11 @@ class ModelFiles:
                 hint="weights are read from safetensors alone, since other formats can run code: load the model once "
                 "where you trust it and call `save_pretrained(directory)`",
             )
+        missing = [path.name for path in self.weights() if not path.is_file()]
+        if missing:
+            raise ConfigError(
+                f"model {self.name!r}: {missing[0]} is missing in {self.directory}, but its index names it"
+            )
         if not self.tokenizer():
             raise ConfigError(
                 f"model {self.name!r}: no tokenizer in {self.directory}",
@@ -125,10 +131,15 @@ def find_model(name: str, revision: str | None = None, *, remote_code: bool = Fa
         return find_minilm()
     if not _HUB_NAME.fullmatch(name) or name.startswith("."):
         raise ConfigError(f"model directory {name!r} does not exist", hint="check the path, or name a hub model")
-    return _find_on_hub(name, revision, remote_code=remote_code)
+    if revision is not None and _COMMIT.fullmatch(revision):
+        with contextlib.suppress(ConfigError):
+            # A commit never changes: workers need not ask the hub again.
+            return _find_on_hub(name, revision, remote_code=remote_code, offline=True)
+    return _find_on_hub(name, revision, remote_code=remote_code, offline=False)
 
 
-def _find_on_hub(name: str, revision: str | None, *, remote_code: bool) -> ModelFiles:
+@functools.lru_cache(maxsize=64)
+def _find_on_hub(name: str, revision: str | None, *, remote_code: bool, offline: bool) -> ModelFiles:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -137,7 +148,7 @@ def _find_on_hub(name: str, revision: str | None, *, remote_code: bool) -> Model
         patterns.append("*.py")
     shown = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
     try:
-        directory = Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        directory = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=offline))
     except GatedRepoError as error:
         raise ConfigError(f"{shown} is gated on the hub", hint="accept its terms there and set HF_TOKEN") from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:

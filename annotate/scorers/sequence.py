@@ -97,6 +97,7 @@ class SequenceClassifier(TextModel):
         Raises:
             ConfigError: the model is no sequence classifier, or lacks a label that a scorer names.
         """
+        from annotate.scorers.forward import warm_up
         from annotate.scorers.sequence_forward import SequenceForward
 
         readouts = []
@@ -104,7 +105,7 @@ class SequenceClassifier(TextModel):
             if not isinstance(scorer, ReadsLogits):
                 raise ConfigError(f"a sequence classifier serves classifiers and reward models, got {scorer!r}")
             readouts.append(scorer.readout())
-        return SequenceForward(self, readouts, device)
+        return warm_up(SequenceForward(self, readouts, device), self, len(readouts), self.model)
 
     def labels(self) -> list[str]:
         """Names of the model's outputs, in order."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 
 from annotate.scorers.base import Prepared, Scores
-from annotate.scorers.device import find_device, precision, to_device
+from annotate.scorers.device import find_device, to_device
 from annotate.scorers.forward import run_batches
+from annotate.scorers.precision import precision
 from annotate.scorers.sequence import Readout, SequenceClassifier
 from annotate.scorers.textmodel import configured_pad_id, load_model
 from annotate.scorers.tokens import Batch, Batches

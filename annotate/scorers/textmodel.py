@@ -41,8 +41,9 @@ class TextModel:
         revision: branch, tag or commit of a hub id.
         max_length: tokens of an input, special ones included; longer ones are cut, and recorded. None: what the model
             takes, at most 4,096.
-        dtype: "float32", or "bfloat16" for weights and autocast; never chosen by the device that is found.
-        batch_tokens: padded tokens of a batch at most; part of what determines the bytes of scores.
+        dtype: "float32", or "bfloat16" for the matrix products of the layers; never chosen by the device that is found.
+        batch_tokens: padded tokens of a batch at most; part of what determines the bytes of scores. The default is for
+            a CPU; a GPU needs many times more to be busy.
         trust_remote_code: whether Python files that come with the model may run.
     """
 
@@ -197,6 +198,8 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
     import torch
     import transformers
 
+    from annotate.scorers.precision import convert_weights
+
     files = settings.files()
     try:
         with _quiet():
@@ -204,7 +207,8 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
                 files.directory,
                 use_safetensors=True,
                 trust_remote_code=settings.trust_remote_code,
-                dtype=getattr(torch, settings.dtype),
+                # A large model is read as it was saved: it may not fit in memory as float32.
+                dtype=torch.float32 if settings.dtype == "float32" else "auto",
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
@@ -222,6 +226,8 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
         )
     # One pass an input: nothing is gained from keeping keys and values.
     model.config.use_cache = False
+    if settings.dtype == "bfloat16":
+        convert_weights(model)
     return model.to(device).eval()
 
 

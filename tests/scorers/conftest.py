@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 from tiny_models import TEXTS, save_tiny_model
 
 
@@ -47,3 +48,9 @@ def edit_json():
 @pytest.fixture
 def spans():
     return pa.table({"text": TEXTS})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny models gain nothing from more threads, and lose much on a busy machine."""
+    torch.set_num_threads(1)

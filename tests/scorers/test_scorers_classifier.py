@@ -259,3 +259,37 @@ def test_what_a_reward_model_reads_is_checked(tiny, spans):
         RewardModel("x", axis="helpful", inputs="text", prompt="hello")
     with pytest.raises(ConfigError, match="inputs must be"):
         RewardModel("x", axis="helpful", inputs="mail")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"), [("bert", {"label": "nice", "activation": "logit"}), ("roberta", {"label": "nice"})]
+)
+def test_bfloat16_leaves_the_head_in_float32(tiny, spans, kind, settings):
+    exact, half = (
+        score(Classifier(tiny(kind), axis="niceness", dtype=dtype, **settings), spans)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert 0 < np.abs(exact - half).max() < 0.1
+    # A bfloat16 logit would come back from bfloat16 as it was.
+    rounded = torch.from_numpy(half).bfloat16().float().numpy()
+    assert (half != rounded).mean() > 0.5
+
+
+def test_a_reward_model_in_bfloat16_is_near_float32(tiny, spans):
+    exact, half = (
+        score(RewardModel(tiny("reward"), axis="helpful", prompt="hello", dtype=dtype), spans)
+        for dtype in ("float32", "bfloat16")
+    )
+    assert 0 < np.abs(exact - half).max() < 0.1
+
+
+def test_a_model_that_fails_on_everything_stops_the_run(tiny, monkeypatch):
+    from transformers import BertForSequenceClassification
+
+    def broken(self, **inputs):
+        raise TypeError("unexpected keyword")
+
+    monkeypatch.setattr(BertForSequenceClassification, "forward", broken)
+    scorer = Classifier(tiny("bert"), axis="niceness", label="nice")
+    with pytest.raises(ConfigError, match="can't score a short text: TypeError: unexpected keyword"):
+        scorer.backbone.load([scorer], "cpu")

@@ -88,3 +88,11 @@ def test_protocol_and_checks(tiny):
         model.load([object()], "cpu")
     with pytest.raises(ConfigError, match="sign must be"):
         Likelihood(model=model, sign=3)
+
+
+def test_bfloat16_is_near_float32(tiny, spans):
+    exact, half = (
+        score(Likelihood(model=CausalModel(tiny("gpt2"), dtype=dtype)), spans)[0][0]
+        for dtype in ("float32", "bfloat16")
+    )
+    assert 0 < np.abs(exact - half).max() < 0.1

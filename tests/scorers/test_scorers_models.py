@@ -42,6 +42,9 @@ def test_sharded_weights_are_all_hashed(copy_model):
     before = files.hashes()["weights"]
     (directory / "model-2.safetensors").write_bytes(b"yy")
     assert find_model(str(directory)).hashes()["weights"] != before
+    (directory / "model-2.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"model-2\.safetensors is missing"):
+        find_model(str(directory))
 
 
 def test_the_hash_of_several_files_tells_names_and_contents_apart(tmp_path):
@@ -105,6 +108,26 @@ def test_a_revision_is_pinned_to_a_commit(copy_model, monkeypatch, tmp_path):
     assert pinned.resolved() == pinned
     local = Classifier(str(source), axis="niceness", label="nice")
     assert pinned.identity() == scorer.identity() == local.identity()
+
+
+def test_a_worker_does_not_ask_the_hub_for_a_commit_it_has(copy_model, monkeypatch, tmp_path):
+    import huggingface_hub
+
+    asked = []
+    download = huggingface_hub.snapshot_download
+
+    def spy(*args, local_files_only, **settings):
+        asked.append(local_files_only)
+        return download(*args, local_files_only=local_files_only, **settings)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", spy)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    commit = "abcdef0123" * 4
+    make_cache(tmp_path, "other/model", commit, copy_model("bert"))
+    scorer = Classifier("other/model", axis="niceness", label="nice", revision=commit)
+    for _ in range(3):
+        scorer.backbone.window()
+    assert asked == [True]
 
 
 def test_the_default_encoder_comes_from_its_package(monkeypatch):

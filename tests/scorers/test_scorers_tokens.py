@@ -109,3 +109,10 @@ def test_nothing_at_all_is_fine():
     prepared = sort_and_batch(encoded, np.zeros(0, np.int64), 100)
     assert prepared.distinct == 0
     assert list(Batches(prepared, 0).ranges()) == []
+
+
+def test_columns_that_cannot_be_compared_are_never_repeats():
+    table = pa.table({"text": ["a", "a"], "tags": [["x"], ["x"]]})
+    distinct, inverse = drop_repeats(table, ("text", "tags"))
+    assert distinct.to_pylist() == table.to_pylist()
+    assert inverse.tolist() == [0, 1]
