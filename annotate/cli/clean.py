@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import console, size
+from annotate.cli.terminal import console, say, size
 from annotate.engine.lease import hold, holder
 from annotate.engine.status import read_status
 from annotate.errors import ConfigError, StorageError
@@ -72,7 +72,7 @@ def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  #
         _list(found, directory, out)
         if found and (yes or _confirmed()):
             remove(directory, found)
-            out.print(f"Removed {size(sum(item.bytes for item in found))}.")
+            say(out, f"Removed {size(sum(item.bytes for item in found))}.")
 
 
 def _refuse_if_held(workdir: Directory) -> None:
@@ -92,7 +92,7 @@ def _confirmed() -> bool:
 def _list(found: list[Unused], workdir: Directory, out: Console) -> None:
     """Print what can go, a line a dataset and reason."""
     if not found:
-        out.print(f"{workdir.url} holds nothing that the last run does not use.")
+        say(out, f"{workdir.url} holds nothing that the last run does not use.")
         return
     objects = Counter((item.dataset, item.why) for item in found)
     sizes: Counter[tuple[str, str]] = Counter()
@@ -107,9 +107,7 @@ def _list(found: list[Unused], workdir: Directory, out: Console) -> None:
     table.add_row("all", f"{len(found):,}", size(sum(sizes.values())), "")
     out.print(table)
     if not read_status(workdir).finished:
-        out.print(
-            Text("The newest run stopped before its end: what only it needs is in this list too.", style="bold yellow")
-        )
+        say(out, "The newest run stopped before its end: what only it needs is in this list too.", "bold yellow")
 
 
 def find_unused(workdir: Directory, latest: list[Latest], *, old_units: bool) -> list[Unused]:

@@ -134,7 +134,8 @@ def example(stage: Render, dataset: Dataset, console: Console, *, documents: int
     colour_of = colours([tag.name for tag in stage.placements.scheme.tags])
     for i in rows:
         shown = tagged_text(table["text"][i].as_py(), table["placements"][i].as_py(), colour_of)
-        console.print(panel(shown, str(table["id"][i].as_py()), characters))
+        # A console that breaks no lines would cut those of a frame.
+        console.print(panel(shown, str(table["id"][i].as_py()), characters), soft_wrap=False)
 
 
 def _variety(table: pa.Table, i: int) -> float:

@@ -11,7 +11,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import console
+from annotate.cli.terminal import console, say
 from annotate.errors import ConfigError
 from annotate.storage.contracts import shipped
 
@@ -37,12 +37,11 @@ def command(name: str | None, source: str, listing: bool) -> None:  # noqa: FBT0
     if source not in pipelines:
         raise ConfigError(f"no pipeline {source!r} is shipped; there are: {', '.join(pipelines)}")
     written = write_pipeline(name, pipelines[source], Path())
-    out.print(
-        f"Wrote {' and '.join(path.name for path in written)}. It runs as it is, on a corpus made on this machine:"
-    )
-    out.print(f"  annotate run {written[0].name} --workdir out")
-    out.print("On your own Parquet, after a look at what that takes:")
-    out.print(f"  annotate run {written[0].name} --workdir out --set 'corpus=data/*.parquet' --plan")
+    say(out, f"Wrote {' and '.join(path.name for path in written)}.")
+    say(out, "It runs as it is, on a corpus made from what is on this machine:")
+    say(out, f"  annotate run {written[0].name} --workdir out")
+    say(out, "On your own Parquet, after a look at what that takes:")
+    say(out, f"  annotate run {written[0].name} --workdir out --set 'corpus=data/*.parquet' --plan")
 
 
 def shipped_pipelines() -> dict[str, Path]:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import console, size, visible
+from annotate.cli.terminal import console, say, size, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,18 +98,19 @@ def print_report(report: ProbeReport, out: Console) -> None:
         name = Text(visible(source.name))
         counts = (f"{source.train:,}", f"{source.test:,}")
         table.add_row(name, source.measure, *counts, _measured(source.result), _measured(source.held_out))
-    table.title = f"{report.axis}, on spans that the probe never saw"
+    say(out, f"{report.axis}, on spans that the probe never saw")
     out.print(table)
+    say(out, f"Its probability, fitted on {report.calibration.labels:,} other labels")
     out.print(_calibration(report.calibration))
     if report.repeats:
-        out.print(f"{report.repeats:,} spans were left out of training: a test span has the same text.")
-    out.print(f"Wrote {report.path}, {size(report.size)}: {_features(report.features)}; penalty {report.penalty:g}.")
-    out.print(f'  in a pipeline:  Probe("{report.path}")')
-    out.print(f"  by eye:         annotate probe show {report.path}")
+        say(out, f"{report.repeats:,} spans were left out of training: a test span has the same text.")
+    say(out, f"Wrote {report.path}, {size(report.size)}: {_features(report.features)}; penalty {report.penalty:g}.")
+    say(out, f'  in a pipeline:  Probe("{report.path}")')
+    say(out, f"  by eye:         annotate probe show {report.path}")
 
 
 def _calibration(report: CalibrationReport) -> Table:
-    table = Table("probability from", "expected error", "Brier score", title=f"Calibration, {report.labels:,} labels")
+    table = Table("probability from", "expected error", "Brier score")
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("the score as a logit", f"{report.error_before:.3f}", f"{report.brier_before:.3f}")
@@ -130,7 +131,8 @@ def print_card(head: Head, path: str, out: Console) -> None:
     """Print what a probe's file says of itself."""
     card = head.card
     curve = card.calibration
-    table = Table(show_header=False, title=path, title_justify="left")
+    say(out, path)
+    table = Table(show_header=False)
     table.add_row("axis", Text(card.axis))
     table.add_row("a high score means", Text(visible(card.meaning)))
     table.add_row("encoder", Text(f"{card.encoder.name}, {card.max_length} tokens at most"))
@@ -141,8 +143,16 @@ def print_card(head: Head, path: str, out: Console) -> None:
     table.add_row("must score high", Text(visible(card.anchors[1])))
     table.add_row("p(axis)", "no curve" if curve is None else _curve(curve))
     for source in card.sources:
-        table.add_row("source", Text(visible(str(source))))
+        table.add_row("trained on", Text(visible(_plain(source))))
     out.print(table)
+
+
+def _plain(data: object) -> str:
+    """JSON for people: `name: forum; result: low 0.8, high 0.9`."""
+    if not isinstance(data, dict):
+        return str(data)
+    nested = {key: ", ".join(f"{k} {v}" for k, v in d.items()) if isinstance(d, dict) else d for key, d in data.items()}
+    return "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in nested.items())
 
 
 def _curve(curve: Platt | Isotonic) -> str:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from annotate.cli.colours import colours, panel, span_table, tag_colours, tagged_text
 from annotate.cli.documents import ANNOTATIONS, SHARDS, Target, score_samples, scored_documents, tagged_documents
-from annotate.cli.terminal import console, visible
+from annotate.cli.terminal import console, say, visible
 from annotate.errors import ConfigError
 
 CHARACTERS = 3000  # of a document that was not asked for by name
@@ -72,4 +72,4 @@ def _show_scored(target: Target, doc: str | None, documents: int, out: Console) 
         out.print(span_table(document, axis_colours, of_tags, samples, None if doc is not None else SPANS))
     if samples:
         n = max(len(sample) for sample in samples.values())
-        out.print(f"Bars: where a score lies among those of a sample of {n:,} spans.", style="dim")
+        say(out, f"Bars: where a score lies among those of a sample of {n:,} spans.", "dim")

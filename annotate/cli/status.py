@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import console, duration, size, visible
+from annotate.cli.terminal import console, duration, say, size, visible
 from annotate.engine.status import StageStatus, Status, read_status
 from annotate.storage.store import Directory
 
@@ -25,14 +28,15 @@ def command(workdir: str) -> None:
     directory = Directory.at(workdir)
     status = read_status(directory)
     out = console()
-    out.print(_run(status, directory.url))
+    out.print(_run(status, directory.url), soft_wrap=True)
     out.print(_stages(status))
     for stage in status.stages:
         _stuck(stage, out)
     for warning in status.warnings:
-        out.print(Text(f"warning: {visible(warning)}", style="yellow"))
+        say(out, f"warning: {visible(warning)}", "yellow")
     if status.ledger is not None:
-        out.print(_ledger(status))
+        say(out, "Documents" if status.finished else "Documents, by the last run that finished")
+        out.print(_ledger(status.ledger))
 
 
 def _run(status: Status, url: str) -> Text:
@@ -77,19 +81,17 @@ def _stuck(stage: StageStatus, out: Console) -> None:
         return
     what = f"{stage.label}: no unit was finished for {duration(stage.quiet)}"
     names = f"; in flight: {', '.join(stage.stuck)}" if stage.stuck else ""
-    out.print(Text(visible(what + names), style="bold yellow"))
+    say(out, visible(what + names), "bold yellow")
 
 
-def _ledger(status: Status) -> Table:
-    assert status.ledger is not None
-    title = "Documents" if status.finished else "Documents, by the last run that finished"
-    table = Table(title=title, show_header=False, title_justify="left")
+def _ledger(ledger: Mapping[str, Any]) -> Table:
+    table = Table(show_header=False)
     table.add_column()
     table.add_column(justify="right")
-    table.add_row("input", f"{status.ledger['documents']:,}")
-    for state, n in status.ledger["states"].items():
+    table.add_row("input", f"{ledger['documents']:,}")
+    for state, n in ledger["states"].items():
         table.add_row(state.replace("_", " "), f"{n:,}")
-    for name, n in status.ledger["beside"].items():
+    for name, n in ledger["beside"].items():
         if n:
             table.add_row(Text(name.replace("_", " "), style="dim"), Text(f"{n:,}", style="dim"))
     return table

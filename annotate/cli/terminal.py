@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from rich.console import Console
+from rich.text import Text
 
 PLAIN_WIDTH = 160  # columns of a table that goes to a file or a pipe
 
@@ -18,7 +19,12 @@ def console() -> Console:
     It reads no markup: names and texts come from people's data.
     """
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    return Console(highlight=False, soft_wrap=True, markup=False, emoji=False, width=width)
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def say(out: Console, text: str, style: str = "") -> None:
+    """Print a line that is never broken, so that a path or a command in it can be copied."""
+    out.print(Text(text, style=style), soft_wrap=True)
 
 
 def visible(text: str) -> str:

@@ -1,0 +1,65 @@
+import random
+
+import polars as pl
+import pytest
+
+KIND = "thank you so much, I really appreciate your kind and helpful reply about the"
+RUDE = "you are a stupid idiot and nobody wants to hear your worthless garbage about the"
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    draw = random.Random(0)
+    rows = [
+        {
+            "words": f"{' '.join(draw.choices((KIND if i % 2 else RUDE).split(), k=8))} {i}",
+            "kind": i % 2,
+            "forum": ("garden", "[b]car[/b]")[i // 2 % 2],
+        }
+        for i in range(120)
+    ]
+    path = tmp_path_factory.mktemp("labels") / "labelled.parquet"
+    pl.DataFrame(rows).write_parquet(path)
+    return path
+
+
+COLUMNS = ("--text", "words", "--label", "kind", "--source", "forum")
+
+
+def test_a_probe_is_trained_measured_and_shown(annotate, labelled, tmp_path):
+    from annotate import Probe
+
+    out = tmp_path / "kindness.safetensors"
+    code, shown, err = annotate("probe", "train", labelled, "--axis", "kindness", "--out", out, *COLUMNS)
+    assert code == 0, err
+    assert Probe(str(out)).axes == ("kindness",)
+    rows = [line for line in shown.splitlines() if "auroc" in line]
+    assert len(rows) == 2 and any("garden" in row for row in rows) and any("[b]car[/b]" in row for row in rows)
+    assert all(row.count(" to ") == 2 for row in rows), "each source is measured, and measured when it is held out"
+    assert "fitted curve (platt)" in shown and f'Probe("{out}")' in shown
+    code, card, _ = annotate("probe", "show", out)
+    anchors = Probe(str(out)).anchors["kindness"]
+    assert code == 0 and "kindness" in card and all(anchor in card for anchor in anchors)
+    assert "mean of layer" in card and "1 / (1 + exp(" in card and "[b]car[/b]" in card
+
+
+def test_the_file_is_named_by_the_axis(annotate, labelled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    meant = ("--meaning", "kind to the reader", "--anchors", "you stupid idiot", "thank you so much")
+    code, _, err = annotate("probe", "train", labelled, "--axis", "kindness", *COLUMNS[:4], *meant)
+    assert code == 0, err
+    card = annotate("probe", "show", "kindness.safetensors")[1]  # without a folder it would be a shipped one
+    assert "kind to the reader" in card and "you stupid idiot" in card
+
+
+def test_wrong_labels_and_probes_are_errors(annotate, labelled, tmp_path):
+    out = ("--out", tmp_path / "p.safetensors")
+    code, _, err = annotate("probe", "train", labelled, "--axis", "kindness", *out)
+    assert code in (2, 3) and "'text'" in err
+    code, _, err = annotate("probe", "train", tmp_path / "none.parquet", "--axis", "kindness", *out)
+    assert code in (2, 3) and "none.parquet" in err
+    code, _, err = annotate("probe", "show", tmp_path / "none.safetensors")
+    assert code == 2 and "none.safetensors" in err
+    code, _, err = annotate("probe", "show", labelled)
+    assert code == 2 and "labelled.parquet" in err
+    assert not (tmp_path / "p.safetensors").exists()

@@ -1,0 +1,135 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+import ray
+
+from annotate import Options
+from annotate.engine import status
+from annotate.engine.events import Silent
+from annotate.engine.lease import hold
+from annotate.engine.status import read_status
+from annotate.storage.store import Directory
+
+GROUPS = ("annotations (niceness)", "annotations (tone, correctness)")
+
+
+class Stop(Silent):
+    """Interrupts the driver when a stage has advanced twice."""
+
+    def __init__(self, stage):
+        self.stage, self.seen = stage, 0
+
+    def advanced(self, stage, units, rows):
+        self.seen += stage == self.stage
+        if self.seen == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def interrupted(ray_cluster, pipeline, tmp_path_factory):
+    """A work directory whose only run was interrupted while it scored the first axis."""
+    assert ray.is_initialized()
+    workdir = tmp_path_factory.mktemp("interrupted") / "out"
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.run(str(workdir), Options(workers=1), Stop(GROUPS[0]))
+    return workdir
+
+
+def states(workdir):
+    return {stage.label: stage.state for stage in read_status(Directory.at(workdir)).stages}
+
+
+def test_a_finished_run(annotate, finished):
+    found = read_status(Directory.at(finished))
+    assert found.finished and found.holder is None
+    assert set(states(finished).values()) == {"done"}
+    labels = [stage.label for stage in found.stages]
+    assert labels[0] == "corpus" and labels[-1] == "training-shards"
+    scored = next(stage for stage in found.stages if stage.label == GROUPS[1])
+    latest = json.loads((finished / "latest.json").read_text())[GROUPS[1]]
+    manifest = json.loads((finished / latest["dataset"] / "manifests" / f"{latest['fingerprint']}.json").read_text())
+    assert (scored.done, scored.units, scored.rows) == (manifest["units"], manifest["units"], manifest["rows"])
+    assert scored.size == sum(p.stat().st_size for p in (finished / latest["dataset"] / "parts").iterdir())
+    assert scored.seconds is not None and scored.seconds > 0
+    code, out, _ = annotate("status", finished)
+    assert code == 0 and "finished" in out and all(label in out for label in labels)
+    assert f"{manifest['rows']:,}" in out and "near duplicate" in out
+
+
+def test_an_interrupted_run_names_what_is_partly_done_and_what_is_not_started(annotate, interrupted):
+    found = {stage.label: stage for stage in read_status(Directory.at(interrupted)).stages}
+    partly = found[GROUPS[0]]
+    assert partly.state == "partly done" and partly.units == 7 and 0 < partly.done < 7 and partly.rows > 0
+    assert [found[label].state for label in ("corpus", "spans", "verdicts")] == ["done"] * 3
+    for label in (GROUPS[1], "calibration", "thresholds", "placements", "training-shards"):
+        assert found[label].state == "not started"
+    code, out, _ = annotate("status", interrupted)
+    assert code == 0 and "stopped before its end" in out and f"{partly.done} of 7" in out
+
+
+def test_a_run_that_goes_on_names_its_holder_and_what_is_stuck(annotate, interrupted, monkeypatch):
+    run = read_status(Directory.at(interrupted)).run
+    later = interrupted / "events" / f"{run}-99.jsonl"
+    event = {"time": 0.0, "event": "in_flight", "stage": GROUPS[0], "in_flight": ["s0.parquet[3:9]"]}
+    now = status.time.time
+    monkeypatch.setattr(status, "time", SimpleNamespace(time=lambda: now() + 1000))
+    with hold(Directory.at(interrupted), run, share=False):
+        assert states(interrupted)[GROUPS[0]] == "running"
+        _, out, _ = annotate("status", interrupted)
+        assert f"{run} works there" in out and "no unit was finished for 16 min" in out and "in flight" not in out
+        later.write_text(json.dumps(event) + "\n")
+        code, out, _ = annotate("status", interrupted)
+        later.unlink()
+    assert code == 0 and "in flight: s0.parquet[3:9]" in out
+    assert states(interrupted)[GROUPS[0]] == "partly done"
+
+
+def test_what_comes_back_after_all_is_not_stuck(interrupted):
+    run = read_status(Directory.at(interrupted)).run
+    later = interrupted / "events" / f"{run}-99.jsonl"
+    events = [
+        {"time": 1.0, "event": "in_flight", "stage": GROUPS[0], "in_flight": ["s0.parquet[3:9]"]},
+        {"time": 2.0, "event": "advanced", "stage": GROUPS[0], "units": 1, "rows": 5},
+    ]
+    later.write_text("".join(json.dumps(event) + "\n" for event in events))
+    with hold(Directory.at(interrupted), run, share=False):
+        [running] = [stage for stage in read_status(Directory.at(interrupted)).stages if stage.state == "running"]
+    later.unlink()
+    assert running.label == GROUPS[0] and running.stuck == ()
+
+
+def test_a_run_that_another_pipeline_began_is_not_taken_for_the_finished_one(annotate, workdir):
+    planned = [{"label": "corpus", "dataset": "corpus-00000000", "fingerprint": "0"}]
+    event = {"time": 5.0, "event": "planned", "datasets": planned}
+    (workdir / "events" / "99990101T000000-abcdef-0.jsonl").write_text(json.dumps(event) + "\n")
+    assert states(workdir) == {"corpus": "not started"}
+    assert not read_status(Directory.at(workdir)).finished
+    assert "by the last run that finished" in annotate("status", workdir)[1]
+
+
+def test_without_events_the_datasets_of_the_last_run_are_listed(annotate, workdir):
+    for path in (workdir / "events").iterdir():
+        path.unlink()
+    assert set(states(workdir).values()) == {"done"} and read_status(Directory.at(workdir)).finished
+    assert annotate("status", workdir)[0] == 0
+
+
+def test_a_directory_without_a_run_is_an_error_and_is_not_made(annotate, tmp_path):
+    for path in (tmp_path / "nowhere", tmp_path):
+        code, out, err = annotate("status", path)
+        assert code == 4 and "no run in" in err and not out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damaged_events_are_named(annotate, workdir):
+    (workdir / "events" / "99990101T000000-abcdef-0.jsonl").write_text("{]\n")
+    code, _, err = annotate("status", workdir)
+    assert code == 4 and "99990101T000000-abcdef-0.jsonl is damaged" in err
+
+
+def test_nothing_is_written(annotate, finished, interrupted, tree):
+    for workdir in (finished, interrupted):
+        before = tree(workdir)
+        annotate("status", workdir)
+        assert tree(workdir) == before
