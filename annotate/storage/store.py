@@ -69,7 +69,7 @@ class Directory:
             if self.local is not None:
                 self.local.mkdir(parents=True, exist_ok=True)
             obstore.put(_store(self.url), ".writable", b"")
-            obstore.delete(_store(self.url), ".writable")
+            self.delete([".writable"])
         except (BaseError, OSError) as error:
             raise self._failed("is not writable", "", error) from error
 
@@ -150,9 +150,21 @@ class Directory:
         return str(found["e_tag"] or found["last_modified"])
 
     def delete(self, paths: list[str]) -> None:
-        """Remove objects."""
-        if paths:
-            obstore.delete(_store(self.url), paths)
+        """Remove objects, where they are there.
+
+        Raises:
+            StorageError: one can't be removed.
+        """
+        try:
+            if paths:
+                obstore.delete(_store(self.url), paths)
+        except FileNotFoundError:
+            # A local disk says so where another run was first. What comes after that one is still there.
+            if len(paths) > 1:
+                for path in paths:
+                    self.delete([path])
+        except (BaseError, OSError) as error:
+            raise self._failed("cannot be removed", paths[0], error) from error
 
     def open(self, path: str, size: int | None = None) -> io.RawIOBase:
         """Open an object for random reads; no more of it is held than one read asks for."""
@@ -223,6 +235,9 @@ class _RangeFile(io.RawIOBase):
         self._at += length
         # Arrow copies it; bytes() would copy once more.
         return memoryview(data)  # type: ignore[return-value]
+
+    def readall(self) -> bytes:
+        return bytes(self.read())
 
     def readinto(self, buffer: Any) -> int:
         data = self.read(len(buffer))

@@ -1,0 +1,155 @@
+"""Commits: the first create wins, putting twice is harmless, and damage is found when a part is read."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from annotate.errors import StorageError
+from annotate.storage.contracts import contract
+from annotate.storage.parts import Entry, Output, chain, commit, commit_file, intact, read_entry, read_part
+from annotate.storage.store import Directory
+
+
+def output(*ids: str, bad: int = 0) -> Output:
+    table = pa.table(
+        [list(ids), pa.array([2] * len(ids), pa.int64()), ["a:0"] * len(ids), ["a:1"] * len(ids)],
+        schema=contract("ids").schema,
+    )
+    rows = [{"shard": "a", "row": row, "reason": "why"} for row in range(bad)]
+    return Output(table, pa.Table.from_pylist(rows, schema=contract("quarantine").schema), {"n": len(ids)}, {"k": "v"})
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Directory:
+    return Directory.at(tmp_path / "ids-1234")
+
+
+def local(dataset: Directory, path: str) -> Path:
+    assert dataset.local is not None
+    return dataset.local / path
+
+
+def test_what_is_committed_is_read_back(dataset: Directory) -> None:
+    made = output("x", "y", bad=2)
+    entry = commit(dataset, "key", made, schema="ids")
+    assert read_entry(dataset, "key") == entry
+    assert read_part(dataset, entry.part, schema="ids") == made.table
+    assert entry.part.rows == 2
+    assert (dict(entry.counts), dict(entry.notes)) == ({"n": 2}, {"k": "v"})
+    assert entry.quarantine is not None
+    assert read_part(dataset, entry.quarantine, schema="quarantine") == made.quarantine
+    assert Entry.from_json(entry.to_json()) == entry
+
+
+def test_without_bad_rows_there_is_no_quarantine_part(dataset: Directory) -> None:
+    assert commit(dataset, "key", output("x"), schema="ids").quarantine is None
+    assert list(dataset.sizes("quarantine")) == []
+
+
+def test_committing_twice_changes_nothing(dataset: Directory) -> None:
+    first = commit(dataset, "key", output("x", bad=1), schema="ids")
+    before = sorted(dataset.sizes(""))
+    assert commit(dataset, "key", output("x", bad=1), schema="ids") == first
+    assert sorted(dataset.sizes("")) == before
+
+
+def test_of_two_outputs_the_first_stands(dataset: Directory) -> None:
+    first = commit(dataset, "key", output("x"), schema="ids")
+    assert commit(dataset, "key", output("y"), schema="ids") == first
+    assert read_part(dataset, first.part, schema="ids")["id"].to_pylist() == ["x"]
+
+
+def test_of_writers_at_once_all_go_on_from_one(dataset: Directory) -> None:
+    barrier = threading.Barrier(8)
+
+    def write(i: int) -> Entry:
+        barrier.wait()
+        return commit(dataset, "key", output(str(i)), schema="ids")
+
+    with ThreadPoolExecutor(8) as pool:
+        entries = list(pool.map(write, range(8)))
+    assert set(map(repr, entries)) == {repr(entries[0])}
+    assert intact(dataset, entries[0])
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated"])
+@pytest.mark.parametrize("which", ["part", "quarantine"])
+def test_a_lost_part_is_seen_and_healed_by_the_same_bytes(dataset: Directory, damage: str, which: str) -> None:
+    entry = commit(dataset, "key", output("x", bad=1), schema="ids")
+    path = local(dataset, getattr(entry, which).path)
+    data = path.read_bytes()
+    path.unlink() if damage == "missing" else path.write_bytes(data[:-1])
+    assert not intact(dataset, entry)
+    assert commit(dataset, "key", output("x", bad=1), schema="ids") == entry
+    assert path.read_bytes() == data
+    assert intact(dataset, entry)
+
+
+def test_a_lost_part_is_not_healed_by_other_bytes(dataset: Directory) -> None:
+    entry = commit(dataset, "key", output("x"), schema="ids")
+    local(dataset, entry.part.path).unlink()
+    with pytest.raises(StorageError, match="names a part that is missing or damaged, and making it again gave other"):
+        commit(dataset, "key", output("y"), schema="ids")
+
+
+def test_damage_is_found_when_a_part_is_read(dataset: Directory) -> None:
+    entry = commit(dataset, "key", output("x" * 1000), schema="ids")
+    path = local(dataset, entry.part.path)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1])
+    with pytest.raises(StorageError, match=f"is damaged: {len(data) - 1} bytes, .*committed were {len(data)} bytes"):
+        read_part(dataset, entry.part, schema="ids")
+    path.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
+    assert intact(dataset, entry)  # a listing does not see it
+    with pytest.raises(StorageError, match=r"is damaged: .* checksum"):
+        read_part(dataset, entry.part, schema="ids")
+    path.unlink()
+    with pytest.raises(StorageError, match="is missing"):
+        read_part(dataset, entry.part, schema="ids")
+
+
+def test_a_part_is_checked_against_its_contract(dataset: Directory) -> None:
+    entry = commit(dataset, "key", output("x"), schema="ids")
+    with pytest.raises(StorageError, match=rf"{entry.part.path} breaks the contract 'quarantine'"):
+        read_part(dataset, entry.part, schema="quarantine")
+    with pytest.raises(StorageError, match="units/other breaks the contract 'quarantine'"):
+        commit(dataset, "other", output("x"), schema="quarantine")
+    assert read_entry(dataset, "other") is None
+
+
+def test_columns_can_be_chosen(dataset: Directory) -> None:
+    entry = commit(dataset, "key", output("x"), schema="ids")
+    assert read_part(dataset, entry.part, schema="ids", columns=["count"]).to_pydict() == {"count": [2]}
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"key": "key"}', b"\xff"])
+def test_a_damaged_entry_is_named(dataset: Directory, data: bytes) -> None:
+    dataset.put("units/key", data)
+    with pytest.raises(StorageError, match="units/key is damaged") as error:
+        read_entry(dataset, "key")
+    assert error.value.hint is not None
+    assert "Delete this entry" in error.value.hint
+
+
+def test_a_file_is_committed_as_a_table_is(dataset: Directory, tmp_path: Path) -> None:
+    path = tmp_path / "file.parquet"
+    pq.write_table(output("x").table, path)
+    entry = commit_file(dataset, "key", path, 1)
+    assert read_part(dataset, entry.part, schema="ids")["id"].to_pylist() == ["x"]
+    assert commit_file(dataset, "key", path, 1) == entry
+    local(dataset, entry.part.path).unlink()
+    assert commit_file(dataset, "key", path, 1) == entry
+    assert intact(dataset, entry)
+
+
+def test_a_chain_ends_where_an_entry_is_missing(dataset: Directory) -> None:
+    entries = [commit(dataset, f"key-{n}", output(str(n)), schema="ids") for n in (0, 1, 3)]
+    assert list(chain(dataset, "key")) == entries[:2]
+    assert entries[0] != replace(entries[0], key="key-1")
