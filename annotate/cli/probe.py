@@ -14,7 +14,8 @@ from annotate.cli.terminal import console, say, size, visible
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from annotate.scorers.probe_file import Feature, Head, Isotonic, Platt
+    from annotate.curves import Isotonic, Platt
+    from annotate.scorers.probe_file import Feature, Head
     from annotate.scorers.probe_report import CalibrationReport, Measured, ProbeReport
 
 

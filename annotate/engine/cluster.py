@@ -6,6 +6,7 @@ descriptions of units and gets back what was committed.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -159,6 +160,12 @@ class Calls(Generic[Item]):
             cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
             if isinstance(cause, AnnotateError):
                 raise cause from None
+            if missing := re.search(r"No module named '([\w.]+)'", str(error)):
+                raise ConfigError(
+                    f"{self.stage}: the workers can't import the module {missing[1]!r}",
+                    hint="Put what a pipeline uses into its file, or into the job's --working-dir; a program that calls "
+                    "pipeline.run names its modules in Options(by_value=...).",
+                ) from None
             if not isinstance(cause, LOST) and not isinstance(error, LOST):
                 raise WorkError(
                     f"{self.stage}: {self.name(item)} failed: {type(cause).__name__}: {cause}\n\n{error}"

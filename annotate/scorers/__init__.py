@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING
 from annotate.lazy import attributes
 
 if TYPE_CHECKING:
+    from annotate.curves import Isotonic, Platt
     from annotate.scorers.anchors import check_anchors
     from annotate.scorers.classifier import Classifier
     from annotate.scorers.encoder import Encoder, probe_features
     from annotate.scorers.function import PythonScorer
     from annotate.scorers.likelihood import CausalModel, Likelihood
     from annotate.scorers.probe import Probe, shipped_probes
-    from annotate.scorers.probe_file import EncoderHashes, Feature, Head, Isotonic, Platt, ProbeCard, load_probe, save_probe
+    from annotate.scorers.probe_file import EncoderHashes, Feature, Head, ProbeCard, load_probe, save_probe
     from annotate.scorers.reward_model import RewardModel
     from annotate.scorers.testing import FakeScorer
 
@@ -23,9 +24,9 @@ _HOMES = {
     "FakeScorer": "annotate.scorers.testing",
     "Feature": "annotate.scorers.probe_file",
     "Head": "annotate.scorers.probe_file",
-    "Isotonic": "annotate.scorers.probe_file",
+    "Isotonic": "annotate.curves",
     "Likelihood": "annotate.scorers.likelihood",
-    "Platt": "annotate.scorers.probe_file",
+    "Platt": "annotate.curves",
     "Probe": "annotate.scorers.probe",
     "ProbeCard": "annotate.scorers.probe_file",
     "PythonScorer": "annotate.scorers.function",

@@ -86,7 +86,10 @@ class Backbone(Protocol):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Gives every span a float32 score on one or more axes."""
+    """Gives every span a float32 score on one or more axes.
+
+    One that knows how its scores become probabilities may also have `curves`: by axis, a curve of `annotate.curves`.
+    """
 
     @property
     def axes(self) -> tuple[str, ...]:

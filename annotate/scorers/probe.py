@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.scorers.base import Json
 from annotate.scorers.encoder import Encoder
@@ -76,6 +77,12 @@ class Probe:
         """The anchors in the probe's file."""
         card = self.head().card
         return {card.axis: card.anchors}
+
+    @property
+    def curves(self) -> Mapping[str, Curve]:
+        """The curve in the probe's file, if it has one."""
+        card = self.head().card
+        return {card.axis: card.calibration} if card.calibration is not None else {}
 
     @property
     def backbone(self) -> Encoder:

@@ -21,6 +21,7 @@ import pydantic
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from annotate.curves import Isotonic, Platt
 from annotate.errors import ConfigError
 from annotate.scorers.base import FloatArray
 from annotate.scorers.checks import check_axes
@@ -48,24 +49,6 @@ class Feature:
     layer: int
     pool: Pool = "mean"
     tail: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Platt:
-    """`p = 1 / (1 + exp(-(a * score + b)))`."""
-
-    a: float
-    b: float
-    kind: Literal["platt"] = "platt"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Isotonic:
-    """`p` is linear between the knots and constant outside them; both lists ascend."""
-
-    scores: tuple[float, ...]
-    probabilities: tuple[float, ...]
-    kind: Literal["isotonic"] = "isotonic"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +188,8 @@ def _read_card(path: str, text: str) -> ProbeCard:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise ConfigError(f"probe {path}: its card is wrong at {where!r}: {first['msg']}") from error
+    except ConfigError as error:
+        raise ConfigError(f"probe {path}: {error.message}") from error
     except (ValueError, AttributeError) as error:
         raise ConfigError(f"probe {path}: its card is no JSON object") from error
     try:
@@ -225,17 +210,6 @@ def _fault(card: ProbeCard) -> str | None:
         return f"layers count from 0, got {card.features}"
     if not 4 <= card.max_length <= 10**6:
         return f"max_length must be from 4 to a million, got {card.max_length}"
-    curve = card.calibration
-    if isinstance(curve, Platt) and not np.isfinite([curve.a, curve.b]).all():
-        return f"the calibration must be finite numbers, got {curve}"
-    if isinstance(curve, Isotonic):
-        scores, probabilities = np.array(curve.scores), np.array(curve.probabilities)
-        if len(scores) != len(probabilities) or len(scores) < 1:
-            return f"the calibration has {len(scores)} scores and {len(probabilities)} probabilities"
-        if not (np.isfinite(scores).all() and (np.diff(scores) > 0).all()):
-            return "the calibration's scores must be finite and ascend"
-        if not ((np.diff(probabilities) >= 0).all() and probabilities.min() >= 0 and probabilities.max() <= 1):
-            return "the calibration's probabilities must ascend within 0 to 1"
     return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.stages.base import Stage, Tables, Wide
+from annotate.stages.fit_curves import FitCurves, Kind, fit_curves
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.score import Score, kept_scores
 from annotate.storage.contracts import contract
@@ -55,12 +57,17 @@ class Calibrate(Wide):
         verdicts: what the scores skipped.
         sample: spans in the sample.
         seed: of the sample.
+        labels: a file of labelled texts, on which the curves are fitted that `p(axis)` in a rule reads (a column of
+            texts, and a column of labels, 0, 1 or null, named after each axis); None for the curves that scorers have.
+        labels_kind: "platt", "isotonic", or "auto" for isotonic where there are 1,000 labels or more.
     """
 
     scores: tuple[Score, ...]
     verdicts: NearDuplicates | None = None
     sample: int = 100_000
     seed: int = 0
+    labels: str | None = None
+    labels_kind: Kind = "auto"
 
     name: ClassVar[str] = "calibration"
     schema: ClassVar[str] = "calibration"
@@ -70,6 +77,11 @@ class Calibrate(Wide):
     def inputs(self) -> Mapping[str, Stage]:
         """Spans, annotations, verdicts."""
         return score_inputs(self.scores, self.verdicts)
+
+    @functools.cached_property
+    def curves(self) -> FitCurves | None:
+        """The stage that fits curves on the labels; they are no part of the distribution."""
+        return None if self.labels is None else fit_curves(self.labels, self.scores, kind=self.labels_kind)
 
     def settings(self) -> Mapping[str, Any]:
         """Size and seed of the sample."""

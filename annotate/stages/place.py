@@ -9,8 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow.compute as pc
 
+from annotate.curves import Curve
+from annotate.errors import ConfigError
 from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.calibrate import read_scores, score_inputs
+from annotate.stages.fit_curves import read_curves
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.score import Score
 from annotate.stages.thresholds import Thresholds, threshold_values
@@ -32,6 +35,21 @@ class Place(Narrow):
     name: ClassVar[str] = "placements"
     schema: ClassVar[str] = "placements"
 
+    def __post_init__(self) -> None:
+        fitted = self.thresholds.calibration.curves is not None
+        for axis in self.scheme.curves:
+            if not fitted and axis not in self._shipped():
+                raise ConfigError(
+                    f"a rule reads p({axis}), but no curve gives a probability for {axis!r}",
+                    hint=f"Give Calibrate(labels=FILE), use a probe that has a curve, or compare with a quantile: "
+                    f"`{axis} >= q(0.7)`.",
+                )
+
+    def _shipped(self) -> dict[str, Curve]:
+        """Curves that the scorers have, of the axes that the rules read as a probability."""
+        curves = {axis: curve for s in self.scores for axis, curve in getattr(s.scorer, "curves", {}).items()}
+        return {axis: curve for axis, curve in curves.items() if axis in self.scheme.curves}
+
     @property
     def scheme(self) -> TagScheme:
         """The scheme whose thresholds these are."""
@@ -39,17 +57,21 @@ class Place(Narrow):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Spans, annotations, verdicts and thresholds."""
-        return {**score_inputs(self.scores, self.verdicts), "thresholds": self.thresholds}
+        """Spans, annotations, verdicts, thresholds; and curves, where a rule reads a probability fitted on labels."""
+        curves = self.thresholds.calibration.curves if self.scheme.curves else None
+        fitted: Mapping[str, Stage] = {"curves": curves} if curves is not None else {}
+        return {**score_inputs(self.scores, self.verdicts), "thresholds": self.thresholds, **fitted}
 
     def settings(self) -> Mapping[str, Any]:
-        """The scheme."""
-        return dict(self.scheme.identity())
+        """The scheme, and the curves that the scorers have."""
+        curves = {axis: curve.to_json() for axis, curve in self._shipped().items()}
+        return {**self.scheme.identity(), **({"curves": curves} if curves else {})}
 
     def unit(self, tables: Tables) -> Output:
         """Place the tags of a unit."""
         spans, scores = read_scores(tables, self.scores, self.verdicts)
-        placed = place(spans, scores, self.scheme, threshold_values(tables["thresholds"]), {})
+        curves = self._shipped() | (read_curves(tables["curves"]) if "curves" in self.inputs else {})
+        placed = place(spans, scores, self.scheme, threshold_values(tables["thresholds"]), curves)
         table = placed.cast(contract("placements").schema)
         counts = {f"<{tag.name}>": pc.sum(pc.equal(table["tag"], tag.name)).as_py() or 0 for tag in self.scheme.tags}
         tagged = len(np.unique(np.stack([table["row"].to_numpy(), table["offset"].to_numpy()]), axis=1).T)

@@ -66,8 +66,9 @@ class Score(Stage):
 
     @property
     def label(self) -> str:
-        """The axes."""
-        return f"annotations ({', '.join(self.axes)})"
+        """The axes, and of what if it is not the corpus."""
+        of = "" if self.corpus.name == "corpus" else f" of {self.corpus.name}"
+        return f"annotations{of} ({', '.join(self.axes)})"
 
     def settings(self) -> Mapping[str, Any]:
         """The scorer's identity (model hashes, dtype, head, sign, activation) and the torch threads of a model."""

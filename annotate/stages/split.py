@@ -37,6 +37,11 @@ class Split(Narrow):
         """The corpus."""
         return {"corpus": self.corpus}
 
+    @property
+    def label(self) -> str:
+        """Spans, of what if it is not the corpus."""
+        return self.name if self.corpus.name == "corpus" else f"{self.name} of {self.corpus.name}"
+
     def settings(self) -> Mapping[str, Any]:
         """The splitter's."""
         return self.splitter.identity()

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
+from annotate.curves import Curve
 from annotate.errors import ConfigError
-from annotate.tags.curves import Curve
 from annotate.tags.scheme import TagScheme
 
 Scores = npt.NDArray[np.float32]

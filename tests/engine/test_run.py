@@ -186,3 +186,17 @@ def test_without_ray_an_error_says_so(tmp_path, corpus):
         pytest.skip("the session's cluster runs already")
     with pytest.raises(ConfigError, match="Ray is not running"):
         run(tmp_path, corpus)
+
+
+def test_a_module_that_workers_lack_is_named_at_once(ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "only_here.py").write_text("class Scorer:\n    def __call__(self, table):\n        return None\n")
+    import only_here
+
+    from annotate import Corpus, Pipeline, PythonScorer, Split, score
+
+    corpus = write_corpus(tmp_path / "corpus", shards=1)
+    scorer = PythonScorer(function=only_here.Scorer, axes=("x",))
+    [scores] = score(Split(Corpus(str(corpus))), scorers=[scorer])
+    with pytest.raises(ConfigError, match="can't import the module 'only_here'"):
+        Pipeline(scores).run(str(tmp_path / "out"), Options(workers=1))

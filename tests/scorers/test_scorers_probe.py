@@ -94,8 +94,8 @@ def spoil(path, *, card=None, drop=(), **tensors):
         ({"card": {"max_length": 0}}, "max_length must be"),
         ({"card": {"anchors": ["one"]}}, "wrong at 'anchors"),
         ({"card": {"anchors": ["one", "one"]}}, "the anchors of 'niceness' must be"),
-        ({"card": {"calibration": {"kind": "isotonic", "scores": [1, 0], "probabilities": [0, 1]}}}, "ascend"),
-        ({"card": {"calibration": {"kind": "isotonic", "scores": [0, 1], "probabilities": [0, 2]}}}, "within 0 to 1"),
+        ({"card": {"calibration": {"kind": "isotonic", "scores": [1, 0], "probabilities": [0, 1]}}}, "finite and rise"),
+        ({"card": {"calibration": {"kind": "isotonic", "scores": [0, 1], "probabilities": [0, 2]}}}, "lie in"),
         ({"card": {"calibration": {"kind": "isotonic", "scores": [0], "probabilities": [0, 1]}}}, "1 scores and 2"),
     ],
 )

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotate.curves import Platt
 from annotate.errors import ConfigError
 from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme
-from annotate.tags.curves import Platt
 from annotate.tags.placements import PLACEMENTS, merge, place, placements_of
 
 THRESHOLDS = {key: np.float32(0.5) for key in DEFAULT_SCHEME.quantiles}

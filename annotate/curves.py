@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
+from scipy.stats import rankdata
 
 from annotate.errors import ConfigError
 
@@ -29,6 +30,7 @@ class Platt:
 
     a: float
     b: float
+    kind: Literal["platt"] = "platt"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.a) and math.isfinite(self.b)):
@@ -40,36 +42,41 @@ class Platt:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; `curve_from_json` reads it."""
-        return {"kind": "platt", "a": self.a, "b": self.b}
+        return {"kind": self.kind, "a": self.a, "b": self.b}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Isotonic:
-    """Straight lines between the points (xs, ys), level outside them."""
+    """Straight lines between knots at `scores`, level outside them; `probabilities` do not fall."""
 
-    xs: tuple[float, ...]
-    ys: tuple[float, ...]
+    scores: tuple[float, ...]
+    probabilities: tuple[float, ...]
+    kind: Literal["isotonic"] = "isotonic"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "xs", tuple(float(x) for x in self.xs))
-        object.__setattr__(self, "ys", tuple(float(y) for y in self.ys))
-        if not self.xs or len(self.xs) != len(self.ys):
-            raise ConfigError(f"an isotonic curve needs points, got {len(self.xs)} xs and {len(self.ys)} ys.")
-        if not (np.diff(self.xs) > 0).all():
-            raise ConfigError(f"the xs of an isotonic curve must rise, got {self.xs}.")
-        if not (self.ys[0] >= 0 and self.ys[-1] <= 1 and (np.diff(self.ys) >= 0).all()):
-            raise ConfigError(f"the ys of an isotonic curve must not fall and lie in [0, 1], got {self.ys}.")
+        object.__setattr__(self, "scores", tuple(float(x) for x in self.scores))
+        object.__setattr__(self, "probabilities", tuple(float(y) for y in self.probabilities))
+        xs, ys = self.scores, self.probabilities
+        if not xs or len(xs) != len(ys):
+            raise ConfigError(f"an isotonic curve needs knots, got {len(xs)} scores and {len(ys)} probabilities.")
+        if not (np.isfinite(xs).all() and (np.diff(xs) > 0).all()):
+            raise ConfigError(f"the scores of an isotonic curve must be finite and rise, got {xs}.")
+        if not (ys[0] >= 0 and ys[-1] <= 1 and (np.diff(ys) >= 0).all()):
+            raise ConfigError(f"the probabilities of an isotonic curve must not fall and lie in [0, 1], got {ys}.")
 
     def probability(self, scores: Scores) -> Probabilities:
         """Probability of each score, float64 of the same shape; NaN stays NaN."""
-        return np.asarray(np.interp(np.asarray(scores, np.float64), self.xs, self.ys), np.float64)
+        return np.asarray(np.interp(np.asarray(scores, np.float64), self.scores, self.probabilities), np.float64)
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; `curve_from_json` reads it."""
-        return {"kind": "isotonic", "xs": list(self.xs), "ys": list(self.ys)}
+        return {"kind": self.kind, "scores": list(self.scores), "probabilities": list(self.probabilities)}
 
 
 Curve = Platt | Isotonic
+
+ISOTONIC_MIN = 1000
+ISOTONIC_GROUP = 50
 
 
 def curve_from_json(data: Mapping[str, Any]) -> Curve:
@@ -90,17 +97,25 @@ def curve_from_json(data: Mapping[str, Any]) -> Curve:
     raise ConfigError(f"the kind of a probability curve must be 'platt' or 'isotonic', got {data.get('kind')!r}.")
 
 
-def fit_platt(scores: Scores, labels: npt.ArrayLike) -> Platt:
-    """Fit a logistic curve by maximum likelihood on Platt's smoothed targets, so that separable labels stay finite.
+def fit_curve(scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Curve:
+    """Fit an isotonic curve where there are `ISOTONIC_MIN` labels or more, else a Platt curve; as `fit_platt`."""
+    if len(scores) < ISOTONIC_MIN:
+        return fit_platt(scores, labels, weights)
+    return fit_isotonic(scores, labels, weights, group=ISOTONIC_GROUP)
+
+
+def fit_platt(scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Platt:
+    """Fit a rising logistic curve by maximum likelihood on Platt's smoothed targets: separable labels stay finite.
 
     Args:
-        scores: float32 `[n]`, finite.
+        scores: `[n]`, finite, of spans that the scorer was not fitted on.
         labels: `[n]` of 0 and 1, or bool.
+        weights: `[n]`, what each label counts; None for all the same.
 
     Raises:
         ConfigError: lengths differ, a score is not finite, a label is neither 0 nor 1, or only one of the two occurs.
     """
-    x, y = _checked(scores, labels)
+    x, y, share = _checked(scores, labels, weights)
     positives = y.sum()
     targets = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (len(y) - positives + 2))
     # Standardised scores keep the problem well conditioned whatever the scale of the scorer.
@@ -109,37 +124,49 @@ def fit_platt(scores: Scores, labels: npt.ArrayLike) -> Platt:
 
     def loss(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         logits = parameters[0] * z + parameters[1]
-        error = (expit(logits) - targets) / len(z)
-        return float(np.mean(np.logaddexp(0, logits) - targets * logits)), np.array([error @ z, error.sum()])
+        error = share * (expit(logits) - targets)
+        return float(share @ (np.logaddexp(0, logits) - targets * logits)), np.array([error @ z, error.sum()])
 
     start = np.array([1.0, math.log(positives / (len(y) - positives))])
-    fit = minimize(loss, start, jac=True, method="BFGS", options={"gtol": 1e-9})
-    return Platt(a=float(fit.x[0] / scale), b=float(fit.x[1] - fit.x[0] * middle / scale))
+    # A curve that falls would turn the axis round: no slope below 0.
+    bounds = [(0.0, None), (None, None)]
+    fit = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-10, "ftol": 1e-15})
+    slope = float(fit.x[0] / scale)
+    return Platt(a=slope, b=float(fit.x[1] - slope * middle))
 
 
-def fit_isotonic(scores: Scores, labels: npt.ArrayLike) -> Isotonic:
-    """Fit a non-decreasing curve by least squares; equal scores are pooled first, so their order does not matter.
+def fit_isotonic(
+    scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, group: int = 1
+) -> Isotonic:
+    """Fit a rising curve by least squares; equal scores are pooled first, so the order of rows does not matter.
 
     Args:
-        scores: float32 `[n]`, finite.
-        labels: `[n]` of 0 and 1, or bool.
+        scores: as for `fit_platt`.
+        labels: as for `fit_platt`.
+        weights: as for `fit_platt`.
+        group: labels with neighbouring scores that share a knot, so that no probability rests on a handful.
 
     Raises:
         ConfigError: as for `fit_platt`.
     """
-    x, y = _checked(scores, labels)
-    xs, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-    means = np.bincount(inverse, weights=y) / counts
-    ys = np.clip(isotonic_regression(means, weights=counts.astype(np.float64)).x, 0.0, 1.0)
+    x, y, share = _checked(scores, labels, weights)
+    ranks = rankdata(x, method="min").astype(np.int64) - 1
+    _, member = np.unique(ranks // group, return_inverse=True)
+    total = np.bincount(member, weights=share)
+    middles = np.bincount(member, weights=share * x) / total
+    ys = np.clip(isotonic_regression(np.bincount(member, weights=share * y) / total, weights=total).x, 0.0, 1.0)
     # Only the two ends of each level piece are needed to draw the same curve.
     change = np.diff(ys) != 0
     ends = np.concatenate(([True], change)) | np.concatenate((change, [True]))
-    return Isotonic(xs=tuple(xs[ends]), ys=tuple(ys[ends]))
+    return Isotonic(scores=tuple(middles[ends]), probabilities=tuple(np.maximum.accumulate(ys[ends])))
 
 
-def _checked(scores: Scores, labels: npt.ArrayLike) -> tuple[Probabilities, Probabilities]:
+def _checked(
+    scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | None
+) -> tuple[Probabilities, Probabilities, Probabilities]:
     x, y = np.asarray(scores, np.float64), np.asarray(labels, np.float64)
-    if x.ndim != 1 or x.shape != y.shape:
+    w = np.ones_like(x) if weights is None else np.asarray(weights, np.float64)
+    if x.ndim != 1 or x.shape != y.shape or x.shape != w.shape:
         raise ConfigError(f"a curve is fitted on as many labels as scores, got shapes {x.shape} and {y.shape}.")
     if not np.isfinite(x).all():
         raise ConfigError(f"a curve is fitted on finite scores, got {int((~np.isfinite(x)).sum())} that are not.")
@@ -147,4 +174,4 @@ def _checked(scores: Scores, labels: npt.ArrayLike) -> tuple[Probabilities, Prob
         raise ConfigError(f"labels must be 0 or 1, got {y[~np.isin(y, (0.0, 1.0))][0]}.")
     if not 0 < y.sum() < len(y):
         raise ConfigError(f"a curve needs labels of both kinds, got {int(y.sum())} ones of {len(y)}.")
-    return x, y
+    return x, y, w / w.sum()

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from annotate.curves import Isotonic, Platt, curve_from_json, fit_isotonic, fit_platt
 from annotate.errors import ConfigError
-from annotate.tags.curves import Isotonic, Platt, curve_from_json, fit_isotonic, fit_platt
 
 
 def labelled(n=20_000, a=1.5, b=-0.5, seed=0):
@@ -87,11 +87,11 @@ def test_bad_labels(fit, scores, labels, message):
     ("make", "message"),
     [
         (lambda: Platt(a=math.nan, b=0), "finite parameters, got a=nan"),
-        (lambda: Isotonic(xs=(), ys=()), "needs points"),
-        (lambda: Isotonic(xs=(1, 2), ys=(0,)), "got 2 xs and 1 ys"),
-        (lambda: Isotonic(xs=(1, 1), ys=(0, 1)), "xs of an isotonic curve must rise"),
-        (lambda: Isotonic(xs=(1, 2), ys=(1, 0)), "must not fall"),
-        (lambda: Isotonic(xs=(1, 2), ys=(0, 2)), r"lie in \[0, 1\]"),
+        (lambda: Isotonic(scores=(), probabilities=()), "needs knots"),
+        (lambda: Isotonic(scores=(1, 2), probabilities=(0,)), "got 2 scores and 1 prob"),
+        (lambda: Isotonic(scores=(1, 1), probabilities=(0, 1)), "must be finite and rise"),
+        (lambda: Isotonic(scores=(1, 2), probabilities=(1, 0)), "must not fall"),
+        (lambda: Isotonic(scores=(1, 2), probabilities=(0, 2)), r"lie in \[0, 1\]"),
         (lambda: curve_from_json({"kind": "beta", "a": 1}), "'platt' or 'isotonic', got 'beta'"),
         (lambda: curve_from_json({"kind": "platt", "a": 1}), "not a probability curve"),
         (lambda: curve_from_json({}), "got None"),

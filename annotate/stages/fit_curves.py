@@ -1,0 +1,124 @@
+"""Fit curves from a raw score to a probability, on texts that people have labelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.curves import Curve, curve_from_json, fit_curve, fit_isotonic, fit_platt
+from annotate.errors import ConfigError
+from annotate.stages.base import Stage, Tables, Wide
+from annotate.stages.corpus import Corpus
+from annotate.stages.score import Score, kept_scores
+from annotate.stages.split import Split
+from annotate.storage.contracts import contract
+from annotate.storage.parts import Output
+from annotate.text.splitting import Splitter
+
+Kind = Literal["auto", "platt", "isotonic"]
+
+
+@dataclass(frozen=True)
+class Labels(Corpus):
+    """Labelled texts: a column of labels, 0 or 1 or null, for each axis."""
+
+    name: ClassVar[str] = "labels"
+
+
+@dataclass(frozen=True)
+class FitCurves(Wide):
+    """A curve for each axis that a file of labelled texts has a column for.
+
+    The labelled texts are scored whole by the same scorers, as any corpus is.
+
+    Attributes:
+        labels: the labelled texts.
+        scores: their scores.
+        kind: "platt", "isotonic", or "auto" for isotonic where there are 1,000 labels or more.
+    """
+
+    labels: Labels
+    scores: tuple[Score, ...]
+    kind: Kind = "auto"
+
+    name: ClassVar[str] = "curves"
+    schema: ClassVar[str] = "curves"
+    piece_schema: ClassVar[str | None] = "labelled-scores"
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("auto", "platt", "isotonic"):
+            raise ConfigError(f'kind must be "auto", "platt" or "isotonic", got {self.kind!r}')
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The labelled texts, their spans and scores."""
+        named = {f"scores-{i}": stage for i, stage in enumerate(self.scores)}
+        return {"corpus": self.labels, "spans": self.scores[0].spans, **named}
+
+    def settings(self) -> Mapping[str, Any]:
+        """The kind of curve."""
+        return {"kind": self.kind}
+
+    def piece(self, tables: Tables) -> pa.Table:
+        """Scores with labels of a unit.
+
+        Raises:
+            ConfigError: no axis has a column of labels, or a label is neither 0 nor 1.
+        """
+        spans, scores = kept_scores(tables, {f"scores-{i}": s for i, s in enumerate(self.scores)}, verdicts=False)
+        documents = self.labels.documents(tables.directory("corpus"), tables.unit("corpus"), extra=None)
+        position = pa.array(spans["row"].to_numpy() - tables.rows.start)
+        pieces = [contract("labelled-scores").schema.empty_table()]
+        for axis in [axis for axis in scores if axis in documents.column_names]:
+            values = pc.cast(documents[axis].take(position), pa.float64()).to_numpy(zero_copy_only=False)
+            usable = ~np.isnan(values) & ~np.isnan(scores[axis])
+            columns = [pa.array([axis] * int(usable.sum()), pa.string()), scores[axis][usable], values[usable]]
+            pieces.append(pa.table(columns, schema=contract("labelled-scores").schema))
+        if len(pieces) == 1:
+            raise ConfigError(
+                f"{self.labels.path} has labels of no axis; it has columns {', '.join(documents.column_names[4:])}",
+                hint=f"Name a column of labels after its axis: {', '.join(scores)}.",
+            )
+        return pa.concat_tables(pieces)
+
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+        """Fit the curves."""
+        del shared
+        fit = {"auto": fit_curve, "platt": fit_platt, "isotonic": fit_isotonic}[self.kind]
+        rows = []
+        for axis in sorted(set(merged["axis"].to_pylist())):
+            here = merged.filter(pc.equal(merged["axis"], axis))
+            try:
+                curve = fit(here["score"].to_numpy(), here["label"].to_numpy())
+            except ConfigError as error:
+                raise ConfigError(f"{self.labels.path}, labels of {axis}: {error.message}") from error
+            rows.append({"axis": axis, "labels": here.num_rows, "curve": json.dumps(curve.to_json())})
+        return Output(pa.Table.from_pylist(rows, schema=contract("curves").schema))
+
+
+def fit_curves(labels: str, scores: Sequence[Score], *, text: str = "text", kind: Kind = "auto") -> FitCurves:
+    """Fit curves for the axes of `scores` on a file of labelled texts.
+
+    Args:
+        labels: path of a Parquet or JSON lines file, with a column of texts, and one of labels (0, 1 or null) named
+            after each axis that is labelled.
+        scores: what `score()` returned for the corpus; their scorers are used.
+        text: name of the column of texts.
+        kind: of the curves.
+    """
+    labelled = Labels(labels, text=text, id=None)
+    whole = Split(labelled, Splitter(by="document"))
+    again = tuple(Score(whole, stage.scorer, None, stage.threads) for stage in scores)
+    return FitCurves(labelled, again, kind)
+
+
+def read_curves(table: pa.Table) -> dict[str, Curve]:
+    """Curves by axis, from the dataset that `FitCurves` makes."""
+    rows = zip(table["axis"].to_pylist(), table["curve"].to_pylist(), strict=True)
+    return {axis: curve_from_json(json.loads(text)) for axis, text in rows}
