@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 BARS = "▁▂▃▄▅▆▇█"  # the eighth of the calibration sample in which a score lies
 
+LINE_BREAK = "↵"
+
 
 def colours(names: Sequence[str]) -> dict[str, str]:
     """A colour for each axis or tag, by its position."""
@@ -116,10 +118,10 @@ def _score(value: float | None, colour: str, sample: npt.NDArray[np.float32] | N
 
 
 def _one_line(text: str) -> Text:
-    """A span's text with line breaks as marks; dim where it is only blanks."""
-    shown = Text(visible(text), style="" if text.strip() else "dim")
-    parts = shown.split("\n", allow_blank=True)
-    return Text("↵", style="dim").join(parts)
+    """A span's text with line breaks as dim marks; all of it dim where it is only blanks."""
+    shown = Text(visible(text).replace("\n", LINE_BREAK), style="" if text.strip() else "dim")
+    shown.highlight_regex(LINE_BREAK, "dim")
+    return shown
 
 
 def example(stage: Render, dataset: Dataset, console: Console, *, documents: int = 2, characters: int = 900) -> None:

@@ -66,7 +66,7 @@ def _show_scored(target: Target, doc: str | None, documents: int, out: Console) 
     samples = score_samples(target)
     for document in itertools.islice(scored_documents(target, doc), documents):
         name = Text.assemble((visible(document.id), "bold"), (f"  {visible(document.place)}", "dim"))
-        out.print(Rule(name, align="left"))
+        out.print(Rule(name, align="left", style="dim"))
         if document.note:
             out.print(Text(f"no scores: {visible(document.note)}", style="yellow"))
         out.print(span_table(document, axis_colours, of_tags, samples, None if doc is not None else SPANS))

@@ -53,6 +53,8 @@ def _run(status: Status, url: str) -> Text:
 
 def _stages(status: Status) -> Table:
     table = Table("stage", "state", "units", "rows", "size", "time", "dataset")
+    for column in table.columns[:6]:
+        column.no_wrap = True  # where there is little room, the dataset's name gives way
     for column in table.columns[2:6]:
         column.justify = "right"
     for stage in status.stages:

@@ -25,7 +25,7 @@ class StageStatus:
 
     Attributes:
         label: of the stage.
-        dataset: its directory in the work directory.
+        dataset: its directory in the work directory; empty for a step before all stages, such as an import.
         state: "partly done": begun by a run that is gone; "not needed": all that reads it is committed.
         done: units that are committed.
         units: units that there are; None where that is not known.
@@ -87,13 +87,17 @@ def read_status(workdir: Directory) -> Status:
     alive = held is not None and held["run"] == run
     cut_short = any(seen.started and not seen.finished for seen in told.stages.values())
     finished = not alive and not cut_short and bool(latest) and latest.items() <= planned.items()
+    steps = [
+        _begun(label, "", seen, alive=alive) for label, seen in told.stages.items() if not told.names(label, planned)
+    ]
+    stages = [
+        _stage(workdir, label, *planned[label], told.of(label), alive=alive, finished=finished) for label in planned
+    ]
     return Status(
         run=run,
         finished=finished,
         holder=held,
-        stages=[
-            _stage(workdir, label, *planned[label], told.of(label), alive=alive, finished=finished) for label in planned
-        ],
+        stages=steps + stages,
         warnings=told.warnings,
         ledger=_ledger(workdir),
     )
@@ -102,33 +106,37 @@ def read_status(workdir: Directory) -> Status:
 def _stage(
     workdir: Directory, label: str, dataset: str, fingerprint: str, seen: _Seen, *, alive: bool, finished: bool
 ) -> StageStatus:
-    begun = seen.started and not seen.finished
-    seconds = seen.last - seen.since if seen.started else None
-    manifest = None if begun else read_manifest(workdir.child(dataset), fingerprint)
-    if manifest is not None:
-        return StageStatus(
-            label=label,
-            dataset=dataset,
-            state="done",
-            done=manifest.units,
-            units=manifest.units,
-            rows=manifest.rows,
-            size=manifest.size,
-            seconds=seconds,
-        )
-    if not begun:
+    if seen.started and not seen.finished:
+        return _begun(label, dataset, seen, alive=alive)
+    manifest = read_manifest(workdir.child(dataset), fingerprint)
+    if manifest is None:
         return StageStatus(label=label, dataset=dataset, state="not needed" if finished else "not started")
-    now = time.time()
     return StageStatus(
         label=label,
         dataset=dataset,
-        state="running" if alive else "partly done",
+        state="done",
+        done=manifest.units,
+        units=manifest.units,
+        rows=manifest.rows,
+        size=manifest.size,
+        seconds=seen.last - seen.since if seen.started else None,
+    )
+
+
+def _begun(label: str, dataset: str, seen: _Seen, *, alive: bool) -> StageStatus:
+    """A stage that has no manifest to tell of it: one that is not finished, or a step of which no dataset is left."""
+    now = time.time()
+    goes_on = alive and not seen.finished
+    return StageStatus(
+        label=label,
+        dataset=dataset,
+        state="done" if seen.finished else "running" if alive else "partly done",
         done=seen.done,
         units=seen.units,
         rows=seen.rows,
-        seconds=now - seen.since if alive else seconds,
-        quiet=now - seen.last if alive else None,
-        stuck=seen.in_flight if alive else (),
+        seconds=(now if goes_on else seen.last) - seen.since,
+        quiet=now - seen.last if goes_on else None,
+        stuck=seen.in_flight if goes_on else (),
     )
 
 
@@ -156,11 +164,16 @@ class _Told:
 
     def of(self, label: str) -> _Seen:
         """What was told of a stage, or of the scoring stages that it is one of."""
-        own = _axes(label)
-        for name, seen in self.stages.items():
-            if name == label or (own and own <= _axes(name)):
-                return seen
-        return _Seen()
+        return next((seen for name, seen in self.stages.items() if _covers(name, label)), _Seen())
+
+    def names(self, name: str, planned: Iterable[str]) -> bool:
+        """Whether a label in events is of planned stages; if not it is of a step before them, such as an import."""
+        return any(_covers(name, label) for label in planned)
+
+
+def _covers(name: str, label: str) -> bool:
+    own = _axes(label)
+    return name == label or (bool(own) and own <= _axes(name))
 
 
 def _axes(label: str) -> set[str]:

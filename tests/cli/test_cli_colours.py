@@ -79,6 +79,15 @@ def test_bars_say_where_a_score_lies_and_missing_scores_are_said():
     assert not set(BARS) & set(printed(span_table(one, {}, {}, {}, None)))
 
 
+def test_only_marks_and_blank_spans_are_dim():
+    document = Scored(id="d", place="s:0", spans=["one\ntwo", " \n"], scores={}, tags=[["nice"], []])
+    out = Console(force_terminal=True, width=40, file=io.StringIO(), color_system="standard", legacy_windows=False)
+    out.print(span_table(document, {}, {"nice": "green"}, {}, None))
+    [first, second] = out.file.getvalue().splitlines()
+    assert "one\x1b[2m↵\x1b[0mtwo" in first and "\x1b[1;32m<nice>\x1b[0m" in first
+    assert "\x1b[2m ↵\x1b[0m" in second or "\x1b[2m \x1b[0m\x1b[2m↵\x1b[0m" in second
+
+
 def test_no_word_of_a_long_line_is_lost_in_a_frame():
     words = " ".join(f"word{i}" for i in range(200))
     assert all(f"word{i}" in printed(panel(Text(words), "d", None)) for i in range(200))

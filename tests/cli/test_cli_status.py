@@ -133,3 +133,23 @@ def test_nothing_is_written(annotate, finished, interrupted, tree):
         before = tree(workdir)
         annotate("status", workdir)
         assert tree(workdir) == before
+
+
+def test_a_run_that_stopped_before_it_had_a_plan_tells_of_its_first_step(annotate, tmp_path):
+    events = [
+        {"time": 1.0, "event": "started", "stage": "corpus (import)", "units": 5, "detail": ""},
+        {"time": 3.0, "event": "advanced", "stage": "corpus (import)", "units": 2, "rows": 0},
+    ]
+    (tmp_path / "events").mkdir()
+    lines = "".join(json.dumps(event) + "\n" for event in events)
+    (tmp_path / "events" / "20260101T000000-abcdef-0.jsonl").write_text(lines)
+    [step] = read_status(Directory.at(tmp_path)).stages
+    assert (step.label, step.state, step.done, step.units, step.seconds) == (
+        "corpus (import)",
+        "partly done",
+        2,
+        5,
+        2.0,
+    )
+    code, out, _ = annotate("status", tmp_path)
+    assert code == 0 and "2 of 5" in out
