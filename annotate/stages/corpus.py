@@ -41,7 +41,9 @@ class Corpus(Stage):
     """Documents of a corpus.
 
     Attributes:
-        path: a file, a directory or a glob, local or a URL such as `s3://bucket/corpus/*.parquet`.
+        path: a file, a directory or a glob, local or a URL such as `s3://bucket/corpus/*.parquet`. Parquet, or JSON
+            lines (`.jsonl`, `.ndjson`, `.json`, also with `.zst` or `.gz`), which a run imports first, whatever its
+            limit.
         text: name of the text column.
         id: name of the id column (strings or integers), or None to name documents by shard and row.
         ids: "any" warns of repeated ids, "unique" makes them an error.

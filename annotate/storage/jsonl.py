@@ -368,4 +368,13 @@ def wanted_fields(fields: pa.Schema, text: str, id_field: str | None, columns: t
             f"the field {PROBLEM!r} has a name that this project uses",
             hint="Choose the fields that travel with Corpus(columns=(...)).",
         )
-    return pa.schema(chosen)
+    return pa.schema([(field.name, _settled(field.type)) for field in chosen])
+
+
+def _settled(kind: pa.DataType, *, nested: bool = False) -> pa.DataType:
+    """A type without nulls inside objects, which Arrow miscounts when it casts: strings can be null as well."""
+    if pa.types.is_struct(kind):
+        return pa.struct([(field.name, _settled(field.type, nested=True)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(_settled(kind.value_type, nested=True))
+    return pa.string() if nested and pa.types.is_null(kind) else kind
