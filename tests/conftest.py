@@ -9,9 +9,9 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 _HERE = Path(__file__).parent
 os.environ["PYTHONPATH"] = os.pathsep.join([str(_HERE.parent), str(_HERE), os.environ.get("PYTHONPATH", "")])
 
-import pytest
-import ray
-import support
+import pytest  # noqa: E402  # what it imports reads the environment
+import ray  # noqa: E402
+import support  # noqa: E402
 
 
 @pytest.fixture(scope="session")

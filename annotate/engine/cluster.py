@@ -163,7 +163,7 @@ class Calls(Generic[Item]):
             if missing := re.search(r"No module named '([\w.]+)'", str(error)):
                 raise ConfigError(
                     f"{self.stage}: the workers can't import the module {missing[1]!r}",
-                    hint="Put what a pipeline uses into its file, or into the job's --working-dir; a program that calls "
+                    hint="Put what a pipeline uses into its file, or the job's --working-dir; a program that calls "
                     "pipeline.run names its modules in Options(by_value=...).",
                 ) from None
             if not isinstance(cause, LOST) and not isinstance(error, LOST):

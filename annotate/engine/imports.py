@@ -100,6 +100,27 @@ def import_lines(
     return readable(scanned, step(f"{corpus.label} (import)", import_files, scanned, fields)), unreadable
 
 
+def find_imported(corpus: Corpus, workdir: Directory, files: Sequence[SourceFile]) -> list[SourceFile] | None:
+    """The Parquet files of a corpus of JSON lines that is imported; None if any of it is not."""
+    directory = workdir.child(corpus.dataset)
+    scanned = []
+    for file in files:
+        version = _version(file)
+        entry = read_entry(directory, _key(corpus, "scan", file, version))
+        if entry is None or not intact(directory, entry):
+            return None
+        scanned.append(Scanned(file, version, pq.read_schema(pa.BufferReader(directory.get(entry.part.path)))))
+    fields = wanted_fields(merge_schemas(item.fields for item in scanned), corpus.text, corpus.id, corpus.columns)
+    entries = [read_entry(directory, _import_key(corpus, item, fields)) for item in scanned]
+    found = [entry for entry in entries if entry is not None and intact(directory, entry)]
+    if len(found) < len(files):
+        return None
+    return [
+        SourceFile(directory, entry.part.path, file.shard, entry.part.bytes)
+        for file, entry in zip(files, found, strict=True)
+    ]
+
+
 def scan_files(corpus: Corpus, directory: Directory, files: Sequence[SourceFile]) -> list[Scanned | UnreadableFile]:
     """Find the fields of some files, in a worker; an error stands for a file that is to be passed over."""
     return [_or_error(corpus, lambda file=file: _scan(corpus, directory, file)) for file in files]  # type: ignore[misc]
@@ -143,8 +164,7 @@ def _import(corpus: Corpus, directory: Directory, item: Scanned, fields: pa.Sche
         _unchanged(item.file, item.version)
         return rows
 
-    types = [[field.name, str(field.type)] for field in fields]
-    part = _committed(directory, _key(corpus, "import", item.file, item.version, types), write).part
+    part = _committed(directory, _import_key(corpus, item, fields), write).part
     return SourceFile(directory, part.path, item.file.shard, part.bytes)
 
 
@@ -169,6 +189,11 @@ def _committed(directory: Directory, key: str, write: Callable[[Path], int]) -> 
 
 def _key(corpus: Corpus, purpose: str, file: SourceFile, version: str, fields: list[list[str]] | None = None) -> str:
     return digest([corpus.recipe, purpose, file.shard, file.size, version, fields])[:24]
+
+
+def _import_key(corpus: Corpus, item: Scanned, fields: pa.Schema) -> str:
+    types = [[field.name, str(field.type)] for field in fields]
+    return _key(corpus, "import", item.file, item.version, types)
 
 
 def _version(file: SourceFile) -> str:

@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.engine.datasets import Aligned, Dataset, find_scored, needed, open_corpus, plan_datasets, works
+from annotate.engine.imports import find_imported
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
 from annotate.stages.base import Narrow, Stage, Tables, Wide, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group, prepare
-from annotate.storage.corpus_files import JSONL
+from annotate.storage.corpus_files import SourceFile, is_jsonl
 from annotate.storage.latest import Latest, read_latest
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import parquet_bytes
@@ -110,7 +111,7 @@ def plan(outputs: Sequence[Stage], location: str, options: Options, sample: int)
     stages = graph(outputs)
     workdir = Directory.at(location)
     with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
-        datasets = plan_datasets(stages, workdir, _open(stages, Directory.at(scratch), options.limit))
+        datasets = plan_datasets(stages, workdir, _open(stages, workdir, Directory.at(scratch), options.limit))
         missing = needed(outputs, datasets)
         before = {item.label: item for item in read_latest(workdir)}
         scoring: list[ScoringTime] = []
@@ -122,20 +123,24 @@ def plan(outputs: Sequence[Stage], location: str, options: Options, sample: int)
         assert manifest is not None, "a corpus is opened before"
         plans = [_stage(datasets[stage], before, manifest, missing=stage in missing) for stage in stages]
         if sample and missing:
-            scoring, write = _timed(stages, missing, datasets, options, sample)
+            scoring, write = _timed(stages, missing, datasets, workdir, options, sample)
         return Plan(plans, scoring, manifest.counts["documents"], manifest.rows, manifest.size, write, _free(workdir))
 
 
-def _open(stages: Sequence[Stage], scratch: Directory, limit: int | None) -> dict[Stage, Dataset]:
+def _open(stages: Sequence[Stage], workdir: Directory, scratch: Directory, limit: int | None) -> dict[Stage, Dataset]:
+    """Open the corpora, with their lists of units in a scratch directory."""
     corpora: dict[Stage, Dataset] = {}
     for stage in stages:
         if isinstance(stage, Corpus):
-            files = stage.files()
-            if files[0].shard.endswith(JSONL):
+            files: list[SourceFile] | None = stage.files()
+            assert files, "files() raises where there are none"
+            size, n = sum(file.size for file in files) / 1e6, len(files)
+            if is_jsonl(files[0].path):
+                files = find_imported(stage, workdir, files)
+            if files is None:
                 raise ConfigError(
-                    f"{stage.path} is JSON lines, {sum(f.size for f in files) / 1e6:,.1f} MB in {len(files)} files: a run "
-                    "imports them before it can be planned",
-                    hint="Run with --limit 1 to import them; then --plan works.",
+                    f"{stage.path} is JSON lines, {size:,.1f} MB in {n} files: they must be imported before a plan",
+                    hint="Run with --limit 1, which imports them all; then plan.",
                 )
             corpora[stage] = open_corpus(stage, scratch, files, limit)
     return corpora
@@ -160,7 +165,7 @@ def _stage(dataset: Dataset, before: Mapping[str, Latest], corpus: Manifest, *, 
     units, done = _count(dataset) if ready and isinstance(stage, Narrow | Score) else (_units_ahead(stage, corpus), 0)
     why = _changes(dataset, last) if last is not None and last.fingerprint != dataset.fingerprint else ""
     if done:
-        return StagePlan(stage.label, "resumable", why or "an interrupted run left units", units, done, rows)
+        return StagePlan(stage.label, "resumable", why or "an earlier run left units", units, done, rows)
     if last is not None and last.fingerprint == dataset.fingerprint:
         return StagePlan(stage.label, "stale", "committed, but parts of it are gone", units, done, rows)
     return StagePlan(stage.label, "stale" if last is not None else "new", why, units, done, rows)
@@ -213,14 +218,19 @@ def _short(value: Any) -> str:
 
 
 def _timed(
-    stages: Sequence[Stage], missing: Sequence[Stage], datasets: Mapping[Stage, Dataset], options: Options, sample: int
+    stages: Sequence[Stage],
+    missing: Sequence[Stage],
+    datasets: Mapping[Stage, Dataset],
+    workdir: Directory,
+    options: Options,
+    sample: int,
 ) -> tuple[list[ScoringTime], int]:
     """Time the models on a sample of the corpus, and weigh what is made of it."""
     times = []
     written = 0.0
     for scores in group([stage for stage in stages if isinstance(stage, Score)]):
         corpus = datasets[scores[0].corpus]
-        tables, rows, text_bytes = _sample(scores[0], corpus, sample)
+        tables, rows, text_bytes = _sample(scores[0], corpus, workdir, sample)
         assert corpus.manifest is not None, "a corpus is opened before"
         share = corpus.manifest.size / max(text_bytes, 1)
         spans = tables["spans"]
@@ -267,9 +277,9 @@ def _models(threads: int) -> int:
 class _SampleTables(Tables):
     """Tables of a sample of documents, held in memory."""
 
-    def __init__(self, stage: Score, corpus: Dataset, unit: Unit, sample: int) -> None:
-        super().__init__(stage, Directory(corpus.directory.url.rpartition("/")[0]), {"corpus": unit, "spans": unit}, {})
-        documents = stage.corpus.read(corpus.directory, unit)
+    def __init__(self, stage: Score, workdir: Directory, unit: Unit, sample: int) -> None:
+        super().__init__(stage, workdir, {"corpus": unit, "spans": unit}, {})
+        documents = stage.corpus.read(self.directory("corpus"), unit)
         made = stage.spans.unit(_Only(self, documents))
         rows = made.table["row"].to_numpy()
         last = rows[min(sample, len(rows)) - 1] if len(rows) else -1
@@ -293,11 +303,11 @@ class _Only(Tables):
         return self._documents
 
 
-def _sample(stage: Score, corpus: Dataset, sample: int) -> tuple[Tables, Any, int]:
+def _sample(stage: Score, corpus: Dataset, workdir: Directory, sample: int) -> tuple[Tables, Any, int]:
     """The first documents of a unit from the middle of the corpus, with about `sample` spans."""
     assert corpus.manifest is not None, "a corpus is opened before"
     unit = next(itertools.islice(corpus.units(), corpus.manifest.units // 2, None))
-    tables = _SampleTables(stage, corpus, unit, sample)
+    tables = _SampleTables(stage, workdir, unit, sample)
     spans = tables["spans"]
     size = int(np.sum(spans["byte_end"].to_numpy() - spans["byte_start"].to_numpy()))
     return tables, np.unique(spans["row"].to_numpy()), size

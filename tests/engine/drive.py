@@ -1,4 +1,4 @@
-"""Runs the test pipeline in a process of its own: `drive.py CORPUS CALLS WORKDIR [WORKERS]`, on the cluster of RAY_ADDRESS."""
+"""Runs the test pipeline in a process of its own, on the cluster of RAY_ADDRESS: `drive.py CORPUS CALLS WORKDIR N`."""
 
 import os
 import sys

@@ -62,7 +62,9 @@ def texts():
 def write(folder):
     folder.mkdir()
     values = texts()
-    data = [b"lone \xed\xa0\x80 surrogate" if t == "SURROGATE" else t.encode() if t is not None else None for t in values]
+    data = [
+        b"lone \xed\xa0\x80 surrogate" if t == "SURROGATE" else t.encode() if t is not None else None for t in values
+    ]
     binary = pa.array(data, pa.binary())
     text = pa.StringArray.from_buffers(len(binary), binary.buffers()[1], binary.buffers()[2], binary.buffers()[0])
     ids = [f"d{i}" for i in range(len(values))]

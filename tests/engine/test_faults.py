@@ -1,5 +1,6 @@
-"""Exactly once: SIGKILL at every named fault point, then at seeded random ones; the final shards are byte for byte those
-of an undisturbed run.
+"""Exactly once: SIGKILL at every named fault point, then at seeded random ones.
+
+The final shards are byte for byte those of an undisturbed run.
 """
 
 import json
@@ -36,7 +37,15 @@ def plan(folder, **fault):
 
 
 def start(folder, name, *more):
-    command = [sys.executable, str(DRIVE), str(folder / "corpus"), str(folder / "calls"), str(folder / name), "2", *more]
+    command = [
+        sys.executable,
+        str(DRIVE),
+        str(folder / "corpus"),
+        str(folder / "calls"),
+        str(folder / name),
+        "2",
+        *more,
+    ]
     environment = {
         **os.environ,
         "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"],

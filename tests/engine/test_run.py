@@ -46,9 +46,9 @@ def corpus(finished, tmp_path):
     return tmp_path / "corpus"
 
 
-def run(tmp_path, corpus, name="out", options=Options(workers=2), **changes):
+def run(tmp_path, corpus, name="out", options=None, **changes):
     told = Told()
-    result = pipeline(corpus, tmp_path / "calls", **changes).run(str(tmp_path / name), options, told)
+    result = pipeline(corpus, tmp_path / "calls", **changes).run(str(tmp_path / name), options or Options(workers=2), told)
     return result, told
 
 
@@ -151,7 +151,9 @@ def test_a_limit_reaches_the_first_units_of_each_shard_and_keeps_their_scores(ra
     scored = rows_scored(tmp_path / "calls")
     full, _ = run(tmp_path, corpus, name="limited")
     assert full.ledger.states["not_reached"] == 0
-    assert rows_scored(tmp_path / "calls") - scored <= 2 * (full.ledger.beside["spans"] - limited.ledger.beside["spans"])
+    assert rows_scored(tmp_path / "calls") - scored <= 2 * (
+        full.ledger.beside["spans"] - limited.ledger.beside["spans"]
+    )
 
 
 def test_a_deleted_shard_is_made_again_with_equal_bytes(ray_cluster, tmp_path, corpus):
