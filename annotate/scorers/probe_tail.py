@@ -28,7 +28,7 @@ from annotate.scorers.trunk import Branch, Trunk
 
 BATCH_ROWS = 32
 EPOCHS = 3
-LAYER_RATE = 1e-4
+LAYER_RATE = 2e-4
 HEAD_RATE = 1e-3
 WARM_UP = 0.1
 """Share of the steps over which the learning rate rises; after that it falls to 0 in a straight line."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from annotate.scorers.base import FloatArray, expand
 from annotate.scorers.checks import check_axes
 from annotate.scorers.encoder import Encoder, probe_features
 from annotate.scorers.encoder_forward import EncoderForward
-from annotate.scorers.probe_file import EncoderHashes, Feature, Head, ProbeCard, save_probe
+from annotate.scorers.probe_file import EncoderHashes, Feature, Head, Pool, ProbeCard, save_probe
 from annotate.scorers.probe_fit import PENALTIES, LinearHead, cross_entropy, fit_path
 from annotate.scorers.probe_labels import LabelledSpans, read_labels
 from annotate.scorers.probe_metrics import fit_curve
@@ -152,6 +152,19 @@ def train_probe(
         ),
         repeats=spans.repeats,
     )
+
+
+def parse_feature(text: str) -> Feature:
+    """Read "4" (the mean of layer 4's hidden states) or "4:max".
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    layer, _, pool = text.partition(":")
+    pools = get_args(Pool)
+    if not layer.isdecimal() or (pool or "mean") not in pools:
+        raise ConfigError(f"a feature is LAYER or LAYER:POOL with a POOL of {', '.join(pools)}, got {text!r}")
+    return Feature(layer=int(layer), pool=cast(Pool, pool or "mean"))
 
 
 def default_features(encoder: Encoder) -> tuple[Feature, ...]:

@@ -11,7 +11,7 @@ from annotate.scorers import Encoder, Feature, Platt, Probe, check_anchors, load
 from annotate.scorers import probe_tail as tail_module
 from annotate.scorers.probe_fit import fit_path
 from annotate.scorers.probe_labels import read_labels
-from annotate.scorers.probe_training import default_features, train_probe
+from annotate.scorers.probe_training import default_features, parse_feature, train_probe
 
 NICE, RUDE = ["nice", "good", "thank"], ["idiot", "bad"]
 FILLER = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "is", "are"]
@@ -204,6 +204,14 @@ def test_too_long_a_tail(encoder, table, tmp_path):
 
 def test_default_features_are_of_middle_layers(encoder):
     assert default_features(encoder) == (Feature(layer=1),)
+
+
+def test_features_as_the_command_line_spells_them():
+    assert parse_feature("4") == Feature(layer=4)
+    assert parse_feature("2:max") == Feature(layer=2, pool="max")
+    for wrong in ("", "x", "4:median", "-1", "mean:4"):
+        with pytest.raises(ConfigError, match="LAYER or LAYER:POOL"):
+            parse_feature(wrong)
 
 
 def test_given_anchors_are_kept_and_must_score_the_right_way_round(encoder, table, tmp_path):
