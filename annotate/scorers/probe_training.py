@@ -97,45 +97,35 @@ def train_probe(
     encoder = encoder or Encoder()
     out = Path(out)
     check_axes((axis,), {axis: anchors} if anchors else {})
-    if out.suffix != ".safetensors":
-        raise ConfigError(f"a probe's file must end in .safetensors, got {str(out)!r}")
-    if not out.parent.is_dir():
-        raise ConfigError(f"the directory {str(out.parent)!r} for the probe does not exist")
+    _check_out(out)
     spans = read_labels(data, text=text, label=label, source=source, split=split, seed=seed)
     trunk_features = tuple(features) if features is not None else default_features(encoder)
-    if any(feature.tail for feature in trunk_features):
-        raise ConfigError("features of the tail come with tail_layers, got one among the trunk's features")
-    values = probe_features(encoder, spans.texts, trunk_features, device=device)
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        raise ConfigError(f"the encoder {encoder.model!r} gave no finite features for the text {spans.texts[row]!r}")
     setting = _Setting(
         axis=axis,
         encoder=encoder,
         spans=spans,
         trunk_features=trunk_features,
-        features=values,
+        features=_extract(encoder, spans, trunk_features, device),
         tail_layers=tail_layers,
         seed=seed,
         device=device,
     )
-
     chosen = _choose(setting)
     head, validation, test = _fit_final(setting, chosen)
-    heard = fit_curve(
-        validation, spans.targets[spans.validation] > 0.5, _source_weights(spans.sources[spans.validation])
-    )
+    yes, rows = spans.targets > 0.5, spans.validation
+    curve = fit_curve(validation, yes[rows], _source_weights(spans.sources[rows]))
     sources = _measure(setting, chosen.penalty, test)
     card = dataclasses.replace(
         head.card,
         anchors=anchors or _pick_anchors(setting, chosen),
         meaning=meaning or f"more {axis}",
-        calibration=heard,
+        calibration=curve,
         sources=[_as_json(report) for report in sources],
     )
     head = dataclasses.replace(head, card=card)
     _check_polarity(setting, head)
     save_probe(out, card, head.weight, head.bias, tail=head.tail)
+    rows = spans.test
     return ProbeReport(
         axis=axis,
         path=out,
@@ -144,11 +134,7 @@ def train_probe(
         penalty=chosen.penalty,
         sources=sources,
         calibration=measure_calibration(
-            heard,
-            test[spans.test],
-            spans.targets[spans.test] > 0.5,
-            _source_weights(spans.sources[spans.test]),
-            len(validation),
+            curve, test[rows], yes[rows], _source_weights(spans.sources[rows]), len(validation)
         ),
         repeats=spans.repeats,
     )
@@ -179,6 +165,26 @@ def default_features(encoder: Encoder) -> tuple[Feature, ...]:
             f"the configuration of {encoder.model!r} does not say how many layers it has", hint="name the features"
         )
     return tuple(Feature(layer=layer) for layer in sorted({max(1, depth // 2), max(1, 2 * depth // 3)}))
+
+
+def _check_out(out: Path) -> None:
+    """Find out before the work, not after it, that its result can't be written."""
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"a probe's file must end in .safetensors, got {str(out)!r}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"the directory {str(out.parent)!r} for the probe does not exist")
+
+
+def _extract(encoder: Encoder, spans: LabelledSpans, features: tuple[Feature, ...], device: str) -> FloatArray:
+    if any(feature.tail for feature in features):
+        raise ConfigError("features of the tail come with tail_layers, got one among the trunk's features")
+    values = probe_features(encoder, spans.texts, features, device=device)
+    failed = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(failed):
+        raise ConfigError(
+            f"the encoder {encoder.model!r} gave no finite features for {spans.texts[int(failed[0])][:80]!r}"
+        )
+    return values
 
 
 def _choose(setting: _Setting) -> LinearHead:
