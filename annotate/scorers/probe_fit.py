@@ -1,0 +1,114 @@
+"""The linear head of a probe: L2-regularised logistic regression with an intercept a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from annotate.scorers.base import FloatArray
+
+FloatVector = npt.NDArray[np.float64]
+
+PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+"""Strengths of the L2 penalty that are tried, strongest first: each fit starts from the one before."""
+
+_MIN_SCALE = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearHead:
+    """`score = weight @ (features - mean) / scale + bias`.
+
+    Attributes:
+        weight: float64 `[width]`.
+        offsets: float64 `[n_sources]`, the intercept of each source.
+        mean: float64 `[width]`, of the features it was fitted on.
+        scale: float64 `[width]`, their standard deviation times the root of a feature's share of the width, so that
+            one penalty means the same however many features there are.
+        penalty: strength of the L2 penalty.
+    """
+
+    weight: FloatVector
+    offsets: FloatVector
+    mean: FloatVector
+    scale: FloatVector
+    penalty: float
+
+    @property
+    def bias(self) -> float:
+        """The mean intercept: one head gives one score, wherever a span is from."""
+        return float(self.offsets.mean())
+
+    def folded(self) -> tuple[FloatVector, float]:
+        """Weight and bias for features that are not standardised."""
+        weight = self.weight / self.scale
+        return weight, self.bias - float(weight @ self.mean)
+
+    def scores(self, features: FloatArray) -> FloatVector:
+        """Score float32 features `[n, width]`."""
+        return standardise(features, self.mean, self.scale) @ self.weight + self.bias
+
+
+def standardise(features: FloatArray, mean: FloatVector, scale: FloatVector) -> npt.NDArray[np.float64]:
+    """Features as the head sees them: float64 `[n, width]`."""
+    return (features.astype(np.float64) - mean) / scale
+
+
+def fit_path(
+    features: FloatArray,
+    targets: FloatVector,
+    sources: npt.NDArray[np.int64],
+    *,
+    blocks: int,
+    penalties: Sequence[float] = PENALTIES,
+) -> list[LinearHead]:
+    """Fit one head for each penalty, by L-BFGS in float64 on the mean cross-entropy to `targets`.
+
+    The score's direction is shared by all sources; an intercept each keeps it from learning which source a span is
+    from. Every span counts the same.
+
+    Args:
+        features: float32 `[n, width]`.
+        targets: `[n]` in [0, 1].
+        sources: int64 `[n]` from 0; a source that does not occur gets the mean intercept of the others.
+        blocks: number of pooled hidden states that make up the width.
+        penalties: strengths of the L2 penalty, strongest first.
+    """
+    mean = features.mean(axis=0, dtype=np.float64)
+    spread = features.std(axis=0, dtype=np.float64)
+    # A feature that never moves has no scale; it gets no weight either, being 0 once the mean is gone.
+    scale = np.where(spread > _MIN_SCALE, spread, 1.0) * np.sqrt(blocks)
+    x = standardise(features, mean, scale)
+    n, width = x.shape
+    present, codes = np.unique(sources, return_inverse=True)
+    heads = []
+    start = np.zeros(width + len(present))
+    for penalty in penalties:
+
+        def loss(v: FloatVector, penalty: float = penalty) -> tuple[float, FloatVector]:
+            weight = v[:width]
+            logits = x @ weight + v[width:][codes]
+            error = (expit(logits) - targets) / n
+            value = np.mean(np.logaddexp(0, logits) - targets * logits) + 0.5 * penalty * (weight @ weight)
+            slope = np.concatenate([error @ x + penalty * weight, np.bincount(codes, error, len(present))])
+            return float(value), slope
+
+        options = {"maxiter": 500, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-6}
+        start = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
+        offsets = np.full(int(sources.max()) + 1, start[width:].mean())
+        offsets[present] = start[width:]
+        heads.append(LinearHead(weight=start[:width], offsets=offsets, mean=mean, scale=scale, penalty=penalty))
+    return heads
+
+
+def cross_entropy(
+    scores: FloatVector, targets: FloatVector, sources: npt.NDArray[np.int64], offsets: FloatVector
+) -> float:
+    """Mean cross-entropy where each source has its own intercept in place of the mean one."""
+    logits = scores - offsets.mean() + offsets[sources]
+    return float(np.mean(np.logaddexp(0, logits) - targets * logits))

@@ -1,0 +1,188 @@
+"""Labelled spans for training a probe: read, checked, and cut into parts by a hash of their text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+from annotate.errors import ConfigError, InputError
+from annotate.text.keyed import keyed_hash, uniform
+
+TEST_SHARE = 0.2
+"""Share of the spans that is kept for the report, where no column says which."""
+
+VALIDATION_SHARE = 0.2
+"""Share of the training spans that chooses the regularisation and fits the probability curve."""
+
+MIN_ROWS = 50
+"""Spans that a training needs at least."""
+
+FloatVector = npt.NDArray[np.float64]
+BoolVector = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledSpans:
+    """Labelled spans of one axis.
+
+    Attributes:
+        texts: `n` of them.
+        labels: float64 `[n]`, as given: 0 and 1, or ratings.
+        targets: float64 `[n]` in [0, 1]: 0 and 1 as they are; a rating as its mid-rank among the training ratings of
+            its source, so that sources on different scales can be learned together. Above one half is "yes".
+        sources: int64 `[n]`, positions in `names`.
+        names: names of the sources.
+        rated: bool `[n_sources]`, whether the labels of a source are ratings.
+        test: bool `[n]`, kept for the report.
+        validation: bool `[n]`, chooses the regularisation and fits the curve; the rest is for fitting.
+        repeats: number of spans left out because their text was among the test spans too.
+    """
+
+    texts: list[str]
+    labels: FloatVector
+    targets: FloatVector
+    sources: npt.NDArray[np.int64]
+    names: tuple[str, ...]
+    rated: BoolVector
+    test: BoolVector
+    validation: BoolVector
+    repeats: int
+
+    @property
+    def train(self) -> BoolVector:
+        """All that is not for the report."""
+        return ~self.test
+
+    @property
+    def fitting(self) -> BoolVector:
+        """Training spans that are not for validation."""
+        return ~(self.test | self.validation)
+
+
+def read_labels(
+    data: str | Path | pa.Table, *, text: str, label: str, source: str | None, split: str | None, seed: int
+) -> LabelledSpans:
+    """Read labelled spans from a Parquet file or an Arrow table.
+
+    Args:
+        data: the file or table.
+        text: name of the column of texts.
+        label: name of the column of labels: 0 and 1, bool, or ratings; higher is more of the axis.
+        source: name of the column that says where a span is from; None: all from one.
+        split: name of the column that says "train" or "test"; None: by a hash of the text in lower case with blanks
+            collapsed, so that repeats fall on one side.
+        seed: key of the hash.
+
+    Raises:
+        InputError: the file can't be read.
+        ConfigError: a column is missing or of the wrong type, a value is null or not finite, there are too few spans,
+            or a source or part has only one kind of label.
+    """
+    table = data if isinstance(data, pa.Table) else _read_table(Path(data))
+    columns = {"text": text, "label": label, "source": source, "split": split}
+    wanted = {role: name for role, name in columns.items() if name is not None}
+    for role, name in wanted.items():
+        if name not in table.column_names:
+            raise ConfigError(
+                f"the labelled spans have no column {name!r}; they have {table.column_names}",
+                hint=f"say which column is the {role}",
+            )
+    frame = pl.DataFrame({role: pl.from_arrow(table.column(name)) for role, name in wanted.items()})
+    for role, name in wanted.items():
+        if nulls := frame[role].null_count():
+            row = int(frame[role].is_null().arg_true()[0])
+            raise ConfigError(f"column {name!r} of the labelled spans has {nulls} nulls, the first in row {row}")
+    if frame["text"].dtype not in (pl.String, pl.Categorical, pl.Enum):
+        raise ConfigError(f"column {text!r} must hold text, got {frame['text'].dtype}")
+    labels = _check_labels(frame["label"], label)
+    key = frame["text"].cast(pl.String).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
+    hashes = np.array([xxhash.xxh3_64_intdigest(text.encode()) for text in key], np.uint64)
+    drawn_test, drawn_validation = (uniform(keyed_hash(seed, hashes, part)) for part in range(2))
+    test = drawn_test < TEST_SHARE if split is None else _read_split(frame["split"], split)
+    keep = test | ~np.isin(hashes, hashes[test])
+    sources = frame["source"].cast(pl.String) if source else pl.repeat("all", len(frame), eager=True)
+    names = tuple(sorted(set(sources.to_list())))
+    codes = np.searchsorted(np.array(names), sources.to_numpy()).astype(np.int64)
+    codes, test = codes[keep], test[keep]
+    targets, rated = _make_targets(labels[keep], codes, names, test)
+    spans = LabelledSpans(
+        texts=frame["text"].cast(pl.String).filter(pl.Series(keep)).to_list(),
+        labels=labels[keep],
+        targets=targets,
+        sources=codes,
+        names=names,
+        rated=rated,
+        test=test,
+        validation=~test & (drawn_validation[keep] < VALIDATION_SHARE),
+        repeats=int((~keep).sum()),
+    )
+    _check_parts(spans)
+    return spans
+
+
+def _read_table(path: Path) -> pa.Table:
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"the labelled spans {path} can't be read as Parquet: {error}") from error
+
+
+def _check_labels(column: pl.Series, name: str) -> FloatVector:
+    if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
+        raise ConfigError(f"column {name!r} must hold 0 and 1, or ratings, got {column.dtype}")
+    labels = column.cast(pl.Float64).to_numpy().astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(labels))
+    if len(bad):
+        raise ConfigError(f"column {name!r} must hold finite numbers, got {labels[bad[0]]} in row {bad[0]}")
+    if len(labels) < MIN_ROWS:
+        raise ConfigError(f"training needs {MIN_ROWS} labelled spans or more, got {len(labels)}")
+    return labels
+
+
+def _read_split(column: pl.Series, name: str) -> BoolVector:
+    values = column.cast(pl.String)
+    other = sorted(set(values.to_list()) - {"train", "test"})
+    if other:
+        raise ConfigError(f"column {name!r} must say 'train' or 'test', got {other[0]!r}")
+    return np.asarray((values == "test").to_numpy(), np.bool_)
+
+
+def _make_targets(
+    labels: FloatVector, sources: npt.NDArray[np.int64], names: tuple[str, ...], test: BoolVector
+) -> tuple[FloatVector, BoolVector]:
+    targets = labels.copy()
+    rated = np.zeros(len(names), np.bool_)
+    for i, name in enumerate(names):
+        own = sources == i
+        found = np.unique(labels[own])
+        if len(found) < 2:
+            raise ConfigError(
+                f"all labels of source {name!r} are {found.tolist()}; a probe needs both kinds",
+                hint="add spans of the other kind, or leave the source out",
+            )
+        rated[i] = not np.isin(found, (0.0, 1.0)).all()
+        if rated[i]:
+            train = np.sort(labels[own & ~test])
+            if not len(train):
+                raise ConfigError(f"source {name!r} has no training spans to rank its ratings by")
+            below, upto = (np.searchsorted(train, labels[own], side=side) for side in ("left", "right"))
+            targets[own] = (below + upto) / (2 * len(train))
+    return targets, rated
+
+
+def _check_parts(spans: LabelledSpans) -> None:
+    """Each part needs labels of both kinds, or nothing can be fitted or measured."""
+    for part, rows in {"fitting": spans.fitting, "validation": spans.validation, "test": spans.test}.items():
+        yes = int((spans.targets[rows] > 0.5).sum())
+        if not 0 < yes < rows.sum():
+            raise ConfigError(
+                f"the {part} part has {int(rows.sum())} spans, {yes} of them with a high label; it needs both kinds",
+                hint="add labelled spans of the rarer kind",
+            )

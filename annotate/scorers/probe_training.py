@@ -1,0 +1,352 @@
+"""Training of probes: from labelled spans to a file that a pipeline names, and a report of how good it is.
+
+The labelled spans are cut in three by a hash of their text (or, for the test part, by a column): the *fitting* part
+trains heads, the *validation* part chooses among them and fits the probability curve, the *test* part is only measured.
+A linear head is then fitted again on all but the test part; a tail, which is dear, is not. Reruns on one machine give
+equal bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.scorers.base import FloatArray, expand
+from annotate.scorers.checks import check_axes
+from annotate.scorers.encoder import Encoder, probe_features
+from annotate.scorers.encoder_forward import EncoderForward
+from annotate.scorers.probe_file import EncoderHashes, Feature, Head, Pool, ProbeCard, save_probe
+from annotate.scorers.probe_fit import PENALTIES, LinearHead, cross_entropy, fit_path
+from annotate.scorers.probe_labels import LabelledSpans, read_labels
+from annotate.scorers.probe_metrics import fit_curve
+from annotate.scorers.probe_report import Measured, ProbeReport, SourceReport, measure_calibration, measure_source
+from annotate.scorers.probe_tail import train_tail
+
+FloatVector = npt.NDArray[np.float64]
+BoolVector = npt.NDArray[np.bool_]
+
+ANCHOR_LENGTH = 200
+"""Characters of a training span that is picked as an anchor, at most."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """All that a fit depends on beside the rows it is given."""
+
+    axis: str
+    encoder: Encoder
+    spans: LabelledSpans
+    trunk_features: tuple[Feature, ...]
+    features: FloatArray
+    tail_layers: int
+    seed: int
+    device: str
+
+
+def train_probe(
+    data: str | Path | pa.Table,
+    axis: str,
+    *,
+    out: str | Path,
+    encoder: Encoder | None = None,
+    text: str = "text",
+    label: str = "label",
+    source: str | None = None,
+    split: str | None = None,
+    features: Sequence[Feature] | None = None,
+    tail_layers: int = 0,
+    anchors: tuple[str, str] | None = None,
+    meaning: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> ProbeReport:
+    """Train a probe on labelled spans and write its file.
+
+    Args:
+        data: a Parquet file or an Arrow table with one labelled span a row.
+        axis: name of what is measured.
+        out: the probe's file, `.safetensors`; an existing one is replaced.
+        encoder: what the probe reads; None: the embedded default.
+        text: name of the column of texts.
+        label: name of the column of labels: 0 and 1 (AUROC is reported), or any ratings (Spearman); higher is more.
+        source: name of the column that says where a span is from. Sources may have labels of different kinds and
+            scales; one direction is fitted to all of them, every span counting the same.
+        split: name of the column that says "train" or "test"; None: a fifth of the texts, by hash, is the test part.
+        features: hidden states that the head reads; None: means at half and at two thirds of the encoder's depth.
+        tail_layers: number of layers for a tail that starts at the highest of the features; slow, see `train_tail`.
+        anchors: a text that must score low, and one that must score high; None: clear cases among the training spans.
+        meaning: what a high score means, in a sentence.
+        seed: of the parts, the bootstrap and the tail.
+        device: where to run the encoder.
+
+    Returns:
+        What was measured on the test part. With several sources, that of each is measured again by a probe that was
+        trained on the others alone.
+
+    Raises:
+        InputError: the data can't be read.
+        ConfigError: the labelled spans, the encoder or the settings won't do; the anchors score the wrong way round.
+    """
+    encoder = encoder or Encoder()
+    out = Path(out)
+    check_axes((axis,), {axis: anchors} if anchors else {})
+    _check_out(out)
+    spans = read_labels(data, text=text, label=label, source=source, split=split, seed=seed)
+    trunk_features = tuple(features) if features is not None else default_features(encoder)
+    setting = _Setting(
+        axis=axis,
+        encoder=encoder,
+        spans=spans,
+        trunk_features=trunk_features,
+        features=_extract(encoder, spans, trunk_features, device),
+        tail_layers=tail_layers,
+        seed=seed,
+        device=device,
+    )
+    chosen = _choose(setting)
+    head, validation, test = _fit_final(setting, chosen)
+    yes, rows = spans.targets > 0.5, spans.validation
+    curve = fit_curve(validation, yes[rows], _source_weights(spans.sources[rows]))
+    sources = _measure(setting, chosen.penalty, test)
+    card = dataclasses.replace(
+        head.card,
+        anchors=anchors or _pick_anchors(setting, chosen),
+        meaning=meaning or f"more {axis}",
+        calibration=curve,
+        sources=[_as_json(report) for report in sources],
+    )
+    head = dataclasses.replace(head, card=card)
+    _check_polarity(setting, head)
+    save_probe(out, card, head.weight, head.bias, tail=head.tail)
+    rows = spans.test
+    return ProbeReport(
+        axis=axis,
+        path=out,
+        size=out.stat().st_size,
+        features=card.features,
+        penalty=chosen.penalty,
+        sources=sources,
+        calibration=measure_calibration(
+            curve, test[rows], yes[rows], _source_weights(spans.sources[rows]), len(validation)
+        ),
+        repeats=spans.repeats,
+    )
+
+
+def parse_feature(text: str) -> Feature:
+    """Read "4" (the mean of layer 4's hidden states) or "4:max".
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    layer, _, pool = text.partition(":")
+    pools = get_args(Pool)
+    if not layer.isdecimal() or (pool or "mean") not in pools:
+        raise ConfigError(f"a feature is LAYER or LAYER:POOL with a POOL of {', '.join(pools)}, got {text!r}")
+    return Feature(layer=int(layer), pool=cast(Pool, pool or "mean"))
+
+
+def default_features(encoder: Encoder) -> tuple[Feature, ...]:
+    """Means of the hidden states at half and at two thirds of the depth: middle layers carry tone better than the last.
+
+    Raises:
+        ConfigError: the encoder's configuration does not say how many layers it has.
+    """
+    depth = getattr(encoder.config(), "num_hidden_layers", None)
+    if not isinstance(depth, int):
+        raise ConfigError(
+            f"the configuration of {encoder.model!r} does not say how many layers it has", hint="name the features"
+        )
+    return tuple(Feature(layer=layer) for layer in sorted({max(1, depth // 2), max(1, 2 * depth // 3)}))
+
+
+def _check_out(out: Path) -> None:
+    """Find out before the work, not after it, that its result can't be written."""
+    if out.suffix != ".safetensors":
+        raise ConfigError(f"a probe's file must end in .safetensors, got {str(out)!r}")
+    if not out.parent.is_dir():
+        raise ConfigError(f"the directory {str(out.parent)!r} for the probe does not exist")
+
+
+def _extract(encoder: Encoder, spans: LabelledSpans, features: tuple[Feature, ...], device: str) -> FloatArray:
+    if any(feature.tail for feature in features):
+        raise ConfigError("features of the tail come with tail_layers, got one among the trunk's features")
+    values = probe_features(encoder, spans.texts, features, device=device)
+    failed = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(failed):
+        raise ConfigError(
+            f"the encoder {encoder.model!r} gave no finite features for {spans.texts[int(failed[0])][:80]!r}"
+        )
+    return values
+
+
+def _choose(setting: _Setting) -> LinearHead:
+    """The head of the fitting part with the smallest cross-entropy on the validation part."""
+    spans = setting.spans
+    path = _fit_linear(setting, spans.fitting, PENALTIES)
+    rows = spans.validation
+    losses = [
+        cross_entropy(head.scores(setting.features[rows]), spans.targets[rows], spans.sources[rows], head.offsets)
+        for head in path
+    ]
+    return path[int(np.argmin(losses))]
+
+
+def _fit_linear(setting: _Setting, rows: BoolVector, penalties: Sequence[float]) -> list[LinearHead]:
+    spans = setting.spans
+    blocks = len(setting.trunk_features)
+    return fit_path(
+        setting.features[rows], spans.targets[rows], spans.sources[rows], blocks=blocks, penalties=penalties
+    )
+
+
+def _fit_final(setting: _Setting, chosen: LinearHead) -> tuple[Head, FloatVector, FloatVector]:
+    """The head that is written; scores of the validation part, and of all spans (NaN where they are not of the test).
+
+    The validation part's scores are always of a head that has not seen it.
+    """
+    spans = setting.spans
+    test = np.full(len(spans.texts), np.nan)
+    if setting.tail_layers:
+        head = _fit_tail(setting, chosen, spans.fitting)
+        validation = _score(setting, head, _texts(spans, spans.validation))
+        test[spans.test] = _score(setting, head, _texts(spans, spans.test))
+        return head, validation, test
+    linear = _fit_linear(setting, spans.train, [chosen.penalty])[0]
+    test[spans.test] = linear.scores(setting.features[spans.test])
+    weight, bias = linear.folded()
+    head = Head(card=_card(setting, ()), weight=weight.astype(np.float32), bias=bias)
+    return head, chosen.scores(setting.features[spans.validation]), test
+
+
+def _fit_tail(setting: _Setting, linear: LinearHead, rows: BoolVector) -> Head:
+    spans = setting.spans
+    tail = train_tail(
+        setting.encoder,
+        _texts(spans, rows),
+        spans.targets[rows],
+        spans.sources[rows],
+        setting.features[rows],
+        linear,
+        start=max(feature.layer for feature in setting.trunk_features),
+        layers=setting.tail_layers,
+        seed=setting.seed,
+        device=setting.device,
+    )
+    weight, bias = tail.linear.folded()
+    return Head(
+        card=_card(setting, tail.features),
+        weight=np.concatenate([weight, tail.weight]).astype(np.float32),
+        bias=bias,
+        tail=tail.layers,
+    )
+
+
+def _card(setting: _Setting, tail: tuple[Feature, ...]) -> ProbeCard:
+    """A card that lacks what only a fitted head can say."""
+    encoder = setting.encoder
+    return ProbeCard(
+        axis=setting.axis,
+        encoder=EncoderHashes(name=encoder.model, **encoder.files().hashes()),
+        features=setting.trunk_features + tail,
+        max_length=encoder.window(),
+        anchors=("low", "high"),
+        meaning="",
+    )
+
+
+def _score(setting: _Setting, head: Head, texts: Sequence[str]) -> FloatVector:
+    """Score texts in the way that a pipeline does."""
+    prepared = setting.encoder.prepare(pa.table({"text": pa.array(texts, pa.string())}))
+    forward = EncoderForward(setting.encoder, [head], setting.device)
+    values, failures = expand(prepared, forward(prepared, [0])[0])
+    if failures:
+        raise ConfigError(f"a span can't be scored: {next(iter(failures.values()))}")
+    return values[:, 0].astype(np.float64)
+
+
+def _measure(setting: _Setting, penalty: float, test: FloatVector) -> tuple[SourceReport, ...]:
+    spans, reports = setting.spans, []
+    for i, name in enumerate(spans.names):
+        own = spans.sources == i
+        reports.append(
+            SourceReport(
+                name=name,
+                measure="spearman" if spans.rated[i] else "auroc",
+                train=int((spans.train & own).sum()),
+                test=int((spans.test & own).sum()),
+                result=measure_source(spans, test, i, seed=setting.seed),
+                held_out=_measure_without(setting, penalty, i),
+            )
+        )
+    return tuple(reports)
+
+
+def _measure_without(setting: _Setting, penalty: float, source: int) -> Measured | None:
+    """Train on the other sources alone, with the same penalty, and measure this one."""
+    spans = setting.spans
+    own = spans.sources == source
+    rows = (spans.fitting if setting.tail_layers else spans.train) & ~own
+    test = spans.test & own
+    if len(spans.names) < 2 or not test.any() or not 0 < (spans.targets[rows] > 0.5).sum() < rows.sum():
+        return None
+    linear = _fit_linear(setting, rows, [penalty])[0]
+    scores = np.full(len(spans.texts), np.nan)
+    if setting.tail_layers:
+        scores[test] = _score(setting, _fit_tail(setting, linear, rows), _texts(spans, test))
+    else:
+        scores[test] = linear.scores(setting.features[test])
+    return measure_source(spans, scores, source, seed=setting.seed)
+
+
+def _source_weights(sources: npt.NDArray[np.int64]) -> FloatVector:
+    """What each span counts, so that each source counts the same: positive, with mean 1."""
+    counts = np.bincount(sources)
+    return len(sources) / (np.count_nonzero(counts) * counts[sources])
+
+
+def _pick_anchors(setting: _Setting, linear: LinearHead) -> tuple[str, str]:
+    """The short training spans that are lowest and highest, among those whose labels say so too."""
+    spans = setting.spans
+    short = np.fromiter((len(text) <= ANCHOR_LENGTH for text in spans.texts), np.bool_, len(spans.texts))
+    scores = linear.scores(setting.features)
+    picks = []
+    for sign, wanted in ((1, spans.targets < 0.5), (-1, spans.targets > 0.5)):
+        rows = np.flatnonzero(spans.train & wanted & short)
+        if not len(rows):
+            raise ConfigError(
+                f"no training span of {ANCHOR_LENGTH} characters or less could be an anchor", hint="give anchors"
+            )
+        picks.append(spans.texts[rows[int(np.argmin(sign * scores[rows]))]])
+    return picks[0], picks[1]
+
+
+def _check_polarity(setting: _Setting, head: Head) -> None:
+    low, high = head.card.anchors
+    low_score, high_score = _score(setting, head, [low, high])
+    if low_score >= high_score:
+        raise ConfigError(
+            f"the probe of {setting.axis!r} scores its anchors the wrong way round: {low!r} must score low and got "
+            f"{low_score:.4g}, {high!r} must score high and got {high_score:.4g}",
+            hint="higher labels must mean more of the axis; if they do, choose clearer anchors or add labelled spans",
+        )
+
+
+def _texts(spans: LabelledSpans, rows: BoolVector) -> list[str]:
+    return [spans.texts[i] for i in np.flatnonzero(rows)]
+
+
+def _as_json(report: SourceReport) -> dict[str, Any]:
+    """A source's report for the card, rounded to what it is worth."""
+    data = dataclasses.asdict(report)
+    for name in ("result", "held_out"):
+        if data[name] is not None:
+            data[name] = {key: round(value, 4) for key, value in data[name].items()}
+    return data

@@ -1,0 +1,282 @@
+import dataclasses
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from annotate.errors import ConfigError, InputError
+from annotate.scorers import Encoder, Feature, Platt, Probe, check_anchors, load_probe
+from annotate.scorers import probe_tail as tail_module
+from annotate.scorers.probe_fit import fit_path
+from annotate.scorers.probe_labels import read_labels
+from annotate.scorers.probe_training import default_features, parse_feature, train_probe
+
+NICE, RUDE = ["nice", "good", "thank"], ["idiot", "bad"]
+FILLER = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "is", "are"]
+
+
+def made_up_texts(n=300, seed=0):
+    """Distinct texts with a nice or a rude word in them, and whether it is a nice one."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % 2
+    texts = []
+    for label in labels:
+        words = [*random.choice(FILLER, 6), random.choice(NICE if label else RUDE)]
+        texts.append(" ".join(random.permutation(words)))
+    return texts, labels.astype(np.float64)
+
+
+@pytest.fixture
+def encoder(tiny):
+    return Encoder(tiny("bert-encoder"))
+
+
+@pytest.fixture
+def table():
+    texts, labels = made_up_texts()
+    return pa.table({"text": texts, "label": labels})
+
+
+@pytest.fixture
+def two_sources():
+    """Labels of one source, and ratings of another, on a scale of its own."""
+    texts, labels = made_up_texts(600)
+    rated = np.arange(600) >= 300
+    ratings = 7 + labels * 5 + np.random.default_rng(1).normal(size=600)
+    return pa.table(
+        {
+            "text": texts,
+            "label": np.where(rated, ratings, labels),
+            "source": np.where(rated, "rated", "labelled"),
+        }
+    )
+
+
+def read(data, **changes):
+    return read_labels(data, **({"text": "text", "label": "label", "source": None, "split": None, "seed": 0} | changes))
+
+
+def test_a_trained_probe_separates_texts_that_it_has_not_seen(encoder, table, tmp_path):
+    report = train_probe(table, "niceness", encoder=encoder, out=tmp_path / "p.safetensors", meaning="kind words")
+    (source,) = report.sources
+    assert source.measure == "auroc"
+    assert source.result.value > 0.95
+    assert source.result.low <= source.result.value <= source.result.high
+    assert source.train + source.test + report.repeats == 300
+    assert source.held_out is None
+    assert report.calibration.brier_after < 0.25
+    assert report.size == (tmp_path / "p.safetensors").stat().st_size
+    card = load_probe(tmp_path / "p.safetensors").card
+    assert (card.axis, card.meaning, card.max_length) == ("niceness", "kind words", encoder.window())
+    assert isinstance(card.calibration, Platt)
+    assert card.sources[0]["result"]["value"] == pytest.approx(source.result.value, abs=1e-4)
+    assert json.loads(json.dumps(report.to_json()))["sources"][0]["name"] == "all"
+
+
+def test_a_pipeline_scores_with_the_trained_probe(encoder, table, tmp_path):
+    train_probe(table, "niceness", encoder=encoder, out=tmp_path / "p.safetensors")
+    probe = Probe(str(tmp_path / "p.safetensors")).resolved()
+    forward = probe.backbone.load([probe], "cpu")
+    check_anchors([probe], probe.backbone, forward)
+    prepared = probe.backbone.prepare(pa.table({"text": ["you are nice", "you are idiot"]}))
+    nice, rude = forward(prepared, [0])[0].values[:, 0]
+    assert nice > rude
+
+
+@pytest.mark.parametrize("tail_layers", [0, 1])
+def test_training_twice_gives_equal_bytes(encoder, table, tmp_path, tail_layers):
+    features = [Feature(layer=1), Feature(layer=1, pool="max")]
+    for name in "ab":
+        train_probe(
+            table,
+            "niceness",
+            encoder=encoder,
+            out=tmp_path / f"{name}.safetensors",
+            features=features,
+            tail_layers=tail_layers,
+        )
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_the_order_of_rows_does_not_move_a_span_to_another_part(table):
+    one = read(table)
+    other = read(table.take(pa.array(np.random.default_rng(0).permutation(table.num_rows))))
+    for part in ("test", "validation"):
+        texts = [{text for text, own in zip(s.texts, getattr(s, part), strict=True) if own} for s in (one, other)]
+        assert texts[0] == texts[1]
+        assert 20 < len(texts[0]) < 100
+    assert not (one.test & one.validation).any()
+
+
+def test_repeats_stay_on_one_side():
+    texts, labels = made_up_texts(100)
+    spans = read(pa.table({"text": texts + [f"  {t.upper()} " for t in texts], "label": np.tile(labels, 2)}))
+    half = len(spans.texts) // 2
+    assert spans.test[:half].tolist() == spans.test[half:].tolist()
+    assert spans.validation[:half].tolist() == spans.validation[half:].tolist()
+
+
+def test_training_spans_that_repeat_a_test_span_are_left_out():
+    texts, labels = made_up_texts(100)
+    split = ["train"] * 70 + ["test"] * 30
+    texts[0] = texts[99].upper()
+    spans = read(pa.table({"text": texts, "label": labels, "part": split}), split="part")
+    expected = sum(text.lower() in set(texts[70:]) for text in texts[:70])
+    assert spans.repeats == expected >= 1
+    assert spans.test.sum() == 30
+
+
+def test_ratings_become_ranks_within_their_source(two_sources):
+    spans = read(two_sources, source="source")
+    assert spans.names == ("labelled", "rated")
+    assert spans.rated.tolist() == [False, True]
+    labelled, rated = spans.sources == 0, spans.sources == 1
+    assert set(spans.targets[labelled]) == {0.0, 1.0}
+    assert spans.targets[rated].min() >= 0
+    assert spans.targets[rated].max() <= 1
+    train = rated & spans.train
+    assert np.sort(spans.targets[train]) == pytest.approx((np.arange(train.sum()) + 0.5) / train.sum())
+    assert (np.argsort(spans.targets[train]) == np.argsort(spans.labels[train])).all()
+
+
+def test_sources_are_measured_each_and_held_out_whole(encoder, two_sources, tmp_path):
+    report = train_probe(two_sources, "niceness", encoder=encoder, out=tmp_path / "p.safetensors", source="source")
+    labelled, rated = report.sources
+    assert (labelled.measure, rated.measure) == ("auroc", "spearman")
+    assert labelled.result.value > 0.95
+    assert rated.result.value > 0.6
+    # The same words say the same in both, so each can be learned from the other.
+    assert labelled.held_out.value > 0.9
+    assert rated.held_out.value > 0.5
+
+
+def test_an_intercept_a_source_keeps_the_direction_clean():
+    # Feature 0 tells the label, feature 1 the source, whose labels are unbalanced.
+    random = np.random.default_rng(0)
+    sources = np.repeat([0, 1], 2000)
+    labels = (random.random(4000) < np.where(sources == 1, 0.9, 0.1)).astype(np.float64)
+    features = np.stack([labels + random.normal(size=4000), sources + 0.1 * random.normal(size=4000)], axis=1)
+    (head,) = fit_path(features.astype(np.float32), labels, sources, blocks=1, penalties=[0.01])
+    assert abs(head.weight[1]) < 0.1 * head.weight[0]
+    assert head.offsets[1] - head.offsets[0] > 2
+
+
+def test_a_constant_feature_gets_no_weight():
+    random = np.random.default_rng(0)
+    features = np.stack([random.normal(size=100), np.full(100, 3.0)], axis=1).astype(np.float32)
+    (head,) = fit_path(features, (features[:, 0] > 0) * 1.0, np.zeros(100, np.int64), blocks=1, penalties=[0.1])
+    assert head.weight[1] == 0
+    weight, bias = head.folded()
+    assert features @ weight + bias == pytest.approx(head.scores(features), abs=1e-5)
+
+
+def test_a_tail_is_trained_saved_and_read(encoder, table, tmp_path, monkeypatch):
+    monkeypatch.setattr(tail_module, "LAYER_RATE", 3e-3)
+    path = tmp_path / "p.safetensors"
+    report = train_probe(table, "niceness", encoder=encoder, out=path, features=[Feature(layer=1)], tail_layers=1)
+    assert report.features == (Feature(layer=1), Feature(layer=2, tail=True))
+    assert report.sources[0].result.value > 0.9
+    head = load_probe(path)
+    assert sorted(head.tail) == [1]
+    original = dict(encoder.load_model().encoder.layer[1].named_parameters())
+    moved = [
+        name for name, values in head.tail[1].items() if np.abs(values - original[name].detach().numpy()).max() > 1e-2
+    ]
+    assert moved
+    assert {str(values.dtype) for values in head.tail[1].values()} == {"float16"}
+    probe = Probe(str(path)).resolved()
+    check_anchors([probe], probe.backbone, probe.backbone.load([probe], "cpu"))
+
+
+def test_too_long_a_tail(encoder, table, tmp_path):
+    with pytest.raises(ConfigError, match="tail of 2 layers from layer 1"):
+        train_probe(
+            table,
+            "niceness",
+            encoder=encoder,
+            out=tmp_path / "p.safetensors",
+            features=[Feature(layer=1)],
+            tail_layers=2,
+        )
+
+
+def test_default_features_are_of_middle_layers(encoder):
+    assert default_features(encoder) == (Feature(layer=1),)
+
+
+def test_features_as_the_command_line_spells_them():
+    assert parse_feature("4") == Feature(layer=4)
+    assert parse_feature("2:max") == Feature(layer=2, pool="max")
+    for wrong in ("", "x", "4:median", "-1", "mean:4"):
+        with pytest.raises(ConfigError, match="LAYER or LAYER:POOL"):
+            parse_feature(wrong)
+
+
+def test_given_anchors_are_kept_and_must_score_the_right_way_round(encoder, table, tmp_path):
+    path = tmp_path / "p.safetensors"
+    anchors = ("you are bad", "you are good")
+    train_probe(table, "niceness", encoder=encoder, out=path, anchors=anchors)
+    assert load_probe(path).card.anchors == anchors
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="wrong way round"):
+        train_probe(table, "niceness", encoder=encoder, out=path, anchors=anchors[::-1])
+    assert path.read_bytes() == before
+
+
+def test_anchors_are_picked_among_clear_cases(encoder, table, tmp_path):
+    train_probe(table, "niceness", encoder=encoder, out=tmp_path / "p.safetensors")
+    low, high = load_probe(tmp_path / "p.safetensors").card.anchors
+    assert any(word in low.split() for word in RUDE)
+    assert any(word in high.split() for word in NICE)
+
+
+def replaced(table, name, values):
+    return table.set_column(table.column_names.index(name), name, pa.array(values))
+
+
+def test_bad_labelled_spans(table, tmp_path):
+    labels = table.column("label").to_pylist()
+    texts = table.column("text").to_pylist()
+    cases = [
+        (table.rename_columns(["text", "stars"]), {}, r"no column 'label'; they have \['text', 'stars'\]"),
+        (table, {"source": "from"}, "no column 'from'"),
+        (replaced(table, "text", [None, *texts[1:]]), {}, "column 'text' .* 1 nulls, the first in row 0"),
+        (replaced(table, "label", [*labels[:-1], None]), {}, "column 'label' .* 1 nulls, the first in row 299"),
+        (replaced(table, "label", [float("nan"), *labels[1:]]), {}, "finite numbers, got nan in row 0"),
+        (replaced(table, "label", ["good"] * 300), {}, "must hold 0 and 1, or ratings"),
+        (replaced(table, "text", range(300)), {}, "column 'text' must hold text"),
+        (replaced(table, "label", [1.0] * 300), {}, r"all labels of source 'all' are \[1.0\]"),
+        (table.slice(0, 49), {}, "50 labelled spans or more, got 49"),
+        (table.append_column("part", pa.array(["dev"] * 300)), {"split": "part"}, "'train' or 'test', got 'dev'"),
+        (table.append_column("part", pa.array(["train"] * 300)), {"split": "part"}, "the test part has 0 spans"),
+        (replaced(table, "label", [1.0, *[0.0] * 299]), {}, "it needs both kinds"),
+    ]
+    for data, settings, message in cases:
+        with pytest.raises(ConfigError, match=message):
+            read(data, **settings)
+    pq.write_table(table, tmp_path / "labelled.parquet")
+    assert len(read(tmp_path / "labelled.parquet").texts) == 300
+    (tmp_path / "broken.parquet").write_text("no parquet")
+    for name in ("broken.parquet", "missing.parquet"):
+        with pytest.raises(InputError, match=name):
+            read(tmp_path / name)
+
+
+def test_bad_settings(encoder, table, tmp_path):
+    for settings, message in [
+        ({"axis": "not an axis"}, "an axis name must be"),
+        ({"out": tmp_path / "p.bin"}, "must end in .safetensors"),
+        ({"out": tmp_path / "missing" / "p.safetensors"}, "does not exist"),
+        ({"features": [Feature(layer=2, tail=True)]}, "come with tail_layers"),
+        ({"anchors": ("same", "same")}, "must be"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            train_probe(table, **({"axis": "a", "out": tmp_path / "p.safetensors", "encoder": encoder} | settings))
+
+
+def test_integer_and_bool_labels_are_fine(table):
+    labels = np.array(table.column("label")).astype(np.int8)
+    one, other = (read(replaced(table, "label", values)) for values in (labels, labels == 1))
+    assert dataclasses.asdict(one)["targets"].tolist() == other.targets.tolist()
