@@ -1,8 +1,8 @@
 """Probability curves: from a raw score to the probability that a person would say yes, fitted on labels.
 
 `Platt` is a logistic curve with two parameters (Platt 1999, "Probabilistic outputs for support vector machines");
-`Isotonic` is a non-decreasing curve through the means of pooled scores (pool adjacent violators), which needs more
-labels and gives ties. Both are small frozen values that go to JSON and back without loss.
+`Isotonic` is a rising curve through the means of pooled scores (pool adjacent violators), which needs more labels.
+Both are small frozen values that go to JSON and back without loss.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scipy.stats import rankdata
 
 from annotate.errors import ConfigError
 
-Scores = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.floating[Any]]
 Probabilities = npt.NDArray[np.float64]
 
 
@@ -76,7 +76,10 @@ class Isotonic:
 Curve = Platt | Isotonic
 
 ISOTONIC_MIN = 1000
+"""Labels from which `fit_curve` fits an isotonic curve; with fewer, a Platt curve."""
+
 ISOTONIC_GROUP = 50
+"""Labels that share a knot of it, so that no probability rests on a handful."""
 
 
 def curve_from_json(data: Mapping[str, Any]) -> Curve:
@@ -122,15 +125,13 @@ def fit_platt(scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | No
     middle, scale = x.mean(), x.std() or 1.0
     z = (x - middle) / scale
 
-    def loss(parameters: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
-        logits = parameters[0] * z + parameters[1]
+    def loss(v: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+        logits = v[0] * z + v[1]
         error = share * (expit(logits) - targets)
         return float(share @ (np.logaddexp(0, logits) - targets * logits)), np.array([error @ z, error.sum()])
 
-    start = np.array([1.0, math.log(positives / (len(y) - positives))])
     # A curve that falls would turn the axis round: no slope below 0.
-    bounds = [(0.0, None), (None, None)]
-    fit = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"gtol": 1e-10, "ftol": 1e-15})
+    fit = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
     slope = float(fit.x[0] / scale)
     return Platt(a=slope, b=float(fit.x[1] - slope * middle))
 
@@ -138,27 +139,30 @@ def fit_platt(scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | No
 def fit_isotonic(
     scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None, *, group: int = 1
 ) -> Isotonic:
-    """Fit a rising curve by least squares; equal scores are pooled first, so the order of rows does not matter.
+    """Fit a rising curve by least squares (pool adjacent violators), through the middle of each level.
 
     Args:
         scores: as for `fit_platt`.
         labels: as for `fit_platt`.
         weights: as for `fit_platt`.
-        group: labels with neighbouring scores that share a knot, so that no probability rests on a handful.
+        group: labels with neighbouring scores that are pooled first, so that no probability rests on a handful.
 
     Raises:
         ConfigError: as for `fit_platt`.
     """
     x, y, share = _checked(scores, labels, weights)
+    # Equal scores stay in one group, so that the order of rows does not matter.
     ranks = rankdata(x, method="min").astype(np.int64) - 1
-    _, member = np.unique(ranks // group, return_inverse=True)
+    _, member = np.unique(ranks * max(1, len(x) // group) // len(x), return_inverse=True)
     total = np.bincount(member, weights=share)
     middles = np.bincount(member, weights=share * x) / total
-    ys = np.clip(isotonic_regression(np.bincount(member, weights=share * y) / total, weights=total).x, 0.0, 1.0)
-    # Only the two ends of each level piece are needed to draw the same curve.
-    change = np.diff(ys) != 0
-    ends = np.concatenate(([True], change)) | np.concatenate((change, [True]))
-    return Isotonic(scores=tuple(middles[ends]), probabilities=tuple(np.maximum.accumulate(ys[ends])))
+    fit = isotonic_regression(np.bincount(member, weights=share * y) / total, weights=total)
+    # A knot a level: the mean score of its groups. Between levels the curve is a straight line.
+    level = np.repeat(np.arange(len(fit.blocks) - 1), np.diff(fit.blocks))
+    mass = np.bincount(level, weights=total)
+    xs = np.bincount(level, weights=total * middles) / mass
+    ys = np.clip(np.bincount(level, weights=total * fit.x) / mass, 0.0, 1.0)
+    return Isotonic(scores=tuple(xs), probabilities=tuple(np.maximum.accumulate(ys)))
 
 
 def _checked(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.curves import Isotonic, Platt, curve_from_json, fit_isotonic, fit_platt
+from annotate.curves import Isotonic, Platt, curve_from_json, fit_curve, fit_isotonic, fit_platt
 from annotate.errors import ConfigError
 
 
@@ -37,21 +37,26 @@ def test_platt_stays_finite_on_separable_and_on_constant_scores():
     )
 
 
-def test_isotonic_is_the_mean_of_pooled_scores():
+def test_isotonic_goes_through_the_mean_of_pooled_scores():
     fitted = fit_isotonic(np.array([3, 1, 2, 4, 2], np.float32), [0, 0, 1, 1, 0])
-    assert fitted.probability(np.float32([0, 1, 2, 3, 4, 5])).tolist() == pytest.approx([0, 0, 1 / 3, 1 / 3, 1, 1])
+    assert fitted.scores == pytest.approx((1, 7 / 3, 4))
+    assert fitted.probabilities == pytest.approx((0, 1 / 3, 1))
 
 
-@given(st.lists(st.tuples(st.sampled_from([-1.5, 0.0, 0.25, 3.0]), st.booleans()), min_size=2, max_size=40))
-def test_isotonic_is_monotone_calibrated_and_without_order(data):
+@given(
+    st.lists(st.tuples(st.sampled_from([-1.5, 0.0, 0.25, 3.0]), st.booleans()), min_size=2, max_size=40),
+    st.sampled_from([1, 5]),
+)
+def test_isotonic_never_falls_and_has_no_order(data, group):
     scores, labels = np.float32([x for x, _ in data]), np.array([y for _, y in data])
     if labels.all() or not labels.any():
         return
-    fitted = fit_isotonic(scores, labels)
-    probabilities = fitted.probability(np.sort(scores))
-    assert (np.diff(probabilities) >= 0).all()
-    assert probabilities.mean() == pytest.approx(labels.mean())
-    assert fit_isotonic(scores[::-1], labels[::-1]) == fitted
+    weights = np.linspace(0.5, 2.0, len(scores))
+    fitted = fit_isotonic(scores, labels, weights, group=group)
+    assert (np.diff(fitted.probability(np.linspace(-4, 4, 50))) >= 0).all()
+    again = fit_isotonic(scores[::-1], labels[::-1], weights[::-1], group=group)
+    assert again.scores == pytest.approx(fitted.scores)
+    assert again.probabilities == pytest.approx(fitted.probabilities)
 
 
 @pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
@@ -100,3 +105,32 @@ def test_bad_labels(fit, scores, labels, message):
 def test_bad_curves(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
+def test_curves_find_the_true_probability(fit):
+    random = np.random.default_rng(0)
+    scores = random.normal(0, 2, 20_000)
+    true = 1 / (1 + np.exp(-(0.7 * scores - 0.4)))
+    labels = random.random(20_000) < true
+    curve = fit(scores, labels, np.ones(20_000))
+    inside = np.abs(scores) < 3
+    assert np.abs(curve.probability(scores) - true)[inside].mean() < 0.02
+    if isinstance(curve, Platt):
+        assert (curve.a, curve.b) == pytest.approx((0.7, -0.4), abs=0.05)
+
+
+def test_a_curve_does_not_depend_on_the_order_of_rows():
+    random = np.random.default_rng(2)
+    scores, labels, order = random.integers(0, 9, 500) * 1.0, random.random(500) < 0.5, random.permutation(500)
+    one = fit_isotonic(scores, labels, np.ones(500))
+    other = fit_isotonic(scores[order], labels[order], np.ones(500))
+    assert one.scores == pytest.approx(other.scores)
+    assert one.probabilities == pytest.approx(other.probabilities)
+
+
+def test_the_number_of_labels_picks_the_curve():
+    random = np.random.default_rng(0)
+    for n, kind in ((999, Platt), (1000, Isotonic)):
+        scores = random.normal(size=n)
+        assert isinstance(fit_curve(scores, scores + random.normal(size=n) > 0, np.ones(n)), kind)

@@ -1,4 +1,4 @@
-"""How well scores follow labels, and curves from a score to the probability of the label.
+"""How well scores follow labels.
 
 Everything is float64 and exact; only the bootstrap draws, from a generator with a fixed seed.
 """
@@ -9,22 +9,15 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression, minimize
-from scipy.special import expit
 from scipy.stats import rankdata
 
 from annotate.errors import ConfigError
-from annotate.scorers.probe_file import Isotonic, Platt
 
 FloatVector = npt.NDArray[np.float64]
 BoolVector = npt.NDArray[np.bool_]
 
 BOOTSTRAP_ROUNDS = 1000
 CALIBRATION_BINS = 10
-ISOTONIC_MIN = 1000
-"""Held-out labels from which an isotonic curve is fitted; with fewer, a Platt curve."""
-ISOTONIC_GROUP = 50
-"""Labels that share a point of an isotonic curve, so that no probability rests on a handful."""
 
 
 def auroc(scores: FloatVector, labels: BoolVector) -> float:
@@ -73,69 +66,3 @@ def calibration_error(probabilities: FloatVector, labels: BoolVector, weights: F
     bins = np.minimum((probabilities * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
     gaps = np.bincount(bins, weights=weights * (probabilities - labels), minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / weights.sum())
-
-
-def fit_curve(scores: FloatVector, labels: BoolVector, weights: FloatVector) -> Platt | Isotonic:
-    """Fit an isotonic curve where there are 1,000 labels or more, else a Platt curve.
-
-    Args:
-        scores: `[n]`, of spans that the scorer was not fitted on.
-        labels: `[n]`, both kinds.
-        weights: `[n]`, what each label counts.
-    """
-    fit = fit_isotonic if len(scores) >= ISOTONIC_MIN else fit_platt
-    return fit(scores, labels, weights)
-
-
-def fit_platt(scores: FloatVector, labels: BoolVector, weights: FloatVector) -> Platt:
-    """Fit a rising logistic curve by maximum likelihood, on Platt's smoothed targets (Platt 1999).
-
-    Args:
-        scores: `[n]`.
-        labels: `[n]`, both kinds.
-        weights: `[n]`, what each label counts.
-    """
-    positives = int(labels.sum())
-    high, low = (positives + 1) / (positives + 2), 1 / (len(labels) - positives + 2)
-    targets = np.where(labels, high, low)
-    middle, scale = scores.mean(), scores.std() or 1.0
-    z, share = (scores - middle) / scale, weights / weights.sum()
-
-    def loss(v: FloatVector) -> tuple[float, FloatVector]:
-        logits = v[0] * z + v[1]
-        error = share * (expit(logits) - targets)
-        return float(share @ (np.logaddexp(0, logits) - targets * logits)), np.array([error @ z, error.sum()])
-
-    # A curve that falls would turn the axis round: no slope below 0.
-    fit = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
-    slope = float(fit.x[0] / scale)
-    return Platt(a=slope, b=float(fit.x[1] - slope * middle))
-
-
-def fit_isotonic(scores: FloatVector, labels: BoolVector, weights: FloatVector) -> Isotonic:
-    """Fit a rising curve by least squares over groups of about 50 labels with neighbouring scores.
-
-    Args:
-        scores: `[n]`.
-        labels: `[n]`, both kinds.
-        weights: `[n]`, what each label counts.
-    """
-    # Equal scores stay in one group, so that the order of rows does not matter.
-    ranks = rankdata(scores, method="min").astype(np.int64) - 1
-    _, group = np.unique(ranks * (len(scores) // ISOTONIC_GROUP) // len(scores), return_inverse=True)
-    total = np.bincount(group, weights=weights)
-    middles = np.bincount(group, weights=weights * scores) / total
-    fit = isotonic_regression(np.bincount(group, weights=weights * labels) / total, weights=total)
-    # A point a level: the mean score of its groups. Between levels the curve is a straight line.
-    level = np.repeat(np.arange(len(fit.blocks) - 1), np.diff(fit.blocks))
-    mass = np.bincount(level, weights=total)
-    xs = np.bincount(level, weights=total * middles) / mass
-    ys = np.clip(np.bincount(level, weights=total * fit.x) / mass, 0.0, 1.0)
-    return Isotonic(scores=tuple(xs.tolist()), probabilities=tuple(np.maximum.accumulate(ys).tolist()))
-
-
-def apply_curve(curve: Platt | Isotonic, scores: FloatVector) -> FloatVector:
-    """Probability of each score."""
-    if isinstance(curve, Platt):
-        return np.asarray(expit(curve.a * scores + curve.b), np.float64)
-    return np.asarray(np.interp(scores, curve.scores, curve.probabilities), np.float64)

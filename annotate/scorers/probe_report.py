@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
-from annotate.scorers.probe_file import Feature, Isotonic, Platt
+from annotate.curves import Curve
+from annotate.scorers.probe_file import Feature
 from annotate.scorers.probe_labels import LabelledSpans
 from annotate.scorers.probe_metrics import (
-    apply_curve,
     auroc,
     bootstrap_interval,
     brier,
@@ -129,7 +129,7 @@ def measure_source(spans: LabelledSpans, scores: FloatVector, source: int, *, se
 
 
 def measure_calibration(
-    curve: Platt | Isotonic, scores: FloatVector, labels: npt.NDArray[np.bool_], weights: FloatVector, fitted_on: int
+    curve: Curve, scores: FloatVector, labels: npt.NDArray[np.bool_], weights: FloatVector, fitted_on: int
 ) -> CalibrationReport:
     """Compare the curve with taking the score for a logit.
 
@@ -140,7 +140,7 @@ def measure_calibration(
         weights: float64 `[n]`, what each label counts.
         fitted_on: number of labels that the curve was fitted on.
     """
-    before, after = np.asarray(expit(scores), np.float64), apply_curve(curve, scores)
+    before, after = np.asarray(expit(scores), np.float64), curve.probability(scores)
     return CalibrationReport(
         kind=curve.kind,
         labels=fitted_on,

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from annotate.curves import fit_curve
 from annotate.errors import ConfigError
 from annotate.scorers.base import FloatArray, expand
 from annotate.scorers.checks import check_axes
@@ -25,7 +26,6 @@ from annotate.scorers.encoder_forward import EncoderForward
 from annotate.scorers.probe_file import EncoderHashes, Feature, Head, Pool, ProbeCard, save_probe
 from annotate.scorers.probe_fit import PENALTIES, LinearHead, cross_entropy, fit_path
 from annotate.scorers.probe_labels import LabelledSpans, read_labels
-from annotate.scorers.probe_metrics import fit_curve
 from annotate.scorers.probe_report import Measured, ProbeReport, SourceReport, measure_calibration, measure_source
 from annotate.scorers.probe_tail import train_tail
 

@@ -48,7 +48,8 @@ def corpus(finished, tmp_path):
 
 def run(tmp_path, corpus, name="out", options=None, **changes):
     told = Told()
-    result = pipeline(corpus, tmp_path / "calls", **changes).run(str(tmp_path / name), options or Options(workers=2), told)
+    made = pipeline(corpus, tmp_path / "calls", **changes)
+    result = made.run(str(tmp_path / name), options or Options(workers=2), told)
     return result, told
 
 

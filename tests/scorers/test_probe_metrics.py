@@ -4,16 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
-from annotate.scorers import Isotonic, Platt
 from annotate.scorers.probe_metrics import (
-    apply_curve,
     auroc,
     bootstrap_interval,
     brier,
     calibration_error,
-    fit_curve,
-    fit_isotonic,
-    fit_platt,
     spearman,
 )
 
@@ -67,44 +62,3 @@ def test_brier_and_calibration_error_by_hand():
     assert brier(probabilities, labels, weights) == pytest.approx((0.01 + 0.81 + 2 * 0.04) / 8)
     # 0.9 and 1.0 share the last bin: |-0.1 + 0.9 + 0| there, 0.4 in the other.
     assert calibration_error(probabilities, labels, weights) == pytest.approx((0.8 + 0.4) / 8)
-
-
-@given(PAIRS, st.sampled_from([fit_platt, fit_isotonic]))
-def test_curves_never_fall_and_stay_within_0_and_1(pairs, fit):
-    scores, labels = columns(pairs)
-    if fit is fit_isotonic:
-        scores, labels = np.repeat(scores, 60), np.repeat(labels, 60)
-    weights = np.linspace(0.5, 2.0, len(scores))
-    probabilities = apply_curve(fit(scores, labels, weights), np.linspace(-4, 4, 50))
-    assert (np.diff(probabilities) >= 0).all()
-    assert probabilities.min() >= 0
-    assert probabilities.max() <= 1
-
-
-@pytest.mark.parametrize("fit", [fit_platt, fit_isotonic])
-def test_curves_find_the_true_probability(fit):
-    random = np.random.default_rng(0)
-    scores = random.normal(0, 2, 20_000)
-    true = 1 / (1 + np.exp(-(0.7 * scores - 0.4)))
-    labels = random.random(20_000) < true
-    curve = fit(scores, labels, np.ones(20_000))
-    inside = np.abs(scores) < 3
-    assert np.abs(apply_curve(curve, scores) - true)[inside].mean() < 0.02
-    if isinstance(curve, Platt):
-        assert (curve.a, curve.b) == pytest.approx((0.7, -0.4), abs=0.05)
-
-
-def test_a_curve_does_not_depend_on_the_order_of_rows():
-    random = np.random.default_rng(2)
-    scores, labels, order = random.integers(0, 9, 500) * 1.0, random.random(500) < 0.5, random.permutation(500)
-    one = fit_isotonic(scores, labels, np.ones(500))
-    other = fit_isotonic(scores[order], labels[order], np.ones(500))
-    assert one.scores == pytest.approx(other.scores)
-    assert one.probabilities == pytest.approx(other.probabilities)
-
-
-def test_the_number_of_labels_picks_the_curve():
-    random = np.random.default_rng(0)
-    for n, kind in ((999, Platt), (1000, Isotonic)):
-        scores = random.normal(size=n)
-        assert isinstance(fit_curve(scores, scores + random.normal(size=n) > 0, np.ones(n)), kind)
