@@ -18,7 +18,7 @@ BENCHMARKS := score render memory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint type layers check bench wheel clean
+.PHONY: help demo test test-fast lint type layers check bench wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,13 +26,13 @@ help: ## List the targets
 demo: $(VENV)/.demo ## Annotate real text from this machine: the whole pipeline, into out/
 	$(BIN)/annotate run pipelines/conditional_pretraining.py --workdir out $(ARGS)
 
-test test-all: export HF_HUB_OFFLINE := 1
+test test-fast: export HF_HUB_OFFLINE := 1
 
-test: $(VENV)/.dev ## Run the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
-
-test-all: $(VENV)/.dev ## Run all tests
+test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.dev ## Run the tests that need no Ray and no minutes: units, in about one
+	$(BIN)/python -m pytest -m "not slow" --ignore=tests/engine --ignore=tests/cli --ignore=tests/stages $(ARGS)
 
 check: lint type layers ## Lint, types and layering, as CI does
 
