@@ -1,4 +1,4 @@
-"""Training of a tail: a probe's own copies of an encoder's next layers, on top of a linear head.
+"""Training of a tail: a probe's own copies of an encoder's next layers, beside a linear head.
 
 The trunk stays as it is, so that all probes still share it. The tail starts where the linear head's highest feature is,
 which means that the trunk need not run any further. What is trained goes through the code that scores.
@@ -41,7 +41,7 @@ class TrainedTail:
     Attributes:
         features: what it reads of the tail.
         weight: float64 `[width]`, of the tail's features.
-        linear: the head of the trunk's features, trained further.
+        linear: the head of the trunk's features, trained with it.
         layers: the tail's parameters, float16.
     """
 
@@ -57,10 +57,10 @@ class _Model(nn.Module):
     def __init__(self, branch: Branch, linear: LinearHead, width: int) -> None:
         super().__init__()
         self.layers = branch.layers
-        self.trunk_weight = nn.Parameter(torch.from_numpy(linear.weight.astype(np.float32)))
-        self.offsets = nn.Parameter(torch.from_numpy(linear.offsets.astype(np.float32)))
-        # From 0: training starts at what the linear head does already.
+        # From 0: a head that fits the training spans already would leave the tail nothing to learn.
+        self.trunk_weight = nn.Parameter(torch.zeros(len(linear.weight)))
         self.tail_weight = nn.Parameter(torch.zeros(width))
+        self.offsets = nn.Parameter(torch.from_numpy(linear.offsets.astype(np.float32)))
 
     def groups(self) -> list[dict[str, object]]:
         heads = [self.trunk_weight, self.tail_weight, self.offsets]
@@ -80,7 +80,7 @@ def train_tail(
     seed: int,
     device: str,
 ) -> TrainedTail:
-    """Train copies of `layers` layers from `start` on, together with the linear head, by AdamW on the cross-entropy.
+    """Train copies of `layers` layers from `start` on, together with a linear head, by AdamW on the cross-entropy.
 
     Args:
         encoder: the shared trunk.
@@ -88,7 +88,7 @@ def train_tail(
         targets: `[n]` in [0, 1].
         sources: int64 `[n]`.
         features: float32 `[n, trunk width]`, what `linear` reads.
-        linear: the head to start from.
+        linear: a head fitted without a tail, which gives the standardisation and the intercepts to start from.
         start: the trunk's layer that the tail takes its input from, counted from 1.
         layers: how many layers the tail has.
         seed: of dropout and the order of batches.
