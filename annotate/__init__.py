@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from annotate.stages.thresholds import Thresholds
     from annotate.storage.latest import shards
     from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme
-    from annotate.text.splitting import Splitter
+    from annotate.text.splitting import KORBAK, Splitter
 
 _HOMES = {
     "AnnotateError": "annotate.errors",
@@ -32,6 +32,7 @@ _HOMES = {
     "ConfigError": "annotate.errors",
     "Corpus": "annotate.stages.corpus",
     "DEFAULT_SCHEME": "annotate.tags",
+    "KORBAK": "annotate.text.splitting",
     "Encoder": "annotate.scorers",
     "InputError": "annotate.errors",
     "Likelihood": "annotate.scorers",
@@ -59,6 +60,7 @@ _HOMES = {
 
 __all__ = [
     "DEFAULT_SCHEME",
+    "KORBAK",
     "AnnotateError",
     "Calibrate",
     "Classifier",

@@ -85,7 +85,7 @@ def _run(
 
         print_plan(pipeline, workdir, options, sample, console)
         return
-    with ray_running(), observer(console) as watching:
+    with ray_running(console), observer(console) as watching:
         result = pipeline.run(workdir, options, watching)
     print_summary(result, console)
 
@@ -101,11 +101,14 @@ def _settings(items: tuple[str, ...]) -> dict[str, str]:
 
 
 @contextmanager
-def ray_running() -> Iterator[None]:
+def ray_running(console: Console) -> Iterator[None]:
     """A connection to the cluster that RAY_ADDRESS names, or a local one for the length of the run."""
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if not os.environ.get("RAY_ADDRESS"):
+    if address := os.environ.get("RAY_ADDRESS"):
+        console.print(f"connecting to the Ray cluster at {address}", style="dim", markup=False)
+    else:
+        console.print("starting Ray on this machine", style="dim")
         options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
     ray.init(**options)
     try:
