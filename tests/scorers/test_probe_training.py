@@ -173,7 +173,9 @@ def test_a_constant_feature_gets_no_weight():
 
 
 def test_a_tail_is_trained_saved_and_read(encoder, table, tmp_path, monkeypatch):
-    monkeypatch.setattr(tail_module, "LAYER_RATE", 3e-3)
+    # A tiny model with random weights and 200 spans needs larger steps, and more of them.
+    for name, value in {"LAYER_RATE": 3e-3, "HEAD_RATE": 3e-2, "EPOCHS": 15}.items():
+        monkeypatch.setattr(tail_module, name, value)
     path = tmp_path / "p.safetensors"
     report = train_probe(table, "niceness", encoder=encoder, out=path, features=[Feature(layer=1)], tail_layers=1)
     assert report.features == (Feature(layer=1), Feature(layer=2, tail=True))
