@@ -33,6 +33,13 @@ def command() -> None:
 @click.option("--source", help="Column that says where a span is from: each source is measured alone, and held out.")
 @click.option("--split", help='Column that says "train" or "test" [a fifth of the texts are the test].')
 @click.option("--encoder", help="Encoder: a directory, or a name on the hub [the embedded default].")
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    metavar="LAYER[:POOL]",
+    help="A hidden state that the head reads, such as 4 or 4:max; may be given again [two middle layers].",
+)
 @click.option("--tail-layers", type=click.IntRange(0), default=0, show_default=True, help="Layers to train; slow.")
 @click.option("--anchors", nargs=2, metavar="LOW HIGH", help="A text that must score low, and one high [picked].")
 @click.option("--meaning", help="What a high score means, in a sentence.")
@@ -47,6 +54,7 @@ def train(
     source: str | None,
     split: str | None,
     encoder: str | None,
+    features: tuple[str, ...],
     tail_layers: int,
     anchors: tuple[str, str] | None,
     meaning: str | None,
@@ -58,7 +66,7 @@ def train(
     The file that it writes is named in a pipeline as Probe("FILE"); its rules may use the probability p(AXIS).
     """
     from annotate.scorers.encoder import Encoder
-    from annotate.scorers.probe_training import train_probe
+    from annotate.scorers.probe_training import parse_feature, train_probe
 
     shown = console()
     with shown.status(f"training a probe of {axis} ..."):
@@ -71,6 +79,7 @@ def train(
             label=label,
             source=source,
             split=split,
+            features=tuple(parse_feature(item) for item in features) or None,
             tail_layers=tail_layers,
             anchors=anchors,
             meaning=meaning,

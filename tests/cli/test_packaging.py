@@ -77,7 +77,7 @@ def head(tmp_path):
     ports |= {"--dashboard-agent-listen-port": free_port(), "--min-worker-port": 0, "--max-worker-port": 0}
     options = [f"{name}={port}" for name, port in ports.items()]
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
-    place = Path("/tmp") / f"annotate-head-{dashboard}"  # noqa: S108  # socket paths must be short
+    place = Path("/tmp") / f"annotate-head-{dashboard}"  # socket paths must be short
     command = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2", *options]
     command += ["--node-ip-address=127.0.0.1", "--disable-usage-stats", f"--temp-dir={place}"]
     process = subprocess.Popen(
