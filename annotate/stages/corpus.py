@@ -123,7 +123,7 @@ class Corpus(Stage):
         for rows in cut(footer, self.unit_bytes):
             # There is no unit entry to name: the key says which units are best read together.
             key = "" if rows.row_group is None else f"{file.shard}#{rows.row_group}"
-            part = Part(file.path, rows.stop - rows.start, rows.text_bytes, footer.checksum)
+            part = Part(file.path, rows.stop - rows.start, rows.text_bytes, f"{footer.checksum}-{self.text}")
             yield Unit(file.shard, rows.start, rows.stop, rows.text_bytes, (Entry(key, part, notes=notes),))
 
     def _footer(self, file: SourceFile) -> Footer | InputError:
@@ -218,7 +218,7 @@ class Corpus(Stage):
         source = directory if "imported" in entry.notes else self.directory
         size = int(entry.part.checksum.partition("-")[0])
         file = SourceFile(source, entry.part.path, unit.shard, size)
-        return file, _reader(file, entry.part.checksum)
+        return file, _reader(file, "-".join(entry.part.checksum.split("-", 2)[:2]))
 
     def _ids(self, table: pa.Table, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
         """Ids, named by shard and row where there is none."""

@@ -66,9 +66,16 @@ class Render(Regroup):
         return {"corpus": self.corpus, "spans": spans, "placements": self.placements, **verdicts}
 
     def settings(self) -> Mapping[str, Any]:
-        """How text is grouped, which tags there are to spell, and what becomes of text that spells them."""
+        """How text is grouped, the columns that travel, tags there are to spell, and what becomes of their spelling."""
+        columns = list(self.corpus.columns) if self.corpus.columns is not None else None
         tags = [tag.name for tag in self.placements.scheme.tags]
-        return {"part_bytes": self.part_bytes, "spelled": self.spelled, "tags": tags}
+        return {
+            "part_bytes": self.part_bytes,
+            "spelled": self.spelled,
+            "tags": tags,
+            "id": self.corpus.id,
+            "columns": columns,
+        }
 
     def plan(
         self, units: Iterator[Mapping[str, Unit]], manifests: Mapping[str, Manifest]

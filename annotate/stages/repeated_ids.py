@@ -53,7 +53,7 @@ class RepeatedHashes(Wide):
 
     def settings(self) -> Mapping[str, Any]:
         """How many are listed."""
-        return {"listed": LISTED}
+        return {"listed": LISTED, "id": self.corpus.id}
 
     def piece(self, tables: Tables) -> pa.Table:
         """The hashes of the ids of a unit."""
@@ -103,7 +103,7 @@ class RepeatedIds(Wide):
 
     def settings(self) -> Mapping[str, Any]:
         """Whether ids must be unique: then a dataset is only committed if they are."""
-        return {"ids": self.corpus.ids}
+        return {"ids": self.corpus.ids, "id": self.corpus.id}
 
     def piece(self, tables: Tables) -> pa.Table:
         """The ids of a unit that may be repeated, and where they are."""

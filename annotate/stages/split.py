@@ -43,8 +43,8 @@ class Split(Narrow):
         return self.name if self.corpus.name == "corpus" else f"{self.name} of {self.corpus.name}"
 
     def settings(self) -> Mapping[str, Any]:
-        """The splitter's."""
-        return self.splitter.identity()
+        """The splitter's, and the column of the ids that quarantine names."""
+        return {**self.splitter.identity(), "id": self.corpus.id}
 
     def unit(self, tables: Tables) -> Output:
         """Split the documents of a unit; those that cannot be used go to quarantine."""

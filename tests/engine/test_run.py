@@ -203,3 +203,26 @@ def test_a_module_that_workers_lack_is_named_at_once(ray_cluster, tmp_path, monk
     [scores] = score(Split(Corpus(str(corpus))), scorers=[scorer])
     with pytest.raises(ConfigError, match="can't import the module 'only_here'"):
         Pipeline(scores).run(str(tmp_path / "out"), Options(workers=1))
+
+
+def test_another_column_of_the_corpus_is_another_output_and_no_more_scoring_than_it_needs(ray_cluster, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    texts = [f"The {i}th text of some length. It has two sentences." for i in range(12)]
+    table = pl.DataFrame({"text": texts, "body": [t[::-1] for t in texts], "id": [f"a{i}" for i in range(12)]})
+    table = table.with_columns(other=pl.col("id").str.replace("a", "b"), n=pl.int_range(12))
+    table.write_parquet(corpus / "s.parquet")
+    calls = tmp_path / "calls"
+
+    def written(**options):
+        result = pipeline(corpus, calls, **options).run(str(tmp_path / "out"), Options(workers=1))
+        assert sum(result.ledger.states.values()) == 12
+        return pl.read_parquet(shards(tmp_path / "out"))
+
+    assert written(columns=("n",)).columns == ["id", "text", "placements", "n"]
+    scored = rows_scored(calls)
+    assert written(columns=("other",)).columns == ["id", "text", "placements", "other"]
+    assert written(id="other", columns=("n",))["id"][0] == "b0"
+    assert rows_scored(calls) == scored
+    assert "txet" in written(text="body", columns=("n",))["text"][0]
+    assert rows_scored(calls) > scored
