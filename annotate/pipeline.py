@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from annotate.engine.events import Observer
 from annotate.engine.run import DEFAULTS, Options, Result, run
-from annotate.errors import ConfigError
+from annotate.errors import AnnotateError, ConfigError
 from annotate.stages.base import Stage, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.repeated_ids import RepeatedIds
@@ -71,9 +71,7 @@ def load(path: str) -> tuple[Definition, str]:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no such pipeline file: {path}", hint="`annotate new NAME` writes one to start from.")
-    name = (
-        file.stem if file.stem.isidentifier() and file.stem not in sys.modules else f"pipeline_{abs(hash(str(file)))}"
-    )
+    name = f"pipeline_file_{file.stem}"  # not the name of a module that it, or the workers, may import
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} is not a Python file")
@@ -84,7 +82,7 @@ def load(path: str) -> tuple[Definition, str]:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise ConfigError(f"{path}, line {error.lineno}: {error.msg}\n    {(error.text or '').strip()}") from error
-    except ConfigError:
+    except AnnotateError:
         raise
     except Exception as error:
         line = next(

@@ -14,6 +14,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from annotate.cli.terminal import visible
 from annotate.errors import AnnotateError
 
 COMMANDS = {
@@ -74,4 +75,4 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
 
 
 def _plain(text: str) -> str:
-    return text.replace("[", r"\[")
+    return visible(text).replace("[", r"\[")

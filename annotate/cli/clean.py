@@ -67,7 +67,7 @@ def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  #
         _refuse_if_held(directory)
         _list(find_unused(directory, latest, old_units=old_units), directory, out)
         return
-    with hold(directory, "annotate clean", share=False):
+    with hold(directory, "annotate clean", share=False, what="clean"):
         found = find_unused(directory, latest, old_units=old_units)
         _list(found, directory, out)
         if found and (yes or _confirmed()):

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from annotate.cli.terminal import visible
 from annotate.engine.events import Observer
 
 LINE_SECONDS = 10.0
@@ -95,7 +96,9 @@ class Bars:
 
     def said(self, level: str, message: str) -> None:
         """Print above the bars."""
-        self.progress.console.print(f"{level}: {message}", style="yellow" if level == "warning" else None, markup=False)
+        self.progress.console.print(
+            f"{level}: {visible(message)}", style="yellow" if level == "warning" else None, markup=False
+        )
 
 
 @dataclass
@@ -129,7 +132,7 @@ class Lines:
 
     def said(self, level: str, message: str) -> None:
         """Print a line."""
-        self._print(f"{level}: {message}")
+        self._print(f"{level}: {visible(message)}")
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import click
 import ray
@@ -30,6 +30,13 @@ def _options(function: Any) -> Any:
             click.option("--sample", default=200, show_default=True, help="Spans to time for --plan; 0 for none."),
             click.option("--limit", type=click.IntRange(1), help="Reach this many documents only."),
             click.option("--workers", type=click.IntRange(1), help="Tasks, or models, at a time [all CPUs, or GPUs]."),
+            click.option(
+                "--device",
+                type=click.Choice(["auto", "cpu", "cuda"]),
+                default="auto",
+                show_default=True,
+                help="Where models run; auto takes GPUs where the cluster has them.",
+            ),
             click.option("--share", is_flag=True, help="Run although another run works in the same work directory."),
             click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long a silence."),
         ]
@@ -68,6 +75,7 @@ def _run(
     sample: int,
     limit: int | None,
     workers: int | None,
+    device: Literal["auto", "cpu", "cuda"],
     share: bool,
     stall_seconds: float,
 ) -> None:
@@ -75,6 +83,7 @@ def _run(
     pipeline = build(definition, _settings(settings))
     options = Options(
         workers=workers,
+        device=device,
         limit=limit,
         share=share,
         stall_seconds=stall_seconds,
@@ -109,8 +118,14 @@ def ray_running(console: Console) -> Iterator[None]:
         console.print(f"connecting to the Ray cluster at {address}", style="dim", markup=False)
     else:
         console.print("starting Ray on this machine", style="dim")
-        options |= {"address": "local", "include_dashboard": False, "num_cpus": os.cpu_count()}
-    ray.init(**options)
+        options |= {"address": "local", "include_dashboard": False}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        where = f"the Ray cluster at {address}" if address else "a local Ray"
+        raise ConfigError(
+            f"can't connect to {where}: {error}", hint="Check RAY_ADDRESS, or unset it to run on this machine."
+        ) from error
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from annotate.cli.colours import example
+from annotate.cli.terminal import visible
 from annotate.engine.datasets import Dataset
 from annotate.engine.run import Result
 from annotate.stages.calibrate import Calibrate, sample_of
@@ -28,7 +29,7 @@ def print_summary(result: Result, console: Console) -> None:
                 table.add_row(f"[dim]{name.replace('_', ' ')}[/]", f"[dim]{n:,}[/]")
         console.print(table)
     for reason, n in list(result.quarantined.items())[:10]:
-        console.print(f"quarantined: {n:,} times: {reason}", markup=False)
+        console.print(f"quarantined: {n:,} times: {visible(reason)}", markup=False)
     if result.quarantined:
         console.print(f"  see {result.workdir.url}/quarantine", markup=False)
     for stage, dataset in result.datasets.items():
@@ -77,7 +78,9 @@ def _shards(stage: Render, dataset: Dataset, workdir: str, console: Console) -> 
     example(stage, dataset, console)
     console.print(
         f"{manifest.rows:,} documents in {manifest.units} training shards, {manifest.size / 1e6:,.1f} MB: "
-        f"[bold]{dataset.directory.url}/parts[/]"
+        f"{dataset.directory.url}/parts",
+        style="bold",
+        markup=False,
     )
     console.print(f'  in Python:  polars.read_parquet(annotate.shards("{workdir}"))', markup=False)
     console.print(f"  by eye:     annotate show {dataset.directory.url}", markup=False)

@@ -16,6 +16,7 @@ import ray
 from ray import exceptions
 
 from annotate.errors import AnnotateError, ConfigError, WorkError
+from annotate.stages.score import Score
 
 Item = TypeVar("Item")
 ATTEMPTS = 4
@@ -51,34 +52,59 @@ class Resources:
     threads: int
 
     @staticmethod
-    def found(workers: int | None, *, threads: int = 1, scoring: bool = False) -> Resources:
-        """Look at the cluster.
-
-        Args:
-            workers: how many are wanted; None for as many as there are GPUs or CPUs.
-            threads: torch threads of a model.
-            scoring: whether models are to run.
+    def found(workers: int | None) -> Resources:
+        """What tasks may use: `workers` at a time, None for as many as there are CPUs.
 
         Raises:
-            ConfigError: Ray does not run, or the cluster has too few CPUs.
+            ConfigError: Ray does not run, or the cluster has no CPU.
         """
-        if not ray.is_initialized():
+        used = workers or int(sum(_nodes("CPU")))
+        return Resources(used, False, 1.0, 1.0, 1)
+
+    @staticmethod
+    def of_models(stage: Score, workers: int | None, device: str) -> Resources:
+        """What the models of a scoring stage may use: one a GPU, or a CPU share.
+
+        Args:
+            stage: whose models, for its threads and whether it can use a GPU.
+            workers: models at a time; None for as many as fit.
+            device: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
+
+        Raises:
+            ConfigError: Ray does not run, there is no GPU although one is asked for, or no node has enough CPUs.
+        """
+        nodes = _nodes("CPU")
+        cpus, gpus = sum(nodes), int(sum(_nodes("GPU"))) if ray.cluster_resources().get("GPU") else 0
+        if device == "cuda" and not gpus:
+            raise ConfigError("--device cuda was asked for, but the Ray cluster has no GPU")
+        if gpus and (device == "cuda" or (device == "auto" and getattr(stage.scorer, "gpu", True))):
+            used = min(workers or gpus, gpus)
+            # A model on a GPU needs little of a CPU; about six CPUs feed one, so the rest is for what feeds it.
+            feeder = 1.0 if cpus >= 2 * used else _floor(0.45 * cpus / used)
+            return Resources(used, True, _floor(min(1.0, 0.1 * cpus / used)), feeder, stage.threads)
+        if stage.threads > max(nodes):
             raise ConfigError(
-                "Ray is not running in this process",
-                hint="Call ray.init() first, or use the command line, which does.",
+                f"a model of {', '.join(stage.axes)} has {stage.threads} threads; no node has over {max(nodes):g}",
+                hint="Lower score(..., threads=...).",
             )
-        total = ray.cluster_resources()
-        cpus, gpus = total.get("CPU", 0.0), int(total.get("GPU", 0))
-        if cpus < 1:
-            raise ConfigError(f"the Ray cluster has {cpus:g} CPUs; a run needs at least 1")
-        if scoring and gpus:
-            return Resources(min(workers or gpus, gpus), True, 1.0, 1.0, threads)
-        most = max(1, int(cpus // threads)) if scoring else int(cpus)
-        used = workers or most
+        used = workers or max(1, int(sum(cpu // stage.threads for cpu in nodes)))
         # Models that each claimed whole CPUs would leave none to what feeds them, and more models than CPUs would wait
         # for each other for ever. So models share nine tenths, and about as many feeders as models share the rest.
-        model = 0.9 * min(threads, cpus / used)
-        return Resources(used, False, _floor(model), _floor(0.1 * cpus / max(2, used)), threads)
+        model = 0.9 * min(stage.threads, cpus / used)
+        return Resources(used, False, _floor(model), _floor(0.1 * cpus / max(2, used)), stage.threads)
+
+
+def _nodes(resource: str) -> list[float]:
+    """How much of a resource each node of the cluster has."""
+    if not ray.is_initialized():
+        raise ConfigError(
+            "Ray is not running in this process",
+            hint="Call ray.init() first, or use the command line, which does.",
+        )
+    found = [float(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]]
+    if resource == "CPU" and sum(found) < 1:
+        raise ConfigError(f"the Ray cluster has {sum(found):g} CPUs; a run needs at least 1")
+    return found
 
 
 def _floor(cpus: float) -> float:
@@ -96,7 +122,7 @@ class Calls(Generic[Item]):
         name: how people know an item.
         limit: items in flight.
         stall_seconds: give up when nothing comes back for so long.
-        lost: called with the item whose worker was lost, before it is tried again.
+        lost: called with an item and the error that lost it, before it is tried again.
         waiting: called with the names of what is in flight, every few minutes of silence.
     """
 
@@ -105,7 +131,7 @@ class Calls(Generic[Item]):
     name: Callable[[Item], str]
     limit: int
     stall_seconds: float
-    lost: Callable[[Item], None] = lambda item: None
+    lost: Callable[[Item, Exception], None] = lambda item, error: None
     waiting: Callable[[list[str]], None] = lambda names: None
     _flying: dict[Any, tuple[int, Item, int]] = field(default_factory=dict)
 
@@ -176,7 +202,7 @@ class Calls(Generic[Item]):
                     hint="A worker that is killed again and again is often out of memory: use fewer --workers, or a "
                     "smaller unit_bytes.",
                 ) from None
-            self.lost(item)
+            self.lost(item, error)
             self._flying[self.submit(item)] = (index, item, attempt + 1)
             return _AGAIN
 

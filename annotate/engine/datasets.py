@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,20 +21,28 @@ from annotate.storage.store import Directory
 
 @dataclass
 class Dataset:
-    """A stage's dataset in a work directory; `manifest` is None until it is committed."""
+    """A stage's dataset in a work directory; `manifest` is None until it is committed.
+
+    `label` tells it from the other datasets of the pipeline: the stage's own, numbered where two stages have one.
+    """
 
     stage: Stage
     directory: Directory
     fingerprint: str
     inputs: Mapping[str, Dataset]
+    label: str
     manifest: Manifest | None = None
+    damaged: bool = False
 
     def find(self) -> bool:
         """Look for the committed dataset; True if it is there, with all its parts."""
         manifest = read_manifest(self.directory, self.fingerprint)
-        if manifest is not None and (isinstance(self.stage, Corpus) or not missing_parts(self.directory, manifest)):
+        if manifest is None:
+            return False
+        self.damaged = not isinstance(self.stage, Corpus) and bool(missing_parts(self.directory, manifest))
+        if not self.damaged:
             self.manifest = manifest
-        return self.manifest is not None
+        return not self.damaged
 
     def units(self) -> Iterator[Unit]:
         """Stream the units of the committed dataset."""
@@ -52,6 +61,7 @@ class Dataset:
             fingerprint=self.fingerprint,
             settings=self.stage.settings(),
             inputs={name: source.fingerprint for name, source in self.inputs.items()},
+            replace=self.damaged,
         )
 
 
@@ -117,11 +127,15 @@ def plan_datasets(
 ) -> dict[Stage, Dataset]:
     """All datasets of a graph, with their fingerprints; corpora are opened before."""
     datasets: dict[Stage, Dataset] = dict(corpora)
+    seen: Counter[str] = Counter()
     for stage in stages:
         if stage not in datasets:
             inputs = {name: datasets[source] for name, source in stage.inputs.items()}
             fingerprint = stage.fingerprint({name: source.fingerprint for name, source in inputs.items()})
-            datasets[stage] = Dataset(stage, workdir.child(stage.dataset), fingerprint, inputs)
+            datasets[stage] = Dataset(stage, workdir.child(stage.dataset), fingerprint, inputs, stage.label)
+        seen[stage.label] += 1
+        if seen[stage.label] > 1:
+            datasets[stage].label = f"{stage.label} #{seen[stage.label]}"
     return datasets
 
 
@@ -200,7 +214,7 @@ def open_corpus(
             hint="Check the corpus path.",
         )
     writer.count("documents", documents)
-    dataset = Dataset(corpus, directory, digest([corpus.recipe, state.hexdigest(), documents]), {})
+    dataset = Dataset(corpus, directory, digest([corpus.recipe, state.hexdigest(), documents]), {}, corpus.label)
     dataset.commit(writer)
     return dataset
 
@@ -214,7 +228,7 @@ def _add(writer: ManifestWriter, state: Any, units: Iterator[Unit]) -> None:
 def latest(dataset: Dataset) -> Latest:
     """What `latest.json` keeps of a dataset."""
     return Latest(
-        label=dataset.stage.label,
+        label=dataset.label,
         stage=dataset.stage.name,
         dataset=dataset.stage.dataset,
         recipe=dataset.stage.recipe,

@@ -61,8 +61,7 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
         "unreadable_files": corpus.get("unreadable_files", 0),
         **{
             f"failed_scores ({', '.join(stage.axes)})": _counts(datasets, stage).get("failed_scores", 0)
-            for stage in datasets
-            if isinstance(stage, Score)
+            for stage in shards.placements.scores
         },
     }
     return Ledger(corpus["documents"], states, beside)

@@ -148,27 +148,32 @@ def _open(stages: Sequence[Stage], workdir: Directory, scratch: Directory, limit
 
 def _stage(dataset: Dataset, before: Mapping[str, Latest], corpus: Manifest, *, missing: bool) -> StagePlan:
     stage, manifest = dataset.stage, dataset.manifest
-    last = before.get(stage.label)
+    last = before.get(dataset.label)
     if isinstance(stage, Corpus) and manifest is not None:
         return StagePlan(
-            stage.label, "done", _changes(dataset, last) if last else "", manifest.units, manifest.units, manifest.rows
+            dataset.label,
+            "done",
+            _changes(dataset, last) if last else "",
+            manifest.units,
+            manifest.units,
+            manifest.rows,
         )
     if not missing:
         if manifest is None:
             dataset.find()
         manifest = dataset.manifest
         if manifest is None:
-            return StagePlan(stage.label, "done", "not needed: what is made from it is committed", None, 0, None)
-        return StagePlan(stage.label, "done", "", manifest.units, manifest.units, manifest.rows)
+            return StagePlan(dataset.label, "done", "not needed: what is made from it is committed", None, 0, None)
+        return StagePlan(dataset.label, "done", "", manifest.units, manifest.units, manifest.rows)
     ready = all(source.manifest is not None for source in dataset.inputs.values())
     rows = max((s.manifest.rows for s in dataset.inputs.values() if s.manifest is not None), default=corpus.rows)
     units, done = _count(dataset) if ready and isinstance(stage, Narrow | Score) else (_units_ahead(stage, corpus), 0)
     why = _changes(dataset, last) if last is not None and last.fingerprint != dataset.fingerprint else ""
     if done:
-        return StagePlan(stage.label, "resumable", why or "an earlier run left units", units, done, rows)
+        return StagePlan(dataset.label, "resumable", why or "an earlier run left units", units, done, rows)
     if last is not None and last.fingerprint == dataset.fingerprint:
-        return StagePlan(stage.label, "stale", "committed, but parts of it are gone", units, done, rows)
-    return StagePlan(stage.label, "stale" if last is not None else "new", why, units, done, rows)
+        return StagePlan(dataset.label, "stale", "committed, but parts of it are gone", units, done, rows)
+    return StagePlan(dataset.label, "stale" if last is not None else "new", why, units, done, rows)
 
 
 def _units_ahead(stage: Stage, corpus: Manifest) -> int | None:
@@ -271,7 +276,8 @@ def _device() -> str:
 def _models(threads: int) -> int:
     import torch
 
-    return torch.cuda.device_count() or max(1, (os.cpu_count() or 1) // threads)
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return torch.cuda.device_count() or max(1, cpus // threads)
 
 
 class _SampleTables(Tables):

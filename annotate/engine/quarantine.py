@@ -1,7 +1,11 @@
-"""`quarantine/`: a view of the quarantine parts that the units of a run committed, in one file a dataset."""
+"""`quarantine/`: a view of the quarantine parts that the datasets of the last run committed, one file a dataset.
+
+The parts have all rows; a view has the first `MOST_ROWS`, which is what the driver reads to write it, once a dataset.
+"""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
@@ -13,36 +17,48 @@ from annotate.stages.score import Score
 from annotate.storage.parts import parquet_bytes, read_part
 from annotate.storage.store import Directory
 
-MOST_ROWS = 1_000_000
-"""Rows of one view; the parts themselves have all."""
+MOST_ROWS = 100_000
+FOLDER = "quarantine"
 
 
 def write_views(workdir: Directory, datasets: Iterable[Dataset]) -> dict[str, int]:
-    """Write `quarantine/<dataset>.parquet` for what was rendered and scored.
+    """Write a view for what was rendered and scored, where there is none yet, and remove those of other datasets.
 
     Returns:
-        How many rows each reason has, most first.
+        How many rows of the views each reason has, most first.
     """
     reasons: Counter[str] = Counter()
+    kept: set[str] = set()
     for dataset in datasets:
         if dataset.manifest is None or not isinstance(dataset.stage, Render | Score):
             continue
-        shown: list[pa.Table] = []
-        rows = 0
-        for table in _parts(dataset):
-            for item in table["reason"].value_counts().to_pylist():
-                reasons[item["values"]] += item["counts"]
-            if rows < MOST_ROWS:
-                shown.append(table.slice(0, MOST_ROWS - rows))
-            rows += table.num_rows
-        if shown:
-            data = parquet_bytes(pa.concat_tables(shown).combine_chunks())
-            workdir.put(f"quarantine/{dataset.stage.dataset}.parquet", memoryview(data).cast("B"))
+        stem = f"{FOLDER}/{dataset.stage.dataset}-{dataset.fingerprint[:8]}"
+        kept |= {f"{stem}.json", f"{stem}.parquet"}
+        try:
+            reasons.update(json.loads(workdir.get(f"{stem}.json")))
+        except (FileNotFoundError, ValueError):
+            reasons.update(_write(workdir, stem, dataset))
+    workdir.delete([path for path, _ in workdir.sizes(f"{FOLDER}/") if path not in kept])
     return dict(reasons.most_common())
 
 
-def _parts(dataset: Dataset) -> Iterator[pa.Table]:
+def _write(workdir: Directory, stem: str, dataset: Dataset) -> dict[str, int]:
+    shown = list(_first_rows(dataset))
+    table = pa.concat_tables(shown).combine_chunks() if shown else None
+    counted = (
+        {} if table is None else {item["values"]: item["counts"] for item in table["reason"].value_counts().to_pylist()}
+    )
+    if table is not None:
+        workdir.put(f"{stem}.parquet", memoryview(parquet_bytes(table)).cast("B"))
+    workdir.put(f"{stem}.json", json.dumps(counted).encode())
+    return counted
+
+
+def _first_rows(dataset: Dataset) -> Iterator[pa.Table]:
+    left = MOST_ROWS
     for unit in dataset.units():
         for entry in unit.entries:
-            if entry.quarantine is not None:
-                yield read_part(dataset.directory, entry.quarantine, schema="quarantine")
+            if entry.quarantine is not None and left > 0:
+                table = read_part(dataset.directory, entry.quarantine, schema="quarantine").slice(0, left)
+                left -= table.num_rows
+                yield table

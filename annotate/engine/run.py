@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import ray
 from ray import cloudpickle
@@ -28,11 +28,12 @@ from annotate.engine.imports import import_lines
 from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance
 from annotate.engine.quarantine import write_views
+from annotate.engine.scoring import Models, group_label, together
 from annotate.engine.worker import Context
 from annotate.errors import ConfigError
 from annotate.stages.base import Narrow, Regroup, Stage, Wide, Work, digest, graph
 from annotate.stages.corpus import Corpus
-from annotate.stages.score import Score, group
+from annotate.stages.score import Score
 from annotate.storage.corpus_files import SourceFile, UnreadableFile, is_jsonl
 from annotate.storage.faults import reach
 from annotate.storage.latest import write_latest
@@ -50,6 +51,7 @@ class Options:
 
     Attributes:
         workers: tasks or models at a time; None for as many as the cluster has.
+        device: where models run: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
         limit: documents to reach; None for all.
         share: run although another run holds the work directory.
         stall_seconds: give up when nothing is done for so long.
@@ -57,12 +59,15 @@ class Options:
     """
 
     workers: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     limit: int | None = None
     share: bool = False
     stall_seconds: float = 3600.0
     by_value: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f'device must be "auto", "cpu" or "cuda", got {self.device!r}')
         for name in ("workers", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -131,8 +136,8 @@ class _Run:
         for stage in self.stages:
             dataset = datasets[stage]
             if stage not in missing and (dataset.manifest is not None or dataset.find()):
-                self.events.finished(stage.label, _described(dataset))
-        for stages in _together(missing):
+                self.events.finished(dataset.label, _described(dataset))
+        for stages in together(missing):
             self._stage([datasets[stage] for stage in stages])
         self._latest(datasets)
         reach("driver: before ledger")
@@ -146,7 +151,7 @@ class _Run:
 
     def _remarks(self, datasets: Mapping[Stage, Dataset], ledger: Ledger | None) -> list[str]:
         """What should be said loudly of this run."""
-        remarks = [f"{s.label}: {text}" for s, d in datasets.items() if d.manifest for text in s.remarks(d.manifest)]
+        remarks = [f"{d.label}: {text}" for s, d in datasets.items() if d.manifest for text in s.remarks(d.manifest)]
         if ledger is not None and (left := ledger.states["not_reached"]):
             remarks.append(
                 f"--limit left {left:,} of {ledger.documents:,} documents: verdicts, calibration and thresholds are of "
@@ -192,9 +197,9 @@ class _Run:
         context = Context(stage, self.workdir, aligned.whole)
         reference = ray.put(context)
         task = ray.remote(worker.run_units).options(num_cpus=1, max_retries=0)
-        self.events.started(stage.label, _unit_count(dataset))
+        self.events.started(dataset.label, _unit_count(dataset))
         batches = _batches(list_units(dataset, aligned), _task_bytes(self.stages))
-        calls = self._calls(stage.label, lambda works: task.remote(reference, works), _names, per_worker=2)
+        calls = self._calls(dataset.label, lambda works: task.remote(reference, works), _names, per_worker=2)
         self._collect([dataset], ((i, works, [units]) for i, works, units in calls.results(batches)))
 
     def _wide(self, dataset: Dataset, stage: Wide) -> None:
@@ -202,23 +207,23 @@ class _Run:
         aligned = Aligned.of(dataset)
         context = Context(stage, self.workdir, aligned.whole)
         reference = ray.put(context)
-        self.events.started(stage.label, 1)
+        self.events.started(dataset.label, 1)
         pieces: list[Unit] = []
         whole: Work | None = None
         if stage.piece_schema is None:
             units = tuple(aligned.units())
             whole = Work(aligned.key(stage, units), "", 0, 0, 0, units)
         else:
-            pieces = self._pieces(stage, aligned, reference)
+            pieces = self._pieces(dataset.label, stage, aligned, reference)
         key = digest(
             [stage.recipe, "finish", whole.key if whole else [p.identity for p in pieces], aligned.key(stage, [])]
         )
         task = ray.remote(worker.finish_wide).options(num_cpus=1, max_retries=0)
-        calls = self._calls(stage.label, lambda key: task.remote(reference, key, pieces, whole), str, per_worker=1)
+        calls = self._calls(dataset.label, lambda key: task.remote(reference, key, pieces, whole), str, per_worker=1)
         results = ((i, [None], [[unit]]) for i, _, unit in calls.results(iter([key[:24]])))
         self._collect([dataset], results)
 
-    def _pieces(self, stage: Wide, aligned: Aligned, reference: Any) -> list[Unit]:
+    def _pieces(self, label: str, stage: Wide, aligned: Aligned, reference: Any) -> list[Unit]:
         schema = stage.piece_schema
         piece = ray.remote(worker.run_pieces).options(num_cpus=1, max_retries=0)
         merge = ray.remote(worker.merge_pieces).options(num_cpus=1, max_retries=0)
@@ -226,7 +231,7 @@ class _Run:
             Work(aligned.key(stage, units, "piece"), units[0][next(iter(units[0]))].shard, 0, 0, 0, tuple(units))
             for units in _chunks(aligned.units(), PIECES)
         )
-        calls = self._calls(stage.label, lambda work: piece.remote(reference, work, schema), _name, per_worker=2)
+        calls = self._calls(label, lambda work: piece.remote(reference, work, schema), _name, per_worker=2)
         pieces = [unit for _, _, unit in sorted(calls.results(groups), key=lambda result: result[0])]
         while len(pieces) > PIECES:
             keyed = (
@@ -234,7 +239,7 @@ class _Run:
                 for units in _chunks(iter(pieces), PIECES)
             )
             merges = self._calls(
-                stage.label,
+                label,
                 lambda item: merge.remote(reference, *item, schema),
                 lambda item: str(item[0]),
                 per_worker=2,
@@ -245,11 +250,10 @@ class _Run:
     def _score(self, datasets: Sequence[Dataset]) -> None:
         """Run scoring stages that share a backbone: prepare, forward and finish of each unit, with units in front."""
         stages = [dataset.stage for dataset in datasets if isinstance(dataset.stage, Score)]
-        label = ", ".join(axis for stage in stages for axis in stage.axes)
-        label = f"annotations ({label})"
+        label = group_label(datasets)
         aligned = [Aligned.of(dataset) for dataset in datasets]
         contexts = ray.put([Context(stage, self.workdir, a.whole) for stage, a in zip(stages, aligned, strict=True)])
-        models = _Models(stages, Resources.found(self.options.workers, threads=stages[0].threads, scoring=True))
+        models = Models(stages, Resources.of_models(stages[0], self.options.workers, self.options.device))
         claim = models.resources.feeder_cpus
         prepare = ray.remote(worker.prepare_unit).options(num_cpus=claim, max_retries=3)
         finish = ray.remote(worker.finish_unit).options(num_cpus=claim, max_retries=3)
@@ -278,7 +282,7 @@ class _Run:
         *,
         per_worker: int,
         workers: int | None = None,
-        lost: Callable[[Any], None] = lambda item: None,
+        lost: Callable[[Any, Exception], None] = lambda item, error: None,
     ) -> Calls[Any]:
         used = workers or Resources.found(self.options.workers).workers
 
@@ -299,7 +303,7 @@ class _Run:
 
         Each result has the units of an item, a list for each dataset.
         """
-        label = label or datasets[0].stage.label
+        label = label or datasets[0].label
         writers = [dataset.writer() for dataset in datasets]
         early: dict[int, list[list[Unit]]] = {}
         following = 0
@@ -319,71 +323,6 @@ class _Run:
     def _latest(self, datasets: Mapping[Stage, Dataset]) -> None:
         """Point at the datasets of this run."""
         write_latest(self.workdir, [latest(dataset) for dataset in datasets.values() if dataset.manifest is not None])
-
-
-class _Models:
-    """The actors that hold models, one a worker; a lost one is replaced."""
-
-    def __init__(self, stages: Sequence[Score], resources: Resources) -> None:
-        self.resources = resources
-        self._stages = ray.put(list(stages))
-        device = "cuda" if resources.gpu else "cpu"
-        self._actor = ray.remote(worker.Model).options(
-            num_cpus=resources.model_cpus, num_gpus=1 if resources.gpu else 0, max_restarts=0, max_task_retries=0
-        )
-        self._arguments = (self._stages, device, resources.threads)
-        self._actors: list[Any] = []
-        self._loads = [0] * resources.workers
-        self._at: dict[str, int] = {}
-
-    def describe(self) -> str:
-        """How many models, on what."""
-        kind = "GPU" if self.resources.gpu else "CPU"
-        return f"{self.resources.workers} models, {kind}"
-
-    def submit(self, item: tuple[Work, ...], batches: Any) -> Any:
-        """Send batches to the model with the least in front of it."""
-        at = min(range(len(self._loads)), key=self._loads.__getitem__)
-        while len(self._actors) <= at:
-            self._actors.append(self._actor.remote(*self._arguments))
-        self._loads[at] += 1
-        self._at[item[0].key] = at
-        return self._actors[at].score.remote(batches)
-
-    def returned(
-        self, results: Iterator[tuple[int, tuple[Work, ...], Any]]
-    ) -> Iterator[tuple[int, tuple[Work, ...], Any]]:
-        """Pass results on, counting down what is in front of the models."""
-        for index, item, result in results:
-            self._loads[self._at.pop(item[0].key)] -= 1
-            yield index, item, result
-
-    def lost(self, item: tuple[Work, ...]) -> None:
-        """Replace the model that an item was sent to, unless it lives."""
-        at = self._at.pop(item[0].key)
-        self._loads[at] -= 1
-        try:
-            ray.get(self._actors[at].__ray_ready__.remote(), timeout=60)
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-            ray.kill(self._actors[at])
-            self._actors[at] = self._actor.remote(*self._arguments)
-
-    def close(self) -> None:
-        """Let the models go."""
-        for actor in self._actors:
-            ray.kill(actor)
-
-
-def _together(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
-    """Stages in order, with scoring stages that share a backbone as one, at the place of the last of them."""
-    groups = group([stage for stage in stages if isinstance(stage, Score)])
-    for stage in stages:
-        if not isinstance(stage, Score):
-            yield [stage]
-            continue
-        mine = next(g for g in groups if stage in g)
-        if stage is mine[-1]:
-            yield list(mine)
 
 
 def _described(dataset: Dataset) -> str:

@@ -21,7 +21,7 @@ from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, Work
 from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, Output, Part, chain, commit, intact, read_entry, read_part
+from annotate.storage.parts import Entry, Output, Part, chain, commit, heal, intact, read_entry, read_part
 from annotate.storage.store import Directory
 
 
@@ -155,13 +155,8 @@ def prepare_unit(contexts: Sequence[Context], works: Sequence[Work]) -> list[Bat
 
 
 def _entries(context: Context, work: Work) -> list[Entry]:
-    """The entries of a scored unit that can be built on."""
-    found = []
-    for entry in chain(context.directory, work.key):
-        if not intact(context.directory, entry):
-            break
-        found.append(entry)
-    return found
+    """The entries of a scored unit whose parts are there."""
+    return [entry for entry in chain(context.directory, work.key) if intact(context.directory, entry)]
 
 
 def _scored(context: Context, work: Work) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -196,17 +191,20 @@ def finish_unit(
 def _append(context: Context, work: Work, batch: Batch, scores: Scores, device: str) -> None:
     """Append an entry with the scores of the documents that no entry has yet.
 
-    Another run may append at the same time: then its entry stands, and what it lacks goes into the next.
+    An entry whose part is gone is healed if these are its scores; else it stays, and counts for nothing. Another run
+    may append at the same time: then its entry stands, and what it lacks goes into the next.
     """
     stage = context.stage
     assert isinstance(stage, Score)
     while True:
-        entries, covered = _entries(context, work), _scored(context, work)
-        if entries and np.isin(batch.row, covered).all():
+        entries = list(chain(context.directory, work.key))
+        covered = _scored(context, work)
+        if _entries(context, work) and np.isin(batch.row, covered).all():
             return
         output = finish(stage, work.shard, batch, scores, device, covered=covered)
         reach("unit: computed")
-        commit(context.directory, f"{work.key}-{len(entries)}", output, schema=stage.schema)
+        if not heal(context.directory, entries, output, schema=stage.schema):
+            commit(context.directory, f"{work.key}-{len(entries)}", output, schema=stage.schema)
 
 
 class Model:

@@ -242,7 +242,10 @@ def kept_scores(
     for name, stage in stages.items():
         table = tables[name]
         table = table.take(np.lexsort((table["span"].to_numpy(), table["row"].to_numpy())))
-        table = table.filter(pa.array(np.isin(table["row"].to_numpy(), row)))
+        # Entries of a unit overlap where one that lost its part was made again after a later one: the first counts.
+        places = np.stack([table["row"].to_numpy(), table["span"].to_numpy()])
+        fresh = np.append(True, (np.diff(places, axis=1) != 0).any(axis=0)) if table.num_rows else np.empty(0, bool)
+        table = table.filter(pa.array(np.isin(table["row"].to_numpy(), row) & fresh))
         if not np.array_equal(table["row"].to_numpy(), row) or not np.array_equal(table["span"].to_numpy(), span):
             raise ConfigError(
                 f"{tables.shard}, rows {tables.rows.start} to {tables.rows.stop}: the scores of "

@@ -65,19 +65,26 @@ def read_latest(workdir: Directory) -> list[Latest]:
         raise StorageError(f"{workdir.url}/{LATEST} is damaged: {error}", hint="Run the pipeline again.") from error
 
 
-def shards(workdir: str | Path) -> list[str]:
+def shards(workdir: str | Path, label: str | None = None) -> list[str]:
     """Paths, or URLs, of the training shards that the last run wrote, in corpus order.
 
     This is what a trainer should read: a work directory may hold shards of earlier runs too.
 
+    Args:
+        workdir: the work directory.
+        label: which shards, for a pipeline that renders several, as `annotate status` names them.
+
     Raises:
-        StorageError: there are none.
+        StorageError: there are none, or several and no label says which.
     """
     directory = Directory.at(workdir)
-    found = [item for item in read_latest(directory) if item.stage == "training-shards"]
+    found = [item for item in read_latest(directory) if item.stage == "training-shards" and label in (None, item.label)]
     if not found:
         raise StorageError(f"there are no training shards in {directory.url}", hint="Run a pipeline to its end first.")
-    return [path for item in found for path in _parts(directory, item)]
+    if len(found) > 1:
+        names = ", ".join(repr(item.label) for item in found)
+        raise StorageError(f"{directory.url} has several training shards: {names}", hint="Name one of them.")
+    return list(_parts(directory, found[0]))
 
 
 def _parts(workdir: Directory, item: Latest) -> Iterator[str]:

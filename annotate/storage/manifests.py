@@ -99,9 +99,16 @@ class ManifestWriter:
         self._notes[text] += 1
 
     def commit(
-        self, *, stage: str, recipe: str, fingerprint: str, settings: Mapping[str, Any], inputs: Mapping[str, str]
+        self,
+        *,
+        stage: str,
+        recipe: str,
+        fingerprint: str,
+        settings: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        replace: bool = False,
     ) -> Manifest:
-        """Write the manifest, or find that another run has."""
+        """Write the manifest, or find that another run has; `replace` one that names parts that are gone."""
         self._flush()
         manifest = Manifest(
             stage=stage,
@@ -117,7 +124,9 @@ class ManifestWriter:
             notes=dict(self._notes),
         )
         reach("driver: before manifest")
-        if not self._dataset.put_new(f"manifests/{fingerprint}.json", manifest.to_bytes()):
+        if replace:
+            self._dataset.put(f"manifests/{fingerprint}.json", manifest.to_bytes())
+        elif not self._dataset.put_new(f"manifests/{fingerprint}.json", manifest.to_bytes()):
             stands = read_manifest(self._dataset, fingerprint)
             manifest = stands if stands is not None else manifest
         reach("driver: manifest created")

@@ -8,7 +8,7 @@ entry names does not exist.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,19 @@ def commit(dataset: Directory, key: str, output: Output, *, schema: str) -> Entr
         quarantine = put_part(dataset, f"quarantine/{key}", parquet_bytes(bad), bad.num_rows)
     reach("commit: part put")
     return create_entry(dataset, Entry(key, part, quarantine, output.counts, output.notes))
+
+
+def heal(dataset: Directory, entries: Sequence[Entry], output: Output, *, schema: str) -> bool:
+    """Put the parts of an entry again that lost them, if this output is what they held; False where none is."""
+    lost = [entry for entry in entries if not intact(dataset, entry)]
+    if not lost:
+        return False
+    digest = checksum(memoryview(parquet_bytes(output.table.combine_chunks())))
+    for entry in lost:
+        if entry.part.checksum == digest:
+            commit(dataset, entry.key, output, schema=schema)
+            return True
+    return False
 
 
 def commit_file(dataset: Directory, key: str, path: Path, rows: int) -> Entry:

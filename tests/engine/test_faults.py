@@ -99,9 +99,9 @@ def test_two_drivers_at_once_on_one_work_directory(folder):
 
 def test_a_second_driver_is_told_of_the_first(folder):
     plan(folder, point="none")
-    (folder / "held").mkdir()
-    lease = {"run": "r", "host": os.uname().nodename, "pid": os.getpid(), "until": 1e12}
-    (folder / "held" / "lease.json").write_text(json.dumps(lease))
+    (folder / "held" / "leases").mkdir(parents=True)
+    lease = {"run": "r", "what": "run", "host": os.uname().nodename, "pid": os.getpid(), "until": 1e12}
+    (folder / "held" / "leases" / "r.json").write_text(json.dumps(lease))
     done = drive(folder, "held")
     assert done.returncode == 1
     assert "another run works in" in done.stdout

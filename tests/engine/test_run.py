@@ -2,13 +2,33 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import polars as pl
 import pytest
 from support import pipeline, rows_scored, shard_bytes, write_corpus
 
-from annotate import ConfigError, Options, StorageError, shards
+from annotate import (
+    Calibrate,
+    ConfigError,
+    Corpus,
+    Options,
+    Pipeline,
+    Place,
+    Render,
+    Split,
+    StorageError,
+    Tag,
+    TagScheme,
+    Thresholds,
+    score,
+    shards,
+)
 from annotate.engine.events import Silent
+from annotate.scorers import FakeScorer
+from annotate.storage.latest import read_latest
+from annotate.storage.store import Directory
 from annotate.tags.rendering import strip
 
 
@@ -182,13 +202,44 @@ def test_a_damaged_annotation_part_stops_the_run_and_is_healed_when_deleted(ray_
     assert shard_bytes(tmp_path / "out") == before
 
 
-def test_without_ray_an_error_says_so(tmp_path, corpus):
-    import ray
+def test_without_ray_an_error_says_so(tmp_path):
+    write_corpus(tmp_path / "corpus", shards=1)
+    code = "import pathlib, support; support.pipeline(pathlib.Path('corpus'), pathlib.Path('calls')).run('out')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ConfigError: Ray is not running" in done.stderr
+    assert not (tmp_path / "out").exists()
 
-    if ray.is_initialized():
-        pytest.skip("the session's cluster runs already")
-    with pytest.raises(ConfigError, match="Ray is not running"):
-        run(tmp_path, corpus)
+
+def test_two_outputs_keep_their_datasets_and_groups_run_before_their_readers(ray_cluster, tmp_path):
+    corpus = Corpus(str(write_corpus(tmp_path / "corpus", shards=1)), unit_bytes=2000)
+    scores = score(Split(corpus), scorers=[FakeScorer(axes=("niceness",)), FakeScorer(axes=("tone",))])
+    outputs = []
+    for stage, axis in zip(scores, ("niceness", "tone"), strict=True):
+        scheme = TagScheme(tags=(Tag(name=axis, rule=f"{axis} >= q(0.5)"),))
+        placed = Place((stage,), None, Thresholds((stage,), None, Calibrate((stage,)), scheme))
+        outputs.append(Render(corpus, None, placed))
+    result = Pipeline(*outputs).run(str(tmp_path / "out"), Options(workers=1))
+    latest = read_latest(Directory.at(tmp_path / "out"))
+    assert len(latest) == len(result.datasets) == len({item.label for item in latest})
+    assert any("<niceness>" in t for t in pl.read_parquet(shards(tmp_path / "out", "training-shards"))["text"])
+    assert any("<tone>" in t for t in pl.read_parquet(shards(tmp_path / "out", "training-shards #2"))["text"])
+    with pytest.raises(StorageError, match="#2"):
+        shards(tmp_path / "out")
+
+
+def test_a_lost_part_of_a_topped_up_unit_is_made_again(ray_cluster, tmp_path, corpus):
+    first = shard_bytes(tmp_path / "out")
+    run(tmp_path, corpus, threshold=0.99)
+    topped = shard_bytes(tmp_path / "out")
+    for path in (tmp_path / "out").glob("annotations-*/units/*-0"):
+        entry = json.loads(path.read_text())
+        (path.parents[1] / entry["part"]["path"]).unlink()
+    run(tmp_path, corpus, threshold=0.99, quantile=0.9)
+    run(tmp_path, corpus, threshold=0.99)
+    assert shard_bytes(tmp_path / "out") == topped
+    run(tmp_path, corpus)
+    assert shard_bytes(tmp_path / "out") == first
 
 
 def test_a_module_that_workers_lack_is_named_at_once(ray_cluster, tmp_path, monkeypatch):
