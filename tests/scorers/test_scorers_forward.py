@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
@@ -29,6 +29,7 @@ def test_scores_come_back_in_the_order_of_the_inputs():
     assert (first.halved, first.failures) == (0, {})
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 7), max_size=7))
 def test_inputs_that_raise_are_found_and_their_neighbours_keep_their_scores(bad):
     def step(start, stop):
@@ -111,6 +112,7 @@ def ignore(error):
     pass
 
 
+@settings(deadline=None)
 @given(st.integers(2, 3000), st.integers(1, 2000))
 def test_what_fails_on_all_inputs_stops_the_run_after_a_few_of_them(rows, batch):
     calls = []
