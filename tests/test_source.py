@@ -1,5 +1,7 @@
 import functools
 import importlib.util
+import os
+import subprocess
 import sys
 
 import pytest
@@ -130,3 +132,177 @@ def test_it_is_json_ready(load):
     module = load(FILE)
     for obj in (module.score, module.Model, module.Model(3), functools.partial(module.score, x=(1, "a"))):
         json.dumps(source_identity(obj))
+
+
+SETS = """
+WORDS = {"alpha", "beta", "gamma", "delta"}
+NESTED = {"a": (frozenset({"x", "y", "z"}), [{"p", "q", "r"}])}
+
+def helper(x): return x + 1
+def other(x): return helper(x)
+def score(x): return x in WORDS or x in NESTED or other(x) or helper(x)
+"""
+
+
+def test_the_hash_seed_does_not_matter(tmp_path):
+    (tmp_path / "words.py").write_text(SETS)
+    code = "import json, words; from annotate.source import source_identity as s; print(json.dumps(s(words.score)))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(found) == 1
+    assert "gamma" in found.pop()
+
+
+USES = """
+import contextlib, functools, logging, re
+from dataclasses import dataclass, field
+from enum import Enum
+import numpy as np
+
+log = logging.getLogger(__name__)
+Array = list[int]
+total = np.add
+WORD = re.compile("[a-z]+")
+split = re.compile("split").split
+WEIGHTS = np.array([1.0, 2.0])
+START = 10
+_state = None
+
+class Kind(Enum):
+    A = "kind a"
+
+KIND = Kind.A
+
+def by_property(x): return x + 1
+def by_cached_property(x): return x + 2
+def by_staticmethod(x): return x + 3
+def by_classmethod(x): return x + 4
+def by_attribute(x): return x + 5
+def by_factory(): return [6]
+def unused(x): return x + 7
+
+@functools.cache
+def cached(x): return x + 8
+
+def twice(function):
+    @functools.wraps(function)
+    def inner(x): return 9 * function(x)
+    return inner
+
+@twice
+def decorated(x): return x + 10
+
+@contextlib.contextmanager
+def managed(x): yield x + 11
+
+@dataclass
+class Model:
+    sizes: list = field(default_factory=by_factory)
+    first = START
+    go = by_attribute
+
+    @property
+    def a(self): return by_property(1)
+    @functools.cached_property
+    def b(self): return by_cached_property(1)
+    @staticmethod
+    def c(): return by_staticmethod(1)
+    @classmethod
+    def d(cls): return by_classmethod(1)
+    def __call__(self, x: Array):
+        log.info(__name__)
+        global _state
+        _state = _state or object()
+        return WORD.match(x) and total(cached(x), decorated(x), managed(x)) and split(x) and WEIGHTS and KIND
+
+def score(x):
+    return Model()(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        *((f"x + {i}\n", f"x - {i}\n") for i in (1, 2, 3, 4, 5, 8, 10, 11)),
+        ("[6]", "[7]"),
+        ("9 * function", "8 * function"),
+        ('"[a-z]+"', '"[a-z]*"'),
+        ('"[a-z]+"', '"[a-z]+", re.I'),
+        ('compile("split")', 'compile("spilt")'),
+        ("[1.0, 2.0]", "[1.0, 2.5]"),
+        ('"kind a"', '"kind b"'),
+        ("START = 10", "START = 11"),
+    ],
+)
+@pytest.mark.parametrize("name", ["score", "Model"])
+def test_whatever_way_a_class_uses_something_it_is_part_of_it(load, name, old, new):
+    assert old in USES
+    assert identity(load(USES), name) == identity(load(USES), name)
+    assert identity(load(USES), name) != identity(load(USES.replace(old, new, 1)), name)
+
+
+def test_what_a_function_keeps_in_the_module_is_not_part_of_it(load):
+    module = load(USES)
+    before = identity(module, "score")
+    module._state = object()
+    assert identity(module, "score") == before
+    assert "x + 7" not in str(before)
+
+
+def test_what_the_methods_of_a_class_close_over_is_part_of_it(load):
+    text = "def make(k):\n    class Model:\n        def __call__(self, x): return x * k\n    return Model\n"
+    module = load(text)
+    assert source_identity(module.make(1)) == source_identity(module.make(1))
+    assert source_identity(module.make(1)) != source_identity(module.make(2))
+
+
+OBJECT = """
+import json
+from fractions import Fraction
+from json import decoder
+from sys import stdout
+model = json.JSONDecoder()
+
+class Own: pass
+
+own = Own()
+def score(x): return model.decode(x)
+def by_property(x): return x.model
+def imported(x): return stdout
+def owner(x): return own
+class Model:
+    @property
+    def m(self): return model
+def text(x):
+    model = '''
+at the left'''
+    return model
+def nested():
+    def left(x):
+        return '''
+at the left''', model
+    return left
+"""
+
+
+@pytest.mark.parametrize("name", ["score", "owner", "Model"])
+def test_an_object_of_the_module_needs_a_version(load, name):
+    with pytest.raises(ConfigError, match=r"'(model|own)', which the function holds, is a (JSONDecoder|Own), not"):
+        identity(load(OBJECT), name)
+    assert source_identity(getattr(load(OBJECT), name), version=1)["version"] == 1
+
+
+def test_names_that_only_look_like_the_object_do_not(load):
+    module = load(OBJECT)
+    for name in ("by_property", "imported", "text"):
+        assert identity(module, name)["source"]["uses"] == {}
+    with pytest.raises(ConfigError, match="'model'"):
+        source_identity(module.nested())

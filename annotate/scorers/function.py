@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Forward, Json, Prepared, Scorer, Scores
+from annotate.scorers.base import FloatArray, Forward, Json, Prepared, Scorer, Scores
+from annotate.scorers.batches import Recover, collect, fill
 from annotate.scorers.checks import check_axes
 from annotate.scorers.tokens import drop_repeats
 from annotate.source import source_identity
-
-if TYPE_CHECKING:
-    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,21 +114,36 @@ class _FunctionForward:
         self.copies = copies
 
     def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
-        import torch
-
-        from annotate.scorers.forward import run_batches
-
+        scorer = self.scorer
         table: pa.Table = prepared.arrays["table"]
-        rows = self.scorer.batch_rows
+        rows, width = scorer.batch_rows, len(scorer.axes)
         ranges = [(start, min(start + rows, table.num_rows)) for start in range(0, table.num_rows, rows)]
-        order = np.arange(table.num_rows)
-        name = getattr(self.scorer.function, "__name__", type(self.scorer.function).__name__)
+        function = getattr(scorer.function, "__name__", type(scorer.function).__name__)
+        name = f"the scorer of {', '.join(scorer.axes)} ({function})"
 
-        def step(start: int, stop: int) -> torch.Tensor:
-            scores = np.array(self.call(table.slice(start, stop - start)), dtype=np.float32)
-            if scores.ndim == 1 and len(self.scorer.axes) == 1:
-                scores = scores[:, np.newaxis]
-            return torch.from_numpy(scores)
+        def step(start: int, stop: int) -> FloatArray:
+            scores = np.asarray(self.call(table.slice(start, stop - start)), dtype=np.float32)
+            return scores[:, np.newaxis] if scores.ndim == 1 and width == 1 else scores
 
-        (scores,) = run_batches(step, ranges, order, [len(self.scorer.axes)], torch.device("cpu"), name)
+        values = np.full((table.num_rows, width), np.nan, np.float32)
+        with _torch_if_used() as recover:
+            reasons, halved = fill(values, step, ranges, name, recover)
+        (scores,) = collect(values, np.arange(table.num_rows), reasons, [width], halved)
         return [scores] * len(wanted)
+
+
+@contextlib.contextmanager
+def _torch_if_used() -> Iterator[Recover]:
+    """What a function that runs a torch model needs: no gradients, and a stop when the device is broken.
+
+    Where nothing has imported torch, neither does this.
+    """
+    if "torch" not in sys.modules:
+        yield lambda error: None
+        return
+    import torch
+
+    from annotate.scorers.forward import recover_from
+
+    with torch.inference_mode():
+        yield functools.partial(recover_from, device=torch.device("cpu"))

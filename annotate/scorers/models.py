@@ -102,6 +102,12 @@ class ModelFiles:
             "config": hash_files(self._present(CONFIG_FILES)),
         }
 
+    def code(self) -> str | None:
+        """SHA-256 of the sorted lines "path hash" of all Python files that come with the model, or None without any."""
+        files = ((path.relative_to(self.directory).as_posix(), path) for path in self.directory.rglob("*.py"))
+        lines = sorted(f"{name} {hash_file(path)}\n" for name, path in files)
+        return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
+
     def stamp(self) -> Stamp:
         """Changes when config or tokenizer are written anew: a key for what is read from them."""
         paths = [*self._present(CONFIG_FILES), *self.tokenizer()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -81,9 +82,11 @@ class TextModel:
         return self
 
     def identity(self) -> Json:
-        """Hashes of the model's files, and the settings that can change a score."""
+        """Hashes of the model's files, with its code where that may run, and the settings that can change a score."""
+        files = self.files()
+        code = files.code() if self.trust_remote_code else None
         return {
-            "model": self.files().hashes(),
+            "model": files.hashes() | ({"code": code} if code is not None else {}),
             "max_length": self.window(),
             "dtype": self.dtype,
             "batch_tokens": self.batch_tokens,
@@ -169,6 +172,9 @@ def _read_config(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _read_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
+    # Several tasks prepare units at a time: with a pool of all cores in each, they would only be in each other's way.
+    # Tokenizers reads this when it is called; what a user has set stands.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     from transformers import AutoTokenizer
 
     try:

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import Prepared, expand
-from annotate.scorers.forward import REASON_LENGTH, run_batches
+from annotate.scorers.batches import REASON_LENGTH, SAMPLE, fill
+from annotate.scorers.forward import run_batches
 
 CPU = torch.device("cpu")
 ORDER = np.array([3, 0, 4, 1, 2, 5, 7, 6])
@@ -28,7 +29,8 @@ def test_scores_come_back_in_the_order_of_the_inputs():
     assert (first.halved, first.failures) == (0, {})
 
 
-@given(st.sets(st.integers(0, 7)))
+@settings(deadline=None)
+@given(st.sets(st.integers(0, 7), max_size=7))
 def test_inputs_that_raise_are_found_and_their_neighbours_keep_their_scores(bad):
     def step(start, stop):
         if bad & set(range(start, stop)):
@@ -93,6 +95,56 @@ def test_a_broken_device_is_not_blamed_on_the_inputs():
 
     with pytest.raises(RuntimeError, match="device-side"):
         run(step)
+
+
+def test_the_columns_of_a_scorer_are_nan_one_by_one():
+    def step(start, stop):
+        scores = right(start, stop)
+        scores[:, 1] = torch.where(torch.arange(start, stop) == 4, torch.inf, scores[:, 1])
+        return scores
+
+    (scores,) = run(step, widths=(2,))
+    np.testing.assert_array_equal(scores.values[2], np.float32([4, np.nan]))
+    assert scores.failures == {2: "non-finite score"}
+
+
+def ignore(error):
+    pass
+
+
+@settings(deadline=None)
+@given(st.integers(2, 3000), st.integers(1, 2000))
+def test_what_fails_on_all_inputs_stops_the_run_after_a_few_of_them(rows, batch):
+    calls = []
+
+    def step(start, stop):
+        calls.append((start, stop))
+        raise NameError("name 'x' is not defined")
+
+    ranges = [(start, min(start + batch, rows)) for start in range(0, rows, batch)]
+    tried = min(SAMPLE, rows)
+    with pytest.raises(
+        ConfigError, match=rf"the model fails on every span .*\({tried} of .*NameError: name 'x' is not"
+    ):
+        fill(np.zeros((rows, 1)), step, ranges, "the model", ignore)
+    assert len(calls) == 1 + tried
+
+
+@pytest.mark.parametrize("rows", [range(1), range(2), range(1000)])
+def test_inputs_that_fail_for_different_reasons_are_what_is_wrong(rows):
+    def step(start, stop):
+        raise (ValueError if start % 2 else KeyError)(start)
+
+    values = np.zeros((len(rows), 1))
+    reasons, _ = fill(values, step, [(0, len(rows))], "the model", ignore)
+    assert reasons == {i: f"{'ValueError' if i % 2 else 'KeyError'}: {i}" for i in rows}
+
+
+def test_a_lone_input_that_fails_is_what_is_wrong():
+    def step(start, stop):
+        raise KeyError("no")
+
+    assert fill(np.zeros((1, 1)), step, [(0, 1)], "the model", ignore) == ({0: "KeyError: 'no'"}, 0)
 
 
 def test_expand_gives_each_span_its_input():

@@ -1,4 +1,7 @@
 import functools
+import os
+import subprocess
+import sys
 
 import cloudpickle
 import numpy as np
@@ -82,6 +85,73 @@ def test_one_bad_input_fails_alone():
     np.testing.assert_array_equal(values[:, 0], np.float32([1, np.nan, 3, np.nan, 0]))
 
 
+def test_a_broken_function_stops_the_run():
+    calls = []
+
+    def broken(table):
+        calls.append(table.num_rows)
+        return undefined_name  # noqa: F821
+
+    scorer = PythonScorer(function=broken, axes=("x", "y"))
+    prepared = scorer.prepare(pa.table({"text": [str(i) for i in range(1000)]}))
+    with pytest.raises(
+        ConfigError, match=r"the scorer of x, y .* fails on every span .*NameError: name 'undefined_name'"
+    ):
+        scorer.load([scorer], "cpu")(prepared, [0])
+    assert len(calls) < 20
+
+
+def test_one_axis_that_is_nan_leaves_the_others():
+    def half(table):
+        return [[1.0, float("nan")], [2.0, 3.0]]
+
+    values, failures = score(PythonScorer(function=half, axes=("a", "b")), pa.table({"text": ["a", "b"]}))
+    np.testing.assert_array_equal(values, np.float32([[1, np.nan], [2, 3]]))
+    assert failures == {0: "non-finite score"}
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: pa.array([0.5] * n, pa.float32()), lambda n: np.broadcast_to(np.float32(0.5), n)]
+)
+def test_a_result_may_be_read_only(make):
+    values, _ = score(
+        PythonScorer(function=lambda table: make(table.num_rows), axes=("a",)), pa.table({"text": ["a", "b"]})
+    )
+    assert values[:, 0].tolist() == [0.5, 0.5]
+
+
+def test_torch_is_not_imported_for_a_function_without_it():
+    code = """
+import sys
+import pyarrow as pa, pyarrow.compute as pc
+from annotate.scorers import PythonScorer, check_anchors
+def length(table):
+    if "bad" in table["text"].to_pylist(): raise ValueError("bad")
+    return pc.utf8_length(table["text"])
+scorer = PythonScorer(function=length, axes=("length",), anchors={"length": ("a", "bb")})
+prepared = scorer.backbone.prepare(pa.table({"text": ["one", "bad", "four"]}))
+forward = scorer.backbone.load([scorer], "cpu")
+check_anchors([scorer], scorer, forward)
+[scores] = forward(prepared, [0])
+assert scores.values[[0, 2], 0].tolist() == [3, 4] and list(scores.failures) == [1], scores
+assert "torch" not in sys.modules and "transformers" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)})
+
+
+def test_a_function_that_uses_torch_runs_without_gradients():
+    import torch
+
+    weights = torch.nn.Linear(1, 1)
+
+    def model(table):
+        return weights(torch.ones(table.num_rows, 1))
+
+    values, failures = score(PythonScorer(function=model, axes=("a",)), pa.table({"text": ["a", "b"]}))
+    assert failures == {}
+    assert np.isfinite(values).all()
+
+
 def test_null_and_infinite_results_fail_alone():
     def fussy(table):
         return pc.if_else(pc.equal(table["text"], "null"), None, pc.divide(1.0, pc.utf8_length(table["text"])))
@@ -96,7 +166,9 @@ def test_another_number_of_scores_is_refused_by_name(axes, result):
     def wrong(table):
         return result
 
-    with pytest.raises(ConfigError, match="wrong was given 2 inputs and returned scores of shape"):
+    with pytest.raises(
+        ConfigError, match=r"the scorer of a.* \(wrong\) was given 2 inputs and returned scores of shape"
+    ):
         score(PythonScorer(function=wrong, axes=axes), pa.table({"text": ["a", "b"]}))
 
 

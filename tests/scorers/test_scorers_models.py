@@ -1,5 +1,6 @@
 import importlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,27 @@ def test_files_that_cannot_do_not(copy_model):
     before = find_model(str(directory)).hashes()
     (directory / "README.md").write_text("new")
     assert find_model(str(directory)).hashes() == before
+
+
+def test_code_counts_where_it_may_run(copy_model):
+    directory = copy_model("bert-encoder")
+    trusting = [Encoder(str(directory), trust_remote_code=trust) for trust in (True, False)]
+    seen = [[encoder.identity()["model"] for encoder in trusting]]
+    (directory / "sub").mkdir()
+    for file, text in (("modeling.py", "a = 1"), ("modeling.py", "a = 21"), ("sub/modeling.py", "a = 1")):
+        (directory / file).write_text(text)
+        seen.append([encoder.identity()["model"] for encoder in trusting])
+    assert len({model.get("code") for model, _ in seen}) == 4
+    assert all(model == seen[0][1] for _, model in seen)
+
+
+@pytest.mark.parametrize(("set_by_user", "expected"), [(None, "false"), ("true", "true")])
+def test_a_tokenizer_uses_one_thread_unless_told_otherwise(copy_model, monkeypatch, set_by_user, expected):
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", set_by_user or "")
+    if set_by_user is None:
+        monkeypatch.delenv("TOKENIZERS_PARALLELISM")
+    Encoder(str(copy_model("bert-encoder"))).tokenizer()
+    assert os.environ["TOKENIZERS_PARALLELISM"] == expected
 
 
 def test_sharded_weights_are_all_hashed(copy_model):

@@ -1,0 +1,144 @@
+"""Runs the batches of a unit, and keeps a bad input from spoiling its neighbours.
+
+A batch that raises is cut in two and tried again, which finds the input at fault: it gets NaN and the reason, the
+others their scores. One that does not fit in memory is cut in two likewise, down to one input. A scorer that fails on
+all inputs is what is wrong, not they: that stops the run. There is no torch in this file, since plain functions run
+without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annotate.errors import AnnotateError, ConfigError
+from annotate.scorers.base import FloatArray, Scores
+
+REASON_LENGTH = 200
+"""Characters of an exception's message that a reason keeps."""
+
+SAMPLE = 16
+"""Inputs that are tried one by one before a scorer is said to fail on all; a unit of no more is tried whole."""
+
+Step = Callable[[int, int], Any]
+"""Scores rows `start` to `stop`: a float32 array or tensor `[stop - start, n_columns]`."""
+
+Recover = Callable[[Exception], None]
+"""Is told of each failure, to free memory, or to raise it again where no later batch could succeed."""
+
+
+def fill(
+    values: Any, step: Step, ranges: Iterable[tuple[int, int]], name: str, recover: Recover
+) -> tuple[dict[int, str], int]:
+    """Score all rows, batch by batch.
+
+    Args:
+        values: float32 array or tensor `[n, n_columns]` that gets the scores; rows that fail are left as they are.
+        step: scores a range of rows.
+        ranges: first row and end of each batch, together all rows.
+        name: what to call the scorer in messages.
+        recover: see `Recover`.
+
+    Returns:
+        The reason of failure by row, and how many batches were cut in two.
+
+    Raises:
+        ConfigError: `step` gave another number of scores than there were inputs, or it fails on all inputs alike.
+    """
+    reasons: dict[int, str] = {}
+    halved = 0
+    works = len(values) < 2
+    for batch in ranges:
+        todo = [batch]
+        while todo:
+            start, stop = todo.pop()
+            error = _try_step(step, start, stop, values, name)
+            if error is None:
+                works = True
+                continue
+            recover(error)
+            if not works:
+                _check_that_some_work(step, error, values, name, recover)
+                works = True
+            if stop - start == 1:
+                reasons[start] = _reason(error)
+                continue
+            halved += 1
+            middle = (start + stop) // 2
+            todo += [(middle, stop), (start, middle)]
+    return reasons, halved
+
+
+def collect(
+    rows: FloatArray, order: npt.NDArray[np.int64], reasons: dict[int, str], widths: Sequence[int], halved: int
+) -> list[Scores]:
+    """Cut the columns by scorer, in the order of the distinct inputs; what is no finite number becomes NaN.
+
+    Args:
+        rows: float32 `[n, sum(widths)]`, NaN where scoring failed.
+        order: int64 `[n]`, the distinct input of each row.
+        reasons: by row, as `fill` gives them.
+        widths: number of columns of each scorer.
+        halved: as `fill` gives it.
+    """
+    scores = np.empty(rows.shape, np.float32)
+    scores[order] = np.where(np.isfinite(rows), rows, np.float32(np.nan))
+    by_input = {int(order[row]): reason for row, reason in reasons.items()}
+    parts = []
+    stops = np.cumsum(widths)
+    for start, stop in zip(stops - np.asarray(widths), stops, strict=True):
+        values = np.ascontiguousarray(scores[:, start:stop])
+        bad = np.flatnonzero(np.isnan(values).any(axis=1))
+        failures = {int(i): by_input.get(int(i), "non-finite score") for i in bad}
+        parts.append(Scores(values=values, failures=failures, halved=halved))
+    return parts
+
+
+def _try_step(step: Step, start: int, stop: int, values: Any, name: str) -> Exception | None:
+    """Score the rows into `values`, or give back what went wrong with this batch."""
+    try:
+        scores = step(start, stop)
+    except AnnotateError:
+        raise
+    except Exception as error:
+        # Frames hold the tensors of the failed attempt: let them go before the next one.
+        return error.with_traceback(None)
+    expected = (stop - start, values.shape[1])
+    if tuple(scores.shape) != expected:
+        raise ConfigError(
+            f"{name} was given {expected[0]} inputs and returned scores of shape {tuple(scores.shape)}, "
+            f"expected {expected}",
+            hint="return one row of scores for each input, with a column for each axis",
+        )
+    values[start:stop] = scores
+    return None
+
+
+def _check_that_some_work(step: Step, first: Exception, values: Any, name: str, recover: Recover) -> None:
+    """Try rows from all over the unit, until one does not fail as the first batch did.
+
+    Raises:
+        ConfigError: they all do.
+    """
+    tried = np.unique(np.linspace(0, len(values) - 1, SAMPLE).round().astype(int)).tolist()
+    for row in tried:
+        error = _try_step(step, row, row + 1, values, name)
+        if error is None:
+            return
+        recover(error)
+        if type(error) is not type(first):
+            return
+    raise ConfigError(
+        f"{name} fails on every span that was tried ({len(tried)} of {len(values):,}): {_reason(first)}",
+        hint="mend it and run again; nothing of this unit was committed",
+    ) from first
+
+
+def _reason(error: Exception) -> str:
+    message = " ".join(str(error).split())
+    if len(message) > REASON_LENGTH:
+        message = message[:REASON_LENGTH] + "..."
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
