@@ -31,13 +31,15 @@ BATCH_ROWS = 4096
 class SourceFile:
     """A file of a corpus: `shard` names it in the corpus, `path` below `directory`.
 
-    The two names are the same, unless the file was imported: then the path is that of its Parquet part.
+    The two names are the same, unless the file was imported: then the path is that of its Parquet part, and `content`
+    is that part's checksum. Of other files nobody knows the content before it is read.
     """
 
     directory: Directory
     path: str
     shard: str
     size: int
+    content: str = ""
 
     @property
     def imported(self) -> bool:
@@ -50,7 +52,11 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a Parquet footer tells: identity, schema, and rows and bytes of text of each row group."""
+    """What a Parquet footer tells: identity, schema, and rows and bytes of text of each row group.
+
+    `checksum` is `<size>-<hash of the footer>`, and of an imported file `<size>-<hash of the footer>.<its content>`:
+    two files that differ in a few words can have equal footers.
+    """
 
     checksum: str
     schema: pa.Schema
@@ -206,7 +212,7 @@ def read_footer(file: SourceFile, text: str) -> Footer:
     leaf = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text)
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     return Footer(
-        checksum=f"{file.size}-{checksum(footer)}",
+        checksum=f"{file.size}-{checksum(footer)}" + (f".{file.content}" if file.content else ""),
         schema=schema,
         group_rows=tuple(group.num_rows for group in groups),
         group_bytes=tuple(group.column(leaf).total_uncompressed_size for group in groups),
@@ -291,7 +297,7 @@ class RowReader:
             found = f"{file.size}-{checksum(_footer_bytes(file))}"
         except (pa.ArrowInvalid, OSError) as error:
             raise _unreadable(file, error) from error
-        if found != footer_checksum:
+        if found != footer_checksum.partition(".")[0]:
             raise _changed(file)
         metadata = self._parquet.metadata
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
