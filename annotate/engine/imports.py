@@ -115,10 +115,7 @@ def find_imported(corpus: Corpus, workdir: Directory, files: Sequence[SourceFile
     found = [entry for entry in entries if entry is not None and intact(directory, entry)]
     if len(found) < len(files):
         return None
-    return [
-        _imported(directory, file.shard, entry.part)
-        for file, entry in zip(files, found, strict=True)
-    ]
+    return [_imported(directory, file.shard, entry.part) for file, entry in zip(files, found, strict=True)]
 
 
 def scan_files(corpus: Corpus, directory: Directory, files: Sequence[SourceFile]) -> list[Scanned | UnreadableFile]:
