@@ -154,12 +154,17 @@ def _value(name: str, text: str, declared: Mapping[str, inspect.Parameter]) -> A
         return None
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
     try:
-        if typing.get_origin(kind) in (tuple, list):
+        kinds = [kind, *typing.get_args(kind)] if _is_union(kind) else [kind]
+        if any(typing.get_origin(item) in (tuple, list) for item in kinds):
             return adapter.validate_python([item.strip() for item in text.split(",") if item.strip()])
         return adapter.validate_strings(text)
     except ValidationError as error:
         reason = error.errors()[0]["msg"]
         raise ConfigError(f"parameter {name}={text!r}: {reason}\n\nParameters:\n" + describe(declared)) from None
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)
 
 
 def describe(declared: Mapping[str, inspect.Parameter]) -> str:

@@ -34,6 +34,7 @@ def pipeline(
     text: str = "text",
     id: str | None = "id",
     ids: Literal["any", "unique"] = "any",
+    columns: tuple[str, ...] | None = None,
     unit_mb: float = 0.25,
     duplicate_threshold: float = 0.8,
     split_by: Literal["sentence", "line", "paragraph", "document"] = "sentence",
@@ -46,11 +47,12 @@ def pipeline(
 ) -> Pipeline:
     """Build the pipeline; the parameters are what `--set name=value` sets.
 
+    `columns` are the other columns that travel to the shards, as in `--set columns=source,url`; none means all.
     Units of 0.25 MB suit models on CPUs; on GPUs use 8 MB, on a cluster 64. `niceness`, `tone` and `correctness` are
     probes: names of those that ship with annotate, or files that `annotate probe train` wrote.
     """
     path = corpus or str(make_demo_corpus(Path("demo-corpus")).paths[0].parent)
-    documents = Corpus(path, text=text, id=id, ids=ids, unit_bytes=int(unit_mb * (1 << 20)))
+    documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=int(unit_mb * (1 << 20)))
     verdicts = NearDuplicates(documents, threshold=duplicate_threshold)
     spans = Split(documents, Splitter(by=split_by))
     scores = score(spans, skip=verdicts, scorers=[Probe(niceness), Probe(tone), Probe(correctness)])

@@ -11,9 +11,9 @@ import xxhash
 
 from annotate.errors import ConfigError, InputError
 from annotate.stages.base import Narrow, Stage, Wide, Work, digest
-from annotate.stages.corpus import Corpus
+from annotate.stages.corpus import RENAMED, UNREADABLE, Corpus
 from annotate.stages.score import Score
-from annotate.storage.corpus_files import SourceFile
+from annotate.storage.corpus_files import SourceFile, UnreadableFile
 from annotate.storage.latest import Latest
 from annotate.storage.manifests import Manifest, ManifestWriter, Unit, missing_parts, read_manifest, read_units
 from annotate.storage.store import Directory
@@ -175,7 +175,7 @@ def open_corpus(
     workdir: Directory,
     files: Sequence[SourceFile],
     limit: int | None,
-    unreadable: Mapping[str, InputError] | None = None,
+    unreadable: Mapping[str, UnreadableFile] | None = None,
 ) -> Dataset:
     """Read the footers of a corpus and commit its list of units.
 
@@ -193,12 +193,14 @@ def open_corpus(
     writer = ManifestWriter(directory)
     state = xxhash.xxh3_128()
     documents = 0
+    renamed: list[str] = []
     selection = _Selection(limit)
     passed_over = dict(unreadable or {})
     for file, footer in corpus.footers(files):
-        if isinstance(footer, InputError):
+        if isinstance(footer, UnreadableFile):
             passed_over[file.shard] = footer
             continue
+        renamed = renamed or corpus.renamed(file, footer)
         documents += footer.rows
         if limit is None:
             _add(writer, state, corpus.units(file, footer))
@@ -207,14 +209,17 @@ def open_corpus(
     _add(writer, state, selection.chosen())
     for shard, error in sorted(passed_over.items()):
         writer.count("unreadable_files", 1)
-        writer.note(f"unreadable: {shard}: {error.message}")
+        writer.note(f"{UNREADABLE}{shard}: {error.reason(corpus.directory, shard)}")
+    for name in renamed:
+        writer.note(RENAMED + name)
     if documents == 0:
         raise InputError(
             f"{corpus.path} has no rows in {len(files)} files, {len(passed_over)} of them unreadable",
             hint="Check the corpus path.",
         )
     writer.count("documents", documents)
-    dataset = Dataset(corpus, directory, digest([corpus.recipe, state.hexdigest(), documents]), {}, corpus.label)
+    identity = [corpus.recipe, state.hexdigest(), documents, sorted(passed_over)]
+    dataset = Dataset(corpus, directory, digest(identity), {}, corpus.label)
     dataset.commit(writer)
     return dataset
 

@@ -27,7 +27,7 @@ from annotate.stages.corpus import Corpus
 from annotate.storage.corpus_files import SourceFile, UnreadableFile
 from annotate.storage.faults import reach
 from annotate.storage.jsonl import convert, merge_schemas, scan, wanted_fields
-from annotate.storage.parts import Entry, commit_file, intact, read_entry
+from annotate.storage.parts import Entry, Part, commit_file, intact, read_entry
 from annotate.storage.store import Directory
 
 BATCH_FILES = 32
@@ -115,10 +115,7 @@ def find_imported(corpus: Corpus, workdir: Directory, files: Sequence[SourceFile
     found = [entry for entry in entries if entry is not None and intact(directory, entry)]
     if len(found) < len(files):
         return None
-    return [
-        SourceFile(directory, entry.part.path, file.shard, entry.part.bytes)
-        for file, entry in zip(files, found, strict=True)
-    ]
+    return [_imported(directory, file.shard, entry.part) for file, entry in zip(files, found, strict=True)]
 
 
 def scan_files(corpus: Corpus, directory: Directory, files: Sequence[SourceFile]) -> list[Scanned | UnreadableFile]:
@@ -165,7 +162,11 @@ def _import(corpus: Corpus, directory: Directory, item: Scanned, fields: pa.Sche
         return rows
 
     part = _committed(directory, _import_key(corpus, item, fields), write).part
-    return SourceFile(directory, part.path, item.file.shard, part.bytes)
+    return _imported(directory, item.file.shard, part)
+
+
+def _imported(directory: Directory, shard: str, part: Part) -> SourceFile:
+    return SourceFile(directory, part.path, shard, part.bytes, part.checksum)
 
 
 def _committed(directory: Directory, key: str, write: Callable[[Path], int]) -> Entry:

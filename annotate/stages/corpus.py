@@ -27,12 +27,14 @@ from annotate.storage.corpus_files import (
     read_footer,
 )
 from annotate.storage.jsonl import PROBLEM
-from annotate.storage.manifests import Unit
+from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Entry, Part
 from annotate.storage.store import Directory
 from annotate.text.utf8 import invalid_utf8
 
 OURS = ("row", "id", "text", "problem", "placements")
+PREFIX = "corpus_"
+UNREADABLE, RENAMED = "unreadable: ", "renamed: "  # how notes of the manifest begin
 FOOTERS = 1024  # read ahead at most
 
 
@@ -47,9 +49,11 @@ class Corpus(Stage):
         text: name of the text column.
         id: name of the id column (strings or integers), or None to name documents by shard and row.
         ids: "any" warns of repeated ids, "unique" makes them an error.
-        columns: the other columns that travel to the shards; None for all.
+        columns: the other columns that travel to the shards; None for all. One that has a name of ours (`row`, `id`,
+            `text`, `problem`, `placements`) travels as `corpus_row` and so on.
         unit_bytes: bytes of text that one work unit aims at; 8 MB suits one machine, 64 MB a cluster.
-        unreadable: what to do about a file that can't be read: stop with an "error", or "quarantine" it.
+        unreadable: what to do about a file that can't be read: stop with an "error", or "quarantine" it. Of one whose
+            footer can be read, but not its pages, the documents go to quarantine, by units.
     """
 
     path: str
@@ -100,7 +104,7 @@ class Corpus(Stage):
 
     def footers(
         self, files: Sequence[SourceFile], threads: int = 16
-    ) -> Iterator[tuple[SourceFile, Footer | InputError]]:
+    ) -> Iterator[tuple[SourceFile, Footer | UnreadableFile]]:
         """Stream the footers of Parquet files in order; the error stands for a file that is to be quarantined.
 
         Raises:
@@ -126,7 +130,7 @@ class Corpus(Stage):
             part = Part(file.path, rows.stop - rows.start, rows.text_bytes, f"{footer.checksum}-{self.text}")
             yield Unit(file.shard, rows.start, rows.stop, rows.text_bytes, (Entry(key, part, notes=notes),))
 
-    def _footer(self, file: SourceFile) -> Footer | InputError:
+    def _footer(self, file: SourceFile) -> Footer | UnreadableFile:
         try:
             return read_footer(file, self.text)
         except UnreadableFile as error:
@@ -146,12 +150,18 @@ class Corpus(Stage):
             kind = footer.schema.field(self.id).type
             if _id_type(kind) is None:
                 raise InputError(f"{file}: id column {self.id!r} has type {kind}, expected a string or an integer")
-        clash = next((name for name in self._extra(file, footer.schema) if name in OURS), None)
+        extra = self._extra(file, footer.schema)
+        clash = next((name for name in self.renamed(file, footer) if PREFIX + name in extra), None)
         if clash:
             raise InputError(
-                f"{file}: the extra column {clash!r} has a name that this project uses",
+                f"{file}: the extra column {clash!r} has a name that this project uses, and there is a column "
+                f"{PREFIX + clash!r} too, as which it would travel",
                 hint="Choose the columns that travel with Corpus(columns=(...)).",
             )
+
+    def renamed(self, file: SourceFile, footer: Footer) -> list[str]:
+        """The columns that travel under another name, as theirs is one of ours."""
+        return [name for name in self._extra(file, footer.schema) if name in OURS]
 
     def _compare(self, first: SourceFile, expected: Footer, file: SourceFile, footer: Footer) -> None:
         for column in self._extra(first, expected.schema):
@@ -178,19 +188,22 @@ class Corpus(Stage):
         return self.documents(directory, unit, extra=())
 
     def documents(self, directory: Directory, unit: Unit, *, extra: Sequence[str] | None) -> pa.Table:
-        """Read the documents of a unit, with extra columns (None for all that travel).
+        """Read the documents of a unit, with extra columns (None for all that travel) under the names they travel by.
+
+        With `unreadable="quarantine"`, damage in the file is the problem of all documents of the unit. If only extra
+        columns are damaged, these are null and the text is there: other stages could read it.
 
         Raises:
             InputError: the file changed or is damaged.
         """
         file, reader = self._source(directory, unit)
         schema = reader.schema
-        names = self._extra(file, schema) if extra is None else [n for n in extra if n not in (self.text, self.id)]
-        lost = [name for name in names if name not in schema.names]
+        sources = self._sources(file, schema, extra)
+        lost = [name for name in sources.values() if name not in schema.names]
         if lost:
             raise InputError(f"{file} has no column {lost[0]!r}; it has: {', '.join(schema.names)}")
         ours = [self.text, *([self.id] if self.id else []), *([PROBLEM] if file.imported else [])]
-        table = reader.read(unit.start, unit.stop, [*ours, *names])
+        table, errors = self._read(reader, unit, ours, [name for name in sources.values() if name not in ours])
         text = _decoded(table[self.text])
         problem = _problems(text)
         if file.imported:
@@ -198,20 +211,74 @@ class Corpus(Stage):
         ids, problem = self._ids(table, unit, problem)
         if problem.null_count < len(problem):
             text = pc.if_else(problem.is_null(), text, pa.scalar(None, text.type))
+        if errors:
+            reason = pa.scalar(f"the file is damaged here: {errors[-1].reason(file.directory, file.shard)}")
+            problem = pc.fill_null(problem, reason) if len(errors) == 1 else pa.repeat(reason, len(text))
         rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
-        return pa.table({"row": rows, "id": ids, "text": text, "problem": problem, **{n: table[n] for n in names}})
+        others = {name: table[source] for name, source in sources.items()}
+        return pa.table({"row": rows, "id": ids, "text": text, "problem": problem, **others})
+
+    def _sources(self, file: SourceFile, schema: pa.Schema, extra: Sequence[str] | None) -> dict[str, str]:
+        """The columns of the file that are wanted, by the names they travel by."""
+        if extra is None:
+            return {PREFIX + name if name in OURS else name: name for name in self._extra(file, schema)}
+        plain = {PREFIX + name: name for name in OURS if PREFIX + name not in schema.names}
+        return {name: plain.get(name, name) for name in extra if name not in OURS}
+
+    def _read(
+        self, reader: RowReader, unit: Unit, ours: Sequence[str], others: Sequence[str]
+    ) -> tuple[pa.Table, list[UnreadableFile]]:
+        """Read columns of a unit, with nulls for what is damaged, if it may be.
+
+        Returns:
+            The columns, and an error if some of the others could not be read, two if none at all could.
+        """
+        found: pa.Table | None = None
+        errors: list[UnreadableFile] = []
+        for columns in ([*ours, *others], ours):
+            try:
+                found = reader.read(unit.start, unit.stop, columns)
+                break
+            except UnreadableFile as error:
+                if self.unreadable == "error":
+                    raise
+                errors.append(error)
+        there = found.column_names if found is not None else []
+        lost = {
+            name: pa.chunked_array([pa.nulls(unit.stop - unit.start, reader.schema.field(name).type)])
+            for name in (*ours, *others)
+            if name not in there
+        }
+        return pa.table({**{name: found[name] for name in there if found is not None}, **lost}), errors
 
     def named(self, directory: Directory, unit: Unit) -> pa.Table:
         """Read row and id of the documents of a unit that have an id, and no text; the corpus must have an id column.
+
+        With `unreadable="quarantine"`, ids that are damaged are left out.
 
         Raises:
             InputError: the file changed or is damaged.
         """
         assert self.id is not None
         _, reader = self._source(directory, unit)
-        ids = reader.read(unit.start, unit.stop, [self.id])[self.id]
+        ids = self._read(reader, unit, [self.id], [])[0][self.id]
         rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
         return pa.table({"row": rows, "id": ids.cast(_id_type(ids.type))}).filter(ids.is_valid())
+
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """Say which files were passed over, and which columns travel under another name."""
+        unreadable = sorted(note for note in manifest.notes if note.startswith(UNREADABLE))
+        renamed = sorted(note.removeprefix(RENAMED) for note in manifest.notes if note.startswith(RENAMED))
+        remarks = [
+            f"the column {name!r} travels as {PREFIX + name!r}: it has a name that this project uses"
+            for name in renamed
+        ]
+        if unreadable:
+            files = "1 file" if len(unreadable) == 1 else f"{len(unreadable):,} files"
+            was = "was" if len(unreadable) == 1 else "were"
+            example = unreadable[0].removeprefix(UNREADABLE)
+            remarks.append(f"{files} can't be read and {was} passed over, e.g. {example}")
+        return remarks
 
     def _source(self, directory: Directory, unit: Unit) -> tuple[SourceFile, RowReader]:
         entry = unit.entries[0]

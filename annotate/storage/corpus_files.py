@@ -10,7 +10,7 @@ import bisect
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -31,13 +31,15 @@ BATCH_ROWS = 4096
 class SourceFile:
     """A file of a corpus: `shard` names it in the corpus, `path` below `directory`.
 
-    The two names are the same, unless the file was imported: then the path is that of its Parquet part.
+    The two names are the same, unless the file was imported: then the path is that of its Parquet part, and `content`
+    is that part's checksum. Of other files nobody knows the content before it is read.
     """
 
     directory: Directory
     path: str
     shard: str
     size: int
+    content: str = ""
 
     @property
     def imported(self) -> bool:
@@ -50,7 +52,11 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Footer:
-    """What a Parquet footer tells: identity, schema, and rows and bytes of text of each row group."""
+    """What a Parquet footer tells: identity, schema, and rows and bytes of text of each row group.
+
+    `checksum` is `<size>-<hash of the footer>`, and of an imported file `<size>-<hash of the footer>.<its content>`:
+    two files that differ in a few words can have equal footers.
+    """
 
     checksum: str
     schema: pa.Schema
@@ -76,6 +82,11 @@ class RowRange:
 class UnreadableFile(InputError):
     """A file is not Parquet, or is damaged: a corpus may choose to pass over it."""
 
+    def reason(self, directory: Directory, shard: str) -> str:
+        """What is wrong with the file, on one line and without where it lies, for what must not tell that."""
+        message = self.message.split("\n", 1)[0].replace(f"{directory.url}/", "")
+        return message.removeprefix(shard).strip().removeprefix("is ")
+
 
 def corpus_directory(path: str) -> Directory:
     """The fixed part of a corpus path, below which shards are named."""
@@ -95,19 +106,25 @@ def find_files(path: str) -> list[SourceFile]:
     """Find the files of a corpus: a file, a directory (all below it), or a glob with `*`, `?`, `[...]` and `**`.
 
     Names that begin with a dot or an underscore are passed over, unless the path names the file itself. In a directory
-    a `.json` file is taken for metadata; as JSON lines it has to be named, or matched.
+    a `.json` file is taken for metadata; as JSON lines it has to be named, or matched. Work directories of this project
+    that lie in a directory are passed over.
 
     Returns:
         Files sorted by shard name, all of one format.
 
     Raises:
-        InputError: the path is missing, nothing matches, or both Parquet and JSON lines match.
+        InputError: the path is missing or a work directory, nothing matches, or both Parquet and JSON lines match.
     """
     directory, pattern = _place(path)
     if directory.local is not None and not directory.local.exists():
         raise InputError(f"no such file or directory: {path}", hint="Check the corpus path, and quote globs.")
     listed = sorted(directory.sizes("", deep=not pattern or "/" in pattern or "**" in pattern))
-    names = [(name, size) for name, size in listed if _matches(name, pattern, path)]
+    workdirs = () if pattern else _workdirs(name for name, _ in listed)
+    if "" in workdirs:
+        raise InputError(
+            f"{path} is a work directory, not a corpus", hint=f"Use a glob that matches the corpus: {path}/*.parquet"
+        )
+    names = [(name, size) for name, size in listed if not name.startswith(workdirs) and _matches(name, pattern, path)]
     if not names:
         there = ", ".join(name for name, _ in listed[:5]) or "nothing"
         raise InputError(
@@ -116,6 +133,15 @@ def find_files(path: str) -> list[SourceFile]:
     if len({is_jsonl(name) for name, _ in names}) > 1:
         raise InputError(f"{path} matches both Parquet and JSON lines", hint="Use a glob that matches one of them.")
     return [SourceFile(directory, name, name, size) for name, size in names]
+
+
+def _workdirs(names: Iterable[str]) -> tuple[str, ...]:
+    """The work directories among files, each with a slash at the end: that of the files themselves is empty."""
+    return tuple({found[1] for name in names if (found := _OF_WORKDIR.fullmatch(name))})
+
+
+# The lease or ledger of a run, or a dataset's manifest or committed unit. Others too may call a file latest.json.
+_OF_WORKDIR = re.compile(r"((?:.*/)?)(?:lease\.json|ledger\.json|[^/]+-[0-9a-f]{8}/(?:manifests|units)/[0-9a-f]{24}.*)")
 
 
 def is_jsonl(name: str) -> bool:
@@ -206,7 +232,7 @@ def read_footer(file: SourceFile, text: str) -> Footer:
     leaf = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text)
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     return Footer(
-        checksum=f"{file.size}-{checksum(footer)}",
+        checksum=f"{file.size}-{checksum(footer)}" + (f".{file.content}" if file.content else ""),
         schema=schema,
         group_rows=tuple(group.num_rows for group in groups),
         group_bytes=tuple(group.column(leaf).total_uncompressed_size for group in groups),
@@ -270,6 +296,9 @@ def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
         yield RowRange(first, first + rows, size)
 
 
+_DAMAGE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
+
+
 class RowReader:
     """Reads row ranges of one Parquet file; a row group is decoded once while ranges rise.
 
@@ -291,7 +320,7 @@ class RowReader:
             found = f"{file.size}-{checksum(_footer_bytes(file))}"
         except (pa.ArrowInvalid, OSError) as error:
             raise _unreadable(file, error) from error
-        if found != footer_checksum:
+        if found != footer_checksum.partition(".")[0]:
             raise _changed(file)
         metadata = self._parquet.metadata
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
@@ -311,36 +340,54 @@ class RowReader:
         """Read columns of rows `[start, stop)`, at least one.
 
         Raises:
-            InputError: the file is damaged there.
+            UnreadableFile: the file is damaged there, or before it in the row group.
+            InputError: the file changed.
         """
-        taken: list[pa.RecordBatch] = []
         try:
-            while start < stop:
-                group = bisect.bisect_right(self._edges, start) - 1
-                end = min(stop, self._edges[group + 1])
-                if group != self._group or start < self._at or tuple(columns) != self._columns:
-                    self._seek(group, tuple(columns), end - start)
-                self._take(start, end, taken)
-                start = end
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, StopIteration) as error:
+            return self._read(start, stop, tuple(columns), exactly=False)
+        except _DAMAGE:
             self._group = -1
+        # A batch can reach beyond the range, how far depends on what was read before, and the damage can be there:
+        # whether a range can be read must not depend on that.
+        try:
+            return self._read(start, stop, tuple(columns), exactly=True)
+        except _DAMAGE as error:
             raise _unreadable(self._file, error) from error
+        finally:
+            self._group = -1
+
+    def _read(self, start: int, stop: int, columns: tuple[str, ...], *, exactly: bool) -> pa.Table:
+        taken: list[pa.RecordBatch] = []
+        while start < stop:
+            group = bisect.bisect_right(self._edges, start) - 1
+            end = min(stop, self._edges[group + 1])
+            if group != self._group or start < self._at or columns != self._columns:
+                self._seek(group, columns, end - (self._edges[group] if exactly else start), exactly=exactly)
+            self._take(start, end, taken)
+            start = end
         return pa.Table.from_batches(taken)
 
-    def _seek(self, group: int, columns: tuple[str, ...], rows: int) -> None:
-        """Start at the first row of a row group: batches that spanned several could hold any number of bytes."""
+    def _seek(self, group: int, columns: tuple[str, ...], rows: int, *, exactly: bool) -> None:
+        """Start at the first row of a row group: batches that spanned several could hold any number of bytes.
+
+        They have at most so many rows; if `exactly`, one of them ends after so many.
+        """
         found = self._parquet.metadata.row_group(group)
         leaves = (found.column(i) for i in range(found.num_columns))
         wanted = tuple(f"{column}." for column in columns)
         size = sum(leaf.total_uncompressed_size for leaf in leaves if f"{leaf.path_in_schema}.".startswith(wanted))
         fitting = BATCH_BYTES * found.num_rows // max(size, 1)
         batch = max(1, min(rows, fitting, BATCH_ROWS))
+        if exactly:
+            batch = next(n for n in range(batch, 0, -1) if rows % n == 0)
         self._batches = self._parquet.iter_batches(batch_size=batch, row_groups=[group], columns=list(columns))
         self._columns, self._group, self._at, self._rest = columns, group, self._edges[group], None
 
     def _take(self, start: int, stop: int, taken: list[pa.RecordBatch]) -> None:
         while self._at < stop:
-            batch = self._rest if self._rest is not None else next(self._batches)
+            batch = self._rest if self._rest is not None else next(self._batches, None)
+            if batch is None:
+                raise pa.ArrowInvalid("a row group has fewer rows than its footer says")
             low, high = max(start - self._at, 0), min(stop - self._at, batch.num_rows)
             if high > low:
                 taken.append(batch.slice(low, high - low))

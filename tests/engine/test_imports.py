@@ -11,7 +11,10 @@ from support import pipeline, write_corpus
 
 from annotate import Corpus, InputError, Options, Pipeline, Split, shards
 from annotate.engine.events import Silent
+from annotate.engine.imports import import_files, scan_files
 from annotate.stages.repeated_ids import RepeatedIds
+from annotate.storage.corpus_files import read_footer
+from annotate.storage.store import Directory
 
 FIRST = ["corpus (fields)", "corpus (import)"]
 
@@ -134,6 +137,9 @@ def test_an_unreadable_file_stops_the_run_or_is_passed_over(ray_cluster, tmp_pat
         split(tmp_path)
     dataset, _ = split(tmp_path, unreadable="quarantine")
     assert dict(dataset.manifest.counts) == {"documents": 1, "unreadable_files": 1}
+    (note,) = (note for note in dataset.manifest.notes if note.startswith("unreadable"))
+    assert note.startswith("unreadable: b.jsonl.zst: truncated or damaged: ")
+    assert str(tmp_path) not in note
 
 
 @pytest.mark.parametrize(
@@ -143,7 +149,7 @@ def test_an_unreadable_file_stops_the_run_or_is_passed_over(ray_cluster, tmp_pat
         ([{"text": 5, "id": 1}], {}, r"the field 'text' has type int64, expected string"),
         ([{"text": "a"}], {}, r"^a\.jsonl has no column 'id'; it has: text"),
         ([{"text": "a", "id": 1.5}], {}, r"^a\.jsonl: id column 'id' has type double"),
-        ([{"text": "a", "id": 1, "row": 1}], {}, r"^a\.jsonl: the extra column 'row' has a name that"),
+        ([{"text": "a", "id": 1, "row": 1, "corpus_row": 2}], {}, r"^a\.jsonl: the extra column 'row' has a name that"),
         ([], {}, r"no line has a field 'text'; the fields are: none"),
     ],
 )
@@ -164,3 +170,24 @@ def test_repeated_ids_over_imported_files(ray_cluster, tmp_path):
     unique = Corpus(str(tmp_path / "corpus"), ids="unique")
     with pytest.raises(InputError, match=r'which says ids="unique": .x. at a\.jsonl:0 and b\.jsonl:1'):
         Pipeline(RepeatedIds(unique)).run(str(tmp_path / "out"), Options(workers=2))
+
+
+def test_a_rewritten_file_is_noticed_where_the_footer_of_its_part_stays_the_same(tmp_path):
+    """The footer of an imported part holds no statistics: swapping two words often leaves it as it was."""
+    out = Directory.at(tmp_path / "out")
+    corpus = Corpus(str(tmp_path / "corpus"), id=None)
+    same_footers = 0
+    for i in range(20):
+        units = []
+        for text in (f"alpha beta {i} gamma", f"beta alpha {i} gamma"):
+            write_lines(tmp_path / "corpus", "a.jsonl", [{"text": text}])
+            scanned = scan_files(corpus, out, corpus.files())
+            (imported,) = import_files(corpus, out, scanned, scanned[0].fields)
+            footer = read_footer(imported, "text")
+            (unit,) = corpus.units(imported, footer)
+            assert corpus.read(out, unit)["text"].to_pylist() == [text]
+            units.append(unit)
+        before, after = (unit.entries[0].part.checksum.split(".") for unit in units)
+        same_footers += before[0] == after[0]
+        assert units[0].identity != units[1].identity
+    assert same_footers  # else this test would show nothing

@@ -14,7 +14,7 @@ from annotate.errors import ConfigError, InputError
 from annotate.stages.corpus import Corpus
 from annotate.storage.contracts import contract
 from annotate.storage.corpus_files import Footer
-from annotate.storage.manifests import read_units
+from annotate.storage.manifests import Manifest, read_units
 from annotate.storage.store import Directory
 
 
@@ -152,12 +152,120 @@ def test_columns_travel_in_one_order_whatever_that_of_the_files(tmp_path: Path) 
     assert chosen.column_names == ["row", "id", "text", "problem", "x"]
 
 
-@pytest.mark.parametrize("name", ["row", "id", "problem", "placements"])
-def test_an_extra_column_with_a_name_of_ours_is_an_error(tmp_path: Path, name: str) -> None:
-    corpus = of(tmp_path, pa.table({"text": ["a"], name: [1]}), id=None)
-    with pytest.raises(InputError, match=rf"a\.parquet: the extra column '{name}' has a name that this project uses"):
-        documents(corpus)
-    assert documents(of(tmp_path, pa.table({"text": ["a"], name: [1]}), id=None, columns=())).num_rows == 1
+def commit(corpus: Corpus, tmp_path: Path) -> Manifest:
+    manifest = open_corpus(corpus, Directory.at(tmp_path / "out"), corpus.files(), None).manifest
+    assert manifest is not None
+    return manifest
+
+
+@pytest.mark.parametrize("name", ["row", "id", "text", "problem", "placements"])
+def test_an_extra_column_with_a_name_of_ours_travels_under_another(tmp_path: Path, name: str) -> None:
+    table = pa.table({"body": ["a", "b"], name: [7, 8], "n": [1, 2]})
+    corpus = of(tmp_path, table, text="body", id=None)
+    found = documents(corpus, extra=None)
+    assert set(found.column_names) == {"row", "id", "text", "problem", f"corpus_{name}", "n"}
+    assert contract("corpus").check(found, "here")["text"].to_pylist() == ["a", "b"]
+    assert found[f"corpus_{name}"].to_pylist() == [7, 8]
+    assert documents(corpus, extra=(f"corpus_{name}",))[f"corpus_{name}"].to_pylist() == [7, 8]
+    assert corpus.remarks(commit(corpus, tmp_path)) == [
+        f"the column {name!r} travels as 'corpus_{name}': it has a name that this project uses"
+    ]
+    chosen = of(tmp_path, table, text="body", id=None, columns=("n",))
+    assert documents(chosen, extra=None).column_names == ["row", "id", "text", "problem", "n"]
+    assert chosen.remarks(commit(chosen, tmp_path)) == []
+
+
+def test_an_extra_column_whose_other_name_is_taken_is_an_error(tmp_path: Path) -> None:
+    table = pa.table({"text": ["a"], "row": [1], "corpus_row": [2]})
+    with pytest.raises(
+        InputError, match=r"a\.parquet: the extra column 'row' has .*and there is a column 'corpus_row'"
+    ):
+        documents(of(tmp_path, table, id=None))
+    found = documents(of(tmp_path, table, id=None, columns=("row",)), extra=None)
+    assert found["corpus_row"].to_pylist() == [1]
+    found = documents(of(tmp_path, table, id=None, columns=("corpus_row",)), extra=None)
+    assert found["corpus_row"].to_pylist() == [2]
+
+
+def test_a_scorer_can_have_the_id_column(tmp_path: Path) -> None:
+    found = documents(of(tmp_path, pa.table({"text": ["a"], "uid": ["x"]}), id="uid"), extra=("uid", "text", "id"))
+    assert found["uid"].to_pylist() == found["id"].to_pylist() == ["x"]
+
+
+def damage(path: Path, column: str) -> None:
+    """Overwrite the pages of a column in the second row group."""
+    leaf = next(
+        leaf
+        for leaf in (pq.read_metadata(path).row_group(1).column(i) for i in range(pq.read_metadata(path).num_columns))
+        if leaf.path_in_schema.split(".")[0] == column
+    )
+    data = bytearray(path.read_bytes())
+    data[leaf.data_page_offset : leaf.data_page_offset + leaf.total_compressed_size] = bytes(leaf.total_compressed_size)
+    path.write_bytes(data)
+
+
+IDS = {
+    "string": [f"d{i}" for i in range(6)],
+    "integer": pa.array(range(10, 16), pa.int64()),
+    "none": None,
+}
+MORE = {
+    "list": [[i] for i in range(6)],
+    "struct": [{"x": {"y": str(i)}} for i in range(6)],
+    "category": pa.array(list("ababab")).dictionary_encode(),
+}
+
+
+@pytest.mark.parametrize("kind", IDS)
+@pytest.mark.parametrize("column", ["text", "id", "list"])
+def test_documents_in_damaged_pages_go_to_quarantine(tmp_path: Path, kind: str, column: str) -> None:
+    if column == "id" and kind == "none":
+        column = "struct"
+    named = {} if IDS[kind] is None else {"id": IDS[kind]}
+    table = pa.table({"text": [f"text {i}" for i in range(6)], **named, **MORE})
+    path = write(tmp_path / "a.parquet", table, row_group_size=3, compression="zstd", use_dictionary=False)
+    damage(path, column)
+    settings: dict[str, Any] = {"id": "id" if named else None, "unit_bytes": 1}
+    with pytest.raises(InputError, match="truncated or damaged Parquet"):
+        documents(Corpus(str(path), **settings), extra=None)
+    corpus = Corpus(str(path), unreadable="quarantine", **settings)
+    found = documents(corpus, extra=None)
+    assert contract("corpus").check(found, "here").num_rows == 6
+    assert found["row"].to_pylist() == list(range(6))
+    problems = found["problem"].to_pylist()
+    assert problems[:3] == [None] * 3
+    assert all(problem.startswith("the file is damaged here: ") for problem in problems[3:])
+    assert str(tmp_path) not in str(problems)
+    assert found["list"].to_pylist() == [[0], [1], [2], None, None, None]
+    assert [found.schema.field(name).type for name in MORE] == [table.schema.field(name).type for name in MORE]
+    lost = column in ("text", "id")
+    # Where only others are damaged, stages that don't read these had the text.
+    assert found["text"].to_pylist() == [f"text {i}" if i < 3 or not lost else None for i in range(6)]
+    ids = {"string": list(IDS["string"]), "integer": list(range(10, 16)), "none": []}[kind]
+    if not named or (lost and kind == "string"):
+        ids[3 if named else 0 :] = [f"a.parquet:{i}" for i in range(3 if named else 0, 6)]
+    elif lost:
+        ids[3:] = [0, 0, 0]
+    assert found["id"].to_pylist() == ids
+    # Without the other columns, each stage sees the same texts.
+    assert documents(corpus).select(["id", "text"]) == found.select(["id", "text"])
+    assert documents(corpus)["problem"].null_count == (3 if lost else 6)
+
+
+def test_damaged_ids_are_no_ids(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "a.parquet",
+        pa.table({"text": list("abcdef"), "id": list("uvwxyz")}),
+        row_group_size=3,
+        compression="zstd",
+        use_dictionary=False,
+    )
+    damage(path, "id")
+    corpus = Corpus(str(path), unreadable="quarantine", unit_bytes=1)
+    ((file, footer),) = corpus.footers(corpus.files())
+    assert isinstance(footer, Footer)
+    named = [corpus.named(file.directory, unit) for unit in corpus.units(file, footer)]
+    assert pa.concat_tables(named).to_pylist() == [{"row": i, "id": "uvw"[i]} for i in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -234,6 +342,26 @@ def test_an_unreadable_file_stops_the_run_or_is_passed_over(tmp_path: Path, data
     assert manifest is not None
     assert dict(manifest.counts) == {"documents": 3, "unreadable_files": 1}
     assert any(note.startswith("unreadable: b.parquet: ") for note in manifest.notes)
+    assert str(tmp_path) not in manifest.to_bytes().decode()
+    (remark,) = corpus.remarks(manifest)
+    assert remark.startswith("1 file can't be read and was passed over, e.g. b.parquet: ")
+
+
+def test_a_file_that_is_passed_over_makes_another_dataset(tmp_path: Path) -> None:
+    write(tmp_path / "a.parquet", pa.table({"text": ["a"]}))
+    corpus = Corpus(str(tmp_path / "*.parquet"), id=None, unreadable="quarantine")
+    whole = commit(corpus, tmp_path)
+    assert corpus.remarks(whole) == []
+    for name in ("b", "c"):
+        (tmp_path / f"{name}.parquet").write_bytes(b"broken")
+    broken = commit(corpus, tmp_path)
+    assert dict(broken.counts) == {"documents": 1, "unreadable_files": 2}
+    assert broken.fingerprint != whole.fingerprint
+    (remark,) = corpus.remarks(broken)
+    assert remark == (
+        "2 files can't be read and were passed over, "
+        "e.g. b.parquet: not Parquet: it has 6 bytes and starts with b'brok'"
+    )
 
 
 def test_only_unreadable_files_are_no_corpus(tmp_path: Path) -> None:

@@ -289,9 +289,9 @@ def test_a_row_group_is_decoded_once_while_ranges_rise(tmp_path: Path, monkeypat
     seeks: list[int] = []
     seek = RowReader._seek
 
-    def spy(self: RowReader, group: int, columns: tuple[str, ...], rows: int) -> None:
+    def spy(self: RowReader, group: int, columns: tuple[str, ...], rows: int, *, exactly: bool) -> None:
         seeks.append(group)
-        seek(self, group, columns, rows)
+        seek(self, group, columns, rows, exactly=exactly)
 
     monkeypatch.setattr(RowReader, "_seek", spy)
     found = reader(path)
@@ -359,3 +359,61 @@ def test_batches_are_of_a_megabyte_whatever_the_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", pa.table({"text": ["x" * 10_000] * 3000}), use_dictionary=False)
     batches = reader(path).read(0, 3000, ["text"])["text"].chunks
     assert max(chunk.nbytes for chunk in batches) <= corpus_files.BATCH_BYTES
+
+
+def test_whether_a_range_can_be_read_depends_on_nothing_read_before(tmp_path: Path) -> None:
+    """Batches may reach into damaged pages beyond a range: which batches there are depends on the ranges before."""
+    rows = 3000
+    table = pa.table({"text": [f"{i:04}" * 10 for i in range(rows)]})
+    path = write(tmp_path / "a.parquet", table, use_dictionary=False, compression="zstd", data_page_size=1 << 12)
+    checksum = read_footer(source(path), "text").checksum
+    leaf = pq.read_metadata(path).row_group(0).column(0)
+    data = bytearray(path.read_bytes())
+    middle = leaf.data_page_offset + leaf.total_compressed_size // 2
+    data[middle : middle + 400] = bytes(400)
+    path.write_bytes(data)
+
+    def readable(found: RowReader, start: int, stop: int) -> bool:
+        try:
+            return found.read(start, stop, ["text"]) == table.slice(start, stop - start)
+        except UnreadableFile:
+            return False
+
+    good, bad = 0, rows  # the first so many rows can be read, the first so many cannot
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        good, bad = (middle, bad) if readable(RowReader(source(path), checksum), 0, middle) else (good, middle)
+    assert 100 < good < rows - 100
+    for start in (good - 7, good - 64, good - 99):
+        assert readable(RowReader(source(path), checksum), start, good)
+        assert not readable(RowReader(source(path), checksum), start, good + 1)
+    for first in (7, 97, good - 50, good - 1):
+        found = RowReader(source(path), checksum)
+        assert readable(found, 0, first)
+        assert readable(found, first, good)
+        assert not readable(found, good - 1, good + 1)
+        assert readable(found, good - 1, good)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lease.json",
+        "ledger.json",
+        "spans-0123abcd/manifests/0123456789abcdef0123456789abcdef.json",
+        "spans-0123abcd/units/0123456789abcdef01234567-0",
+    ],
+)
+def test_work_directories_in_a_corpus_directory_are_no_corpus(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "a.parquet")
+    for workdir in ("out", "deep/er/out"):
+        write(tmp_path / workdir / "spans-0123abcd" / "parts" / "0123456789abcdef01234567-0123456789abcdef.parquet")
+        (tmp_path / workdir / "events").mkdir()
+        (tmp_path / workdir / "events" / "20260101-000000-0.jsonl").write_text("{}\n")
+        (tmp_path / workdir / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / workdir / name).write_text("{}")
+    write(tmp_path / "deep" / "output.parquet")
+    (tmp_path / "deep" / "latest.json").write_text("{}")  # others have such files too
+    assert [file.shard for file in find_files(str(tmp_path))] == ["a.parquet", "deep/output.parquet"]
+    with pytest.raises(InputError, match="is a work directory, not a corpus"):
+        find_files(str(tmp_path / "out"))

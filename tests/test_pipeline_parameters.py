@@ -1,0 +1,71 @@
+"""Parameters of a pipeline as the command line gives them: text becomes what the type says."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from pathlib import Path
+from typing import Literal, Optional
+
+import pytest
+
+from annotate import ConfigError, Corpus, Pipeline, Split
+from annotate.pipeline import build, load
+
+
+def made(**given: str) -> dict[str, object]:
+    """What the parameters are in the pipeline function."""
+    seen: dict[str, object] = {}
+
+    def pipeline(
+        maybe: tuple[str, ...] | None = ("x",),
+        older: Optional[tuple[int, ...]] = None,  # noqa: UP045  # an older way to write it
+        many: list[float] = [],  # noqa: B006
+        word: str | None = "w",
+        choice: Literal["a", "b"] = "a",
+        number: int | None = 1,
+    ) -> Pipeline:
+        seen.update(maybe=maybe, older=older, many=many, word=word, choice=choice, number=number)
+        return Pipeline(Split(Corpus("corpus")))
+
+    pipeline.__annotations__ = inspect.get_annotations(pipeline, eval_str=True)
+    build(pipeline, given)
+    return {name: seen[name] for name in given}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("maybe", "a,b", ("a", "b")),
+        ("maybe", " a , b,", ("a", "b")),
+        ("maybe", "a", ("a",)),
+        ("maybe", "", ()),
+        ("maybe", "none", None),
+        ("older", "1,2", (1, 2)),
+        ("older", "None", None),
+        ("many", "0.5,1", [0.5, 1.0]),
+        ("word", "a,b", "a,b"),
+        ("word", "none", None),
+        ("choice", "b", "b"),
+        ("number", "7", 7),
+    ],
+)
+def test_text_becomes_what_the_type_says(name: str, text: str, value: object) -> None:
+    assert made(**{name: text}) == {name: value}
+
+
+@pytest.mark.parametrize(("name", "text"), [("older", "1,x"), ("choice", "c"), ("number", "1,2"), ("many", "y")])
+def test_what_the_type_does_not_allow_is_an_error(name: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=f"parameter {name}='{text}': "):
+        made(**{name: text})
+
+
+@pytest.mark.parametrize(("text", "columns"), [("a,b", ("a", "b")), ("none", None), ("", ())])
+def test_the_shipped_pipeline_takes_the_columns_that_travel(
+    text: str, columns: tuple[str, ...] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    pipeline, _ = load(str(Path(__file__).parents[1] / "pipelines" / "conditional_pretraining.py"))
+    built = build(pipeline, {"columns": text, "corpus": str(tmp_path)})
+    (corpus,) = (stage for stage in built.stages() if isinstance(stage, Corpus))
+    assert corpus.columns == columns
