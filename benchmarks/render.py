@@ -16,17 +16,13 @@ lower-case words in documents of about 1 KB and spans of about 100 bytes, 64 MB 
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from report import measure, medians, parser, print_table, write_json
 
 from annotate.tags import DEFAULT_SCHEME
 from annotate.tags.placements import place
@@ -101,28 +97,14 @@ def parquet_bytes(tagged: pa.LargeStringArray, placements: pa.Table) -> int:
     return size
 
 
-def measure(jobs: dict[str, Callable[[], Any]], runs: int) -> dict[str, list[float]]:
-    """Seconds of each job, all of them in turn, `runs` times after one run that is not counted."""
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
-    for run in range(runs + 1):
-        for name, job in jobs.items():
-            begin = time.perf_counter()
-            job()
-            if run:
-                seconds[name].append(time.perf_counter() - begin)
-    return seconds
-
-
 def main() -> None:
     """Run, print a table, write JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write ratios and raw seconds to this file")
-    parser.add_argument("--megabytes", type=int, default=64)
-    parser.add_argument("--runs", type=int, default=5)
-    options = parser.parse_args()
+    arguments = parser(__doc__, runs=5)
+    arguments.add_argument("--megabytes", type=float, default=64)
+    options = arguments.parse_args()
 
     pa.set_cpu_count(1)
-    texts, spans, scores = synthetic(options.megabytes * 1_000_000)
+    texts, spans, scores = synthetic(int(options.megabytes * 1_000_000))
     thresholds = fit(scores)
 
     def annotate() -> tuple[pa.LargeStringArray, pa.Table]:
@@ -141,24 +123,29 @@ def main() -> None:
         "memory_copy": lambda: np.copyto(there, rendered),
     }
     seconds = measure(jobs, options.runs)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
+    median = medians(seconds)
     ratios = {name: median[name] / median["annotate"] for name in ("python_join", "memory_copy")}
     print(f"{len(texts):,} documents, {spans.num_rows:,} spans, {placements.num_rows:,} placements")
-    print(f"{'':12} {'ms':>9} {'MB/s':>9} {'ours / theirs':>14}")
-    for name, taken in median.items():
-        ratio = f"{ratios[name]:14.2f}" if name in ratios else ""
-        print(f"{name:12} {taken * 1e3:9.1f} {options.megabytes / taken:9.0f} {ratio}")
-    if options.json:
-        raw = {
-            "seconds": seconds,
-            "megabytes": options.megabytes,
-            "documents": len(texts),
-            "spans": spans.num_rows,
-            "placements": placements.num_rows,
-            "tagged_bytes": len(rendered),
-            "parquet_bytes": parquet_bytes(tagged, placements),
-        }
-        options.json.write_text(json.dumps({"ratios": ratios, "raw": raw}, indent=2) + "\n")
+    rows = [
+        [
+            name,
+            f"{taken * 1e3:.1f}",
+            f"{options.megabytes / taken:.0f}",
+            f"{ratios[name]:.2f}" if name in ratios else "",
+        ]
+        for name, taken in median.items()
+    ]
+    print_table(["", "ms", "MB/s", "theirs / ours"], rows)
+    raw = {
+        "seconds": seconds,
+        "megabytes": options.megabytes,
+        "documents": len(texts),
+        "spans": spans.num_rows,
+        "placements": placements.num_rows,
+        "tagged_bytes": len(rendered),
+        "parquet_bytes": parquet_bytes(tagged, placements),
+    }
+    write_json(options.json, ratios, raw)
 
 
 if __name__ == "__main__":

@@ -8,38 +8,33 @@ measured; memory is the peak of a process of its own less what it had before the
 
 from __future__ import annotations
 
-import argparse
-import ast
-import json
 import re
 import resource
-import statistics
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import feather
+from report import measure, medians, parser, print_table, write_json
+from texts import docstrings
 
 from annotate.text.splitting import SPANS, Splitter
 
-ROUNDS = 5
-SHORTEST = 200  # characters; shorter docstrings are not what documents look like
 SENTENCE_END = re.compile(r"[.!?]+[\"')\]]*(?=\s)|(?=\n\s*\n)")
 
 
 def main() -> None:
     """Print the rates, and write them where `--json` says."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--megabytes", type=float, default=8.0)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--peak", type=Path, help="only print the peak memory of splitting this Arrow file, in MiB")
-    options = parser.parse_args()
+    arguments = parser(__doc__, runs=5)
+    arguments.add_argument("--megabytes", type=float, default=8.0)
+    arguments.add_argument("--peak", type=Path, help="only print the peak memory of splitting this Arrow file, in MiB")
+    options = arguments.parse_args()
     if options.peak:
         print(peak_mib(options.peak))
         return
@@ -49,22 +44,21 @@ def main() -> None:
         by: Splitter(by=by).split for by in ("sentence", "line", "paragraph", "document")
     }
     ways["python_regex"] = python_regex
-    rates = {name: megabytes / seconds(split, texts) for name, split in ways.items()}
+    jobs = {name: partial(split, texts) for name, split in ways.items()}
+    seconds = measure(jobs, options.runs, clock=time.process_time)
+    rates = {name: megabytes / taken for name, taken in medians(seconds).items()}
     peak = peak_of_own_process(texts)
     ratios = {"python_regex": rates["sentence"] / rates["python_regex"]}
     print(f"{len(texts):,} documents, {megabytes:.1f} MB")
-    for name, rate in rates.items():
-        print(f"{name:>14} {rate:10.1f} MB/s")
+    print_table(["", "MB/s"], [[name, f"{rate:.1f}"] for name, rate in rates.items()])
     print(f"sentence over python_regex: {ratios['python_regex']:.2f}")
     print(f"peak memory over text: {peak * 2**20 / megabytes / 1e6:.2f}")
-    if options.json:
-        raw = {"mb_per_s": rates, "megabytes": megabytes, "peak_mib": peak}
-        options.json.write_text(json.dumps({"ratios": ratios, "raw": raw}, indent=2) + "\n")
+    write_json(options.json, ratios, {"mb_per_s": rates, "megabytes": megabytes, "peak_mib": peak})
 
 
 def corpus(megabytes: float) -> pa.Array:
     """Docstrings of the standard library, repeated until there are that many megabytes."""
-    once = list(docstrings(Path(sysconfig.get_paths()["stdlib"])))
+    once = list(docstrings())
     texts, size = [], 0
     while size < megabytes * 1e6:
         for text in once:
@@ -73,22 +67,6 @@ def corpus(megabytes: float) -> pa.Array:
             if size >= megabytes * 1e6:
                 break
     return pa.array(texts, pa.large_string())
-
-
-def docstrings(root: Path) -> Iterator[str]:
-    """All docstrings of some length below a directory, in sorted order of files."""
-    for path in sorted(root.rglob("*.py")):
-        if {"test", "tests", "site-packages"} & set(path.parts):
-            continue
-        try:
-            tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError):
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                text = ast.get_docstring(node)
-                if text and len(text) >= SHORTEST:
-                    yield text
 
 
 def python_regex(texts: pa.Array) -> pa.Table:
@@ -103,17 +81,6 @@ def python_regex(texts: pa.Array) -> pa.Table:
                 column.append(value)
             start, byte_start = end, byte_end
     return pa.table([pa.array(column, pa.int64()) for column in columns], schema=SPANS)
-
-
-def seconds(split: Callable[[pa.Array], pa.Table], texts: pa.Array) -> float:
-    """Median CPU seconds of a round, after one to warm up."""
-    split(texts[:100])
-    rounds = []
-    for _ in range(ROUNDS):
-        begin = time.process_time()
-        split(texts)
-        rounds.append(time.process_time() - begin)
-    return statistics.median(rounds)
 
 
 def peak_of_own_process(texts: pa.Array) -> float:

@@ -1,0 +1,107 @@
+"""Other ways to run MiniLM over a list of texts, each as its users would write it; `score.py` stands beside them.
+
+Those that give scores have three random linear outputs on the encoder, as the heads that they are compared with.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, TextClassificationPipeline
+
+from annotate.scorers.base import Prepared
+from annotate.scorers.tokens import Batches
+
+Job = Callable[[], Any]
+OUTPUTS = 3
+
+
+def write_classifier(encoder: Path, to: Path) -> Path:
+    """Save the encoder with a classification head of random weights, and its tokenizer, in a folder."""
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_pretrained(encoder, num_labels=OUTPUTS).save_pretrained(to)
+    AutoTokenizer.from_pretrained(encoder).save_pretrained(to)
+    return to
+
+
+def bare_forward(encoder: Path, prepared: Prepared, pad_id: int) -> Job:
+    """The encoder alone, over inputs that are tokenized, sorted, batched and made tensors beforehand."""
+    model = AutoModel.from_pretrained(encoder, add_pooling_layer=False).eval()
+    batches = Batches(prepared, pad_id)
+    inputs = []
+    for start, stop in batches.ranges():
+        batch = batches.read(start, stop)
+        mask = None if batch.mask is None else torch.from_numpy(batch.mask)
+        inputs.append((torch.from_numpy(batch.ids), mask))
+
+    def forward() -> None:
+        with torch.inference_mode():
+            for ids, mask in inputs:
+                model(input_ids=ids, attention_mask=mask)
+
+    return forward
+
+
+def transformers_pipeline(classifier: Path, batch_size: int) -> Callable[[Sequence[str]], Any]:
+    """The text-classification pipeline, asked for raw scores of all outputs."""
+    model = AutoModelForSequenceClassification.from_pretrained(classifier)
+    pipe = TextClassificationPipeline(model=model, tokenizer=AutoTokenizer.from_pretrained(classifier), device="cpu")
+    return lambda texts: pipe(list(texts), batch_size=batch_size, truncation=True, top_k=None, function_to_apply="none")
+
+
+def sentence_transformers(encoder: Path, batch_size: int, window: int) -> Callable[[Sequence[str]], Any]:
+    """`SentenceTransformer.encode`, which sorts by length and pools, and has no heads."""
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(encoder), device="cpu")
+    model.max_seq_length = window
+    return lambda texts: model.encode(list(texts), batch_size=batch_size, show_progress_bar=False)
+
+
+class RayDataScorer:
+    """What an actor of Ray Data's pool holds: it tokenizes a batch, sorts it by length, and runs slices of it."""
+
+    def __init__(self, classifier: Path, rows: int) -> None:
+        torch.set_num_threads(1)
+        self.rows = rows
+        self.tokenizer = AutoTokenizer.from_pretrained(classifier)
+        self.model = AutoModelForSequenceClassification.from_pretrained(classifier).eval()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        """Append the scores of a batch."""
+        ids = self.tokenizer(batch["text"].to_pylist(), truncation=True)["input_ids"]
+        order = np.argsort([len(row) for row in ids], kind="stable")
+        scores = np.empty((len(ids), OUTPUTS), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(ids), self.rows):
+                some = order[start : start + self.rows]
+                padded = self.tokenizer.pad({"input_ids": [ids[i] for i in some]}, return_tensors="pt")
+                scores[some] = self.model(**padded).logits.numpy()
+        for i in range(OUTPUTS):
+            batch = batch.append_column(f"score-{i}", pa.array(scores[:, i]))
+        return batch
+
+
+def ray_data(classifier: Path, texts: Sequence[str], out: Path, models: int, batch_size: int, rows: int) -> None:
+    """Score texts with `map_batches` on a pool of actors of one torch thread each, and write Parquet."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    # A block a batch, so that all actors have work from the start.
+    batch_size = min(batch_size, -(-len(texts) // models))
+    blocks = [pa.table({"text": list(texts[i : i + batch_size])}) for i in range(0, len(texts), batch_size)]
+    ray.data.from_arrow(blocks).map_batches(
+        RayDataScorer,
+        fn_constructor_args=(classifier, rows),
+        batch_size=batch_size,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=models),
+        num_cpus=0.9,
+    ).write_parquet(str(out))

@@ -1,0 +1,124 @@
+"""The scoring stage as `score.py` times it: real documents of distinct sentences, MiniLM, the heads of three axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from texts import docstrings
+
+from annotate import Corpus, Encoder, Probe, Score, Split, Splitter, score
+from annotate.engine.datasets import open_corpus
+from annotate.engine.worker import Context, run_units
+from annotate.scorers import EncoderHashes, Feature, ProbeCard, probe_features, save_probe, shipped_probes
+from annotate.scorers.base import Forward
+from annotate.scorers.textmodel import Dtype
+from annotate.stages.base import Tables, Work
+from annotate.stages.score import finish, missing_rows, prepare
+from annotate.storage.store import Directory
+
+AXES = ("niceness", "tone", "correctness")
+QUANTILE = 0.7
+NOTHING_SCORED = np.empty(0, np.int64)
+
+
+def write_corpus(path: Path, spans: int) -> list[str]:
+    """Write docstrings as a corpus of that many distinct spans, or a few more.
+
+    Returns:
+        The spans, in order. A document that repeats a span is passed over.
+    """
+    splitter = Splitter()
+    documents: list[str] = []
+    distinct: dict[str, None] = {}
+    for text in docstrings():
+        table = splitter.split(pa.array([text], pa.large_string()))
+        edges = zip(table["start"].to_pylist(), table["end"].to_pylist(), strict=True)
+        sentences = [text[start:end] for start, end in edges]
+        if len(set(sentences)) == len(sentences) and distinct.keys().isdisjoint(sentences):
+            documents.append(text)
+            distinct |= dict.fromkeys(sentences)
+        if len(distinct) >= spans:
+            break
+    pq.write_table(pa.table({"text": documents}), path)
+    return list(distinct)
+
+
+def probes(folder: Path, dtype: Dtype) -> list[Probe]:
+    """The shipped probes; in a source tree that has none yet, stand-ins that read as many features."""
+    if set(AXES) <= set(shipped_probes()):
+        sources = list(AXES)
+    else:
+        sources = [str(_stand_in(folder / f"{axis}.safetensors", axis)) for axis in AXES]
+    cards = [Probe(source).head().card for source in sources]
+    return [
+        Probe(source, encoder=Encoder(card.encoder.name, max_length=card.max_length, dtype=dtype))
+        for source, card in zip(sources, cards, strict=True)
+    ]
+
+
+def _stand_in(path: Path, axis: str) -> Path:
+    """Save a probe that only tells its two anchors apart."""
+    encoder, features = Encoder(), (Feature(layer=4), Feature(layer=6))
+    anchors = (f"This is about {axis}.", "Returns the number of bytes.")
+    low, high = probe_features(encoder, anchors, features)
+    card = ProbeCard(
+        axis=axis,
+        encoder=EncoderHashes(name=encoder.model, **encoder.files().hashes()),
+        features=features,
+        max_length=encoder.window(),
+        anchors=anchors,
+        meaning="nothing: it is there to be timed",
+    )
+    save_probe(path, card, high - low, 0.0)
+    return path
+
+
+@dataclass(frozen=True)
+class LoadedStage:
+    """The scoring stage of one work unit, in this process; calling it makes an annotation table an axis."""
+
+    stages: tuple[Score, ...]
+    forward: Forward
+    tables: Tables
+
+    @staticmethod
+    def load(corpus: Corpus, scorers: Sequence[Probe], workdir: Directory, threads: int) -> LoadedStage:
+        """Split a corpus of one unit, and load the model."""
+        spans = Split(corpus)
+        stages = score(spans, scorers=scorers, threads=threads)
+        (unit,) = open_corpus(corpus, workdir, corpus.files(), None).units()
+        work = Work("unit", unit.shard, unit.start, unit.stop, unit.text_bytes, ({"corpus": unit},))
+        (split,) = run_units(Context(spans, workdir, {}), [work])
+        forward = stages[0].scorer.backbone.load([stage.scorer for stage in stages], "cpu")
+        return LoadedStage(stages, forward, Tables(stages[0], workdir, {"spans": split, "corpus": unit}, {}))
+
+    def __call__(self) -> list[pa.Table]:
+        """Score all spans."""
+        rows = missing_rows(self.tables, NOTHING_SCORED, verdicts=False)
+        batch = prepare(self.stages[0], self.tables, rows, range(len(self.stages)))
+        scored = self.forward(batch.prepared, batch.wanted)
+        return [
+            finish(stage, self.tables.shard, batch, scores, "cpu", NOTHING_SCORED).table
+            for stage, scores in zip(self.stages, scored, strict=True)
+        ]
+
+
+def tolerance(exact: Sequence[pa.Table], near: Sequence[pa.Table]) -> dict[str, dict[str, float]]:
+    """How far scores are off, by axis: root mean square and largest, in standard deviations; share of flipped tags."""
+    found = {}
+    for axis, one, other in zip(AXES, exact, near, strict=True):
+        a, b = (table[axis].to_numpy().astype(np.float64) for table in (one, other))
+        off = np.abs(a - b) / a.std()
+        flipped = (_tagged(a) != _tagged(b)).mean()
+        found[axis] = {"rms": float(np.sqrt((off**2).mean())), "max": float(off.max()), "flipped": float(flipped)}
+    return found
+
+
+def _tagged(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return scores >= np.quantile(scores, QUANTILE, method="inverted_cdf")

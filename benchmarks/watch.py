@@ -1,0 +1,150 @@
+"""Watches the memory of this process and of the workers of its local Ray, as Linux tells it."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+SAMPLES_PER_SECOND = 20
+PROC = Path("/proc")
+
+Kind = str
+"""What a process is: "driver", "worker" (it runs tasks) or "model" (an actor)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a process, in bytes.
+
+    Attributes:
+        kind: of the process.
+        resident: at its peak, as the kernel keeps it (VmHWM); pages of Ray's object store that it touched are in it.
+        shared: such pages now.
+        now: what it holds without these.
+        peak: what it held at most without these: `resident`, less such pages at the sample before.
+    """
+
+    kind: Kind
+    resident: int
+    shared: int
+    now: int
+    peak: int
+
+
+class Watch(threading.Thread):
+    """Keeps the peaks of all processes while one thing after the other is done; a context."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.idle: dict[int, Memory] = {}
+        self.peaks: defaultdict[str, dict[int, Memory]] = defaultdict(dict)
+        self._doing = "start"
+        self._pids: list[int] = []
+        self._shared: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+
+    def __enter__(self) -> Watch:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._done.set()
+        self.join()
+
+    def run(self) -> None:
+        """Sample until the end."""
+        while not self._done.is_set():
+            # New processes are looked for once a second: their peaks since they began are not lost.
+            self._pids = list(_family(os.getpid()))
+            for _ in range(SAMPLES_PER_SECOND):
+                self._sample()
+                if self._done.wait(1 / SAMPLES_PER_SECOND):
+                    break
+
+    def settle(self) -> None:
+        """Take what all processes hold now for their idle memory, and what ended processes last held."""
+        self._sample()
+        with self._lock:
+            for seen in self.peaks.values():
+                self.idle |= seen
+            self.peaks.clear()
+
+    def now_doing(self, what: str) -> None:
+        """Set the peaks back: those from now on are of this."""
+        self._sample()
+        with self._lock:
+            self._doing = what
+            for pid in self._pids:
+                try:
+                    (PROC / str(pid) / "clear_refs").write_text("5")
+                except OSError:
+                    continue  # it ended
+
+    def above_idle(self) -> dict[str, dict[Kind, int]]:
+        """Peak above idle of the worst process of each kind, in bytes, by what was done."""
+        usual: defaultdict[Kind, list[int]] = defaultdict(list)
+        for memory in self.idle.values():
+            usual[memory.kind].append(memory.now)
+        found: dict[str, dict[Kind, int]] = {}
+        for doing, seen in self.peaks.items():
+            worst = found.setdefault(doing, {})
+            for pid, memory in seen.items():
+                before = self.idle.get(pid)
+                idle = before.now if before else statistics.median(usual[memory.kind] or usual["worker"])
+                worst[memory.kind] = max(worst.get(memory.kind, 0), int(memory.peak - idle))
+        return found
+
+    def _sample(self) -> None:
+        with self._lock:
+            seen = self.peaks[self._doing]
+            for pid in self._pids:
+                if memory := _memory(pid, self._shared.get(pid, 0)):
+                    self._shared[pid] = memory.shared
+                    before = seen.get(pid)
+                    # Touched pages stay touched: at a peak that is no higher, there was no more of what is not shared.
+                    if before is not None and memory.resident <= before.resident:
+                        memory = replace(memory, peak=before.peak)
+                    seen[pid] = memory
+
+
+def _family(pid: int) -> Iterator[int]:
+    """The process and all that descend from it."""
+    yield pid
+    for children in (PROC / str(pid) / "task").glob("*/children"):
+        try:
+            found = children.read_text().split()
+        except OSError:
+            continue  # the thread ended
+        for child in found:
+            yield from _family(int(child))
+
+
+def _memory(pid: int, shared_before: int) -> Memory | None:
+    """Memory of this process or a worker; None for other processes, and for those that ended."""
+    try:
+        title = (PROC / str(pid) / "cmdline").read_bytes()
+        status = dict(line.split(":", 1) for line in (PROC / str(pid) / "status").read_text().splitlines())
+        now, peak, shared = (int(status[name].split()[0]) << 10 for name in ("VmRSS", "VmHWM", "RssShmem"))
+    except (OSError, KeyError):
+        return None
+    kind = _kind(pid, title)
+    return Memory(kind, peak, shared, now - shared, peak - shared_before) if kind else None
+
+
+def _kind(pid: int, title: bytes) -> Kind | None:
+    if pid == os.getpid():
+        return "driver"
+    if not title.startswith(b"ray::") or b"Agent" in title:
+        return None
+    return "model" if title.startswith(b"ray::Model") else "worker"
+
+
+def totals(by_kind: Mapping[str, Mapping[Kind, int]]) -> dict[Kind, int]:
+    """The worst of each kind, whatever was done."""
+    return {kind: max(seen.get(kind, 0) for seen in by_kind.values()) for kind in ("driver", "worker", "model")}

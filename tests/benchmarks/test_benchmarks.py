@@ -1,0 +1,68 @@
+"""Each benchmark runs with small sizes and writes JSON of the promised shape; no time is judged."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+AGAINST = ("bare_forward", "transformers_pipeline", "sentence_transformers")
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
+
+
+def run(name: str, folder: Path, *options: str) -> dict:
+    """What a benchmark writes, run as its readers would."""
+    out = folder / "figures.json"
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{name}.py"), "--json", str(out), "--runs", "1", *options]
+    paths = os.pathsep.join([str(ROOT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": paths}, timeout=580)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(out.read_text())
+    assert set(figures) == {"ratios", "raw"}
+    assert all(ratio > 0 for ratio in figures["ratios"].values())
+    return figures
+
+
+def test_render(tmp_path):
+    figures = run("render", tmp_path, "--megabytes", "0.2")
+    assert set(figures["ratios"]) == {"python_join", "memory_copy"}
+    assert figures["raw"]["tagged_bytes"] > 200_000
+
+
+def test_split(tmp_path):
+    figures = run("split", tmp_path, "--megabytes", "0.1")
+    assert set(figures["ratios"]) == {"python_regex"}
+    assert set(figures["raw"]["mb_per_s"]) == {"sentence", "line", "paragraph", "document", "python_regex"}
+
+
+@pytest.mark.slow
+def test_score(tmp_path):
+    pytest.importorskip("sentence_transformers")
+    figures = run("score", tmp_path, "--spans", "20", "--threads", "1")
+    ray_data = {"ray_data"} if importlib.util.find_spec("pandas") else set()
+    assert set(figures["ratios"]) == {*AGAINST, *(f"bfloat16_vs_{name}" for name in AGAINST)} | ray_data
+    raw = figures["raw"]
+    assert raw["spans"] >= 20 < raw["tokens"]
+    assert set(raw["seconds"]) == {*AGAINST, "annotate", "annotate_bfloat16", "annotate_on_ray"} | ray_data
+    assert all(len(seconds) == 1 for seconds in raw["seconds"].values())
+    for off in raw["bfloat16"].values():
+        assert 0 < off["rms"] <= off["max"] < 0.5
+        assert 0 <= off["flipped"] < 0.5
+
+
+@pytest.mark.slow
+def test_memory(tmp_path):
+    figures = run("memory", tmp_path, "--sizes", "1,2", "--unit", "0.25")
+    assert set(figures["ratios"]) == {"peak_16x_over_1x"}
+    for (one,) in figures["raw"]["runs"].values():
+        assert {"spans", "annotations (mean)", "calibration", "thresholds", "placements", "training-shards"} < set(
+            one["seconds"]
+        )
+        assert one["above_idle"]["spans"]["worker"] > 0
+        assert len(one["idle"]["model"]) >= 1
+        assert len(one["idle"]["driver"]) == 1
