@@ -46,6 +46,7 @@ class PythonScorer:
         version: stands for the function's source in the recipe; raise it when results change.
         anchors: by axis, a text that must score low and one that must score high; other columns are null in that check.
         batch_rows: rows of a table at most.
+        gpu: whether the function uses a GPU; then each actor has one, where the cluster has them.
     """
 
     function: Callable[..., Any]
@@ -54,6 +55,7 @@ class PythonScorer:
     version: str | int | None = None
     anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
     batch_rows: int = 1024
+    gpu: bool = False
 
     def __post_init__(self) -> None:
         if not callable(self.function):

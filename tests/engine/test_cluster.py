@@ -1,0 +1,63 @@
+"""How much of a cluster models and their feeders claim: always something for both, on every kind of cluster."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotate.engine import cluster
+from annotate.engine.cluster import Resources
+from annotate.errors import ConfigError
+
+
+class Stage:
+    axes = ("niceness",)
+
+    def __init__(self, threads=1, gpu=True):
+        self.threads = threads
+        self.scorer = type("Scorer", (), {"gpu": gpu})()
+
+
+class Cluster:
+    """Stands for `ray`, of which only what there is is asked."""
+
+    def __init__(self, *nodes):
+        self._nodes = [{"Alive": True, "Resources": {"CPU": cpu, "GPU": gpu}} for cpu, gpu in nodes]
+
+    def is_initialized(self):
+        return True
+
+    def nodes(self):
+        return self._nodes
+
+    def cluster_resources(self):
+        return {"GPU": sum(node["Resources"]["GPU"] for node in self._nodes)}
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 64), st.integers(0, 8)), min_size=1, max_size=4),
+    st.integers(1, 4),
+    st.none() | st.integers(1, 100),
+    st.booleans(),
+)
+def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "ray", Cluster(*nodes))
+        cpus, gpus = sum(n[0] for n in nodes), sum(n[1] for n in nodes)
+        if threads > max(n[0] for n in nodes) and not (gpus and gpu):
+            with pytest.raises(ConfigError, match="threads"):
+                Resources.of_models(Stage(threads, gpu), workers, "auto")
+            return
+        found = Resources.of_models(Stage(threads, gpu), workers, "auto")
+    assert found.gpu == bool(gpus and gpu)
+    assert found.workers >= 1 and (not found.gpu or found.workers <= gpus)
+    assert found.model_cpus > 0 and found.feeder_cpus > 0
+    assert found.workers * found.model_cpus + found.feeder_cpus <= cpus + 1e-6
+
+
+def test_a_device_can_be_chosen(monkeypatch):
+    monkeypatch.setattr(cluster, "ray", Cluster((4, 2)))
+    assert not Resources.of_models(Stage(), None, "cpu").gpu
+    assert Resources.of_models(Stage(gpu=False), None, "cuda").gpu
+    monkeypatch.setattr(cluster, "ray", Cluster((4, 0)))
+    with pytest.raises(ConfigError, match="no GPU"):
+        Resources.of_models(Stage(), None, "cuda")
