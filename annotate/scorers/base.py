@@ -88,8 +88,8 @@ class Backbone(Protocol):
 class Scorer(Protocol):
     """Gives every span a float32 score on one or more axes.
 
-    One that knows how its scores become probabilities may also have `curves`: by axis, a curve of `annotate.curves`. One
-    that has no use for a GPU may say so by `gpu = False`.
+    One that knows how its scores become probabilities may also have `curves`: by axis, a curve of `annotate.curves`.
+    One that has no use for a GPU may say so by `gpu = False`.
     """
 
     @property

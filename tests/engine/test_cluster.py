@@ -12,7 +12,7 @@ from annotate.errors import ConfigError
 class Stage:
     axes = ("niceness",)
 
-    def __init__(self, threads=1, gpu=True):
+    def __init__(self, threads=1, *, gpu=True):
         self.threads = threads
         self.scorer = type("Scorer", (), {"gpu": gpu})()
 
@@ -45,9 +45,9 @@ def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu):
         cpus, gpus = sum(n[0] for n in nodes), sum(n[1] for n in nodes)
         if threads > max(n[0] for n in nodes) and not (gpus and gpu):
             with pytest.raises(ConfigError, match="threads"):
-                Resources.of_models(Stage(threads, gpu), workers, "auto")
+                Resources.of_models(Stage(threads, gpu=gpu), workers, "auto")
             return
-        found = Resources.of_models(Stage(threads, gpu), workers, "auto")
+        found = Resources.of_models(Stage(threads, gpu=gpu), workers, "auto")
     assert found.gpu == bool(gpus and gpu)
     assert found.workers >= 1 and (not found.gpu or found.workers <= gpus)
     assert found.model_cpus > 0 and found.feeder_cpus > 0
