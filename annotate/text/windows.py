@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import hashlib
 from functools import lru_cache
 from pathlib import Path
@@ -30,6 +31,8 @@ def load_tokenizer(path: str) -> Tokenizer:
     Raises:
         ConfigError: there is no such file, or it is not a tokenizer.
     """
+    # Several tasks split units at a time: pools of all cores would be in each other's way. What a user has set stands.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return _parsed(path, _read(path))
 
 
