@@ -53,7 +53,7 @@ wheel: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(BIN)/python -m build
 
 clean: ## Remove what the targets made, except .venv
-	rm -rf out demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf out demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A stamp says that a step is complete: a directory would also be there after one that was cut short.

@@ -85,11 +85,15 @@ def load(path: str) -> tuple[Definition, str]:
     except AnnotateError:
         raise
     except Exception as error:
-        line = next(
-            (f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(file)), 0
-        )
-        raise ConfigError(f"{path}, line {line}: {type(error).__name__}: {error}") from error
+        raise ConfigError(_raised(error, path)) from error
     return definition(module, path), name
+
+
+def _raised(error: Exception, path: str) -> str:
+    """What a pipeline file raised, and at which of its lines."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    line = next((f.lineno for f in frames if Path(f.filename).resolve() == Path(path).resolve()), None)
+    return f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}"
 
 
 def definition(module: types.ModuleType, path: str) -> Definition:
@@ -136,7 +140,12 @@ def build(pipeline: Definition, settings: Mapping[str, str]) -> Pipeline:
         return pipeline
     declared = parameters(pipeline)
     values = {name: _value(name, text, declared) for name, text in settings.items()}
-    built = pipeline(**values)
+    try:
+        built = pipeline(**values)
+    except AnnotateError:
+        raise
+    except Exception as error:
+        raise ConfigError(_raised(error, inspect.getsourcefile(pipeline) or "the pipeline file")) from error
     if not isinstance(built, Pipeline):
         raise ConfigError(f"the function `pipeline` returned {type(built).__name__}, expected a Pipeline")
     return built

@@ -49,7 +49,8 @@ def pipeline(
 
     `columns` are the other columns that travel to the shards, as in `--set columns=source,url`; none means all.
     Units of 0.25 MB suit models on CPUs; on GPUs use 8 MB, on a cluster 64. `niceness`, `tone` and `correctness` are
-    probes: names of those that ship with annotate, or files that `annotate probe train` wrote.
+    probes: names of those that ship with annotate, or files that `annotate probe train --axis niceness` (or the other
+    axis) wrote.
     """
     path = corpus or str(make_demo_corpus(Path("demo-corpus")).paths[0].parent)
     documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=int(unit_mb * (1 << 20)))

@@ -16,7 +16,10 @@ from annotate.cli.progress import observer
 from annotate.cli.summary import print_summary
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
-from annotate.pipeline import Definition, build, load
+from annotate.pipeline import Definition, Pipeline, build, load
+from annotate.stages.corpus import Corpus
+from annotate.storage.corpus_files import is_jsonl
+from annotate.storage.store import Directory
 
 
 def _options(function: Any) -> Any:
@@ -28,7 +31,11 @@ def _options(function: Any) -> Any:
                 "--plan", is_flag=True, help="Run nothing: say what a run would do, and how long it may take."
             ),
             click.option("--sample", default=200, show_default=True, help="Spans to time for --plan; 0 for none."),
-            click.option("--limit", type=click.IntRange(1), help="Reach this many documents only."),
+            click.option(
+                "--limit",
+                type=click.IntRange(1),
+                help="Stop when this many documents are reached; whole work units, the first of each shard in turn.",
+            ),
             click.option("--workers", type=click.IntRange(1), help="Tasks, or models, at a time [all CPUs, or GPUs]."),
             click.option(
                 "--device",
@@ -94,9 +101,20 @@ def _run(
 
         print_plan(pipeline, workdir, options, sample, console)
         return
+    _check_early(pipeline, workdir)
     with ray_running(console), observer(console) as watching:
         result = pipeline.run(workdir, options, watching)
     print_summary(result, console)
+
+
+def _check_early(pipeline: Pipeline, workdir: str) -> None:
+    """Find what is cheap to find, and often wrong, before Ray is started: the corpus, the work directory."""
+    for stage in pipeline.stages():
+        if isinstance(stage, Corpus):
+            files = stage.files()
+            if not is_jsonl(files[0].path):
+                next(stage.footers(files[:1], threads=1))
+    Directory.at(workdir).create()
 
 
 def _settings(items: tuple[str, ...]) -> dict[str, str]:

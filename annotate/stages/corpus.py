@@ -38,6 +38,9 @@ UNREADABLE, RENAMED = "unreadable: ", "renamed: "  # how notes of the manifest b
 FOOTERS = 1024  # read ahead at most
 
 
+NO_ID = "the id is null"  # an integer column has no value that could name the document
+
+
 @dataclass(frozen=True)
 class Corpus(Stage):
     """Documents of a corpus.
@@ -294,7 +297,8 @@ class Corpus(Stage):
             return ids, problem
         if ids is not None and not pa.types.is_large_string(ids.type):
             # An integer column has no value that could name the row.
-            return ids.fill_null(0), pc.if_else(ids.is_null(), pa.scalar("the id is null"), problem)
+            no_id = pc.if_else(ids.is_null(), pa.scalar(NO_ID), pa.scalar(None, pa.string()))
+            return ids.fill_null(0), pc.coalesce(problem, no_id)
         names = pa.array([f"{unit.shard}:{row}" for row in range(unit.start, unit.stop)], pa.large_string())
         return (names if ids is None else pc.coalesce(ids, names)), problem
 

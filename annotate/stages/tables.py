@@ -128,5 +128,17 @@ def bad_documents(documents: pa.Table, shard: str) -> pa.Table:
         shard,
         bad["row"].combine_chunks(),
         bad["problem"].combine_chunks(),
-        ids=bad["id"].combine_chunks(),
+        ids=_known_ids(bad),
     )
+
+
+def _known_ids(documents: pa.Table) -> pa.Array:
+    """Ids, but for documents that have none: an integer id of 0 stands for null there."""
+    ids = documents["id"].combine_chunks()
+    if not pa.types.is_integer(ids.type):
+        return ids
+    # A line that could not be read has no id either.
+    reasons = documents["problem"].combine_chunks()
+    unknown = pc.or_(pc.starts_with(reasons, "the id is null"), pc.starts_with(reasons, "the line"))
+    unknown = pc.and_(pc.equal(ids, 0), unknown)
+    return pc.if_else(unknown, pa.scalar(None, ids.type), ids)
