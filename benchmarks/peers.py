@@ -30,9 +30,10 @@ def write_classifier(encoder: Path, to: Path) -> Path:
     return to
 
 
-def bare_forward(encoder: Path, prepared: Prepared, pad_id: int) -> Job:
-    """The encoder alone, over inputs that are tokenized, sorted, batched and made tensors beforehand."""
+def bare_forward(encoder: Path, prepared: Prepared, pad_id: int, layers: int | None = None) -> Job:
+    """The encoder alone, or its first layers, over inputs tokenized, sorted, batched and made tensors beforehand."""
     model = AutoModel.from_pretrained(encoder, add_pooling_layer=False).eval()
+    model.encoder.layer = model.encoder.layer[:layers]
     batches = Batches(prepared, pad_id)
     inputs = []
     for start, stop in batches.ranges():

@@ -8,7 +8,9 @@ all-MiniLM-L6-v2, in float32 where nothing else is said. In one process, all wit
     annotate               corpus and spans in, annotation tables of three axes out: reading, dropping repeats,
                            tokenizing, sorting, batching, the forward pass with its heads, putting back in order
     annotate_bfloat16      the same with `dtype="bfloat16"`; how far its scores are off is printed too
-    bare_forward           the forward pass alone, on the same batches, made before; no heads
+    bare_forward           the forward pass alone, all six layers, on the same batches, made before; no heads
+    bare_forward_same_layers  the same up to the highest layer that the heads read, where `annotate` stops too: what
+                           the stage costs beside the model's own time
     transformers_pipeline  a text-classification pipeline, at the best of a few batch sizes
     sentence_transformers  `SentenceTransformer.encode`, at the best of a few batch sizes; no heads
 
@@ -50,7 +52,7 @@ UNITS = 8  # on Ray
 PIPELINE_SIZES = (8, 32, 64)
 ENCODE_SIZES = (16, 32, 64)
 RAY_DATA_SIZES = ((64, 64), (512, 32), (512, 64))  # rows of a batch, and of a forward pass
-AGAINST = ("bare_forward", "transformers_pipeline", "sentence_transformers")
+AGAINST = ("bare_forward", "bare_forward_same_layers", "transformers_pipeline", "sentence_transformers")
 
 Jobs = dict[str, Callable[[], Any]]
 Raw = dict[str, Any]
@@ -78,8 +80,9 @@ def compare(folder: Path, spans: int, runs: int, threads: int) -> Raw:
     texts = write_corpus(folder / "corpus.parquet", spans)
     encoder = Encoder().files().directory
     classifier = write_classifier(encoder, folder / "classifier")
-    prepared = probes(folder, "float32")[0].backbone.prepare(pa.table({"text": texts}))
-    raw: Raw = {"spans": len(texts), "tokens": prepared.tokens, "threads": threads, "torch": torch.__version__}
+    prepared = probes("float32")[0].backbone.prepare(pa.table({"text": texts}))
+    layers = max(feature.layer for probe in probes("float32") for feature in probe.head().card.features)
+    raw: Raw = {"spans": len(texts), "tokens": prepared.tokens, "threads": threads, "layers": layers}
 
     ours, bfloat16 = (load(folder, dtype, threads) for dtype in ("float32", "bfloat16"))
     raw["bfloat16"] = tolerance(ours(), bfloat16())
@@ -93,6 +96,7 @@ def compare(folder: Path, spans: int, runs: int, threads: int) -> Raw:
         "annotate": ours,
         "annotate_bfloat16": bfloat16,
         "bare_forward": bare_forward(encoder, prepared, Encoder().pad_id()),
+        "bare_forward_same_layers": bare_forward(encoder, prepared, Encoder().pad_id(), layers),
         "transformers_pipeline": lambda: pipes[raw["pipeline_size"]](texts),
         "sentence_transformers": lambda: encoders[raw["encode_size"]](texts),
     }
@@ -108,7 +112,7 @@ def compare(folder: Path, spans: int, runs: int, threads: int) -> Raw:
 def load(folder: Path, dtype: Dtype, threads: int) -> LoadedStage:
     """Our stage, on all spans as one unit."""
     corpus = Corpus(str(folder / "corpus.parquet"), id=None, unit_bytes=1 << 30)
-    return LoadedStage.load(corpus, probes(folder, dtype), Directory.at(folder / f"in-process-{dtype}"), threads)
+    return LoadedStage.load(corpus, probes(dtype), Directory.at(folder / f"in-process-{dtype}"), threads)
 
 
 def compare_on_ray(folder: Path, classifier: Path, texts: Sequence[str], runs: int, raw: Raw) -> dict[str, list[float]]:
@@ -116,7 +120,7 @@ def compare_on_ray(folder: Path, classifier: Path, texts: Sequence[str], runs: i
     workdir, out = folder / "workdir", folder / "ray-data"
     corpus = Corpus(str(folder / "corpus.parquet"), id=None, unit_bytes=sum(map(len, texts)) // UNITS)
     spans = Split(corpus)
-    stages = score(spans, scorers=probes(folder, "float32"))
+    stages = score(spans, scorers=probes("float32"))
     options = Options(workers=MODELS)
     Pipeline(spans).run(str(workdir), options)
 
@@ -151,7 +155,9 @@ def show(raw: Raw) -> dict[str, float]:
     if "ray_data" in seconds:
         ratios["ray_data"] = seconds["ray_data"] / seconds["annotate_on_ray"]
     ratios |= {f"bfloat16_vs_{name}": seconds[name] / seconds["annotate_bfloat16"] for name in AGAINST}
-    print(f"{raw['spans']:,} distinct spans, {raw['tokens']:,} tokens, {raw['threads']} threads")
+    print(
+        f"{raw['spans']:,} distinct spans, {raw['tokens']:,} tokens, {raw['threads']} threads; heads read layers up to {raw['layers']}"
+    )
     rows = [
         [name, f"{taken:.2f}", f"{raw['tokens'] / taken:,.0f}"]
         + [f"{ratios[key]:.2f}" if key in ratios else "" for key in (name, f"bfloat16_vs_{name}")]

@@ -15,7 +15,6 @@ from texts import docstrings
 from annotate import Corpus, Encoder, Probe, Score, Split, Splitter, score
 from annotate.engine.datasets import open_corpus
 from annotate.engine.worker import Context, run_units
-from annotate.scorers import EncoderHashes, Feature, ProbeCard, probe_features, save_probe, shipped_probes
 from annotate.scorers.base import Forward
 from annotate.scorers.textmodel import Dtype
 from annotate.stages.base import Tables, Work
@@ -49,34 +48,13 @@ def write_corpus(path: Path, spans: int) -> list[str]:
     return list(distinct)
 
 
-def probes(folder: Path, dtype: Dtype) -> list[Probe]:
-    """The shipped probes; in a source tree that has none yet, stand-ins that read as many features."""
-    if set(AXES) <= set(shipped_probes()):
-        sources = list(AXES)
-    else:
-        sources = [str(_stand_in(folder / f"{axis}.safetensors", axis)) for axis in AXES]
-    cards = [Probe(source).head().card for source in sources]
+def probes(dtype: Dtype) -> list[Probe]:
+    """The shipped probes, on an encoder of that dtype."""
+    cards = {axis: Probe(axis).head().card for axis in AXES}
     return [
-        Probe(source, encoder=Encoder(card.encoder.name, max_length=card.max_length, dtype=dtype))
-        for source, card in zip(sources, cards, strict=True)
+        Probe(axis, encoder=Encoder(card.encoder.name, max_length=card.max_length, dtype=dtype))
+        for axis, card in cards.items()
     ]
-
-
-def _stand_in(path: Path, axis: str) -> Path:
-    """Save a probe that only tells its two anchors apart."""
-    encoder, features = Encoder(), (Feature(layer=4), Feature(layer=6))
-    anchors = (f"This is about {axis}.", "Returns the number of bytes.")
-    low, high = probe_features(encoder, anchors, features)
-    card = ProbeCard(
-        axis=axis,
-        encoder=EncoderHashes(name=encoder.model, **encoder.files().hashes()),
-        features=features,
-        max_length=encoder.window(),
-        anchors=anchors,
-        meaning="nothing: it is there to be timed",
-    )
-    save_probe(path, card, high - low, 0.0)
-    return path
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-AGAINST = ("bare_forward", "transformers_pipeline", "sentence_transformers")
+AGAINST = ("bare_forward", "bare_forward_same_layers", "transformers_pipeline", "sentence_transformers")
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 
