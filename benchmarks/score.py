@@ -156,8 +156,8 @@ def show(raw: Raw) -> dict[str, float]:
         ratios["ray_data"] = seconds["ray_data"] / seconds["annotate_on_ray"]
     ratios |= {f"bfloat16_vs_{name}": seconds[name] / seconds["annotate_bfloat16"] for name in AGAINST}
     print(
-        f"{raw['spans']:,} distinct spans, {raw['tokens']:,} tokens, {raw['threads']} threads; "
-        f"heads read layers up to {raw['layers']}"
+        f"{raw['spans']:,} distinct spans, {raw['tokens']:,} tokens, {raw['threads']} threads; heads read layers up "
+        f"to {raw['layers']}"
     )
     rows = [
         [name, f"{taken:.2f}", f"{raw['tokens'] / taken:,.0f}"]
