@@ -2,7 +2,8 @@
 
 `Platt` is a logistic curve with two parameters (Platt 1999, "Probabilistic outputs for support vector machines");
 `Isotonic` is a rising curve through the means of pooled scores (pool adjacent violators), which needs more labels.
-Both are small frozen values that go to JSON and back without loss.
+Both are small frozen values that go to JSON and back without loss. scipy is imported where it is used: every worker
+imports this module, and few need it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import isotonic_regression, minimize
-from scipy.special import expit
-from scipy.stats import rankdata
 
 from annotate.errors import ConfigError
 
@@ -38,6 +36,8 @@ class Platt:
 
     def probability(self, scores: Scores) -> Probabilities:
         """Probability of each score, float64 of the same shape; NaN stays NaN."""
+        from scipy.special import expit
+
         return np.asarray(expit(self.a * np.asarray(scores, np.float64) + self.b), np.float64)
 
     def to_json(self) -> dict[str, Any]:
@@ -118,6 +118,9 @@ def fit_platt(scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | No
     Raises:
         ConfigError: lengths differ, a score is not finite, a label is neither 0 nor 1, or only one of the two occurs.
     """
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
     x, y, share = _checked(scores, labels, weights)
     positives = y.sum()
     targets = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (len(y) - positives + 2))
@@ -150,6 +153,9 @@ def fit_isotonic(
     Raises:
         ConfigError: as for `fit_platt`.
     """
+    from scipy.optimize import isotonic_regression
+    from scipy.stats import rankdata
+
     x, y, share = _checked(scores, labels, weights)
     # Equal scores stay in one group, so that the order of rows does not matter.
     ranks = rankdata(x, method="min").astype(np.int64) - 1

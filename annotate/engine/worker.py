@@ -7,6 +7,7 @@ before it is computed, so whatever is tried again costs only what was not commit
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -213,6 +214,10 @@ class Model:
     def __init__(self, stages: Sequence[Score], device: str, threads: int) -> None:
         self._stages = list(stages)
         self._threads = threads
+        if any(getattr(stage.scorer, "gpu", True) for stage in stages):
+            # What a model needs is slow to import: meanwhile the first unit is being prepared elsewhere.
+            importlib.import_module("torch")
+            importlib.import_module("transformers")
         self._device = device
         self._forward: Forward | None = None
 

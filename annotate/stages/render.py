@@ -16,7 +16,7 @@ from annotate.stages.base import Regroup, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.place import Place
-from annotate.stages.tables import bad_documents, check_hashes, quarantine
+from annotate.stages.tables import bad_documents, check_hashes, chosen, one_array, quarantine
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
@@ -122,7 +122,7 @@ class Render(Regroup):
             ids = documents["id"].combine_chunks().take(pa.array(at))
             bad.append(quarantine(tables.shard, at + tables.rows.start, [SPELLS] * len(at), ids=ids))
             kept &= ~spells
-        table = self._tagged(documents.filter(pa.array(kept)), tables, np.flatnonzero(kept))
+        table = self._tagged(chosen(documents, kept), tables, np.flatnonzero(kept))
         written.append(table)
         counts["documents"] += len(usable)
         counts["written"] += table.num_rows
@@ -139,14 +139,14 @@ class Render(Regroup):
         what = {"quarantine": "went to quarantine", "keep": "were kept as they are", "escape": "were escaped"}
         return [f"{n:,} documents spell a tag and {what[self.spelled]}"] if n else []
 
-    def _tagged(self, documents: pa.Table, tables: Tables, chosen: np.ndarray[Any, Any]) -> pa.Table:
-        """Insert the tags into the documents at positions `chosen` of the unit."""
+    def _tagged(self, documents: pa.Table, tables: Tables, positions: np.ndarray[Any, Any]) -> pa.Table:
+        """Insert the tags into the documents at `positions` of the unit."""
         placed = tables["placements"]
         position = placed["row"].to_numpy() - tables.rows.start
-        wanted = np.isin(position, chosen)
+        wanted = np.isin(position, positions)
         placed = placed.filter(pa.array(wanted))
-        placed = placed.set_column(0, "row", pa.array(np.searchsorted(chosen, position[wanted]), pa.int64()))
-        texts = documents["text"].combine_chunks()
+        placed = placed.set_column(0, "row", pa.array(np.searchsorted(positions, position[wanted]), pa.int64()))
+        texts = one_array(documents["text"])
         if self.spelled == "escape":
             placed = merge([escape_placements(texts, self.placements.scheme), placed.cast(_encoded(placed))])
         columns = {"id": documents["id"], "text": render(texts, placed), "placements": _lists(placed, len(texts))}

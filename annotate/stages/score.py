@@ -20,7 +20,7 @@ from annotate.stages.base import Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
-from annotate.stages.tables import quarantine, span_numbers, span_texts
+from annotate.stages.tables import chosen, quarantine, span_numbers, span_texts
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 
@@ -154,12 +154,12 @@ def prepare(stage: Score, tables: Tables, rows: npt.NDArray[np.int64], wanted: S
     backbone = stage.scorer.backbone
     extra = [name for name in backbone.columns if name != "text"]
     documents = stage.corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=extra)
-    chosen = documents.filter(pa.array(np.isin(documents["row"].to_numpy(), rows)))
+    kept = chosen(documents, np.isin(documents["row"].to_numpy(), rows))
     del documents
-    position = np.searchsorted(chosen["row"].to_numpy(), spans["row"].to_numpy())
+    position = np.searchsorted(kept["row"].to_numpy(), spans["row"].to_numpy())
     local = spans.set_column(0, "row", pa.array(position, pa.int64()))
-    inputs = {"text": span_texts(chosen, local, range(chosen.num_rows), tables.shard)}
-    inputs |= {name: chosen[name].take(pa.array(position)) for name in extra}
+    inputs = {"text": span_texts(kept, local, range(kept.num_rows), tables.shard)}
+    inputs |= {name: kept[name].take(pa.array(position)) for name in extra}
     prepared = backbone.prepare(pa.table(inputs))
     return Batch(tuple(wanted), spans["row"].to_numpy(), spans["span"].to_numpy(), prepared)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.corpus import Corpus
-from annotate.stages.tables import bad_documents, text_hashes
+from annotate.stages.tables import bad_documents, one_array, text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.text.splitting import Splitter
@@ -49,7 +49,7 @@ class Split(Narrow):
     def unit(self, tables: Tables) -> Output:
         """Split the documents of a unit; those that cannot be used go to quarantine."""
         documents = tables["corpus"]
-        texts = documents["text"].combine_chunks()
+        texts = one_array(documents["text"])
         spans = self.splitter.split(texts)
         document = spans["document"].to_numpy()
         table = pa.table(

@@ -15,6 +15,16 @@ from annotate.errors import InputError
 from annotate.storage.contracts import contract
 
 
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array; `combine_chunks` would copy even a single chunk."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def chosen(table: pa.Table, mask: npt.NDArray[np.bool_]) -> pa.Table:
+    """The rows where `mask`, bool `[n_rows]`, is true; `filter` would copy all of them where all are."""
+    return table if mask.all() else table.filter(pa.array(mask))
+
+
 def text_buffer(texts: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Buffer]:
     """Offsets (int64 `[n + 1]`) and data of a large_string array, without a copy."""
     offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
@@ -61,7 +71,7 @@ def span_texts(documents: pa.Table, spans: pa.Table, rows: range, shard: str) ->
         InputError: a document is not the one that was split.
     """
     check_hashes(documents, spans, rows, shard)
-    offsets, data = text_buffer(documents["text"].combine_chunks())
+    offsets, data = text_buffer(one_array(documents["text"]))
     base = offsets[spans["row"].to_numpy() - rows.start]
     starts, ends = base + spans["byte_start"].to_numpy(), base + spans["byte_end"].to_numpy()
     return sliced(starts, ends, data)
@@ -87,7 +97,7 @@ def check_hashes(documents: pa.Table, spans: pa.Table, rows: range, shard: str) 
     Raises:
         InputError: it is not; names the file and row.
     """
-    hashes = text_hashes(documents["text"].combine_chunks())
+    hashes = text_hashes(one_array(documents["text"]))
     differs = hashes[spans["row"].to_numpy() - rows.start] != spans["text_hash"].to_numpy()
     if differs.any():
         row = int(spans["row"].to_numpy()[np.argmax(differs)])
