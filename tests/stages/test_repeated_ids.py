@@ -38,7 +38,7 @@ def found(folder: Path, shards: dict[str, Any], **options: Any) -> tuple[list[di
     for stage in graph([stages])[1:]:
         inputs = {name: datasets[source] for name, source in stage.inputs.items()}
         fingerprint = stage.fingerprint({name: source.fingerprint for name, source in inputs.items()})
-        dataset = Dataset(stage, workdir.child(stage.dataset), fingerprint, inputs)
+        dataset = Dataset(stage, workdir.child(stage.dataset), fingerprint, inputs, stage.label)
         aligned = Aligned.of(dataset)
         units = tuple(aligned.units())
         work = Work(aligned.key(stage, units), "", 0, 0, 0, units)
