@@ -172,9 +172,10 @@ def test_a_limit_reaches_the_first_units_of_each_shard_and_keeps_their_scores(ra
     scored = rows_scored(tmp_path / "calls")
     full, _ = run(tmp_path, corpus, name="limited")
     assert full.ledger.states["not_reached"] == 0
-    assert rows_scored(tmp_path / "calls") - scored <= 2 * (
-        full.ledger.beside["spans"] - limited.ledger.beside["spans"]
-    )
+    # No span is scored twice, those of documents included that only the full run finds to be near-duplicates.
+    spans = next(d.manifest.rows for s, d in full.datasets.items() if s.name == "spans")
+    assert rows_scored(tmp_path / "calls") <= 2 * spans
+    assert scored + 2 * full.ledger.beside["spans"] > 2 * spans
 
 
 def test_a_deleted_shard_is_made_again_with_equal_bytes(ray_cluster, tmp_path, corpus):
