@@ -242,12 +242,3 @@ def latest(dataset: Dataset) -> Latest:
         inputs={name: source.fingerprint for name, source in dataset.inputs.items()},
         location=dataset.stage.path if isinstance(dataset.stage, Corpus) else None,
     )
-
-
-def find_scored(dataset: Dataset) -> float:
-    """Share of the units of a scoring stage that are committed; 0 where its inputs are not there yet."""
-    if any(source.manifest is None for source in dataset.inputs.values()):
-        return 0.0
-    listed = {path.removeprefix("units/") for path, _ in dataset.directory.sizes("units/")}
-    keys = [work.key for work in works(dataset, Aligned.of(dataset))]
-    return sum(f"{key}-0" in listed for key in keys) / max(len(keys), 1)

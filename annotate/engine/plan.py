@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.engine.datasets import Aligned, Dataset, find_scored, needed, open_corpus, plan_datasets, works
+from annotate.engine.datasets import Aligned, Dataset, needed, open_corpus, plan_datasets, works
 from annotate.engine.imports import find_imported
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
@@ -194,6 +194,14 @@ def _count(dataset: Dataset) -> tuple[int, int]:
     return units, done
 
 
+def _share_done(dataset: Dataset) -> float:
+    """Share of the units of a stage that are committed; 0 where its inputs are not there yet."""
+    if any(source.manifest is None for source in dataset.inputs.values()):
+        return 0.0
+    units, done = _count(dataset)
+    return done / max(units, 1)
+
+
 def _changes(dataset: Dataset, last: Latest) -> str:
     """What differs from the dataset that the last run left."""
     if last.fingerprint == dataset.fingerprint:
@@ -247,7 +255,7 @@ def _timed(
             batch = prepare(todo[0], tables, rows, range(len(todo)))
             spent = time.perf_counter() - started
             spent += _forward_seconds(todo, batch.prepared)
-            left = share * (1 - find_scored(datasets[todo[0]]))
+            left = share * (1 - _share_done(datasets[todo[0]]))
             label = ", ".join(axis for stage in todo for axis in stage.axes)
             models = options.workers or _models(todo[0].threads)
             times.append(ScoringTime(label, spans.num_rows, batch.prepared.tokens, spent, left, models))

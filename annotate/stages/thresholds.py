@@ -15,7 +15,6 @@ from annotate.stages.calibrate import Calibrate, bin_counts, read_scores
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.score import Score
 from annotate.storage.contracts import contract
-from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.quantiles import exact_quantile, merge_values, quantile_bin, values_in_bins
 from annotate.tags.scheme import TagScheme
@@ -92,11 +91,6 @@ class Thresholds(Wide):
             if counts.sum():
                 bins.setdefault(axis, []).append(quantile_bin(counts, q)[0])
         return bins
-
-    def remarks(self, manifest: Manifest) -> list[str]:
-        """Nothing: what a threshold tags is said by the placements."""
-        del manifest
-        return []
 
 
 def threshold_values(table: pa.Table) -> dict[tuple[str, float], np.float32]:
