@@ -1,8 +1,8 @@
 """Tokens/s of the whole scoring stage, against other ways to run the same model over the same texts.
 
-    python benchmarks/score.py [--json FILE] [--spans 3200] [--runs 3] [--threads 2]
+    python benchmarks/score.py [--json FILE] [--spans 1600] [--runs 3] [--threads 2] [--no-ray]
 
-Texts are sentences of standard library docstrings, all distinct: 3,200 spans by default, about 77k tokens. The model is
+Texts are sentences of standard library docstrings, all distinct: 1,600 spans by default, about 40k tokens. The model is
 all-MiniLM-L6-v2, in float32 where nothing else is said. In one process, all with `--threads` threads:
 
     annotate               corpus and spans in, annotation tables of three axes out: reading, dropping repeats,
@@ -14,7 +14,8 @@ all-MiniLM-L6-v2, in float32 where nothing else is said. In one process, all wit
     transformers_pipeline  a text-classification pipeline, at the best of a few batch sizes
     sentence_transformers  `SentenceTransformer.encode`, at the best of a few batch sizes; no heads
 
-On a local Ray with two models of one thread each, from the start of the actors to the last byte written:
+On a local Ray with two models of one thread each, from the start of the actors to the last byte written (`--no-ray`
+leaves these two out):
 
     annotate_on_ray        a run of the stage by the engine, in eight units, commits and manifests included
     ray_data               `map_batches` on a pool of two actors, best of a few batch sizes, and `write_parquet`;
@@ -30,6 +31,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -51,7 +53,7 @@ MODELS = 2  # on Ray
 UNITS = 8  # on Ray
 PIPELINE_SIZES = (8, 32, 64)
 ENCODE_SIZES = (16, 32, 64)
-RAY_DATA_SIZES = ((64, 64), (512, 32), (512, 64))  # rows of a batch, and of a forward pass
+RAY_DATA_SIZES = ((64, 64), (512, 64))  # rows of a batch, and of a forward pass
 AGAINST = ("bare_forward", "bare_forward_same_layers", "transformers_pipeline", "sentence_transformers")
 
 Jobs = dict[str, Callable[[], Any]]
@@ -61,8 +63,9 @@ Raw = dict[str, Any]
 def main() -> None:
     """Run, print a table, write JSON."""
     options = parser(__doc__, runs=3)
-    options.add_argument("--spans", type=int, default=3200)
+    options.add_argument("--spans", type=int, default=1600)
     options.add_argument("--threads", type=int, default=2, help="of torch and of the tokenizer, in one process")
+    options.add_argument("--no-ray", action="store_true", help="leave out what runs on Ray")
     chosen = options.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(chosen.threads)  # the tokenizer's
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -70,14 +73,15 @@ def main() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        raw = compare(Path(folder), chosen.spans, chosen.runs, chosen.threads)
+        raw = compare(Path(folder), chosen)
     ratios = show(raw)
     write_json(chosen.json, ratios, raw)
 
 
-def compare(folder: Path, spans: int, runs: int, threads: int) -> Raw:
+def compare(folder: Path, chosen: Namespace) -> Raw:
     """Measure all in turn: seconds by name, and what was found on the way."""
-    texts = write_corpus(folder / "corpus.parquet", spans)
+    runs, threads = chosen.runs, chosen.threads
+    texts = write_corpus(folder / "corpus.parquet", chosen.spans)
     encoder = Encoder().files().directory
     classifier = write_classifier(encoder, folder / "classifier")
     prepared = probes("float32")[0].backbone.prepare(pa.table({"text": texts}))
@@ -90,8 +94,8 @@ def compare(folder: Path, spans: int, runs: int, threads: int) -> Raw:
     some = texts[::10]
     pipes = {size: transformers_pipeline(classifier, size) for size in PIPELINE_SIZES}
     encoders = {size: sentence_transformers(encoder, size, Encoder().window()) for size in ENCODE_SIZES}
-    raw["pipeline_size"] = best({size: partial(run, some) for size, run in pipes.items()})
-    raw["encode_size"] = best({size: partial(run, some) for size, run in encoders.items()})
+    raw["pipeline_size"] = best({size: partial(run, some) for size, run in pipes.items()}, warm_up=True)
+    raw["encode_size"] = best({size: partial(run, some) for size, run in encoders.items()}, warm_up=True)
     jobs: Jobs = {
         "annotate": ours,
         "annotate_bfloat16": bfloat16,
@@ -101,6 +105,8 @@ def compare(folder: Path, spans: int, runs: int, threads: int) -> Raw:
         "sentence_transformers": lambda: encoders[raw["encode_size"]](texts),
     }
     raw["seconds"] = measure(jobs, runs, warm_up=False)
+    if chosen.no_ray:
+        return raw
     ray.init(address="local", num_cpus=2 * MODELS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
         raw["seconds"] |= compare_on_ray(folder, classifier, texts, runs, raw)
@@ -135,16 +141,17 @@ def compare_on_ray(folder: Path, classifier: Path, texts: Sequence[str], runs: i
 
     jobs: Jobs = {"annotate_on_ray": engine}
     if importlib.util.find_spec("pandas"):
-        raw["ray_data_sizes"] = best({sizes: partial(peer, sizes) for sizes in RAY_DATA_SIZES}, 1)
+        raw["ray_data_sizes"] = best({sizes: partial(peer, sizes) for sizes in RAY_DATA_SIZES}, warm_up=False)
         jobs["ray_data"] = partial(peer, raw["ray_data_sizes"])
     else:
         print("ray_data is left out: it needs pip install 'ray[data]'")
-    return measure(jobs, runs)
+    engine()  # the choice of sizes has warmed up the other
+    return measure(jobs, runs, warm_up=False)
 
 
-def best(jobs: dict[Any, Callable[[], Any]], runs: int = 2) -> Any:
-    """The fastest of some jobs, each run once to warm up."""
-    seconds = medians(measure(jobs, runs))
+def best(jobs: dict[Any, Callable[[], Any]], *, warm_up: bool) -> Any:
+    """The fastest of some jobs, each run once, or once more before to warm up."""
+    seconds = medians(measure(jobs, 1, warm_up=warm_up))
     return min(seconds, key=lambda size: seconds[size])
 
 
