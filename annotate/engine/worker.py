@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +24,21 @@ from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, Output, Part, chain, commit, heal, intact, read_entry, read_part
 from annotate.storage.store import Directory
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def frugal(work: Callable[P, R]) -> Callable[P, R]:
+    """Give back what Arrow keeps of the memory of a unit when the unit is done: else it adds up from unit to unit."""
+
+    @functools.wraps(work)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        result = work(*args, **kwargs)
+        pa.default_memory_pool().release_unused()
+        return result
+
+    return wrapped
 
 
 @dataclass(frozen=True)
@@ -70,16 +85,18 @@ def find(directory: Directory, key: str) -> Entry | None:
 
 def run_units(context: Context, works: Sequence[Work]) -> list[Unit]:
     """Make and commit units of a narrow or regroup stage, in turn."""
-    done = []
-    for work in works:
-        reach("unit: started")
-        entry = find(context.directory, work.key)
-        if entry is None:
-            output = _make(context, work)
-            reach("unit: computed")
-            entry = commit(context.directory, work.key, output, schema=context.stage.schema)
-        done.append(Unit(work.shard, work.start, work.stop, work.text_bytes, (entry,)))
-    return done
+    return [_run_unit(context, work) for work in works]
+
+
+@frugal
+def _run_unit(context: Context, work: Work) -> Unit:
+    reach("unit: started")
+    entry = find(context.directory, work.key)
+    if entry is None:
+        output = _make(context, work)
+        reach("unit: computed")
+        entry = commit(context.directory, work.key, output, schema=context.stage.schema)
+    return Unit(work.shard, work.start, work.stop, work.text_bytes, (entry,))
 
 
 def _make(context: Context, work: Work) -> Output:
@@ -90,6 +107,7 @@ def _make(context: Context, work: Work) -> Output:
     return context.stage.unit(next(tables))
 
 
+@frugal
 def run_pieces(context: Context, work: Work, schema: str) -> Unit:
     """Merge the pieces of some units of a wide stage and commit them as one piece."""
     stage = context.stage
@@ -103,6 +121,7 @@ def run_pieces(context: Context, work: Work, schema: str) -> Unit:
     return Unit("", 0, 0, 0, (entry,))
 
 
+@frugal
 def merge_pieces(context: Context, key: str, pieces: Sequence[Unit], schema: str) -> Unit:
     """Merge committed pieces of a wide stage and commit the merged piece."""
     entry = find(context.directory, key)
@@ -113,6 +132,7 @@ def merge_pieces(context: Context, key: str, pieces: Sequence[Unit], schema: str
     return Unit("", 0, 0, 0, (entry,))
 
 
+@frugal
 def finish_wide(context: Context, key: str, pieces: Sequence[Unit], work: Work | None) -> Unit:
     """Commit the dataset of a wide stage, from committed pieces, or from all units of its inputs at once."""
     stage = context.stage
@@ -138,6 +158,7 @@ def _pieces(context: Context, pieces: Sequence[Unit], schema: str) -> Iterator[p
 # Scoring: prepare (CPU) -> Model.score (holds the model) -> finish (CPU), for a group of stages on one backbone.
 
 
+@frugal
 def prepare_unit(contexts: Sequence[Context], works: Sequence[Work]) -> list[Batch]:
     """Prepare what a unit still lacks: one batch for each set of documents that some stages have not scored."""
     reach("unit: started")
@@ -176,6 +197,7 @@ class Scored:
     scores: Sequence[Sequence[Scores]]
 
 
+@frugal
 def finish_unit(
     contexts: Sequence[Context], works: Sequence[Work], batches: Sequence[Batch], scored: Scored
 ) -> list[Unit]:

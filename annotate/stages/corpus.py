@@ -303,7 +303,7 @@ class Corpus(Stage):
         return (names if ids is None else pc.coalesce(ids, names)), problem
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def _reader(file: SourceFile, footer_checksum: str) -> RowReader:
     """Keep the reader of the last file, so that the units of one row group decode it once."""
     return RowReader(file, footer_checksum)

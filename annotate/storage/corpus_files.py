@@ -380,7 +380,10 @@ class RowReader:
         batch = max(1, min(rows, fitting, BATCH_ROWS))
         if exactly:
             batch = next(n for n in range(batch, 0, -1) if rows % n == 0)
-        self._batches = self._parquet.iter_batches(batch_size=batch, row_groups=[group], columns=list(columns))
+        # What a thread of a pool frees stays with that thread, and a worker has one CPU.
+        self._batches = self._parquet.iter_batches(
+            batch_size=batch, row_groups=[group], columns=list(columns), use_threads=False
+        )
         self._columns, self._group, self._at, self._rest = columns, group, self._edges[group], None
 
     def _take(self, start: int, stop: int, taken: list[pa.RecordBatch]) -> None:
@@ -393,3 +396,5 @@ class RowReader:
                 taken.append(batch.slice(low, high - low))
             self._rest = batch.slice(high) if high < batch.num_rows else None
             self._at += high
+        if self._at == self._edges[self._group + 1]:
+            self._batches = iter(())  # it would hold the last pages until the next row group is read

@@ -49,7 +49,9 @@ def large_string(texts: Any) -> pa.LargeStringArray:
     """One large_string array from a `pa.Array` or `pa.ChunkedArray` of any string type; copies only if it must."""
     if texts.type != pa.large_string():
         texts = texts.cast(pa.large_string())  # before chunks are combined: 32-bit offsets end at 2 GB
-    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
+    if isinstance(texts, pa.ChunkedArray):
+        return texts.chunk(0) if texts.num_chunks == 1 else texts.combine_chunks()
+    return texts
 
 
 def slices(data: pa.Buffer, offsets: Int64) -> pa.LargeBinaryArray:

@@ -24,6 +24,23 @@ def test_repeats_are_dropped_in_order_of_first_appearance(rows):
     assert [kept[i] for i in inverse] == rows
 
 
+# Polars keeps up to 12 bytes in a row's own 16, and four of a longer text: all of these are told apart.
+bytes_alike = st.sampled_from(
+    [b"", b"\0", b"\0\0", b"a", b"a" * 12, b"a" * 13, b"a" * 12 + b"b", b"\xff", b"\xed\xa0\x80"]
+)
+
+
+@given(st.lists(st.one_of(st.none(), bytes_alike, st.binary(max_size=14)), max_size=40), st.integers(0, 40), st.data())
+def test_only_equal_bytes_are_repeats(values, cut, data):
+    kind = data.draw(st.sampled_from([pa.string(), pa.large_string()]))
+    binary = pa.large_binary() if kind == pa.large_string() else pa.binary()
+    halves = [pa.array(part, binary).view(kind) for part in (values[:cut], values[cut:])]
+    distinct, inverse = drop_repeats(pa.table({"text": pa.chunked_array(halves)}), ("text",))
+    kept = distinct["text"].cast(binary).to_pylist()
+    assert kept == list(dict.fromkeys(values))
+    assert [kept[i] for i in inverse] == values
+
+
 def test_a_missing_column_is_named():
     with pytest.raises(ConfigError, match="no column 'context'"):
         drop_repeats(pa.table({"text": ["a"]}), ("text", "context"))

@@ -330,6 +330,19 @@ def test_memory_is_bounded_by_the_range_and_not_by_the_row_group(
     assert pool.max_memory() < 6 << 20
 
 
+def test_a_reader_holds_no_page_after_the_last_row_of_a_row_group(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / "a.parquet"
+    write(path, pa.table({"text": ["word " * 200] * 4096}), use_dictionary=False)
+    pool = request.getfixturevalue("pool")
+    found, before = reader(path), pool.bytes_allocated()
+    found.read(0, 2048, ["text"])
+    assert pool.bytes_allocated() - before > 1 << 20  # the next range goes on from here
+    found.read(2048, 4096, ["text"])
+    assert pool.bytes_allocated() - before < 1 << 16
+
+
 def test_small_documents_before_large_ones_do_not_make_large_batches(
     tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
