@@ -28,6 +28,7 @@ from annotate.engine.imports import import_lines
 from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance
 from annotate.engine.quarantine import write_views
+from annotate.engine.rescore import drop, to_drop
 from annotate.engine.scoring import Models, group_label, together
 from annotate.engine.worker import Context
 from annotate.errors import ConfigError
@@ -54,6 +55,7 @@ class Options:
         device: where models run: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
         limit: documents to reach; None for all.
         share: run although another run holds the work directory.
+        rescore: drop what the pipeline's scoring stages have committed, and score again from nothing.
         stall_seconds: give up when nothing is done for so long.
         by_value: modules whose functions and classes travel to the workers with the pipeline (the pipeline file).
     """
@@ -62,6 +64,7 @@ class Options:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     limit: int | None = None
     share: bool = False
+    rescore: bool = False
     stall_seconds: float = 3600.0
     by_value: tuple[str, ...] = ()
 
@@ -114,8 +117,12 @@ def run(
     events = Events(workdir, observer or Silent())
     for module in options.by_value:
         cloudpickle.register_pickle_by_value(sys.modules[module])
-    with hold(workdir, events.run, share=options.share):
+    dropped = to_drop(workdir, stages, rescore=options.rescore)
+    with hold(workdir, events.run, share=options.share, what="rescore" if dropped else "run"):
         try:
+            if dropped:
+                held, size = drop(workdir, dropped)
+                events.said("info", f"scores dropped: {held} of {len(dropped)} annotation datasets, {size:,} bytes")
             return _Run(stages, outputs, workdir, options, events).go()
         finally:
             events.flush()
