@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from annotate.cli.terminal import visible
+from annotate.cli.terminal import counted, visible
 from annotate.engine.events import Observer
 
 LINE_SECONDS = 10.0
@@ -58,7 +58,7 @@ class _Stage:
     @property
     def rate(self) -> str:
         seconds = max(time.monotonic() - self.since, 1e-9)
-        return f"{self.rows:,} rows, {self.rows / seconds:,.0f}/s"
+        return f"{counted(self.rows, 'row')}, {self.rows / seconds:,.0f}/s"
 
     @property
     def left(self) -> str:
@@ -111,7 +111,8 @@ class Lines:
     def started(self, stage: str, units: int, detail: str) -> None:
         """Print a line."""
         self.stages[stage] = _Stage(units)
-        self._print(f"{stage}: started{f', {units} units' if units else ''}{f' ({detail})' if detail else ''}")
+        of = f", {counted(units, 'unit')}" if units else ""
+        self._print(f"{stage}: started{of}{f' ({detail})' if detail else ''}")
 
     def advanced(self, stage: str, units: int, rows: int) -> None:
         """Print a line now and then."""
@@ -119,8 +120,8 @@ class Lines:
         state.advance(units, rows)
         if time.monotonic() - state.told > LINE_SECONDS:
             state.told = time.monotonic()
-            of = f" of {state.units}" if state.units else ""
-            self._print(f"{stage}: {state.done}{of} units, {state.rate}{state.left}")
+            of = f"{state.done:,} of " if state.units else ""
+            self._print(f"{stage}: {of}{counted(state.units or state.done, 'unit')}, {state.rate}{state.left}")
 
     def finished(self, stage: str, detail: str) -> None:
         """Print a line."""
@@ -128,7 +129,8 @@ class Lines:
         if state is None:
             self._print(f"{stage}: {detail}")
         else:
-            self._print(f"{stage}: done, {state.done} units, {state.rate}, {time.monotonic() - state.since:.1f} s")
+            seconds = time.monotonic() - state.since
+            self._print(f"{stage}: done, {counted(state.done, 'unit')}, {state.rate}, {seconds:.1f} s")
 
     def said(self, level: str, message: str) -> None:
         """Print a line."""

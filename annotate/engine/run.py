@@ -338,8 +338,9 @@ def _described(dataset: Dataset) -> str:
     assert manifest is not None, "it was found"
     if isinstance(dataset.stage, Corpus):
         documents = manifest.counts["documents"]
-        return f"{documents:,} documents, {manifest.size / 1e6:,.1f} MB of text, {manifest.units:,} units"
-    return f"found committed, {manifest.rows:,} rows"
+        units = "1 unit" if manifest.units == 1 else f"{manifest.units:,} units"
+        return f"{documents:,} documents, {manifest.size / 1e6:,.1f} MB of text, {units}"
+    return f"found committed, {manifest.rows:,} row{'' if manifest.rows == 1 else 's'}"
 
 
 def _regrouped(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:
