@@ -163,7 +163,8 @@ class NearDuplicates(Narrow):
         keep: which document of a cluster is kept: the "longest" (then the earliest), or the "earliest".
         shingle: words in a shingle.
         permutations: length of a signature.
-        group_threshold: similarity from which documents never lie on both sides of a split.
+        group_threshold: similarity from which documents never lie on both sides of a split, at most `threshold`; None:
+            0.5, or `threshold` where that is lower.
         seed: of the permutations.
     """
 
@@ -172,7 +173,7 @@ class NearDuplicates(Narrow):
     keep: Keep = "longest"
     shingle: int = 5
     permutations: int = 128
-    group_threshold: float = 0.5
+    group_threshold: float | None = None
     seed: int = 1
 
     name: ClassVar[str] = "verdicts"
@@ -185,10 +186,8 @@ class NearDuplicates(Narrow):
     def inputs(self) -> Mapping[str, Stage]:
         """Signatures for the rows, and the clusters."""
         signatures = Signatures(self.corpus, self.shingle, self.permutations, self.seed)
-        return {
-            "signatures": signatures,
-            "clusters": Clusters(signatures, self.threshold, min(self.group_threshold, self.threshold), self.keep),
-        }
+        looser = min(0.5, self.threshold) if self.group_threshold is None else self.group_threshold
+        return {"signatures": signatures, "clusters": Clusters(signatures, self.threshold, looser, self.keep)}
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own: the inputs have them all."""

@@ -258,12 +258,19 @@ def test_thresholds_out_of_order_are_refused(threshold: float, group_threshold: 
         ({"threshold": 0.0}, "threshold=0.0"),
         ({"threshold": 1.5}, "threshold=1.5"),
         ({"group_threshold": 0.0}, "group_threshold=0.0"),
+        ({"threshold": 0.6, "group_threshold": 0.7}, "got group_threshold=0.7, threshold=0.6"),
         ({"keep": "shortest"}, 'keep must be "longest" or "earliest", got \'shortest\''),
     ],
 )
 def test_the_whole_stage_refuses_what_its_inputs_do(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NearDuplicates(CORPUS, **settings)
+
+
+def test_unless_it_is_given_the_looser_threshold_follows_a_low_one() -> None:
+    for threshold, looser in ((0.8, 0.5), (0.3, 0.3)):
+        given = NearDuplicates(CORPUS, threshold=threshold, group_threshold=looser)
+        assert NearDuplicates(CORPUS, threshold=threshold).inputs["clusters"] == given.inputs["clusters"]
 
 
 def test_many_identical_documents_take_linear_work(monkeypatch: pytest.MonkeyPatch) -> None:
