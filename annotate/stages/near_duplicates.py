@@ -29,6 +29,7 @@ SCHEME = "affine32"
 """datasketch's name for the permutations. It, and scipy, are imported where they are used: they take 0.4 s of CPU time,
 and every worker imports this module."""
 
+WORTH_A_REMARK = 1000  # documents: fewer may well have no near-duplicates
 Keep = Literal["longest", "earliest"]
 
 
@@ -229,7 +230,7 @@ class NearDuplicates(Narrow):
         """Say it when nothing, or most of the corpus, is a near-duplicate."""
         dropped = manifest.counts.get("near_duplicates", 0)
         total = dropped + manifest.counts.get("kept", 0)
-        if dropped == 0 and total > 1:
+        if dropped == 0 and total >= WORTH_A_REMARK:
             return [f"no near-duplicates found among {total:,} documents: is the text column right?"]
         if dropped * 2 > total:
             return [f"{dropped:,} of {total:,} documents are near-duplicates: more than half of the corpus is dropped"]

@@ -197,15 +197,16 @@ def test_hardly_any_documents(texts: Texts) -> None:
 
 
 def test_none_and_most_of_the_corpus_are_worth_a_remark() -> None:
-    several = [sentence(seed, 30) for seed in range(4)]
-    found, manifest, remarks = verdicts({"a": several})
-    assert manifest.counts == {"kept": 4, "near_duplicates": 0}
-    assert remarks == ["no near-duplicates found among 4 documents: is the text column right?"]
+    several = [sentence(seed, 30) for seed in range(1000)]
+    _, manifest, remarks = verdicts({"a": several})
+    assert manifest.counts == {"kept": 1000, "near_duplicates": 0}
+    assert remarks == ["no near-duplicates found among 1,000 documents: is the text column right?"]
     found, manifest, remarks = verdicts({"a": [several[0]] * 3, "b": [several[1]] * 2})
     assert manifest.counts == {"kept": 2, "near_duplicates": 3}
     assert sum(not row["kept"] for shard in found.values() for row in shard) == 3
     assert remarks == ["3 of 5 documents are near-duplicates: more than half of the corpus is dropped"]
-    for texts in ([*several, several[0]], [several[0]] * 2, several[:1]):  # a fifth, just half, and one document
+    # One, just half, and none of so few that it means nothing.
+    for texts in ([*several[:999], several[0]], [several[0]] * 2, several[:999]):
         assert verdicts({"a": texts})[2] == []
 
 
