@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.engine.datasets import Aligned, Dataset, needed, open_corpus, plan_datasets, works
+from annotate.engine.datasets import Dataset, count_units, needed, open_corpus, plan_datasets
 from annotate.engine.imports import find_imported
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
@@ -170,7 +170,9 @@ def _stage(
     ready = all(source.manifest is not None for source in dataset.inputs.values())
     read = [] if isinstance(stage, Regroup) else [s.manifest.rows for s in dataset.inputs.values() if s.manifest]
     rows = max(read, default=corpus.rows)
-    units, done = _count(dataset) if ready and isinstance(stage, Narrow | Score) else (_units_ahead(stage, corpus), 0)
+    units, done = (
+        count_units(dataset) if ready and isinstance(stage, Narrow | Score) else (_units_ahead(stage, corpus), 0)
+    )
     why = _changes(dataset, last) if last is not None and last.fingerprint != dataset.fingerprint else ""
     if done:
         return StagePlan(dataset.label, "resumable", why or "an earlier run left units", units, done, rows)
@@ -186,22 +188,11 @@ def _units_ahead(stage: Stage, corpus: Manifest) -> int | None:
     return corpus.units if isinstance(stage, Narrow | Score) else None
 
 
-def _count(dataset: Dataset) -> tuple[int, int]:
-    """Units of a narrow stage whose inputs are there, and how many of them are committed."""
-    suffix = "-0" if isinstance(dataset.stage, Score) else ""
-    listed = {path.removeprefix("units/") for path, _ in dataset.directory.sizes("units/")}
-    units = done = 0
-    for work in works(dataset, Aligned.of(dataset)):
-        units += 1
-        done += work.key + suffix in listed
-    return units, done
-
-
 def _share_done(dataset: Dataset) -> float:
     """Share of the units of a stage that are committed; 0 where its inputs are not there yet."""
     if any(source.manifest is None for source in dataset.inputs.values()):
         return 0.0
-    units, done = _count(dataset)
+    units, done = count_units(dataset)
     return done / max(units, 1)
 
 

@@ -16,6 +16,7 @@ from annotate.engine.cluster import Calls, Resources
 from annotate.engine.datasets import (
     Aligned,
     Dataset,
+    count_units,
     latest,
     needed,
     open_corpus,
@@ -204,10 +205,16 @@ class _Run:
         context = Context(stage, self.workdir, aligned.whole)
         reference = ray.put(context)
         task = ray.remote(worker.run_units).options(num_cpus=1, max_retries=0)
-        self.events.started(dataset.label, _unit_count(dataset))
+        self._started(dataset)
         batches = _batches(list_units(dataset, aligned), _task_bytes(self.stages))
         calls = self._calls(dataset.label, lambda works: task.remote(reference, works), _names, per_worker=2)
         self._collect([dataset], ((i, works, [units]) for i, works, units in calls.results(batches)))
+
+    def _started(self, dataset: Dataset, label: str = "", detail: str = "") -> None:
+        """Tell that a stage starts, and of units that an earlier run has left: they come back between the others."""
+        units, done = (0, 0) if isinstance(dataset.stage, Regroup) else count_units(dataset)
+        found = [f"{done:,} committed before"] if done else []
+        self.events.started(label or dataset.label, units, "; ".join([*found, *([detail] if detail else [])]))
 
     def _wide(self, dataset: Dataset, stage: Wide) -> None:
         """Run a wide stage: pieces of groups of units, merged until few are left, then finished."""
@@ -264,7 +271,7 @@ class _Run:
         claim = models.resources.feeder_cpus
         prepare = ray.remote(worker.prepare_unit).options(num_cpus=claim, max_retries=3)
         finish = ray.remote(worker.finish_unit).options(num_cpus=claim, max_retries=3)
-        self.events.started(label, _unit_count(datasets[0]), models.describe())
+        self._started(datasets[0], label, models.describe())
 
         def submit(item: tuple[Work, ...]) -> ray.ObjectRef:
             batches = prepare.remote(contexts, item)
@@ -371,12 +378,6 @@ def _batches(items: Iterator[Work], task_bytes: int) -> Iterator[list[Work]]:
 
 def _task_bytes(stages: Sequence[Stage]) -> int:
     return max((stage.unit_bytes for stage in stages if isinstance(stage, Corpus)), default=8 << 20)
-
-
-def _unit_count(dataset: Dataset) -> int:
-    """Units of a narrow stage, as its inputs tell."""
-    counts = [d.manifest.units for d in dataset.inputs.values() if d.manifest and not isinstance(d.stage, Wide)]
-    return 0 if isinstance(dataset.stage, Regroup) else max(counts, default=0)
 
 
 def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

@@ -40,10 +40,11 @@ class Told(Silent):
     """Keeps what a run tells."""
 
     def __init__(self):
-        self.ran, self.found, self.warnings, self.infos = [], [], [], []
+        self.ran, self.found, self.warnings, self.infos, self.details = [], [], [], [], {}
 
     def started(self, stage, units, detail):
         self.ran.append(stage)
+        self.details[stage] = (units, detail)
 
     def finished(self, stage, detail):
         if stage not in self.ran:
@@ -213,6 +214,22 @@ def test_without_ray_an_error_says_so(tmp_path):
     assert done.returncode == 1
     assert "ConfigError: Ray is not running" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_stage_that_goes_on_tells_at_its_start_of_units_that_are_committed(ray_cluster, tmp_path, corpus):
+    for path in (tmp_path / "out").glob("*/manifests/*.json"):
+        path.unlink()
+    units = len(list((tmp_path / "out").glob("spans-*/units/*")))
+    for path in list((tmp_path / "out").glob("verdicts-*/units/*"))[:2]:
+        path.unlink()
+    scored = rows_scored(tmp_path / "calls")
+    _, told = run(tmp_path, corpus)
+    assert told.details["spans"] == (units, f"{units} committed before")
+    assert told.details["verdicts"] == (units, f"{units - 2} committed before")
+    assert told.details["annotations (niceness)"] == (units, f"{units} committed before; 2 models, CPU")
+    assert rows_scored(tmp_path / "calls") == scored
+    _, told = run(tmp_path, corpus, name="new")
+    assert told.details["spans"] == (units, "")
 
 
 def test_two_outputs_keep_their_datasets_and_groups_run_before_their_readers(ray_cluster, tmp_path):
