@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from annotate.cli.terminal import counted
+from annotate.cli.terminal import counted, duration
 from annotate.engine.plan import Plan, plan
 from annotate.engine.run import Options
 from annotate.pipeline import Pipeline
@@ -42,15 +42,6 @@ def _print_scoring(made: Plan, console: Console) -> None:
             else f"{item.spans / item.seconds:,.0f} spans/s"
         )
         console.print(
-            f"scoring {item.label}: {duration(item.total_seconds)} with {counted(item.models, 'model')} "
+            f"scoring {item.label}: about {duration(item.total_seconds)} with {counted(item.models, 'model')} "
             f"(sample of {counted(item.spans, 'span')}: {rate} a model)"
         )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:.1f} h"
