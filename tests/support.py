@@ -24,6 +24,7 @@ from annotate import (
     Thresholds,
     score,
 )
+from annotate.stages.score import Score
 
 WORDS = Path(__file__).read_text().replace("(", " ").replace(")", " ").split()
 
@@ -99,7 +100,6 @@ def pipeline(
     verdicts = NearDuplicates(documents, threshold=threshold)
     spans = Split(documents)
     scores = score(spans, skip=verdicts, scorers=[scorer(calls, *group) for group in axes])
-    calibration = Calibrate(scores, verdicts, sample=500)
     scheme = TagScheme(
         tags=(
             Tag(name="nice", rule=f"niceness >= q({quantile})"),
@@ -107,8 +107,20 @@ def pipeline(
             Tag(name="correct", rule=f"correctness > q({quantile}) and not niceness < 10"),
         )
     )
-    placements = Place(scores, verdicts, Thresholds(scores, verdicts, calibration, scheme))
-    return Pipeline(Render(documents, verdicts, placements, part_bytes=part_bytes, spelled=spelled))
+    calibration = Calibrate(scores, verdicts, sample=500)
+    return to_shards(scores, scheme, verdicts, calibration, part_bytes=part_bytes, spelled=spelled)
+
+
+def to_shards(
+    scores: tuple[Score, ...],
+    scheme: TagScheme,
+    verdicts: NearDuplicates | None = None,
+    calibration: Calibrate | None = None,
+    **options,
+) -> Pipeline:
+    """What comes after scoring, up to the training shards, with options of `Render`."""
+    thresholds = Thresholds(scores, verdicts, calibration or Calibrate(scores, verdicts), scheme)
+    return Pipeline(Render(scores[0].corpus, verdicts, Place(scores, verdicts, thresholds), **options))
 
 
 def shard_bytes(workdir: Path) -> dict[str, bytes]:

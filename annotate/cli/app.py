@@ -67,7 +67,8 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
-        console.print("[bold]interrupted.[/] What is committed is kept: run the same command again to go on.")
+        again = "run the same command again" + (", without --rescore," if "--rescore" in arguments else "")
+        console.print(f"[bold]interrupted.[/] What is committed is kept: {again} to go on.")
         return 130
     except BrokenPipeError:
         return 0

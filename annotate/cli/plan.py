@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from annotate.cli.terminal import counted, duration
 from annotate.engine.plan import Plan, plan
 from annotate.engine.run import Options
 from annotate.pipeline import Pipeline
@@ -24,7 +25,7 @@ def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, 
         table.add_row(stage.label, f"[{STYLES[stage.state]}]{stage.state}[/]", units, rows, stage.why)
     console.print(table)
     reached = "" if made.reached == made.documents else f", of which {made.reached:,} will be reached"
-    console.print(f"{made.documents:,} documents{reached}; {made.text_bytes / 1e6:,.1f} MB of text")
+    console.print(f"{counted(made.documents, 'document')}{reached}; {made.text_bytes / 1e6:,.1f} MB of text")
     _print_scoring(made, console)
     if made.write_bytes is not None:
         free = "unknown" if made.free_bytes is None else f"{made.free_bytes / 1e9:,.1f} GB"
@@ -41,15 +42,6 @@ def _print_scoring(made: Plan, console: Console) -> None:
             else f"{item.spans / item.seconds:,.0f} spans/s"
         )
         console.print(
-            f"scoring {item.label}: {duration(item.total_seconds)} with {item.models} models "
-            f"(sample of {item.spans:,} spans: {rate} a model)"
+            f"scoring {item.label}: about {duration(item.total_seconds)} with {counted(item.models, 'model')} "
+            f"(sample of {counted(item.spans, 'span')}: {rate} a model)"
         )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them."""
-    if seconds < 90:
-        return f"about {seconds:.0f} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:.1f} h"

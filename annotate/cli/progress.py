@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from annotate.cli.terminal import visible
+from annotate.cli.terminal import counted, visible
 from annotate.engine.events import Observer
 
 LINE_SECONDS = 10.0
@@ -57,13 +57,15 @@ class _Stage:
 
     @property
     def rate(self) -> str:
+        if self.rows == 0:  # as while files are imported
+            return ""
         seconds = max(time.monotonic() - self.since, 1e-9)
-        return f"{self.rows:,} rows, {self.rows / seconds:,.0f}/s"
+        return f"{counted(self.rows, 'row')}, {self.rows / seconds:,.0f}/s"
 
     @property
     def left(self) -> str:
         seconds = time.monotonic() - self.since
-        return f", {seconds / self.done * (self.units - self.done):.0f} s left" if 0 < self.done < self.units else ""
+        return f"{seconds / self.done * (self.units - self.done):.0f} s left" if 0 < self.done < self.units else ""
 
 
 @dataclass
@@ -111,7 +113,8 @@ class Lines:
     def started(self, stage: str, units: int, detail: str) -> None:
         """Print a line."""
         self.stages[stage] = _Stage(units)
-        self._print(f"{stage}: started{f', {units} units' if units else ''}{f' ({detail})' if detail else ''}")
+        of = counted(units, "unit") if units else ""
+        self._print(f"{stage}: {_listed('started', of)}{f' ({detail})' if detail else ''}")
 
     def advanced(self, stage: str, units: int, rows: int) -> None:
         """Print a line now and then."""
@@ -119,8 +122,9 @@ class Lines:
         state.advance(units, rows)
         if time.monotonic() - state.told > LINE_SECONDS:
             state.told = time.monotonic()
-            of = f" of {state.units}" if state.units else ""
-            self._print(f"{stage}: {state.done}{of} units, {state.rate}{state.left}")
+            of = f"{state.done:,} of " if state.units else ""
+            done = of + counted(state.units or state.done, "unit")
+            self._print(f"{stage}: {_listed(done, state.rate, state.left)}")
 
     def finished(self, stage: str, detail: str) -> None:
         """Print a line."""
@@ -128,7 +132,8 @@ class Lines:
         if state is None:
             self._print(f"{stage}: {detail}")
         else:
-            self._print(f"{stage}: done, {state.done} units, {state.rate}, {time.monotonic() - state.since:.1f} s")
+            seconds = f"{time.monotonic() - state.since:.1f} s"
+            self._print(f"{stage}: {_listed('done', counted(state.done, 'unit'), state.rate, seconds)}")
 
     def said(self, level: str, message: str) -> None:
         """Print a line."""
@@ -136,3 +141,8 @@ class Lines:
 
     def _print(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
+
+
+def _listed(*items: str) -> str:
+    """Items with commas between them, without those that say nothing."""
+    return ", ".join(item for item in items if item)

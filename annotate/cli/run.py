@@ -44,6 +44,7 @@ def _options(function: Any) -> Any:
                 show_default=True,
                 help="Where models run; auto takes GPUs where the cluster has them.",
             ),
+            click.option("--rescore", is_flag=True, help="Drop the pipeline's scores, and score again from nothing."),
             click.option("--share", is_flag=True, help="Run although another run works in the same work directory."),
             click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long a silence."),
         ]
@@ -83,6 +84,7 @@ def _run(
     limit: int | None,
     workers: int | None,
     device: Literal["auto", "cpu", "cuda"],
+    rescore: bool,
     share: bool,
     stall_seconds: float,
 ) -> None:
@@ -93,10 +95,15 @@ def _run(
         device=device,
         limit=limit,
         share=share,
+        rescore=rescore,
         stall_seconds=stall_seconds,
         by_value=() if module == "__main__" else (module,),
     )
     if plan:
+        if rescore:
+            raise ConfigError(
+                "--plan says what a run without --rescore would do, got both", hint="Leave one of them out."
+            )
         from annotate.cli.plan import print_plan
 
         print_plan(pipeline, workdir, options, sample, console)

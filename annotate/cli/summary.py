@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from annotate.cli.colours import example
-from annotate.cli.terminal import visible
+from annotate.cli.terminal import counted, visible
 from annotate.engine.datasets import Dataset
 from annotate.engine.run import Result
 from annotate.stages.calibrate import Calibrate, sample_of
@@ -29,7 +29,7 @@ def print_summary(result: Result, console: Console) -> None:
                 table.add_row(f"[dim]{name.replace('_', ' ')}[/]", f"[dim]{n:,}[/]")
         console.print(table)
     for reason, n in list(result.quarantined.items())[:10]:
-        console.print(f"quarantined: {n:,} times: {visible(reason)}", markup=False)
+        console.print(f"quarantined: {counted(n, 'time')}: {visible(reason)}", markup=False)
     if result.quarantined:
         console.print(f"  see {result.workdir.url}/quarantine", markup=False)
     for stage, dataset in result.datasets.items():
@@ -50,7 +50,7 @@ def _tag_rates(stage: Place, dataset: Dataset, console: Console) -> None:
     if not _found(dataset) or dataset.manifest is None:
         return
     spans = dataset.manifest.counts.get("spans", 0)
-    table = Table("tag", "rule", "spans", "share", title=f"Tags on {spans:,} spans")
+    table = Table("tag", "rule", "spans", "share", title=f"Tags on {counted(spans, 'span')}")
     for tag in stage.scheme.tags:
         n = dataset.manifest.counts.get(f"<{tag.name}>", 0)
         table.add_row(f"<{tag.name}>", tag.rule, f"{n:,}", f"{n / spans:.1%}" if spans else "-")
@@ -60,7 +60,9 @@ def _tag_rates(stage: Place, dataset: Dataset, console: Console) -> None:
 def _scores(stage: Calibrate, dataset: Dataset, console: Console) -> None:
     unit = next(dataset.units())
     sample = sample_of(stage.read(dataset.directory, unit))
-    table = Table("axis", *(f"q({q})" for q in QUANTILES), title=f"Scores, over a sample of {sample.num_rows:,} spans")
+    table = Table(
+        "axis", *(f"q({q})" for q in QUANTILES), title=f"Scores, over a sample of {counted(sample.num_rows, 'span')}"
+    )
     for axis in sample.column_names[1:]:
         values = sample[axis].to_numpy()
         values = values[~np.isnan(values)]
@@ -76,9 +78,9 @@ def _shards(stage: Render, dataset: Dataset, workdir: str, console: Console) -> 
         return
     manifest = dataset.manifest
     example(stage, dataset, console)
+    written = f"{counted(manifest.rows, 'document')} in {counted(manifest.units, 'training shard')}"
     console.print(
-        f"{manifest.rows:,} documents in {manifest.units} training shards, {manifest.size / 1e6:,.1f} MB: "
-        f"{dataset.directory.url}/parts",
+        f"{written}, {manifest.size / 1e6:,.1f} MB: {dataset.directory.url}/parts",
         style="bold",
         markup=False,
     )

@@ -32,6 +32,11 @@ def visible(text: str) -> str:
     return text.translate(_VISIBLE)
 
 
+def counted(n: int, noun: str) -> str:
+    """A number of things, for people: `1 unit`, `2,000 units`."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
 def size(n: int | None) -> str:
     """Bytes, for people: `12 B`, `3.4 kB`, `5.6 MB`; `-` where they are not known."""
     if n is None:

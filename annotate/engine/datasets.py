@@ -116,6 +116,20 @@ def works(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:
         yield Work(key, first.shard, first.start, first.stop, first.text_bytes, (units,))
 
 
+def count_units(dataset: Dataset) -> tuple[int, int]:
+    """Units of a narrow or scoring stage whose inputs are there, and how many a listing says are committed.
+
+    For people, and no proof: parts may be gone, and a unit of scores may lack those of newly kept documents.
+    """
+    aligned = Aligned.of(dataset)
+    units = max(source.manifest.units for source in aligned.by_unit.values() if source.manifest is not None)
+    suffix = "-0" if isinstance(dataset.stage, Score) else ""
+    listed = {path.removeprefix("units/") for path, _ in dataset.directory.sizes("units/")}
+    if not listed:
+        return units, 0
+    return units, sum(work.key + suffix in listed for work in works(dataset, aligned))
+
+
 def read_together(work: Work) -> str:
     """What units that are cut from one row group share; empty for others."""
     corpus = work.units[0].get("corpus")

@@ -72,9 +72,10 @@ class Events:
         self.flush()
 
     def started(self, stage: str, units: int, detail: str = "") -> None:
-        """A stage starts."""
+        """A stage starts; written at once, so that it is known although the driver is killed a moment later."""
         self.observer.started(stage, units, detail)
         self._write(event="started", stage=stage, units=units, detail=detail)
+        self.flush()
 
     def advanced(self, stage: str, units: int, rows: int) -> None:
         """Units of a stage are done."""

@@ -31,10 +31,10 @@ def hold(workdir: Directory, run: str, *, share: bool, what: str = "run") -> Ite
         workdir: the work directory.
         run: name of the run.
         share: go on although another run holds a lease; work may be done twice, the output is the same.
-        what: "run", or "clean", which shares with nobody.
+        what: "run"; or "clean" or "rescore", which remove things and share with nobody.
 
     Raises:
-        StorageError: another run, or a clean, goes on.
+        StorageError: another goes on.
     """
     _write(workdir, run, what)
     stop = threading.Event()
@@ -42,12 +42,13 @@ def hold(workdir: Directory, run: str, *, share: bool, what: str = "run") -> Ite
     try:
         # Looked for after ours is there, so that of two that start at once at least one sees the other.
         for other in _others(workdir, run):
-            if not share or "clean" in (other["what"], what):
+            sharing = other["what"] == what == "run"
+            if not (share and sharing):
                 raise StorageError(
                     f"another {other['what']} works in {workdir.url}: {other['run']} "
                     f"(process {other['pid']} on {other['host']})",
-                    hint="Wait for it, or stop it; if it is gone, its lease ends a minute after its last sign of life. "
-                    "With --share two runs go on: the output is right, some work is done twice.",
+                    hint="Wait for it, or stop it; if it is gone, its lease ends a minute after its last sign of life."
+                    + (" With --share two runs go on: the output is right, some work is done twice." * sharing),
                 )
         thread.start()
         yield

@@ -19,16 +19,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.engine.datasets import Aligned, Dataset, needed, open_corpus, plan_datasets, works
+from annotate.engine.datasets import Dataset, count_units, needed, open_corpus, plan_datasets
 from annotate.engine.imports import find_imported
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
-from annotate.stages.base import Narrow, Stage, Tables, Wide, graph
+from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group, prepare
 from annotate.storage.corpus_files import SourceFile, is_jsonl
 from annotate.storage.latest import Latest, read_latest
-from annotate.storage.manifests import Manifest, Unit
+from annotate.storage.manifests import Manifest, Unit, read_manifest, read_units
 from annotate.storage.parts import parquet_bytes
 from annotate.storage.store import Directory
 
@@ -121,7 +121,7 @@ def plan(outputs: Sequence[Stage], location: str, options: Options, sample: int)
             raise ConfigError("the pipeline reads no corpus")
         manifest = datasets[corpus].manifest
         assert manifest is not None, "a corpus is opened before"
-        plans = [_stage(datasets[stage], before, manifest, missing=stage in missing) for stage in stages]
+        plans = [_stage(datasets[stage], before, manifest, workdir, missing=stage in missing) for stage in stages]
         if sample and missing:
             scoring, write = _timed(stages, missing, datasets, workdir, options, sample)
         return Plan(plans, scoring, manifest.counts["documents"], manifest.rows, manifest.size, write, _free(workdir))
@@ -146,14 +146,16 @@ def _open(stages: Sequence[Stage], workdir: Directory, scratch: Directory, limit
     return corpora
 
 
-def _stage(dataset: Dataset, before: Mapping[str, Latest], corpus: Manifest, *, missing: bool) -> StagePlan:
+def _stage(
+    dataset: Dataset, before: Mapping[str, Latest], corpus: Manifest, workdir: Directory, *, missing: bool
+) -> StagePlan:
     stage, manifest = dataset.stage, dataset.manifest
     last = before.get(dataset.label)
     if isinstance(stage, Corpus) and manifest is not None:
         return StagePlan(
             dataset.label,
             "done",
-            _changes(dataset, last) if last else "",
+            _changes(dataset, last) or _corpus_changes(dataset, last, workdir) if last else "",
             manifest.units,
             manifest.units,
             manifest.rows,
@@ -166,8 +168,11 @@ def _stage(dataset: Dataset, before: Mapping[str, Latest], corpus: Manifest, *, 
             return StagePlan(dataset.label, "done", "not needed: what is made from it is committed", None, 0, None)
         return StagePlan(dataset.label, "done", "", manifest.units, manifest.units, manifest.rows)
     ready = all(source.manifest is not None for source in dataset.inputs.values())
-    rows = max((s.manifest.rows for s in dataset.inputs.values() if s.manifest is not None), default=corpus.rows)
-    units, done = _count(dataset) if ready and isinstance(stage, Narrow | Score) else (_units_ahead(stage, corpus), 0)
+    read = [] if isinstance(stage, Regroup) else [s.manifest.rows for s in dataset.inputs.values() if s.manifest]
+    rows = max(read, default=corpus.rows)
+    units, done = (
+        count_units(dataset) if ready and isinstance(stage, Narrow | Score) else (_units_ahead(stage, corpus), 0)
+    )
     why = _changes(dataset, last) if last is not None and last.fingerprint != dataset.fingerprint else ""
     if done:
         return StagePlan(dataset.label, "resumable", why or "an earlier run left units", units, done, rows)
@@ -183,22 +188,11 @@ def _units_ahead(stage: Stage, corpus: Manifest) -> int | None:
     return corpus.units if isinstance(stage, Narrow | Score) else None
 
 
-def _count(dataset: Dataset) -> tuple[int, int]:
-    """Units of a narrow stage whose inputs are there, and how many of them are committed."""
-    suffix = "-0" if isinstance(dataset.stage, Score) else ""
-    listed = {path.removeprefix("units/") for path, _ in dataset.directory.sizes("units/")}
-    units = done = 0
-    for work in works(dataset, Aligned.of(dataset)):
-        units += 1
-        done += work.key + suffix in listed
-    return units, done
-
-
 def _share_done(dataset: Dataset) -> float:
     """Share of the units of a stage that are committed; 0 where its inputs are not there yet."""
     if any(source.manifest is None for source in dataset.inputs.values()):
         return 0.0
-    units, done = _count(dataset)
+    units, done = count_units(dataset)
     return done / max(units, 1)
 
 
@@ -210,7 +204,21 @@ def _changes(dataset: Dataset, last: Latest) -> str:
         differs = _differences(last.settings, dataset.stage.settings())
         return "recipe changed: " + (", ".join(differs) or "its version")
     changed = [name for name, source in dataset.inputs.items() if last.inputs.get(name) != source.fingerprint]
-    return f"input changed: {', '.join(changed)}" if changed else "shards were added, removed or changed"
+    return f"input changed: {', '.join(changed)}" if changed else ""
+
+
+def _corpus_changes(dataset: Dataset, last: Latest, workdir: Directory) -> str:
+    """What differs from the corpus that the last run read, of equal recipe: its documents, or how many are reached."""
+    if last.fingerprint == dataset.fingerprint:
+        return ""
+    directory = workdir.child(last.dataset)
+    old, new = read_manifest(directory, last.fingerprint), dataset.manifest
+    if old is not None and new is not None and old.counts["documents"] == new.counts["documents"]:
+        before = {unit.identity for unit in read_units(directory, old)}
+        now = {unit.identity for unit in dataset.units()}
+        if before < now or now < before:
+            return f"the limit changed: the last run reached {old.rows:,} of {old.counts['documents']:,} documents"
+    return "shards were added, removed or changed"
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:

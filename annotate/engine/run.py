@@ -16,6 +16,7 @@ from annotate.engine.cluster import Calls, Resources
 from annotate.engine.datasets import (
     Aligned,
     Dataset,
+    count_units,
     latest,
     needed,
     open_corpus,
@@ -28,6 +29,7 @@ from annotate.engine.imports import import_lines
 from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance
 from annotate.engine.quarantine import write_views
+from annotate.engine.rescore import drop, to_drop
 from annotate.engine.scoring import Models, group_label, together
 from annotate.engine.worker import Context
 from annotate.errors import ConfigError
@@ -54,6 +56,7 @@ class Options:
         device: where models run: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
         limit: documents to reach; None for all.
         share: run although another run holds the work directory.
+        rescore: drop what the pipeline's scoring stages have committed, and score again from nothing.
         stall_seconds: give up when nothing is done for so long.
         by_value: modules whose functions and classes travel to the workers with the pipeline (the pipeline file).
     """
@@ -62,6 +65,7 @@ class Options:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     limit: int | None = None
     share: bool = False
+    rescore: bool = False
     stall_seconds: float = 3600.0
     by_value: tuple[str, ...] = ()
 
@@ -114,8 +118,12 @@ def run(
     events = Events(workdir, observer or Silent())
     for module in options.by_value:
         cloudpickle.register_pickle_by_value(sys.modules[module])
-    with hold(workdir, events.run, share=options.share):
+    dropped = to_drop(workdir, stages, rescore=options.rescore)
+    with hold(workdir, events.run, share=options.share, what="rescore" if dropped else "run"):
         try:
+            if dropped:
+                held, size = drop(workdir, dropped)
+                events.said("info", f"scores dropped: {held} of {len(dropped)} annotation datasets, {size:,} bytes")
             return _Run(stages, outputs, workdir, options, events).go()
         finally:
             events.flush()
@@ -197,10 +205,16 @@ class _Run:
         context = Context(stage, self.workdir, aligned.whole)
         reference = ray.put(context)
         task = ray.remote(worker.run_units).options(num_cpus=1, max_retries=0)
-        self.events.started(dataset.label, _unit_count(dataset))
+        self._started(dataset)
         batches = _batches(list_units(dataset, aligned), _task_bytes(self.stages))
         calls = self._calls(dataset.label, lambda works: task.remote(reference, works), _names, per_worker=2)
         self._collect([dataset], ((i, works, [units]) for i, works, units in calls.results(batches)))
+
+    def _started(self, dataset: Dataset, label: str = "", detail: str = "") -> None:
+        """Tell that a stage starts, and of units that an earlier run has left: they come back between the others."""
+        units, done = (0, 0) if isinstance(dataset.stage, Regroup) else count_units(dataset)
+        found = [f"{done:,} committed before"] if done else []
+        self.events.started(label or dataset.label, units, "; ".join([*found, *([detail] if detail else [])]))
 
     def _wide(self, dataset: Dataset, stage: Wide) -> None:
         """Run a wide stage: pieces of groups of units, merged until few are left, then finished."""
@@ -257,7 +271,7 @@ class _Run:
         claim = models.resources.feeder_cpus
         prepare = ray.remote(worker.prepare_unit).options(num_cpus=claim, max_retries=3)
         finish = ray.remote(worker.finish_unit).options(num_cpus=claim, max_retries=3)
-        self.events.started(label, _unit_count(datasets[0]), models.describe())
+        self._started(datasets[0], label, models.describe())
 
         def submit(item: tuple[Work, ...]) -> ray.ObjectRef:
             batches = prepare.remote(contexts, item)
@@ -331,8 +345,9 @@ def _described(dataset: Dataset) -> str:
     assert manifest is not None, "it was found"
     if isinstance(dataset.stage, Corpus):
         documents = manifest.counts["documents"]
-        return f"{documents:,} documents, {manifest.size / 1e6:,.1f} MB of text, {manifest.units:,} units"
-    return f"found committed, {manifest.rows:,} rows"
+        units = "1 unit" if manifest.units == 1 else f"{manifest.units:,} units"
+        return f"{documents:,} documents, {manifest.size / 1e6:,.1f} MB of text, {units}"
+    return f"found committed, {manifest.rows:,} row{'' if manifest.rows == 1 else 's'}"
 
 
 def _regrouped(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:
@@ -363,12 +378,6 @@ def _batches(items: Iterator[Work], task_bytes: int) -> Iterator[list[Work]]:
 
 def _task_bytes(stages: Sequence[Stage]) -> int:
     return max((stage.unit_bytes for stage in stages if isinstance(stage, Corpus)), default=8 << 20)
-
-
-def _unit_count(dataset: Dataset) -> int:
-    """Units of a narrow stage, as its inputs tell."""
-    counts = [d.manifest.units for d in dataset.inputs.values() if d.manifest and not isinstance(d.stage, Wide)]
-    return 0 if isinstance(dataset.stage, Regroup) else max(counts, default=0)
 
 
 def _chunks(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

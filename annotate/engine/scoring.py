@@ -33,7 +33,8 @@ class Models:
 
     def describe(self) -> str:
         """How many models, on what."""
-        return f"{self.resources.workers} models, {'GPU' if self.resources.gpu else 'CPU'}"
+        n = self.resources.workers
+        return f"{n} {'model' if n == 1 else 'models'}, {'GPU' if self.resources.gpu else 'CPU'}"
 
     def submit(self, item: Item, batches: Any) -> Any:
         """Send batches to the model with the least in front of it."""

@@ -25,3 +25,13 @@ def check_axes(axes: Sequence[str], anchors: Mapping[str, tuple[str, str]]) -> N
             raise ConfigError(f"anchors are for the axes {tuple(axes)}, got one for {axis!r}")
         if not isinstance(pair, tuple | list) or len(pair) != 2 or pair[0] == pair[1]:
             raise ConfigError(f"the anchors of {axis!r} must be (low-scoring text, high-scoring text), got {pair!r}")
+
+
+def check_sign(sign: int) -> None:
+    """Refuse any sign but 1 and -1.
+
+    Raises:
+        ConfigError: it is another number.
+    """
+    if sign not in (1, -1):
+        raise ConfigError(f"sign must be 1 or -1, got {sign!r}")

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import Json
-from annotate.scorers.checks import check_axes
-from annotate.scorers.sequence import Readout, SequenceClassifier
-from annotate.scorers.textmodel import Dtype
-from annotate.scorers.tokens import BATCH_TOKENS
+from annotate.scorers.sequence import Inputs, Readout, SequenceClassifier, SequenceScorer
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +17,8 @@ Activation = Literal["none", "logit", "sigmoid", "softmax", "auto"]
 Squashing = Literal["none", "sigmoid", "softmax"]
 
 
-@dataclass(frozen=True)
-class Classifier:
+@dataclass(frozen=True, kw_only=True)
+class Classifier(SequenceScorer):
     """Scores spans with a classifier from the hub or a directory.
 
     What a model's probabilities are made with is read from its configuration as Transformers does: softmax for several
@@ -53,61 +49,25 @@ class Classifier:
         trust_remote_code: whether Python files that come with the model may run.
     """
 
-    model: str
-    _: KW_ONLY
-    axis: str
     label: str | int | None = None
     weights: Mapping[str, float] | None = field(default=None, hash=False)
     activation: Activation = "none"
-    sign: int = 1
-    anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
-    revision: str | None = None
     pair_column: str | None = None
-    max_length: int | None = None
-    dtype: Dtype = "float32"
-    batch_tokens: int = BATCH_TOKENS
-    trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        check_axes(self.axes, self.anchors)
-        check_sign(self.sign)
+        super().__post_init__()
         if self.activation not in get_args(Activation):
             raise ConfigError(f"activation must be one of {get_args(Activation)}, got {self.activation!r}")
         if self.weights is not None and self.label is not None:
             raise ConfigError(f"label or weights, not both: got label={self.label!r} and weights={self.weights!r}")
         if self.weights is not None and self.activation == "logit":
             raise ConfigError("an expected value is of probabilities, got activation='logit' with weights")
-        _ = self.backbone
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """The one axis."""
-        return (self.axis,)
 
     @property
     def backbone(self) -> SequenceClassifier:
         """The model, shared by all scorers that read its logits."""
-        return SequenceClassifier(
-            self.model,
-            revision=self.revision,
-            max_length=self.max_length,
-            dtype=self.dtype,
-            batch_tokens=self.batch_tokens,
-            trust_remote_code=self.trust_remote_code,
-            inputs="text" if self.pair_column is None else "pair",
-            prompt_column=self.pair_column,
-        )
-
-    def resolved(self) -> Classifier:
-        """The same scorer with its directory made absolute or its revision a commit, checked against the config.
-
-        Raises:
-            ConfigError: the model is missing, or has no such label.
-        """
-        backbone = self.backbone.resolved()
-        resolved = dataclasses.replace(self, model=backbone.model, revision=backbone.revision)
-        resolved.readout()
-        return resolved
+        inputs: Inputs = "text" if self.pair_column is None else "pair"
+        return self._reading(inputs, prompt_column=self.pair_column)
 
     def identity(self) -> Json:
         """The model's identity, and how the score is made of its logits."""
@@ -182,16 +142,6 @@ class Classifier:
         if sorted(weights) != sorted(labels):
             raise ConfigError(f"weights must give a value for each label of {labels}, got {weights}")
         return [float(weights[label]) for label in labels]
-
-
-def check_sign(sign: int) -> None:
-    """Refuse any sign but 1 and -1.
-
-    Raises:
-        ConfigError: it is another number.
-    """
-    if sign not in (1, -1):
-        raise ConfigError(f"sign must be 1 or -1, got {sign!r}")
 
 
 def _probabilities(logits: torch.Tensor, squashing: Squashing) -> torch.Tensor:

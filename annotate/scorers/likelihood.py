@@ -12,8 +12,7 @@ import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import Forward, Json, Prepared, Scorer
-from annotate.scorers.checks import check_axes
-from annotate.scorers.classifier import check_sign
+from annotate.scorers.checks import check_axes, check_sign
 from annotate.scorers.textmodel import TextModel
 from annotate.scorers.tokens import Encoded, IntArray, drop_repeats, encode, sort_and_batch, text_list
 

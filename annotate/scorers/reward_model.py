@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import dataclass
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import Json
-from annotate.scorers.checks import check_axes
-from annotate.scorers.classifier import check_sign
-from annotate.scorers.sequence import Inputs, Readout, SequenceClassifier
-from annotate.scorers.textmodel import Dtype
-from annotate.scorers.tokens import BATCH_TOKENS
+from annotate.scorers.sequence import Inputs, Readout, SequenceClassifier, SequenceScorer
 
 
-@dataclass(frozen=True)
-class RewardModel:
+@dataclass(frozen=True, kw_only=True)
+class RewardModel(SequenceScorer):
     """Scores spans as a reward model scores answers: one logit, never squashed.
 
     The span is the answer; the prompt is fixed, or comes with each span.
@@ -37,55 +31,14 @@ class RewardModel:
         trust_remote_code: whether Python files that come with the model may run.
     """
 
-    model: str
-    _: KW_ONLY
-    axis: str
     inputs: Inputs = "chat"
     prompt: str | None = None
     prompt_column: str | None = None
-    sign: int = 1
-    anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
-    revision: str | None = None
-    max_length: int | None = None
-    dtype: Dtype = "float32"
-    batch_tokens: int = BATCH_TOKENS
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        check_axes(self.axes, self.anchors)
-        check_sign(self.sign)
-        _ = self.backbone
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """The one axis."""
-        return (self.axis,)
 
     @property
     def backbone(self) -> SequenceClassifier:
         """The model and what it reads."""
-        return SequenceClassifier(
-            self.model,
-            revision=self.revision,
-            max_length=self.max_length,
-            dtype=self.dtype,
-            batch_tokens=self.batch_tokens,
-            trust_remote_code=self.trust_remote_code,
-            inputs=self.inputs,
-            prompt=self.prompt,
-            prompt_column=self.prompt_column,
-        )
-
-    def resolved(self) -> RewardModel:
-        """The same scorer with its directory made absolute or its revision a commit.
-
-        Raises:
-            ConfigError: the model is missing, or has more than one logit.
-        """
-        backbone = self.backbone.resolved()
-        resolved = dataclasses.replace(self, model=backbone.model, revision=backbone.revision)
-        resolved.readout()
-        return resolved
+        return self._reading(self.inputs, self.prompt, self.prompt_column)
 
     def identity(self) -> Json:
         """The model's identity and the sign."""

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import Forward, Json, Prepared, Scorer
-from annotate.scorers.textmodel import TextModel
-from annotate.scorers.tokens import CHARACTERS_PER_TOKEN, Encoded, drop_repeats, encode, sort_and_batch, text_list
+from annotate.scorers.checks import check_axes, check_sign
+from annotate.scorers.textmodel import Dtype, TextModel
+from annotate.scorers.tokens import (
+    BATCH_TOKENS,
+    CHARACTERS_PER_TOKEN,
+    Encoded,
+    drop_repeats,
+    encode,
+    sort_and_batch,
+    text_list,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -24,15 +35,6 @@ Readout = Callable[["torch.Tensor"], "torch.Tensor"]
 
 _MARK = "SPANGOESHERE"
 """Stands for the span when a template is looked at."""
-
-
-@runtime_checkable
-class ReadsLogits(Protocol):
-    """A scorer that makes one score of a sequence classifier's logits."""
-
-    def readout(self) -> Readout:
-        """Choose label, activation and sign, checked against the model's configuration."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class SequenceClassifier(TextModel):
 
         readouts = []
         for scorer in scorers:
-            if not isinstance(scorer, ReadsLogits):
+            if not isinstance(scorer, SequenceScorer):
                 raise ConfigError(f"a sequence classifier serves classifiers and reward models, got {scorer!r}")
             readouts.append(scorer.readout())
         return warm_up(SequenceForward(self, readouts, device), self, len(readouts), self.model)
@@ -111,6 +113,76 @@ class SequenceClassifier(TextModel):
         """Names of the model's outputs, in order."""
         names = self.config().id2label
         return [names[i] for i in sorted(names)]
+
+
+@dataclass(frozen=True)
+class SequenceScorer(ABC):
+    """A scorer that makes one score of a sequence classifier's logits; `Classifier` and `RewardModel` say how."""
+
+    model: str
+    _: KW_ONLY
+    axis: str
+    sign: int = 1
+    anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
+    revision: str | None = None
+    max_length: int | None = None
+    dtype: Dtype = "float32"
+    batch_tokens: int = BATCH_TOKENS
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes, self.anchors)
+        check_sign(self.sign)
+        _ = self.backbone  # its settings are checked there
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The one axis."""
+        return (self.axis,)
+
+    @property
+    @abstractmethod
+    def backbone(self) -> SequenceClassifier:
+        """The model and what it reads."""
+
+    @abstractmethod
+    def identity(self) -> Json:
+        """The model's identity, and how the score is made of its logits."""
+
+    @abstractmethod
+    def readout(self) -> Readout:
+        """Logits to scores.
+
+        Raises:
+            ConfigError: they are not what the scorer says of them.
+        """
+
+    def _reading(
+        self, inputs: Inputs, prompt: str | None = None, prompt_column: str | None = None
+    ) -> SequenceClassifier:
+        """The model with these inputs."""
+        return SequenceClassifier(
+            self.model,
+            revision=self.revision,
+            max_length=self.max_length,
+            dtype=self.dtype,
+            batch_tokens=self.batch_tokens,
+            trust_remote_code=self.trust_remote_code,
+            inputs=inputs,
+            prompt=prompt,
+            prompt_column=prompt_column,
+        )
+
+    def resolved(self) -> Self:
+        """The same scorer with its directory made absolute or its revision a commit, checked against the config.
+
+        Raises:
+            ConfigError: the model is missing, or its logits are not what the scorer says of them.
+        """
+        backbone = self.backbone.resolved()
+        resolved = dataclasses.replace(self, model=backbone.model, revision=backbone.revision)
+        resolved.readout()
+        return resolved
 
 
 def encode_chat(tokenizer: Any, prompts: Sequence[str], texts: Sequence[str], max_length: int, name: str) -> Encoded:

@@ -29,6 +29,7 @@ SCHEME = "affine32"
 """datasketch's name for the permutations. It, and scipy, are imported where they are used: they take 0.4 s of CPU time,
 and every worker imports this module."""
 
+WORTH_A_REMARK = 1000  # documents: fewer may well have no near-duplicates
 Keep = Literal["longest", "earliest"]
 
 
@@ -163,7 +164,8 @@ class NearDuplicates(Narrow):
         keep: which document of a cluster is kept: the "longest" (then the earliest), or the "earliest".
         shingle: words in a shingle.
         permutations: length of a signature.
-        group_threshold: similarity from which documents never lie on both sides of a split.
+        group_threshold: similarity from which documents never lie on both sides of a split, at most `threshold`; None:
+            0.5, or `threshold` where that is lower.
         seed: of the permutations.
     """
 
@@ -172,7 +174,7 @@ class NearDuplicates(Narrow):
     keep: Keep = "longest"
     shingle: int = 5
     permutations: int = 128
-    group_threshold: float = 0.5
+    group_threshold: float | None = None
     seed: int = 1
 
     name: ClassVar[str] = "verdicts"
@@ -185,10 +187,8 @@ class NearDuplicates(Narrow):
     def inputs(self) -> Mapping[str, Stage]:
         """Signatures for the rows, and the clusters."""
         signatures = Signatures(self.corpus, self.shingle, self.permutations, self.seed)
-        return {
-            "signatures": signatures,
-            "clusters": Clusters(signatures, self.threshold, min(self.group_threshold, self.threshold), self.keep),
-        }
+        looser = min(0.5, self.threshold) if self.group_threshold is None else self.group_threshold
+        return {"signatures": signatures, "clusters": Clusters(signatures, self.threshold, looser, self.keep)}
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own: the inputs have them all."""
@@ -230,7 +230,7 @@ class NearDuplicates(Narrow):
         """Say it when nothing, or most of the corpus, is a near-duplicate."""
         dropped = manifest.counts.get("near_duplicates", 0)
         total = dropped + manifest.counts.get("kept", 0)
-        if dropped == 0 and total > 1:
+        if dropped == 0 and total >= WORTH_A_REMARK:
             return [f"no near-duplicates found among {total:,} documents: is the text column right?"]
         if dropped * 2 > total:
             return [f"{dropped:,} of {total:,} documents are near-duplicates: more than half of the corpus is dropped"]

@@ -93,8 +93,15 @@ def test_a_file_and_the_command_give_equal_fingerprints(ray_cluster, here):
 def test_a_plan_runs_nothing(here, capsys):
     assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--sample", "20"]) == 0
     output = capsys.readouterr().out
-    assert "training-shards" in output and "new" in output and "scoring" in output and "free:" in output
+    assert (
+        "training-shards" in output and "new" in output and "scoring capitals: about 0." in output and "free:" in output
+    )
     assert not (here / "out").exists()
+
+
+def test_a_plan_of_rescoring_is_refused(here, capsys):
+    assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--rescore"]) == 2
+    assert "--plan" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,8 @@ def test_a_corpus_that_cannot_be_read_has_its_exit_code(here, capsys, corpus, co
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(ray_cluster, here):
-    arguments = ["-m", "annotate", "run", "mine.py", "--workdir", "out", "--workers", "1", "--set", "seconds=0.2"]
+    arguments = ["-m", "annotate", "run", "mine.py", "--workdir", "out", "--workers", "1"]
+    arguments += ["--rescore", "--set", "seconds=0.2"]
     process = subprocess.Popen(
         [sys.executable, *arguments], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -153,10 +161,10 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(ray_cluster, here):
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
-    assert "run the same command again" in output
+    assert "run the same command again, without --rescore, to go on" in output
     assert not list(here.glob("out/training-shards-*/units/*"))
     assert not list(here.glob("out/leases/*"))
-    code, output = command(*arguments[:-2])
+    code, output = command(*arguments[:-3])
     assert code == 0, output
 
 

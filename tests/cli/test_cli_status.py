@@ -1,11 +1,12 @@
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import ray
 
 from annotate import Options
-from annotate.engine import status
+from annotate.engine import events, status
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
 from annotate.engine.status import read_status
@@ -15,14 +16,15 @@ GROUPS = ("annotations (niceness)", "annotations (tone, correctness)")
 
 
 class Stop(Silent):
-    """Interrupts the driver when a stage has advanced twice."""
+    """Interrupts the driver when a stage has advanced twice; `killed` becomes what a SIGKILL there would leave."""
 
-    def __init__(self, stage):
-        self.stage, self.seen = stage, 0
+    def __init__(self, stage, workdir, killed):
+        self.stage, self.seen, self.workdir, self.killed = stage, 0, workdir, killed
 
     def advanced(self, stage, units, rows):
         self.seen += stage == self.stage
         if self.seen == 2:
+            shutil.copytree(self.workdir, self.killed, ignore=shutil.ignore_patterns("leases"))
             raise KeyboardInterrupt
 
 
@@ -31,8 +33,9 @@ def interrupted(ray_cluster, pipeline, tmp_path_factory):
     """A work directory whose only run was interrupted while it scored the first axis."""
     assert ray.is_initialized()
     workdir = tmp_path_factory.mktemp("interrupted") / "out"
-    with pytest.raises(KeyboardInterrupt):
-        pipeline.run(str(workdir), Options(workers=1), Stop(GROUPS[0]))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(events, "FLUSH_SECONDS", 1e9)  # as where all this takes less
+        pipeline.run(str(workdir), Options(workers=1), Stop(GROUPS[0], workdir, workdir.with_name("killed")))
     return workdir
 
 
@@ -68,6 +71,14 @@ def test_an_interrupted_run_names_what_is_partly_done_and_what_is_not_started(an
     assert code == 0 and "stopped before its end" in out and f"{partly.done} of 7" in out
 
 
+def test_a_stage_in_which_the_driver_was_killed_is_partly_done(annotate, interrupted):
+    found = {stage.label: stage for stage in read_status(Directory.at(interrupted.with_name("killed"))).stages}
+    assert (found[GROUPS[0]].state, found[GROUPS[0]].units) == ("partly done", 7)
+    assert (found["verdicts"].state, found[GROUPS[1]].state) == ("done", "not started")
+    _, out, _ = annotate("status", interrupted.with_name("killed"))
+    assert "stopped before its end" in out
+
+
 def test_a_run_that_goes_on_names_its_holder_and_what_is_stuck(annotate, interrupted, monkeypatch):
     run = read_status(Directory.at(interrupted)).run
     later = interrupted / "events" / f"{run}-99.jsonl"
@@ -88,11 +99,11 @@ def test_a_run_that_goes_on_names_its_holder_and_what_is_stuck(annotate, interru
 def test_what_comes_back_after_all_is_not_stuck(interrupted):
     run = read_status(Directory.at(interrupted)).run
     later = interrupted / "events" / f"{run}-99.jsonl"
-    events = [
+    told = [
         {"time": 1.0, "event": "in_flight", "stage": GROUPS[0], "in_flight": ["s0.parquet[3:9]"]},
         {"time": 2.0, "event": "advanced", "stage": GROUPS[0], "units": 1, "rows": 5},
     ]
-    later.write_text("".join(json.dumps(event) + "\n" for event in events))
+    later.write_text("".join(json.dumps(event) + "\n" for event in told))
     with hold(Directory.at(interrupted), run, share=False):
         [running] = [stage for stage in read_status(Directory.at(interrupted)).stages if stage.state == "running"]
     later.unlink()
@@ -136,12 +147,12 @@ def test_nothing_is_written(annotate, finished, interrupted, tree):
 
 
 def test_a_run_that_stopped_before_it_had_a_plan_tells_of_its_first_step(annotate, tmp_path):
-    events = [
+    told = [
         {"time": 1.0, "event": "started", "stage": "corpus (import)", "units": 5, "detail": ""},
         {"time": 3.0, "event": "advanced", "stage": "corpus (import)", "units": 2, "rows": 0},
     ]
     (tmp_path / "events").mkdir()
-    lines = "".join(json.dumps(event) + "\n" for event in events)
+    lines = "".join(json.dumps(event) + "\n" for event in told)
     (tmp_path / "events" / "20260101T000000-abcdef-0.jsonl").write_text(lines)
     [step] = read_status(Directory.at(tmp_path)).stages
     assert (step.label, step.state, step.done, step.units, step.seconds) == (

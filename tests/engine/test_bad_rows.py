@@ -8,22 +8,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from support import sentences
+from support import sentences, to_shards
 
 from annotate import (
-    Calibrate,
     Corpus,
     InputError,
     NearDuplicates,
     Options,
-    Pipeline,
-    Place,
     PythonScorer,
-    Render,
     Split,
     Tag,
     TagScheme,
-    Thresholds,
     score,
     shards,
 )
@@ -82,8 +77,7 @@ def pipeline(folder, *, spelled="quarantine", **options):
     scorers = [PythonScorer(function=Fragile, axes=("length",), version=1)]
     scores = score(Split(documents), skip=verdicts, scorers=scorers)
     scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))
-    thresholds = Thresholds(scores, verdicts, Calibrate(scores, verdicts), scheme)
-    return Pipeline(Render(documents, verdicts, Place(scores, verdicts, thresholds), spelled=spelled))
+    return to_shards(scores, scheme, verdicts, spelled=spelled)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Whole runs on a real local Ray: what is written, and what is not done twice."""
 
+import itertools
 import json
 import shutil
 import subprocess
@@ -26,8 +27,11 @@ from annotate import (
     shards,
 )
 from annotate.engine.events import Silent
+from annotate.engine.lease import hold
+from annotate.engine.rescore import drop, to_drop
 from annotate.scorers import FakeScorer
 from annotate.storage.latest import read_latest
+from annotate.storage.manifests import missing_parts, read_manifest
 from annotate.storage.store import Directory
 from annotate.tags.rendering import strip
 
@@ -36,18 +40,18 @@ class Told(Silent):
     """Keeps what a run tells."""
 
     def __init__(self):
-        self.ran, self.found, self.warnings = [], [], []
+        self.ran, self.found, self.warnings, self.infos, self.details = [], [], [], [], {}
 
     def started(self, stage, units, detail):
         self.ran.append(stage)
+        self.details[stage] = (units, detail)
 
     def finished(self, stage, detail):
         if stage not in self.ran:
             self.found.append(stage)
 
     def said(self, level, message):
-        if level == "warning":
-            self.warnings.append(message)
+        (self.warnings if level == "warning" else self.infos).append(message)
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +216,22 @@ def test_without_ray_an_error_says_so(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_stage_that_goes_on_tells_at_its_start_of_units_that_are_committed(ray_cluster, tmp_path, corpus):
+    for path in (tmp_path / "out").glob("*/manifests/*.json"):
+        path.unlink()
+    units = len(list((tmp_path / "out").glob("spans-*/units/*")))
+    for path in list((tmp_path / "out").glob("verdicts-*/units/*"))[:2]:
+        path.unlink()
+    scored = rows_scored(tmp_path / "calls")
+    _, told = run(tmp_path, corpus)
+    assert told.details["spans"] == (units, f"{units} committed before")
+    assert told.details["verdicts"] == (units, f"{units - 2} committed before")
+    assert told.details["annotations (niceness)"] == (units, f"{units} committed before; 2 models, CPU")
+    assert rows_scored(tmp_path / "calls") == scored
+    _, told = run(tmp_path, corpus, name="new")
+    assert told.details["spans"] == (units, "")
+
+
 def test_two_outputs_keep_their_datasets_and_groups_run_before_their_readers(ray_cluster, tmp_path):
     corpus = Corpus(str(write_corpus(tmp_path / "corpus", shards=1)), unit_bytes=2000)
     scores = score(Split(corpus), scorers=[FakeScorer(axes=("niceness",)), FakeScorer(axes=("tone",))])
@@ -241,6 +261,84 @@ def test_a_lost_part_of_a_topped_up_unit_is_made_again(ray_cluster, tmp_path, co
     assert shard_bytes(tmp_path / "out") == topped
     run(tmp_path, corpus)
     assert shard_bytes(tmp_path / "out") == first
+
+
+def below(workdir, *folders):
+    """All files below some folders of a work directory, with their contents."""
+    paths = [p for folder in folders for p in workdir.glob(f"{folder}/**/*") if p.is_file()]
+    return {str(p.relative_to(workdir)): p.read_bytes() for p in paths}
+
+
+def test_rescoring_after_a_top_up_gives_what_a_new_work_directory_does(ray_cluster, tmp_path, corpus):
+    for changes in ({"quantile": 0.9}, {}):
+        run(tmp_path, corpus, threshold=0.99, **changes)
+    run(tmp_path, corpus, name="new", threshold=0.99)
+    made = below(tmp_path / "out", "annotations-*")
+    assert made != below(tmp_path / "new", "annotations-*")
+    scored = rows_scored(tmp_path / "calls")
+    result, told = run(tmp_path, corpus, threshold=0.99, options=Options(workers=2, rescore=True))
+    size = sum(map(len, made.values()))
+    assert told.infos == [f"scores dropped: 2 of 2 annotation datasets, {size:,} bytes"]
+    assert rows_scored(tmp_path / "calls") - scored == 2 * result.ledger.beside["spans"]
+    assert "training-shards" in told.ran and not {"spans", "verdicts"} & set(told.ran)
+    assert below(tmp_path / "out", "annotations-*") == below(tmp_path / "new", "annotations-*")
+    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "new")
+    # Nor does another pipeline find the shards that it once made from the scores that went.
+    _, told = run(tmp_path, corpus, threshold=0.99, quantile=0.9)
+    assert "training-shards" in told.ran and not any(stage.startswith("annotations") for stage in told.ran)
+
+
+def test_a_drop_of_scores_that_was_cut_short_is_finished_by_the_next_run(ray_cluster, tmp_path, corpus, monkeypatch):
+    workdir = Directory.at(tmp_path / "out")
+    stages = pipeline(corpus, tmp_path / "calls").stages()
+    names = to_drop(workdir, stages, rescore=True)
+    whole = shutil.copytree(tmp_path / "out", tmp_path / "whole")
+    assert drop(Directory.at(whole), names)[0] == len(names) == 2
+    assert to_drop(Directory.at(whole), stages, rescore=False) == []
+    delete, left = Directory.delete, 0
+
+    def killed(self, paths):
+        nonlocal left
+        left -= 1
+        delete(self, paths[: len(paths) // 2] if left == 0 else paths)
+        if left == 0:
+            raise KeyboardInterrupt
+
+    for steps in itertools.count(1):
+        cut = Directory.at(shutil.copytree(tmp_path / "out", tmp_path / f"cut-{steps}"))
+        left = steps
+        monkeypatch.setattr(Directory, "delete", killed)
+        try:
+            drop(cut, names)
+            break
+        except KeyboardInterrupt:
+            monkeypatch.undo()
+        for path in cut.local.glob("*/manifests/*.json"):
+            dataset = cut.child(path.parents[1].name)
+            if path.parents[1].name in names:  # others are held to what they read by their fingerprints
+                assert not missing_parts(dataset, read_manifest(dataset, path.stem))
+        again = to_drop(cut, stages, rescore=False)
+        drop(cut, again)
+        assert below(cut.local, "*") == below(whole, "*")
+    monkeypatch.undo()
+    assert steps > 6
+    left = 4
+    monkeypatch.setattr(Directory, "delete", killed)
+    with pytest.raises(KeyboardInterrupt):
+        drop(workdir, names)
+    monkeypatch.undo()
+    scored = rows_scored(tmp_path / "calls")
+    _, told = run(tmp_path, corpus)
+    assert rows_scored(tmp_path / "calls") == 2 * scored and "scores dropped" in told.infos[0]
+
+
+@pytest.mark.parametrize("what", ["run", "rescore"])
+def test_rescoring_shares_a_work_directory_with_nobody(ray_cluster, tmp_path, corpus, what):
+    before = below(tmp_path / "out", "annotations-*")
+    with hold(Directory.at(tmp_path / "out"), "other", share=False, what=what), pytest.raises(StorageError) as caught:
+        run(tmp_path, corpus, options=Options(workers=2, rescore=what == "run", share=True))
+    assert f"another {what} works in" in caught.value.message and "--share" not in caught.value.hint
+    assert below(tmp_path / "out", "annotations-*") == before
 
 
 def test_a_module_that_workers_lack_is_named_at_once(ray_cluster, tmp_path, monkeypatch):

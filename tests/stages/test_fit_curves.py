@@ -6,21 +6,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from support import write_corpus
+from support import to_shards, write_corpus
 
 from annotate import (
     Calibrate,
     ConfigError,
     Corpus,
     Options,
-    Pipeline,
-    Place,
     PythonScorer,
-    Render,
     Split,
     Tag,
     TagScheme,
-    Thresholds,
     score,
     shards,
 )
@@ -44,8 +40,7 @@ def pipeline(corpus, rule, *, scorer=PythonScorer, labels=None):
     documents = Corpus(str(corpus), unit_bytes=3000)
     scores = score(Split(documents), scorers=[scorer(function=Length, axes=("length",), version=1)])
     scheme = TagScheme(tags=(Tag(name="long", rule=rule),))
-    thresholds = Thresholds(scores, None, Calibrate(scores, labels=labels), scheme)
-    return Pipeline(Render(documents, None, Place(scores, None, thresholds)))
+    return to_shards(scores, scheme, calibration=Calibrate(scores, labels=labels))
 
 
 def tagged_lengths(workdir):

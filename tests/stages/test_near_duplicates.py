@@ -197,15 +197,16 @@ def test_hardly_any_documents(texts: Texts) -> None:
 
 
 def test_none_and_most_of_the_corpus_are_worth_a_remark() -> None:
-    several = [sentence(seed, 30) for seed in range(4)]
-    found, manifest, remarks = verdicts({"a": several})
-    assert manifest.counts == {"kept": 4, "near_duplicates": 0}
-    assert remarks == ["no near-duplicates found among 4 documents: is the text column right?"]
+    several = [sentence(seed, 30) for seed in range(1000)]
+    _, manifest, remarks = verdicts({"a": several})
+    assert manifest.counts == {"kept": 1000, "near_duplicates": 0}
+    assert remarks == ["no near-duplicates found among 1,000 documents: is the text column right?"]
     found, manifest, remarks = verdicts({"a": [several[0]] * 3, "b": [several[1]] * 2})
     assert manifest.counts == {"kept": 2, "near_duplicates": 3}
     assert sum(not row["kept"] for shard in found.values() for row in shard) == 3
     assert remarks == ["3 of 5 documents are near-duplicates: more than half of the corpus is dropped"]
-    for texts in ([*several, several[0]], [several[0]] * 2, several[:1]):  # a fifth, just half, and one document
+    # One, just half, and none of so few that it means nothing.
+    for texts in ([*several[:999], several[0]], [several[0]] * 2, several[:999]):
         assert verdicts({"a": texts})[2] == []
 
 
@@ -258,12 +259,19 @@ def test_thresholds_out_of_order_are_refused(threshold: float, group_threshold: 
         ({"threshold": 0.0}, "threshold=0.0"),
         ({"threshold": 1.5}, "threshold=1.5"),
         ({"group_threshold": 0.0}, "group_threshold=0.0"),
+        ({"threshold": 0.6, "group_threshold": 0.7}, "got group_threshold=0.7, threshold=0.6"),
         ({"keep": "shortest"}, 'keep must be "longest" or "earliest", got \'shortest\''),
     ],
 )
 def test_the_whole_stage_refuses_what_its_inputs_do(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         NearDuplicates(CORPUS, **settings)
+
+
+def test_unless_it_is_given_the_looser_threshold_follows_a_low_one() -> None:
+    for threshold, looser in ((0.8, 0.5), (0.3, 0.3)):
+        given = NearDuplicates(CORPUS, threshold=threshold, group_threshold=looser)
+        assert NearDuplicates(CORPUS, threshold=threshold).inputs["clusters"] == given.inputs["clusters"]
 
 
 def test_many_identical_documents_take_linear_work(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+import pyarrow.parquet as pq
+import pytest
+import support
+
+from annotate import Options
+from annotate.cli.terminal import counted
+from annotate.engine.plan import plan
+
+
+def of(pipeline, workdir, limit=None):
+    return {s.label: s for s in plan(pipeline.outputs, str(workdir), Options(limit=limit), 0).stages}
+
+
+@pytest.fixture
+def limited(ray_cluster, pipeline, tmp_path):
+    pipeline.run(str(tmp_path / "limited"), Options(workers=1, limit=8))
+    return tmp_path / "limited"
+
+
+def test_another_limit_is_not_told_as_a_change_of_the_corpus(pipeline, corpus, limited, finished):
+    assert of(pipeline, limited, 8)["corpus"].why == of(pipeline, finished)["corpus"].why == ""
+    reached = of(pipeline, limited, 8)["corpus"].rows
+    assert reached < 32
+    assert of(pipeline, limited)["corpus"].why == f"the limit changed: the last run reached {reached} of 32 documents"
+    assert of(pipeline, finished, 8)["corpus"].why == "the limit changed: the last run reached 32 of 32 documents"
+    assert of(pipeline, limited)["spans"].why == "input changed: corpus"
+
+
+def test_another_shard_is_told_with_and_without_a_limit(pipeline, corpus, limited, finished, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    for path in corpus.glob("*.parquet"):
+        table = pq.read_table(path)
+        pq.write_table(table.slice(0, 13) if path.stem == "s0" else table, other / path.name)
+    changed = support.pipeline(other, tmp_path / "calls", unit_bytes=2000, part_bytes=4000)
+    for workdir, limit in ((finished, None), (limited, None), (finished, 8)):
+        assert of(changed, workdir, limit)["corpus"].why == "shards were added, removed or changed"
+
+
+def test_shards_are_planned_in_documents(corpus, finished, tmp_path):
+    changed = support.pipeline(corpus, tmp_path / "calls", unit_bytes=2000, part_bytes=5000)
+    shards = of(changed, finished)["training-shards"]
+    assert (shards.state, shards.rows) == ("stale", 32)
+    assert "part_bytes: 4000 -> 5000" in shards.why
+
+
+def test_one_thing_is_singular():
+    assert [counted(n, "unit") for n in (0, 1, 2000)] == ["0 units", "1 unit", "2,000 units"]
