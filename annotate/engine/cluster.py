@@ -145,37 +145,37 @@ class Calls(Generic[Item]):
         numbered = enumerate(items)
         exhausted = False
         quiet_since = told = time.monotonic()
-        try:
-            while True:
-                while not exhausted and len(self._flying) < self.limit:
-                    following = next(numbered, None)
-                    if following is None:
-                        exhausted = True
-                    else:
-                        self._flying[self.submit(following[1])] = (*following, 1)
-                if not self._flying:
-                    return
-                done, _ = ray.wait(list(self._flying), num_returns=1, timeout=1.0)
-                if done:
-                    quiet_since = told = time.monotonic()
-                    index, item, attempt = self._flying.pop(done[0])
-                    if (result := self._result(done[0], index, item, attempt)) is not _AGAIN:
-                        yield index, item, result
-                    continue
-                now = time.monotonic()
-                if now - told > QUIET_SECONDS:
-                    told = now
-                    self.waiting(self._names())
-                if now - quiet_since > self.stall_seconds:
-                    raise WorkError(
-                        f"{self.stage}: nothing came back for {self.stall_seconds:.0f} s; in flight: "
-                        + ", ".join(self._names()),
-                        hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
-                        "longer needs a larger --stall-seconds, or a smaller unit_bytes.",
-                    )
-        finally:
-            for reference in self._flying:
-                ray.cancel(reference, force=False, recursive=True)
+        while True:
+            while not exhausted and len(self._flying) < self.limit:
+                following = next(numbered, None)
+                if following is None:
+                    exhausted = True
+                else:
+                    self._flying[self.submit(following[1])] = (*following, 1)
+            if not self._flying:
+                return
+            done, _ = ray.wait(list(self._flying), num_returns=1, timeout=1.0)
+            if done:
+                quiet_since = told = time.monotonic()
+                index, item, attempt = self._flying.pop(done[0])
+                if (result := self._result(done[0], index, item, attempt)) is not _AGAIN:
+                    yield index, item, result
+                continue
+            now = time.monotonic()
+            if now - told > QUIET_SECONDS:
+                told = now
+                self.waiting(self._names())
+            if now - quiet_since > self.stall_seconds:
+                names = ", ".join(self._names())
+                # Only what hangs is cancelled. After an error or Ctrl-C the few calls in flight end by themselves, and
+                # Ray aborts the whole process if a call is cancelled in the moment in which it completes.
+                for reference in self._flying:
+                    ray.cancel(reference, force=False, recursive=True)
+                raise WorkError(
+                    f"{self.stage}: nothing came back for {self.stall_seconds:.0f} s; in flight: {names}",
+                    hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
+                    "longer needs a larger --stall-seconds, or a smaller unit_bytes.",
+                )
 
     def _result(self, reference: Any, index: int, item: Item, attempt: int) -> Any:
         try:
