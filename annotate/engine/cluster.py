@@ -89,9 +89,11 @@ class Resources:
             )
         used = workers or max(1, int(sum(cpu // stage.threads for cpu in nodes)))
         # Models that each claimed whole CPUs would leave none to what feeds them, and more models than CPUs would wait
-        # for each other for ever. So models share nine tenths, and about as many feeders as models share the rest.
-        model = 0.9 * min(stage.threads, cpus / used)
-        return Resources(used, False, _floor(model), _floor(0.1 * cpus / max(2, used)), stage.threads)
+        # for each other for ever. So models share nine tenths at most, and about as many feeders as models the rest:
+        # more would only compete with the models, above all while both import what they need.
+        model = _floor(0.9 * min(stage.threads, cpus / used))
+        feeder = _floor(min(1.0, (cpus - used * model) / max(2, used)))
+        return Resources(used, False, model, feeder, stage.threads)
 
 
 def _nodes(resource: str) -> list[float]:
