@@ -19,7 +19,7 @@ leaves these two out):
 
     annotate_on_ray        a run of the stage by the engine, in eight units, commits and manifests included
     ray_data               `map_batches` on a pool of two actors, best of a few batch sizes, and `write_parquet`;
-                           needs `pip install 'ray[data]'`, and is left out where that is missing
+                           left out where pandas is missing
 
 Jobs are timed in turn, and the medians are compared. A ratio is seconds of the other over ours: above 1, ours is
 faster.
@@ -144,7 +144,7 @@ def compare_on_ray(folder: Path, classifier: Path, texts: Sequence[str], runs: i
         raw["ray_data_sizes"] = best({sizes: partial(peer, sizes) for sizes in RAY_DATA_SIZES}, warm_up=False)
         jobs["ray_data"] = partial(peer, raw["ray_data_sizes"])
     else:
-        print("ray_data is left out: it needs pip install 'ray[data]'")
+        print("ray_data is left out: it needs pandas")
     engine()  # the choice of sizes has warmed up the other
     return measure(jobs, runs, warm_up=False)
 
