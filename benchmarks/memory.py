@@ -19,6 +19,7 @@ idle of the worst worker or model, on the largest corpus over the smallest: clos
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -63,7 +64,7 @@ KINDS = ("worker", "model", "driver")
 
 def main() -> None:
     """Measure each size in a process of its own, print tables, write JSON."""
-    options = parser(__doc__, runs=1)
+    options = parser(__doc__, runs=3)
     options.add_argument("--sizes", default="16,64,256", help="of the corpora, in MiB, rising")
     options.add_argument("--unit", type=float, default=8, help="of work, in MiB")
     options.add_argument("--measure", type=Path, help="only measure the corpus in this folder, and print JSON")
@@ -148,6 +149,7 @@ class Stages(Silent):
 def watched(folder: Path, unit: float) -> dict[str, Any]:
     """Run the pipeline on the small corpus, then on the corpus; figures of the second run, in bytes and seconds."""
     options = Options(workers=WORKERS)
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # as the command line does
     ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with Watch() as watch:
         pipeline(folder / "small", WARM_UP / 32).run(str(folder / "small-out"), options)

@@ -144,6 +144,8 @@ def ray_running(console: Console) -> Iterator[None]:
     else:
         console.print("starting Ray on this machine", style="dim")
         options |= {"address": "local", "include_dashboard": False}
+        # glibc's default is 8 arenas a core, and each keeps what its threads have freed.
+        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
