@@ -10,7 +10,7 @@ from typing import Any
 import xxhash
 
 from annotate.errors import ConfigError, InputError
-from annotate.stages.base import Narrow, Stage, Wide, Work, digest
+from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Stage, Wide, Work, digest
 from annotate.stages.corpus import RENAMED, UNREADABLE, Corpus
 from annotate.stages.score import Score
 from annotate.storage.corpus_files import SourceFile, UnreadableFile
@@ -67,20 +67,22 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Aligned:
-    """How the units of a stage's inputs go together: unit by unit, and whole for wide inputs."""
+    """How the units of a stage's inputs go together: unit by unit, a range of units with one, or whole for wide inputs."""
 
     by_unit: Mapping[str, Dataset]
+    by_range: Mapping[str, Dataset]
     whole: Mapping[str, tuple[Unit, ...]]
 
     @staticmethod
     def of(dataset: Dataset) -> Aligned:
         """Sort the inputs of a dataset, all committed, into the two."""
         wide = {name for name, source in dataset.inputs.items() if isinstance(source.stage, Wide)}
-        by_unit = {name: source for name, source in dataset.inputs.items() if name not in wide}
+        by_range = {name: source for name, source in dataset.inputs.items() if isinstance(source.stage, Exchange)}
+        by_unit = {name: source for name, source in dataset.inputs.items() if name not in wide | by_range.keys()}
         for name, source in by_unit.items():
             if not isinstance(source.stage, Narrow | Score | Corpus):
                 raise ConfigError(f"{dataset.stage.name} can't read {source.stage.name} ({name}): it is regrouped")
-        return Aligned(by_unit, {name: tuple(dataset.inputs[name].units()) for name in sorted(wide)})
+        return Aligned(by_unit, by_range, {name: tuple(dataset.inputs[name].units()) for name in sorted(wide)})
 
     def units(self) -> Iterator[dict[str, Unit]]:
         """Stream the units of all inputs in step.
@@ -89,10 +91,14 @@ class Aligned:
             InputError: the inputs are not cut alike.
         """
         names = list(self.by_unit)
-        for units in zip(*(self.by_unit[name].units() for name in names), strict=True):
+        ranges = zip(*(source.units() for source in self.by_range.values()), strict=True)
+        ranged: dict[str, Unit] = {}
+        for number, units in enumerate(zip(*(self.by_unit[name].units() for name in names), strict=True)):
             if len({(unit.shard, unit.start, unit.stop) for unit in units}) > 1:
                 raise InputError(f"the inputs {', '.join(names)} are of different corpora: {units[0].shard}")
-            yield dict(zip(names, units, strict=True))
+            if self.by_range and number % RANGE_UNITS == 0:
+                ranged = dict(zip(self.by_range, next(ranges), strict=True))
+            yield dict(zip(names, units, strict=True)) | ranged
 
     def key(self, stage: Stage, units: Sequence[Mapping[str, Unit]], purpose: str = "") -> str:
         """Name a unit of work by its recipe and what it reads."""
@@ -110,10 +116,11 @@ def key_inputs(stage: Stage, names: Mapping[str, Any]) -> set[str]:
 
 def works(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:
     """Stream the work units of a narrow or scoring stage."""
-    for units in aligned.units():
+    for number, units in enumerate(aligned.units()):
         first = next(iter(units.values()))
-        key = aligned.key(dataset.stage, [units])
-        yield Work(key, first.shard, first.start, first.stop, first.text_bytes, (units,))
+        # What comes from a range tells documents apart by the number of their unit.
+        key = aligned.key(dataset.stage, [units], str(number) if aligned.by_range else "")
+        yield Work(key, first.shard, first.start, first.stop, first.text_bytes, (units,), number)
 
 
 def count_units(dataset: Dataset) -> tuple[int, int]:

@@ -33,7 +33,7 @@ from annotate.engine.rescore import drop, to_drop
 from annotate.engine.scoring import Models, group_label, together
 from annotate.engine.worker import Context
 from annotate.errors import ConfigError
-from annotate.stages.base import Narrow, Regroup, Stage, Wide, Work, digest, graph
+from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Regroup, Stage, Wide, Work, digest, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score
 from annotate.storage.corpus_files import SourceFile, UnreadableFile, is_jsonl
@@ -196,6 +196,8 @@ class _Run:
             self._units(datasets[0], list_units=_regrouped)
         elif isinstance(stage, Wide):
             self._wide(datasets[0], stage)
+        elif isinstance(stage, Exchange):
+            self._exchange(datasets[0], stage)
         else:
             raise ConfigError(f"{stage.name} is no kind of stage that the engine knows: {type(stage).__mro__[1]}")
 
@@ -260,6 +262,77 @@ class _Run:
             )
             pieces = [unit for _, _, unit in sorted(merges.results(keyed), key=lambda result: result[0])]
         return pieces
+
+    def _exchange(self, dataset: Dataset, stage: Exchange) -> None:
+        """Run an exchange: rows are sent in slices, partitions receive them; in rounds, until one changes nothing."""
+        source, beside = dataset.inputs[stage.source], dataset.inputs[stage.beside]
+        assert source.manifest is not None and beside.manifest is not None, "inputs are made before"
+        context = ray.put(Context(stage, self.workdir, {}))
+        documents = beside.manifest.rows
+        partitions = stage.partitions(-(-beside.manifest.units // RANGE_UNITS), documents)
+        self.events.started(dataset.label, 0 if stage.rounds else partitions)
+        received: list[Unit] = []
+        for number in itertools.count():
+            name = f"round {number}" if stage.rounds else ""
+            sender, units = (source.stage, source.units()) if number == 0 else (stage, iter(received))
+            pieces = self._send(dataset.label, stage, sender, units, context, partitions, name)
+            received = []
+            results = self._receive(dataset, pieces, context, partitions, documents, name)
+            if not stage.rounds:
+                self._collect([dataset], results)
+                return
+            received = [units[0][0] for _, _, units in sorted(results, key=lambda result: result[0])]
+            if not sum(entry.counts["changed"] for unit in received for entry in unit.entries):
+                self._collect([dataset], ((i, [None], [[unit]]) for i, unit in enumerate(received)))
+                return
+
+    def _send(
+        self,
+        label: str,
+        stage: Exchange,
+        sender: Stage,
+        units: Iterator[Unit],
+        context: Any,
+        partitions: int,
+        name: str,
+    ) -> list[Unit]:
+        """Send the rows of some units, a piece for each few; the pieces in order."""
+        task = ray.remote(worker.send).options(num_cpus=1, max_retries=0)
+
+        def works() -> Iterator[Work]:
+            for i, chunk in enumerate(_chunks(units, RANGE_UNITS)):
+                first = i * RANGE_UNITS
+                key = digest([stage.recipe, "send", name, partitions, first, [unit.identity for unit in chunk]])[:24]
+                items = tuple({stage.source: unit} for unit in chunk)
+                yield Work(key, chunk[0].shard, chunk[0].start, chunk[-1].stop, 0, items, first)
+
+        calls = self._calls(label, lambda work: task.remote(context, work, sender, partitions), _name, per_worker=2)
+        return [unit for _, _, unit in sorted(calls.results(works()), key=lambda result: result[0])]
+
+    def _receive(
+        self, dataset: Dataset, pieces: Sequence[Unit], context: Any, partitions: int, documents: int, name: str
+    ) -> Iterator[tuple[int, Sequence[Any], list[list[Unit]]]]:
+        """Make the unit of each partition."""
+        stage = dataset.stage
+        assert isinstance(stage, Exchange)
+        task = ray.remote(worker.receive).options(num_cpus=1, max_retries=0)
+        sent, identity = ray.put(pieces), digest([unit.identity for unit in pieces])
+        ranges = _chunks(dataset.inputs[stage.beside].units(), RANGE_UNITS)
+
+        def works() -> Iterator[Work]:
+            for partition in range(partitions):
+                beside = next(ranges, []) if stage.ranged else []
+                key = digest([stage.recipe, "receive", name, partition, identity, [unit.identity for unit in beside]])
+                items = tuple({stage.beside: unit} for unit in beside)
+                yield Work(key[:24], "", partition, partition + 1, 0, items, partition * RANGE_UNITS)
+
+        calls = self._calls(
+            dataset.label,
+            lambda work: task.remote(context, work, sent, (work.start, partitions), documents),
+            lambda work: f"partition {work.start}",
+            per_worker=2,
+        )
+        return ((i, [work], [[unit]]) for i, work, unit in calls.results(works()))
 
     def _score(self, datasets: Sequence[Dataset]) -> None:
         """Run scoring stages that share a backbone: prepare, forward and finish of each unit, with units in front."""

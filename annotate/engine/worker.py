@@ -18,11 +18,12 @@ import pyarrow as pa
 from annotate.errors import ConfigError
 from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Forward, Scores
-from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, Work
+from annotate.stages.base import Exchange, Narrow, Received, Regroup, Stage, Tables, Wide, Work
 from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, Output, Part, chain, commit, heal, intact, read_entry, read_part
+from annotate.storage.slices import commit_slices, read_slice
 from annotate.storage.store import Directory
 
 P = ParamSpec("P")
@@ -69,7 +70,9 @@ class Context:
     def tables(self, work: Work) -> Iterator[Tables]:
         """The tables of each group of input units, in order."""
         shared = self.shared()
-        return (Tables(self.stage, self.workdir, units, shared) for units in work.units)
+        return (
+            Tables(self.stage, self.workdir, units, shared, work.number + i) for i, units in enumerate(work.units)
+        )
 
 
 @functools.lru_cache(maxsize=8)
@@ -153,6 +156,42 @@ def finish_wide(context: Context, key: str, pieces: Sequence[Unit], work: Work |
 
 def _pieces(context: Context, pieces: Sequence[Unit], schema: str) -> Iterator[pa.Table]:
     return (read_part(context.directory, entry.part, schema=schema) for unit in pieces for entry in unit.entries)
+
+
+def send(context: Context, work: Work, source: Stage, partitions: int) -> Unit:
+    """Commit what some units of the source of an exchange send, in slices by partition."""
+    stage = context.stage
+    assert isinstance(stage, Exchange)
+    reach("unit: started")
+    entry = find(context.directory, work.key)
+    if entry is None:
+        directory = context.workdir.child(source.dataset)
+        sent = [
+            stage.send(source.read(directory, units[stage.source]), work.number + i, partitions)
+            for i, units in enumerate(work.units)
+        ]
+        reach("unit: computed")
+        entry = commit_slices(context.directory, work.key, pa.concat_tables(sent), schema=stage.sent_schema)
+    return Unit("", 0, 0, 0, (entry,))
+
+
+def receive(context: Context, work: Work, pieces: Sequence[Unit], partition: tuple[int, int], documents: int) -> Unit:
+    """Commit the unit of a partition of an exchange, from the slices that were sent to it."""
+    stage = context.stage
+    assert isinstance(stage, Exchange)
+    reach("unit: started")
+    entry = find(context.directory, work.key)
+    if entry is None:
+        sent = pa.concat_tables(
+            read_slice(context.directory, entry.part, partition[0], schema=stage.sent_schema)
+            for unit in pieces
+            for entry in unit.entries
+        )
+        beside = ((tables.number, tables) for tables in context.tables(work))
+        output = stage.receive(Received(*partition, documents, sent, beside))
+        reach("unit: computed")
+        entry = commit(context.directory, work.key, output, schema=stage.schema)
+    return Unit("", 0, 0, 0, (entry,))
 
 
 # Scoring: prepare (CPU) -> Model.score (holds the model) -> finish (CPU), for a group of stages on one backbone.

@@ -34,7 +34,7 @@ _CLASSES[[0xC2, 0xE0, 0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEF
 _RANGES = np.array(UNSPACED, np.uint32)
 
 
-def _cached(function: Callable[..., Any]) -> Any:
+def compiled(function: Callable[..., Any]) -> Any:
     """Compile, and keep the result on disk; where nothing can be written it is compiled anew in each process."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
@@ -127,7 +127,7 @@ _BASE, _SECOND = np.uint64(BASE), np.uint64(SECOND_BASE)
 _MERSENNE = np.uint64((1 << 61) - 1)  # of datasketch's legacy scheme
 
 
-@_cached
+@compiled
 def _special(data: Any, at: Any, end: Any) -> Any:
     """Bytes of the character at a position: as a positive number for a blank, negative for a token, else 0."""
     lead = data[at]
@@ -154,7 +154,7 @@ def _special(data: Any, at: Any, end: Any) -> Any:
     return 0
 
 
-@_cached
+@compiled
 def _fmix32(value: Any) -> Any:
     """The finaliser of 32-bit MurmurHash3, with which datasketch's affine scheme begins."""
     value ^= value >> _u32(16)
@@ -164,7 +164,7 @@ def _fmix32(value: Any) -> Any:
     return _u32(value ^ value >> _u32(16))
 
 
-@_cached
+@compiled
 def _power(exponent: Any, powers: Any) -> Any:
     result = powers[exponent % _index(POWERS)]
     for _ in range(exponent // _index(POWERS)):
@@ -172,7 +172,7 @@ def _power(exponent: Any, powers: Any) -> Any:
     return result
 
 
-@_cached
+@compiled
 def _minimum(hashes: Any, n: Any, a: Any, b: Any, values: Any) -> None:
     """Lower the values of a signature to the minima over n hashes; the array has room for `LANES` more."""
     if n == 0:
@@ -205,7 +205,7 @@ def _minimum(hashes: Any, n: Any, a: Any, b: Any, values: Any) -> None:
             values[p] = min(values[p], _u32(a[p] * hashes[i] + b[p]))
 
 
-@_cached
+@compiled
 def _flush(n: Any, shingle: Any, begins: Any, ends: Any, hashes: Any, a: Any, b: Any, powers: Any, values: Any) -> Any:
     """Take the shingles of n tokens into a signature; the tokens that still begin one move to the front.
 
@@ -228,7 +228,7 @@ def _flush(n: Any, shingle: Any, begins: Any, ends: Any, hashes: Any, a: Any, b:
     return shingle - 1
 
 
-@_cached
+@compiled
 def _sign(
     data: Any,
     offsets: Any,
@@ -311,7 +311,7 @@ def _sign(
         shingles[document] = max(tokens - shingle + 1, 0)
 
 
-@_cached
+@compiled
 def _sign_hashes(hashes: Any, offsets: Any, a: Any, b: Any, values: Any) -> None:
     block = np.empty(BLOCK + LANES, np.uint32)
     for document in range(len(offsets) - 1):

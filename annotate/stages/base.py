@@ -1,8 +1,9 @@
 """What a stage is: a frozen dataclass whose inputs are other stages, and the pure functions that do its work.
 
-Three kinds. A *narrow* stage makes a unit from the same unit of its inputs. A *wide* one needs all units of its inputs
-and is built from pieces. A *regroup* stage plans its units from the manifests of its inputs. A stage knows nothing of
-Ray, retries or paths: it gets tables and returns tables.
+Four kinds. A *narrow* stage makes a unit from the same unit of its inputs. A *wide* one needs all units of its inputs
+and is built from pieces. A *regroup* stage plans its units from the manifests of its inputs. An *exchange* sends the rows of
+one input to partitions, and makes a unit of each. A stage knows nothing of Ray, retries or paths: it gets tables and
+returns tables.
 """
 
 from __future__ import annotations
@@ -75,7 +76,10 @@ class Stage(abc.ABC):
 
 @dataclass(frozen=True)
 class Work:
-    """What one unit of work reads: the units of its inputs, in order; `key` names it in the dataset."""
+    """What one unit of work reads: the units of its inputs, in order; `key` names it in the dataset.
+
+    `number` is the place of the first of `units` in its dataset.
+    """
 
     key: str
     shard: str
@@ -83,15 +87,22 @@ class Work:
     stop: int
     text_bytes: int
     units: tuple[Mapping[str, Unit], ...]
+    number: int = 0
 
 
 class Tables:
-    """The tables of one unit of a stage's inputs, read when asked for."""
+    """The tables of one unit of a stage's inputs, read when asked for; `number` is the unit's place in its dataset."""
 
     def __init__(
-        self, stage: Stage, workdir: Directory, units: Mapping[str, Unit], shared: Mapping[str, pa.Table]
+        self,
+        stage: Stage,
+        workdir: Directory,
+        units: Mapping[str, Unit],
+        shared: Mapping[str, pa.Table],
+        number: int = 0,
     ) -> None:
         self._stage, self._workdir, self._units, self._shared = stage, workdir, units, shared
+        self.number = number
 
     @property
     def shard(self) -> str:
@@ -147,6 +158,65 @@ class Wide(Stage):
     @abc.abstractmethod
     def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
         """Make the dataset from the merged pieces and the whole of wide inputs."""
+
+
+RANGE_UNITS = 16
+"""Units of a corpus, one after the other, whose documents are one partition of an exchange."""
+
+
+@dataclass(frozen=True)
+class Received:
+    """What came to one partition.
+
+    Attributes:
+        partition: its number.
+        partitions: how many there are.
+        documents: of the whole corpus.
+        sent: the rows, in the order of the units that sent them.
+        beside: the number and the tables of each unit of the corpus whose documents are this partition.
+    """
+
+    partition: int
+    partitions: int
+    documents: int
+    sent: pa.Table
+    beside: Iterator[tuple[int, Tables]]
+
+
+class Exchange(Stage):
+    """Sends the rows of one input to partitions; each makes one unit from what came to it.
+
+    A partition is a range of documents (those of `RANGE_UNITS` units of `beside`), or what `partitions` says.
+
+    Attributes:
+        sent_schema: contract of what is sent, with a column `to`.
+        source: name of the input whose rows are sent.
+        beside: name of the input that is cut in ranges.
+        rounds: whether what is received is sent again, until a round counts nothing `changed`.
+    """
+
+    sent_schema: ClassVar[str]
+    source: ClassVar[str]
+    beside: ClassVar[str] = "signatures"
+    rounds: ClassVar[bool] = False
+
+    @property
+    def ranged(self) -> bool:
+        """Whether a partition is a range of documents."""
+        return type(self).partitions is Exchange.partitions
+
+    def partitions(self, ranges: int, documents: int) -> int:
+        """Partitions there are, given the ranges and the documents of the corpus."""
+        del documents
+        return ranges
+
+    @abc.abstractmethod
+    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+        """The rows that unit `number` of the source sends, each with the partition that it goes to."""
+
+    @abc.abstractmethod
+    def receive(self, received: Received) -> Output:
+        """Make the unit of one partition."""
 
 
 class Regroup(Stage):

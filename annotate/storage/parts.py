@@ -196,12 +196,12 @@ def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str]
     try:
         data = dataset.get(part.path)
     except FileNotFoundError:
-        raise StorageError(f"{where} is missing", hint=_REMAKE) from None
+        raise StorageError(f"{where} is missing", hint=REMAKE) from None
     if len(data) != part.bytes or checksum(data) != part.checksum:
         raise StorageError(
             f"{where} is damaged: {len(data)} bytes, checksum {checksum(data)}; "
             f"committed were {part.bytes} bytes, checksum {part.checksum}",
-            hint=_REMAKE,
+            hint=REMAKE,
         )
     # A thread of the pool that lets the bytes go while Python shuts down would abort the process.
     table = pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False)
@@ -210,7 +210,7 @@ def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str]
     return table
 
 
-_REMAKE = "Delete the file and run the same command again: the unit is made again from its inputs."
+REMAKE = "Delete the file and run the same command again: the unit is made again from its inputs."
 
 
 def chain(dataset: Directory, key: str) -> Iterator[Entry]:

@@ -1,0 +1,135 @@
+"""Candidate pairs, by locality-sensitive hashing: documents that agree in a whole band of their signatures.
+
+The hash of each band goes to a partition, and with it the document. There, documents with one hash are a bucket. A document
+is paired with the first of its bucket and with the `NEIGHBOURS` before it, so a bucket costs linear work however large
+it is; of documents with one signature all but the first are paired with that alone. Exact copies, also those too short
+for a shingle, share a band of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.stages.base import Exchange, Received, Stage
+from annotate.stages.duplicates.numbers import UInt64, numbered
+from annotate.stages.signatures import Signatures
+from annotate.storage.contracts import contract
+from annotate.storage.parts import Output
+from annotate.text.keyed import keyed_hash
+
+NEIGHBOURS = 32
+RECORD_BYTES = 28
+PARTITION_BYTES = 128 << 20
+_EXACT, _TWIN = -1, -2  # seeds of hashes that no band has
+
+
+@dataclass(frozen=True)
+class Candidates(Exchange):
+    """Pairs of documents that may be near-duplicates.
+
+    Attributes:
+        signatures: of the documents.
+        bands: numbers of bands and of rows in one, for each way of cutting the signatures.
+    """
+
+    signatures: Signatures
+    bands: tuple[tuple[int, int], ...]
+
+    name: ClassVar[str] = "candidates"
+    schema: ClassVar[str] = "pairs"
+    sent_schema: ClassVar[str] = "band-hashes"
+    source: ClassVar[str] = "signatures"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The signatures."""
+        return {"signatures": self.signatures}
+
+    def settings(self) -> Mapping[str, Any]:
+        """How signatures are cut."""
+        return {"bands": self.bands, "neighbours": NEIGHBOURS, "partition_bytes": PARTITION_BYTES}
+
+    def partitions(self, ranges: int, documents: int) -> int:
+        """As many as keep what one receives near `PARTITION_BYTES`."""
+        del ranges
+        sent = documents * (1 + sum(bands for bands, _ in self.bands)) * RECORD_BYTES
+        return max(1, -(-sent // PARTITION_BYTES))
+
+    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+        """Send each usable document to the partitions of its bands."""
+        from annotate.minhash.bands import band_hashes
+
+        usable = table["usable"].to_numpy()
+        documents = numbered(number, np.flatnonzero(usable))
+        table = table.filter(pa.array(usable)) if not usable.all() else table
+        exact = keyed_hash(_EXACT, table["exact_high"].to_numpy(), table["exact_low"].to_numpy())
+        has, values = matrix(table, self.signatures.permutations)
+        twin = exact.copy()
+        twin[has] = band_hashes(values, 1, self.signatures.permutations, _TWIN)[:, 0]
+        keys, owners = [exact], [np.arange(len(documents))]
+        for way, (bands, rows) in enumerate(self.bands):
+            keys.append(band_hashes(values, bands, rows, way).ravel())
+            owners.append(np.repeat(has, bands))
+        key, owner = np.concatenate(keys), np.concatenate(owners)
+        columns = [
+            pa.array((key % np.uint64(partitions)).astype(np.int32)),
+            pa.array(key),
+            pa.array(documents[owner]),
+            pa.array(twin[owner]),
+        ]
+        return pa.table(columns, schema=contract(self.sent_schema).schema)
+
+    def receive(self, received: Received) -> Output:
+        """Pair the documents of each bucket."""
+        key, document, twin = (received.sent[name].to_numpy() for name in ("key", "document", "twin"))
+        order = np.lexsort((document, twin, key))
+        key, document, twin = key[order], document[order], twin[order]
+        first = np.ones(len(key), bool)
+        first[1:] = (key[1:] != key[:-1]) | (twin[1:] != twin[:-1])
+        heads = np.flatnonzero(first)
+        head = np.repeat(heads, np.diff(heads, append=len(key)))
+        pairs = [(document[head[~first]], document[~first])]
+        pairs += bucket_pairs(key[heads], document[heads])
+        a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
+        a, b = unique_pairs(a, b)
+        return Output(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
+
+
+def bucket_pairs(key: UInt64, document: UInt64) -> list[tuple[UInt64, UInt64]]:
+    """Pairs of each document with the first of its bucket and the `NEIGHBOURS` before it; `key` is sorted."""
+    order = np.lexsort((document, key))
+    key, document = key[order], document[order]
+    starts = np.flatnonzero(np.diff(key, prepend=key[:1] + np.uint64(1))) if len(key) else np.empty(0, np.int64)
+    start = np.repeat(starts, np.diff(starts, append=len(key)))
+    far = np.flatnonzero(np.arange(len(key)) - start > NEIGHBOURS)
+    pairs = [(document[start[far]], document[far])]
+    for distance in range(1, NEIGHBOURS + 1):
+        same = np.flatnonzero(key[distance:] == key[:-distance])
+        if not len(same):
+            break
+        pairs.append((document[same], document[same + distance]))
+    return pairs
+
+
+def unique_pairs(a: UInt64, b: UInt64) -> tuple[UInt64, UInt64]:
+    """Each pair once, the smaller document first, in order."""
+    a, b = np.minimum(a, b), np.maximum(a, b)
+    order = np.lexsort((b, a))
+    a, b = a[order], b[order]
+    new = np.ones(len(a), bool)
+    new[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
+    return a[new], b[new]
+
+
+def matrix(table: pa.Table, permutations: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+    """The rows that have a signature, int64 `[n]`, and these, uint32 `[n, permutations]`."""
+    signatures = table["signature"].combine_chunks()
+    has = np.flatnonzero(pc.list_value_length(signatures).to_numpy(zero_copy_only=False))
+    return has, signatures.flatten().to_numpy().reshape(-1, permutations)
