@@ -67,7 +67,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Aligned:
-    """How the units of a stage's inputs go together: unit by unit, a range of units with one, or whole for wide inputs."""
+    """How the units of a stage's inputs go together: unit by unit, a range of units with one, or whole."""
 
     by_unit: Mapping[str, Dataset]
     by_range: Mapping[str, Dataset]

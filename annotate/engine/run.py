@@ -265,19 +265,20 @@ class _Run:
 
     def _exchange(self, dataset: Dataset, stage: Exchange) -> None:
         """Run an exchange: rows are sent in slices, partitions receive them; in rounds, until one changes nothing."""
-        source, beside = dataset.inputs[stage.source], dataset.inputs[stage.beside]
-        assert source.manifest is not None and beside.manifest is not None, "inputs are made before"
         context = ray.put(Context(stage, self.workdir, {}))
-        documents = beside.manifest.rows
-        partitions = stage.partitions(-(-beside.manifest.units // RANGE_UNITS), documents)
+        ranged = [dataset.inputs[names[0]].manifest for names in stage.beside]
+        units, rows = (sum(getattr(m, name) for m in ranged if m is not None) for name in ("units", "rows"))
+        partitions = stage.partitions(-(-units // RANGE_UNITS), rows)
         self.events.started(dataset.label, 0 if stage.rounds else partitions)
         received: list[Unit] = []
         for number in itertools.count():
             name = f"round {number}" if stage.rounds else ""
-            sender, units = (source.stage, source.units()) if number == 0 else (stage, iter(received))
-            pieces = self._send(dataset.label, stage, sender, units, context, partitions, name)
-            received = []
-            results = self._receive(dataset, pieces, context, partitions, documents, name)
+            sources = [dataset.inputs[source] for source in stage.sources]
+            first = ((source.stage, unit) for source in sources for unit in source.units())
+            sending = first if number == 0 else ((stage, unit) for unit in received)
+            results = self._receive(
+                dataset, stage, self._send(dataset, sending, context, partitions, name), context, name
+            )
             if not stage.rounds:
                 self._collect([dataset], results)
                 return
@@ -287,48 +288,49 @@ class _Run:
                 return
 
     def _send(
-        self,
-        label: str,
-        stage: Exchange,
-        sender: Stage,
-        units: Iterator[Unit],
-        context: Any,
-        partitions: int,
-        name: str,
-    ) -> list[Unit]:
-        """Send the rows of some units, a piece for each few; the pieces in order."""
+        self, dataset: Dataset, units: Iterator[tuple[Stage, Unit]], context: Any, partitions: int, name: str
+    ) -> tuple[int, list[Unit]]:
+        """Send the rows of units of some stages, a piece for each few; partitions, and the pieces in order."""
         task = ray.remote(worker.send).options(num_cpus=1, max_retries=0)
 
-        def works() -> Iterator[Work]:
+        def works() -> Iterator[tuple[Work, list[Stage]]]:
             for i, chunk in enumerate(_chunks(units, RANGE_UNITS)):
-                first = i * RANGE_UNITS
-                key = digest([stage.recipe, "send", name, partitions, first, [unit.identity for unit in chunk]])[:24]
-                items = tuple({stage.source: unit} for unit in chunk)
-                yield Work(key, chunk[0].shard, chunk[0].start, chunk[-1].stop, 0, items, first)
-
-        calls = self._calls(label, lambda work: task.remote(context, work, sender, partitions), _name, per_worker=2)
-        return [unit for _, _, unit in sorted(calls.results(works()), key=lambda result: result[0])]
-
-    def _receive(
-        self, dataset: Dataset, pieces: Sequence[Unit], context: Any, partitions: int, documents: int, name: str
-    ) -> Iterator[tuple[int, Sequence[Any], list[list[Unit]]]]:
-        """Make the unit of each partition."""
-        stage = dataset.stage
-        assert isinstance(stage, Exchange)
-        task = ray.remote(worker.receive).options(num_cpus=1, max_retries=0)
-        sent, identity = ray.put(pieces), digest([unit.identity for unit in pieces])
-        ranges = _chunks(dataset.inputs[stage.beside].units(), RANGE_UNITS)
-
-        def works() -> Iterator[Work]:
-            for partition in range(partitions):
-                beside = next(ranges, []) if stage.ranged else []
-                key = digest([stage.recipe, "receive", name, partition, identity, [unit.identity for unit in beside]])
-                items = tuple({stage.beside: unit} for unit in beside)
-                yield Work(key[:24], "", partition, partition + 1, 0, items, partition * RANGE_UNITS)
+                number = i * RANGE_UNITS
+                sent = [[stage.name, unit.identity] for stage, unit in chunk]
+                key = digest([dataset.stage.recipe, "send", name, partitions, number, sent])[:24]
+                read = tuple({stage.name: unit} for stage, unit in chunk)
+                yield Work(key, "", number, number + len(chunk), 0, read, number), [stage for stage, _ in chunk]
 
         calls = self._calls(
             dataset.label,
-            lambda work: task.remote(context, work, sent, (work.start, partitions), documents),
+            lambda item: task.remote(context, *item, partitions),
+            lambda item: f"what units {item[0].start} to {item[0].stop - 1} send",
+            per_worker=2,
+        )
+        return partitions, [unit for _, _, unit in sorted(calls.results(works()), key=lambda result: result[0])]
+
+    def _receive(
+        self, dataset: Dataset, stage: Exchange, sent: tuple[int, list[Unit]], context: Any, name: str
+    ) -> Iterator[tuple[int, Sequence[Any], list[list[Unit]]]]:
+        """Make the unit of each partition."""
+        task = ray.remote(worker.receive).options(num_cpus=1, max_retries=0)
+        partitions, pieces = sent
+        reference, identity = ray.put(pieces), digest([unit.identity for unit in pieces])
+        beside = [Aligned({name: dataset.inputs[name] for name in names}, {}, {}) for names in stage.beside]
+        own = dataset.inputs[stage.beside[0][0]].manifest
+        assert own is not None, "inputs are made before"
+        ranges = _chunks((units for aligned in beside for units in aligned.units()), RANGE_UNITS)
+
+        def works() -> Iterator[Work]:
+            for partition in range(partitions):
+                read = next(ranges) if stage.ranged else []
+                with_it = [[unit.identity for unit in units.values()] for units in read]
+                key = digest([stage.recipe, "receive", name, partition, identity, with_it, own.units, own.rows])[:24]
+                yield Work(key, "", partition, partition + 1, 0, tuple(read), partition * RANGE_UNITS)
+
+        calls = self._calls(
+            dataset.label,
+            lambda work: task.remote(context, work, reference, own.units, own.rows),
             lambda work: f"partition {work.start}",
             per_worker=2,
         )

@@ -70,9 +70,7 @@ class Context:
     def tables(self, work: Work) -> Iterator[Tables]:
         """The tables of each group of input units, in order."""
         shared = self.shared()
-        return (
-            Tables(self.stage, self.workdir, units, shared, work.number + i) for i, units in enumerate(work.units)
-        )
+        return (Tables(self.stage, self.workdir, units, shared, work.number + i) for i, units in enumerate(work.units))
 
 
 @functools.lru_cache(maxsize=8)
@@ -158,37 +156,36 @@ def _pieces(context: Context, pieces: Sequence[Unit], schema: str) -> Iterator[p
     return (read_part(context.directory, entry.part, schema=schema) for unit in pieces for entry in unit.entries)
 
 
-def send(context: Context, work: Work, source: Stage, partitions: int) -> Unit:
-    """Commit what some units of the source of an exchange send, in slices by partition."""
+def send(context: Context, work: Work, senders: Sequence[Stage], partitions: int) -> Unit:
+    """Commit what some units send, each of a dataset of the stage beside it, in slices by partition."""
     stage = context.stage
     assert isinstance(stage, Exchange)
     reach("unit: started")
     entry = find(context.directory, work.key)
     if entry is None:
-        directory = context.workdir.child(source.dataset)
-        sent = [
-            stage.send(source.read(directory, units[stage.source]), work.number + i, partitions)
-            for i, units in enumerate(work.units)
-        ]
+        sent = []
+        for number, (sender, units) in enumerate(zip(senders, work.units, strict=True), work.number):
+            table = sender.read(context.workdir.child(sender.dataset), next(iter(units.values())))
+            sent.append(stage.send(table, number, partitions))
         reach("unit: computed")
         entry = commit_slices(context.directory, work.key, pa.concat_tables(sent), schema=stage.sent_schema)
     return Unit("", 0, 0, 0, (entry,))
 
 
-def receive(context: Context, work: Work, pieces: Sequence[Unit], partition: tuple[int, int], documents: int) -> Unit:
+def receive(context: Context, work: Work, pieces: Sequence[Unit], units: int, rows: int) -> Unit:
     """Commit the unit of a partition of an exchange, from the slices that were sent to it."""
     stage = context.stage
     assert isinstance(stage, Exchange)
     reach("unit: started")
     entry = find(context.directory, work.key)
     if entry is None:
-        sent = pa.concat_tables(
-            read_slice(context.directory, entry.part, partition[0], schema=stage.sent_schema)
+        slices = (
+            read_slice(context.directory, entry.part, work.start, schema=stage.sent_schema)
             for unit in pieces
             for entry in unit.entries
         )
-        beside = ((tables.number, tables) for tables in context.tables(work))
-        output = stage.receive(Received(*partition, documents, sent, beside))
+        sent = pa.concat_tables(slices)
+        output = stage.receive(Received(work.start, units, rows, sent, context.tables(work)))
         reach("unit: computed")
         entry = commit(context.directory, work.key, output, schema=stage.schema)
     return Unit("", 0, 0, 0, (entry,))

@@ -27,9 +27,7 @@ def caught(similarity: npt.NDArray[np.float64], bands: int, rows: int) -> npt.ND
     return chance
 
 
-def band_hashes(
-    values: npt.NDArray[np.uint32], bands: int, rows: int, seed: int
-) -> npt.NDArray[np.uint64]:
+def band_hashes(values: npt.NDArray[np.uint32], bands: int, rows: int, seed: int) -> npt.NDArray[np.uint64]:
     """Hash each band of each signature.
 
     Args:

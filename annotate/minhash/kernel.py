@@ -2,8 +2,8 @@
 
 For each document a loop over its bytes skips blanks, rolls two hashes and notes the hash before and after each token.
 Once a block of tokens is full, or the document ends, the hashes of their shingles follow from these by subtraction, and
-each permutation takes its minimum over the block, which then lies in the first-level cache. `reference.py` says in plain
-Python what comes out. Compiled by numba, and kept on disk where that is possible.
+each permutation takes its minimum over the block, which then lies in the first-level cache. `reference.py` says in
+plain Python what comes out. Compiled by numba, and kept on disk where that is possible.
 """
 
 from __future__ import annotations

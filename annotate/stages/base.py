@@ -1,9 +1,9 @@
 """What a stage is: a frozen dataclass whose inputs are other stages, and the pure functions that do its work.
 
 Four kinds. A *narrow* stage makes a unit from the same unit of its inputs. A *wide* one needs all units of its inputs
-and is built from pieces. A *regroup* stage plans its units from the manifests of its inputs. An *exchange* sends the rows of
-one input to partitions, and makes a unit of each. A stage knows nothing of Ray, retries or paths: it gets tables and
-returns tables.
+and is built from pieces. A *regroup* stage plans its units from the manifests of its inputs. An *exchange* sends the
+rows of one input to partitions, and makes a unit of each. A stage knows nothing of Ray, retries or paths: it gets
+tables and returns tables.
 """
 
 from __future__ import annotations
@@ -90,6 +90,10 @@ class Work:
     number: int = 0
 
 
+AGAINST = "against_"
+"""How the inputs of another corpus, that stands behind the first, are named."""
+
+
 class Tables:
     """The tables of one unit of a stage's inputs, read when asked for; `number` is the unit's place in its dataset."""
 
@@ -119,16 +123,24 @@ class Tables:
         """The table of input `name`: of this unit, or the whole dataset where that stage is wide."""
         if name in self._shared:
             return self._shared[name]
-        source = self._stage.inputs[name]
-        return source.read(self._workdir.child(source.dataset), self._units[name])
+        name = self._named(name)
+        return self._stage.inputs[name].read(self.directory(name), self._units[name])
 
     def unit(self, name: str) -> Unit:
         """The unit record of input `name`."""
-        return self._units[name]
+        return self._units[self._named(name)]
+
+    def stage(self, name: str) -> Stage:
+        """The stage that is input `name`."""
+        return self._stage.inputs[self._named(name)]
 
     def directory(self, name: str) -> Directory:
         """Where the dataset of input `name` lies."""
-        return self._workdir.child(self._stage.inputs[name].dataset)
+        return self._workdir.child(self.stage(name).dataset)
+
+    def _named(self, name: str) -> str:
+        """The input that stands for `name` here: a unit of another corpus has its own."""
+        return name if name in self._units else AGAINST + name
 
 
 class Narrow(Stage):
@@ -170,49 +182,55 @@ class Received:
 
     Attributes:
         partition: its number.
-        partitions: how many there are.
-        documents: of the whole corpus.
+        units: of the corpus; those of another that stand behind them have higher numbers.
+        rows: documents of the corpus.
         sent: the rows, in the order of the units that sent them.
-        beside: the number and the tables of each unit of the corpus whose documents are this partition.
+        beside: the tables of each unit of which the documents are this partition, in order.
     """
 
     partition: int
-    partitions: int
-    documents: int
+    units: int
+    rows: int
     sent: pa.Table
-    beside: Iterator[tuple[int, Tables]]
+    beside: Iterator[Tables]
 
 
 class Exchange(Stage):
-    """Sends the rows of one input to partitions; each makes one unit from what came to it.
+    """Sends the rows of its sources to partitions; each makes one unit from what came to it.
 
-    A partition is a range of documents (those of `RANGE_UNITS` units of `beside`), or what `partitions` says.
+    A partition is a range of documents, those of `RANGE_UNITS` units of what lies `beside`, or what `partitions` says.
 
     Attributes:
         sent_schema: contract of what is sent, with a column `to`.
-        source: name of the input whose rows are sent.
-        beside: name of the input that is cut in ranges.
         rounds: whether what is received is sent again, until a round counts nothing `changed`.
     """
 
     sent_schema: ClassVar[str]
-    source: ClassVar[str]
-    beside: ClassVar[str] = "signatures"
     rounds: ClassVar[bool] = False
+
+    @property
+    @abc.abstractmethod
+    def sources(self) -> tuple[str, ...]:
+        """The inputs whose rows are sent, one after the other."""
+
+    @property
+    @abc.abstractmethod
+    def beside(self) -> tuple[tuple[str, ...], ...]:
+        """The inputs that are cut in ranges, one after the other, each with those that are read with it."""
 
     @property
     def ranged(self) -> bool:
         """Whether a partition is a range of documents."""
         return type(self).partitions is Exchange.partitions
 
-    def partitions(self, ranges: int, documents: int) -> int:
-        """Partitions there are, given the ranges and the documents of the corpus."""
-        del documents
+    def partitions(self, ranges: int, rows: int) -> int:
+        """Partitions there are, given the ranges and the documents of all that lies beside."""
+        del rows
         return ranges
 
     @abc.abstractmethod
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
-        """The rows that unit `number` of the source sends, each with the partition that it goes to."""
+        """The rows that unit `number` of the sources sends, each with the partition that it goes to."""
 
     @abc.abstractmethod
     def receive(self, received: Received) -> Output:

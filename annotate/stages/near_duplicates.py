@@ -1,7 +1,7 @@
 """Verdicts on every document: kept, or near-duplicate of which; its cluster and its split group. No text is written.
 
-    signatures ─► candidates ─► signed pairs ─► similarity ─┬─► components ─► members ─► keepers ─► similarity ─► verdicts
-                                                            └─► components ─► members ─► groups ───────────────────┘
+signatures ─► candidates ─► signed pairs ─► similarity ─┬─► components ─► members ─► keepers ─► similarity ─► verdicts
+                                                        └─► components ─► members ─► groups ───────────────────┘
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from annotate.minhash.reference import Tokens
 from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.candidates import Candidates
-from annotate.stages.duplicates.clusters import Groups, GroupsOfDocuments, Keep, Keepers, Members, identity
+from annotate.stages.duplicates.clusters import DocumentGroups, Groups, Keepers, Members
 from annotate.stages.duplicates.components import Components
-from annotate.stages.duplicates.numbers import row_of, unit_of
+from annotate.stages.duplicates.documents import Documents, identity, row_of, unit_of
 from annotate.stages.duplicates.similarity import FirstSigned, Similarity
 from annotate.stages.signatures import Signatures
 from annotate.storage.contracts import contract
@@ -45,7 +45,10 @@ class NearDuplicates(Narrow):
     Attributes:
         corpus: the documents.
         threshold: Jaccard similarity of shingles from which two documents are near-duplicates.
-        keep: which document of a cluster is kept: the "longest" (then the earliest), or the "earliest".
+        keep: which document of a cluster is kept: the "longest", the "earliest", or the one with the largest value in a
+            column of the corpus, as "highest:NAME"; of several that are alike, the earliest.
+        most: documents that are kept of a cluster, in that order.
+        against: a corpus whose documents always win, and get no verdicts: a new corpus is filtered against an old.
         shingle: tokens in a shingle.
         tokens: "words", where each character of a script without blanks is one; or "characters".
         permutations: length of a signature.
@@ -57,7 +60,9 @@ class NearDuplicates(Narrow):
 
     corpus: Corpus
     threshold: float = 0.8
-    keep: Keep = "longest"
+    keep: str = "longest"
+    most: int = 1
+    against: Corpus | None = None
     shingle: int = 5
     tokens: Tokens = "words"
     permutations: int = 128
@@ -96,15 +101,19 @@ class NearDuplicates(Narrow):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         """The signatures, each document's keeper, and its split group."""
-        signatures = Signatures(self.corpus, self.shingle, self.tokens, self.permutations, self.seed)
-        pairs = FirstSigned(Candidates(signatures, self.ways), signatures)
-        near = Similarity(pairs, self.group_threshold or self.threshold)
-        clusters = Members(Components(near, self.threshold))
-        kept = Similarity(FirstSigned(Keepers(clusters, self.keep), signatures), 0.0)
+        own, other = (
+            Signatures(corpus, self.shingle, self.tokens, self.permutations, self.seed) if corpus is not None else None
+            for corpus in (self.corpus, self.against)
+        )
+        assert own is not None
+        all_ = Documents(own, other)
+        near = Similarity(all_, FirstSigned(all_, Candidates(all_, self.ways)), self.group_threshold or self.threshold)
+        clusters = Members(all_, Components(all_, near, self.threshold), self.keep)
+        kept = Similarity(all_, FirstSigned(all_, Keepers(all_, clusters, self.most)), 0.0)
         if self.group_threshold is None:
-            return {"signatures": signatures, "kept": kept}
-        groups = GroupsOfDocuments(Groups(Members(Components(near, self.group_threshold))))
-        return {"signatures": signatures, "kept": kept, "groups": groups}
+            return {"signatures": own, "kept": kept}
+        groups = Groups(all_, Members(all_, Components(all_, near, self.group_threshold)))
+        return {"signatures": own, "kept": kept, "groups": DocumentGroups(all_, groups)}
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own: the inputs have them all."""

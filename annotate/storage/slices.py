@@ -32,7 +32,9 @@ def commit_slices(dataset: Directory, key: str, table: pa.Table, *, schema: str)
         table, to = table.take(pa.array(order)), to[order]
     edges = np.flatnonzero(np.diff(to, prepend=-1, append=-1)) if len(to) else np.zeros(1, np.int64)
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(sink, table.schema, compression="lz4", use_dictionary=False, write_page_checksum=True) as file:
+    with pq.ParquetWriter(
+        sink, table.schema, compression="lz4", use_dictionary=False, write_page_checksum=True
+    ) as file:
         for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
             file.write_table(table.slice(start, stop - start).combine_chunks(), row_group_size=stop - start)
     data = sink.getvalue()

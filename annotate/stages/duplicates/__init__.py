@@ -1,1 +1,1 @@
-"""The near-duplicate filter, a file a pass: signatures, candidate pairs, their similarity, components, keepers, verdicts."""
+"""The near-duplicate filter after its signatures, a file a pass: candidates, similarity, components, clusters."""

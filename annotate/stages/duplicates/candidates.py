@@ -1,9 +1,9 @@
 """Candidate pairs, by locality-sensitive hashing: documents that agree in a whole band of their signatures.
 
-The hash of each band goes to a partition, and with it the document. There, documents with one hash are a bucket. A document
-is paired with the first of its bucket and with the `NEIGHBOURS` before it, so a bucket costs linear work however large
-it is; of documents with one signature all but the first are paired with that alone. Exact copies, also those too short
-for a shingle, share a band of their own.
+The hash of each band goes to a partition, and with it the document. There, documents with one hash are a bucket. A
+document is paired with the first of its bucket and with the `NEIGHBOURS` before it, so a bucket costs linear work
+however large it is; of documents with one signature all but the first are paired with that alone. Exact copies, also
+those too short for a shingle, share a band of their own.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.stages.base import Exchange, Received, Stage
-from annotate.stages.duplicates.numbers import UInt64, numbered
-from annotate.stages.signatures import Signatures
+from annotate.stages.base import Received, Stage
+from annotate.stages.duplicates.documents import DocumentExchange, Documents, UInt64, numbered, starts_of
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.text.keyed import keyed_hash
@@ -31,35 +30,39 @@ _EXACT, _TWIN = -1, -2  # seeds of hashes that no band has
 
 
 @dataclass(frozen=True)
-class Candidates(Exchange):
+class Candidates(DocumentExchange):
     """Pairs of documents that may be near-duplicates.
 
     Attributes:
-        signatures: of the documents.
+        documents: with their signatures.
         bands: numbers of bands and of rows in one, for each way of cutting the signatures.
     """
 
-    signatures: Signatures
+    documents: Documents
     bands: tuple[tuple[int, int], ...]
 
     name: ClassVar[str] = "candidates"
     schema: ClassVar[str] = "pairs"
     sent_schema: ClassVar[str] = "band-hashes"
-    source: ClassVar[str] = "signatures"
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
         """The signatures."""
-        return {"signatures": self.signatures}
+        return self.documents.inputs()
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The signatures."""
+        return tuple(self.inputs)
 
     def settings(self) -> Mapping[str, Any]:
         """How signatures are cut."""
         return {"bands": self.bands, "neighbours": NEIGHBOURS, "partition_bytes": PARTITION_BYTES}
 
-    def partitions(self, ranges: int, documents: int) -> int:
+    def partitions(self, ranges: int, rows: int) -> int:
         """As many as keep what one receives near `PARTITION_BYTES`."""
         del ranges
-        sent = documents * (1 + sum(bands for bands, _ in self.bands)) * RECORD_BYTES
+        sent = rows * (1 + sum(bands for bands, _ in self.bands)) * RECORD_BYTES
         return max(1, -(-sent // PARTITION_BYTES))
 
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
@@ -70,9 +73,9 @@ class Candidates(Exchange):
         documents = numbered(number, np.flatnonzero(usable))
         table = table.filter(pa.array(usable)) if not usable.all() else table
         exact = keyed_hash(_EXACT, table["exact_high"].to_numpy(), table["exact_low"].to_numpy())
-        has, values = matrix(table, self.signatures.permutations)
+        has, values = matrix(table, self.documents.signatures.permutations)
         twin = exact.copy()
-        twin[has] = band_hashes(values, 1, self.signatures.permutations, _TWIN)[:, 0]
+        twin[has] = band_hashes(values, 1, self.documents.signatures.permutations, _TWIN)[:, 0]
         keys, owners = [exact], [np.arange(len(documents))]
         for way, (bands, rows) in enumerate(self.bands):
             keys.append(band_hashes(values, bands, rows, way).ravel())
@@ -97,8 +100,7 @@ class Candidates(Exchange):
         head = np.repeat(heads, np.diff(heads, append=len(key)))
         pairs = [(document[head[~first]], document[~first])]
         pairs += bucket_pairs(key[heads], document[heads])
-        a, b = (np.concatenate(side) for side in zip(*pairs, strict=True))
-        a, b = unique_pairs(a, b)
+        a, b = unique_pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
         return Output(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
 
 
@@ -106,7 +108,7 @@ def bucket_pairs(key: UInt64, document: UInt64) -> list[tuple[UInt64, UInt64]]:
     """Pairs of each document with the first of its bucket and the `NEIGHBOURS` before it; `key` is sorted."""
     order = np.lexsort((document, key))
     key, document = key[order], document[order]
-    starts = np.flatnonzero(np.diff(key, prepend=key[:1] + np.uint64(1))) if len(key) else np.empty(0, np.int64)
+    starts = starts_of(key)
     start = np.repeat(starts, np.diff(starts, append=len(key)))
     far = np.flatnonzero(np.arange(len(key)) - start > NEIGHBOURS)
     pairs = [(document[start[far]], document[far])]

@@ -1,46 +1,79 @@
-"""Who is in each component, which is kept, and what people know it by: all where its earliest document is."""
+"""Who is in each component, which is kept, and what people know it by: all told where its earliest document is."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
-from annotate.stages.base import Exchange, Received, Stage
+from annotate.stages.base import Received, Stage, Tables
+from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.components import Components
-from annotate.stages.duplicates.numbers import UInt64, range_of, row_of, unit_of
+from annotate.stages.duplicates.documents import (
+    DocumentExchange,
+    Documents,
+    identities,
+    range_of,
+    row_of,
+    starts_of,
+    unit_of,
+    with_partition,
+)
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
-from annotate.text.keyed import keyed_hash, name_key
 
-Keep = Literal["longest", "earliest"]
-LARGEST = 0.01
-"""Share of the documents above which a split group is cut."""
+HIGHEST = "highest:"
+LARGEST, SMALL = 0.01, 100
+"""A split group is cut above this share of the documents, but never one of so few."""
 
 
 @dataclass(frozen=True)
-class Members(Exchange):
-    """The documents of each component that has more than one, with what a keeper is chosen by."""
+class Members(DocumentExchange):
+    """The documents of each component, with what a keeper is chosen by; documents that are alone are in none.
 
+    Attributes:
+        documents: with their signatures.
+        components: of which.
+        keep: "longest", "earliest", or "highest:NAME" for the largest value of a column of the corpus.
+    """
+
+    documents: Documents
     components: Components
+    keep: str = "earliest"
 
     name: ClassVar[str] = "members"
     schema: ClassVar[str] = "members"
     sent_schema: ClassVar[str] = "sent-links"
     source: ClassVar[str] = "components"
 
+    def __post_init__(self) -> None:
+        if self.keep not in ("longest", "earliest") and not self.keep.removeprefix(HIGHEST) != self.keep:
+            raise ConfigError(f'keep must be "longest", "earliest" or "highest:NAME" of a column, got {self.keep!r}')
+
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """The components and the signatures."""
-        return {"components": self.components, "signatures": self.components.pairs.pairs.signatures}
+        """The components and the signatures; the corpus where a column of it is read."""
+        return {"components": self.components, **self.documents.inputs(corpus=self.reads_corpus)}
+
+    @property
+    def reads_corpus(self) -> bool:
+        """Whether a column of the corpus chooses."""
+        return self.keep.startswith(HIGHEST)
+
+    @property
+    def label(self) -> str:
+        """With the threshold of the components."""
+        return f"{self.name} ({self.components.threshold:g})"
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own."""
-        return {}
+        """What chooses the keeper."""
+        return {"keep": self.keep}
 
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
         """Send each member of this range, the earliest of its component too, to its own range."""
@@ -53,25 +86,49 @@ class Members(Exchange):
         return pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema)
 
     def receive(self, received: Received) -> Output:
-        """Put lengths to the documents."""
+        """Put to the documents what chooses among them."""
         order = np.argsort(received.sent["b"].to_numpy())
         root, member = (received.sent[name].to_numpy()[order] for name in ("a", "b"))
-        length = np.zeros(len(member), np.int64)
+        value = np.zeros(len(member), np.float64)
         units = unit_of(member)
-        for number, unit in received.beside:
-            mine = slice(*np.searchsorted(units, [number, number + 1]))
-            if mine.start < mine.stop:
-                length[mine] = unit["signatures"]["length"].to_numpy()[row_of(member[mine])]
-        columns = [pa.array(column) for column in (root, member, length)]
+        for unit in received.beside:
+            mine = slice(*np.searchsorted(units, [unit.number, unit.number + 1]))
+            if mine.start < mine.stop and self.keep != "earliest":
+                value[mine] = self._values(unit)[row_of(member[mine])]
+        columns = [pa.array(column) for column in (root, member, value)]
         return Output(pa.table(columns, schema=contract(self.schema).schema))
+
+    def _values(self, unit: Tables) -> npt.NDArray[np.float64]:
+        """What chooses, for each document of a unit; nulls and NaN are below all."""
+        if self.keep == "longest":
+            return unit["signatures"]["length"].to_numpy().astype(np.float64)
+        name = self.keep.removeprefix(HIGHEST)
+        corpus = unit.stage("corpus")
+        assert isinstance(corpus, Corpus)
+        column = corpus.documents(unit.directory("corpus"), unit.unit("corpus"), extra=(name,))[name]
+        try:
+            values = pc.fill_null(column.cast(pa.float64()), -np.inf).to_numpy()
+        except pa.ArrowInvalid as error:
+            raise ConfigError(f"keep={self.keep!r}: column {name!r} of {unit.shard} has no numbers: {error}") from error
+        return np.where(np.isnan(values), -np.inf, values)
 
 
 @dataclass(frozen=True)
-class Keepers(Exchange):
-    """The keeper of each cluster, paired with each of its documents, itself too; and the identity of the cluster."""
+class Keepers(DocumentExchange):
+    """Each document of a cluster with its keeper, itself where it is kept; and the identity of the cluster.
 
+    Documents of a corpus that this one is compared against come first, then those that `Members.keep` prefers, then the
+    earlier.
+
+    Attributes:
+        documents: with their signatures.
+        members: of the clusters.
+        most: documents that are kept of a cluster.
+    """
+
+    documents: Documents
     members: Members
-    keep: Keep
+    most: int = 1
 
     name: ClassVar[str] = "keepers"
     schema: ClassVar[str] = "keepers"
@@ -79,40 +136,41 @@ class Keepers(Exchange):
     source: ClassVar[str] = "members"
 
     def __post_init__(self) -> None:
-        if self.keep not in ("longest", "earliest"):
-            raise ConfigError(f'keep must be "longest" or "earliest", got {self.keep!r}')
+        if self.most < 1:
+            raise ConfigError(f"most must be at least 1 document of a cluster, got {self.most}")
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
         """The members, and the signatures for their ranges."""
-        return {"members": self.members, "signatures": self.members.inputs["signatures"]}
+        return {"members": self.members, **self.documents.inputs()}
 
     def settings(self) -> Mapping[str, Any]:
-        """The rule."""
-        return {"keep": self.keep}
+        """How many are kept."""
+        return {"most": self.most}
 
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
         """Send a document to the earliest of its cluster."""
         del number, partitions
-        to = pa.array(range_of(table["root"].to_numpy()))
-        return table.add_column(0, pa.field("to", pa.int32(), nullable=False), to)
+        return with_partition(table, range_of(table["root"].to_numpy()))
 
     def receive(self, received: Received) -> Output:
-        """Choose the keeper: the longest and then the earliest document, or the earliest."""
-        root, member, length = (received.sent[name].to_numpy() for name in ("root", "member", "length"))
-        by = (member, -length, root) if self.keep == "longest" else (member, root)
-        order = np.lexsort(by)
+        """Choose the keepers."""
+        root, member, value = (received.sent[name].to_numpy() for name in ("root", "member", "value"))
+        order = np.lexsort((member, -value, unit_of(member) < received.units, root))
         root, member = root[order], member[order]
-        starts = np.flatnonzero(np.diff(root, prepend=root[:1] + np.uint64(1))) if len(root) else np.empty(0, np.int64)
-        keeper = np.repeat(member[starts], np.diff(starts, append=len(root)))
+        starts = starts_of(root)
+        sizes = np.diff(starts, append=len(root))
+        kept = np.arange(len(root)) - np.repeat(starts, sizes) < self.most
+        keeper = np.where(kept, member, np.repeat(member[starts], sizes))
         columns = [pa.array(column) for column in (keeper, member, identities(root, received))]
         return Output(pa.table(columns, schema=contract(self.schema).schema))
 
 
 @dataclass(frozen=True)
-class Groups(Exchange):
-    """The split group of each document that shares one; that of a group too large is its cluster (null)."""
+class Groups(DocumentExchange):
+    """The split group of each document that shares one; null where the group was too large and was cut."""
 
+    documents: Documents
     members: Members
 
     name: ClassVar[str] = "groups"
@@ -123,36 +181,36 @@ class Groups(Exchange):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         """The members, and the signatures for their ranges."""
-        return {"members": self.members, "signatures": self.members.inputs["signatures"]}
+        return {"members": self.members, **self.documents.inputs()}
 
     def settings(self) -> Mapping[str, Any]:
         """The largest group."""
-        return {"largest": LARGEST}
+        return {"largest": LARGEST, "small": SMALL}
 
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
         """Send a document to the earliest of its group."""
         del number, partitions
-        to = pa.array(range_of(table["root"].to_numpy()))
-        return table.add_column(0, pa.field("to", pa.int32(), nullable=False), to)
+        return with_partition(table, range_of(table["root"].to_numpy()))
 
     def receive(self, received: Received) -> Output:
         """Count the documents of each group, and name it."""
         root, member = (received.sent[name].to_numpy() for name in ("root", "member"))
         order = np.lexsort((member, root))
         root, member = root[order], member[order]
-        starts = np.flatnonzero(np.diff(root, prepend=root[:1] + np.uint64(1))) if len(root) else np.empty(0, np.int64)
+        starts = starts_of(root)
         sizes = np.diff(starts, append=len(root))
-        large = np.repeat(sizes > max(LARGEST * received.documents, 100), sizes)
-        group = pa.array(identities(root, received), mask=large)
+        too_large = sizes > max(LARGEST * received.rows, SMALL)
+        cut = np.repeat(too_large, sizes)
+        group = pa.array(identities(root, received), mask=cut)
         table = pa.table([pa.array(member), group], schema=contract(self.schema).schema)
-        cut = int((sizes > max(LARGEST * received.documents, 100)).sum())
-        return Output(table, counts={"cut_groups": cut, "documents_of_cut_groups": int(large.sum())})
+        return Output(table, counts={"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(cut.sum())})
 
 
 @dataclass(frozen=True)
-class GroupsOfDocuments(Exchange):
+class DocumentGroups(DocumentExchange):
     """The split groups, where their documents are."""
 
+    documents: Documents
     groups: Groups
 
     name: ClassVar[str] = "document-groups"
@@ -163,7 +221,7 @@ class GroupsOfDocuments(Exchange):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         """The groups, and the signatures for the ranges."""
-        return {"groups": self.groups, "signatures": self.groups.inputs["signatures"]}
+        return {"groups": self.groups, **self.documents.inputs()}
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
@@ -172,25 +230,8 @@ class GroupsOfDocuments(Exchange):
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
         """Send a document to its range."""
         del number, partitions
-        to = pa.array(range_of(table["document"].to_numpy()))
-        return table.add_column(0, pa.field("to", pa.int32(), nullable=False), to)
+        return with_partition(table, range_of(table["document"].to_numpy()))
 
     def receive(self, received: Received) -> Output:
         """Put them in order."""
         return Output(received.sent.drop_columns(["to"]).sort_by("document"))
-
-
-def identity(shard: str, rows: np.ndarray[Any, np.dtype[np.int64]]) -> UInt64:
-    """What a cluster or a split group is known by: a hash of where its earliest document is, so of nothing else."""
-    return keyed_hash(name_key(shard), rows)
-
-
-def identities(documents: UInt64, received: Received) -> UInt64:
-    """The identity of each of some documents of the partition, sorted or not: uint64 `[n]`."""
-    found = np.zeros(len(documents), np.uint64)
-    units = unit_of(documents)
-    for number, unit in received.beside:
-        mine = np.flatnonzero(units == number)
-        if len(mine):
-            found[mine] = identity(unit.shard, row_of(documents[mine]) + unit.rows.start)
-    return found

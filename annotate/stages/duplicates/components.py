@@ -2,8 +2,8 @@
 
 A pair goes to the ranges of both its documents. There, what hangs together is joined to its smallest document. A
 document whose neighbours were not joined to one yet makes another round necessary; when no range makes a new pair, each
-component is a star round its earliest document. (Each round does at least what Kiveris et al. 2014, "Connected Components
-in MapReduce and Beyond", call a large-star and a small-star operation.)
+component is a star round its earliest document. (Each round does at least what Kiveris et al. 2014, "Connected
+Components in MapReduce and Beyond", call a large-star and a small-star operation.)
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from annotate.stages.base import Exchange, Received, Stage
+from annotate.stages.base import Received, Stage
 from annotate.stages.duplicates.candidates import unique_pairs
-from annotate.stages.duplicates.numbers import UInt64, range_of
+from annotate.stages.duplicates.documents import DocumentExchange, Documents, UInt64, range_of
 from annotate.stages.duplicates.similarity import Similarity
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 
 
 @dataclass(frozen=True)
-class Components(Exchange):
+class Components(DocumentExchange):
     """Pairs of the earliest document of a component and each of the others; alone documents are in none.
 
     Attributes:
+        documents: with their signatures.
         pairs: with their similarity.
         threshold: pairs below don't join.
     """
 
+    documents: Documents
     pairs: Similarity
     threshold: float
 
@@ -44,7 +46,12 @@ class Components(Exchange):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         """The pairs, and the signatures for their ranges."""
-        return {"pairs": self.pairs, "signatures": self.pairs.pairs.signatures}
+        return {"pairs": self.pairs, **self.documents.inputs()}
+
+    @property
+    def label(self) -> str:
+        """With the threshold: a filter has two."""
+        return f"{self.name} ({self.threshold:g})"
 
     def settings(self) -> Mapping[str, Any]:
         """The threshold."""

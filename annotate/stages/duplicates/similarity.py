@@ -1,7 +1,7 @@
 """The similarity of pairs, in two exchanges: the signature of the first document is put to a pair, then compared.
 
-A pair goes to the range of its first document, where the signatures of that range are read, and then to the range of its
-second. So no process needs signatures beyond those of one unit at a time, and no pair needs a lookup.
+A pair goes to the range of its first document, where the signatures of that range are read, and then to the range of
+its second. So no process needs signatures beyond those of one unit at a time, and no pair needs a lookup.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from annotate.stages.base import Exchange, Received, Stage
-from annotate.stages.duplicates.numbers import range_of, row_of, unit_of
-from annotate.stages.signatures import Signatures
+from annotate.stages.base import Received, Stage
+from annotate.stages.duplicates.documents import DocumentExchange, Documents, range_of, row_of, unit_of, with_partition
+from annotate.stages.tables import one_array
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
-from annotate.stages.tables import one_array
 
 
 @dataclass(frozen=True)
-class FirstSigned(Exchange):
+class FirstSigned(DocumentExchange):
     """Pairs, each with the signature and the place of its first document.
 
     Attributes:
-        pairs: a stage whose rows have documents `a` and `b`, and whose other columns travel.
-        signatures: of the documents.
+        documents: with their signatures.
+        pairs: a stage whose rows have documents `a` and `b`, and perhaps a `cluster`, which travels.
     """
 
+    documents: Documents
     pairs: Stage
-    signatures: Signatures
 
     name: ClassVar[str] = "signed-pairs"
     schema: ClassVar[str] = "signed-pairs"
@@ -41,7 +40,7 @@ class FirstSigned(Exchange):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         """The pairs and the signatures."""
-        return {"pairs": self.pairs, "signatures": self.signatures}
+        return {"pairs": self.pairs, **self.documents.inputs()}
 
     def settings(self) -> Mapping[str, Any]:
         """Which pairs."""
@@ -67,8 +66,8 @@ class FirstSigned(Exchange):
         units = unit_of(documents)
         schema = contract(self.schema).schema
         tables = [schema.empty_table()]
-        for number, unit in received.beside:
-            start, stop = np.searchsorted(units, [number, number + 1]).tolist()
+        for unit in received.beside:
+            start, stop = np.searchsorted(units, [unit.number, unit.number + 1]).tolist()
             if start == stop:
                 continue
             rows = pa.array(row_of(documents[start:stop]))
@@ -78,7 +77,9 @@ class FirstSigned(Exchange):
                 a.slice(start, n),
                 b.slice(start, n),
                 cluster.slice(start, n),
-                pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([unit.shard])).cast(pa.string()),
+                pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([unit.shard])).cast(
+                    pa.string()
+                ),
                 signed["row"],
                 signed["exact_high"],
                 signed["exact_low"],
@@ -89,14 +90,16 @@ class FirstSigned(Exchange):
 
 
 @dataclass(frozen=True)
-class Similarity(Exchange):
+class Similarity(DocumentExchange):
     """Pairs with the estimated Jaccard similarity of their shingles: the share of signature values that agree.
 
     Attributes:
+        documents: with their signatures.
         pairs: with the signatures of their first documents.
         least: pairs below are left out.
     """
 
+    documents: Documents
     pairs: FirstSigned
     least: float
 
@@ -108,7 +111,7 @@ class Similarity(Exchange):
     @property
     def inputs(self) -> Mapping[str, Stage]:
         """The pairs and the signatures."""
-        return {"pairs": self.pairs, "signatures": self.pairs.signatures}
+        return {"pairs": self.pairs, **self.documents.inputs()}
 
     def settings(self) -> Mapping[str, Any]:
         """The least similarity."""
@@ -117,8 +120,7 @@ class Similarity(Exchange):
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
         """Send a pair to the range of its second document."""
         del number, partitions
-        to = pa.array(range_of(table["b"].to_numpy()))
-        return table.add_column(0, pa.field("to", pa.int32(), nullable=False), to)
+        return with_partition(table, range_of(table["b"].to_numpy()))
 
     def receive(self, received: Received) -> Output:
         """Compare signatures; exact copies have similarity 1, also where they are shorter than a shingle."""
@@ -128,13 +130,13 @@ class Similarity(Exchange):
         units = unit_of(documents)[order]
         schema = contract(self.schema).schema
         tables = [schema.empty_table()]
-        for number, unit in received.beside:
-            start, stop = np.searchsorted(units, [number, number + 1]).tolist()
+        for unit in received.beside:
+            start, stop = np.searchsorted(units, [unit.number, unit.number + 1]).tolist()
             if start == stop:
                 continue
             pairs = sent.take(pa.array(order[start:stop]))
             signed = unit["signatures"].take(pa.array(row_of(pairs["b"].to_numpy())))
-            similarity = estimated(pairs, signed, self.pairs.signatures.permutations)
+            similarity = estimated(pairs, signed, self.documents.signatures.permutations)
             near = pa.array(similarity >= np.float32(self.least))
             columns = [pairs[name] for name in ("a", "b")] + [pa.array(similarity)]
             columns += [pairs[name] for name in ("cluster", "shard", "row")]
