@@ -1,0 +1,121 @@
+"""Runs the near-duplicate filter without Ray or files: its stages on tables in memory, cut in units as told."""
+
+from collections.abc import Mapping, Sequence
+from itertools import count
+
+import pyarrow as pa
+
+from annotate.stages.base import AGAINST, RANGE_UNITS, Exchange, Received, Tables, graph
+from annotate.stages.corpus import Corpus
+from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.signatures import Signatures
+from annotate.storage.contracts import contract
+
+Texts = Sequence[str | None]
+
+
+class Given(Tables):
+    """Tables that are given instead of read."""
+
+    def __init__(self, shard: str, start: int, stop: int, number: int = 0, **tables: pa.Table) -> None:
+        self._shard, self._rows, self._tables, self.number = shard, range(start, stop), tables, number
+
+    @property
+    def shard(self) -> str:
+        return self._shard
+
+    @property
+    def rows(self) -> range:
+        return self._rows
+
+    def __getitem__(self, name: str) -> pa.Table:
+        return self._tables[name]
+
+
+def documents(texts: Texts, start: int = 0) -> pa.Table:
+    """A unit of a corpus."""
+    rows = range(start, start + len(texts))
+    return pa.table(
+        {
+            "row": pa.array(rows, pa.int64()),
+            "id": pa.array([f"d{row}" for row in rows], pa.large_string()),
+            "text": pa.array(texts, pa.large_string()),
+            "problem": pa.array(["the text is null" if text is None else None for text in texts], pa.string()),
+        }
+    )
+
+
+def run_filter(
+    stage: NearDuplicates,
+    shards: Mapping[str, Texts],
+    *,
+    against: Mapping[str, Texts] | None = None,
+    unit_rows: int = 1000,
+) -> tuple[pa.Table, dict[str, list[pa.Table]]]:
+    """Verdicts of all documents, with their shard, in order; and the tables of each stage, by its label."""
+    units = {stage.corpus: _units(shards, unit_rows)}
+    if stage.against is not None:
+        units[stage.against] = _units(against or {}, unit_rows)
+    rows = sum(map(len, shards.values()))
+    made: dict = {}
+    for each in graph([stage]):
+        if isinstance(each, Corpus):
+            made[each] = [unit["corpus"] for unit in units[each]]
+        elif isinstance(each, Signatures):
+            made[each] = [_checked(each, each.unit(unit).table) for unit in units[each.corpus]]
+        elif isinstance(each, Exchange):
+            made[each] = _exchange(each, made, units, rows)
+    verdicts = []
+    for number, unit in enumerate(units[stage.corpus]):
+        read = {
+            name: made[source][number // RANGE_UNITS if isinstance(source, Exchange) else number]
+            for name, source in stage.inputs.items()
+        }
+        given = Given(unit.shard, unit.rows.start, unit.rows.stop, number, **read)
+        table = _checked(stage, stage.unit(given).table)
+        verdicts.append(table.add_column(0, "shard", pa.array([unit.shard] * table.num_rows, pa.string())))
+    return pa.concat_tables(verdicts), {each.label: tables for each, tables in made.items()}
+
+
+def _units(shards: Mapping[str, Texts], unit_rows: int) -> list[Given]:
+    cuts = [(shard, texts, at) for shard, texts in shards.items() for at in range(0, len(texts), unit_rows)]
+    return [
+        Given(shard, at, min(at + unit_rows, len(texts)), n, corpus=documents(texts[at : at + unit_rows], at))
+        for n, (shard, texts, at) in enumerate(cuts)
+    ]
+
+
+def _exchange(stage: Exchange, made: dict, units: dict, rows: int) -> list[pa.Table]:
+    beside = [
+        (unit, {name.removeprefix(AGAINST): made[stage.inputs[name]][i] for name in names})
+        for names in stage.beside
+        for i, unit in enumerate(units[stage.inputs[names[0]].corpus])
+    ]
+    partitions = stage.partitions(-(-len(beside) // RANGE_UNITS), rows)
+    tables = [table for name in stage.sources for table in made[stage.inputs[name]]]
+    own = len(units[stage.inputs[stage.beside[0][0]].corpus])
+    for turn in count():
+        assert turn < 50, "the rounds don't end"
+        sent = [
+            contract(stage.sent_schema).check(stage.send(table, number, partitions), stage.name)
+            for number, table in enumerate(tables)
+        ]
+        everything = pa.concat_tables(sent)
+        assert set(everything["to"].to_pylist()) <= set(range(partitions)), "a row was sent to no partition"
+        outputs = []
+        for partition in range(partitions):
+            mine = everything.filter(pa.array(everything["to"].to_numpy() == partition))
+            near = (
+                Given(unit.shard, unit.rows.start, unit.rows.stop, n, **read)
+                for n, (unit, read) in enumerate(beside)
+                if stage.ranged and n // RANGE_UNITS == partition
+            )
+            outputs.append(stage.receive(Received(partition, own, rows, mine, near)))
+        tables = [_checked(stage, output.table) for output in outputs]
+        if not stage.rounds or not sum(output.counts["changed"] for output in outputs):
+            return tables
+    raise AssertionError
+
+
+def _checked(stage: Exchange | NearDuplicates | Signatures, table: pa.Table) -> pa.Table:
+    return contract(stage.schema).check(table, stage.name).combine_chunks()
