@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.minhash.reference import Tokens
@@ -29,6 +31,8 @@ from annotate.storage.parts import Output
 
 Bands = tuple[int, int]
 GROUP_BANDS: Bands = (32, 4)
+NEAR_DUPLICATE = "near_duplicate"
+"""What rules call the similarity of a near-duplicate to its keeper, where near-duplicates are not dropped."""
 FEW = 1000
 """Documents below which finding no near-duplicates is no surprise."""
 
@@ -48,6 +52,8 @@ class NearDuplicates(Narrow):
         keep: which document of a cluster is kept: the "longest", the "earliest", or the one with the largest value in a
             column of the corpus, as "highest:NAME"; of several that are alike, the earliest.
         most: documents that are kept of a cluster, in that order.
+        drop: whether near-duplicates are dropped. Where not, all documents are kept, and the rules of a tag scheme can
+            read `near_duplicate`: the similarity to its keeper for a near-duplicate, 0 for others.
         against: a corpus whose documents always win, and get no verdicts: a new corpus is filtered against an old.
         shingle: tokens in a shingle.
         tokens: "words", where each character of a script without blanks is one; or "characters".
@@ -62,6 +68,7 @@ class NearDuplicates(Narrow):
     threshold: float = 0.8
     keep: str = "longest"
     most: int = 1
+    drop: bool = True
     against: Corpus | None = None
     shingle: int = 5
     tokens: Tokens = "words"
@@ -116,19 +123,20 @@ class NearDuplicates(Narrow):
         return {"signatures": own, "kept": kept, "groups": DocumentGroups(all_, groups)}
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own: the inputs have them all."""
-        return {}
+        """Whether near-duplicates are dropped: the inputs have the rest."""
+        return {"drop": self.drop}
 
     def unit(self, tables: Tables) -> Output:
         """Give the verdicts on the documents of a unit."""
         rows = tables["signatures"]["row"].to_numpy()
-        kept, similarity = np.ones(len(rows), bool), np.ones(len(rows), np.float32)
+        similarity = np.ones(len(rows), np.float32)
         keeper_shard, keeper_row = np.full(len(rows), tables.shard, object), rows.copy()
         cluster = identity(tables.shard, rows)
         found = tables["kept"]
         found = found.filter(pa.array(unit_of(found["b"].to_numpy()) == tables.number))
         at = row_of(found["b"].to_numpy())
-        kept[at] = found["a"].to_numpy() == found["b"].to_numpy()
+        near = np.zeros(len(rows), bool)
+        near[at] = found["a"].to_numpy() != found["b"].to_numpy()
         keeper_shard[at], keeper_row[at] = found["shard"].to_numpy(), found["row"].to_numpy()
         similarity[at], cluster[at] = found["similarity"].to_numpy(), found["cluster"].to_numpy()
         group = cluster.copy()
@@ -136,19 +144,25 @@ class NearDuplicates(Narrow):
             shared = tables["groups"].drop_null()
             shared = shared.filter(pa.array(unit_of(shared["document"].to_numpy()) == tables.number))
             group[row_of(shared["document"].to_numpy())] = shared["group"].to_numpy()
+        kept = ~near if self.drop else np.ones(len(rows), bool)
         columns = [pa.array(column) for column in (rows, kept)] + [pa.array(keeper_shard, pa.string())]
         columns += [pa.array(column) for column in (keeper_row, similarity, cluster, group)]
         return Output(
             pa.table(columns, schema=contract("verdicts").schema),
-            counts={"kept": int(kept.sum()), "near_duplicates": int((~kept).sum())},
+            counts={"kept": int(kept.sum()), "near_duplicates": int(near.sum())},
         )
+
+    def similarities(self, verdicts: pa.Table, shard: str) -> npt.NDArray[np.float32]:
+        """What rules read as `near_duplicate`, for each document of a unit: float32 `[n]`."""
+        own = pc.and_(pc.equal(verdicts["keeper_shard"], shard), pc.equal(verdicts["keeper_row"], verdicts["row"]))
+        return np.where(own.to_numpy(zero_copy_only=False), np.float32(0), verdicts["similarity"].to_numpy())
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when nothing, or most of the corpus, is a near-duplicate."""
         dropped = manifest.counts.get("near_duplicates", 0)
-        total = dropped + manifest.counts.get("kept", 0)
+        total = manifest.rows
         if dropped == 0 and total >= FEW:
             return [f"no near-duplicates found among {total:,} documents: is the text column right?"]
         if dropped * 2 > total:
-            return [f"{dropped:,} of {total:,} documents are near-duplicates: more than half of the corpus is dropped"]
+            return [f"{dropped:,} of {total:,} documents are near-duplicates: more than half of the corpus"]
         return []

@@ -14,7 +14,7 @@ from annotate.errors import ConfigError
 from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.calibrate import read_scores, score_inputs
 from annotate.stages.fit_curves import read_curves
-from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
 from annotate.stages.score import Score
 from annotate.stages.thresholds import Thresholds, threshold_values
 from annotate.storage.contracts import contract
@@ -70,6 +70,9 @@ class Place(Narrow):
     def unit(self, tables: Tables) -> Output:
         """Place the tags of a unit."""
         spans, scores = read_scores(tables, self.scores, self.verdicts)
+        if self.verdicts is not None and NEAR_DUPLICATE in self.scheme.axes:
+            similarity = self.verdicts.similarities(tables["verdicts"], tables.shard)
+            scores |= {NEAR_DUPLICATE: similarity[spans["row"].to_numpy() - tables.rows.start]}
         curves = self._shipped() | (read_curves(tables["curves"]) if "curves" in self.inputs else {})
         placed = place(spans, scores, self.scheme, threshold_values(tables["thresholds"]), curves)
         table = placed.cast(contract("placements").schema)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from annotate.errors import ConfigError
 from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.calibrate import Calibrate, bin_counts, read_scores
-from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
 from annotate.stages.score import Score
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -35,11 +35,14 @@ class Thresholds(Wide):
 
     def __post_init__(self) -> None:
         scored = [axis for stage in self.scores for axis in stage.axes]
+        marked = self.verdicts is not None and not self.verdicts.drop
+        quantiles = {axis for axis, _ in self.scheme.quantiles}
         for axis in self.scheme.axes:
-            if axis not in scored:
+            if axis not in scored and not (marked and axis == NEAR_DUPLICATE and axis not in quantiles):
                 raise ConfigError(
                     f"the tag scheme reads the axis {axis!r}, which no scorer measures",
-                    hint=f"Scored axes: {', '.join(scored)}.",
+                    hint=f"Scored axes: {', '.join(scored)}. `{NEAR_DUPLICATE}` stands for the similarity to a kept "
+                    "document where the filter has drop=False; it has no quantiles.",
                 )
         if (self.calibration.scores, self.calibration.verdicts) != (self.scores, self.verdicts):
             raise ConfigError("thresholds must be given the scores and verdicts of their calibration")

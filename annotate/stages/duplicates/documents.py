@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -71,10 +72,10 @@ class Documents:
 
     def inputs(self, *, corpus: bool = False) -> Mapping[str, Stage]:
         """The signatures, and the corpora where their text or columns are read, by the names of `beside`."""
-        stages = {"signatures": self.signatures, **({"corpus": self.signatures.corpus} if corpus else {})}
+        stages: dict[str, Stage] = {"signatures": self.signatures, **({"corpus": self.signatures.corpus} if corpus else {})}
         if self.against is None:
             return stages
-        return stages | Documents(self.against)._behind(corpus=corpus)
+        return {**stages, **Documents(self.against)._behind(corpus=corpus)}
 
     def _behind(self, *, corpus: bool) -> Mapping[str, Stage]:
         return {AGAINST + name: stage for name, stage in self.inputs(corpus=corpus).items()}
@@ -84,7 +85,7 @@ class DocumentExchange(Exchange):
     """An exchange whose partitions are ranges of documents, with their signatures beside."""
 
     documents: Documents
-    source: str
+    source: ClassVar[str] = ""
 
     @property
     def reads_corpus(self) -> bool:
