@@ -31,6 +31,7 @@ from annotate.storage.parts import Output
 
 Bands = tuple[int, int]
 GROUP_BANDS: Bands = (32, 4)
+GROUP_THRESHOLD = 0.45
 NEAR_DUPLICATE = "near_duplicate"
 """What rules call the similarity of a near-duplicate to its keeper, where near-duplicates are not dropped."""
 FEW = 1000
@@ -59,7 +60,8 @@ class NearDuplicates(Narrow):
         tokens: "words", where each character of a script without blanks is one; or "characters".
         permutations: length of a signature.
         bands: bands and rows by which candidates for near-duplicates are found; None for datasketch's optimum.
-        group_threshold: similarity from which documents are in one split group; None for clusters alone.
+        group_threshold: similarity from which documents are in one split group, at most `threshold`; None for 0.45, or
+            `threshold` where that is lower. Where both are one, the clusters are the groups.
         group_bands: bands and rows by which candidates for split groups are found.
         seed: of the permutations.
     """
@@ -74,7 +76,7 @@ class NearDuplicates(Narrow):
     tokens: Tokens = "words"
     permutations: int = 128
     bands: Bands | None = None
-    group_threshold: float | None = 0.45
+    group_threshold: float | None = None
     group_bands: Bands = GROUP_BANDS
     seed: int = 1
 
@@ -83,11 +85,10 @@ class NearDuplicates(Narrow):
     version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if not 0 < self.threshold <= 1:
-            raise ConfigError(f"threshold must be above 0 and at most 1, got {self.threshold}")
-        if self.group_threshold is not None and not 0 < self.group_threshold <= self.threshold:
+        if not 0 < self.looser <= self.threshold <= 1:
             raise ConfigError(
-                f"group_threshold must be above 0 and at most threshold={self.threshold}, got {self.group_threshold}"
+                "thresholds must satisfy 0 < group_threshold <= threshold <= 1, got "
+                f"group_threshold={self.looser}, threshold={self.threshold}"
             )
         for name, cut in (("bands", self.bands), ("group_bands", self.group_bands)):
             if cut is not None and (min(cut) < 1 or cut[0] * cut[1] > self.permutations):
@@ -98,12 +99,17 @@ class NearDuplicates(Narrow):
         _ = self.inputs  # the other settings are checked there
 
     @property
+    def looser(self) -> float:
+        """The similarity from which documents are in one split group."""
+        return min(GROUP_THRESHOLD, self.threshold) if self.group_threshold is None else self.group_threshold
+
+    @property
     def ways(self) -> tuple[Bands, ...]:
         """Bands and rows in use."""
         from annotate.minhash.bands import optimal_bands
 
         own = self.bands or optimal_bands(self.threshold, self.permutations)
-        return (own,) if self.group_threshold is None else tuple(sorted({own, self.group_bands}))
+        return (own,) if self.looser == self.threshold else tuple(sorted({own, self.group_bands}))
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -114,12 +120,12 @@ class NearDuplicates(Narrow):
         )
         assert own is not None
         all_ = Documents(own, other)
-        near = Similarity(all_, FirstSigned(all_, Candidates(all_, self.ways)), self.group_threshold or self.threshold)
+        near = Similarity(all_, FirstSigned(all_, Candidates(all_, self.ways)), self.looser)
         clusters = Members(all_, Components(all_, near, self.threshold), self.keep)
         kept = Similarity(all_, FirstSigned(all_, Keepers(all_, clusters, self.most)), 0.0)
-        if self.group_threshold is None:
+        if self.looser == self.threshold:
             return {"signatures": own, "kept": kept}
-        groups = Groups(all_, Members(all_, Components(all_, near, self.group_threshold)))
+        groups = Groups(all_, Members(all_, Components(all_, near, self.looser)))
         return {"signatures": own, "kept": kept, "groups": DocumentGroups(all_, groups)}
 
     def settings(self) -> Mapping[str, Any]:
@@ -140,7 +146,7 @@ class NearDuplicates(Narrow):
         keeper_shard[at], keeper_row[at] = found["shard"].to_numpy(), found["row"].to_numpy()
         similarity[at], cluster[at] = found["similarity"].to_numpy(), found["cluster"].to_numpy()
         group = cluster.copy()
-        if self.group_threshold is not None:
+        if "groups" in self.inputs:
             shared = tables["groups"].drop_null()
             shared = shared.filter(pa.array(unit_of(shared["document"].to_numpy()) == tables.number))
             group[row_of(shared["document"].to_numpy())] = shared["group"].to_numpy()

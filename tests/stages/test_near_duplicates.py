@@ -1,64 +1,24 @@
-"""The near-duplicate stages alone, on tables made by hand: what is a copy, which is kept, how units don't matter."""
+"""The near-duplicate filter on tables in memory: what is a copy, which is kept, how units don't matter."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from datasketch import MinHash
+from exchanges import Texts, run_filter
 
 from annotate.errors import ConfigError
-from annotate.stages import near_duplicates
-from annotate.stages.base import Tables
+from annotate.minhash.reference import shingles
 from annotate.stages.corpus import Corpus
-from annotate.stages.near_duplicates import (
-    SCHEME,
-    Clusters,
-    NearDuplicates,
-    Signatures,
-    folded,
-    shingle_hash,
-    shingles,
-)
-from annotate.storage.contracts import contract
+from annotate.stages.duplicates import candidates
+from annotate.stages.near_duplicates import NearDuplicates
 from annotate.storage.manifests import Manifest
 
 CORPUS = Corpus("corpus")
-Texts = Sequence[str | None]
-
-
-class Given(Tables):
-    """Tables that are given instead of read."""
-
-    def __init__(self, shard: str, rows: range, **tables: pa.Table) -> None:
-        self._shard, self._rows, self._tables = shard, rows, tables
-
-    @property
-    def shard(self) -> str:
-        return self._shard
-
-    @property
-    def rows(self) -> range:
-        return self._rows
-
-    def __getitem__(self, name: str) -> pa.Table:
-        return self._tables[name]
-
-
-def documents(texts: Texts, start: int = 0) -> pa.Table:
-    rows = range(start, start + len(texts))
-    return pa.table(
-        {
-            "row": pa.array(rows, pa.int64()),
-            "id": pa.array([f"d{row}" for row in rows], pa.large_string()),
-            "text": pa.array(texts, pa.large_string()),
-            "problem": pa.array(["the text is null" if text is None else None for text in texts], pa.string()),
-        }
-    )
 
 
 def verdicts(
@@ -66,27 +26,13 @@ def verdicts(
 ) -> tuple[dict[str, list[dict[str, Any]]], Manifest, list[str]]:
     """Verdicts by shard, the counts as a manifest has them, and the remarks."""
     stage = NearDuplicates(CORPUS, **settings)
-    sign, clusters = stage.inputs["signatures"], stage.inputs["clusters"]
-    assert isinstance(sign, Signatures)
-    assert isinstance(clusters, Clusters)
-    units = [
-        (shard, range(start, min(start + unit_rows, len(texts))), texts[start : start + unit_rows])
-        for shard, texts in shards.items()
-        for start in range(0, len(texts), unit_rows)
-    ]
-    signed = [sign.unit(Given(shard, rows, corpus=documents(texts, rows.start))).table for shard, rows, texts in units]
-    pieces = [
-        clusters.piece(Given(shard, rows, signatures=contract("signatures").check(table, "here")))
-        for (shard, rows, _), table in zip(units, signed, strict=True)
-    ]
-    whole = contract("clusters").check(clusters.finish(clusters.merge(pieces), {}).table, "here")
+    table, _ = run_filter(stage, shards, unit_rows=unit_rows)
     found: dict[str, list[dict[str, Any]]] = {shard: [] for shard in shards}
-    counts = {"kept": 0, "near_duplicates": 0}
-    for (shard, rows, _), table in zip(units, signed, strict=True):
-        output = stage.unit(Given(shard, rows, signatures=table, clusters=whole))
-        found[shard] += contract("verdicts").check(output.table, "here").to_pylist()
-        counts = {name: counts[name] + output.counts[name] for name in counts}
-    manifest = Manifest("verdicts", "", "", {}, {}, (), len(units), sum(map(len, shards.values())), 0, counts)
+    for row in table.to_pylist():
+        found[row.pop("shard")].append(row)
+    kept = sum(table["kept"].to_pylist())
+    counts = {"kept": kept, "near_duplicates": table.num_rows - kept}
+    manifest = Manifest("verdicts", "", "", {}, {}, (), 1, table.num_rows, 0, counts)
     return found, manifest, stage.remarks(manifest)
 
 
@@ -112,7 +58,7 @@ def column(rows: list[dict[str, Any]], name: str) -> list[Any]:
 
 
 def jaccard(a: str, b: str) -> float:
-    left, right = set(shingles(folded(a), 5)), set(shingles(folded(b), 5))
+    left, right = set(shingles(a, 5)), set(shingles(b, 5))
     return len(left & right) / len(left | right)
 
 
@@ -204,27 +150,10 @@ def test_none_and_most_of_the_corpus_are_worth_a_remark() -> None:
     found, manifest, remarks = verdicts({"a": [several[0]] * 3, "b": [several[1]] * 2})
     assert manifest.counts == {"kept": 2, "near_duplicates": 3}
     assert sum(not row["kept"] for shard in found.values() for row in shard) == 3
-    assert remarks == ["3 of 5 documents are near-duplicates: more than half of the corpus is dropped"]
+    assert remarks == ["3 of 5 documents are near-duplicates: more than half of the corpus"]
     # One, just half, and none of so few that it means nothing.
     for texts in ([*several[:999], several[0]], [several[0]] * 2, several[:999]):
         assert verdicts({"a": texts})[2] == []
-
-
-@pytest.mark.parametrize(("permutations", "seed", "shingle"), [(128, 1, 5), (64, 7, 3)])
-def test_signatures_are_those_of_datasketch(permutations: int, seed: int, shingle: int) -> None:
-    random = np.random.default_rng(8)
-    texts = [
-        "  ".join(f"wörd{n}" for n in random.integers(0, 50, random.integers(shingle, 80))) + "\n" for _ in range(200)
-    ]
-    stage = Signatures(CORPUS, shingle=shingle, permutations=permutations, seed=seed)
-    table = stage.unit(Given("a", range(200), corpus=documents(texts))).table
-    for text, found in zip(texts, table["signature"].to_pylist(), strict=True):
-        words = text.split()
-        expected = MinHash(permutations, seed=seed, hashfunc=shingle_hash, scheme=SCHEME)
-        for i in range(len(words) - shingle + 1):
-            expected.update(" ".join(words[i : i + shingle]).encode())
-        assert found == expected.hashvalues.tolist()
-    assert SCHEME == "affine32"
 
 
 @pytest.mark.parametrize("unit_rows", [1, 7, 1000])
@@ -250,7 +179,7 @@ def test_verdicts_do_not_depend_on_how_units_are_cut(unit_rows: int, keep: str) 
 )
 def test_thresholds_out_of_order_are_refused(threshold: float, group_threshold: float) -> None:
     with pytest.raises(ConfigError, match=rf"got group_threshold={group_threshold}, threshold={threshold}"):
-        Clusters(Signatures(CORPUS), threshold=threshold, group_threshold=group_threshold)
+        NearDuplicates(CORPUS, threshold=threshold, group_threshold=group_threshold)
 
 
 @pytest.mark.parametrize(
@@ -260,39 +189,92 @@ def test_thresholds_out_of_order_are_refused(threshold: float, group_threshold: 
         ({"threshold": 1.5}, "threshold=1.5"),
         ({"group_threshold": 0.0}, "group_threshold=0.0"),
         ({"threshold": 0.6, "group_threshold": 0.7}, "got group_threshold=0.7, threshold=0.6"),
-        ({"keep": "shortest"}, 'keep must be "longest" or "earliest", got \'shortest\''),
+        ({"keep": "shortest"}, 'keep must be "longest", "earliest" or "highest:NAME" of a column, got \'shortest\''),
+        ({"most": 0}, "most must be at least 1 document of a cluster, got 0"),
+        ({"bands": (20, 8)}, "bands=(20, 8) are 20 bands of 8 rows"),
+        ({"group_bands": (0, 4)}, "group_bands=(0, 4)"),
     ],
 )
 def test_the_whole_stage_refuses_what_its_inputs_do(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         NearDuplicates(CORPUS, **settings)
 
 
 def test_unless_it_is_given_the_looser_threshold_follows_a_low_one() -> None:
-    for threshold, looser in ((0.8, 0.5), (0.3, 0.3)):
+    for threshold, looser in ((0.8, 0.45), (0.3, 0.3)):
         given = NearDuplicates(CORPUS, threshold=threshold, group_threshold=looser)
-        assert NearDuplicates(CORPUS, threshold=threshold).inputs["clusters"] == given.inputs["clusters"]
+        assert NearDuplicates(CORPUS, threshold=threshold).inputs == given.inputs
 
 
-def test_many_identical_documents_take_linear_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    n = 2000
-    listed: list[int] = []
-    looked_up: list[int] = []
-    pairs, lsh_pairs = near_duplicates._pairs, near_duplicates._lsh_pairs
+def test_many_identical_documents_take_linear_work() -> None:
+    n = 10_000
+    table, made = run_filter(NearDuplicates(CORPUS), {"a": [sentence(10, 20)] * n + [sentence(11, 20)]})
+    assert sum(part.num_rows for part in made["candidates"]) == n - 1
+    assert sum(table["kept"].to_pylist()) == 2
+    assert set(table["keeper_row"].to_pylist()) == {0, n}
 
-    def count_pairs(*arguments: Any) -> Any:
-        left, right = pairs(*arguments)
-        listed.append(len(left))
-        return left, right
 
-    def count_members(values: Any, members: Any, *more: Any) -> Any:
-        looked_up.append(len(members))
-        return lsh_pairs(values, members, *more)
+def test_a_large_bucket_of_different_documents_takes_linear_work() -> None:
+    n = 3000
+    key, document = np.zeros(n, np.uint64), np.arange(n, dtype=np.uint64)[::-1]
+    a, b = candidates.unique_pairs(*(np.concatenate(side) for side in zip(*candidates.bucket_pairs(key, document))))
+    assert len(a) < n * (candidates.NEIGHBOURS + 1)
+    assert set(b.tolist()) == set(range(1, n))
+    assert set(b[a == 0].tolist()) == set(range(1, n)), "each is compared with the first"
 
-    monkeypatch.setattr(near_duplicates, "_pairs", count_pairs)
-    monkeypatch.setattr(near_duplicates, "_lsh_pairs", count_members)
-    found = of([sentence(10, 20)] * n + [sentence(11, 20)])
-    assert listed == [n - 1]
-    assert looked_up == [2, 2]  # the two distinct documents, at each threshold
-    assert sum(column(found, "kept")) == 2
-    assert set(column(found, "keeper_row")) == {0, n}
+
+def test_small_buckets_are_compared_in_full() -> None:
+    key = np.repeat(np.arange(5, dtype=np.uint64), [1, 2, 3, 33, 1])
+    document = np.random.default_rng(0).permutation(len(key)).astype(np.uint64)
+    a, b = candidates.unique_pairs(*(np.concatenate(side) for side in zip(*candidates.bucket_pairs(key, document))))
+    expected = {
+        tuple(sorted((int(document[i]), int(document[j]))))
+        for i, j in itertools.combinations(range(len(key)), 2)
+        if key[i] == key[j]
+    }
+    assert set(zip(a.tolist(), b.tolist(), strict=True)) == expected
+
+
+@pytest.mark.parametrize("unit_rows", [1000, 3])
+def test_an_older_corpus_always_wins_and_gets_no_verdicts(unit_rows: int) -> None:
+    text = sentence(12, 80)
+    old = [sentence(13, 80), text, changed(text, 3), "short"]
+    new = [text + " and a much longer end", sentence(14, 80), changed(text, 40), "short", sentence(14, 80)]
+    stage = NearDuplicates(CORPUS, against=Corpus("old"))
+    table, _ = run_filter(stage, {"n": new}, against={"o": old}, unit_rows=unit_rows)
+    assert table["shard"].to_pylist() == ["n"] * 5
+    assert table["kept"].to_pylist() == [False, True, False, False, False]
+    assert table["keeper_shard"].to_pylist() == ["o", "n", "o", "o", "n"]
+    assert table["keeper_row"].to_pylist() == [1, 1, 1, 3, 1]
+
+
+def test_several_of_a_cluster_can_be_kept() -> None:
+    text = sentence(15, 80)
+    texts = [changed(text, 3), text + " a", changed(text, 50), text + " much longer", text + " longer"]
+    for most, kept in ((1, [3]), (2, [3, 4]), (9, [0, 1, 2, 3, 4])):
+        found = of(texts, most=most)
+        assert [i for i, row in enumerate(found) if row["kept"]] == kept
+        assert {row["keeper_row"] for row in found if not row["kept"]} <= {3}
+        assert all(row["keeper_row"] == i for i, row in enumerate(found) if row["kept"])
+
+
+def test_near_duplicates_can_be_kept_and_told_to_the_rules() -> None:
+    text = sentence(16, 80)
+    stage = NearDuplicates(CORPUS, drop=False)
+    table, _ = run_filter(stage, {"a": [text, changed(text, 3), sentence(17, 80)]})
+    assert table["kept"].to_pylist() == [True] * 3
+    similarity = stage.similarities(table, "a")
+    assert similarity[0] == similarity[2] == 0
+    assert similarity[1] == table["similarity"][1].as_py() > 0.8
+
+
+def test_a_split_group_of_too_many_documents_falls_into_its_clusters() -> None:
+    text = sentence(18, 100)
+    akin = [changed(text, *range(i, 100, 50)) for i in range(20)] * 6  # 120 of a group, 20 clusters of 6 each
+    found, _, _ = verdicts({"a": akin + [sentence(1000 + i, 20) for i in range(200)]}, threshold=0.9)
+    groups = [row["split_group"] for row in found["a"]]
+    clusters = [row["cluster"] for row in found["a"]]
+    assert groups[:120] == clusters[:120]
+    few, _, _ = verdicts({"a": akin[:60] + [sentence(1000 + i, 20) for i in range(200)]}, threshold=0.9)
+    assert len({row["split_group"] for row in few["a"][:60]}) == 1
+    assert len({row["cluster"] for row in few["a"][:60]}) == 20
