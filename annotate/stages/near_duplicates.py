@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
-from annotate.minhash.reference import Tokens
+from annotate.minhash.reference import Scheme, Tokens
 from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.candidates import Candidates
@@ -24,7 +24,7 @@ from annotate.stages.duplicates.clusters import DocumentGroups, Groups, Keepers,
 from annotate.stages.duplicates.components import Components
 from annotate.stages.duplicates.documents import Documents, identity, row_of, unit_of
 from annotate.stages.duplicates.similarity import FirstSigned, Similarity
-from annotate.stages.signatures import Signatures
+from annotate.stages.signatures import Hash, Signatures
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
@@ -64,6 +64,8 @@ class NearDuplicates(Narrow):
             `threshold` where that is lower. Where both are one, the clusters are the groups.
         group_bands: bands and rows by which candidates for split groups are found.
         seed: of the permutations.
+        hash: of shingles, "rolling" or "sha1"; see `Signatures`.
+        scheme: of the permutations, "affine32" or "legacy".
     """
 
     corpus: Corpus
@@ -79,6 +81,8 @@ class NearDuplicates(Narrow):
     group_threshold: float | None = None
     group_bands: Bands = GROUP_BANDS
     seed: int = 1
+    hash: Hash = "rolling"
+    scheme: Scheme = "affine32"
 
     name: ClassVar[str] = "verdicts"
     schema: ClassVar[str] = "verdicts"
@@ -115,7 +119,9 @@ class NearDuplicates(Narrow):
     def inputs(self) -> Mapping[str, Stage]:
         """The signatures, each document's keeper, and its split group."""
         own, other = (
-            Signatures(corpus, self.shingle, self.tokens, self.permutations, self.seed) if corpus is not None else None
+            Signatures(corpus, self.shingle, self.permutations, self.seed, self.tokens, self.hash, self.scheme)
+            if corpus is not None
+            else None
             for corpus in (self.corpus, self.against)
         )
         assert own is not None
