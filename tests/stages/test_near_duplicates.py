@@ -217,7 +217,9 @@ def test_many_identical_documents_take_linear_work() -> None:
 def test_a_large_bucket_of_different_documents_takes_linear_work() -> None:
     n = 3000
     key, document = np.zeros(n, np.uint64), np.arange(n, dtype=np.uint64)[::-1]
-    a, b = candidates.unique_pairs(*(np.concatenate(side) for side in zip(*candidates.bucket_pairs(key, document))))
+    a, b = candidates.unique_pairs(
+        *(np.concatenate(side) for side in zip(*candidates.bucket_pairs(key, document), strict=True))
+    )
     assert len(a) < n * (candidates.NEIGHBOURS + 1)
     assert set(b.tolist()) == set(range(1, n))
     assert set(b[a == 0].tolist()) == set(range(1, n)), "each is compared with the first"
@@ -226,7 +228,9 @@ def test_a_large_bucket_of_different_documents_takes_linear_work() -> None:
 def test_small_buckets_are_compared_in_full() -> None:
     key = np.repeat(np.arange(5, dtype=np.uint64), [1, 2, 3, 33, 1])
     document = np.random.default_rng(0).permutation(len(key)).astype(np.uint64)
-    a, b = candidates.unique_pairs(*(np.concatenate(side) for side in zip(*candidates.bucket_pairs(key, document))))
+    a, b = candidates.unique_pairs(
+        *(np.concatenate(side) for side in zip(*candidates.bucket_pairs(key, document), strict=True))
+    )
     expected = {
         tuple(sorted((int(document[i]), int(document[j]))))
         for i, j in itertools.combinations(range(len(key)), 2)

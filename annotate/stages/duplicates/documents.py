@@ -72,7 +72,10 @@ class Documents:
 
     def inputs(self, *, corpus: bool = False) -> Mapping[str, Stage]:
         """The signatures, and the corpora where their text or columns are read, by the names of `beside`."""
-        stages: dict[str, Stage] = {"signatures": self.signatures, **({"corpus": self.signatures.corpus} if corpus else {})}
+        stages: dict[str, Stage] = {
+            "signatures": self.signatures,
+            **({"corpus": self.signatures.corpus} if corpus else {}),
+        }
         if self.against is None:
             return stages
         return {**stages, **Documents(self.against)._behind(corpus=corpus)}
