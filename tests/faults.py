@@ -1,13 +1,15 @@
 """The hook that kills a process at a named fault point, for `ANNOTATE_FAULT_HOOK=faults:kill`.
 
 What to do is read from the file that `FAULT_PLAN` names, so that it can change while processes live: JSON with
-`point` (or a random `seed` and `rate`), and a folder `spent` in which a file marks each fault that was injected once.
+`point` (or a random `seed` and `rate`; or `each_stage`, for the first unit of every stage that comes to that point), and a
+folder `spent` in which a file marks each fault that was injected once.
 """
 
 import hashlib
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 
@@ -20,10 +22,20 @@ def kill(point: str) -> None:
     spent = Path(plan["spent"])
     if "seed" in plan:
         hit = _drawn(spent, plan, point)
+    elif "each_stage" in plan:
+        hit = point == plan["each_stage"] and _first(spent / _stage())
     else:
         hit = point == plan["point"] and _first(spent / point.replace(" ", "-"))
     if hit:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stage() -> str:
+    """Name of the stage whose unit this process works on, with the hash of its settings."""
+    frame = sys._getframe()
+    while frame is not None and "context" not in frame.f_locals:
+        frame = frame.f_back
+    return frame.f_locals["context"].stage.dataset if frame is not None else "none"
 
 
 def _first(marker: Path) -> bool:

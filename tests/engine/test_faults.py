@@ -80,6 +80,18 @@ def test_a_kill_at_each_fault_point(folder, point):
     assert shard_bytes(folder / name) == shard_bytes(folder / "undisturbed")
 
 
+PASSES = {"signatures", "candidates", "signed-pairs", "similarity", "components", "members", "keepers", "groups"}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_in_every_stage(folder):
+    spent = plan(folder, each_stage="unit: computed")
+    until_done(folder, "each-stage", most=1)
+    killed = {path.name.rpartition("-")[0] for path in spent.iterdir()}
+    assert killed >= PASSES | {"spans", "verdicts", "placements", "training-shards"}
+    assert shard_bytes(folder / "each-stage") == shard_bytes(folder / "undisturbed")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kills_at_random_points_that_a_seed_replays(folder, seed):
