@@ -89,11 +89,10 @@ class Resources:
             )
         used = workers or max(1, int(sum(cpu // stage.threads for cpu in nodes)))
         # Models that each claimed whole CPUs would leave none to what feeds them, and more models than CPUs would wait
-        # for each other for ever. So models share nine tenths at most, and about as many feeders as models the rest:
-        # more would only compete with the models, above all while both import what they need.
-        model = _floor(0.9 * min(stage.threads, cpus / used))
-        feeder = _floor(min(1.0, (cpus - used * model) / max(2, used)))
-        return Resources(used, False, model, feeder, stage.threads)
+        # for each other for ever. So models share nine tenths, and what feeds them claims little: that of another run
+        # on the same cluster must find room too.
+        model = 0.9 * min(stage.threads, cpus / used)
+        return Resources(used, False, _floor(model), _floor(0.1 * cpus / max(2, used)), stage.threads)
 
 
 def _nodes(resource: str) -> list[float]:
@@ -123,6 +122,7 @@ class Calls(Generic[Item]):
         submit: sends an item off, and returns the reference of its result.
         name: how people know an item.
         limit: items in flight.
+        first: items in flight at first, one more with each result; None for `limit`.
         stall_seconds: give up when nothing comes back for so long.
         lost: called with an item and the error that lost it, before it is tried again.
         waiting: called with the names of what is in flight, every few minutes of silence.
@@ -135,6 +135,7 @@ class Calls(Generic[Item]):
     stall_seconds: float
     lost: Callable[[Item, Exception], None] = lambda item, error: None
     waiting: Callable[[list[str]], None] = lambda names: None
+    first: int | None = None
     _flying: dict[Any, tuple[int, Item, int]] = field(default_factory=dict)
 
     def results(self, items: Iterator[Item]) -> Iterator[tuple[int, Item, Any]]:
@@ -146,9 +147,10 @@ class Calls(Generic[Item]):
         """
         numbered = enumerate(items)
         exhausted = False
+        limit = self.limit if self.first is None else min(self.first, self.limit)
         quiet_since = told = time.monotonic()
         while True:
-            while not exhausted and len(self._flying) < self.limit:
+            while not exhausted and len(self._flying) < limit:
                 following = next(numbered, None)
                 if following is None:
                     exhausted = True
@@ -161,6 +163,7 @@ class Calls(Generic[Item]):
                 quiet_since = told = time.monotonic()
                 index, item, attempt = self._flying.pop(done[0])
                 if (result := self._result(done[0], index, item, attempt)) is not _AGAIN:
+                    limit = min(limit + 1, self.limit)
                     yield index, item, result
                 continue
             now = time.monotonic()

@@ -355,6 +355,8 @@ class _Run:
 
         items = zip(*(works(d, a) for d, a in zip(datasets, aligned, strict=True)), strict=True)
         calls = self._calls(label, submit, _names, per_worker=AHEAD, workers=models.resources.workers, lost=models.lost)
+        # While models are loaded, a unit for each will do: what prepares more would compete with them for the CPUs.
+        calls.first = models.resources.workers
         results = (
             (i, [item[0]], [[unit] for unit in units]) for i, item, units in models.returned(calls.results(items))
         )
