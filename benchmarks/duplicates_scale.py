@@ -1,0 +1,147 @@
+"""Time a document and memory of a process of the near-duplicate filter, as the corpus grows to 4 and 16 times its size.
+
+    python benchmarks/duplicates_scale.py [--json FILE] [--documents 10000,40000,160000]
+
+Documents are synthetic, 40 to 240 words of 20,000, with clusters as real corpora have them: 30 % of the documents are
+copies of an earlier one, of which a third are exact; the others have one to eight words changed. The whole filter runs
+on a local Ray with two workers, in a process of its own for each size, after a run on a small corpus, so that all is
+imported. Memory is the worst worker's peak above what it held then, read as in `memory.py`. Units are 1 MiB, so that
+the smallest corpus has several ranges of units. Linux only.
+
+Ratios are the largest corpus over the smallest: `time_per_document_16x_over_1x` and `peak_16x_over_1x`. Close to 1 is
+good; the bytes that the filter leaves for each document and each pair are printed too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import ray
+from report import parser, print_table, write_json
+from watch import Watch, totals
+
+from annotate import Corpus, NearDuplicates, Options, Pipeline
+from annotate.stages.base import Exchange
+
+WORKERS = 2
+SHARDS = 4
+SMALL = 2000
+UNIT = 1 << 20
+MIB = 1 << 20
+
+
+def main() -> None:
+    """Measure each size in a process of its own, print a table, write JSON."""
+    options = parser(__doc__, runs=1)
+    options.add_argument("--documents", default="10000,40000,160000", help="of the corpora, rising")
+    options.add_argument("--measure", type=Path, help="only measure the corpus in this folder, and print JSON")
+    chosen = options.parse_args()
+    if chosen.measure:
+        print(json.dumps(watched(chosen.measure)))
+        return
+    runs: dict[int, list[dict[str, Any]]] = {}
+    for documents in map(int, chosen.documents.split(",")):
+        runs[documents] = [one(documents) for _ in range(chosen.runs)]
+    write_json(chosen.json, show(runs), {"runs": runs})
+
+
+def one(documents: int) -> dict[str, Any]:
+    """Make the corpora of one size and measure them."""
+    with tempfile.TemporaryDirectory() as name:
+        write_corpus(Path(name) / "small", SMALL, seed=1)
+        write_corpus(Path(name) / "corpus", documents, seed=0)
+        command = [sys.executable, __file__, "--measure", name]
+        own = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    figures: dict[str, Any] = json.loads(own.stdout)
+    return figures
+
+
+def write_corpus(folder: Path, documents: int, seed: int) -> None:
+    """Write documents, copies among them, in four shards."""
+    folder.mkdir()
+    rng = np.random.default_rng(seed)
+    words = np.array([f"w{i:x}" for i in range(20_000)], object)
+    texts: list[str] = []
+    originals: list[list[str]] = []
+    for copied, exact in zip(rng.random(documents) < 0.3, rng.random(documents) < 1 / 3, strict=True):
+        if copied and originals:
+            own = list(originals[rng.integers(len(originals))])
+            for place in rng.integers(0, len(own), 0 if exact else rng.integers(1, 9)):
+                own[place] = f"x{rng.integers(1 << 30):x}"
+        else:
+            own = words[rng.integers(0, len(words), rng.integers(40, 240))].tolist()
+            originals.append(own)
+        texts.append(" ".join(own))
+    for shard in range(SHARDS):
+        pq.write_table(pa.table({"text": texts[shard::SHARDS]}), folder / f"{shard}.parquet")
+
+
+def watched(folder: Path) -> dict[str, Any]:
+    """Filter the small corpus, then the corpus; figures of the second run, in bytes and seconds."""
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # as the command line does
+    ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with Watch() as watch:
+        filtered(folder / "small", folder / "small-out")
+        watch.settle()
+        watch.now_doing("filter")
+        started = time.perf_counter()
+        result, verdicts = filtered(folder / "corpus", folder / "out")
+        seconds = time.perf_counter() - started
+    ray.shutdown()
+    manifest = result.datasets[verdicts].manifest
+    assert manifest is not None
+    written: dict[str, int] = {}
+    rows: dict[str, int] = {}
+    for stage, dataset in result.datasets.items():
+        directory = folder / "out" / stage.dataset
+        written[dataset.label] = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
+        if isinstance(stage, Exchange) and dataset.manifest is not None:
+            rows[dataset.label] = dataset.manifest.rows
+    return {
+        "seconds": seconds,
+        "above_idle": watch.above_idle(),
+        "counts": dict(manifest.counts),
+        "written": written,
+        "rows": rows,
+    }
+
+
+def filtered(corpus: Path, workdir: Path) -> tuple[Any, NearDuplicates]:
+    """Run the filter."""
+    verdicts = NearDuplicates(Corpus(str(corpus), id=None, unit_bytes=UNIT))
+    return Pipeline(verdicts).run(str(workdir), Options(workers=WORKERS)), verdicts
+
+
+def show(runs: dict[int, list[dict[str, Any]]]) -> dict[str, float]:
+    """Print a table, and what is written; the ratios."""
+    rows, peaks, times = [], [], []
+    for documents, several in runs.items():
+        seconds = float(np.median([run["seconds"] for run in several]))
+        found = [totals(run["above_idle"]) for run in several]
+        peak, driver = (float(np.median([each[kind] for each in found])) / MIB for kind in ("worker", "driver"))
+        times.append(seconds / documents)
+        peaks.append(peak)
+        dropped = several[0]["counts"]["near_duplicates"] / documents
+        figures = (f"{dropped:.1%}", f"{seconds:.1f}", f"{times[-1] * 1e3:.3f}", f"{peak:.0f}", f"{driver:.1f}")
+        rows.append([f"{documents:,}", *figures])
+    print_table(["documents", "dropped", "s", "ms a document", "worker MiB", "driver MiB"], rows)
+    documents, (largest, *_) = list(runs.items())[-1]
+    print("\nwritten, bytes a document")
+    for label, size in sorted(largest["written"].items(), key=lambda item: -item[1]):
+        pairs = largest["rows"].get(label)
+        print(f"{label:24} {size / documents:8.1f}" + (f"   {pairs / documents:6.2f} rows a document" if pairs else ""))
+    return {"time_per_document_16x_over_1x": times[-1] / times[0], "peak_16x_over_1x": peaks[-1] / peaks[0]}
+
+
+if __name__ == "__main__":
+    main()
