@@ -1,7 +1,7 @@
 """The hook that kills a process at a named fault point, for `ANNOTATE_FAULT_HOOK=faults:kill`.
 
-What to do is read from the file that `FAULT_PLAN` names, so that it can change while processes live: JSON with
-`point` (or a random `seed` and `rate`; or `each_stage`, for the first unit of every stage that comes to that point), and a
+What to do is read from the file that `FAULT_PLAN` names, so that it can change while processes live: JSON with `point`
+(or a random `seed` and `rate`; or `each_stage`, for the first unit of every stage that comes to that point), and a
 folder `spent` in which a file marks each fault that was injected once.
 """
 
