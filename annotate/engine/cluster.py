@@ -183,13 +183,11 @@ class Calls(Generic[Item]):
                 told = now
                 self.waiting(self._names())
             if now - quiet_since > self.stall_seconds:
-                names = ", ".join(self._names())
-                # Only what hangs is cancelled. After an error or Ctrl-C the few calls in flight end by themselves, and
-                # Ray aborts the whole process if a call is cancelled in the moment in which it completes.
-                for reference in self._flying:
-                    ray.cancel(reference, force=False, recursive=True)
+                # Nothing is cancelled, neither here nor after another error: what is in flight commits what it can, and
+                # ends with the driver. Ray can abort a process that cancels a call in the moment when it completes.
                 raise WorkError(
-                    f"{self.stage}: nothing came back for {self.stall_seconds:.0f} s; in flight: {names}",
+                    f"{self.stage}: nothing came back for {self.stall_seconds:.0f} s; in flight: "
+                    + ", ".join(self._names()),
                     hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
                     "longer needs a larger --stall-seconds, or a smaller unit_bytes.",
                 )

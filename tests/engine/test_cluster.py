@@ -42,7 +42,7 @@ class Cluster:
 def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "ray", Cluster(*nodes))
-        cpus, gpus = sum(n[0] for n in nodes), sum(n[1] for n in nodes)
+        gpus = sum(n[1] for n in nodes)
         if threads > max(n[0] for n in nodes) and not (gpus and gpu):
             with pytest.raises(ConfigError, match="threads"):
                 Resources.of_models(Stage(threads, gpu=gpu), workers, "auto")
