@@ -67,8 +67,9 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
-        again = "run the same command again" + (", without --rescore," if "--rescore" in arguments else "")
-        console.print(f"[bold]interrupted.[/] What is committed is kept: {again} to go on.")
+        console.print("[bold]interrupted.[/] What is committed is kept: run the same command again to go on.")
+        if "--rescore" in arguments:
+            console.print("If it has said 'scores dropped', leave --rescore out: else all is scored once more.")
         return 130
     except BrokenPipeError:
         return 0

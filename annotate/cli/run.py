@@ -146,6 +146,7 @@ def ray_running(console: Console) -> Iterator[None]:
         options |= {"address": "local", "include_dashboard": False}
         # glibc's default is 8 arenas a core, and each keeps what its threads have freed.
         os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+        os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a worker has one CPU
     try:
         ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

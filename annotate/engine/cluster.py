@@ -6,6 +6,7 @@ descriptions of units and gets back what was committed.
 
 from __future__ import annotations
 
+import bisect
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -74,14 +75,16 @@ class Resources:
             ConfigError: Ray does not run, there is no GPU although one is asked for, or no node has enough CPUs.
         """
         nodes = _nodes("CPU")
-        cpus, gpus = sum(nodes), int(sum(_nodes("GPU"))) if ray.cluster_resources().get("GPU") else 0
+        on_gpu = _nodes("GPU") if ray.cluster_resources().get("GPU") else [0.0] * len(nodes)
+        gpus = int(sum(on_gpu))
         if device == "cuda" and not gpus:
             raise ConfigError("--device cuda was asked for, but the Ray cluster has no GPU")
         if gpus and (device == "cuda" or (device == "auto" and getattr(stage.scorer, "gpu", True))):
-            used = min(workers or gpus, gpus)
-            # A model on a GPU needs little of a CPU; about six CPUs feed one, so the rest is for what feeds it.
-            feeder = 1.0 if cpus >= 2 * used else _floor(0.45 * cpus / used)
-            return Resources(used, True, _floor(min(1.0, 0.1 * cpus / used)), feeder, stage.threads)
+            # A model on a GPU needs little of a CPU; about six CPUs feed one, so the rest is for what feeds them.
+            share = min(cpu / int(gpu) for cpu, gpu in zip(nodes, on_gpu, strict=True) if gpu >= 1)
+            model = _floor(min(1.0, 0.1 * share))
+            left = max(cpu - int(gpu) * model for cpu, gpu in zip(nodes, on_gpu, strict=True))
+            return Resources(min(workers or gpus, gpus), True, model, _floor(min(1.0, 0.9 * left)), stage.threads)
         if stage.threads > max(nodes):
             raise ConfigError(
                 f"a model of {', '.join(stage.axes)} has {stage.threads} threads; no node has over {max(nodes):g}",
@@ -89,10 +92,19 @@ class Resources:
             )
         used = workers or max(1, int(sum(cpu // stage.threads for cpu in nodes)))
         # Models that each claimed whole CPUs would leave none to what feeds them, and more models than CPUs would wait
-        # for each other for ever. So models share nine tenths, and what feeds them claims little: that of another run
-        # on the same cluster must find room too.
-        model = 0.9 * min(stage.threads, cpus / used)
-        return Resources(used, False, _floor(model), _floor(0.1 * cpus / max(2, used)), stage.threads)
+        # for each other for ever. So models share nine tenths of each node, and what feeds them claims little: that of
+        # another run on the same cluster must find room too.
+        feeder = _floor(min(0.1 * sum(nodes) / max(2, used), 0.1 * max(nodes)))
+        return Resources(used, False, _largest_claim(nodes, used, stage.threads), feeder, stage.threads)
+
+
+def _largest_claim(nodes: list[float], models: int, threads: int) -> float:
+    """The most CPUs that each of some models can claim if all are to fit on the nodes, in nine tenths of each."""
+    shares = [0.9 * cpu for cpu in nodes]
+    claims = sorted({_floor(min(0.9 * threads, share / n)) for share in set(shares) for n in range(1, models + 1)})
+    # The smaller the claim, the more fit: the first, from the largest down, that all fit with.
+    at = bisect.bisect_left(claims, True, key=lambda claim: sum(int(share / claim + 1e-9) for share in shares) < models)
+    return claims[max(at - 1, 0)]
 
 
 def _nodes(resource: str) -> list[float]:
@@ -171,13 +183,11 @@ class Calls(Generic[Item]):
                 told = now
                 self.waiting(self._names())
             if now - quiet_since > self.stall_seconds:
-                names = ", ".join(self._names())
-                # Only what hangs is cancelled. After an error or Ctrl-C the few calls in flight end by themselves, and
-                # Ray aborts the whole process if a call is cancelled in the moment in which it completes.
-                for reference in self._flying:
-                    ray.cancel(reference, force=False, recursive=True)
+                # Nothing is cancelled, neither here nor after another error: what is in flight commits what it can, and
+                # ends with the driver. Ray can abort a process that cancels a call in the moment when it completes.
                 raise WorkError(
-                    f"{self.stage}: nothing came back for {self.stall_seconds:.0f} s; in flight: {names}",
+                    f"{self.stage}: nothing came back for {self.stall_seconds:.0f} s; in flight: "
+                    + ", ".join(self._names()),
                     hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
                     "longer needs a larger --stall-seconds, or a smaller unit_bytes.",
                 )

@@ -18,6 +18,8 @@ from annotate.storage.latest import Latest
 from annotate.storage.manifests import Manifest, ManifestWriter, Unit, missing_parts, read_manifest, read_units
 from annotate.storage.store import Directory
 
+COUNTED = 50_000
+
 
 @dataclass
 class Dataset:
@@ -126,10 +128,13 @@ def works(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:
 def count_units(dataset: Dataset) -> tuple[int, int]:
     """Units of a narrow or scoring stage whose inputs are there, and how many a listing says are committed.
 
-    For people, and no proof: parts may be gone, and a unit of scores may lack those of newly kept documents.
+    For people, and no proof: parts may be gone, and a unit of scores may lack those of newly kept documents. Of over
+    `COUNTED` units it says that none is, rather than hold their names.
     """
     aligned = Aligned.of(dataset)
     units = max(source.manifest.units for source in aligned.by_unit.values() if source.manifest is not None)
+    if units > COUNTED:
+        return units, 0
     suffix = "-0" if isinstance(dataset.stage, Score) else ""
     listed = {path.removeprefix("units/") for path, _ in dataset.directory.sizes("units/")}
     if not listed:

@@ -121,10 +121,7 @@ def run(
     dropped = to_drop(workdir, stages, rescore=options.rescore)
     with hold(workdir, events.run, share=options.share, what="rescore" if dropped else "run"):
         try:
-            if dropped:
-                held, size = drop(workdir, dropped)
-                events.said("info", f"scores dropped: {held} of {len(dropped)} annotation datasets, {size:,} bytes")
-            return _Run(stages, outputs, workdir, options, events).go()
+            return _Run(stages, outputs, workdir, options, events).go(dropped)
         finally:
             events.flush()
 
@@ -137,8 +134,11 @@ class _Run:
     options: Options
     events: Events
 
-    def go(self) -> Result:
+    def go(self, dropped: Sequence[str]) -> Result:
+        """Make what is missing, after dropping the scores in `dropped`, names of annotation datasets."""
         datasets = self._open()
+        if dropped:
+            self._drop(dropped)
         self.events.planned(latest(dataset) for dataset in datasets.values())
         missing = needed(self.outputs, datasets)
         for stage in self.stages:
@@ -156,6 +156,14 @@ class _Run:
         for text in remarks:
             self.events.said("warning", text)
         return Result(self.workdir, datasets, ledger, write_views(self.workdir, datasets.values()), remarks)
+
+    def _drop(self, names: Sequence[str]) -> None:
+        """Drop scores, once it is sure that the corpus can be read and that the cluster has room for the models."""
+        for stage in self.stages:
+            if isinstance(stage, Score):
+                Resources.of_models(stage, self.options.workers, self.options.device)
+        held, size = drop(self.workdir, names)
+        self.events.said("info", f"scores dropped: {held} of {len(names)} annotation datasets, {size:,} bytes")
 
     def _remarks(self, datasets: Mapping[Stage, Dataset], ledger: Ledger | None) -> list[str]:
         """What should be said loudly of this run."""

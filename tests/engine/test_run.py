@@ -14,6 +14,7 @@ from annotate import (
     Calibrate,
     ConfigError,
     Corpus,
+    InputError,
     Options,
     Pipeline,
     Place,
@@ -330,6 +331,19 @@ def test_a_drop_of_scores_that_was_cut_short_is_finished_by_the_next_run(ray_clu
     scored = rows_scored(tmp_path / "calls")
     _, told = run(tmp_path, corpus)
     assert rows_scored(tmp_path / "calls") == 2 * scored and "scores dropped" in told.infos[0]
+
+
+def test_rescoring_drops_nothing_where_the_corpus_cannot_be_read_or_the_models_have_no_room(
+    ray_cluster, tmp_path, corpus
+):
+    before = below(tmp_path / "out", "annotations-*")
+    with pytest.raises(ConfigError, match="has no GPU"):
+        run(tmp_path, corpus, options=Options(workers=2, rescore=True, device="cuda"))
+    shard = sorted(corpus.iterdir())[0]
+    shard.write_bytes(shard.read_bytes()[:-9])
+    with pytest.raises(InputError, match=r"not a readable|truncated|can't be read"):
+        run(tmp_path, corpus, options=Options(workers=2, rescore=True))
+    assert before and below(tmp_path / "out", "annotations-*") == before
 
 
 @pytest.mark.parametrize("what", ["run", "rescore"])
