@@ -1,0 +1,1 @@
+"""MinHash signatures of texts, and locality-sensitive hashing of them; knows nothing of stages or storage."""
