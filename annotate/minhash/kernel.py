@@ -2,8 +2,8 @@
 
 For each document a loop over its bytes skips blanks, rolls two hashes and notes the hash before and after each token.
 Once a block of tokens is full, or the document ends, the hashes of their shingles follow from these by subtraction, and
-each permutation takes its minimum over the block, which then lies in the first-level cache. `reference.py` says in plain
-Python what comes out. Compiled by numba, and kept on disk where that is possible.
+each permutation takes its minimum over the block, which then lies in the first-level cache. `reference.py` says in
+plain Python what comes out. Compiled by numba, and kept on disk where that is possible.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ import pyarrow as pa
 from annotate.minhash.reference import BASE, SECOND_BASE, UNSPACED, Tokens
 
 Scheme = Literal["affine32", "legacy"]
-UInt32, UInt64, Int64 = npt.NDArray[np.uint32], npt.NDArray[np.uint64], npt.NDArray[np.int64]
+UInt32 = npt.NDArray[np.uint32]
+UInt64 = npt.NDArray[np.uint64]
+Int64 = npt.NDArray[np.int64]
 
 BLOCK = 2048  # tokens
 LANES = 16  # a block is filled up to a multiple of as many, so that no loop has a scalar rest

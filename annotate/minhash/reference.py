@@ -2,9 +2,9 @@
 
     MinHash.bulk([shingles(text, 5) for text in texts], num_perm=128, seed=1, hashfunc=shingle_hash, scheme="affine32")
 
-A text is put in Unicode's normal form C and its runs of blanks are folded to one space, none at the ends. Its tokens are
-words; in scripts that put no blanks between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan) each character is
-a token. A shingle is the folded text from the start of a token to the end of the one n - 1 further on.
+A text is put in Unicode's normal form C and its runs of blanks are folded to one space, none at the ends. Its tokens
+are words; in scripts that put no blanks between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan) each
+character is a token. A shingle is the folded text from the start of a token to the end of the one n - 1 further on.
 """
 
 from __future__ import annotations
