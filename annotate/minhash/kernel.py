@@ -1,6 +1,6 @@
 """Text to MinHash signatures in one pass over Arrow's UTF-8 buffers: no string is made, no text is copied.
 
-For each document a loop over its bytes skips blanks, rolls two hashes and notes the hash before and after each token.
+For each document a loop over its bytes skips blanks, rolls two hashes and notes the first before and after each token.
 Once a block of tokens is full, or the document ends, the hashes of their shingles follow from these by subtraction, and
 each permutation takes its minimum over the block, which then lies in the first-level cache. `reference.py` says in
 plain Python what comes out. Compiled by numba, and kept on disk where that is possible.
@@ -8,7 +8,7 @@ plain Python what comes out. Compiled by numba, and kept on disk where that is p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from annotate.minhash.compiled import compiled, constant, text_buffers
 from annotate.minhash.reference import BASE, SECOND_BASE, UNSPACED, Tokens
 
 Scheme = Literal["affine32", "legacy"]
@@ -29,19 +30,12 @@ LANES = 16  # a block is filled up to a multiple of as many, so that no loop has
 POWERS = 4096  # of the base, tabulated; longer shingles are rare
 EMPTY = 0xFFFFFFFF  # datasketch's value of a permutation that has seen nothing
 
-ORDINARY, BLANK, SPECIAL = 0, 1, 2
-_CLASSES = np.zeros(256, np.uint8)
-_CLASSES[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = BLANK
-_CLASSES[[0xC2, 0xE0, 0xE1, 0xE2, 0xE3, 0xE4, 0xE5, 0xE6, 0xE7, 0xE8, 0xE9, 0xEF, 0xF0]] = SPECIAL
-_RANGES = np.array(UNSPACED, np.uint32)
+# What a character is: part of a word, a token by itself, blank; or, of a first byte, that those that follow decide.
+ORDINARY, TOKEN, BLANK, SPECIAL = 0, 1, 2, 3
+DECIDED = 0x40000  # code points whose kind is tabulated; those above are ordinary, or tokens where all characters are
 
-
-def _cached(function: Callable[..., Any]) -> Any:
-    """Compile, and keep the result on disk; where nothing can be written it is compiled anew in each process."""
-    try:
-        return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # "cannot cache function": neither the package's directory nor the user's can be written
-        return numba.njit(nogil=True)(function)
+_u32, _u64, _index = np.uint32, np.uint64, numba.uintp
+_MERSENNE = np.uint64((1 << 61) - 1)  # of datasketch's legacy scheme
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +57,9 @@ class Permutations:
         """The permutations of a seed."""
         from datasketch import MinHash
 
+        dtype = np.uint32 if scheme == "affine32" else np.uint64
         a, b = MinHash(num_perm=number, seed=seed, scheme=scheme).permutations
-        return Permutations(scheme=scheme, a=np.ascontiguousarray(a), b=np.ascontiguousarray(b))
+        return Permutations(scheme=scheme, a=constant(a, dtype), b=constant(b, dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,26 +77,42 @@ class Signed:
     shingles: Int64
 
 
-def sign(texts: pa.Array, shingle: int, tokens: Tokens, permutations: Permutations) -> Signed:
+def sign(
+    texts: pa.Array, shingle: int, tokens: Tokens, permutations: Permutations, skip: npt.NDArray[np.bool_] | None = None
+) -> Signed:
     """Sign texts that are in normal form C.
 
     Args:
         texts: large_string `[n_texts]`; a null is an empty text.
-        shingle: tokens in a shingle.
+        shingle: tokens in a shingle, at least 1.
         tokens: what they are.
         permutations: of the signature.
+        skip: bool `[n_texts]`, texts to take for empty ones.
     """
     n = len(texts)
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + n + 1]
-    data = np.frombuffer(texts.buffers()[2] or b"", np.uint8)
+    if skip is None:
+        skip = np.zeros(n, np.bool_)
+    if texts.null_count:
+        skip = skip | texts.is_null().to_numpy(zero_copy_only=False)
     signed = Signed(
         values=np.full((n, len(permutations.a)), EMPTY, np.uint32),
         exact=np.zeros((n, 2), np.uint64),
         shingles=np.zeros(n, np.int64),
     )
-    if n:
-        arguments = (data, offsets, shingle, tokens == "characters", permutations.a, permutations.b, _POWERS)
-        _sign(*arguments, signed.values, signed.exact, signed.shingles)
+    _sign(
+        *text_buffers(texts),
+        constant(skip, np.bool_),
+        shingle,
+        tokens == "characters",
+        *_tables(tokens),
+        _powers(),
+        np.uint64(SECOND_BASE),
+        permutations.a,
+        permutations.b,
+        signed.values,
+        signed.exact,
+        signed.shingles,
+    )
     return signed
 
 
@@ -117,46 +128,42 @@ def sign_hashes(hashes: UInt32, offsets: Int64, permutations: Permutations) -> U
         uint32 `[n_documents, n_permutations]`.
     """
     values = np.full((len(offsets) - 1, len(permutations.a)), EMPTY, np.uint32)
-    _sign_hashes(hashes, offsets, permutations.a, permutations.b, values)
+    _sign_hashes(constant(hashes, np.uint32), constant(offsets, np.int64), permutations.a, permutations.b, values)
     return values
 
 
-_POWERS = np.ones(POWERS, np.uint64)
-np.cumprod(np.full(POWERS - 1, BASE, np.uint64), out=_POWERS[1:])
-
-_u32, _u64, _index = np.uint32, np.uint64, numba.uintp
-_BASE, _SECOND = np.uint64(BASE), np.uint64(SECOND_BASE)
-_MERSENNE = np.uint64((1 << 61) - 1)  # of datasketch's legacy scheme
-
-
-@_cached
-def _special(data: Any, at: Any, end: Any) -> Any:
-    """Bytes of the character at a position: as a positive number for a blank, negative for a token, else 0."""
-    lead = data[at]
-    if lead == 0xC2:
-        return 2 if at + 1 < end and (data[at + 1] == 0x85 or data[at + 1] == 0xA0) else 0
-    if at + 2 >= end:
-        return 0
-    second, third = _u32(data[at + 1] & 0x3F), _u32(data[at + 2] & 0x3F)
-    length = 3
-    code = _u32(lead & 0x0F) << _u32(12) | second << _u32(6) | third
-    if lead == 0xF0:
-        if at + 3 >= end:
-            return 0
-        length = 4
-        code = code << _u32(6) | _u32(data[at + 3] & 0x3F)
-    elif code <= 0x3000:
-        if code == 0x3000 or code == 0x1680 or (0x2000 <= code <= 0x200A) or code == 0x205F:
-            return 3
-        if code == 0x2028 or code == 0x2029 or code == 0x202F:
-            return 3
-    for i in range(len(_RANGES)):
-        if _RANGES[i, 0] <= code <= _RANGES[i, 1]:
-            return -length
-    return 0
+@functools.cache
+def _tables(tokens: Tokens) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """The kind of each first byte, the bytes of its character that are looked at, the kind of each character."""
+    usual = ORDINARY if tokens == "words" else TOKEN
+    kinds = np.full(DECIDED, usual, np.uint8)
+    for first, last in UNSPACED:
+        kinds[first : last + 1] = TOKEN
+    kinds[[code for code in range(0x3001) if chr(code).isspace()]] = BLANK
+    first_bytes, lengths = np.full(256, usual, np.uint8), np.ones(256, np.uint8)
+    first_bytes[:128] = kinds[:128]
+    lengths[0xC2:0xE0], lengths[0xE0:0xF0], lengths[0xF0:] = 2, 3, 4
+    undecided = np.flatnonzero(kinds != usual)
+    first_bytes[[chr(code).encode()[0] for code in undecided[undecided >= 128].tolist()]] = SPECIAL
+    if tokens == "words":
+        lengths[first_bytes != SPECIAL] = 1  # it matters not where in a word a character ends
+    return constant(first_bytes, np.uint8), constant(lengths, np.uint8), constant(kinds, np.uint8)
 
 
-@_cached
+@functools.cache
+def _powers() -> UInt64:
+    powers = np.full(POWERS, BASE, np.uint64)
+    powers[0] = 1
+    return constant(np.cumprod(powers), np.uint64)
+
+
+@compiled
+def _second(value: Any, byte: Any, base: Any) -> Any:
+    """The second rolling hash, one byte on."""
+    return _u64((value << _u64(23) | value >> _u64(41)) ^ byte) * base
+
+
+@compiled
 def _fmix32(value: Any) -> Any:
     """The finaliser of 32-bit MurmurHash3, with which datasketch's affine scheme begins."""
     value ^= value >> _u32(16)
@@ -166,15 +173,15 @@ def _fmix32(value: Any) -> Any:
     return _u32(value ^ value >> _u32(16))
 
 
-@_cached
+@compiled
 def _power(exponent: Any, powers: Any) -> Any:
     result = powers[exponent % _index(POWERS)]
     for _ in range(exponent // _index(POWERS)):
-        result = _u64(result * _u64(powers[POWERS - 1] * _BASE))
+        result = _u64(result * _u64(powers[POWERS - 1] * powers[1]))
     return result
 
 
-@_cached
+@compiled
 def _minimum(hashes: Any, n: Any, a: Any, b: Any, values: Any) -> None:
     """Lower the values of a signature to the minima over n hashes; the array has room for `LANES` more."""
     if n == 0:
@@ -207,7 +214,7 @@ def _minimum(hashes: Any, n: Any, a: Any, b: Any, values: Any) -> None:
             values[p] = min(values[p], _u32(a[p] * hashes[i] + b[p]))
 
 
-@_cached
+@compiled
 def _flush(n: Any, shingle: Any, begins: Any, ends: Any, hashes: Any, a: Any, b: Any, powers: Any, values: Any) -> Any:
     """Take the shingles of n tokens into a signature; the tokens that still begin one move to the front.
 
@@ -230,90 +237,72 @@ def _flush(n: Any, shingle: Any, begins: Any, ends: Any, hashes: Any, a: Any, b:
     return shingle - 1
 
 
-@_cached
+@compiled
 def _sign(
     data: Any,
     offsets: Any,
+    skip: Any,
     shingle: Any,
     characters: Any,
+    first_bytes: Any,
+    lengths: Any,
+    kinds: Any,
+    powers: Any,
+    second_base: Any,
     a: Any,
     b: Any,
-    powers: Any,
     values: Any,
     exact: Any,
     shingles: Any,
 ) -> None:
+    base, blank = powers[1], _u64(ord(" ") + 1)
     room = max(BLOCK, 2 * shingle)
     begins, ends = np.empty((room, 2), np.uint64), np.empty((room, 2), np.uint64)
     hashes = np.empty(room + LANES, np.uint32)
-    for document in range(len(offsets) - 1):
+    for document in range(len(skip)):
+        if skip[document]:
+            continue
         at, end = _index(offsets[document]), _index(offsets[document + 1])
-        position = _index(0)  # in the folded text
-        h, g = _u64(0), _u64(0)
-        n, tokens = 0, 0
-        while True:
-            gap = False
-            while at < end:
-                kind = _CLASSES[data[at]]
-                if kind == ORDINARY:
-                    break
-                if kind == BLANK:
-                    at += _index(1)
-                else:
-                    length = _special(data, at, end)
-                    if length <= 0:
-                        break
-                    at += _index(length)
-                gap = True
-            if at >= end:
-                break
-            if gap and position > 0:
-                if characters:
+        h, g, position = _u64(0), _u64(0), _index(0)  # two hashes and the length of the folded text so far
+        n, tokens = 0, 0  # in the block, and in all
+        gap, fresh = False, True  # whether a blank was passed, and whether the next character begins a token
+        while at < end:
+            lead = data[at]
+            kind, stop = first_bytes[lead], at + _index(lengths[lead])
+            if stop > end:
+                kind, stop = TOKEN if characters else ORDINARY, end
+            elif kind == SPECIAL:
+                code = _index(lead) & (_index(0x7F) >> (stop - at))
+                for i in range(at + _index(1), stop):
+                    code = code << _index(6) | _index(data[i] & 0x3F)
+                kind = kinds[code]
+            if kind == BLANK:
+                gap, fresh, at = position > 0, True, stop
+                continue
+            if fresh or kind == TOKEN:
+                if n + 2 > room:
+                    n = _flush(n, shingle, begins, ends, hashes, a, b, powers, values[document])
+                begins[n, 0], begins[n, 1] = h, position
+                if gap:
+                    h, g, position = h * base + blank, _second(g, blank, second_base), position + _index(1)
+                    if characters:  # the blank is one of them
+                        ends[n, 0], ends[n, 1] = h, position
+                        n, tokens = n + 1, tokens + 1
                     begins[n, 0], begins[n, 1] = h, position
-                h, g = h * _BASE + _u64(33), g * _SECOND + _u64(33)
-                position += _index(1)
-                if characters:
-                    ends[n, 0], ends[n, 1] = h, position
-                    n, tokens = n + 1, tokens + 1
-                    if n == room:
-                        n = _flush(n, shingle, begins, ends, hashes, a, b, powers, values[document])
-            begins[n, 0], begins[n, 1] = h, position
-            first = at
-            stop = end  # where the token ends at the latest
-            if characters:
-                stop = at + _index(1)
-                while stop < end and data[stop] & 0xC0 == 0x80:
-                    stop += _index(1)
-            elif _CLASSES[data[at]] == SPECIAL:
-                length = _special(data, at, end)
-                if length < 0:
-                    stop = at - _index(length)
-            whole = stop < end or characters
-            while True:
+                    gap = False
+                n, tokens, fresh = n + 1, tokens + 1, kind == TOKEN
+            position -= at
+            while at < stop or (at < end and kind == ORDINARY and first_bytes[data[at]] == ORDINARY):
                 byte = _u64(data[at]) + _u64(1)
-                h, g = h * _BASE + byte, g * _SECOND + byte
-                at += _index(1)
-                if at >= stop:
-                    break
-                if whole:
-                    continue
-                kind = _CLASSES[data[at]]
-                if kind == ORDINARY:
-                    continue
-                if kind == BLANK or _special(data, at, end) != 0:
-                    break
-            position += at - first
-            ends[n, 0], ends[n, 1] = h, position
-            n, tokens = n + 1, tokens + 1
-            if n == room:
-                n = _flush(n, shingle, begins, ends, hashes, a, b, powers, values[document])
-        if n >= shingle:
-            _flush(n, shingle, begins, ends, hashes, a, b, powers, values[document])
+                h, g, at = h * base + byte, _second(g, byte, second_base), at + _index(1)
+            position += at
+            ends[n - 1, 0], ends[n - 1, 1] = h, position
+        _flush(n, shingle, begins, ends, hashes, a, b, powers, values[document])
         exact[document, 0], exact[document, 1] = h, g
         shingles[document] = max(tokens - shingle + 1, 0)
 
 
-@_cached
+@compiled
 def _sign_hashes(hashes: Any, offsets: Any, a: Any, b: Any, values: Any) -> None:
     block = np.empty(BLOCK + LANES, np.uint32)
     for document in range(len(offsets) - 1):

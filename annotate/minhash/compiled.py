@@ -1,0 +1,38 @@
+"""How numba compiles this package's loops, and what they get of Arrow arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile when first called, and keep the result on disk; in memory only, where nothing can be written.
+
+    Numba sees that the file of the function has changed, not that a constant from another has: tables are arguments.
+    """
+    try:
+        return numba.njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither the package's directory nor the user's cache can be written
+        return numba.njit(nogil=True)(function)
+
+
+def constant(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Contiguous and read-only: a loop is compiled once, not again for each kind of array."""
+    array = np.ascontiguousarray(values, dtype).view()
+    array.flags.writeable = False
+    return array
+
+
+def text_buffers(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """The bytes of a large_string array `[n]`, and int64 `[n + 1]`, where each text begins and ends; not copied."""
+    if len(texts) == 0:
+        return constant([], np.uint8), constant([0], np.int64)
+    _, offsets, data = texts.buffers()
+    chosen = np.frombuffer(offsets, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    return constant(np.frombuffer(data or b"", np.uint8), np.uint8), constant(chosen, np.int64)

@@ -1,0 +1,61 @@
+"""Documents as they come, signed: those that are not in normal form C are put in it first, and only those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.minhash.kernel import Permutations, Signed, UInt32, sign, sign_hashes
+from annotate.minhash.normal_form import may_not_be_normal
+from annotate.minhash.reference import Tokens, shingles
+
+
+def sign_texts(
+    texts: pa.Array | pa.ChunkedArray, permutations: Permutations, *, shingle: int = 5, tokens: Tokens = "words"
+) -> Signed:
+    """Sign texts; each is folded as `reference.folded` does, without a copy of those that are in normal form C.
+
+    Args:
+        texts: string or large_string `[n_texts]`, valid UTF-8; a null is an empty text.
+        permutations: of the signature.
+        shingle: tokens in a shingle, at least 1.
+        tokens: "words", or "characters".
+    """
+    texts = texts.cast(pa.large_string())
+    if isinstance(texts, pa.ChunkedArray):
+        texts = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
+    odd = may_not_be_normal(texts)
+    signed = sign(texts, shingle, tokens, permutations, skip=odd)
+    if odd.any():
+        rows = np.flatnonzero(odd)
+        normal = sign(pc.utf8_normalize(texts.take(pa.array(rows)), "NFC"), shingle, tokens, permutations)
+        signed.values[rows], signed.exact[rows], signed.shingles[rows] = normal.values, normal.exact, normal.shingles
+    return signed
+
+
+def sign_with(
+    hashfunc: Callable[[bytes], int],
+    texts: pa.Array | pa.ChunkedArray,
+    permutations: Permutations,
+    *,
+    shingle: int = 5,
+    tokens: Tokens = "words",
+) -> UInt32:
+    """The signatures with another hash of shingles, called for each of them in Python: a hundred times slower.
+
+    Args:
+        hashfunc: of 32 bits, as datasketch takes them.
+        texts: string or large_string `[n_texts]`; a null is an empty text.
+        permutations: of the signature.
+        shingle: tokens in a shingle, at least 1.
+        tokens: "words", or "characters".
+
+    Returns:
+        uint32 `[n_texts, n_permutations]`.
+    """
+    hashes = [[hashfunc(data) for data in shingles(text or "", shingle, tokens)] for text in texts.to_pylist()]
+    offsets = np.cumsum([0, *map(len, hashes)])
+    return sign_hashes(np.array([each for some in hashes for each in some], np.uint32), offsets, permutations)
