@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,9 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.minhash.compiled import compiled, constant, text_buffers
-from annotate.minhash.reference import BASE, SECOND_BASE, UNSPACED, Tokens
+from annotate.minhash.reference import BASE, SECOND_BASE, UNSPACED, Scheme, Tokens
 
-Scheme = Literal["affine32", "legacy"]
 UInt32 = npt.NDArray[np.uint32]
 UInt64 = npt.NDArray[np.uint64]
 Int64 = npt.NDArray[np.int64]

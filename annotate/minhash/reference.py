@@ -14,6 +14,7 @@ import unicodedata
 from typing import Literal
 
 Tokens = Literal["words", "characters"]
+Scheme = Literal["affine32", "legacy"]  # datasketch's names for the permutations
 MASK = (1 << 64) - 1
 BASE = 0x9E3779B97F4A7C15
 SECOND_BASE = 0xD6E8FEB86659FD93

@@ -6,7 +6,6 @@ Signatures are made a unit at a time. Clustering sees all signatures in one proc
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -15,82 +14,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import xxhash
 
 from annotate.errors import ConfigError
 from annotate.stages.base import Narrow, Stage, Tables, Wide
 from annotate.stages.corpus import Corpus
+from annotate.stages.signatures import Signatures
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.text.keyed import name_key
 
-SCHEME = "affine32"
-"""datasketch's name for the permutations. It, and scipy, are imported where they are used: they take 0.4 s of CPU time,
-and every worker imports this module."""
-
 WORTH_A_REMARK = 1000  # documents: fewer may well have no near-duplicates
 Keep = Literal["longest", "earliest"]
-
-
-def shingle_hash(data: bytes) -> int:
-    """The hash of a shingle: 32 bits of XXH3; pass it to datasketch as `hashfunc` to check our signatures."""
-    return xxhash.xxh3_64_intdigest(data) & 0xFFFFFFFF
-
-
-@dataclass(frozen=True)
-class Signatures(Narrow):
-    """MinHash signatures and exact hashes of documents."""
-
-    corpus: Corpus
-    shingle: int = 5
-    permutations: int = 128
-    seed: int = 1
-
-    name: ClassVar[str] = "signatures"
-    schema: ClassVar[str] = "signatures"
-
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The corpus."""
-        return {"corpus": self.corpus}
-
-    def settings(self) -> Mapping[str, Any]:
-        """Shingle length in words, permutations, seed, hash."""
-        return {
-            "shingle": self.shingle,
-            "permutations": self.permutations,
-            "seed": self.seed,
-            "hash": f"xxh3-32 {SCHEME}",
-        }
-
-    def unit(self, tables: Tables) -> Output:
-        """Sign the documents of a unit."""
-        from datasketch import MinHash
-
-        documents = tables["corpus"]
-        texts = [folded(text) if text is not None else "" for text in documents["text"].to_pylist()]
-        exact = [xxhash.xxh3_64_intdigest(text.encode()) for text in texts]
-        shingled = [shingles(text, self.shingle) for text in texts]
-        signed = [i for i, items in enumerate(shingled) if items]
-        minhashes = MinHash.bulk(
-            [shingled[i] for i in signed],
-            num_perm=self.permutations,
-            seed=self.seed,
-            hashfunc=shingle_hash,
-            scheme=SCHEME,
-        )
-        signatures: list[npt.NDArray[np.uint32]] = [np.empty(0, np.uint32)] * len(texts)
-        for i, minhash in zip(signed, minhashes, strict=True):
-            signatures[i] = minhash.hashvalues
-        columns = [
-            documents["row"],
-            pa.array(exact, pa.uint64()),
-            pc.fill_null(pc.utf8_length(documents["text"]), 0).cast(pa.int64()),
-            documents["problem"].is_null(),
-            pa.array(signatures, pa.list_(pa.uint32())),
-        ]
-        return Output(pa.table(columns, schema=contract("signatures").schema))
 
 
 @dataclass(frozen=True)
@@ -139,7 +74,7 @@ class Clusters(Wide):
         n = documents.num_rows
         left, right = _pairs(documents, self.signatures.permutations, self.threshold, self.group_threshold)
         values = _matrix(documents, self.signatures.permutations)
-        exact = documents["exact"].to_numpy()
+        exact = _exact(documents)
         similarity = _similarity(values, exact, left, right)
         near = similarity >= np.float32(self.threshold)
         cluster = _components(n, left[near], right[near])
@@ -237,17 +172,6 @@ class NearDuplicates(Narrow):
         return []
 
 
-def folded(text: str) -> str:
-    """NFC with runs of blanks as one blank: texts that fold alike are exact copies."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
-
-
-def shingles(text: str, n: int) -> list[bytes]:
-    """The n-word shingles of folded text; none for a text of fewer words."""
-    words = text.split(" ")
-    return [" ".join(words[i : i + n]).encode() for i in range(len(words) - n + 1)]
-
-
 def _matrix(documents: pa.Table, permutations: int) -> npt.NDArray[np.uint32]:
     """Signatures as uint32 `[n, permutations]`; zeros for documents without shingles."""
     signatures = documents["signature"].combine_chunks()
@@ -255,6 +179,12 @@ def _matrix(documents: pa.Table, permutations: int) -> npt.NDArray[np.uint32]:
     values = np.zeros((documents.num_rows, permutations), np.uint32)
     values[has] = signatures.flatten().to_numpy().reshape(-1, permutations)
     return values
+
+
+def _exact(documents: pa.Table) -> npt.NDArray[np.int64]:
+    """A number for each document that exact copies share, and others do not."""
+    both = np.stack([documents["exact_high"].to_numpy(), documents["exact_low"].to_numpy()])
+    return np.unique(both, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _pairs(
@@ -265,7 +195,7 @@ def _pairs(
     Of exact copies, only pairs with the first copy are listed, and only first copies go through LSH: a bucket of many
     equal documents costs linear work.
     """
-    exact = documents["exact"].to_numpy()
+    exact = _exact(documents)
     _, first, inverse = np.unique(exact, return_index=True, return_inverse=True)
     copies = np.flatnonzero(first[inverse] != np.arange(len(exact)))
     left, right = [first[inverse[copies]]], [copies]
@@ -283,14 +213,14 @@ def _lsh_pairs(
     values: npt.NDArray[np.uint32], members: npt.NDArray[np.int64], permutations: int, threshold: float
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Candidate pairs of datasketch's LSH, with bands and rows by its optimiser."""
-    from datasketch import MinHash, MinHashLSH
+    from datasketch import MinHash, MinHashLSH  # with scipy 0.4 s of CPU time, and every worker imports this module
 
     # Near 1 datasketch's optimiser finds no bands; candidates are verified, so a lower threshold only finds more.
     lsh = MinHashLSH(threshold=min(threshold, 0.9), num_perm=permutations)
     left: list[int] = []
     right: list[int] = []
     for member in members.tolist():
-        minhash = MinHash(num_perm=permutations, hashvalues=values[member], scheme=SCHEME)
+        minhash = MinHash(num_perm=permutations, hashvalues=values[member], scheme="affine32")
         found = lsh.query(minhash)
         left.extend(found)
         right.extend([member] * len(found))
@@ -300,7 +230,7 @@ def _lsh_pairs(
 
 def _similarity(
     values: npt.NDArray[np.uint32],
-    exact: npt.NDArray[np.uint64],
+    exact: npt.NDArray[np.int64],
     left: npt.NDArray[np.int64],
     right: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.float32]:
