@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from real_texts import docstrings
 
 from annotate.minhash.documents import sign_with
-from annotate.minhash.kernel import EMPTY, ROOM, Permutations, sign, sign_hashes
+from annotate.minhash.kernel import EMPTY, ROOM, STEP, Permutations, sign, sign_hashes
 from annotate.minhash.reference import exact_hash, folded, rolling_hash, shingle_hash, shingles
 
 SCHEMES = ("affine32", "legacy")
@@ -230,6 +230,12 @@ def test_whatever_lies_on_the_border_of_two_blocks(tokens: str) -> None:
         texts.append("中 " * (before // 4) + "y" * (before % 4) + middle)
         texts.append("w " * (before // 2) + middle + " " * before + middle + " " * (before % 3))
     check(texts, 3, tokens)
+
+
+@pytest.mark.parametrize("middle", ["中", "中 ", "中文 a", "–", "\u3000", " – ", "é 中"])
+def test_whatever_lies_on_the_border_of_two_steps(middle: str) -> None:
+    plain = " plain words  that tell by themselves where they end" * 4
+    check([start * before + middle + plain for before in range(STEP + 4) for start in ("x", "x ")], 2, "words")
 
 
 def test_permutations_are_datasketchs() -> None:
