@@ -163,7 +163,10 @@ def _powers() -> tuple[UInt64, UInt64]:
 
 @compiled
 def _plain(data: Any, at: Any, end: Any) -> Any:
-    """Up to where, in steps, bytes tell by themselves whether they are blank."""
+    """Up to where, in steps, bytes tell by themselves whether they are blank, and none is a token.
+
+    Others begin with C2 (two blanks), or with E0 and more: no character of `UNSPACED` has two bytes.
+    """
     while at < end:
         stop = min(at + _index(STEP), end)
         special = False
@@ -179,9 +182,10 @@ def _plain(data: Any, at: Any, end: Any) -> Any:
 def _fold_plain(
     data: Any, at: Any, count: Any, blank: Any, unfinished: Any, marks: Any, folded: Any, n: Any, ends: Any, tokens: Any
 ) -> Any:
-    """Fold bytes after a character that was blank, or in an unfinished word; the bytes and tokens that there then are.
+    """Fold plain bytes that follow a blank or not, in an unfinished word or not; how many bytes and tokens there then are.
 
-    Nobody can foretell where words end: it takes no branches, and first what many bytes can do at a time.
+    No processor can foretell where words end, so nothing branches: what can be told of many bytes at a time is marked
+    first (which are blank, what each is folded to, whether it is kept, whether it ends a word), then they are moved.
     """
     blanks, same, keeps, closes = marks
     blanks[0] = blank
@@ -216,7 +220,8 @@ def _fold(
     """Fold text into a block, until either ends: where that was, the bytes, and how many tokens end in them.
 
     The state is whether the text has begun, whether a blank is due before its next character, and whether a word goes
-    on. Positions in the block, as in `ends`, begin at `WORD`.
+    on. Positions in the block, as in `ends`, begin at `WORD`. A blank is written when it is met, and taken back at the
+    end of a block if nothing has followed it.
     """
     first_bytes, lengths, kinds = tables
     started, gap, unfinished = state
