@@ -1,9 +1,10 @@
-"""Text to MinHash signatures in one pass over Arrow's UTF-8 buffers: no string is made, no text is copied.
+"""Text to MinHash signatures over Arrow's UTF-8 buffers, in blocks that stay in the first-level caches.
 
-For each document a loop over its bytes skips blanks, rolls two hashes and notes the first before and after each token.
-Once a block of tokens is full, or the document ends, the hashes of their shingles follow from these by subtraction, and
-each permutation takes its minimum over the block, which then lies in the first-level cache. `reference.py` says in
-plain Python what comes out. Compiled by numba, and kept on disk where that is possible.
+For each document, block by block: fold blanks away and note where tokens end; sum up the terms of the polynomial hash,
+each divided by a power of its base, so that the hash of any shingle is a difference of two sums times a power; let each
+permutation take its minimum over the shingles. No step has a branch for each word, or more than one chain of operations
+that wait for each other. `reference.py` says in plain Python what comes out. Compiled by numba, and kept on disk where
+that is possible.
 """
 
 from __future__ import annotations
@@ -18,22 +19,24 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.minhash.compiled import compiled, constant, text_buffers
-from annotate.minhash.reference import BASE, SECOND_BASE, UNSPACED, Scheme, Tokens
+from annotate.minhash.reference import BASE, HIGH_BASE, LOW_BASE, UNSPACED, Scheme, Tokens
 
 UInt32 = npt.NDArray[np.uint32]
 UInt64 = npt.NDArray[np.uint64]
 Int64 = npt.NDArray[np.int64]
 
-BLOCK = 2048  # tokens
-LANES = 16  # a block is filled up to a multiple of as many, so that no loop has a scalar rest
-POWERS = 4096  # of the base, tabulated; longer shingles are rare
+ROOM = 4096  # bytes of folded text in a block
+STEP = 64  # bytes that are looked at together
+WORD = 8  # bytes that the exact hashes take in at once; those before a block are of the one before, left over there
+GROUP = 8  # shingles that a permutation's minimum takes in at once
 EMPTY = 0xFFFFFFFF  # datasketch's value of a permutation that has seen nothing
 
-# What a character is: part of a word, a token by itself, blank; or, of a first byte, that those that follow decide.
-ORDINARY, TOKEN, BLANK, SPECIAL = 0, 1, 2, 3
+# What a character is: part of a word, blank, a token by itself; or, of a first byte, that those that follow decide.
+ORDINARY, BLANK, TOKEN, SPECIAL = 0, 1, 2, 3
 DECIDED = 0x40000  # code points whose kind is tabulated; those above are ordinary, or tokens where all characters are
 
 _u32, _u64, _index = np.uint32, np.uint64, numba.uintp
+_SPACE = np.uint8(ord(" "))
 _MERSENNE = np.uint64((1 << 61) - 1)  # of datasketch's legacy scheme
 
 
@@ -103,9 +106,9 @@ def sign(
         constant(skip, np.bool_),
         shingle,
         tokens == "characters",
-        *_tables(tokens),
-        _powers(),
-        np.uint64(SECOND_BASE),
+        _kinds(tokens),
+        *_powers(),
+        constant([HIGH_BASE, LOW_BASE], np.uint64),
         permutations.a,
         permutations.b,
         signed.values,
@@ -132,7 +135,7 @@ def sign_hashes(hashes: UInt32, offsets: Int64, permutations: Permutations) -> U
 
 
 @functools.cache
-def _tables(tokens: Tokens) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+def _kinds(tokens: Tokens) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """The kind of each first byte, the bytes of its character that are looked at, the kind of each character."""
     usual = ORDINARY if tokens == "words" else TOKEN
     kinds = np.full(DECIDED, usual, np.uint8)
@@ -150,16 +153,160 @@ def _tables(tokens: Tokens) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8
 
 
 @functools.cache
-def _powers() -> UInt64:
-    powers = np.full(POWERS, BASE, np.uint64)
-    powers[0] = 1
-    return constant(np.cumprod(powers), np.uint64)
+def _powers() -> tuple[UInt64, UInt64]:
+    """BASE to the powers of 0 to ROOM, and to those of 0 to -ROOM."""
+    powers = np.full((2, ROOM + 1), [[BASE], [pow(BASE, -1, 1 << 64)]], np.uint64)
+    powers[:, 0] = 1
+    positive, negative = np.cumprod(powers, axis=1)
+    return constant(positive, np.uint64), constant(negative, np.uint64)
 
 
 @compiled
-def _second(value: Any, byte: Any, base: Any) -> Any:
-    """The second rolling hash, one byte on."""
-    return _u64((value << _u64(23) | value >> _u64(41)) ^ byte) * base
+def _plain(data: Any, at: Any, end: Any) -> Any:
+    """Up to where, in steps, bytes tell by themselves whether they are blank, and none is a token.
+
+    Others begin with C2 (two blanks), or with E0 and more: no character of `UNSPACED` has two bytes.
+    """
+    while at < end:
+        stop = min(at + _index(STEP), end)
+        special = False
+        for i in range(at, stop):
+            special |= (data[i] == 0xC2) | (data[i] >= 0xE0)
+        if special:
+            break
+        at = stop
+    return at
+
+
+@compiled
+def _fold_plain(
+    data: Any, at: Any, count: Any, blank: Any, unfinished: Any, marks: Any, folded: Any, n: Any, ends: Any, tokens: Any
+) -> Any:
+    """Fold plain bytes that follow a blank or not, in an unfinished word or not; how many bytes and tokens there then are.
+
+    No processor can foretell where words end, so nothing branches: what can be told of many bytes at a time is marked
+    first (which are blank, what each is folded to, whether it is kept, whether it ends a word), then they are moved.
+    """
+    blanks, same, keeps, closes = marks
+    blanks[0] = blank
+    for i in range(count):
+        byte = data[at + i]
+        blanks[i + _index(1)] = (byte == 32) | ((byte >= 9) & (byte <= 13)) | ((byte >= 28) & (byte <= 31))
+    for i in range(count):
+        keeps[i] = 1 - (blanks[i] & blanks[i + _index(1)])
+        closes[i] = blanks[i + _index(1)] & (1 - blanks[i])
+        same[i] = _SPACE if blanks[i + _index(1)] else data[at + i]
+    closes[0] &= unfinished
+    for i in range(count):
+        ends[tokens] = n
+        tokens += _index(closes[i])
+        folded[n] = same[i]
+        n += _index(keeps[i])
+    return n, tokens
+
+
+@compiled
+def _fold(
+    data: Any,
+    at: Any,
+    end: Any,
+    characters: Any,
+    tables: Any,
+    marks: Any,
+    folded: Any,
+    ends: Any,
+    state: Any,
+) -> Any:
+    """Fold text into a block, until either ends: where that was, the bytes, and how many tokens end in them.
+
+    The state is whether the text has begun, whether a blank is due before its next character, and whether a word goes
+    on. Positions in the block, as in `ends`, begin at `WORD`. A blank is written when it is met, and taken back at the
+    end of a block if nothing has followed it.
+    """
+    first_bytes, lengths, kinds = tables
+    started, gap, unfinished = state
+    n, tokens, one = _index(WORD), _index(0), _index(1)
+    if gap:
+        folded[n] = _SPACE
+        n += one
+    while at < end and n < _index(ROOM):
+        if not characters:
+            stop = _plain(data, at, min(end, at + (_index(ROOM) - n)))
+            if stop > at:
+                n, tokens = _fold_plain(
+                    data, at, stop - at, gap | (one - started), unfinished, marks, folded, n, ends, tokens
+                )
+                started |= _index(n > _index(WORD))
+                blank = _index(marks[0][stop - at])
+                gap, unfinished, at = started & blank, one - blank, stop
+                continue
+        step = min(at + _index(STEP), end)
+        while at < step and n < _index(ROOM):
+            lead = data[at]
+            kind, stop = first_bytes[lead], at + _index(lengths[lead])
+            if stop > end:
+                kind, stop = TOKEN if characters else ORDINARY, end
+            elif kind == SPECIAL:
+                code = _index(lead) & (_index(0x7F) >> (stop - at))
+                for i in range(at + one, stop):
+                    code = code << _index(6) | _index(data[i] & 0x3F)
+                kind = kinds[code]
+            if kind != ORDINARY and (unfinished or (gap and characters and kind == TOKEN)):
+                ends[tokens] = n
+                tokens += one
+            if kind == BLANK:
+                if started and not gap:
+                    folded[n] = _SPACE
+                    n += one
+                gap, unfinished, at = started, _index(0), stop
+                continue
+            while at < stop:
+                folded[n] = data[at]
+                n, at = n + one, at + one
+            ends[tokens] = n
+            tokens += _index(kind == TOKEN)
+            started, gap, unfinished = one, _index(0), _index(kind == ORDINARY)
+    n -= gap
+    ends[tokens] = n
+    return at, n, tokens, (started, gap, unfinished)
+
+
+@compiled
+def _sums(folded: Any, n: Any, inverses: Any, sums: Any) -> None:
+    """For each byte of a block the sum over those before it of (byte + 1) / BASE ** (bytes before + 1)."""
+    for i in range(n - _index(WORD)):
+        sums[_index(WORD + 1) + i] = (_u64(folded[_index(WORD) + i]) + _u64(1)) * inverses[i + _index(1)]
+    total = _u64(0)
+    sums[WORD] = total
+    for i in range(_index(WORD + 1), n + _index(1)):
+        total += sums[i]
+        sums[i] = total
+
+
+@compiled
+def _exact(folded: Any, start: Any, stop: Any, bases: Any, high: Any, low: Any) -> Any:
+    """Take words of a block into the exact hashes."""
+    for i in range(start, stop, _index(WORD)):
+        word = _u64(0)
+        for k in range(WORD):
+            word |= _u64(folded[i + _index(k)]) << _u64(8 * k)
+        high = _turned(high, word, bases[0])
+        low = _turned(low, word, bases[1])
+    return high, low
+
+
+@compiled
+def _turned(value: Any, word: Any, base: Any) -> Any:
+    return _u64((value << _u64(23) | value >> _u64(41)) ^ word) * base
+
+
+@compiled
+def _fmix64(value: Any) -> Any:
+    """The finaliser of 64-bit MurmurHash3, but for its last step."""
+    value ^= value >> _u64(33)
+    value *= _u64(0xFF51AFD7ED558CCD)
+    value ^= value >> _u64(33)
+    return _u64(value * _u64(0xC4CEB9FE1A85EC53))
 
 
 @compiled
@@ -173,17 +320,9 @@ def _fmix32(value: Any) -> Any:
 
 
 @compiled
-def _power(exponent: Any, powers: Any) -> Any:
-    result = powers[exponent % _index(POWERS)]
-    for _ in range(exponent // _index(POWERS)):
-        result = _u64(result * _u64(powers[POWERS - 1] * powers[1]))
-    return result
-
-
-@compiled
 def _minimum(hashes: Any, n: Any, a: Any, b: Any, values: Any) -> None:
-    """Lower the values of a signature to the minima over n hashes; the array has room for `LANES` more."""
-    if n == 0:
+    """Lower the values of a signature to the minima over n hashes; the array has room for `GROUP` more."""
+    if n <= 0:
         return
     if a.itemsize == 8:  # the legacy scheme
         for p in range(len(a)):
@@ -191,49 +330,57 @@ def _minimum(hashes: Any, n: Any, a: Any, b: Any, values: Any) -> None:
                 value = _u32((_u64(hashes[i]) * a[p] + b[p]) % _MERSENNE)
                 values[p] = min(values[p], value)
         return
-    padded = (n + LANES - 1) // LANES * LANES
     for i in range(n):
         hashes[i] = _fmix32(hashes[i])
-    for i in range(n, padded):
+    for i in range(n, n + GROUP):
         hashes[i] = hashes[0]
-    whole = len(a) // 4 * 4
-    for p in range(0, whole, 4):  # four at a time: a hash is loaded once for four products
-        a0, a1, a2, a3 = a[p], a[p + 1], a[p + 2], a[p + 3]
-        b0, b1, b2, b3 = b[p], b[p + 1], b[p + 2], b[p + 3]
-        v0, v1, v2, v3 = values[p], values[p + 1], values[p + 2], values[p + 3]
-        for i in range(padded):
-            h = hashes[i]
-            v0 = min(v0, _u32(a0 * h + b0))
-            v1 = min(v1, _u32(a1 * h + b1))
-            v2 = min(v2, _u32(a2 * h + b2))
-            v3 = min(v3, _u32(a3 * h + b3))
-        values[p], values[p + 1], values[p + 2], values[p + 3] = v0, v1, v2, v3
-    for p in range(whole, len(a)):
-        for i in range(padded):
-            values[p] = min(values[p], _u32(a[p] * hashes[i] + b[p]))
+    for i in range(0, n, GROUP):  # several at a time: what is loaded of a permutation serves all of them
+        h0, h1, h2, h3 = hashes[i], hashes[i + 1], hashes[i + 2], hashes[i + 3]
+        h4, h5, h6, h7 = hashes[i + 4], hashes[i + 5], hashes[i + 6], hashes[i + 7]
+        for p in range(len(a)):
+            x, y, v = a[p], b[p], values[p]
+            v = min(v, min(_u32(x * h0 + y), _u32(x * h1 + y)))
+            v = min(v, min(_u32(x * h2 + y), _u32(x * h3 + y)))
+            v = min(v, min(_u32(x * h4 + y), _u32(x * h5 + y)))
+            values[p] = min(v, min(_u32(x * h6 + y), _u32(x * h7 + y)))
 
 
 @compiled
-def _flush(n: Any, shingle: Any, begins: Any, ends: Any, hashes: Any, a: Any, b: Any, powers: Any, values: Any) -> Any:
-    """Take the shingles of n tokens into a signature; the tokens that still begin one move to the front.
+def _locate(
+    folded: Any, ends: Any, characters: Any, tokens: Any, sums: Any, powers: Any, before: Any, first: Any, located: Any
+) -> None:
+    """Note of each token of a block the sums at its begin and its end, and BASE to the power of its end.
 
-    `begins` and `ends` hold, for each token, the hash of the text before it and up to its end, and the two positions.
+    `before` has the sum up to the block, BASE to the power of minus its length and of its length, and whether the first
+    token goes on from there: then its begin is noted already.
     """
-    found = n - shingle + 1
-    if found <= 0:
-        return n
+    begin_sums, end_sums, end_powers = located
+    total, scale, power, goes_on = before
+    previous = _index(WORD)
+    for k in range(tokens):
+        if k > 0 or goes_on == 0:
+            begin = previous + _index(folded[previous] == _SPACE and not characters)
+            begin_sums[first + k] = total + scale * sums[begin]
+        previous = ends[k]
+        end_sums[first + k] = total + scale * sums[previous]
+        end_powers[first + k] = power * powers[previous - _index(WORD)]
+
+
+@compiled
+def _hash(shingle: Any, found: Any, located: Any, hashes: Any) -> None:
+    """The hashes of the shingles that end in a block."""
+    begin_sums, end_sums, end_powers = located
     for i in range(found):
         last = i + shingle - 1
-        h = ends[last, 0] - begins[i, 0] * _power(_index(ends[last, 1] - begins[i, 1]), powers)
-        h ^= h >> _u64(33)
-        h *= _u64(0xFF51AFD7ED558CCD)
-        h ^= h >> _u64(33)
-        hashes[i] = _u32(_u64(h * _u64(0xC4CEB9FE1A85EC53)) >> _u64(32))
-    _minimum(hashes, found, a, b, values)
-    for i in range(shingle - 1):
-        begins[i] = begins[found + i]
-        ends[i] = ends[found + i]
-    return shingle - 1
+        hashes[i] = _u32(_fmix64(end_powers[last] * (end_sums[last] - begin_sums[i])) >> _u64(32))
+
+
+@compiled
+def _shift(located: Any, by: Any, number: Any) -> None:
+    """Move the tokens that the next block needs to the front."""
+    begin_sums, end_sums, end_powers = located
+    for i in range(number):
+        begin_sums[i], end_sums[i], end_powers[i] = begin_sums[by + i], end_sums[by + i], end_powers[by + i]
 
 
 @compiled
@@ -243,69 +390,64 @@ def _sign(
     skip: Any,
     shingle: Any,
     characters: Any,
-    first_bytes: Any,
-    lengths: Any,
-    kinds: Any,
+    tables: Any,
     powers: Any,
-    second_base: Any,
+    inverses: Any,
+    bases: Any,
     a: Any,
     b: Any,
     values: Any,
     exact: Any,
     shingles: Any,
 ) -> None:
-    base, blank = powers[1], _u64(ord(" ") + 1)
-    room = max(BLOCK, 2 * shingle)
-    begins, ends = np.empty((room, 2), np.uint64), np.empty((room, 2), np.uint64)
-    hashes = np.empty(room + LANES, np.uint32)
+    marks = np.empty(ROOM + 1, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8)
+    folded = np.empty(ROOM + 3 * WORD, np.uint8)
+    ends, sums = np.empty(ROOM + 2 * WORD, np.uint64), np.empty(ROOM + 2 * WORD, np.uint64)
+    room = ROOM + shingle + WORD
+    located = np.empty(room, np.uint64), np.empty(room, np.uint64), np.empty(room, np.uint64)
+    hashes = np.empty(room + GROUP, np.uint32)
+    none = _index(0)
     for document in range(len(skip)):
         if skip[document]:
             continue
         at, end = _index(offsets[document]), _index(offsets[document + 1])
-        h, g, position = _u64(0), _u64(0), _index(0)  # two hashes and the length of the folded text so far
-        n, tokens = 0, 0  # in the block, and in all
-        gap, fresh = False, True  # whether a blank was passed, and whether the next character begins a token
+        state, first = (none, none, none), none
+        total, scale, power = _u64(0), _u64(1), _u64(1)
+        high, low, length, left = _u64(0), _u64(0), _u64(0), none
         while at < end:
-            lead = data[at]
-            kind, stop = first_bytes[lead], at + _index(lengths[lead])
-            if stop > end:
-                kind, stop = TOKEN if characters else ORDINARY, end
-            elif kind == SPECIAL:
-                code = _index(lead) & (_index(0x7F) >> (stop - at))
-                for i in range(at + _index(1), stop):
-                    code = code << _index(6) | _index(data[i] & 0x3F)
-                kind = kinds[code]
-            if kind == BLANK:
-                gap, fresh, at = position > 0, True, stop
-                continue
-            if fresh or kind == TOKEN:
-                if n + 2 > room:
-                    n = _flush(n, shingle, begins, ends, hashes, a, b, powers, values[document])
-                begins[n, 0], begins[n, 1] = h, position
-                if gap:
-                    h, g, position = h * base + blank, _second(g, blank, second_base), position + _index(1)
-                    if characters:  # the blank is one of them
-                        ends[n, 0], ends[n, 1] = h, position
-                        n, tokens = n + 1, tokens + 1
-                    begins[n, 0], begins[n, 1] = h, position
-                    gap = False
-                n, tokens, fresh = n + 1, tokens + 1, kind == TOKEN
-            position -= at
-            while at < stop or (at < end and kind == ORDINARY and first_bytes[data[at]] == ORDINARY):
-                byte = _u64(data[at]) + _u64(1)
-                h, g, at = h * base + byte, _second(g, byte, second_base), at + _index(1)
-            position += at
-            ends[n - 1, 0], ends[n - 1, 1] = h, position
-        _flush(n, shingle, begins, ends, hashes, a, b, powers, values[document])
-        exact[document, 0], exact[document, 1] = h, g
-        shingles[document] = max(tokens - shingle + 1, 0)
+            goes_on = state[2]
+            at, n, tokens, state = _fold(data, at, end, characters, tables, marks, folded, ends, state)
+            ended = tokens + state[2] if at == end else tokens
+            _sums(folded, n, inverses, sums)
+            before = (total, scale, power, goes_on)
+            _locate(folded, ends, characters, tokens + state[2], sums, powers, before, first, located)
+            found = max(np.int64(first + ended) - shingle + 1, 0)
+            _hash(shingle, found, located, hashes)
+            _minimum(hashes, found, a, b, values[document])
+            shingles[document] += found
+            first = first + ended - _index(found)
+            _shift(located, found, first + state[2])
+            size = n - _index(WORD)
+            total += scale * sums[n]
+            scale, power = scale * inverses[size], power * powers[size]
+            start, length = _index(WORD) - left, length + size
+            left = (left + size) % _index(WORD)
+            high, low = _exact(folded, start, n - left, bases, high, low)
+            for i in range(left):
+                folded[_index(WORD) - left + i] = folded[n - left + i]
+        if left > 0:
+            folded[WORD : 2 * WORD] = 0
+            start = _index(WORD) - left
+            high, low = _exact(folded, start, start + _index(WORD), bases, high, low)
+        exact[document, 0] = _fmix64(_turned(high, length, bases[0]))
+        exact[document, 1] = _fmix64(_turned(low, length, bases[1]))
 
 
 @compiled
 def _sign_hashes(hashes: Any, offsets: Any, a: Any, b: Any, values: Any) -> None:
-    block = np.empty(BLOCK + LANES, np.uint32)
+    block = np.empty(ROOM + GROUP, np.uint32)
     for document in range(len(offsets) - 1):
-        for start in range(offsets[document], offsets[document + 1], BLOCK):
-            n = min(BLOCK, offsets[document + 1] - start)
+        for start in range(offsets[document], offsets[document + 1], ROOM):
+            n = min(ROOM, offsets[document + 1] - start)
             block[:n] = hashes[start : start + n]
             _minimum(block, n, a, b, values[document])

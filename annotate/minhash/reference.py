@@ -17,7 +17,7 @@ Tokens = Literal["words", "characters"]
 Scheme = Literal["affine32", "legacy"]  # datasketch's names for the permutations
 MASK = (1 << 64) - 1
 BASE = 0x9E3779B97F4A7C15
-SECOND_BASE = 0xD6E8FEB86659FD93
+HIGH_BASE, LOW_BASE = 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
 UNSPACED = (
     (0x0E01, 0x0EFF),  # Thai, Lao
     (0x0F00, 0x0FFF),  # Tibetan
@@ -63,24 +63,30 @@ def rolling_hash(data: bytes) -> int:
 def shingle_hash(data: bytes) -> int:
     """The hash of a shingle, 32 bits; pass it to datasketch as `hashfunc`.
 
-    The upper half of MurmurHash3's 64-bit finaliser of the rolling hash.
+    The upper half of the finished rolling hash.
     """
-    value = rolling_hash(data)
-    value ^= value >> 33
-    value = value * 0xFF51AFD7ED558CCD & MASK
-    value ^= value >> 33
-    return (value * 0xC4CEB9FE1A85EC53 & MASK) >> 32
+    return fmix64(rolling_hash(data)) >> 32
 
 
 def exact_hash(text: str) -> tuple[int, int]:
-    """128 bits that exact copies share: the rolling hash of the folded text, and a second one.
+    """128 bits that exact copies share: two hashes of the folded text's words of 8 bytes, and of its length.
 
-    Modulo 2**64 there are texts of 2 kB on which polynomials collide whatever the base (the sequence of Thue and Morse,
-    and its complement). The second hash turns its bits for each byte, so it has no such structure.
+    The rolling hash would not do: modulo 2**64 there are texts of 2 kB on which polynomials collide whatever the base
+    (the sequence of Thue and Morse, and its complement). These two turn their bits, so they have no such structure.
     """
     data = folded(text).encode()
-    second = 0
-    for byte in data:
-        turned = (second << 23 | second >> 41) & MASK
-        second = (turned ^ (byte + 1)) * SECOND_BASE & MASK
-    return rolling_hash(data), second
+    padded = data + bytes(-len(data) % 8)
+    words = [int.from_bytes(padded[i : i + 8], "little") for i in range(0, len(padded), 8)]
+    high = low = 0
+    for word in [*words, len(data)]:
+        high = (((high << 23 | high >> 41) & MASK) ^ word) * HIGH_BASE & MASK
+        low = (((low << 23 | low >> 41) & MASK) ^ word) * LOW_BASE & MASK
+    return fmix64(high), fmix64(low)
+
+
+def fmix64(value: int) -> int:
+    """The finaliser of 64-bit MurmurHash3, but for its last step."""
+    value ^= value >> 33
+    value = value * 0xFF51AFD7ED558CCD & MASK
+    value ^= value >> 33
+    return value * 0xC4CEB9FE1A85EC53 & MASK

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from real_texts import docstrings
 
 from annotate.minhash.documents import sign_with
-from annotate.minhash.kernel import BLOCK, EMPTY, Permutations, sign, sign_hashes
-from annotate.minhash.reference import exact_hash, folded, shingle_hash, shingles
+from annotate.minhash.kernel import EMPTY, ROOM, STEP, Permutations, sign, sign_hashes
+from annotate.minhash.reference import exact_hash, folded, rolling_hash, shingle_hash, shingles
 
 SCHEMES = ("affine32", "legacy")
 FEW = Permutations.draw(16, 1)
@@ -63,10 +63,10 @@ ODD = [
     "\u00c2 \u00c2\u00c2 a\u00c2",  # its first byte is also that of a blank
     *("\ue000 \u2e80 \ufb00", "\u2000x\u200a", "\u200b x \u2060"),
     "word " * 5000,
-    "中" * (3 * BLOCK + 1),
-    " ".join(f"w{i}" for i in range(BLOCK)),
-    " ".join(f"w{i}" for i in range(BLOCK + 1)),
-    " ".join(f"w{i}" for i in range(2 * BLOCK + 7)),
+    "中" * (3 * ROOM + 1),
+    " ".join(f"w{i}" for i in range(ROOM)),
+    " ".join(f"w{i}" for i in range(ROOM + 1)),
+    " ".join(f"w{i}" for i in range(2 * ROOM + 7)),
     "y" * 200_000 + " b c d e f g " + "z" * 70_000 + " h i",
 ]
 
@@ -159,11 +159,11 @@ def test_given_hashes(scheme: str, documents: list[list[int]]) -> None:
 
 
 def test_more_given_hashes_than_a_block() -> None:
-    hashes = np.random.default_rng(0).integers(0, 2**32, 3 * BLOCK + 5, np.uint32)
+    hashes = np.random.default_rng(0).integers(0, 2**32, 3 * ROOM + 5, np.uint32)
     before = hashes.copy()
-    found = sign_hashes(hashes, np.array([0, 2 * BLOCK + 1, 2 * BLOCK + 1, len(hashes)]), FEW)
-    assert np.array_equal(found[0], signature(hashes[: 2 * BLOCK + 1].tolist(), 16, 1, "affine32"))
-    assert np.array_equal(found[2], signature(hashes[2 * BLOCK + 1 :].tolist(), 16, 1, "affine32"))
+    found = sign_hashes(hashes, np.array([0, 2 * ROOM + 1, 2 * ROOM + 1, len(hashes)]), FEW)
+    assert np.array_equal(found[0], signature(hashes[: 2 * ROOM + 1].tolist(), 16, 1, "affine32"))
+    assert np.array_equal(found[2], signature(hashes[2 * ROOM + 1 :].tolist(), 16, 1, "affine32"))
     assert (found[1] == EMPTY).all()
     assert np.array_equal(hashes, before)
 
@@ -213,10 +213,29 @@ def test_no_texts() -> None:
 
 def test_texts_on_which_polynomials_collide_are_told_apart() -> None:
     bits = np.array([bin(i).count("1") % 2 for i in range(4096)], np.uint8)
-    one, other = (bits + ord("a")).tobytes().decode(), (1 - bits + ord("a")).tobytes().decode()
-    exact = sign(array([one, other]), 5, "words", FEW).exact
-    assert exact[0, 0] == exact[1, 0]  # if not, this shows nothing
-    assert exact[0, 1] != exact[1, 1]
+    one, other = (bits + ord("a")).tobytes(), (1 - bits + ord("a")).tobytes()
+    assert rolling_hash(one) == rolling_hash(other)
+    exact = sign(array([one.decode(), other.decode()]), 5, "words", FEW).exact
+    assert exact[0, 0] != exact[1, 0] and exact[0, 1] != exact[1, 1]
+
+
+@pytest.mark.parametrize("tokens", ["words", "characters"])
+def test_whatever_lies_on_the_border_of_two_blocks(tokens: str) -> None:
+    random = np.random.default_rng(7)
+    middles = ["word another", "  \n ", "中文 字", "中", "é“–”é", "\u3000", " \u2003x", "a", "x" * 300, "𠀀 😀"]
+    texts = []
+    for before in range(ROOM - 40, ROOM + 8):
+        middle = "".join(random.choice(middles, 4))
+        texts.append("x" * before + middle + " end of the text")  # a word over the border, or ending near it
+        texts.append("中 " * (before // 4) + "y" * (before % 4) + middle)
+        texts.append("w " * (before // 2) + middle + " " * before + middle + " " * (before % 3))
+    check(texts, 3, tokens)
+
+
+@pytest.mark.parametrize("middle", ["中", "中 ", "中文 a", "–", "\u3000", " – ", "é 中"])
+def test_whatever_lies_on_the_border_of_two_steps(middle: str) -> None:
+    plain = " plain words  that tell by themselves where they end" * 4
+    check([start * before + middle + plain for before in range(STEP + 4) for start in ("x", "x ")], 2, "words")
 
 
 def test_permutations_are_datasketchs() -> None:
