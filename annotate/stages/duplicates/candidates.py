@@ -67,7 +67,7 @@ class Candidates(DocumentExchange):
 
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
         """Send each usable document to the partitions of its bands."""
-        from annotate.minhash.bands import band_hashes
+        from annotate.minhash.band_hashes import band_hashes
 
         usable = table["usable"].to_numpy()
         documents = numbered(number, np.flatnonzero(usable))
