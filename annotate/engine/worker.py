@@ -156,6 +156,7 @@ def _pieces(context: Context, pieces: Sequence[Unit], schema: str) -> Iterator[p
     return (read_part(context.directory, entry.part, schema=schema) for unit in pieces for entry in unit.entries)
 
 
+@frugal
 def send(context: Context, work: Work, senders: Sequence[Stage], partitions: int) -> Unit:
     """Commit what some units send, each of a dataset of the stage beside it, in slices by partition."""
     stage = context.stage
@@ -172,6 +173,7 @@ def send(context: Context, work: Work, senders: Sequence[Stage], partitions: int
     return Unit("", 0, 0, 0, (entry,))
 
 
+@frugal
 def receive(context: Context, work: Work, pieces: Sequence[Unit], units: int, rows: int) -> Unit:
     """Commit the unit of a partition of an exchange, from the slices that were sent to it."""
     stage = context.stage

@@ -28,5 +28,5 @@ def test_memory_is_given_back_when_a_unit_is_done(monkeypatch: pytest.MonkeyPatc
 
 def test_whatever_makes_a_unit_gives_memory_back() -> None:
     tasks = (worker._run_unit, worker.run_pieces, worker.merge_pieces, worker.finish_wide)
-    for task in (*tasks, worker.prepare_unit, worker.finish_unit):
+    for task in (*tasks, worker.prepare_unit, worker.finish_unit, worker.send, worker.receive):
         assert hasattr(task, "__wrapped__"), task.__name__

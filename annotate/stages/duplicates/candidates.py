@@ -25,7 +25,7 @@ from annotate.text.keyed import keyed_hash
 
 NEIGHBOURS = 32
 RECORD_BYTES = 28
-PARTITION_BYTES = 128 << 20
+PARTITION_UNITS = 4  # what one partition receives, as a multiple of the work unit
 _EXACT, _TWIN = -1, -2  # seeds of hashes that no band has
 
 
@@ -57,13 +57,13 @@ class Candidates(DocumentExchange):
 
     def settings(self) -> Mapping[str, Any]:
         """How signatures are cut."""
-        return {"bands": self.bands, "neighbours": NEIGHBOURS, "partition_bytes": PARTITION_BYTES}
+        return {"bands": self.bands, "neighbours": NEIGHBOURS, "partition_units": PARTITION_UNITS}
 
     def partitions(self, ranges: int, rows: int) -> int:
-        """As many as keep what one receives near `PARTITION_BYTES`."""
+        """As many as keep what one receives near `PARTITION_UNITS` work units."""
         del ranges
         sent = rows * (1 + sum(bands for bands, _ in self.bands)) * RECORD_BYTES
-        return max(1, -(-sent // PARTITION_BYTES))
+        return max(1, -(-sent // (PARTITION_UNITS * self.documents.signatures.corpus.unit_bytes)))
 
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
         """Send each usable document to the partitions of its bands."""
