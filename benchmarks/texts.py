@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,4 +24,19 @@ def docstrings() -> Iterator[str]:
             if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 text = ast.get_docstring(node)
                 if text and len(text) >= SHORTEST:
+                    yield text
+
+
+def triple_quoted() -> Iterator[str]:
+    """All triple-quoted strings of some length, nearly all of them docstrings, of installed packages and the library.
+
+    There are tens of thousands, in sorted order of files, with the repeats that real corpora have.
+    """
+    quoted = re.compile(r'"""(.*?)"""', re.DOTALL)
+    for root in ("purelib", "stdlib"):
+        for path in sorted(Path(sysconfig.get_paths()[root]).rglob("*.py")):
+            if root == "stdlib" and {"site-packages", "dist-packages"} & set(path.parts):
+                continue
+            for text in quoted.findall(path.read_text("utf-8", errors="replace")):
+                if len(text) >= SHORTEST:
                     yield text

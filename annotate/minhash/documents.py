@@ -44,7 +44,7 @@ def sign_with(
     shingle: int = 5,
     tokens: Tokens = "words",
 ) -> UInt32:
-    """The signatures with another hash of shingles, called for each of them in Python: a hundred times slower.
+    """The signatures with another hash of shingles, called for each of them in Python: forty times slower.
 
     Args:
         hashfunc: of 32 bits, as datasketch takes them.

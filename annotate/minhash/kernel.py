@@ -182,7 +182,7 @@ def _plain(data: Any, at: Any, end: Any) -> Any:
 def _fold_plain(
     data: Any, at: Any, count: Any, blank: Any, unfinished: Any, marks: Any, folded: Any, n: Any, ends: Any, tokens: Any
 ) -> Any:
-    """Fold plain bytes that follow a blank or not, in an unfinished word or not; tells bytes and tokens there are then.
+    """Fold plain bytes that follow a blank or not, a word or not; how many bytes and tokens there then are.
 
     No processor can foretell where words end, so nothing branches: what can be told of many bytes at a time is marked
     first (which are blank, what each is folded to, whether it is kept, whether it ends a word), then they are moved.

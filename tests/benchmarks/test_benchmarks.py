@@ -40,6 +40,16 @@ def test_split(tmp_path):
     assert set(figures["raw"]["mb_per_s"]) == {"sentence", "line", "paragraph", "document", "python_regex"}
 
 
+def test_duplicates(tmp_path):
+    pytest.importorskip("rensa")
+    figures = run("duplicates", tmp_path, "--documents", "300")
+    assert set(figures["ratios"]) == {f"signatures_vs_{name}" for name in ("rensa", "datasketch_bulk", "reading")}
+    raw = figures["raw"]
+    assert raw["documents"] == 300 < raw["shingles"]
+    assert set(raw["kept"]) == {"rensa_filter", "datasketch_filter"}
+    assert all(0 < kept <= 300 for kept in raw["kept"].values())
+
+
 @pytest.mark.slow
 def test_score(tmp_path):
     pytest.importorskip("sentence_transformers")
