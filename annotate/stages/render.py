@@ -146,9 +146,9 @@ class Render(Regroup):
                 "whole work units, so less is lost with smaller ones (unit_bytes)"
             )
         n = manifest.counts.get("documents_that_spell_a_tag", 0)
-        what = {"quarantine": "went to quarantine", "keep": "were kept as they are", "escape": "were escaped"}
+        what = {"quarantine": "sent to quarantine", "keep": "kept as spelled", "escape": "escaped"}
         were = "document spells" if n == 1 else "documents spell"
-        return said + ([f"{n:,} {were} a tag and {what[self.spelled]}"] if n else [])
+        return said + ([f"{n:,} {were} a tag: {what[self.spelled]}"] if n else [])
 
     def _tagged(self, documents: pa.Table, tables: Tables, positions: np.ndarray[Any, Any]) -> pa.Table:
         """Insert the tags into the documents at `positions` of the unit."""
