@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from annotate.pipeline import Definition
 
 
-def entry() -> None:
+def entry() -> NoReturn:
     """The `annotate` command."""
     from annotate.cli.app import app, guarded
 
-    sys.exit(guarded(app, sys.argv[1:]))
+    _leave(guarded(app, sys.argv[1:]))
 
 
-def main(pipeline: Definition) -> None:
+def main(pipeline: Definition) -> NoReturn:
     """`annotate run` on the file that calls this: `python pipelines/FILE.py --workdir out` does the same.
 
     Args:
@@ -25,4 +27,12 @@ def main(pipeline: Definition) -> None:
     from annotate.cli.app import guarded
     from annotate.cli.run import command_for
 
-    sys.exit(guarded(command_for(pipeline), sys.argv[1:]))
+    _leave(guarded(command_for(pipeline), sys.argv[1:]))
+
+
+def _leave(code: int) -> NoReturn:
+    """End this process without taking Python down: a thread of Arrow's pool that then lets memory go would abort it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # whoever read it has gone
+            stream.flush()
+    os._exit(code)

@@ -240,14 +240,21 @@ def open_corpus(
         writer.note(RENAMED + name)
     if documents == 0:
         raise InputError(
-            f"{corpus.path} has no rows in {len(files)} files, {len(passed_over)} of them unreadable",
-            hint="Check the corpus path.",
+            f"{corpus.path} has no rows in {len(files)} file{'s' if len(files) != 1 else ''}, "
+            f"{len(passed_over)} of them unreadable"
+            + "".join(f"; {shard}: {error.reason(corpus.directory, shard)}" for shard, error in _first(passed_over)),
+            hint="Check the corpus path, and what is in the files.",
         )
     writer.count("documents", documents)
     identity = [corpus.recipe, state.hexdigest(), documents, sorted(passed_over)]
     dataset = Dataset(corpus, directory, digest(identity), {}, corpus.label)
     dataset.commit(writer)
     return dataset
+
+
+def _first(passed_over: Mapping[str, UnreadableFile]) -> list[tuple[str, UnreadableFile]]:
+    """Three files that were passed over."""
+    return sorted(passed_over.items())[:3]
 
 
 def _add(writer: ManifestWriter, state: Any, units: Iterator[Unit]) -> None:

@@ -147,7 +147,9 @@ class Corpus(Stage):
             if column not in there:
                 raise InputError(
                     f"{file} has no column {column!r}; it has: {', '.join(there)}",
-                    hint="Name a column that there is, e.g. --set id=none for documents without ids.",
+                    hint="For documents without ids: --set id=none."
+                    if column == self.id
+                    else "Choose among these the columns that travel, as in --set columns=a,b.",
                 )
         if self.id:
             kind = footer.schema.field(self.id).type

@@ -51,6 +51,10 @@ class Render(Regroup):
     schema: ClassVar[str] = "training-shards"
 
     def __post_init__(self) -> None:
+        if not isinstance(self.placements, Place):
+            raise ConfigError(
+                f"Render(corpus, verdicts, placements) needs placements from Place, got {self.placements!r}"
+            )
         if self.part_bytes < 1:
             raise ConfigError(f"part_bytes must be at least 1, got {self.part_bytes}")
         if self.spelled not in ("quarantine", "keep", "escape"):
@@ -135,9 +139,16 @@ class Render(Regroup):
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when documents spell a tag."""
+        said = []
+        if (documents := manifest.counts.get("documents", 0)) and not manifest.counts.get("written"):
+            said.append(
+                f"none of {documents:,} documents was written: the ledger says where they went. Damage in a file takes "
+                "whole work units, so less is lost with smaller ones (unit_bytes)"
+            )
         n = manifest.counts.get("documents_that_spell_a_tag", 0)
-        what = {"quarantine": "went to quarantine", "keep": "were kept as they are", "escape": "were escaped"}
-        return [f"{n:,} documents spell a tag and {what[self.spelled]}"] if n else []
+        what = {"quarantine": "sent to quarantine", "keep": "kept as spelled", "escape": "escaped"}
+        were = "document spells" if n == 1 else "documents spell"
+        return said + ([f"{n:,} {were} a tag: {what[self.spelled]}"] if n else [])
 
     def _tagged(self, documents: pa.Table, tables: Tables, positions: np.ndarray[Any, Any]) -> pa.Table:
         """Insert the tags into the documents at `positions` of the unit."""

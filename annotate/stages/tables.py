@@ -147,8 +147,8 @@ def _known_ids(documents: pa.Table) -> pa.Array:
     ids = documents["id"].combine_chunks()
     if not pa.types.is_integer(ids.type):
         return ids
-    # A line that could not be read has no id either.
+    # A line or a page that could not be read has no id either.
     reasons = documents["problem"].combine_chunks()
-    unknown = pc.or_(pc.starts_with(reasons, "the id is null"), pc.starts_with(reasons, "the line"))
+    unknown = pc.match_substring_regex(reasons, "^(the id is null|the line|the file is damaged)")
     unknown = pc.and_(pc.equal(ids, 0), unknown)
     return pc.if_else(unknown, pa.scalar(None, ids.type), ids)

@@ -288,7 +288,8 @@ def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
             edges = [group_rows * i // pieces for i in range(pieces + 1)]
             for start, stop in itertools.pairwise(edges):
                 if stop > start:
-                    yield RowRange(first + start, first + stop, group_bytes // pieces, group)
+                    before, until = (group_bytes * edge // group_rows for edge in (start, stop))
+                    yield RowRange(first + start, first + stop, until - before, group)
             first += group_rows
         else:
             rows, size = rows + group_rows, size + group_bytes

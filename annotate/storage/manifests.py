@@ -192,7 +192,7 @@ def _units(dataset: Directory, part: Part) -> Iterable[Unit]:
             f"{where} is missing or damaged",
             hint=f"Delete {dataset.url}/manifests and run again: committed units are found and used.",
         )
-    table = contract("manifest").check(pq.read_table(pa.BufferReader(data)), where)
+    table = contract("manifest").check(pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False), where)
     for row in table.to_pylist():
         entries = tuple(Entry.from_json(item) for item in json.loads(row["entries"]))
         yield Unit(row["shard"], row["start"], row["stop"], row["text_bytes"], entries)

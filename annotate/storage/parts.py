@@ -204,7 +204,7 @@ def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str]
             hint=REMAKE,
         )
     # A thread of the pool that lets the bytes go while Python shuts down would abort the process.
-    table = pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False)
+    table = pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False, pre_buffer=False)
     if columns is None:
         contract(schema).check(table, where)
     return table

@@ -116,7 +116,7 @@ def test_the_ledger_balances(ray_cluster, folder, tmp_path, spelled):
     assert any("must not be scored" in reason for reason in reasons)
     assert any("finite" in reason for reason in reasons)
     said = "\n".join(result.remarks)
-    assert "spell a tag" in said and "scores failed" in said and "ids" in said
+    assert "1 document spells a tag: " in said and "scores failed" in said and "ids" in said
 
 
 def test_a_span_without_a_score_has_no_tag_but_its_neighbours_do(ray_cluster, folder, tmp_path):

@@ -314,7 +314,7 @@ def test_a_missing_column_is_an_error_that_names_those_there_are(
 @pytest.mark.parametrize("table", [{"text": pa.array([], pa.string())}, {"text": pa.array([], pa.large_string())}])
 def test_a_corpus_without_rows_is_an_error(tmp_path: Path, table: dict[str, pa.Array]) -> None:
     corpus = of(tmp_path, pa.table(table), id=None)
-    with pytest.raises(InputError, match=r"a\.parquet has no rows in 1 files"):
+    with pytest.raises(InputError, match=r"a\.parquet has no rows in 1 file"):
         open_corpus(corpus, Directory.at(tmp_path / "out"), corpus.files(), None)
 
 
@@ -367,7 +367,7 @@ def test_a_file_that_is_passed_over_makes_another_dataset(tmp_path: Path) -> Non
 def test_only_unreadable_files_are_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"")
     corpus = Corpus(str(tmp_path / "*.parquet"), unreadable="quarantine")
-    with pytest.raises(InputError, match="no rows in 1 files, 1 of them unreadable"):
+    with pytest.raises(InputError, match="no rows in 1 file, 1 of them unreadable"):
         open_corpus(corpus, Directory.at(tmp_path / "out"), corpus.files(), None)
 
 
