@@ -13,7 +13,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
-BENCHMARKS := score render memory split
+BENCHMARKS := score render memory split duplicates duplicates_scale
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -47,6 +47,7 @@ layers: $(VENV)/.dev ## Check that lower modules never import higher ones (impor
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## Run the benchmarks, a few minutes each
+	$(INSTALL) -q -e '.[benchmarks]'
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 wheel: $(VENV)/.dev ## Build the wheel and the source archive into dist/
