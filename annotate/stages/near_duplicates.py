@@ -6,6 +6,7 @@ signatures ─► candidates ─► signed pairs ─► similarity ─┬─► 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -115,7 +116,7 @@ class NearDuplicates(Narrow):
         own = self.bands or optimal_bands(self.threshold, self.permutations)
         return (own,) if self.looser == self.threshold else tuple(sorted({own, self.group_bands}))
 
-    @property
+    @functools.cached_property
     def inputs(self) -> Mapping[str, Stage]:
         """The signatures, each document's keeper, and its split group."""
         own, other = (
@@ -152,7 +153,7 @@ class NearDuplicates(Narrow):
         keeper_shard[at], keeper_row[at] = found["shard"].to_numpy(), found["row"].to_numpy()
         similarity[at], cluster[at] = found["similarity"].to_numpy(), found["cluster"].to_numpy()
         group = cluster.copy()
-        if "groups" in self.inputs:
+        if self.looser < self.threshold:
             shared = tables["groups"].drop_null()
             shared = shared.filter(pa.array(unit_of(shared["document"].to_numpy()) == tables.number))
             group[row_of(shared["document"].to_numpy())] = shared["group"].to_numpy()

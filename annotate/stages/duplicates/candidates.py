@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from annotate.stages.base import Received, Stage
-from annotate.stages.duplicates.documents import DocumentExchange, Documents, UInt64, numbered, starts_of
+from annotate.stages.duplicates.documents import DocumentExchange, Documents, UInt64, matrix, numbered, starts_of
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.text.keyed import keyed_hash
@@ -94,11 +92,10 @@ class Candidates(DocumentExchange):
         key, document, twin = (received.sent[name].to_numpy() for name in ("key", "document", "twin"))
         order = np.lexsort((document, twin, key))
         key, document, twin = key[order], document[order], twin[order]
-        first = np.ones(len(key), bool)
-        first[1:] = (key[1:] != key[:-1]) | (twin[1:] != twin[:-1])
-        heads = np.flatnonzero(first)
+        heads = starts_of(key, twin)
         head = np.repeat(heads, np.diff(heads, append=len(key)))
-        pairs = [(document[head[~first]], document[~first])]
+        twins = np.delete(np.arange(len(key)), heads)
+        pairs = [(document[head[twins]], document[twins])]
         pairs += bucket_pairs(key[heads], document[heads])
         a, b = unique_pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
         return Output(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
@@ -125,13 +122,5 @@ def unique_pairs(a: UInt64, b: UInt64) -> tuple[UInt64, UInt64]:
     a, b = np.minimum(a, b), np.maximum(a, b)
     order = np.lexsort((b, a))
     a, b = a[order], b[order]
-    new = np.ones(len(a), bool)
-    new[1:] = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
-    return a[new], b[new]
-
-
-def matrix(table: pa.Table, permutations: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
-    """The rows that have a signature, int64 `[n]`, and these, uint32 `[n, permutations]`."""
-    signatures = table["signature"].combine_chunks()
-    has = np.flatnonzero(pc.list_value_length(signatures).to_numpy(zero_copy_only=False))
-    return has, signatures.flatten().to_numpy().reshape(-1, permutations)
+    first = starts_of(a, b)
+    return a[first], b[first]

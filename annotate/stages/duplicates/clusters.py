@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
-from annotate.stages.base import Received, Stage, Tables
+from annotate.stages.base import Received, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.components import Components
 from annotate.stages.duplicates.documents import (
@@ -53,13 +53,8 @@ class Members(DocumentExchange):
     source: ClassVar[str] = "components"
 
     def __post_init__(self) -> None:
-        if self.keep not in ("longest", "earliest") and not self.keep.removeprefix(HIGHEST) != self.keep:
+        if self.keep not in ("longest", "earliest") and not self.reads_corpus:
             raise ConfigError(f'keep must be "longest", "earliest" or "highest:NAME" of a column, got {self.keep!r}')
-
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The components and the signatures; the corpus where a column of it is read."""
-        return {"components": self.components, **self.documents.inputs(corpus=self.reads_corpus)}
 
     @property
     def reads_corpus(self) -> bool:
@@ -113,8 +108,20 @@ class Members(DocumentExchange):
         return np.where(np.isnan(values), -np.inf, values)
 
 
+class _ToTheEarliest(DocumentExchange):
+    """Sends members to the earliest of their component, where all of it is seen."""
+
+    sent_schema: ClassVar[str] = "sent-members"
+    source: ClassVar[str] = "members"
+
+    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+        """Send a document to the earliest of its component."""
+        del number, partitions
+        return with_partition(table, range_of(table["root"].to_numpy()))
+
+
 @dataclass(frozen=True)
-class Keepers(DocumentExchange):
+class Keepers(_ToTheEarliest):
     """Each document of a cluster with its keeper, itself where it is kept; and the identity of the cluster.
 
     Documents of a corpus that this one is compared against come first, then those that `Members.keep` prefers, then the
@@ -132,26 +139,14 @@ class Keepers(DocumentExchange):
 
     name: ClassVar[str] = "keepers"
     schema: ClassVar[str] = "keepers"
-    sent_schema: ClassVar[str] = "sent-members"
-    source: ClassVar[str] = "members"
 
     def __post_init__(self) -> None:
         if self.most < 1:
             raise ConfigError(f"most must be at least 1 document of a cluster, got {self.most}")
 
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The members, and the signatures for their ranges."""
-        return {"members": self.members, **self.documents.inputs()}
-
     def settings(self) -> Mapping[str, Any]:
         """How many are kept."""
         return {"most": self.most}
-
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
-        """Send a document to the earliest of its cluster."""
-        del number, partitions
-        return with_partition(table, range_of(table["root"].to_numpy()))
 
     def receive(self, received: Received) -> Output:
         """Choose the keepers."""
@@ -167,7 +162,7 @@ class Keepers(DocumentExchange):
 
 
 @dataclass(frozen=True)
-class Groups(DocumentExchange):
+class Groups(_ToTheEarliest):
     """The split group of each document that shares one; null where the group was too large and was cut."""
 
     documents: Documents
@@ -175,22 +170,10 @@ class Groups(DocumentExchange):
 
     name: ClassVar[str] = "groups"
     schema: ClassVar[str] = "groups"
-    sent_schema: ClassVar[str] = "sent-members"
-    source: ClassVar[str] = "members"
-
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The members, and the signatures for their ranges."""
-        return {"members": self.members, **self.documents.inputs()}
 
     def settings(self) -> Mapping[str, Any]:
         """The largest group."""
         return {"largest": LARGEST, "small": SMALL}
-
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
-        """Send a document to the earliest of its group."""
-        del number, partitions
-        return with_partition(table, range_of(table["root"].to_numpy()))
 
     def receive(self, received: Received) -> Output:
         """Count the documents of each group, and name it."""
@@ -217,11 +200,6 @@ class DocumentGroups(DocumentExchange):
     schema: ClassVar[str] = "groups"
     sent_schema: ClassVar[str] = "sent-groups"
     source: ClassVar[str] = "groups"
-
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The groups, and the signatures for the ranges."""
-        return {"groups": self.groups, **self.documents.inputs()}
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from annotate.stages.base import Received, Stage
+from annotate.stages.base import Received
 from annotate.stages.duplicates.candidates import unique_pairs
 from annotate.stages.duplicates.documents import DocumentExchange, Documents, UInt64, range_of
 from annotate.stages.duplicates.similarity import Similarity
@@ -42,11 +42,6 @@ class Components(DocumentExchange):
     sent_schema: ClassVar[str] = "sent-links"
     source: ClassVar[str] = "pairs"
     rounds: ClassVar[bool] = True
-
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The pairs, and the signatures for their ranges."""
-        return {"pairs": self.pairs, **self.documents.inputs()}
 
     @property
     def label(self) -> str:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from annotate.stages.base import AGAINST, RANGE_UNITS, Exchange, Received, Stage
 from annotate.stages.signatures import Signatures
+from annotate.stages.tables import one_array
 from annotate.text.keyed import keyed_hash, name_key
 
 UInt64 = npt.NDArray[np.uint64]
@@ -89,6 +91,13 @@ class DocumentExchange(Exchange):
 
     documents: Documents
     source: ClassVar[str] = ""
+    """The input that is sent, and the attribute that holds its stage."""
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """What is sent; the signatures, and the corpus where it is read."""
+        sent: Stage = getattr(self, self.source)
+        return {self.source: sent, **self.documents.inputs(corpus=self.reads_corpus)}
 
     @property
     def reads_corpus(self) -> bool:
@@ -112,8 +121,17 @@ def with_partition(table: pa.Table, to: npt.NDArray[np.int32]) -> pa.Table:
     return table.add_column(0, pa.field("to", pa.int32(), nullable=False), pa.array(to))
 
 
-def starts_of(sorted_values: UInt64) -> npt.NDArray[np.int64]:
-    """Where each run of equal values begins."""
-    new = np.ones(len(sorted_values), bool)
-    new[1:] = sorted_values[1:] != sorted_values[:-1]
+def starts_of(*columns: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Where each run of equal rows begins, of sorted columns: int64."""
+    new = np.zeros(len(columns[0]), bool)
+    new[:1] = True
+    for column in columns:
+        new[1:] |= column[1:] != column[:-1]
     return np.flatnonzero(new)
+
+
+def matrix(table: pa.Table, permutations: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+    """The rows that have a signature, int64 `[n]`, and these, uint32 `[n, permutations]`."""
+    signatures = one_array(table["signature"])
+    has = np.flatnonzero(pc.list_value_length(signatures).to_numpy(zero_copy_only=False))
+    return has, signatures.flatten().to_numpy().reshape(-1, permutations)

@@ -14,7 +14,16 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.stages.base import Received, Stage
-from annotate.stages.duplicates.documents import DocumentExchange, Documents, range_of, row_of, unit_of, with_partition
+from annotate.stages.duplicates.documents import (
+    DocumentExchange,
+    Documents,
+    matrix,
+    range_of,
+    row_of,
+    starts_of,
+    unit_of,
+    with_partition,
+)
 from annotate.stages.tables import one_array
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -37,11 +46,6 @@ class FirstSigned(DocumentExchange):
     sent_schema: ClassVar[str] = "sent-pairs"
     source: ClassVar[str] = "pairs"
 
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The pairs and the signatures."""
-        return {"pairs": self.pairs, **self.documents.inputs()}
-
     def settings(self) -> Mapping[str, Any]:
         """Which pairs."""
         return {"pairs": self.pairs.name}
@@ -58,9 +62,7 @@ class FirstSigned(DocumentExchange):
         a, b, cluster = (one_array(received.sent[name]) for name in ("a", "b", "cluster"))
         first, second = a.to_numpy(), b.to_numpy()
         order = np.lexsort((second, first))
-        new = np.ones(len(order), bool)
-        new[1:] = (np.diff(first[order]) != 0) | (np.diff(second[order]) != 0)
-        chosen = order[new]
+        chosen = order[starts_of(first[order], second[order])]
         a, b, cluster = (column.take(pa.array(chosen)) for column in (a, b, cluster))
         documents = a.to_numpy()
         units = unit_of(documents)
@@ -108,11 +110,6 @@ class Similarity(DocumentExchange):
     sent_schema: ClassVar[str] = "sent-signed-pairs"
     source: ClassVar[str] = "pairs"
 
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The pairs and the signatures."""
-        return {"pairs": self.pairs, **self.documents.inputs()}
-
     def settings(self) -> Mapping[str, Any]:
         """The least similarity."""
         return {"least": self.least, "pairs": self.pairs.pairs.name}
@@ -148,11 +145,11 @@ def estimated(left: pa.Table, right: pa.Table, permutations: int) -> np.ndarray[
     """Estimated Jaccard similarity of documents side by side: float32 `[n]`."""
     sides = []
     for table in (left, right):
-        signatures = one_array(table["signature"])
-        offsets = signatures.offsets.to_numpy()
-        has = np.diff(offsets) > 0
-        values = np.zeros((len(has), permutations), np.uint32)
-        values[has] = signatures.flatten().to_numpy().reshape(-1, permutations)
+        rows, signatures = matrix(table, permutations)
+        has = np.zeros(table.num_rows, bool)
+        has[rows] = True
+        values = np.zeros((table.num_rows, permutations), np.uint32)
+        values[rows] = signatures
         sides.append((has, values))
     (has, values), (others, other) = sides
     share = (values == other).mean(axis=1, dtype=np.float32) if len(has) else np.empty(0, np.float32)
