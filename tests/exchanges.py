@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from annotate.stages.base import AGAINST, RANGE_UNITS, Exchange, Received, Tables, graph
 from annotate.stages.corpus import Corpus
+from annotate.stages.duplicates.shared_spans import Fingerprints
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.signatures import Signatures
 from annotate.storage.contracts import contract
@@ -61,7 +62,7 @@ def run_filter(
     for each in graph([stage]):
         if isinstance(each, Corpus):
             made[each] = [unit["corpus"] for unit in units[each]]
-        elif isinstance(each, Signatures):
+        elif isinstance(each, Signatures | Fingerprints):
             made[each] = [_checked(each, each.unit(unit).table) for unit in units[each.corpus]]
         elif isinstance(each, Exchange):
             made[each] = _exchange(each, made, units, rows)
@@ -117,5 +118,5 @@ def _exchange(stage: Exchange, made: dict, units: dict, rows: int) -> list[pa.Ta
     raise AssertionError
 
 
-def _checked(stage: Exchange | NearDuplicates | Signatures, table: pa.Table) -> pa.Table:
+def _checked(stage: Exchange | NearDuplicates | Signatures | Fingerprints, table: pa.Table) -> pa.Table:
     return contract(stage.schema).check(table, stage.name).combine_chunks()

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.minhash.kernel import Permutations, Signed, UInt32, sign, sign_hashes
+from annotate.minhash.kernel import Int64, Permutations, Signed, UInt32, UInt64, hash_shingles, sign, sign_hashes
 from annotate.minhash.normal_form import may_not_be_normal
 from annotate.minhash.reference import Tokens, shingles
 
@@ -24,9 +24,7 @@ def sign_texts(
         shingle: tokens in a shingle, at least 1.
         tokens: "words", or "characters".
     """
-    texts = texts.cast(pa.large_string())
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
+    texts = _one_array(texts)
     odd = may_not_be_normal(texts)
     signed = sign(texts, shingle, tokens, permutations, skip=odd)
     if odd.any():
@@ -34,6 +32,35 @@ def sign_texts(
         normal = sign(pc.utf8_normalize(texts.take(pa.array(rows)), "NFC"), shingle, tokens, permutations)
         signed.values[rows], signed.exact[rows], signed.shingles[rows] = normal.values, normal.exact, normal.shingles
     return signed
+
+
+def hash_texts(
+    texts: pa.Array | pa.ChunkedArray, *, shingle: int = 5, tokens: Tokens = "words"
+) -> tuple[UInt64, Int64]:
+    """Hash the shingles of texts, which are folded as `reference.folded` does.
+
+    Args:
+        texts: string or large_string `[n_texts]`, valid UTF-8; a null is an empty text.
+        shingle: tokens in a shingle, at least 1.
+        tokens: "words", or "characters".
+
+    Returns:
+        uint64, the hashes of all shingles, in order, repeats included; int64 `[n_texts + 1]`, where those of each text
+        begin and end. `reference.shingle_hash` is the upper half of a hash.
+    """
+    texts = _one_array(texts)
+    odd = may_not_be_normal(texts)
+    if odd.any():
+        normal = pc.utf8_normalize(texts.filter(pa.array(odd)), "NFC")
+        texts = pc.replace_with_mask(texts, pa.array(odd), normal)
+    return hash_shingles(texts, shingle, tokens)
+
+
+def _one_array(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
+    texts = texts.cast(pa.large_string())
+    if isinstance(texts, pa.ChunkedArray):
+        return texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
+    return texts
 
 
 def sign_with(

@@ -101,6 +101,42 @@ def sign(
         exact=np.zeros((n, 2), np.uint64),
         shingles=np.zeros(n, np.int64),
     )
+    _run(texts, skip, shingle, tokens, permutations, signed, None)
+    return signed
+
+
+def hash_shingles(texts: pa.Array, shingle: int, tokens: Tokens) -> tuple[UInt64, Int64]:
+    """Hash the shingles of texts that are in normal form C: 64 bits, of which `shingle_hash` is the upper half.
+
+    Args:
+        texts: large_string `[n_texts]`; a null is an empty text.
+        shingle: tokens in a shingle, at least 1.
+        tokens: what they are.
+
+    Returns:
+        uint64, the hashes of all shingles, in order; int64 `[n_texts + 1]`, where those of each text begin and end.
+    """
+    none = Permutations(scheme="affine32", a=constant([], np.uint32), b=constant([], np.uint32))
+    signed = sign(texts, shingle, tokens, none)
+    offsets = np.append(0, np.cumsum(signed.shingles))
+    hashes = np.empty(offsets[-1], np.uint64)
+    skip = signed.shingles == 0
+    signed.shingles[:] = 0
+    _run(texts, skip, shingle, tokens, none, signed, (hashes, offsets))
+    return hashes, offsets
+
+
+def _run(
+    texts: pa.Array,
+    skip: npt.NDArray[np.bool_],
+    shingle: int,
+    tokens: Tokens,
+    permutations: Permutations,
+    signed: Signed,
+    wanted: tuple[UInt64, Int64] | None,
+) -> None:
+    """Fill `signed`, and the hashes of all shingles where they are wanted."""
+    hashes, offsets = wanted or (np.empty(0, np.uint64), np.empty(0, np.int64))
     _sign(
         *text_buffers(texts),
         constant(skip, np.bool_),
@@ -114,8 +150,9 @@ def sign(
         signed.values,
         signed.exact,
         signed.shingles,
+        hashes,
+        constant(offsets, np.int64),
     )
-    return signed
 
 
 def sign_hashes(hashes: UInt32, offsets: Int64, permutations: Permutations) -> UInt32:
@@ -368,11 +405,12 @@ def _locate(
 
 @compiled
 def _hash(shingle: Any, found: Any, located: Any, hashes: Any) -> None:
-    """The hashes of the shingles that end in a block."""
+    """The hashes of the shingles that end in a block; as wide as the array."""
     begin_sums, end_sums, end_powers = located
+    drop = _u64(64 - 8 * hashes.itemsize)
     for i in range(found):
         last = i + shingle - 1
-        hashes[i] = _u32(_fmix64(end_powers[last] * (end_sums[last] - begin_sums[i])) >> _u64(32))
+        hashes[i] = _fmix64(end_powers[last] * (end_sums[last] - begin_sums[i])) >> drop
 
 
 @compiled
@@ -399,6 +437,8 @@ def _sign(
     values: Any,
     exact: Any,
     shingles: Any,
+    wanted: Any,
+    wanted_offsets: Any,
 ) -> None:
     marks = np.empty(ROOM + 1, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8)
     folded = np.empty(ROOM + 3 * WORD, np.uint8)
@@ -422,8 +462,11 @@ def _sign(
             before = (total, scale, power, goes_on)
             _locate(folded, ends, characters, tokens + state[2], sums, powers, before, first, located)
             found = max(np.int64(first + ended) - shingle + 1, 0)
-            _hash(shingle, found, located, hashes)
-            _minimum(hashes, found, a, b, values[document])
+            if len(wanted_offsets):
+                _hash(shingle, found, located, wanted[wanted_offsets[document] + shingles[document] :])
+            else:
+                _hash(shingle, found, located, hashes)
+                _minimum(hashes, found, a, b, values[document])
             shingles[document] += found
             first = first + ended - _index(found)
             _shift(located, found, first + state[2])

@@ -1,7 +1,7 @@
 """Verdicts on every document: kept, or near-duplicate of which; its cluster and its split group. No text is written.
 
 signatures ─► candidates ─► signed pairs ─► similarity ─┬─► components ─► members ─► keepers ─► similarity ─► verdicts
-                                                        └─► components ─► members ─► groups ───────────────────┘
+fingerprints ─► shared spans ───────────────────────────┴─► components ─► members ─► groups ───────────────────┘
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ from annotate.stages.duplicates.candidates import Candidates
 from annotate.stages.duplicates.clusters import DocumentGroups, Groups, Keepers, Members
 from annotate.stages.duplicates.components import Components
 from annotate.stages.duplicates.documents import Documents, identity, row_of, unit_of
+from annotate.stages.duplicates.shared_spans import Fingerprints, SharedSpans
 from annotate.stages.duplicates.similarity import FirstSigned, Similarity
 from annotate.stages.signatures import Hash, Signatures
 from annotate.storage.contracts import contract
@@ -45,8 +46,9 @@ class NearDuplicates(Narrow):
 
     A cluster is a connected component over pairs of documents that are exact copies (after NFC and folding of blanks),
     or whose estimated Jaccard similarity is at least `threshold`; one document of it is kept. A split group is a
-    component at the looser `group_threshold`: its documents never lie on both sides of a split. A group of more than
-    1 % of the corpus is cut: its clusters, and its documents that are in none, are groups of their own.
+    component at the looser `group_threshold`, over these pairs and over those that share a long exact span: its
+    documents never lie on both sides of a split. A group of more than 1 % of the corpus is cut: its clusters, and its
+    documents that are in none, are groups of their own.
 
     Attributes:
         corpus: the documents.
@@ -57,13 +59,17 @@ class NearDuplicates(Narrow):
         drop: whether near-duplicates are dropped. Where not, all documents are kept, and the rules of a tag scheme can
             read `near_duplicate`: the similarity to its keeper for a near-duplicate, 0 for others.
         against: a corpus whose documents always win, and get no verdicts: a new corpus is filtered against an old.
+        verify: whether similarity is what signatures "estimate", or "exact", from the shingles of the texts, which are
+            read again for pairs that an estimate finds near enough.
         shingle: tokens in a shingle.
         tokens: "words", where each character of a script without blanks is one; or "characters".
         permutations: length of a signature.
         bands: bands and rows by which candidates for near-duplicates are found; None for datasketch's optimum.
         group_threshold: similarity from which documents are in one split group, at most `threshold`; None for 0.45, or
-            `threshold` where that is lower. Where both are one, the clusters are the groups.
+            `threshold` where that is lower.
         group_bands: bands and rows by which candidates for split groups are found.
+        group_span: tokens in a row that two documents share to be in one split group; a span that more than 50
+            documents have joins none. None for no such groups.
         seed: of the permutations.
         hash: of shingles, "rolling" or "sha1"; see `Signatures`.
         scheme: of the permutations, "affine32" or "legacy".
@@ -75,12 +81,14 @@ class NearDuplicates(Narrow):
     most: int = 1
     drop: bool = True
     against: Corpus | None = None
+    verify: Literal["estimate", "exact"] = "estimate"
     shingle: int = 5
     tokens: Tokens = "words"
     permutations: int = 128
     bands: Bands | None = None
     group_threshold: float | None = None
     group_bands: Bands = GROUP_BANDS
+    group_span: int | None = 100
     seed: int = 1
     hash: Hash = "rolling"
     scheme: Scheme = "affine32"
@@ -101,6 +109,10 @@ class NearDuplicates(Narrow):
                     f"{name}={cut} are {cut[0]} bands of {cut[1]} rows: both must be at least 1, and their product at "
                     f"most permutations={self.permutations}"
                 )
+        if self.verify not in ("estimate", "exact"):
+            raise ConfigError(f'verify must be "estimate" or "exact", got {self.verify!r}')
+        if self.group_span is not None and self.group_span < 2:
+            raise ConfigError(f"group_span must be at least 2 tokens, or None, got {self.group_span}")
         _ = self.inputs  # the other settings are checked there
 
     @property
@@ -127,13 +139,38 @@ class NearDuplicates(Narrow):
         )
         assert own is not None
         all_ = Documents(own, other)
-        near = Similarity(all_, FirstSigned(all_, Candidates(all_, self.ways)), self.looser)
+        exact = self.verify == "exact"
+        near = Similarity(all_, FirstSigned(all_, Candidates(all_, self.ways)), self._surely(self.looser))
+        if exact:
+            near = Similarity(all_, FirstSigned(all_, near, exact), self.looser)
         clusters = Members(all_, Components(all_, near, self.threshold), self.keep)
-        kept = Similarity(all_, FirstSigned(all_, Keepers(all_, clusters, self.most)), 0.0)
-        if self.looser == self.threshold:
+        kept = Similarity(all_, FirstSigned(all_, Keepers(all_, clusters, self.most), exact), 0.0)
+        if not self.grouped:
             return {"signatures": own, "kept": kept}
-        groups = Groups(all_, Members(all_, Components(all_, near, self.looser)))
+        groups = Groups(all_, Members(all_, Components(all_, near, self.looser, self._spans())))
         return {"signatures": own, "kept": kept, "groups": DocumentGroups(all_, groups)}
+
+    @property
+    def grouped(self) -> bool:
+        """Whether split groups are others than the clusters."""
+        return self.looser < self.threshold or self.group_span is not None
+
+    def _surely(self, similarity: float) -> float:
+        """The estimate from which exact similarity is asked for, four standard deviations below; or the similarity."""
+        if self.verify == "estimate":
+            return similarity
+        return max(0.0, similarity - 4 * (similarity * (1 - similarity) / self.permutations) ** 0.5)
+
+    def _spans(self) -> SharedSpans | None:
+        """The pairs of documents that share a long span."""
+        if self.group_span is None:
+            return None
+        own, other = (
+            Fingerprints(corpus, self.group_span, self.tokens) if corpus is not None else None
+            for corpus in (self.corpus, self.against)
+        )
+        assert own is not None
+        return SharedSpans(own, other)
 
     def settings(self) -> Mapping[str, Any]:
         """Whether near-duplicates are dropped: the inputs have the rest."""
@@ -153,7 +190,7 @@ class NearDuplicates(Narrow):
         keeper_shard[at], keeper_row[at] = found["shard"].to_numpy(), found["row"].to_numpy()
         similarity[at], cluster[at] = found["similarity"].to_numpy(), found["cluster"].to_numpy()
         group = cluster.copy()
-        if self.looser < self.threshold:
+        if self.grouped:
             shared = tables["groups"].drop_null()
             shared = shared.filter(pa.array(unit_of(shared["document"].to_numpy()) == tables.number))
             group[row_of(shared["document"].to_numpy())] = shared["group"].to_numpy()

@@ -80,7 +80,18 @@ def test_a_kill_at_each_fault_point(folder, point):
     assert shard_bytes(folder / name) == shard_bytes(folder / "undisturbed")
 
 
-PASSES = {"signatures", "candidates", "signed-pairs", "similarity", "components", "members", "keepers", "groups"}
+PASSES = {
+    "signatures",
+    "fingerprints",
+    "shared-spans",
+    "candidates",
+    "signed-pairs",
+    "similarity",
+    "components",
+    "members",
+    "keepers",
+    "groups",
+}
 
 
 @pytest.mark.slow

@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from annotate.stages.base import Received
+from annotate.stages.base import Received, Stage
 from annotate.stages.duplicates.candidates import unique_pairs
 from annotate.stages.duplicates.documents import DocumentExchange, Documents, UInt64, range_of
+from annotate.stages.duplicates.shared_spans import SharedSpans
 from annotate.stages.duplicates.similarity import Similarity
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -31,17 +32,29 @@ class Components(DocumentExchange):
         documents: with their signatures.
         pairs: with their similarity.
         threshold: pairs below don't join.
+        spans: pairs that join whatever their similarity.
     """
 
     documents: Documents
     pairs: Similarity
     threshold: float
+    spans: SharedSpans | None = None
 
     name: ClassVar[str] = "components"
     schema: ClassVar[str] = "pairs"
     sent_schema: ClassVar[str] = "sent-links"
     source: ClassVar[str] = "pairs"
     rounds: ClassVar[bool] = True
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The pairs, and the signatures."""
+        return {**super().inputs, **({"spans": self.spans} if self.spans is not None else {})}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The pairs, of both kinds."""
+        return ("pairs", "spans") if self.spans is not None else ("pairs",)
 
     @property
     def label(self) -> str:

@@ -1,0 +1,128 @@
+"""Documents that share a long exact span of text, whatever else they hold: they too belong in one split group.
+
+A document's fingerprints are hashes of some of its runs of tokens, so chosen that documents which share a long run
+share one. Fingerprints go to partitions by their value, and with them the document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.minhash.reference import Tokens
+from annotate.stages.base import AGAINST, Exchange, Narrow, Received, Stage, Tables
+from annotate.stages.corpus import Corpus
+from annotate.stages.duplicates.candidates import unique_pairs
+from annotate.stages.duplicates.documents import numbered, starts_of
+from annotate.stages.tables import one_array
+from annotate.storage.contracts import contract
+from annotate.storage.parts import Output
+
+COMMON = 50
+"""Documents above which a span joins none: it is boilerplate (a licence, a notice), not what tells documents apart."""
+
+
+@dataclass(frozen=True)
+class Fingerprints(Narrow):
+    """Fingerprints of documents: two that share `span` tokens in a row share one, as do some that share half as many.
+
+    Attributes:
+        corpus: the documents.
+        span: tokens, at least 2.
+        tokens: what they are, as in `Signatures`.
+    """
+
+    corpus: Corpus
+    span: int = 100
+    tokens: Tokens = "words"
+
+    name: ClassVar[str] = "fingerprints"
+    schema: ClassVar[str] = "fingerprints"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The corpus."""
+        return {"corpus": self.corpus}
+
+    def settings(self) -> Mapping[str, Any]:
+        """What is hashed, and how much of it is left out."""
+        return {"span": self.span, "tokens": self.tokens}
+
+    def unit(self, tables: Tables) -> Output:
+        """Take the fingerprints of the documents of a unit."""
+        from annotate.minhash.fingerprints import fingerprints
+
+        documents = tables["corpus"]
+        found, ends = fingerprints(documents["text"], self.span, self.tokens)
+        lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(found))
+        return Output(pa.table([documents["row"], lists], schema=contract(self.schema).schema))
+
+
+@dataclass(frozen=True)
+class SharedSpans(Exchange):
+    """Pairs of the earliest document that has a fingerprint and each of the others, of up to `COMMON` in all.
+
+    Attributes:
+        fingerprints: of the documents.
+        against: of those of another corpus, which stand behind.
+    """
+
+    fingerprints: Fingerprints
+    against: Fingerprints | None = None
+
+    name: ClassVar[str] = "shared-spans"
+    schema: ClassVar[str] = "pairs"
+    sent_schema: ClassVar[str] = "sent-fingerprints"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The fingerprints."""
+        behind = {f"{AGAINST}fingerprints": self.against} if self.against is not None else {}
+        return {"fingerprints": self.fingerprints, **behind}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The fingerprints."""
+        return tuple(self.inputs)
+
+    @property
+    def beside(self) -> tuple[tuple[str, ...], ...]:
+        """The fingerprints again: by their units partitions are counted."""
+        return tuple((name,) for name in self.inputs)
+
+    def settings(self) -> Mapping[str, Any]:
+        """In how many documents a span is common."""
+        return {"common": COMMON}
+
+    def partitions(self, ranges: int, rows: int) -> int:
+        """As many as there are ranges: what is sent is about an eighth of the text."""
+        del rows
+        return ranges
+
+    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+        """Send each document to the partitions of its fingerprints."""
+        lists = one_array(table["fingerprints"])
+        key = lists.flatten().to_numpy()
+        rows = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).to_numpy())
+        columns = [(key % np.uint64(partitions)).astype(np.int32), key, numbered(number, rows)]
+        return pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema)
+
+    def receive(self, received: Received) -> Output:
+        """Pair the documents of each fingerprint."""
+        key, document = (received.sent[name].to_numpy() for name in ("key", "document"))
+        order = np.lexsort((document, key))
+        key, document = key[order], document[order]
+        once = starts_of(key, document)
+        key, document = key[once], document[once]
+        starts = starts_of(key)
+        sizes = np.diff(starts, append=len(key))
+        first, size = np.repeat(document[starts], sizes), np.repeat(sizes, sizes)
+        joined = (size <= COMMON) & (first != document)
+        a, b = unique_pairs(first[joined], document[joined])
+        table = pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema)
+        return Output(table, counts={"common_spans": int((sizes > COMMON).sum())})
