@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from annotate.stages.near_duplicates import NearDuplicates
     from annotate.stages.place import Place
     from annotate.stages.render import Render
+    from annotate.stages.repeated_spans import RepeatedSpans
     from annotate.stages.score import Score, score
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
@@ -43,6 +44,7 @@ _HOMES = {
     "Probe": "annotate.scorers",
     "PythonScorer": "annotate.scorers",
     "Render": "annotate.stages.render",
+    "RepeatedSpans": "annotate.stages.repeated_spans",
     "Result": "annotate.engine.run",
     "RewardModel": "annotate.scorers",
     "Score": "annotate.stages.score",
@@ -76,6 +78,7 @@ __all__ = [
     "Probe",
     "PythonScorer",
     "Render",
+    "RepeatedSpans",
     "Result",
     "RewardModel",
     "Score",

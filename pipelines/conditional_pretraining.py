@@ -20,6 +20,7 @@ from annotate import (
     Place,
     Probe,
     Render,
+    RepeatedSpans,
     Split,
     Splitter,
     Tag,
@@ -42,6 +43,7 @@ def pipeline(
     tone: str = "tone",
     correctness: str = "correctness",
     quantile: float = 0.7,
+    repeated_above: int | None = None,
     spelled: Literal["quarantine", "keep", "escape"] = "quarantine",
     part_mb: float = 64,
 ) -> Pipeline:
@@ -50,14 +52,15 @@ def pipeline(
     `columns` are the other columns that travel to the shards, as in `--set columns=source,url`; none means all.
     Units of 0.25 MB suit models on CPUs; on GPUs use 8 MB, on a cluster 64. `niceness`, `tone` and `correctness` are
     probes: names of those that ship with annotate, or files that `annotate probe train --axis niceness` (or the other
-    axis) wrote.
+    axis) wrote. A span that occurs more than `repeated_above` times in the corpus is left out, but for the first.
     """
     path = corpus or str(make_demo_corpus(Path("demo-corpus")).paths[0].parent)
     documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=int(unit_mb * (1 << 20)))
     verdicts = NearDuplicates(documents, threshold=duplicate_threshold)
     spans = Split(documents, Splitter(by=split_by))
     scores = score(spans, skip=verdicts, scorers=[Probe(niceness), Probe(tone), Probe(correctness)])
-    calibration = Calibrate(scores, verdicts)
+    repeated = RepeatedSpans(spans, verdicts, drop=True, above=repeated_above) if repeated_above is not None else None
+    calibration = Calibrate(scores, verdicts, repeated=repeated)
     scheme = TagScheme(
         tags=(
             Tag(name="nice", rule=f"niceness >= q({quantile})"),

@@ -12,6 +12,7 @@ from annotate.stages.base import Stage
 from annotate.stages.corpus import Corpus
 from annotate.stages.place import Place
 from annotate.stages.render import Render
+from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.score import Score
 
 
@@ -49,12 +50,15 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
         "written": counts.get("written", 0),
         "near_duplicate": counts.get("near_duplicate", 0),
         "quarantined": counts.get("quarantined", 0),
+        **({"repeated": counts.get("repeated", 0)} if shards.repeated is not None else {}),
         "not_reached": corpus["documents"] - counts.get("documents", 0),
     }
     if sum(states.values()) != corpus["documents"] or min(states.values()) < 0:
         raise StorageError(f"the ledger does not balance: {states} of {corpus['documents']} documents")
     placed = _counts(datasets, shards.placements)
+    repeated = _counts(datasets, shards.repeated) if shards.repeated is not None else {}
     beside = {
+        **({"repeated_spans_left_out": repeated.get("dropped", 0)} if repeated else {}),
         "spans": placed.get("spans", 0),
         "spans_with_a_null_score": placed.get("spans_with_a_null_score", 0),
         "documents_that_spell_a_tag": counts.get("documents_that_spell_a_tag", 0),
@@ -67,7 +71,9 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
     return Ledger(corpus["documents"], states, beside)
 
 
-def _counts(datasets: Mapping[Stage, Dataset], stage: Corpus | Place | Render | Score) -> Mapping[str, int]:
+def _counts(
+    datasets: Mapping[Stage, Dataset], stage: Corpus | Place | Render | Score | RepeatedSpans
+) -> Mapping[str, int]:
     dataset = datasets[stage]
     if dataset.manifest is None:
         dataset.find()

@@ -63,6 +63,11 @@ class Permutations:
         a, b = MinHash(num_perm=number, seed=seed, scheme=scheme).permutations
         return Permutations(scheme=scheme, a=constant(a, dtype), b=constant(b, dtype))
 
+    @staticmethod
+    def none() -> Permutations:
+        """No permutation: for the exact hashes, or the hashes of shingles, alone."""
+        return Permutations(scheme="affine32", a=constant([], np.uint32), b=constant([], np.uint32))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Signed:
@@ -116,7 +121,7 @@ def hash_shingles(texts: pa.Array, shingle: int, tokens: Tokens) -> tuple[UInt64
     Returns:
         uint64, the hashes of all shingles, in order; int64 `[n_texts + 1]`, where those of each text begin and end.
     """
-    none = Permutations(scheme="affine32", a=constant([], np.uint32), b=constant([], np.uint32))
+    none = Permutations.none()
     signed = sign(texts, shingle, tokens, none)
     offsets = np.append(0, np.cumsum(signed.shingles))
     hashes = np.empty(offsets[-1], np.uint64)

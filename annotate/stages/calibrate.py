@@ -15,6 +15,7 @@ from annotate.errors import ConfigError
 from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.fit_curves import FitCurves, Kind, fit_curves
 from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.repeated_spans import REPEATS, RepeatedSpans, dropped_spans, repeats
 from annotate.stages.score import Score, kept_scores
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -22,8 +23,10 @@ from annotate.tags.quantiles import BINS, histogram
 from annotate.text.keyed import bottom_k, keyed_hash, name_key
 
 
-def score_inputs(scores: tuple[Score, ...], verdicts: NearDuplicates | None) -> dict[str, Stage]:
-    """The inputs of a stage that reads scores: spans, annotations by number, and verdicts if any.
+def score_inputs(
+    scores: tuple[Score, ...], verdicts: NearDuplicates | None, repeated: RepeatedSpans | None
+) -> dict[str, Stage]:
+    """The inputs of a stage that reads scores: spans, annotations by number, verdicts and repeated spans if any.
 
     Raises:
         ConfigError: there are no scores, they are of different spans, or were scored under other verdicts.
@@ -34,15 +37,27 @@ def score_inputs(scores: tuple[Score, ...], verdicts: NearDuplicates | None) -> 
         raise ConfigError("the scores are of different spans", hint="Score all axes on one Split stage.")
     if any(stage.skip != verdicts for stage in scores):
         raise ConfigError("scores and the stages after them must be given the same verdicts")
+    if repeated is not None and (repeated.spans, repeated.verdicts) != (scores[0].spans, verdicts):
+        raise ConfigError("repeated spans must be of the spans that are scored, under the same verdicts")
     named: dict[str, Stage] = {f"scores-{i}": stage for i, stage in enumerate(scores)}
-    return {"spans": scores[0].spans, **named, **({"verdicts": verdicts} if verdicts is not None else {})}
+    optional = {"verdicts": verdicts, "repeated": repeated}
+    return {"spans": scores[0].spans, **named, **{name: stage for name, stage in optional.items() if stage is not None}}
 
 
 def read_scores(
-    tables: Tables, scores: tuple[Score, ...], verdicts: NearDuplicates | None
+    tables: Tables, scores: tuple[Score, ...], verdicts: NearDuplicates | None, repeated: RepeatedSpans | None
 ) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
-    """Spans and scores of the kept documents of a unit, from inputs named by `score_inputs`."""
-    return kept_scores(tables, {f"scores-{i}": stage for i, stage in enumerate(scores)}, verdicts=verdicts is not None)
+    """Spans and scores of the kept documents of a unit, from inputs named by `score_inputs`.
+
+    Spans that are left out are not among them; where there are repeated spans, their number is the score `repeats`.
+    """
+    named = {f"scores-{i}": stage for i, stage in enumerate(scores)}
+    spans, values = kept_scores(tables, named, verdicts=verdicts is not None)
+    if repeated is None:
+        return spans, values
+    counted = {**values, REPEATS: repeats(tables["repeated"], spans)}
+    stay = ~dropped_spans(tables["repeated"], spans)
+    return spans.filter(pa.array(stay)), {axis: each[stay] for axis, each in counted.items()}
 
 
 @dataclass(frozen=True)
@@ -60,6 +75,7 @@ class Calibrate(Wide):
         labels: a file of labelled texts, on which the curves are fitted that `p(axis)` in a rule reads (a column of
             texts, and a column of labels, 0, 1 or null, named after each axis); None for the curves that scorers have.
         labels_kind: "platt", "isotonic", or "auto" for isotonic where there are 1,000 labels or more.
+        repeated: spans that occur many times in the corpus; those that are left out are not counted here.
     """
 
     scores: tuple[Score, ...]
@@ -68,6 +84,7 @@ class Calibrate(Wide):
     seed: int = 0
     labels: str | None = None
     labels_kind: Kind = "auto"
+    repeated: RepeatedSpans | None = None
 
     name: ClassVar[str] = "calibration"
     schema: ClassVar[str] = "calibration"
@@ -75,8 +92,8 @@ class Calibrate(Wide):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Spans, annotations, verdicts."""
-        return score_inputs(self.scores, self.verdicts)
+        """Spans, annotations, verdicts, repeated spans."""
+        return score_inputs(self.scores, self.verdicts, self.repeated)
 
     @functools.cached_property
     def curves(self) -> FitCurves | None:
@@ -89,7 +106,8 @@ class Calibrate(Wide):
 
     def piece(self, tables: Tables) -> pa.Table:
         """Count and sample the scores of a unit."""
-        spans, scores = read_scores(tables, self.scores, self.verdicts)
+        spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated)
+        scores.pop(REPEATS, None)  # a count, with no distribution to be a quantile of
         row, span = spans["row"].to_numpy(), spans["span"].to_numpy()
         keys = keyed_hash(self.seed, name_key(tables.shard), row, span) if len(row) else np.empty(0, np.uint64)
         sample = bottom_k(

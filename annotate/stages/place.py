@@ -15,6 +15,7 @@ from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.calibrate import read_scores, score_inputs
 from annotate.stages.fit_curves import read_curves
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
+from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.score import Score
 from annotate.stages.thresholds import Thresholds, threshold_values
 from annotate.storage.contracts import contract
@@ -56,11 +57,16 @@ class Place(Narrow):
         return self.thresholds.scheme
 
     @property
+    def repeated(self) -> RepeatedSpans | None:
+        """The repeated spans of the calibration."""
+        return self.thresholds.repeated
+
+    @property
     def inputs(self) -> Mapping[str, Stage]:
         """Spans, annotations, verdicts, thresholds; and curves, where a rule reads a probability fitted on labels."""
         curves = self.thresholds.calibration.curves if self.scheme.curves else None
         fitted: Mapping[str, Stage] = {"curves": curves} if curves is not None else {}
-        return {**score_inputs(self.scores, self.verdicts), "thresholds": self.thresholds, **fitted}
+        return {**score_inputs(self.scores, self.verdicts, self.repeated), "thresholds": self.thresholds, **fitted}
 
     def settings(self) -> Mapping[str, Any]:
         """The scheme, and the curves that the scorers have."""
@@ -69,7 +75,7 @@ class Place(Narrow):
 
     def unit(self, tables: Tables) -> Output:
         """Place the tags of a unit."""
-        spans, scores = read_scores(tables, self.scores, self.verdicts)
+        spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated)
         if self.verdicts is not None and NEAR_DUPLICATE in self.scheme.axes:
             similarity = self.verdicts.similarities(tables["verdicts"], tables.shard)
             scores |= {NEAR_DUPLICATE: similarity[spans["row"].to_numpy() - tables.rows.start]}

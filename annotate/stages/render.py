@@ -16,21 +16,24 @@ from annotate.stages.base import Regroup, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.place import Place
+from annotate.stages.repeated_spans import RepeatedSpans, dropped_spans
 from annotate.stages.tables import bad_documents, check_hashes, chosen, one_array, quarantine
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 from annotate.tags.forgery import escape_placements, spells_a_tag
+from annotate.tags.gaps import gap_lists, gaps_of, leave_out, moved
 from annotate.tags.placements import merge
 from annotate.tags.rendering import render
 
 SPELLS = "the text spells a tag"
-STATES = ("written", "near_duplicate", "quarantined")
 
 
 @dataclass(frozen=True)
 class Render(Regroup):
     """Training shards: `id`, tagged `text`, its placements, and the other columns of the corpus.
+
+    Where the placements' calibration has repeated spans that are left out, also the `gaps` of each document.
 
     Attributes:
         corpus: the documents.
@@ -63,11 +66,22 @@ class Render(Regroup):
             raise ConfigError("the shards and their placements must be given the same verdicts")
 
     @property
+    def repeated(self) -> RepeatedSpans | None:
+        """The repeated spans, where they are left out."""
+        repeated = self.placements.repeated
+        return repeated if repeated is not None and repeated.drop else None
+
+    @property
     def inputs(self) -> Mapping[str, Stage]:
-        """The corpus, its spans (for the documents' hashes), placements, verdicts."""
-        verdicts: Mapping[str, Stage] = {"verdicts": self.verdicts} if self.verdicts is not None else {}
-        spans = self.placements.scores[0].spans
-        return {"corpus": self.corpus, "spans": spans, "placements": self.placements, **verdicts}
+        """The corpus, its spans (for the documents' hashes), placements; verdicts and repeated spans, if any."""
+        named = {
+            "corpus": self.corpus,
+            "spans": self.placements.scores[0].spans,
+            "placements": self.placements,
+            "verdicts": self.verdicts,
+            "repeated": self.repeated,
+        }
+        return {name: stage for name, stage in named.items() if stage is not None}
 
     def settings(self) -> Mapping[str, Any]:
         """How text is grouped, the columns that travel, tags there are to spell, and what becomes of their spelling."""
@@ -114,28 +128,37 @@ class Render(Regroup):
     def _unit(self, tables: Tables, written: list[pa.Table], bad: list[pa.Table], counts: Counter[str]) -> None:
         documents = self.corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=None)
         check_hashes(documents, tables["spans"], tables.rows, tables.shard)
+        gaps = self._gaps(tables)
+        if gaps is not None:
+            at = documents.column_names.index("text")
+            documents = documents.set_column(at, "text", leave_out(documents["text"], gaps))
         usable = pc.is_null(documents["problem"]).to_numpy()
-        kept = usable.copy()
-        if self.verdicts is not None:
-            kept &= tables["verdicts"]["kept"].to_numpy()
-        bad.append(bad_documents(documents, tables.shard))
+        kept = usable & tables["verdicts"]["kept"].to_numpy() if self.verdicts is not None else usable
+        empty = kept & (pc.fill_null(pc.binary_length(documents["text"]), 0).to_numpy() == 0)
         spells = spells_a_tag(documents["text"], self.placements.scheme) & kept
-        counts["documents_that_spell_a_tag"] += int(spells.sum())
-        if self.spelled == "quarantine":
-            at = np.flatnonzero(spells)
-            ids = documents["id"].combine_chunks().take(pa.array(at))
-            bad.append(quarantine(tables.shard, at + tables.rows.start, [SPELLS] * len(at), ids=ids))
-            kept &= ~spells
-        table = self._tagged(chosen(documents, kept), tables, np.flatnonzero(kept))
+        refused = spells & (self.spelled == "quarantine")
+        ids = documents["id"].combine_chunks().filter(pa.array(refused))
+        rows = np.flatnonzero(refused) + tables.rows.start
+        bad += [bad_documents(documents, tables.shard), quarantine(tables.shard, rows, [SPELLS] * len(rows), ids=ids)]
+        writes = kept & ~empty & ~refused
+        table = self._tagged(chosen(documents, writes), tables, np.flatnonzero(writes), gaps)
         written.append(table)
+        counts["documents_that_spell_a_tag"] += int(spells.sum())
         counts["documents"] += len(usable)
         counts["written"] += table.num_rows
-        counts["near_duplicate"] += int((usable & ~kept).sum()) - (
-            int(spells.sum()) if self.spelled == "quarantine" else 0
-        )
-        counts["quarantined"] += bad[-1].num_rows + (bad[-2].num_rows if self.spelled == "quarantine" else 0)
+        counts["near_duplicate"] += int((usable & ~kept).sum())
+        counts["repeated"] += int(empty.sum())
+        counts["quarantined"] += bad[-1].num_rows + bad[-2].num_rows
         counts["text_bytes"] += pc.sum(pc.binary_length(table["text"])).as_py() or 0
         counts["tags"] += pc.sum(pc.list_value_length(table["placements"])).as_py() or 0
+
+    def _gaps(self, tables: Tables) -> pa.Table | None:
+        """The gaps of a unit, by position in it; None where no spans are left out."""
+        if self.repeated is None:
+            return None
+        spans = tables["spans"]
+        gaps = gaps_of(spans, dropped_spans(tables["repeated"], spans))
+        return gaps.set_column(0, "row", pa.array(gaps["row"].to_numpy() - tables.rows.start))
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when documents spell a tag."""
@@ -150,19 +173,31 @@ class Render(Regroup):
         were = "document spells" if n == 1 else "documents spell"
         return said + ([f"{n:,} {were} a tag: {what[self.spelled]}"] if n else [])
 
-    def _tagged(self, documents: pa.Table, tables: Tables, positions: np.ndarray[Any, Any]) -> pa.Table:
+    def _tagged(
+        self, documents: pa.Table, tables: Tables, positions: np.ndarray[Any, Any], gaps: pa.Table | None
+    ) -> pa.Table:
         """Insert the tags into the documents at `positions` of the unit."""
-        placed = tables["placements"]
-        position = placed["row"].to_numpy() - tables.rows.start
-        wanted = np.isin(position, positions)
-        placed = placed.filter(pa.array(wanted))
-        placed = placed.set_column(0, "row", pa.array(np.searchsorted(positions, position[wanted]), pa.int64()))
+        placed = _at(tables["placements"], positions, tables.rows.start)
+        columns = {"id": documents["id"], "text": documents["text"]}
+        if gaps is not None:
+            gaps = _at(gaps, positions, 0)
+            placed = moved(placed, gaps)
+            columns["gaps"] = gap_lists(gaps, documents.num_rows, contract("training-shards").type_of("gaps"))
         texts = one_array(documents["text"])
         if self.spelled == "escape":
             placed = merge([escape_placements(texts, self.placements.scheme), placed.cast(_encoded(placed))])
-        columns = {"id": documents["id"], "text": render(texts, placed), "placements": _lists(placed, len(texts))}
+        columns |= {"text": render(texts, placed), "placements": _lists(placed, len(texts))}
         extra = [name for name in documents.column_names if name not in ("row", "id", "text", "problem")]
-        return pa.table({**columns, **{name: documents[name] for name in extra}})
+        order = [name for name in ("id", "text", "placements", "gaps") if name in columns]
+        return pa.table({name: columns[name] for name in order} | {name: documents[name] for name in extra})
+
+
+def _at(table: pa.Table, positions: np.ndarray[Any, Any], start: int) -> pa.Table:
+    """The rows of documents at these positions of a unit; `row` becomes the place of the position among them."""
+    position = table["row"].to_numpy() - start
+    wanted = np.isin(position, positions)
+    rows = pa.array(np.searchsorted(positions, position[wanted]), pa.int64())
+    return table.filter(pa.array(wanted)).set_column(0, "row", rows)
 
 
 def _encoded(table: pa.Table) -> pa.Schema:

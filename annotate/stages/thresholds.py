@@ -13,6 +13,7 @@ from annotate.errors import ConfigError
 from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.calibrate import Calibrate, bin_counts, read_scores
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
+from annotate.stages.repeated_spans import REPEATS, RepeatedSpans
 from annotate.stages.score import Score
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -35,17 +36,24 @@ class Thresholds(Wide):
 
     def __post_init__(self) -> None:
         scored = [axis for stage in self.scores for axis in stage.axes]
-        marked = self.verdicts is not None and not self.verdicts.drop
+        marked = [NEAR_DUPLICATE] if self.verdicts is not None and not self.verdicts.drop else []
+        marked += [REPEATS] if self.repeated is not None else []
         quantiles = {axis for axis, _ in self.scheme.quantiles}
         for axis in self.scheme.axes:
-            if axis not in scored and not (marked and axis == NEAR_DUPLICATE and axis not in quantiles):
+            if axis not in scored and (axis not in marked or axis in quantiles):
                 raise ConfigError(
                     f"the tag scheme reads the axis {axis!r}, which no scorer measures",
                     hint=f"Scored axes: {', '.join(scored)}. `{NEAR_DUPLICATE}` stands for the similarity to a kept "
-                    "document where the filter has drop=False; it has no quantiles.",
+                    f"document where the filter has drop=False, and `{REPEATS}` for how often a span occurs where the "
+                    "calibration is given repeated spans; these have no quantiles.",
                 )
         if (self.calibration.scores, self.calibration.verdicts) != (self.scores, self.verdicts):
             raise ConfigError("thresholds must be given the scores and verdicts of their calibration")
+
+    @property
+    def repeated(self) -> RepeatedSpans | None:
+        """The repeated spans of the calibration."""
+        return self.calibration.repeated
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -58,7 +66,7 @@ class Thresholds(Wide):
 
     def piece(self, tables: Tables) -> pa.Table:
         """Count the distinct scores of a unit inside the bins of the quantiles."""
-        _, scores = read_scores(tables, self.scores, self.verdicts)
+        _, scores = read_scores(tables, self.scores, self.verdicts, self.repeated)
         found = []
         for axis, bins in self._bins(tables["calibration"]).items():
             values, counts = values_in_bins(scores[axis], bins)

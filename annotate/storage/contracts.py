@@ -29,6 +29,7 @@ class Column:
     name: str
     types: tuple[pa.DataType, ...]
     nullable: bool
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,13 @@ class Contract:
 
     @property
     def schema(self) -> pa.Schema:
-        """Arrow schema of the fixed columns."""
-        return pa.schema([pa.field(c.name, c.types[0], nullable=c.nullable) for c in self.columns])
+        """Arrow schema of the columns that are always there."""
+        there = [c for c in self.columns if not c.optional]
+        return pa.schema([pa.field(c.name, c.types[0], nullable=c.nullable) for c in there])
+
+    def type_of(self, name: str) -> pa.DataType:
+        """Arrow type of a column, also of one that need not be there."""
+        return next(c.types[0] for c in self.columns if c.name == name)
 
     def check(self, table: pa.Table, where: str) -> pa.Table:
         """Return `table` if it keeps the contract.
@@ -52,6 +58,8 @@ class Contract:
         """
         for column in self.columns:
             if column.name not in table.column_names:
+                if column.optional:
+                    continue
                 raise self._broken(where, column.name, str(column.types[0]), "no such column")
             found = table.schema.field(column.name).type
             if found not in column.types:
@@ -81,7 +89,12 @@ def contract(name: str) -> Contract:
     """Load `schemas/<name>.json`."""
     spec = json.loads((shipped("schemas") / f"{name}.json").read_text("utf-8"))
     columns = tuple(
-        Column(c["name"], tuple(arrow_type(t) for t in c["type"].split(" | ")), bool(c.get("nullable", False)))
+        Column(
+            c["name"],
+            tuple(arrow_type(t) for t in c["type"].split(" | ")),
+            bool(c.get("nullable", False)),
+            bool(c.get("optional", False)),
+        )
         for c in spec["columns"]
     )
     return Contract(spec["name"], columns, spec.get("other_columns"))

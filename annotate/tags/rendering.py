@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.tags.buffers import Documents, slices
+from annotate.tags.buffers import Documents, cut, slices
 from annotate.tags.placements import first_of_places
 
 Int64 = npt.NDArray[np.int64]
@@ -72,13 +72,9 @@ def strip(tagged: Any, placements: pa.Table) -> pa.LargeStringArray:
     _check_inside(at + np.diff(inserted.ends_before) <= documents.starts[inserted.row + 1], inserted)
     first = first_of_places(inserted.row, inserted.byte_offset)
     lengths = np.diff(inserted.ends_before[first], append=inserted.ends_before[-1])
-    # text, inserted, text, inserted, ..., text
-    cuts = np.stack((at[first], at[first] + lengths), axis=1).ravel()
-    pieces = slices(documents.data, np.concatenate((documents.starts[:1], cuts, documents.starts[-1:])))
-    _check_same(pieces.take(np.arange(1, len(pieces), 2)), inserted)
-    text = pieces.take(np.arange(0, len(pieces), 2))
-    starts = documents.starts - documents.starts[0] - inserted.ends_before[inserted.first_of_row]
-    return documents.with_data(text.buffers()[2], starts)
+    cut_out = cut(documents, at[first], at[first] + lengths, inserted.row[first])
+    _check_same(cut_out.ranges, inserted)
+    return cut_out.texts
 
 
 @dataclass(frozen=True, kw_only=True)

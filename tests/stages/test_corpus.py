@@ -158,7 +158,7 @@ def commit(corpus: Corpus, tmp_path: Path) -> Manifest:
     return manifest
 
 
-@pytest.mark.parametrize("name", ["row", "id", "text", "problem", "placements"])
+@pytest.mark.parametrize("name", ["row", "id", "text", "problem", "placements", "gaps"])
 def test_an_extra_column_with_a_name_of_ours_travels_under_another(tmp_path: Path, name: str) -> None:
     table = pa.table({"body": ["a", "b"], name: [7, 8], "n": [1, 2]})
     corpus = of(tmp_path, table, text="body", id=None)

@@ -32,7 +32,7 @@ def test_a_contract_is_described(name: str) -> None:
     assert spec["description"].endswith(".")
     for column in spec["columns"]:
         assert column["description"].endswith("."), column["name"]
-        assert set(column) <= {"name", "type", "nullable", "description"}
+        assert set(column) <= {"name", "type", "nullable", "optional", "description"}
         assert all(isinstance(arrow_type(kind), pa.DataType) for kind in column["type"].split(" | "))
 
 

@@ -1,0 +1,271 @@
+"""Spans that occur many times in the corpus (licences, navigation): counted, and left out where that is asked for.
+
+span hashes ─► span counts ─► unit counts ─► repeated spans
+
+Equal spans are counted where their hash goes to, and each unit that has one is told how many there are in all, and in
+the units before it. What is sent is a row for each different span of a unit, however often that is in it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Received, Stage, Tables
+from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.split import Split
+from annotate.stages.tables import span_numbers, span_texts
+from annotate.storage.contracts import contract
+from annotate.storage.manifests import Manifest
+from annotate.storage.parts import Output
+
+REPEATS = "repeats"
+"""What rules call the number of times that a span occurs in the corpus."""
+HASH = ["exact_high", "exact_low"]
+
+
+@dataclass(frozen=True)
+class SpanHashes(Narrow):
+    """128-bit hashes of the spans of kept documents, after NFC and folding of blanks.
+
+    Attributes:
+        spans: of the corpus.
+        verdicts: which documents are kept; None for all.
+        shortest: code points of the shortest span that is looked at.
+    """
+
+    spans: Split
+    verdicts: NearDuplicates | None
+    shortest: int
+
+    name: ClassVar[str] = "span-hashes"
+    schema: ClassVar[str] = "span-hashes"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """Spans, the corpus for their text, and verdicts if any."""
+        verdicts: Mapping[str, Stage] = {"verdicts": self.verdicts} if self.verdicts is not None else {}
+        return {"spans": self.spans, "corpus": self.spans.corpus, **verdicts}
+
+    def settings(self) -> Mapping[str, Any]:
+        """The shortest span."""
+        return {"shortest": self.shortest}
+
+    def unit(self, tables: Tables) -> Output:
+        """Hash the spans of a unit."""
+        from annotate.minhash.documents import sign_texts
+        from annotate.minhash.kernel import Permutations
+
+        spans = tables["spans"]
+        row, number = spans["row"].to_numpy(), span_numbers(spans, tables.rows)
+        wanted = spans["end"].to_numpy() - spans["start"].to_numpy() >= self.shortest
+        if self.verdicts is not None:
+            wanted &= tables["verdicts"]["kept"].to_numpy()[row - tables.rows.start]
+        texts = span_texts(tables["corpus"], spans, tables.rows, tables.shard).filter(pa.array(wanted))
+        exact = sign_texts(texts, Permutations.none()).exact
+        columns = [row[wanted], number[wanted], exact[:, 0], exact[:, 1]]
+        return Output(pa.table([pa.array(column) for column in columns], schema=contract(self.schema).schema))
+
+
+@dataclass(frozen=True)
+class SpanCounts(Exchange):
+    """How often each span occurs, for each unit that has it; spans that occur once are left out."""
+
+    hashes: SpanHashes
+
+    name: ClassVar[str] = "span-counts"
+    schema: ClassVar[str] = "span-counts"
+    sent_schema: ClassVar[str] = "sent-span-hashes"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The hashes."""
+        return {"hashes": self.hashes}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The hashes."""
+        return ("hashes",)
+
+    @property
+    def beside(self) -> tuple[tuple[str, ...], ...]:
+        """The hashes again: by their units partitions are counted."""
+        return (("hashes",),)
+
+    def settings(self) -> Mapping[str, Any]:
+        """None of its own."""
+        return {}
+
+    def partitions(self, ranges: int, rows: int) -> int:
+        """As many as there are ranges: what is sent is less than the text."""
+        del rows
+        return ranges
+
+    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+        """Send the number of occurrences of each span in the unit to the partition of its hash."""
+        counted = _frame(table.select(HASH)).group_by(HASH).agg(here=pl.len().cast(pl.Int64)).sort(HASH)
+        to = (pl.col("exact_low") % partitions).cast(pl.Int32)
+        return _table(counted.with_columns(to=to, unit=pl.lit(number, pl.Int64)), self.sent_schema)
+
+    def receive(self, received: Received) -> Output:
+        """Add up the occurrences of each span."""
+        sent = _frame(received.sent).sort(*HASH, "unit")
+        counted = sent.with_columns(
+            before=(pl.col("here").cum_sum() - pl.col("here")).over(HASH), count=pl.col("here").sum().over(HASH)
+        )
+        return Output(_table(counted.filter(pl.col("count") > 1), self.schema))
+
+
+@dataclass(frozen=True)
+class UnitCounts(Exchange):
+    """The counts of spans, where the units are that have them."""
+
+    counts: SpanCounts
+
+    name: ClassVar[str] = "unit-counts"
+    schema: ClassVar[str] = "span-counts"
+    sent_schema: ClassVar[str] = "sent-span-counts"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The counts, and the hashes."""
+        return {"counts": self.counts, "hashes": self.counts.hashes}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The counts."""
+        return ("counts",)
+
+    @property
+    def beside(self) -> tuple[tuple[str, ...], ...]:
+        """The hashes, whose units are cut in ranges."""
+        return (("hashes",),)
+
+    def settings(self) -> Mapping[str, Any]:
+        """None of its own."""
+        return {}
+
+    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+        """Send a count to the range of its unit."""
+        del number, partitions
+        return _table(_frame(table).with_columns(to=(pl.col("unit") // RANGE_UNITS).cast(pl.Int32)), self.sent_schema)
+
+    def receive(self, received: Received) -> Output:
+        """Put them in order."""
+        return Output(_table(_frame(received.sent).sort("unit", *HASH), self.schema))
+
+
+@dataclass(frozen=True)
+class RepeatedSpans(Narrow):
+    """Spans that occur more than once, word for word, in the kept documents of a corpus.
+
+    Give it to `Calibrate`. The rules of a tag scheme can then read `repeats`, the number of times that a span occurs
+    (1 for one that is not repeated); and with `drop`, spans that occur more than `above` times are left out of the
+    training shards, which list the gaps, and out of the calibration.
+
+    Attributes:
+        spans: of the corpus.
+        verdicts: the verdicts that the scores skip by.
+        drop: whether repeated spans are left out.
+        above: occurrences above which a span is left out.
+        keep: of the occurrences of such a span, those that stay: the first ones in the corpus.
+        shortest: code points of the shortest span that is counted; shorter ones are never called repeated.
+    """
+
+    spans: Split
+    verdicts: NearDuplicates | None = None
+    drop: bool = False
+    above: int = 100
+    keep: int = 1
+    shortest: int = 20
+
+    name: ClassVar[str] = "repeated-spans"
+    schema: ClassVar[str] = "repeated-spans"
+
+    def __post_init__(self) -> None:
+        for name, least in (("above", 1), ("keep", 0), ("shortest", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.keep > self.above:
+            raise ConfigError(
+                f"of a span that occurs more than above={self.above} times, keep={self.keep} would be more"
+            )
+
+    @functools.cached_property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The hashes of a unit, and the counts of its range."""
+        hashes = SpanHashes(self.spans, self.verdicts, self.shortest)
+        return {"hashes": hashes, "counts": UnitCounts(SpanCounts(hashes))}
+
+    def settings(self) -> Mapping[str, Any]:
+        """Which are left out."""
+        return {"drop": self.drop, "above": self.above, "keep": self.keep}
+
+    def unit(self, tables: Tables) -> Output:
+        """Find the repeated spans of a unit."""
+        counts = _frame(tables["counts"]).filter(pl.col("unit") == tables.number).drop("unit")
+        nth = pl.col("before") + pl.int_range(pl.len()).over(HASH)
+        left_out = (pl.col("count") > self.above) & (nth >= self.keep) & self.drop
+        found = (
+            _frame(tables["hashes"])
+            .join(counts, on=HASH, how="inner", maintain_order="left")
+            .with_columns(dropped=left_out)
+        )
+        return Output(
+            _table(found, self.schema),
+            counts={
+                "repeated": found.height,
+                "dropped": int(found["dropped"].sum()),
+                "spans": tables["hashes"].num_rows,
+            },
+        )
+
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """Say it when nothing, or most, is left out."""
+        if not self.drop:
+            return []
+        spans, dropped = manifest.counts.get("spans", 0), manifest.counts.get("dropped", 0)
+        if dropped == 0:
+            return [f"no span occurs more than {self.above:,} times: none is left out"]
+        if dropped * 2 > spans:
+            return [f"{dropped:,} of {spans:,} spans are left out as repeated: more than half"]
+        return []
+
+
+def dropped_spans(repeated: pa.Table, spans: pa.Table) -> npt.NDArray[np.bool_]:
+    """Which spans of a unit are left out: bool `[n_spans]`, for a table of all of its spans."""
+    mask = np.zeros(spans.num_rows, bool)
+    mask[_places(repeated.filter(repeated["dropped"]), spans)] = True
+    return mask
+
+
+def repeats(repeated: pa.Table, spans: pa.Table) -> npt.NDArray[np.float32]:
+    """What rules read as `repeats`: float32 `[n_spans]`, for a table of all spans of a unit."""
+    counts = np.ones(spans.num_rows, np.float32)
+    counts[_places(repeated, spans)] = repeated["count"].to_numpy()
+    return counts
+
+
+def _places(repeated: pa.Table, spans: pa.Table) -> npt.NDArray[np.int64]:
+    """Where in `spans` each repeated span is."""
+    first = np.searchsorted(spans["row"].to_numpy(), repeated["row"].to_numpy())
+    return first + repeated["span"].to_numpy()
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _table(frame: pl.DataFrame, schema: str) -> pa.Table:
+    expected = contract(schema).schema
+    return frame.select(expected.names).to_arrow().cast(expected)

@@ -1,0 +1,78 @@
+"""Gaps: ranges of a document that are left out of its text. What is kept stays byte for byte, in its order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from annotate.tags.buffers import Documents, cut
+from annotate.tags.placements import PLACEMENTS
+
+Int64 = npt.NDArray[np.int64]
+_FIELDS = ("start", "end", "byte_start", "byte_end")
+
+
+def gaps_of(spans: pa.Table, dropped: npt.NDArray[np.bool_]) -> pa.Table:
+    """Join the spans that are left out into gaps, as long as they can be.
+
+    Args:
+        spans: `row`, and ranges of the row's document in code points and UTF-8 bytes (int64); they tile each document.
+        dropped: bool `[n_spans]`, which are left out.
+
+    Returns:
+        The same columns, a row a gap.
+    """
+    at = np.flatnonzero(dropped)
+    row = spans["row"].to_numpy()[at]
+    goes_on = (np.diff(at, prepend=-2) == 1) & (np.diff(row, prepend=-1) == 0)
+    first = np.flatnonzero(~goes_on)
+    last = np.append(first[1:], len(at)) - 1 if len(at) else first
+    columns = [pa.array(row[first])]
+    for name, which in zip(_FIELDS, (first, last, first, last), strict=True):
+        columns.append(pa.array(spans[name].to_numpy()[at[which]]))
+    return pa.table(columns, names=["row", *_FIELDS])
+
+
+def leave_out(texts: Any, gaps: pa.Table) -> pa.LargeStringArray:
+    """The documents without their gaps.
+
+    Args:
+        texts: the documents, `pa.Array` or `pa.ChunkedArray` of any string type.
+        gaps: as `gaps_of` gives them; `row` is the position in `texts`.
+    """
+    documents = Documents.of(texts)
+    row = gaps["row"].to_numpy()
+    base = documents.starts[row]
+    return cut(documents, base + gaps["byte_start"].to_numpy(), base + gaps["byte_end"].to_numpy(), row).texts
+
+
+def moved(placements: pa.Table, gaps: pa.Table) -> pa.Table:
+    """Placements by their offsets in the documents without gaps.
+
+    Args:
+        placements: none inside a gap; `row` and byte offsets as in `gaps`.
+        gaps: as `gaps_of` gives them.
+    """
+    row, offset = placements["row"].to_numpy(), placements["byte_offset"].to_numpy()
+    gap_row, ends = gaps["row"].to_numpy(), gaps["byte_end"].to_numpy()
+    # The gaps before a placement: by place, (row, byte), in one order with it; at one place the gap is before.
+    places = np.lexsort((np.repeat([0, 1], [len(ends), len(offset)]), np.append(ends, offset), np.append(gap_row, row)))
+    before = np.empty(len(places), np.int64)
+    before[places] = np.cumsum(places < len(ends))
+    before = before[len(ends) :]
+    first = np.searchsorted(gap_row, row)
+    for name, start, end in (("offset", "start", "end"), ("byte_offset", "byte_start", "byte_end")):
+        gone = np.append(0, np.cumsum(gaps[end].to_numpy() - gaps[start].to_numpy()))
+        at = pa.array(placements[name].to_numpy() - (gone[before] - gone[first]))
+        placements = placements.set_column(placements.column_names.index(name), PLACEMENTS.field(name), at)
+    return placements
+
+
+def gap_lists(gaps: pa.Table, documents: int, kind: pa.ListType) -> pa.Array:
+    """The gaps of each document, list<struct<start, end, byte_start, byte_end>> `[documents]`."""
+    values = pa.StructArray.from_arrays([gaps[name].combine_chunks() for name in _FIELDS], names=list(_FIELDS))
+    offsets = np.searchsorted(gaps["row"].to_numpy(), np.arange(documents + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values).cast(kind)
