@@ -44,6 +44,7 @@ from annotate.storage.store import Directory
 
 PIECES = 64  # units in one piece of a wide stage, and pieces in one merge
 TASK_UNITS = 32  # small units that one task does in turn
+SEND_UNITS = 8  # what one task of an exchange sends, in parts on disk, as a multiple of the work unit
 AHEAD = 3  # prepared units in front of each model
 
 
@@ -300,14 +301,16 @@ class _Run:
     ) -> tuple[int, list[Unit]]:
         """Send the rows of units of some stages, a piece for each few; partitions, and the pieces in order."""
         task = ray.remote(worker.send).options(num_cpus=1, max_retries=0)
+        limit = SEND_UNITS * _task_bytes(self.stages)
 
         def works() -> Iterator[tuple[Work, list[Stage]]]:
-            for i, chunk in enumerate(_chunks(units, RANGE_UNITS)):
-                number = i * RANGE_UNITS
+            number = 0
+            for chunk in _parcels(units, limit):
                 sent = [[stage.name, unit.identity] for stage, unit in chunk]
                 key = digest([dataset.stage.recipe, "send", name, partitions, number, sent])[:24]
                 read = tuple({stage.name: unit} for stage, unit in chunk)
                 yield Work(key, "", number, number + len(chunk), 0, read, number), [stage for stage, _ in chunk]
+                number += len(chunk)
 
         calls = self._calls(
             dataset.label,
@@ -459,6 +462,21 @@ def _batches(items: Iterator[Work], task_bytes: int) -> Iterator[list[Work]]:
         size += work.text_bytes
     if batch:
         yield batch
+
+
+def _parcels(units: Iterator[tuple[Stage, Unit]], limit: int) -> Iterator[list[tuple[Stage, Unit]]]:
+    """Put units that are sent into pieces, of at most a range, and of parts that have no more than `limit` bytes."""
+    piece: list[tuple[Stage, Unit]] = []
+    size = 0
+    for stage, unit in units:
+        own = sum(entry.part.bytes for entry in unit.entries)
+        if piece and (len(piece) == RANGE_UNITS or size + own > limit):
+            yield piece
+            piece, size = [], 0
+        piece.append((stage, unit))
+        size += own
+    if piece:
+        yield piece
 
 
 def _task_bytes(stages: Sequence[Stage]) -> int:
