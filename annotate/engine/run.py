@@ -44,7 +44,8 @@ from annotate.storage.store import Directory
 
 PIECES = 64  # units in one piece of a wide stage, and pieces in one merge
 TASK_UNITS = 32  # small units that one task does in turn
-SEND_UNITS = 8  # what one task of an exchange sends, in parts on disk, as a multiple of the work unit
+SEND_UNITS = 4  # what one task of an exchange sends, as a multiple of the work unit
+ROW_BYTES = 32  # of a row in memory, at least; on disk rows of sorted numbers take a fraction of it
 AHEAD = 3  # prepared units in front of each model
 
 
@@ -465,18 +466,18 @@ def _batches(items: Iterator[Work], task_bytes: int) -> Iterator[list[Work]]:
 
 
 def _parcels(units: Iterator[tuple[Stage, Unit]], limit: int) -> Iterator[list[tuple[Stage, Unit]]]:
-    """Put units that are sent into pieces, of at most a range, and of parts that have no more than `limit` bytes."""
-    piece: list[tuple[Stage, Unit]] = []
+    """Put units that are sent into parcels: of at most a range, and of what takes no more than about `limit` bytes."""
+    parcel: list[tuple[Stage, Unit]] = []
     size = 0
     for stage, unit in units:
-        own = sum(entry.part.bytes for entry in unit.entries)
-        if piece and (len(piece) == RANGE_UNITS or size + own > limit):
-            yield piece
-            piece, size = [], 0
-        piece.append((stage, unit))
+        own = sum(max(entry.part.bytes, entry.part.rows * ROW_BYTES) for entry in unit.entries)
+        if parcel and (len(parcel) == RANGE_UNITS or size + own > limit):
+            yield parcel
+            parcel, size = [], 0
+        parcel.append((stage, unit))
         size += own
-    if piece:
-        yield piece
+    if parcel:
+        yield parcel
 
 
 def _task_bytes(stages: Sequence[Stage]) -> int:

@@ -6,6 +6,7 @@ before it is computed, so whatever is tried again costs only what was not commit
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, Output, Part, chain, commit, heal, intact, read_entry, read_part
-from annotate.storage.slices import commit_slices, read_slice
+from annotate.storage.slices import by_partition, commit_slices, read_slice
 from annotate.storage.store import Directory
 
 P = ParamSpec("P")
@@ -31,15 +32,26 @@ R = TypeVar("R")
 
 
 def frugal(work: Callable[P, R]) -> Callable[P, R]:
-    """Give back what Arrow keeps of the memory of a unit when the unit is done: else it adds up from unit to unit."""
+    """Give back what allocators keep of the memory of a unit when it is done: else it adds up from unit to unit."""
 
     @functools.wraps(work)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         result = work(*args, **kwargs)
         pa.default_memory_pool().release_unused()
+        if (trim := _malloc_trim()) is not None:
+            trim(0)
         return result
 
     return wrapped
+
+
+@functools.cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """The function of glibc that gives freed pages back, which NumPy's arrays leave; None with another library."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # macOS, musl; Windows takes no None
+        return None
 
 
 @dataclass(frozen=True)
@@ -167,9 +179,9 @@ def send(context: Context, work: Work, senders: Sequence[Stage], partitions: int
         sent = []
         for number, (sender, units) in enumerate(zip(senders, work.units, strict=True), work.number):
             table = sender.read(context.workdir.child(sender.dataset), next(iter(units.values())))
-            sent.append(stage.send(table, number, partitions))
+            sent.append(by_partition(stage.send(table, number, partitions)))
         reach("unit: computed")
-        entry = commit_slices(context.directory, work.key, pa.concat_tables(sent), schema=stage.sent_schema)
+        entry = commit_slices(context.directory, work.key, sent, schema=stage.sent_schema)
     return Unit("", 0, 0, 0, (entry,))
 
 

@@ -5,6 +5,8 @@ A slice is read by range requests, so the checksum of the whole part can't be ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,27 +21,42 @@ TO = "to"
 """The column that says which partition a row goes to: int32, the first of the table."""
 
 
-def commit_slices(dataset: Directory, key: str, table: pa.Table, *, schema: str) -> Entry:
+def by_partition(table: pa.Table) -> pa.Table:
+    """The rows of a table in the order of the partitions that they go to, in their order otherwise."""
+    to = table[TO].to_numpy()
+    if not (to[1:] < to[:-1]).any():
+        return table
+    return table.take(pa.array(np.argsort(to, kind="stable")))
+
+
+def commit_slices(dataset: Directory, key: str, tables: Sequence[pa.Table], *, schema: str) -> Entry:
     """Commit rows, grouped by the partition that they go to, in their order otherwise.
 
+    Args:
+        dataset: where the part goes.
+        key: of the unit.
+        tables: the rows, at least one table, each as `by_partition` gives it.
+        schema: contract of the tables.
+
     Raises:
-        StorageError: the table breaks its contract; or the entry that stands names another part that is gone.
+        StorageError: a table breaks its contract; or the entry that stands names another part that is gone.
     """
-    table = contract(schema).check(table, f"{dataset.url}/units/{key}")
-    to = table[TO].to_numpy()
-    if len(to) and (np.diff(to) < 0).any():
-        order = np.argsort(to, kind="stable")
-        table, to = table.take(pa.array(order)), to[order]
-    edges = np.flatnonzero(np.diff(to, prepend=-1, append=-1)) if len(to) else np.zeros(1, np.int64)
+    tables = [contract(schema).check(table, f"{dataset.url}/units/{key}") for table in tables]
+    partitions = np.unique(np.concatenate([table[TO].to_numpy() for table in tables]))
+    edges = [
+        [np.searchsorted(t[TO].to_numpy(), partitions, side).tolist() for side in ("left", "right")] for t in tables
+    ]
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
-        sink, table.schema, compression="lz4", use_dictionary=False, write_page_checksum=True
+        sink, tables[0].schema, compression="lz4", use_dictionary=False, write_page_checksum=True
     ) as file:
-        for start, stop in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            file.write_table(table.slice(start, stop - start).combine_chunks(), row_group_size=stop - start)
+        for i in range(len(partitions)):
+            slices = [t.slice(left[i], right[i] - left[i]) for t, (left, right) in zip(tables, edges, strict=True)]
+            together = pa.concat_tables(slices).combine_chunks()
+            file.write_table(together, row_group_size=together.num_rows)
     data = sink.getvalue()
     reach("commit: before part")
-    part = put_part(dataset, f"parts/{key}", data, table.num_rows)
+    part = put_part(dataset, f"parts/{key}", data, sum(table.num_rows for table in tables))
     reach("commit: part put")
     return create_entry(dataset, Entry(key, part))
 

@@ -15,7 +15,7 @@ STAGE = Corpus("corpus")
 
 
 def unit(number: int, size: int) -> Unit:
-    return Unit("s", number, number + 1, 0, (Entry(str(number), Part("p", 1, size, "")),))
+    return Unit("s", number, number + 1, 0, (Entry(str(number), Part("p", size // 64, size, "")),))
 
 
 @given(st.lists(st.integers(0, 100), max_size=60), st.integers(1, 300))

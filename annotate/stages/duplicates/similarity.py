@@ -30,6 +30,9 @@ from annotate.stages.tables import one_array
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 
+Numbers = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
+"""Numbers of rows, one after the other, and how many each row has."""
+
 
 @dataclass(frozen=True)
 class FirstSigned(DocumentExchange):
@@ -93,7 +96,7 @@ class FirstSigned(DocumentExchange):
                 signed["row"],
                 signed["exact_high"],
                 signed["exact_low"],
-                signed["signature"],
+                signed["compared"],
             ]
             tables.append(pa.table(columns, schema=schema))
         return Output(pa.concat_tables(tables))
@@ -155,24 +158,44 @@ class Similarity(DocumentExchange):
 
 
 def compared(unit: Tables, rows: npt.NDArray[np.int64], documents: Documents, *, exact: bool) -> pa.Table:
-    """What is compared of documents of a unit: their signatures table, for `exact` with sets in place of signatures.
+    """What is compared of documents of a unit: exact hashes, and the bytes of signatures, or of sets for `exact`.
+
+    Lists of numbers would take ten times the memory on their way through Parquet, which keeps levels for each.
 
     Args:
         unit: with its signatures, and its corpus where that is read.
         rows: int64 `[n]`, counted from the start of the unit, with repeats.
         documents: with the settings of the signatures.
-        exact: whether to compare sets.
+        exact: whether to compare sets of shingles.
     """
-    signed = unit["signatures"].take(pa.array(rows))
+    signed = unit["signatures"]
     if not exact:
-        return signed
-    from annotate.minhash.documents import hash_texts
+        values = _bytes(one_array(signed["signature"])).take(pa.array(rows))
+    else:
+        from annotate.minhash.documents import hash_texts
 
-    distinct, places = np.unique(rows, return_inverse=True)
-    texts = unit["corpus"]["text"].take(pa.array(distinct))
-    settings = documents.signatures
-    sets = _sets(*hash_texts(texts, shingle=settings.shingle, tokens=settings.tokens))
-    return signed.set_column(signed.schema.get_field_index("signature"), "signature", sets.take(pa.array(places)))
+        distinct, places = np.unique(rows, return_inverse=True)
+        texts = unit["corpus"]["text"].take(pa.array(distinct))
+        settings = documents.signatures
+        sets = _sets(*hash_texts(texts, shingle=settings.shingle, tokens=settings.tokens))
+        values = _bytes(sets).take(pa.array(places))
+    chosen = signed.select(["row", "exact_high", "exact_low"]).take(pa.array(rows))
+    return chosen.append_column("compared", values)
+
+
+def _bytes(lists: pa.ListArray) -> pa.LargeBinaryArray:
+    """Lists of uint32 as their bytes, which are shared."""
+    values = lists.values
+    offsets = (lists.offsets.to_numpy().astype(np.int64) + values.offset) * 4
+    data = values.buffers()[1] or pa.py_buffer(b"")
+    return pa.Array.from_buffers(pa.large_binary(), len(lists), [None, pa.py_buffer(offsets), data])
+
+
+def _numbers(array: pa.LargeBinaryArray) -> Numbers:
+    """The numbers behind bytes."""
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].view(np.uint32), np.diff(ends) // 4
 
 
 def _sets(hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64]) -> pa.ListArray:
@@ -190,12 +213,13 @@ def jaccard(left: pa.Table, right: pa.Table, *, exact: bool) -> npt.NDArray[np.f
     Signatures estimate it, with a standard deviation of sqrt(J (1 - J) / permutations). Sets of hashes of 32 bits give
     it but for collisions: of documents of 1,000 shingles each one pair in 4,000 shares a hash by chance.
     """
-    lists = [one_array(table["signature"]) for table in (left, right)]
-    has, others = (pc.list_value_length(each).to_numpy(zero_copy_only=False) > 0 for each in lists)
+    sides = [one_array(table["compared"]) for table in (left, right)]
+    has, others = (pc.binary_length(each).to_numpy(zero_copy_only=False) > 0 for each in sides)
     share = np.zeros(len(has), np.float32)
     both = np.flatnonzero(has & others)
     if len(both):
-        share[both] = (_exact if exact else _estimated)(*(each.take(pa.array(both)) for each in lists))
+        numbers = (_numbers(each.take(pa.array(both))) for each in sides)
+        share[both] = (_exact if exact else _estimated)(*numbers)
     same = np.ones(len(has), bool)
     for name in ("exact_high", "exact_low"):
         same &= left[name].to_numpy() == right[name].to_numpy()
@@ -205,21 +229,19 @@ def jaccard(left: pa.Table, right: pa.Table, *, exact: bool) -> npt.NDArray[np.f
     return share
 
 
-def _estimated(left: pa.ListArray, right: pa.ListArray) -> npt.NDArray[np.float32]:
+def _estimated(left: Numbers, right: Numbers) -> npt.NDArray[np.float32]:
     """The share of equal values of signatures, all of one length."""
-    values, other = (each.flatten().to_numpy().reshape(len(each), -1) for each in (left, right))
+    values, other = (numbers.reshape(len(sizes), -1) for numbers, sizes in (left, right))
     share: npt.NDArray[np.float32] = (values == other).mean(axis=1, dtype=np.float32)
     return share
 
 
-def _exact(left: pa.ListArray, right: pa.ListArray) -> npt.NDArray[np.float32]:
+def _exact(left: Numbers, right: Numbers) -> npt.NDArray[np.float32]:
     """The size of the intersection of sets over that of their union."""
-    sizes = [pc.list_value_length(each).to_numpy() for each in (left, right)]
-    pairs = [np.repeat(np.arange(len(size), dtype=np.uint64), size) for size in sizes]
     a, b = (
-        pair << np.uint64(32) | each.flatten().to_numpy().astype(np.uint64)
-        for pair, each in zip(pairs, (left, right), strict=True)
+        np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes) << np.uint64(32) | numbers.astype(np.uint64)
+        for numbers, sizes in (left, right)
     )
     shared = np.intersect1d(a, b, assume_unique=True) >> np.uint64(32)
-    common = np.bincount(shared.astype(np.int64), minlength=len(left))
-    return (common / (sizes[0] + sizes[1] - common)).astype(np.float32)
+    common = np.bincount(shared.astype(np.int64), minlength=len(left[1]))
+    return (common / (left[1] + right[1] - common)).astype(np.float32)
