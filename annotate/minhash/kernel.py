@@ -10,6 +10,7 @@ that is possible.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,25 +111,29 @@ def sign(
     return signed
 
 
-def hash_shingles(texts: pa.Array, shingle: int, tokens: Tokens) -> tuple[UInt64, Int64]:
+def hash_shingles(texts: pa.Array, shingles: Sequence[int], tokens: Tokens) -> list[tuple[UInt64, Int64]]:
     """Hash the shingles of texts that are in normal form C: 64 bits, of which `shingle_hash` is the upper half.
 
     Args:
         texts: large_string `[n_texts]`; a null is an empty text.
-        shingle: tokens in a shingle, at least 1.
+        shingles: tokens in a shingle, rising, for each kind of shingle that is wanted.
         tokens: what they are.
 
     Returns:
-        uint64, the hashes of all shingles, in order; int64 `[n_texts + 1]`, where those of each text begin and end.
+        For each kind: uint64, the hashes of all shingles, in order; int64 `[n_texts + 1]`, where those of each text
+        begin and end.
     """
     none = Permutations.none()
-    signed = sign(texts, shingle, tokens, none)
-    offsets = np.append(0, np.cumsum(signed.shingles))
-    hashes = np.empty(offsets[-1], np.uint64)
-    skip = signed.shingles == 0
-    signed.shingles[:] = 0
-    _run(texts, skip, shingle, tokens, none, signed, (hashes, offsets))
-    return hashes, offsets
+    signed = sign(texts, shingles[0], tokens, none)
+    counts = signed.shingles.copy()
+    found = []
+    for shingle in shingles:
+        offsets = np.append(0, np.cumsum(np.maximum(counts - (shingle - shingles[0]), 0)))
+        hashes = np.empty(offsets[-1], np.uint64)
+        signed.shingles[:] = 0
+        _run(texts, np.diff(offsets) == 0, shingle, tokens, none, signed, (hashes, offsets))
+        found.append((hashes, offsets))
+    return found
 
 
 def _run(

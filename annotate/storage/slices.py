@@ -1,24 +1,30 @@
-"""Parts that are written by one task and read in slices by many: a row group for each partition that rows go to.
+"""Parts that are written by one task and read in slices by many: a slice for each partition that rows go to.
 
-A slice is read by range requests, so the checksum of the whole part can't be checked; Parquet's own page checksums are.
+A part is its slices, one after the other, each an Arrow IPC stream; an index of them, which is one too; and the length
+of that, 8 bytes, little-endian. Who reads a slice reads the index and those bytes, and checks both: the part's checksum
+is that of its index, which has those of the slices.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from annotate.errors import StorageError
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
-from annotate.storage.parts import REMAKE, Entry, Part, create_entry, put_part
-from annotate.storage.store import Directory
+from annotate.storage.parts import REMAKE, Entry, Part, create_entry
+from annotate.storage.store import Directory, checksum
 
 TO = "to"
-"""The column that says which partition a row goes to: int32, the first of the table."""
+"""The column that says which partition a row goes to: int32."""
+_INDEX = pa.schema([("to", pa.int32()), ("offset", pa.int64()), ("bytes", pa.int64()), ("checksum", pa.string())])
+_LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
+_LENGTH = 8
+_TAIL = 1 << 16  # read at once from the end: most indices, and their length
 
 
 def by_partition(table: pa.Table) -> pa.Table:
@@ -44,19 +50,27 @@ def commit_slices(dataset: Directory, key: str, tables: Sequence[pa.Table], *, s
     tables = [contract(schema).check(table, f"{dataset.url}/units/{key}") for table in tables]
     partitions = np.unique(np.concatenate([table[TO].to_numpy() for table in tables]))
     edges = [
-        [np.searchsorted(t[TO].to_numpy(), partitions, side).tolist() for side in ("left", "right")] for t in tables
+        [np.searchsorted(table[TO].to_numpy(), partitions, side).tolist() for side in ("left", "right")]
+        for table in tables
     ]
     sink = pa.BufferOutputStream()
-    with pq.ParquetWriter(
-        sink, tables[0].schema, compression="lz4", use_dictionary=False, write_page_checksum=True
-    ) as file:
-        for i in range(len(partitions)):
-            slices = [t.slice(left[i], right[i] - left[i]) for t, (left, right) in zip(tables, edges, strict=True)]
-            together = pa.concat_tables(slices).combine_chunks()
-            file.write_table(together, row_group_size=together.num_rows)
-    data = sink.getvalue()
+    rows = []
+    for i, partition in enumerate(partitions.tolist()):
+        own = [table.slice(left[i], right[i] - left[i]) for table, (left, right) in zip(tables, edges, strict=True)]
+        data = _stream(pa.concat_tables(own).combine_chunks())
+        rows.append(
+            dict(zip(_INDEX.names, (partition, sink.tell(), data.size, checksum(memoryview(data))), strict=True))
+        )
+        sink.write(data)
+    index = _stream(pa.Table.from_pylist(rows, schema=_INDEX))
+    sink.write(index)
+    sink.write(index.size.to_bytes(_LENGTH, "little"))
+    whole = sink.getvalue()
+    digest = checksum(memoryview(index))
+    part = Part(f"parts/{key}-{digest[:16]}.slices", sum(table.num_rows for table in tables), whole.size, digest)
     reach("commit: before part")
-    part = put_part(dataset, f"parts/{key}", data, sum(table.num_rows for table in tables))
+    if dataset.size(part.path) != part.bytes:
+        dataset.put(part.path, memoryview(whole).cast("B"))
     reach("commit: part put")
     return create_entry(dataset, Entry(key, part))
 
@@ -67,17 +81,47 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str) -> pa.Ta
     Raises:
         StorageError: the part is missing or damaged.
     """
-    where = f"{dataset.url}/{part.path}"
+    index = _index(dataset, part)
+    at = int(np.searchsorted(index["to"].to_numpy(), to))
+    if at == index.num_rows or index["to"][at].as_py() != to:
+        return contract(schema).schema.empty_table()
+    data = _read(dataset, part, index["offset"][at].as_py(), index["bytes"][at].as_py())
+    if checksum(data) != index["checksum"][at].as_py():
+        raise _damaged(dataset, part, f"the rows for partition {to} have another checksum")
+    return contract(schema).check(pa.ipc.open_stream(data).read_all(), f"{dataset.url}/{part.path}")
+
+
+@functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts
+def _index(dataset: Directory, part: Part) -> pa.Table:
+    if dataset.size(part.path) != part.bytes:
+        raise _damaged(dataset, part, "it is missing or truncated")
+    tail = _read(dataset, part, max(0, part.bytes - _TAIL), min(part.bytes, _TAIL))
+    length = int.from_bytes(tail[-_LENGTH:], "little")
+    start = part.bytes - _LENGTH - length
+    if length + _LENGTH <= len(tail):
+        index = tail[len(tail) - _LENGTH - length : -_LENGTH]
+    else:
+        index = _read(dataset, part, max(0, start), length) if start >= 0 else b""
+    if checksum(index) != part.checksum:
+        raise _damaged(dataset, part, "its index has another checksum")
+    return pa.ipc.open_stream(index).read_all().combine_chunks()
+
+
+def _read(dataset: Directory, part: Part, offset: int, size: int) -> bytes:
     try:
-        if dataset.size(part.path) != part.bytes:
-            raise StorageError(f"{where} is missing or truncated", hint=REMAKE)
-        file = pq.ParquetFile(dataset.open(part.path, part.bytes), page_checksum_verification=True)
-        groups = [i for i in range(file.num_row_groups) if _partition(file.metadata, i) == to]
-        table = file.read_row_groups(groups, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise StorageError(f"{where} is damaged: {error}", hint=REMAKE) from error
-    return contract(schema).check(table, where)
+        with dataset.open(part.path, part.bytes) as file:
+            file.seek(offset)
+            return file.read(size) or b""
+    except OSError as error:
+        raise _damaged(dataset, part, str(error)) from error
 
 
-def _partition(metadata: pq.FileMetaData, group: int) -> int:
-    return int(metadata.row_group(group).column(0).statistics.min)
+def _damaged(dataset: Directory, part: Part, why: str) -> StorageError:
+    return StorageError(f"{dataset.url}/{part.path} is damaged: {why}", hint=REMAKE)
+
+
+def _stream(table: pa.Table) -> pa.Buffer:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema, options=_LZ4) as writer:
+        writer.write_table(table)
+    return sink.getvalue()

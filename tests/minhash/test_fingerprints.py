@@ -65,7 +65,7 @@ def test_two_of_each_window_and_one_more_are_chosen_of_random_runs() -> None:
 
 @given(st.lists(st.text(), max_size=4), st.integers(1, 3), st.sampled_from(["words", "characters"]))
 def test_hashes_of_shingles_are_whole(texts: list[str], n: int, tokens: str) -> None:
-    hashes, offsets = hash_texts(pa.array(texts, pa.string()), shingle=n, tokens=tokens)
+    ((hashes, offsets),) = hash_texts(pa.array(texts, pa.string()), n, tokens=tokens)
     for text, (a, b) in zip(texts, itertools.pairwise(offsets), strict=True):
         assert hashes[a:b].tolist() == [fmix64(rolling_hash(data)) for data in shingles(text, n, tokens)]
 
@@ -74,6 +74,9 @@ def test_long_texts_and_odd_ones_side_by_side() -> None:
     rng = np.random.default_rng(1)
     texts = [" ".join(map(str, rng.integers(0, 999, n).tolist())) for n in (3000, 0, 4, 9000)]
     texts.append("cafe\u0301 a b c d e")
-    hashes, offsets = hash_texts(pa.chunked_array([texts[:2], texts[2:], [None]], pa.large_string()), shingle=5)
+    documents = pa.chunked_array([texts[:2], texts[2:], [None]], pa.large_string())
+    (hashes, offsets), (longer, ends) = hash_texts(documents, 5, 7)
     for text, (a, b) in zip([*texts, ""], itertools.pairwise(offsets), strict=True):
         assert hashes[a:b].tolist() == [fmix64(rolling_hash(data)) for data in shingles(text, 5)]
+    for text, (a, b) in zip([*texts, ""], itertools.pairwise(ends), strict=True):
+        assert longer[a:b].tolist() == [fmix64(rolling_hash(data)) for data in shingles(text, 7)]
