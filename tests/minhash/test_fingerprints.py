@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.minhash.documents import hash_texts
@@ -17,6 +17,7 @@ def texts_of(*words: list[str]) -> pa.Array:
     return pa.array([" ".join(each) for each in words], pa.large_string())
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 5), max_size=40), max_size=5), st.integers(1, 9))  # few values: ties
 def test_windows_whose_smallest_is_first_or_last_are_chosen(texts: list[list[int]], window: int) -> None:
     offsets = np.cumsum([0, *map(len, texts)])
@@ -29,6 +30,7 @@ def test_windows_whose_smallest_is_first_or_last_are_chosen(texts: list[list[int
     assert counts.tolist() == [sum(each) for each in expected]
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from("abc"), max_size=40), st.integers(2, 40), st.data())
 def test_texts_that_share_a_long_run_share_a_fingerprint(words: list[str], span: int, data: st.DataObject) -> None:
     run = data.draw(st.lists(st.sampled_from("abc"), min_size=span, max_size=span + 5))
@@ -37,6 +39,7 @@ def test_texts_that_share_a_long_run_share_a_fingerprint(words: list[str], span:
     assert set(found[: ends[1]].tolist()) & set(found[ends[1] :].tolist())
 
 
+@settings(deadline=None)
 @given(st.integers(2, 500))
 def test_runs_are_as_long_as_a_span_allows(span: int) -> None:
     k, s = run_lengths(span)
@@ -63,6 +66,7 @@ def test_two_of_each_window_and_one_more_are_chosen_of_random_runs() -> None:
     assert len(found) / len(text) == pytest.approx(2 / (k - s + 1), rel=0.05)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(), max_size=4), st.integers(1, 3), st.sampled_from(["words", "characters"]))
 def test_hashes_of_shingles_are_whole(texts: list[str], n: int, tokens: str) -> None:
     ((hashes, offsets),) = hash_texts(pa.array(texts, pa.string()), n, tokens=tokens)
