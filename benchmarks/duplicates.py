@@ -137,21 +137,15 @@ def parts(texts: Sequence[str], array: pa.Array, permutations: Permutations, off
     }
 
 
-def filtering(threshold: float | None, corpus: Corpus | None = None) -> NearDuplicates:
-    """Our filter, with split groups at that threshold; None for the default."""
-    return NearDuplicates(
-        corpus or Corpus(""),
-        threshold=THRESHOLD,
-        shingle=SHINGLE,
-        permutations=PERMUTATIONS,
-        seed=SEED,
-        group_threshold=threshold,
-    )
+def near_duplicates(corpus: Corpus, *, groups: bool = True) -> NearDuplicates:
+    """Our filter, with split groups as they come by default or without."""
+    none: dict[str, Any] = {} if groups else {"group_threshold": THRESHOLD, "group_span": None}
+    return NearDuplicates(corpus, threshold=THRESHOLD, shingle=SHINGLE, permutations=PERMUTATIONS, seed=SEED, **none)
 
 
-def annotate_filter(texts: Sequence[str], group_threshold: float | None = None) -> Kept:
+def annotate_filter(texts: Sequence[str], *, groups: bool = True) -> Kept:
     """Our whole filter, in memory, in one process."""
-    verdicts, _ = run_filter(filtering(group_threshold), {"": texts}, unit_rows=UNIT_ROWS)
+    verdicts, _ = run_filter(near_duplicates(Corpus(""), groups=groups), {"": texts}, unit_rows=UNIT_ROWS)
     return np.flatnonzero(verdicts["kept"])
 
 
@@ -159,7 +153,7 @@ def filters(texts: Sequence[str], kept: dict[str, int]) -> Jobs:
     """The whole filter; each notes in `kept` how many documents are left."""
     found: dict[str, Callable[[], Kept]] = {
         "annotate_filter": lambda: annotate_filter(texts),
-        "annotate_clusters": lambda: annotate_filter(texts, THRESHOLD),
+        "annotate_clusters": lambda: annotate_filter(texts, groups=False),
         "rensa_filter": lambda: rensa_filter(texts),
         "datasketch_filter": lambda: datasketch_filter(texts),
     }
@@ -190,7 +184,7 @@ def on_ray(texts: Sequence[str], runs: int, kept: dict[str, int]) -> Seconds:
         workdirs = (str(folder / f"run-{i}") for i in itertools.count())
 
         def job() -> None:
-            verdicts = filtering(None, Corpus(str(folder / "corpus.parquet"), id=None))
+            verdicts = near_duplicates(Corpus(str(folder / "corpus.parquet"), id=None))
             manifest = Pipeline(verdicts).run(next(workdirs), Options(workers=1)).datasets[verdicts].manifest
             assert manifest is not None
             kept["annotate_on_ray"] = manifest.counts["kept"]
