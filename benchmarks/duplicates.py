@@ -21,8 +21,9 @@ Then what bounds annotate:
 and the whole filter, from a list of Python strings to which documents are kept:
 
     annotate_filter   the stages of `NearDuplicates` as it comes: verified clusters, keepers, and split groups, which no
-                      other has. All ratios are to this
-    annotate_clusters the same without split groups: what the others do, and verification, which of these rensa does too
+                      other has; the ratios `filter_vs_...` are to this
+    annotate_clusters the same without split groups: the work that the others do, and verification, which of them only
+                      rensa does; the ratios `clusters_vs_...` are to this
     rensa_filter      `RMinHashDeduplicator` with LSH
     datasketch_filter `MinHashLSH`, documents with no candidate before them being kept
     datatrove_filter  its four steps by `LocalPipelineExecutor`, 9 buckets of 13 hashes, as it comes, with xxHash
