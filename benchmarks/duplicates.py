@@ -1,4 +1,4 @@
-"""Documents/s and MB/s of near-duplicate filtering on one core, against datasketch and rensa.
+"""Documents/s and MB/s of near-duplicate filtering on one core, against datasketch, rensa and datatrove.
 
     python benchmarks/duplicates.py [--json FILE] [--documents 20000] [--runs 5]
 
@@ -18,76 +18,69 @@ Then what bounds annotate:
     minimum_unbroken  the same over all hashes as one document: what this loop can do at most
     reading           adding up the bytes of the texts, eight at a time
 
-and the whole filter, from texts to which documents are kept:
+and the whole filter, from a list of Python strings to which documents are kept:
 
+    annotate_filter   the stages of `NearDuplicates` as it comes: verified clusters, keepers, and split groups, which no
+                      other has; the ratios `filter_vs_...` are to this
+    annotate_clusters the same without split groups: the work that the others do, and verification, which of them only
+                      rensa does; the ratios `clusters_vs_...` are to this
     rensa_filter      `RMinHashDeduplicator` with LSH
     datasketch_filter `MinHashLSH`, documents with no candidate before them being kept
+    datatrove_filter  its four steps by `LocalPipelineExecutor`, 9 buckets of 13 hashes, as it comes, with xxHash
+    datatrove_split   the same with its word splitter and its simplifying of texts taken out, which it has no setting
+                      for: words are what is between blanks
+    annotate_on_ray   the product as it is run, from a Parquet file to committed verdicts, on a local Ray of one CPU
 
-Each runs in one thread; times are CPU time, all jobs run in turn, medians of the runs. Takes about a minute.
+Each runs in one thread; times are CPU time, all jobs run in turn, medians of the runs. But `annotate_on_ray` is wall
+time, as several processes have a part in it; and `datatrove_filter` runs once, after some documents as a warm-up.
+Files are in memory, where /dev/shm is. Takes about two minutes.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import rensa
-import xxhash
-from datasketch import MinHash, MinHashLSH
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from duplicates_peers import (
+    IN_MEMORY,
+    PERMUTATIONS,
+    SEED,
+    SHINGLE,
+    THRESHOLD,
+    Kept,
+    datasketch_filter,
+    datasketch_signatures,
+    datatrove_filter,
+    has_datatrove,
+    rensa_filter,
+    rensa_signatures,
+    shingled,
+)
+from exchanges import run_filter
+from processes import local_ray
 from report import measure, medians, parser, print_table, write_json
 from texts import triple_quoted
 
+from annotate import Corpus, NearDuplicates, Options, Pipeline
 from annotate.minhash.documents import sign_texts
 from annotate.minhash.kernel import Permutations, sign_hashes
 from annotate.minhash.normal_form import may_not_be_normal
 from annotate.minhash.reference import shingle_hash
 
-SHINGLE, PERMUTATIONS, SEED, THRESHOLD = 5, 128, 1, 0.8
+UNIT_ROWS = 8000  # 8 MB of text, the default work unit
 
-Kept = npt.NDArray[np.int64]
-"""Indices of the documents that a filter keeps."""
-
-
-def shingled(texts: Sequence[str]) -> Iterator[list[bytes]]:
-    """The shingles of each text. Of five ways to write this, the fastest."""
-    for text in texts:
-        words = text.encode().split()
-        yield list(map(b" ".join, zip(*(words[i:] for i in range(SHINGLE)), strict=False)))
-
-
-def rensa_signatures(texts: Sequence[str]) -> Any:
-    """Signatures by rensa."""
-    return rensa.RMinHash.digest_matrix_from_token_sets(shingled(texts), PERMUTATIONS, SEED)
-
-
-def datasketch_signatures(
-    texts: Sequence[str], hashfunc: Callable[[bytes], int] = xxhash.xxh32_intdigest
-) -> list[MinHash]:
-    """Signatures by datasketch."""
-    return MinHash.bulk(shingled(texts), num_perm=PERMUTATIONS, seed=SEED, hashfunc=hashfunc, scheme="affine32")
-
-
-def rensa_filter(texts: Sequence[str]) -> Kept:
-    """The whole filter by rensa."""
-    filtering = rensa.RMinHashDeduplicator(threshold=THRESHOLD, num_perm=PERMUTATIONS, use_lsh=True)
-    return np.flatnonzero(filtering.add_pairs(zip(map(str, range(len(texts))), shingled(texts), strict=True)))
-
-
-def datasketch_filter(texts: Sequence[str]) -> Kept:
-    """The whole filter by datasketch."""
-    lsh = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
-    kept = []
-    for i, signature in enumerate(datasketch_signatures(texts)):
-        if not lsh.query(signature):
-            lsh.insert(i, signature)
-            kept.append(i)
-    return np.array(kept, np.int64)
+Jobs = dict[str, Callable[[], Any]]
+Seconds = dict[str, list[float]]
 
 
 def main() -> None:
@@ -98,22 +91,44 @@ def main() -> None:
     pa.set_cpu_count(1)
     os.environ["RAYON_NUM_THREADS"] = "1"  # rensa's; read when it first has work for several
 
-    texts = list(islice(triple_quoted(), options.documents))
+    texts = list(itertools.islice(triple_quoted(), options.documents))
     array = pa.array(texts, pa.large_string())
     permutations = Permutations.draw(PERMUTATIONS, SEED)
-    none = Permutations(scheme="affine32", a=permutations.a[:0], b=permutations.b[:0])
     signed = sign_texts(array, permutations, shingle=SHINGLE)
     check(texts[:500], signed.values)
-
     offsets = np.append(0, np.cumsum(signed.shingles))
-    hashes = np.random.default_rng(0).integers(0, 1 << 32, offsets[-1], np.uint32)
-    data = np.frombuffer(array.buffers()[2], np.uint64, array.buffers()[2].size // 8)
-    signatures: dict[str, Callable[[], Any]] = {
+    raw = {"documents": len(texts), "bytes": pc.sum(pc.binary_length(array)).as_py(), "shingles": int(offsets[-1])}
+
+    jobs = signatures(texts, array, permutations) | parts(texts, array, permutations, offsets)
+    kept: dict[str, int] = {}
+    seconds = measure(jobs | filters(texts, kept), options.runs, clock=time.process_time)
+    if has_datatrove():
+        seconds |= datatrove_once(texts, kept)
+    else:
+        print("datatrove is left out: `pip install datatrove spacy`, or the extra `benchmarks`, adds it\n")
+    seconds |= on_ray(texts, options.runs, kept)
+    raw |= {"seconds": seconds, "kept": kept}
+    products = int(offsets[-1]) * PERMUTATIONS
+    median = medians(seconds)
+    raw["products_per_s"] = {name: products / median[name] for name in ("minimum", "minimum_unbroken")}
+    write_json(options.json, show(median, raw), raw)
+
+
+def signatures(texts: Sequence[str], array: pa.Array, permutations: Permutations) -> Jobs:
+    """Text to signatures."""
+    return {
         "annotate": lambda: sign_texts(array, permutations, shingle=SHINGLE),
         "rensa": lambda: rensa_signatures(texts),
         "datasketch_bulk": lambda: datasketch_signatures(texts),
     }
-    parts: dict[str, Callable[[], Any]] = {
+
+
+def parts(texts: Sequence[str], array: pa.Array, permutations: Permutations, offsets: npt.NDArray[np.int64]) -> Jobs:
+    """What bounds text to signatures; `offsets` are those of the shingles of each text."""
+    none = Permutations(scheme="affine32", a=permutations.a[:0], b=permutations.b[:0])
+    hashes = np.random.default_rng(0).integers(0, 1 << 32, offsets[-1], np.uint32)
+    data = np.frombuffer(array.buffers()[2], np.uint64, array.buffers()[2].size // 8)
+    return {
         "python_shingling": lambda: sum(map(len, shingled(texts))),
         "normal_form": lambda: may_not_be_normal(array),
         "shingling": lambda: sign_texts(array, none, shingle=SHINGLE),
@@ -121,36 +136,92 @@ def main() -> None:
         "minimum_unbroken": lambda: sign_hashes(hashes, offsets[[0, -1]], permutations),
         "reading": lambda: data.sum(),
     }
-    kept: dict[str, int] = {}
-    filters = {"rensa_filter": rensa_filter, "datasketch_filter": datasketch_filter}
 
-    def filtered(name: str) -> Callable[[], None]:
-        return lambda: kept.update({name: len(filters[name](texts))})
 
-    jobs = {**signatures, **parts, **{name: filtered(name) for name in filters}}
-    seconds = measure(jobs, options.runs, clock=time.process_time)
-    median = medians(seconds)
-    ratios = {f"signatures_vs_{name}": median[name] / median["annotate"] for name in ("rensa", "datasketch_bulk")}
-    ratios["signatures_vs_reading"] = median["reading"] / median["annotate"]
+def near_duplicates(corpus: Corpus, *, groups: bool = True) -> NearDuplicates:
+    """Our filter, with split groups as they come by default or without."""
+    none: dict[str, Any] = {} if groups else {"group_threshold": THRESHOLD, "group_span": None}
+    return NearDuplicates(corpus, threshold=THRESHOLD, shingle=SHINGLE, permutations=PERMUTATIONS, seed=SEED, **none)
 
-    size = len(data) * 8
-    print(f"{len(texts):,} documents, {size / 1e6:.1f} MB, {offsets[-1]:,} shingles")
+
+def annotate_filter(texts: Sequence[str], *, groups: bool = True) -> Kept:
+    """Our whole filter, in memory, in one process."""
+    verdicts, _ = run_filter(near_duplicates(Corpus(""), groups=groups), {"": texts}, unit_rows=UNIT_ROWS)
+    return np.flatnonzero(verdicts["kept"])
+
+
+def filters(texts: Sequence[str], kept: dict[str, int]) -> Jobs:
+    """The whole filter; each notes in `kept` how many documents are left."""
+    found: dict[str, Callable[[], Kept]] = {
+        "annotate_filter": lambda: annotate_filter(texts),
+        "annotate_clusters": lambda: annotate_filter(texts, groups=False),
+        "rensa_filter": lambda: rensa_filter(texts),
+        "datasketch_filter": lambda: datasketch_filter(texts),
+    }
+    if has_datatrove():
+        found["datatrove_split"] = lambda: datatrove_filter(texts, own_words=False)
+
+    def noted(name: str, job: Callable[[], Kept]) -> Callable[[], None]:
+        return lambda: kept.update({name: len(job())})
+
+    return {name: noted(name, job) for name, job in found.items()}
+
+
+def datatrove_once(texts: Sequence[str], kept: dict[str, int]) -> Seconds:
+    """Datatrove as it comes, which takes tens of seconds."""
+    datatrove_filter(texts[:200], own_words=True)
+
+    def job() -> None:
+        kept["datatrove_filter"] = len(datatrove_filter(texts, own_words=True))
+
+    return measure({"datatrove_filter": job}, 1, warm_up=False, clock=time.process_time)
+
+
+def on_ray(texts: Sequence[str], runs: int, kept: dict[str, int]) -> Seconds:
+    """Our filter as it is run, each time into another work directory."""
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as name, local_ray(1):
+        folder = Path(name)
+        pq.write_table(pa.table({"text": texts}), folder / "corpus.parquet", row_group_size=1000)
+        workdirs = (str(folder / f"run-{i}") for i in itertools.count())
+
+        def job() -> None:
+            verdicts = near_duplicates(Corpus(str(folder / "corpus.parquet"), id=None))
+            manifest = Pipeline(verdicts).run(next(workdirs), Options(workers=1)).datasets[verdicts].manifest
+            assert manifest is not None
+            kept["annotate_on_ray"] = manifest.counts["kept"]
+
+        return measure({"annotate_on_ray": job}, runs)
+
+
+def show(median: dict[str, float], raw: dict[str, Any]) -> dict[str, float]:
+    """Print the tables; the ratios."""
+    documents, size, kept = raw["documents"], raw["bytes"], raw["kept"]
+    print(f"{documents:,} documents, {size / 1e6:.1f} MB, {raw['shingles']:,} shingles")
     rows = [
-        [name, f"{taken * 1e3:,.1f}", f"{len(texts) / taken:,.0f}", f"{size / taken / 1e6:,.0f}"]
+        [
+            name,
+            f"{taken * 1e3:,.1f}",
+            f"{documents / taken:,.0f}",
+            f"{size / taken / 1e6:,.0f}",
+            f"{kept[name]:,}" if name in kept else "",
+        ]
         for name, taken in median.items()
     ]
-    print_table(["", "ms", "documents/s", "MB/s"], rows)
+    print_table(["", "ms", "documents/s", "MB/s", "kept"], rows)
+    rivals = {"rensa": "rensa", "datasketch_bulk": "datasketch_bulk", "reading": "reading"}
+    ratios = against(median, "signatures", "annotate", rivals)
+    rivals = {"rensa": "rensa_filter", "datasketch_lsh": "datasketch_filter"}
+    theirs = {"datatrove": "datatrove_filter", "datatrove_split": "datatrove_split"} if has_datatrove() else {}
+    ratios |= against(median, "filter", "annotate_filter", rivals | theirs)
+    ratios |= against(median, "clusters", "annotate_clusters", rivals | theirs)
+    ratios |= against(median, "on_ray", "annotate_on_ray", theirs)
     print_table(["", "theirs / ours"], [[name, f"{ratio:.2f}"] for name, ratio in ratios.items()])
-    products = int(offsets[-1]) * PERMUTATIONS
-    raw = {
-        "seconds": seconds,
-        "documents": len(texts),
-        "bytes": size,
-        "shingles": int(offsets[-1]),
-        "kept": kept,
-        "products_per_s": {name: products / median[name] for name in ("minimum", "minimum_unbroken")},
-    }
-    write_json(options.json, ratios, raw)
+    return ratios
+
+
+def against(median: dict[str, float], what: str, ours: str, rivals: dict[str, str]) -> dict[str, float]:
+    """The ratios to one row of ours: how they are called, and the rows that they compare."""
+    return {f"{what}_vs_{name}": median[row] / median[ours] for name, row in rivals.items()}
 
 
 def check(texts: Sequence[str], values: npt.NDArray[np.uint32]) -> None:

@@ -15,10 +15,6 @@ good; the bytes that the filter leaves for each document and each pair are print
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
+from processes import local_ray, measured_apart
 from report import parser, print_table, write_json
 from watch import Watch, totals
 
@@ -57,13 +53,12 @@ def main() -> None:
 
 def one(documents: int) -> dict[str, Any]:
     """Make the corpora of one size and measure them."""
-    with tempfile.TemporaryDirectory() as name:
-        write_corpus(Path(name) / "small", SMALL, seed=1)
-        write_corpus(Path(name) / "corpus", documents, seed=0)
-        command = [sys.executable, __file__, "--measure", name]
-        own = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    figures: dict[str, Any] = json.loads(own.stdout)
-    return figures
+
+    def write(folder: Path) -> None:
+        write_corpus(folder / "small", SMALL, seed=1)
+        write_corpus(folder / "corpus", documents, seed=0)
+
+    return measured_apart(__file__, write)
 
 
 def write_corpus(folder: Path, documents: int, seed: int) -> None:
@@ -88,16 +83,13 @@ def write_corpus(folder: Path, documents: int, seed: int) -> None:
 
 def watched(folder: Path) -> dict[str, Any]:
     """Filter the small corpus, then the corpus; figures of the second run, in bytes and seconds."""
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # as the command line does
-    ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    with Watch() as watch:
+    with local_ray(WORKERS), Watch() as watch:
         filtered(folder / "small", folder / "small-out")
         watch.settle()
         watch.now_doing("filter")
         started = time.perf_counter()
         result, verdicts = filtered(folder / "corpus", folder / "out")
         seconds = time.perf_counter() - started
-    ray.shutdown()
     manifest = result.datasets[verdicts].manifest
     assert manifest is not None
     written: dict[str, int] = {}

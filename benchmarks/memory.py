@@ -19,10 +19,6 @@ idle of the worst worker or model, on the largest corpus over the smallest: clos
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
+from processes import local_ray, measured_apart
 from report import parser, print_table, write_json
 from watch import Watch, totals
 
@@ -82,14 +78,12 @@ def main() -> None:
 
 def one(size: float, unit: float) -> dict[str, Any]:
     """Make the corpora of one size and measure them."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
+
+    def write(folder: Path) -> None:
         write_corpus(folder / "small", WARM_UP, seed=1)
         write_corpus(folder / "corpus", size, seed=0)
-        command = [sys.executable, __file__, "--measure", name, "--unit", str(unit)]
-        own = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    figures: dict[str, Any] = json.loads(own.stdout)
-    return figures
+
+    return measured_apart(__file__, write, "--unit", str(unit))
 
 
 def write_corpus(folder: Path, mib: float, seed: int) -> None:
@@ -149,15 +143,12 @@ class Stages(Silent):
 def watched(folder: Path, unit: float) -> dict[str, Any]:
     """Run the pipeline on the small corpus, then on the corpus; figures of the second run, in bytes and seconds."""
     options = Options(workers=WORKERS)
-    os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # as the command line does
-    ray.init(address="local", num_cpus=WORKERS, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    with Watch() as watch:
+    with local_ray(WORKERS), Watch() as watch:
         pipeline(folder / "small", WARM_UP / 32).run(str(folder / "small-out"), options)
         watch.settle()
         stages = Stages(watch)
         watch.now_doing("open")
         pipeline(folder / "corpus", unit).run(str(folder / "out"), options, stages)
-    ray.shutdown()
     return {
         "seconds": stages.seconds(),
         "above_idle": watch.above_idle(),

@@ -40,14 +40,26 @@ def test_split(tmp_path):
     assert set(figures["raw"]["mb_per_s"]) == {"sentence", "line", "paragraph", "document", "python_regex"}
 
 
+@pytest.mark.slow
 def test_duplicates(tmp_path):
     pytest.importorskip("rensa")
+    installed = all(map(importlib.util.find_spec, ("datatrove", "spacy")))
     figures = run("duplicates", tmp_path, "--documents", "300")
-    assert set(figures["ratios"]) == {f"signatures_vs_{name}" for name in ("rensa", "datasketch_bulk", "reading")}
+    theirs = {"datatrove", "datatrove_split"} if installed else set()
+    rivals = {"rensa", "datasketch_lsh"} | theirs
+    assert set(figures["ratios"]) == {
+        *(f"signatures_vs_{name}" for name in ("rensa", "datasketch_bulk", "reading")),
+        *(f"{ours}_vs_{name}" for ours in ("filter", "clusters") for name in rivals),
+        *(f"on_ray_vs_{name}" for name in theirs),
+    }
     raw = figures["raw"]
-    assert raw["documents"] == 300 < raw["shingles"]
-    assert set(raw["kept"]) == {"rensa_filter", "datasketch_filter"}
-    assert all(0 < kept <= 300 for kept in raw["kept"].values())
+    assert raw["documents"] == 300 < raw["shingles"] < raw["bytes"]
+    ours = {"annotate_filter", "annotate_clusters", "annotate_on_ray"}
+    datatrove = {"datatrove_filter", "datatrove_split"} if installed else set()
+    assert set(raw["kept"]) == ours | {"rensa_filter", "datasketch_filter"} | datatrove
+    assert raw["kept"]["annotate_on_ray"] == raw["kept"]["annotate_filter"]
+    assert all(200 < kept <= 300 for kept in raw["kept"].values())
+    assert set(raw["kept"]) < set(raw["seconds"])
 
 
 @pytest.mark.slow
