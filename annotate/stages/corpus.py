@@ -147,7 +147,7 @@ class Corpus(Stage):
             if column not in there:
                 raise InputError(
                     f"{file} has no column {column!r}; it has: {', '.join(there)}",
-                    hint="For documents without ids: --set id=none."
+                    hint="For documents without ids: --set id=none, or `annotate duplicates` without --id."
                     if column == self.id
                     else "Choose among these the columns that travel, as in --set columns=a,b.",
                 )
