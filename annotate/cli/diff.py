@@ -44,7 +44,8 @@ def difference(first: str, second: str) -> Text:
     if one == other:
         return Text("The texts differ in nothing but blanks and Unicode's normal form.", style="dim")
     shown = Text()
-    pieces = list(_pieces(_WORD.findall(one), _WORD.findall(other)))
+    # With a blank at the end the last word is as the others.
+    pieces = list(_pieces(_WORD.findall(f"{one} "), _WORD.findall(f"{other} ")))
     changes = [i for i, piece in enumerate(pieces) if piece.kind in "-+"]
     for i, piece in enumerate(pieces):
         if len(changes) > CHANGES and i > changes[CHANGES - 1]:
@@ -55,6 +56,7 @@ def difference(first: str, second: str) -> Text:
             shown.append(Text(f"... {piece.words[0]}", style="dim"))
         else:
             shown.append(_changed(piece))
+    shown.rstrip()
     return shown
 
 

@@ -21,9 +21,16 @@ from annotate.pipeline import Pipeline
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.clusters import HIGHEST
 from annotate.stages.near_duplicates import NearDuplicates
-from annotate.storage.corpus_files import is_jsonl
+from annotate.stages.render import Render
+from annotate.stages.score import Score
+from annotate.stages.split import Split
+from annotate.storage.corpus_files import find_files, is_jsonl
 from annotate.storage.latest import read_latest
 from annotate.storage.store import Directory
+
+MOST_MB = 1 << 16
+OTHERS = (Split.name, Score.name, Render.name)
+"""Stages of pipelines whose work directories this command leaves alone."""
 
 _OPTIONS = with_options(
     WORKDIR,
@@ -37,6 +44,8 @@ _OPTIONS = with_options(
     click.option("--tokens", type=click.Choice(get_args(Tokens)), default="words", show_default=True),
     click.option("--permutations", default=128, show_default=True, help="Values in a signature."),
     click.option("--bands", metavar="B,R", help="Bands and rows that find candidates, as 9,13 [datasketch's optimum]."),
+    click.option("--group-threshold", type=float, help="Similarity of one split group [0.45, at most --threshold]."),
+    click.option("--group-bands", metavar="B,R", default="32,4", show_default=True, help="The same for split groups."),
     click.option("--unit-mb", default=8.0, show_default=True, help="Text in a work unit; 64 suits a cluster."),
     click.option(
         "--unreadable",
@@ -67,9 +76,9 @@ def command(
     options = Options(**{name: settings.pop(name) for name in ("workers", "limit", "share", "stall_seconds")})
     if file is not None and not file.absolute().parent.is_dir():
         raise ConfigError(f"--json {file}: there is no directory {file.absolute().parent}")
-    verdicts = the_filter(corpus, **settings)
+    verdicts = the_filter(corpus, source=source, **settings)
     pipeline = Pipeline(*stages_read(verdicts))
-    _check_workdir(pipeline, workdir)
+    _check_workdir(workdir)
     _check_columns(verdicts, source)
     out = console()
     result = run_pipeline(pipeline, workdir, options, out)
@@ -82,43 +91,60 @@ def command(
 def the_filter(
     path: str,
     *,
+    source: str | None,
     text: str,
     name: str | None,
+    keep: str,
     against: str | None,
     unit_mb: float,
     unreadable: Literal["error", "quarantine"],
     bands: str | None,
+    group_bands: str,
     **settings: Any,
 ) -> NearDuplicates:
     """The filter that the command line asks for.
 
+    Parquet is read where it lies, so no other column is one of the corpus; JSON lines are imported with those named.
+
     Raises:
         ConfigError: a setting won't do.
+        InputError: there is no such corpus.
     """
-    own, other = (
-        Corpus(each, text=text, id=name, columns=(), unit_bytes=round(unit_mb * (1 << 20)), unreadable=unreadable)
-        if each is not None
-        else None
-        for each in (path, against)
+    if not 0 < unit_mb <= MOST_MB:
+        raise ConfigError(f"--unit-mb must be above 0 and at most {MOST_MB}, got {unit_mb}")
+    unit_bytes = max(1, round(unit_mb * (1 << 20)))
+
+    def corpus(path: str, *named: str | None) -> Corpus:
+        imported = is_jsonl(find_files(path)[0].path)
+        columns = tuple(dict.fromkeys(column for column in named if column is not None)) if imported else ()
+        return Corpus(path, text=text, id=name, columns=columns, unit_bytes=unit_bytes, unreadable=unreadable)
+
+    return NearDuplicates(
+        corpus(path, source, _chooser(keep)),
+        keep=keep,
+        against=None if against is None else corpus(against, _chooser(keep)),
+        bands=None if bands is None else _bands("--bands", bands),
+        group_bands=_bands("--group-bands", group_bands),
+        **settings,
     )
-    assert own is not None
-    return NearDuplicates(own, against=other, bands=_bands(bands), **settings)
 
 
-def _bands(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
+def _chooser(keep: str) -> str | None:
+    """The column that chooses keepers, where one does."""
+    return keep.removeprefix(HIGHEST) if keep.startswith(HIGHEST) else None
+
+
+def _bands(option: str, text: str) -> tuple[int, int]:
     try:
         bands, rows = map(int, text.split(","))
     except ValueError:
-        raise ConfigError(f"--bands takes two numbers, bands and rows, as in --bands 9,13; got {text!r}") from None
+        raise ConfigError(f"{option} takes two numbers, bands and rows, as in {option} 9,13; got {text!r}") from None
     return bands, rows
 
 
-def _check_workdir(pipeline: Pipeline, workdir: str) -> None:
+def _check_workdir(workdir: str) -> None:
     """Refuse the work directory of another pipeline: `annotate clean` goes by the last run, and would drop its work."""
-    ours = {stage.name for stage in pipeline.stages()}
-    others = [item.label for item in read_latest(Directory.at(workdir)) if item.stage not in ours]
+    others = [item.label for item in read_latest(Directory.at(workdir)) if item.stage in OTHERS]
     if others:
         raise ConfigError(
             f"{workdir} is the work directory of a pipeline: the last run left {', '.join(others[:3])} there",
@@ -129,8 +155,8 @@ def _check_workdir(pipeline: Pipeline, workdir: str) -> None:
 
 def _check_columns(verdicts: NearDuplicates, source: str | None) -> None:
     """Look for the columns that are asked for in the first file, before Ray is started."""
-    keep = verdicts.keep.removeprefix(HIGHEST) if verdicts.keep.startswith(HIGHEST) else None
-    for corpus, names in ((verdicts.corpus, (source, keep)), (verdicts.against, (keep,))):
+    chooser = _chooser(verdicts.keep)
+    for corpus, names in ((verdicts.corpus, (source, chooser)), (verdicts.against, (chooser,))):
         wanted = [name for name in names if name is not None]
         if corpus is not None and wanted and not is_jsonl((files := corpus.files())[0].path):
             for file, footer in corpus.footers(files[:1], threads=1):

@@ -164,11 +164,11 @@ def _print_groups(report: Report, out: Console) -> None:
     if groups.groups:
         say(
             out,
-            f"Split groups of 2 documents or more: {groups.groups:,}, with {counted(groups.documents, 'document')}; "
+            f"Of 2 documents or more: {groups.groups:,}, with {counted(groups.documents, 'document')}; "
             f"the largest has {groups.largest:,}.",
         )
     else:
-        say(out, "There are no split groups of 2 documents or more.")
+        say(out, "There are none of 2 documents or more.")
     if groups.cut:
         were = "1 group was" if groups.cut == 1 else f"{groups.cut:,} groups were"
         say(
