@@ -44,8 +44,18 @@ _OPTIONS = with_options(
     click.option("--tokens", type=click.Choice(get_args(Tokens)), default="words", show_default=True),
     click.option("--permutations", default=128, show_default=True, help="Values in a signature."),
     click.option("--bands", metavar="B,R", help="Bands and rows that find candidates, as 9,13 [datasketch's optimum]."),
+    click.option(
+        "--verify",
+        type=click.Choice(["estimate", "exact"]),
+        default="estimate",
+        show_default=True,
+        help="Similarity as signatures estimate it, or from the texts.",
+    ),
     click.option("--group-threshold", type=float, help="Similarity of one split group [0.45, at most --threshold]."),
     click.option("--group-bands", metavar="B,R", default="32,4", show_default=True, help="The same for split groups."),
+    click.option(
+        "--group-span", type=click.IntRange(0), default=100, show_default=True, help="Shared tokens; 0 for none."
+    ),
     click.option("--unit-mb", default=8.0, show_default=True, help="Text in a work unit; 64 suits a cluster."),
     click.option(
         "--unreadable",
@@ -100,6 +110,7 @@ def the_filter(
     unreadable: Literal["error", "quarantine"],
     bands: str | None,
     group_bands: str,
+    group_span: int,
     **settings: Any,
 ) -> NearDuplicates:
     """The filter that the command line asks for.
@@ -125,6 +136,7 @@ def the_filter(
         against=None if against is None else corpus(against, _chooser(keep)),
         bands=None if bands is None else _bands("--bands", bands),
         group_bands=_bands("--group-bands", group_bands),
+        group_span=group_span or None,
         **settings,
     )
 

@@ -149,7 +149,8 @@ def _curve_title(report: Report) -> str:
 
 def _curve(report: Report) -> Table:
     ways = [f"candidate by {way}" for way in _ways(report)]
-    both = f"candidate, and estimated at {report.threshold:g} or above"
+    how = "estimated at" if report.verify == "estimate" else "exactly"
+    both = f"candidate, and {how} {report.threshold:g} or above"
     table = _right(Table("similarity", *ways, both), 0, *range(1, 1 + len(ways)))
     for chance in report.curve:
         bar = f"{chance.found:5.1%}".rjust(6) + " " + "█" * round(chance.found * BAR)

@@ -24,6 +24,7 @@ from annotate.minhash.bands import caught, found
 from annotate.stages.base import Stage
 from annotate.stages.duplicates.clusters import Groups, Keepers
 from annotate.stages.duplicates.documents import starts_of
+from annotate.stages.duplicates.similarity import Similarity
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.storage.parts import read_part
 
@@ -62,7 +63,8 @@ class Chance:
     Attributes:
         similarity: theirs.
         caught: the chance that they are candidates, for each way of cutting signatures.
-        found: the chance that they are candidates in any way, and are estimated at the threshold or above.
+        found: the chance that they are candidates in any way, and are then estimated at the threshold or above; where
+            similarity is exact, estimated so high that it is asked for, and at the threshold or above.
     """
 
     similarity: float
@@ -99,6 +101,7 @@ class Report:
         largest: clusters, the largest first.
         sources: what was dropped of each.
         threshold: of similarity.
+        verify: whether that is an "estimate" or "exact".
         ways: bands and rows in use.
         curve: chances, by similarity.
         groups: split groups.
@@ -118,6 +121,7 @@ class Report:
     largest: Sequence[Cluster]
     sources: Sources
     threshold: float
+    verify: str
     ways: Sequence[tuple[int, int]]
     curve: Sequence[Chance]
     groups: SplitGroups
@@ -139,7 +143,7 @@ class Report:
 
 def stages_read(verdicts: NearDuplicates) -> tuple[Stage, ...]:
     """The stages whose datasets a report reads: outputs of a pipeline, so that they are there."""
-    groups = [stage_of(verdicts, Groups)] if verdicts.looser < verdicts.threshold else []
+    groups = [stage_of(verdicts, Groups)] if verdicts.grouped else []
     return (verdicts, verdicts.inputs["kept"], stage_of(verdicts, Keepers), *groups)
 
 
@@ -176,6 +180,7 @@ def gather(verdicts: NearDuplicates, result: Result, *, source: str | None = Non
         largest=largest,
         sources=_by_shard(datasets[verdicts]) if source is None else _by_column(verdicts, datasets, source),
         threshold=verdicts.threshold,
+        verify=verdicts.verify,
         ways=verdicts.ways,
         curve=curve(verdicts),
         groups=_groups(verdicts, datasets),
@@ -251,16 +256,20 @@ def curve(verdicts: NearDuplicates) -> list[Chance]:
     points = sorted({n / 10 for n in range(1, 10)} | {point for point in near if 0 < point < 1})
     at = np.array(points)
     by_way = [caught(at, bands, rows).tolist() for bands, rows in verdicts.ways]
-    both = found(at, verdicts.ways, verdicts.permutations, verdicts.threshold).tolist()
+    exact = verdicts.verify == "exact"
+    least = stage_of(verdicts, Similarity).least if exact else verdicts.threshold
+    both = found(at, verdicts.ways, verdicts.permutations, least)
+    if exact:
+        both *= at >= verdicts.threshold
     return [
         Chance(similarity=s, caught=list(ways), found=chance)
-        for s, ways, chance in zip(points, zip(*by_way, strict=True), both, strict=True)
+        for s, ways, chance in zip(points, zip(*by_way, strict=True), both.tolist(), strict=True)
     ]
 
 
 def _groups(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset]) -> SplitGroups:
-    """Count split groups; where both thresholds are one, the clusters are the groups."""
-    apart = verdicts.looser < verdicts.threshold
+    """Count split groups, which may be the clusters."""
+    apart = verdicts.grouped
     dataset = datasets[stage_of(verdicts, Groups if apart else Keepers)]
     own = own_units(verdicts, datasets)
     groups = documents = largest = 0

@@ -203,7 +203,7 @@ def _all_units(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset]) -> I
 
 
 def stage_of(verdicts: NearDuplicates, kind: type[S]) -> S:
-    """The stage of the filter that is of a kind."""
+    """The stage of the filter that is of a kind, the first where there are several."""
     return next(stage for stage in graph([verdicts]) if isinstance(stage, kind))
 
 

@@ -15,6 +15,7 @@ import pytest
 from annotate.engine import duplicates as engine
 from annotate.engine.large_clusters import MEMBERS
 from annotate.minhash.bands import caught, found
+from annotate.minhash.reference import shingles
 from annotate.stages.duplicates.clusters import Groups
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.storage.manifests import Manifest
@@ -234,11 +235,24 @@ def test_the_curve_is_of_the_bands_in_use(duplicates, planted):
     assert row[1] == f"{caught(np.array([0.7]), 20, 6)[0]:.1%}" and "█" in row[-1]
 
 
+def test_the_curve_of_exact_similarity_ends_at_the_threshold(duplicates, planted):
+    code, out, err, figures = duplicates(planted, "--verify", "exact")
+    assert code == 0, err
+    assert "candidate, and exactly 0.8 or above" in out and figures["verify"] == "exact"
+    assert (figures["exact_copies"], figures["near_duplicates"]) == (EXACT_COPIES, NEAR_ONES)
+    chances = {point["similarity"]: point["found"] for point in figures["curve"]}
+    assert chances[0.75] == 0 and chances[0.8] > 0.999
+    cluster = figures["largest"][0]
+    places = (each["row"] for each in (cluster["members"][0], cluster["other"]))
+    keeper, other = (set(shingles(PLANTED["b"][row][0], 5)) for row in places)
+    assert cluster["similarity"] == pytest.approx(len(keeper & other) / len(keeper | other))
+
+
 def test_split_groups_are_counted(duplicates, planted):
     _, out, _, figures = duplicates(planted)
     assert figures["groups"] == {"groups": 5, "documents": 22, "largest": 12, "cut": 0, "documents_of_cut": 0}
     assert "Of 2 documents or more: 5, with 22 documents; the largest has 12." in out
-    code, _, err, figures = duplicates(planted, "--group-threshold", "0.8")
+    code, _, err, figures = duplicates(planted, "--group-threshold", "0.8", "--group-span", 0)
     assert code == 0, err
     assert figures["groups"]["groups"] == 4 and figures["groups"]["documents"] == 20  # the clusters
 
@@ -381,6 +395,15 @@ def test_a_corpus_that_cannot_be_read_says_why(annotate, duplicates, tmp_path):
         assert code == 3 and said in err, err
 
 
+def test_a_later_file_without_the_source_is_named(duplicates, tmp_path):
+    corpus = write(tmp_path / "corpus", PLANTED)
+    pq.write_table(pa.table({"text": [text(7)], "other": [1]}), corpus / "z.parquet")
+    code, _, err, _ = duplicates(corpus, "--source", "source")
+    assert code == 3 and "z.parquet has no column 'source'; it has: text, other" in err
+    code, _, _, figures = duplicates(corpus)
+    assert code == 0 and figures["documents"] == DOCUMENTS + 1
+
+
 def test_files_that_cannot_be_read_can_be_passed_over(duplicates, planted, tmp_path):
     write(tmp_path / "corpus", PLANTED)
     (tmp_path / "corpus" / "z.parquet").write_text("not Parquet")
@@ -421,6 +444,7 @@ def test_help_lists_it(annotate):
 def test_a_report_reads_no_other_stages_than_it_asks_for(planted):
     from annotate.stages.corpus import Corpus
 
-    for threshold in (0.45, 0.8):
-        names = [s.name for s in engine.stages_read(NearDuplicates(Corpus(str(planted), id=None), threshold=threshold))]
-        assert names == ["verdicts", "similarity", "keepers", *(["groups"] if threshold > 0.45 else [])]
+    for threshold, span, grouped in ((0.45, None, False), (0.45, 100, True), (0.8, None, True)):
+        verdicts = NearDuplicates(Corpus(str(planted), id=None), threshold=threshold, group_span=span)
+        names = [stage.name for stage in engine.stages_read(verdicts)]
+        assert names == ["verdicts", "similarity", "keepers", *(["groups"] if grouped else [])]

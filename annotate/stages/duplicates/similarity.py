@@ -134,7 +134,10 @@ class Similarity(DocumentExchange):
         return with_partition(table, range_of(table["b"].to_numpy()))
 
     def receive(self, received: Received) -> Output:
-        """Compare signatures; exact copies have similarity 1, also where they are shorter than a shingle."""
+        """Compare signatures; exact copies have similarity 1, also where they are shorter than a shingle.
+
+        Pairs of those are counted, as far as the second document is one of this corpus.
+        """
         sent = received.sent
         documents = sent["b"].to_numpy()
         order = np.lexsort((sent["a"].to_numpy(), documents))
