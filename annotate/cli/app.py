@@ -19,6 +19,7 @@ from annotate.errors import AnnotateError
 
 COMMANDS = {
     "run": ("annotate.cli.run", "Run a pipeline file, or say what a run would do (--plan)."),
+    "duplicates": ("annotate.cli.duplicates", "Find near-duplicates in a corpus, and report on them."),
     "show": ("annotate.cli.show", "Show documents with their spans, scores and tags."),
     "status": ("annotate.cli.status", "Show the state of each stage in a work directory."),
     "clean": ("annotate.cli.clean", "Remove what the last run does not use."),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -14,43 +14,55 @@ from rich.console import Console
 
 from annotate.cli.progress import observer
 from annotate.cli.summary import print_summary
-from annotate.engine.run import Options
+from annotate.engine.run import Options, Result
 from annotate.errors import ConfigError
 from annotate.pipeline import Definition, Pipeline, build, load
 from annotate.stages.corpus import Corpus
 from annotate.storage.corpus_files import is_jsonl
 from annotate.storage.store import Directory
 
+Option = Callable[[Any], Any]
 
-def _options(function: Any) -> Any:
-    for option in reversed(
-        [
-            click.option("--workdir", required=True, help="Where datasets are kept: a directory, or a URL like s3://."),
-            click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter."),
-            click.option(
-                "--plan", is_flag=True, help="Run nothing: say what a run would do, and how long it may take."
-            ),
-            click.option("--sample", default=200, show_default=True, help="Spans to time for --plan; 0 for none."),
-            click.option(
-                "--limit",
-                type=click.IntRange(1),
-                help="Stop when this many documents are reached; whole work units, the first of each shard in turn.",
-            ),
-            click.option("--workers", type=click.IntRange(1), help="Tasks, or models, at a time [all CPUs, or GPUs]."),
-            click.option(
-                "--device",
-                type=click.Choice(["auto", "cpu", "cuda"]),
-                default="auto",
-                show_default=True,
-                help="Where models run; auto takes GPUs where the cluster has them.",
-            ),
-            click.option("--rescore", is_flag=True, help="Drop the pipeline's scores, and score again from nothing."),
-            click.option("--share", is_flag=True, help="Run although another run works in the same work directory."),
-            click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long a silence."),
-        ]
-    ):
-        function = option(function)
-    return function
+WORKDIR = click.option("--workdir", required=True, help="Where datasets are kept: a directory, or a URL like s3://.")
+HOW: tuple[Option, ...] = (
+    click.option(
+        "--limit",
+        type=click.IntRange(1),
+        help="Stop when this many documents are reached; whole work units, the first of each shard in turn.",
+    ),
+    click.option("--workers", type=click.IntRange(1), help="Tasks, or models, at a time [all CPUs, or GPUs]."),
+    click.option("--share", is_flag=True, help="Run although another run works in the same work directory."),
+    click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long a silence."),
+)
+"""How any pipeline is run."""
+
+
+def with_options(*options: Option) -> Option:
+    """Add options to a command, in this order."""
+
+    def added(function: Any) -> Any:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return added
+
+
+_options = with_options(
+    WORKDIR,
+    click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter."),
+    click.option("--plan", is_flag=True, help="Run nothing: say what a run would do, and how long it may take."),
+    click.option("--sample", default=200, show_default=True, help="Spans to time for --plan; 0 for none."),
+    *HOW,
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        default="auto",
+        show_default=True,
+        help="Where models run; auto takes GPUs where the cluster has them.",
+    ),
+    click.option("--rescore", is_flag=True, help="Drop the pipeline's scores, and score again from nothing."),
+)
 
 
 @click.command()
@@ -108,10 +120,14 @@ def _run(
 
         print_plan(pipeline, workdir, options, sample, console)
         return
+    print_summary(run_pipeline(pipeline, workdir, options, console), console)
+
+
+def run_pipeline(pipeline: Pipeline, workdir: str, options: Options, console: Console) -> Result:
+    """Run a pipeline on Ray, which is started where need be, and show its progress."""
     _check_early(pipeline, workdir)
     with ray_running(console), observer(console) as watching:
-        result = pipeline.run(workdir, options, watching)
-    print_summary(result, console)
+        return pipeline.run(workdir, options, watching)
 
 
 def _check_early(pipeline: Pipeline, workdir: str) -> None:

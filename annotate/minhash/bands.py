@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,3 +23,55 @@ def caught(similarity: npt.NDArray[np.float64], bands: int, rows: int) -> npt.ND
     """The chance that documents of a Jaccard similarity share a bucket (Leskovec et al. 2020, section 3.4.2)."""
     chance: npt.NDArray[np.float64] = 1 - (1 - similarity**rows) ** bands
     return chance
+
+
+def found(
+    similarity: npt.NDArray[np.float64], ways: Sequence[tuple[int, int]], permutations: int, least: float
+) -> npt.NDArray[np.float64]:
+    """The chance that documents share a bucket in one of some ways, and are then estimated at `least` or above.
+
+    Exact, for signature values that agree independently of each other, each with the Jaccard similarity as its chance:
+    bands and the estimate are of the same values, so their chances can't be multiplied. The values are gone through one
+    by one, with how many have agreed, and whether all have so far in the current band of each way.
+
+    Args:
+        similarity: Jaccard similarities, float64 `[n]`.
+        ways: bands and rows of each way.
+        permutations: length of a signature.
+        least: what the share of equal values must reach.
+
+    Returns:
+        float64 `[n]`.
+    """
+    start = np.zeros((len(similarity), permutations + 1))
+    start[:, 0] = 1
+    chances: dict[tuple[bool, ...] | None, npt.NDArray[np.float64]] = {(False,) * len(ways): start}
+    for row in range(permutations):
+        following: dict[tuple[bool, ...] | None, npt.NDArray[np.float64]] = {}
+        for state, chance in chances.items():
+            differs, agrees = _after(state, row, ways, agrees=False), _after(state, row, ways, agrees=True)
+            for after in (differs, agrees):
+                following.setdefault(after, np.zeros_like(chance))
+            following[differs] += chance * (1 - similarity)[:, None]
+            following[agrees][:, 1:] += chance[:, :-1] * similarity[:, None]
+        chances = following
+    estimates = np.arange(permutations + 1, dtype=np.float32) / np.float32(permutations)
+    shared = chances.get(None, np.zeros_like(start))
+    result: npt.NDArray[np.float64] = shared[:, estimates >= np.float32(least)].sum(axis=1)
+    return result
+
+
+def _after(
+    state: tuple[bool, ...] | None, row: int, ways: Sequence[tuple[int, int]], *, agrees: bool
+) -> tuple[bool, ...] | None:
+    """Whether all values agree in the current band of each way, after one more; None once they did in a whole band."""
+    if state is None:
+        return None
+    after = []
+    for so_far, (bands, rows) in zip(state, ways, strict=True):
+        begins, ends = row % rows == 0, row % rows == rows - 1
+        now = agrees and (so_far or begins) and row < bands * rows
+        if now and ends:
+            return None
+        after.append(now)
+    return tuple(after)

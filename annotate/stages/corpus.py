@@ -147,7 +147,7 @@ class Corpus(Stage):
             if column not in there:
                 raise InputError(
                     f"{file} has no column {column!r}; it has: {', '.join(there)}",
-                    hint="For documents without ids: --set id=none."
+                    hint="For documents without ids: --set id=none, or `annotate duplicates` without --id."
                     if column == self.id
                     else "Choose among these the columns that travel, as in --set columns=a,b.",
                 )
@@ -269,6 +269,21 @@ class Corpus(Stage):
         ids = self._read(reader, unit, [self.id], [])[0][self.id]
         rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
         return pa.table({"row": rows, "id": ids.cast(_id_type(ids.type))}).filter(ids.is_valid())
+
+    def columns_of(self, directory: Directory, unit: Unit, names: Sequence[str]) -> pa.Table:
+        """Read columns of the documents of a unit as the file has them, and no text but where a name says so.
+
+        With `unreadable="quarantine"`, damaged values are null.
+
+        Raises:
+            InputError: the file changed or is damaged, or has no such column; says which it has.
+        """
+        file, reader = self._source(directory, unit)
+        there = [name for name in reader.schema.names if not (file.imported and name == PROBLEM)]
+        for name in names:
+            if name not in there:
+                raise InputError(f"{file} has no column {name!r}; it has: {', '.join(there)}")
+        return self._read(reader, unit, names, [])[0]
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say which files were passed over, and which columns travel under another name."""

@@ -95,7 +95,7 @@ class NearDuplicates(Narrow):
 
     name: ClassVar[str] = "verdicts"
     schema: ClassVar[str] = "verdicts"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         if not 0 < self.looser <= self.threshold <= 1:
@@ -195,11 +195,18 @@ class NearDuplicates(Narrow):
             shared = shared.filter(pa.array(unit_of(shared["document"].to_numpy()) == tables.number))
             group[row_of(shared["document"].to_numpy())] = shared["group"].to_numpy()
         kept = ~near if self.drop else np.ones(len(rows), bool)
+        lengths = tables["signatures"]["length"].to_numpy()
         columns = [pa.array(column) for column in (rows, kept)] + [pa.array(keeper_shard, pa.string())]
         columns += [pa.array(column) for column in (keeper_row, similarity, cluster, group)]
         return Output(
             pa.table(columns, schema=contract("verdicts").schema),
-            counts={"kept": int(kept.sum()), "near_duplicates": int(near.sum())},
+            counts={
+                "kept": int(kept.sum()),
+                "near_duplicates": int(near.sum()),
+                "unusable": pc.sum(pc.invert(tables["signatures"]["usable"])).as_py() or 0,
+                "characters": int(lengths.sum()),
+                "characters_of_near_duplicates": int(lengths[near].sum()),
+            },
         )
 
     def similarities(self, verdicts: pa.Table, shard: str) -> npt.NDArray[np.float32]:

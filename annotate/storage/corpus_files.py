@@ -224,7 +224,7 @@ def read_footer(file: SourceFile, text: str) -> Footer:
     if text not in schema.names:
         raise InputError(
             f"{file} has no column {text!r}; it has: {', '.join(schema.names)}",
-            hint="Name the text column, e.g. --set text=content.",
+            hint="Name the text column, e.g. --set text=content, or `annotate duplicates --text content`.",
         )
     found = schema.field(text).type
     if not is_text(found):

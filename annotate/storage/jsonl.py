@@ -356,7 +356,7 @@ def wanted_fields(fields: pa.Schema, text: str, id_field: str | None, columns: t
     if text not in fields.names:
         raise InputError(
             f"no line has a field {text!r}; the fields are: {', '.join(fields.names) or 'none'}",
-            hint="Name the text field, e.g. --set text=content.",
+            hint="Name the text field, e.g. --set text=content, or `annotate duplicates --text content`.",
         )
     found = fields.field(text).type
     if not (pa.types.is_string(found) or pa.types.is_null(found)):

@@ -26,6 +26,7 @@ from annotate.stages.duplicates.documents import (
     with_partition,
 )
 from annotate.storage.contracts import contract
+from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 
 HIGHEST = "highest:"
@@ -187,6 +188,16 @@ class Groups(_ToTheEarliest):
         group = pa.array(identities(root, received), mask=cut)
         table = pa.table([pa.array(member), group], schema=contract(self.schema).schema)
         return Output(table, counts={"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(cut.sum())})
+
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """Say how many groups were cut: what was in one may now lie on both sides of a split."""
+        cut = manifest.counts.get("cut_groups", 0)
+        if not cut:
+            return []
+        groups = "1 split group" if cut == 1 else f"{cut:,} split groups"
+        was = "was" if cut == 1 else "were"
+        documents = manifest.counts["documents_of_cut_groups"]
+        return [f"{groups} of more than {LARGEST:.0%} of the corpus {was} cut into clusters: {documents:,} documents"]
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ class Similarity(DocumentExchange):
     schema: ClassVar[str] = "similarity"
     sent_schema: ClassVar[str] = "sent-signed-pairs"
     source: ClassVar[str] = "pairs"
+    version: ClassVar[int] = 2
 
     @property
     def reads_corpus(self) -> bool:
@@ -136,13 +137,17 @@ class Similarity(DocumentExchange):
         return with_partition(table, range_of(table["b"].to_numpy()))
 
     def receive(self, received: Received) -> Output:
-        """Compare signatures; exact copies have similarity 1, also where they are shorter than a shingle."""
+        """Compare signatures; exact copies have similarity 1, also where they are shorter than a shingle.
+
+        Pairs of those are counted, as far as the second document is one of this corpus.
+        """
         sent = received.sent
         documents = sent["b"].to_numpy()
         order = np.lexsort((sent["a"].to_numpy(), documents))
         units = unit_of(documents)[order]
         schema = contract(self.schema).schema
         tables = [schema.empty_table()]
+        copies = 0
         for unit in received.beside:
             start, stop = np.searchsorted(units, [unit.number, unit.number + 1]).tolist()
             if start == stop:
@@ -151,10 +156,13 @@ class Similarity(DocumentExchange):
             other = compared(unit, row_of(documents[order[start:stop]]), self.documents, exact=self.pairs.exact)
             similarity = jaccard(pairs, other, exact=self.pairs.exact)
             near = pa.array(similarity >= np.float32(self.least))
+            if unit.number < received.units:
+                apart = pairs["a"].to_numpy() != pairs["b"].to_numpy()
+                copies += int((apart & (similarity == 1) & same_hashes(pairs, other)).sum())
             columns = [pairs[name] for name in ("a", "b")] + [pa.array(similarity)]
             columns += [pairs[name] for name in ("cluster", "shard", "row")]
             tables.append(pa.table(columns, schema=schema).filter(near))
-        return Output(pa.concat_tables(tables))
+        return Output(pa.concat_tables(tables), counts={"exact_copies": copies})
 
 
 def compared(unit: Tables, rows: npt.NDArray[np.int64], documents: Documents, *, exact: bool) -> pa.Table:
@@ -220,13 +228,17 @@ def jaccard(left: pa.Table, right: pa.Table, *, exact: bool) -> npt.NDArray[np.f
     if len(both):
         numbers = (_numbers(each.take(pa.array(both))) for each in sides)
         share[both] = (_exact if exact else _estimated)(*numbers)
-    same = np.ones(len(has), bool)
-    for name in ("exact_high", "exact_low"):
-        same &= left[name].to_numpy() == right[name].to_numpy()
     # Crafted texts can share the exact hash, which is no cryptographic one; their signatures would have to agree too.
-    same &= (has == others) & (~has | (share == 1))
+    same = same_hashes(left, right) & (has == others) & (~has | (share == 1))
     share[same] = 1
     return share
+
+
+def same_hashes(left: pa.Table, right: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether documents side by side have the same exact hash: bool `[n]`."""
+    high, low = (left[name].to_numpy() == right[name].to_numpy() for name in ("exact_high", "exact_low"))
+    both: npt.NDArray[np.bool_] = high & low
+    return both
 
 
 def _estimated(left: Numbers, right: Numbers) -> npt.NDArray[np.float32]:

@@ -1,0 +1,187 @@
+"""`annotate duplicates`: the near-duplicate filter alone, with a report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import click
+import pyarrow as pa
+
+from annotate.cli.duplicates_view import print_report
+from annotate.cli.run import HOW, WORKDIR, run_pipeline, with_options
+from annotate.cli.terminal import console
+from annotate.engine.duplicates import gather, stages_read
+from annotate.engine.run import Options
+from annotate.errors import ConfigError, InputError
+from annotate.minhash.reference import Tokens
+from annotate.pipeline import Pipeline
+from annotate.stages.corpus import Corpus
+from annotate.stages.duplicates.clusters import HIGHEST
+from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.render import Render
+from annotate.stages.score import Score
+from annotate.stages.split import Split
+from annotate.storage.corpus_files import find_files, is_jsonl
+from annotate.storage.latest import read_latest
+from annotate.storage.store import Directory
+
+MOST_MB = 1 << 16
+OTHERS = (Split.name, Score.name, Render.name)
+"""Stages of pipelines whose work directories this command leaves alone."""
+
+_OPTIONS = with_options(
+    WORKDIR,
+    click.option("--text", default="text", show_default=True, help="The column with the text."),
+    click.option("--id", "name", metavar="COL", help="The column with ids, to be shown beside shard and row."),
+    click.option("--threshold", default=0.8, show_default=True, help="Jaccard similarity from which two are near."),
+    click.option("--keep", default="longest", show_default=True, help="longest, earliest, or highest:COL."),
+    click.option("--most", default=1, show_default=True, help="Documents of a cluster that are kept."),
+    click.option("--against", metavar="CORPUS", help="An older corpus, whose documents always win."),
+    click.option("--shingle", default=5, show_default=True, help="Tokens in a shingle."),
+    click.option("--tokens", type=click.Choice(get_args(Tokens)), default="words", show_default=True),
+    click.option("--permutations", default=128, show_default=True, help="Values in a signature."),
+    click.option("--bands", metavar="B,R", help="Bands and rows that find candidates, as 9,13 [datasketch's optimum]."),
+    click.option(
+        "--verify",
+        type=click.Choice(["estimate", "exact"]),
+        default="estimate",
+        show_default=True,
+        help="Similarity as signatures estimate it, or from the texts.",
+    ),
+    click.option("--group-threshold", type=float, help="Similarity of one split group [0.45, at most --threshold]."),
+    click.option("--group-bands", metavar="B,R", default="32,4", show_default=True, help="The same for split groups."),
+    click.option(
+        "--group-span", type=click.IntRange(0), default=100, show_default=True, help="Shared tokens; 0 for none."
+    ),
+    click.option("--unit-mb", default=8.0, show_default=True, help="Text in a work unit; 64 suits a cluster."),
+    click.option(
+        "--unreadable",
+        type=click.Choice(["error", "quarantine"]),
+        default="error",
+        show_default=True,
+        help="What to do about files that can't be read: stop, or pass them over.",
+    ),
+    *HOW,
+    click.option("--source", metavar="COL", help="Tell the share dropped by the values of this column [by shard]."),
+    click.option("--clusters", type=click.IntRange(0, 1000), default=5, show_default=True, help="Clusters to show."),
+    click.option(
+        "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here as well."
+    ),
+)
+
+
+@click.command()
+@click.argument("corpus")
+@_OPTIONS
+def command(
+    corpus: str, *, workdir: str, source: str | None, clusters: int, file: Path | None, **settings: Any
+) -> None:
+    """Find near-duplicates in CORPUS, a file, directory, glob or URL, and report on them; the corpus is not changed.
+
+    What is found is kept in the work directory: a report with another --source or more --clusters takes seconds.
+    """
+    options = Options(**{name: settings.pop(name) for name in ("workers", "limit", "share", "stall_seconds")})
+    if file is not None and not file.absolute().parent.is_dir():
+        raise ConfigError(f"--json {file}: there is no directory {file.absolute().parent}")
+    verdicts = the_filter(corpus, source=source, **settings)
+    pipeline = Pipeline(*stages_read(verdicts))
+    _check_workdir(workdir)
+    _check_columns(verdicts, source)
+    out = console()
+    result = run_pipeline(pipeline, workdir, options, out)
+    report = gather(verdicts, result, source=source, clusters=clusters)
+    print_report(report, out)
+    if file is not None:
+        file.write_text(json.dumps(report.figures(), indent=1) + "\n", "utf-8")
+
+
+def the_filter(
+    path: str,
+    *,
+    source: str | None,
+    text: str,
+    name: str | None,
+    keep: str,
+    against: str | None,
+    unit_mb: float,
+    unreadable: Literal["error", "quarantine"],
+    bands: str | None,
+    group_bands: str,
+    group_span: int,
+    **settings: Any,
+) -> NearDuplicates:
+    """The filter that the command line asks for.
+
+    Parquet is read where it lies, so no other column is one of the corpus; JSON lines are imported with those named.
+
+    Raises:
+        ConfigError: a setting won't do.
+        InputError: there is no such corpus.
+    """
+    if not 0 < unit_mb <= MOST_MB:
+        raise ConfigError(f"--unit-mb must be above 0 and at most {MOST_MB}, got {unit_mb}")
+    unit_bytes = max(1, round(unit_mb * (1 << 20)))
+
+    def corpus(path: str, *named: str | None) -> Corpus:
+        imported = is_jsonl(find_files(path)[0].path)
+        columns = tuple(dict.fromkeys(column for column in named if column is not None)) if imported else ()
+        return Corpus(path, text=text, id=name, columns=columns, unit_bytes=unit_bytes, unreadable=unreadable)
+
+    return NearDuplicates(
+        corpus(path, source, _chooser(keep)),
+        keep=keep,
+        against=None if against is None else corpus(against, _chooser(keep)),
+        bands=None if bands is None else _bands("--bands", bands),
+        group_bands=_bands("--group-bands", group_bands),
+        group_span=group_span or None,
+        **settings,
+    )
+
+
+def _chooser(keep: str) -> str | None:
+    """The column that chooses keepers, where one does."""
+    return keep.removeprefix(HIGHEST) if keep.startswith(HIGHEST) else None
+
+
+def _bands(option: str, text: str) -> tuple[int, int]:
+    try:
+        bands, rows = map(int, text.split(","))
+    except ValueError:
+        raise ConfigError(f"{option} takes two numbers, bands and rows, as in {option} 9,13; got {text!r}") from None
+    return bands, rows
+
+
+def _check_workdir(workdir: str) -> None:
+    """Refuse the work directory of another pipeline: `annotate clean` goes by the last run, and would drop its work."""
+    others = [item.label for item in read_latest(Directory.at(workdir)) if item.stage in OTHERS]
+    if others:
+        raise ConfigError(
+            f"{workdir} is the work directory of a pipeline: the last run left {', '.join(others[:3])} there",
+            hint="Use a directory of its own: a run here would be the last one, by which shards are found and "
+            "`annotate clean` tells what is in use.",
+        )
+
+
+def _check_columns(verdicts: NearDuplicates, source: str | None) -> None:
+    """Look for the columns that are asked for in the first file, before Ray is started."""
+    chooser = _chooser(verdicts.keep)
+    for corpus, names in ((verdicts.corpus, (source, chooser)), (verdicts.against, (chooser,))):
+        wanted = [name for name in names if name is not None]
+        if corpus is not None and wanted and not is_jsonl((files := corpus.files())[0].path):
+            for file, footer in corpus.footers(files[:1], threads=1):
+                if not isinstance(footer, Exception):
+                    _check_schema(str(file), footer.schema, wanted, source)
+
+
+def _check_schema(file: str, schema: pa.Schema, wanted: Sequence[str], source: str | None) -> None:
+    for name in wanted:
+        if name not in schema.names:
+            raise InputError(f"{file} has no column {name!r}; it has: {', '.join(schema.names)}")
+    if source in wanted and pa.types.is_nested(schema.field(source).type):
+        raise ConfigError(
+            f"column {source!r} can't name sources: its type is {schema.field(source).type}",
+            hint="Choose a column of strings, numbers or dates.",
+        )

@@ -1,0 +1,289 @@
+"""What the near-duplicate filter found, gathered from its committed datasets for a report.
+
+Everything is read a unit at a time, and what can be told from manifests is not read at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from annotate.engine.datasets import Dataset
+from annotate.engine.large_clusters import Cluster, SizeClass, clusters_of, own_runs, own_units, stage_of, tables_of
+from annotate.engine.run import Result
+from annotate.errors import ConfigError
+from annotate.minhash.bands import caught, found
+from annotate.stages.base import Stage
+from annotate.stages.duplicates.clusters import Groups, Keepers
+from annotate.stages.duplicates.documents import starts_of
+from annotate.stages.duplicates.similarity import Similarity
+from annotate.stages.near_duplicates import NearDuplicates
+from annotate.storage.parts import read_part
+
+SOURCES = 20  # shards, or values of a column, that are listed
+MOST_SOURCES = 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """How many documents of a shard, or with one value in a column, there are, and how many were dropped."""
+
+    name: str | None
+    documents: int
+    dropped: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Those of which most was dropped.
+
+    Attributes:
+        of: name of the column; None where the sources are shards.
+        sources: at most `SOURCES`, most dropped first.
+        total: how many there are; None where there are more than `MOST_SOURCES`, and none is listed.
+    """
+
+    of: str | None
+    sources: Sequence[Source]
+    total: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chance:
+    """What becomes of a pair of documents of one Jaccard similarity.
+
+    Attributes:
+        similarity: theirs.
+        caught: the chance that they are candidates, for each way of cutting signatures.
+        found: the chance that they are candidates in any way, and are then estimated at the threshold or above; where
+            similarity is exact, estimated so high that it is asked for, and at the threshold or above.
+    """
+
+    similarity: float
+    caught: Sequence[float]
+    found: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitGroups:
+    """Split groups of two documents and more, without those that were cut."""
+
+    groups: int
+    documents: int
+    largest: int
+    cut: int
+    documents_of_cut: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What the filter found.
+
+    Attributes:
+        documents: of the corpus, that were reached.
+        not_reached: the others, where a limit was set.
+        unusable: with a text that is null, empty, blank or no UTF-8; they are nobody's duplicate.
+        exact_copies: dropped, and after NFC and folding of blanks equal to the keeper.
+        near_duplicates: dropped, and not equal to it.
+        kept: the others.
+        characters: code points of all usable texts.
+        characters_dropped: of those that are dropped.
+        clusters: of two documents and more.
+        sizes: of the clusters, by class; classes without a cluster are left out.
+        largest: clusters, the largest first.
+        sources: what was dropped of each.
+        threshold: of similarity.
+        verify: whether that is an "estimate" or "exact".
+        ways: bands and rows in use.
+        curve: chances, by similarity.
+        groups: split groups.
+        remarks: what was said loudly.
+    """
+
+    documents: int
+    not_reached: int
+    unusable: int
+    exact_copies: int
+    near_duplicates: int
+    kept: int
+    characters: int
+    characters_dropped: int
+    clusters: int
+    sizes: Sequence[SizeClass]
+    largest: Sequence[Cluster]
+    sources: Sources
+    threshold: float
+    verify: str
+    ways: Sequence[tuple[int, int]]
+    curve: Sequence[Chance]
+    groups: SplitGroups
+    remarks: Sequence[str]
+
+    @property
+    def dropped(self) -> int:
+        """Documents that are dropped."""
+        return self.exact_copies + self.near_duplicates
+
+    def figures(self) -> dict[str, Any]:
+        """The report for machines, JSON-ready: all but the texts; cluster identities are decimal strings."""
+        data = dataclasses.asdict(self)
+        for cluster in data["largest"]:
+            del cluster["texts"]
+            cluster["cluster"] = str(cluster["cluster"])
+        return {**data, "dropped": self.dropped}
+
+
+def stages_read(verdicts: NearDuplicates) -> tuple[Stage, ...]:
+    """The stages whose datasets a report reads: outputs of a pipeline, so that they are there."""
+    groups = [stage_of(verdicts, Groups)] if verdicts.grouped else []
+    return (verdicts, verdicts.inputs["kept"], stage_of(verdicts, Keepers), *groups)
+
+
+def gather(verdicts: NearDuplicates, result: Result, *, source: str | None = None, clusters: int = 5) -> Report:
+    """Gather the figures of a run.
+
+    Args:
+        verdicts: the filter that was run, dropping near-duplicates.
+        result: of a pipeline whose outputs were `stages_read(verdicts)`.
+        source: a column of the corpus whose values are the sources; None for shards.
+        clusters: how many of the largest to look at.
+
+    Raises:
+        InputError: the corpus changed, or has no such column.
+        StorageError: a dataset is damaged.
+    """
+    datasets = result.datasets
+    opened, made, kept = (datasets[s].manifest for s in (verdicts.corpus, verdicts, verdicts.inputs["kept"]))
+    assert opened is not None and made is not None and kept is not None, "the run has made them"
+    counts = made.counts
+    copies, dropped = kept.counts["exact_copies"], counts["near_duplicates"]
+    sizes, largest = clusters_of(verdicts, datasets, clusters)
+    return Report(
+        documents=made.rows,
+        not_reached=opened.counts["documents"] - made.rows,
+        unusable=counts["unusable"],
+        exact_copies=copies,
+        near_duplicates=dropped - copies,
+        kept=made.rows - dropped - counts["unusable"],
+        characters=counts["characters"],
+        characters_dropped=counts["characters_of_near_duplicates"],
+        clusters=sum(size.clusters for size in sizes),
+        sizes=sizes,
+        largest=largest,
+        sources=_by_shard(datasets[verdicts]) if source is None else _by_column(verdicts, datasets, source),
+        threshold=verdicts.threshold,
+        verify=verdicts.verify,
+        ways=verdicts.ways,
+        curve=curve(verdicts),
+        groups=_groups(verdicts, datasets),
+        remarks=result.remarks,
+    )
+
+
+# Sources.
+
+
+def _most_dropped(sources: Iterable[Source]) -> list[Source]:
+    return heapq.nsmallest(SOURCES, sources, key=lambda source: (-source.dropped, -source.documents))
+
+
+def _by_shard(dataset: Dataset) -> Sources:
+    """What was dropped of each shard, as the entries of its units have counted it: no verdict is read."""
+    most: list[Source] = []
+    total = 0
+    for shard, units in itertools.groupby(dataset.units(), key=lambda unit: unit.shard):
+        entries = [entry for unit in units for entry in unit.entries]
+        documents = sum(entry.part.rows for entry in entries)
+        dropped = sum(entry.counts["near_duplicates"] for entry in entries)
+        most = _most_dropped([*most, Source(name=shard, documents=documents, dropped=dropped)])
+        total += 1
+    return Sources(of=None, sources=most, total=total)
+
+
+def _by_column(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], column: str) -> Sources:
+    """What was dropped of each value of a column."""
+    corpus, dataset = verdicts.corpus, datasets[verdicts]
+    counted = pl.DataFrame(schema={"source": pl.String, "documents": pl.UInt64, "dropped": pl.UInt64})
+    for of_corpus, unit in zip(datasets[corpus].units(), dataset.units(), strict=True):
+        table = corpus.columns_of(datasets[corpus].directory, of_corpus, [column])
+        kept = [
+            read_part(dataset.directory, entry.part, schema=verdicts.schema, columns=["kept"]) for entry in unit.entries
+        ]
+        counted = _counted(counted, _names(table[column], column), pa.concat_tables(kept)["kept"])
+        if counted.height > MOST_SOURCES:
+            return Sources(of=column, sources=(), total=None)
+    sources = (Source(name=name, documents=n, dropped=dropped) for name, n, dropped in counted.iter_rows())
+    return Sources(of=column, sources=_most_dropped(sources), total=counted.height)
+
+
+def _counted(counted: pl.DataFrame, names: pa.ChunkedArray, kept: pa.ChunkedArray) -> pl.DataFrame:
+    """Add the documents of a unit to those of other units, in order of name."""
+    rows = pl.DataFrame(pa.table({"source": names, "kept": kept}))
+    counts = {"documents": pl.len().cast(pl.UInt64), "dropped": (~pl.col("kept")).sum().cast(pl.UInt64)}
+    rows = rows.group_by("source").agg(**counts)
+    return pl.concat([counted, rows]).group_by("source").sum().sort("source")
+
+
+def _names(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
+    """Values as text.
+
+    Raises:
+        ConfigError: they can't be written as text.
+    """
+    try:
+        return values.cast(pa.large_string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+        raise ConfigError(
+            f"column {column!r} can't name sources: its type is {values.type}",
+            hint="Choose a column of strings, numbers or dates.",
+        ) from error
+
+
+# Chances and split groups.
+
+
+def curve(verdicts: NearDuplicates) -> list[Chance]:
+    """Chances at each tenth of similarity, and closer round the threshold."""
+    near = {round(verdicts.threshold + step, 4) for step in (-0.1, -0.05, 0.0, 0.05, 0.1)}
+    points = sorted({n / 10 for n in range(1, 10)} | {point for point in near if 0 < point < 1})
+    at = np.array(points)
+    by_way = [caught(at, bands, rows).tolist() for bands, rows in verdicts.ways]
+    exact = verdicts.verify == "exact"
+    least = stage_of(verdicts, Similarity).least if exact else verdicts.threshold
+    both = found(at, verdicts.ways, verdicts.permutations, least)
+    if exact:
+        both *= at >= verdicts.threshold
+    return [
+        Chance(similarity=s, caught=list(ways), found=chance)
+        for s, ways, chance in zip(points, zip(*by_way, strict=True), both.tolist(), strict=True)
+    ]
+
+
+def _groups(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset]) -> SplitGroups:
+    """Count split groups, which may be the clusters."""
+    apart = verdicts.grouped
+    dataset = datasets[stage_of(verdicts, Groups if apart else Keepers)]
+    own = own_units(verdicts, datasets)
+    groups = documents = largest = 0
+    for table in tables_of(dataset):
+        whole = table.drop_null()
+        group, member = (whole[name].to_numpy() for name in (("group", "document") if apart else ("cluster", "b")))
+        _, sizes = own_runs(member, starts_of(group), own)
+        groups, documents = groups + len(sizes), documents + int(sizes.sum())
+        largest = max(largest, int(sizes.max(initial=0)))
+    counts = dataset.manifest.counts if dataset.manifest is not None else {}
+    return SplitGroups(
+        groups=groups,
+        documents=documents,
+        largest=largest,
+        cut=counts.get("cut_groups", 0),
+        documents_of_cut=counts.get("documents_of_cut_groups", 0),
+    )
