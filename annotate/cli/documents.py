@@ -163,7 +163,7 @@ def _shard_parts(target: Target) -> Iterator[pa.Table]:
 def _lone_file(directory: Directory, name: str) -> Iterator[pa.Table]:
     """Batches of a file that may lie anywhere."""
     where = f"{directory.url}/{name}"
-    columns = [column.name for column in contract(SHARDS).columns]
+    columns = contract(SHARDS).schema.names
     try:
         with pq.ParquetFile(directory.open(name)) as file:
             missing = [column for column in columns if column not in file.schema_arrow.names]
