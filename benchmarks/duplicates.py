@@ -20,10 +20,9 @@ Then what bounds annotate:
 
 and the whole filter, from a list of Python strings to which documents are kept:
 
-    annotate_filter   the stages of `NearDuplicates` as it comes: verified clusters, keepers, and split groups, which no
-                      other has; the ratios `filter_vs_...` are to this
-    annotate_clusters the same without split groups: the work that the others do, and verification, which of them only
-                      rensa does; the ratios `clusters_vs_...` are to this
+    annotate_filter   the stages of `NearDuplicates` without split groups: the work that the others do, and
+                      verification, which of them only rensa does; the ratios `filter_vs_...` are to this
+    annotate_groups   the same as it comes, with split groups too, which no other has; the ratios `groups_vs_...`
     rensa_filter      `RMinHashDeduplicator` with LSH
     datasketch_filter `MinHashLSH`, documents with no candidate before them being kept
     datatrove_filter  its four steps by `LocalPipelineExecutor`, 9 buckets of 13 hashes, as it comes, with xxHash
@@ -144,7 +143,7 @@ def near_duplicates(corpus: Corpus, *, groups: bool = True) -> NearDuplicates:
     return NearDuplicates(corpus, threshold=THRESHOLD, shingle=SHINGLE, permutations=PERMUTATIONS, seed=SEED, **none)
 
 
-def annotate_filter(texts: Sequence[str], *, groups: bool = True) -> Kept:
+def annotate_filter(texts: Sequence[str], *, groups: bool) -> Kept:
     """Our whole filter, in memory, in one process."""
     verdicts, _ = run_filter(near_duplicates(Corpus(""), groups=groups), {"": texts}, unit_rows=UNIT_ROWS)
     return np.flatnonzero(verdicts["kept"])
@@ -153,8 +152,8 @@ def annotate_filter(texts: Sequence[str], *, groups: bool = True) -> Kept:
 def filters(texts: Sequence[str], kept: dict[str, int]) -> Jobs:
     """The whole filter; each notes in `kept` how many documents are left."""
     found: dict[str, Callable[[], Kept]] = {
-        "annotate_filter": lambda: annotate_filter(texts),
-        "annotate_clusters": lambda: annotate_filter(texts, groups=False),
+        "annotate_filter": lambda: annotate_filter(texts, groups=False),
+        "annotate_groups": lambda: annotate_filter(texts, groups=True),
         "rensa_filter": lambda: rensa_filter(texts),
         "datasketch_filter": lambda: datasketch_filter(texts),
     }
@@ -213,7 +212,7 @@ def show(median: dict[str, float], raw: dict[str, Any]) -> dict[str, float]:
     rivals = {"rensa": "rensa_filter", "datasketch_lsh": "datasketch_filter"}
     theirs = {"datatrove": "datatrove_filter", "datatrove_split": "datatrove_split"} if has_datatrove() else {}
     ratios |= against(median, "filter", "annotate_filter", rivals | theirs)
-    ratios |= against(median, "clusters", "annotate_clusters", rivals | theirs)
+    ratios |= against(median, "groups", "annotate_groups", rivals | theirs)
     ratios |= against(median, "on_ray", "annotate_on_ray", theirs)
     print_table(["", "theirs / ours"], [[name, f"{ratio:.2f}"] for name, ratio in ratios.items()])
     return ratios

@@ -35,25 +35,25 @@ def sign_texts(
 
 
 def hash_texts(
-    texts: pa.Array | pa.ChunkedArray, *shingles: int, tokens: Tokens = "words"
-) -> list[tuple[UInt64, Int64]]:
+    texts: pa.Array | pa.ChunkedArray, shingle: int = 5, *, tokens: Tokens = "words"
+) -> tuple[UInt64, Int64]:
     """Hash the shingles of texts, which are folded as `reference.folded` does.
 
     Args:
         texts: string or large_string `[n_texts]`, valid UTF-8; a null is an empty text.
-        shingles: tokens in a shingle, rising, for each kind of shingle that is wanted.
+        shingle: tokens in a shingle, at least 1.
         tokens: "words", or "characters".
 
     Returns:
-        For each kind: uint64, the hashes of all shingles, in order, repeats included; int64 `[n_texts + 1]`, where
-        those of each text begin and end. `reference.shingle_hash` is the upper half of a hash.
+        uint64, the hashes of all shingles, in order, repeats included; int64 `[n_texts + 1]`, where those of each text
+        begin and end. `reference.shingle_hash` is the upper half of a hash.
     """
     texts = _one_array(texts)
     odd = may_not_be_normal(texts)
     if odd.any():
         normal = pc.utf8_normalize(texts.filter(pa.array(odd)), "NFC")
         texts = pc.replace_with_mask(texts, pa.array(odd), normal)
-    return hash_shingles(texts, shingles, tokens)
+    return hash_shingles(texts, shingle, tokens)
 
 
 def _one_array(texts: pa.Array | pa.ChunkedArray) -> pa.Array:

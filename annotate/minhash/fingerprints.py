@@ -39,8 +39,8 @@ def fingerprints(texts: pa.Array | pa.ChunkedArray, span: int, tokens: Tokens = 
         text begin and end.
     """
     k, s = run_lengths(span)
-    shorter, (hashes, _) = hash_texts(texts, s, k, tokens=tokens)
-    chosen, counts = choose(*shorter, k - s + 1)
+    chosen, counts = choose(*hash_texts(texts, s, tokens=tokens), k - s + 1)
+    hashes, _ = hash_texts(texts, k, tokens=tokens)
     return hashes[chosen], np.append(0, np.cumsum(counts))
 
 

@@ -10,7 +10,7 @@ that is possible.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,7 @@ ROOM = 4096  # bytes of folded text in a block
 STEP = 64  # bytes that are looked at together
 WORD = 8  # bytes that the exact hashes take in at once; those before a block are of the one before, left over there
 GROUP = 8  # shingles that a permutation's minimum takes in at once
+AT_ONCE = 1 << 17  # shingles that are hashed together: there is room for as many as there could be
 EMPTY = 0xFFFFFFFF  # datasketch's value of a permutation that has seen nothing
 
 # What a character is: part of a word, blank, a token by itself; or, of a first byte, that those that follow decide.
@@ -97,6 +98,42 @@ def sign(
         permutations: of the signature.
         skip: bool `[n_texts]`, texts to take for empty ones.
     """
+    return _run(texts, skip, shingle, tokens, permutations, None)
+
+
+def hash_shingles(texts: pa.Array, shingle: int, tokens: Tokens) -> tuple[UInt64, Int64]:
+    """Hash the shingles of texts that are in normal form C: 64 bits, of which `shingle_hash` is the upper half.
+
+    Args:
+        texts: large_string `[n_texts]`; a null is an empty text.
+        shingle: tokens in a shingle, at least 1.
+        tokens: what they are.
+
+    Returns:
+        uint64, the hashes of all shingles, in order; int64 `[n_texts + 1]`, where those of each text begin and end.
+    """
+    _, offsets = text_buffers(texts)
+    room = np.diff(offsets) // (1 if tokens == "characters" else 2) + 1  # tokens of a text, at most
+    starts = np.append(0, np.cumsum(room))
+    cuts = [*np.flatnonzero(np.diff(starts[:-1] // AT_ONCE, prepend=-1)).tolist(), len(texts)]
+    hashes, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    for first, last in itertools.pairwise(cuts):
+        here = starts[first : last + 1] - starts[first]
+        found = np.empty(here[-1], np.uint64)
+        counts.append(_run(texts[first:last], None, shingle, tokens, Permutations.none(), (found, here)).shingles)
+        hashes.append(_packed(found, here, counts[-1]))
+    return np.concatenate(hashes), np.append(0, np.cumsum(np.concatenate(counts)))
+
+
+def _run(
+    texts: pa.Array,
+    skip: npt.NDArray[np.bool_] | None,
+    shingle: int,
+    tokens: Tokens,
+    permutations: Permutations,
+    wanted: tuple[UInt64, Int64] | None,
+) -> Signed:
+    """Sign texts; where they are wanted, put the hashes of each text's shingles from some place of an array on."""
     n = len(texts)
     if skip is None:
         skip = np.zeros(n, np.bool_)
@@ -107,46 +144,7 @@ def sign(
         exact=np.zeros((n, 2), np.uint64),
         shingles=np.zeros(n, np.int64),
     )
-    _run(texts, skip, shingle, tokens, permutations, signed, None)
-    return signed
-
-
-def hash_shingles(texts: pa.Array, shingles: Sequence[int], tokens: Tokens) -> list[tuple[UInt64, Int64]]:
-    """Hash the shingles of texts that are in normal form C: 64 bits, of which `shingle_hash` is the upper half.
-
-    Args:
-        texts: large_string `[n_texts]`; a null is an empty text.
-        shingles: tokens in a shingle, rising, for each kind of shingle that is wanted.
-        tokens: what they are.
-
-    Returns:
-        For each kind: uint64, the hashes of all shingles, in order; int64 `[n_texts + 1]`, where those of each text
-        begin and end.
-    """
-    none = Permutations.none()
-    signed = sign(texts, shingles[0], tokens, none)
-    counts = signed.shingles.copy()
-    found = []
-    for shingle in shingles:
-        offsets = np.append(0, np.cumsum(np.maximum(counts - (shingle - shingles[0]), 0)))
-        hashes = np.empty(offsets[-1], np.uint64)
-        signed.shingles[:] = 0
-        _run(texts, np.diff(offsets) == 0, shingle, tokens, none, signed, (hashes, offsets))
-        found.append((hashes, offsets))
-    return found
-
-
-def _run(
-    texts: pa.Array,
-    skip: npt.NDArray[np.bool_],
-    shingle: int,
-    tokens: Tokens,
-    permutations: Permutations,
-    signed: Signed,
-    wanted: tuple[UInt64, Int64] | None,
-) -> None:
-    """Fill `signed`, and the hashes of all shingles where they are wanted."""
-    hashes, offsets = wanted or (np.empty(0, np.uint64), np.empty(0, np.int64))
+    hashes, starts = wanted or (np.empty(0, np.uint64), np.empty(0, np.int64))
     _sign(
         *text_buffers(texts),
         constant(skip, np.bool_),
@@ -161,8 +159,9 @@ def _run(
         signed.exact,
         signed.shingles,
         hashes,
-        constant(offsets, np.int64),
+        constant(starts, np.int64),
     )
+    return signed
 
 
 def sign_hashes(hashes: UInt32, offsets: Int64, permutations: Permutations) -> UInt32:
@@ -448,7 +447,7 @@ def _sign(
     exact: Any,
     shingles: Any,
     wanted: Any,
-    wanted_offsets: Any,
+    wanted_starts: Any,
 ) -> None:
     marks = np.empty(ROOM + 1, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8)
     folded = np.empty(ROOM + 3 * WORD, np.uint8)
@@ -472,8 +471,8 @@ def _sign(
             before = (total, scale, power, goes_on)
             _locate(folded, ends, characters, tokens + state[2], sums, powers, before, first, located)
             found = max(np.int64(first + ended) - shingle + 1, 0)
-            if len(wanted_offsets):
-                _hash(shingle, found, located, wanted[wanted_offsets[document] + shingles[document] :])
+            if len(wanted_starts):
+                _hash(shingle, found, located, wanted[wanted_starts[document] + shingles[document] :])
             else:
                 _hash(shingle, found, located, hashes)
                 _minimum(hashes, found, a, b, values[document])
@@ -494,6 +493,18 @@ def _sign(
             high, low = _exact(folded, start, start + _index(WORD), bases, high, low)
         exact[document, 0] = _fmix64(_turned(high, length, bases[0]))
         exact[document, 1] = _fmix64(_turned(low, length, bases[1]))
+
+
+@compiled
+def _packed(values: Any, starts: Any, counts: Any) -> Any:
+    """The first few values from each start on, without what is between."""
+    packed = np.empty(counts.sum(), values.dtype)
+    n = 0
+    for i in range(len(counts)):
+        for k in range(starts[i], starts[i] + counts[i]):
+            packed[n] = values[k]
+            n += 1
+    return packed
 
 
 @compiled

@@ -54,10 +54,10 @@ def test_duplicates(tmp_path):
     }
     raw = figures["raw"]
     assert raw["documents"] == 300 < raw["shingles"] < raw["bytes"]
-    ours = {"annotate_filter", "annotate_clusters", "annotate_on_ray"}
+    ours = {"annotate_filter", "annotate_groups", "annotate_on_ray"}
     datatrove = {"datatrove_filter", "datatrove_split"} if installed else set()
     assert set(raw["kept"]) == ours | {"rensa_filter", "datasketch_filter"} | datatrove
-    assert raw["kept"]["annotate_on_ray"] == raw["kept"]["annotate_filter"]
+    assert raw["kept"]["annotate_on_ray"] == raw["kept"]["annotate_groups"]
     assert all(200 < kept <= 300 for kept in raw["kept"].values())
     assert set(raw["kept"]) < set(raw["seconds"])
 

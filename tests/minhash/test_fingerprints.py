@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotate.minhash import kernel
 from annotate.minhash.documents import hash_texts
 from annotate.minhash.fingerprints import choose, fingerprints, run_lengths
 from annotate.minhash.reference import fmix64, rolling_hash, shingles
@@ -69,7 +70,7 @@ def test_two_of_each_window_and_one_more_are_chosen_of_random_runs() -> None:
 @settings(deadline=None)
 @given(st.lists(st.text(), max_size=4), st.integers(1, 3), st.sampled_from(["words", "characters"]))
 def test_hashes_of_shingles_are_whole(texts: list[str], n: int, tokens: str) -> None:
-    ((hashes, offsets),) = hash_texts(pa.array(texts, pa.string()), n, tokens=tokens)
+    hashes, offsets = hash_texts(pa.array(texts, pa.string()), n, tokens=tokens)
     for text, (a, b) in zip(texts, itertools.pairwise(offsets), strict=True):
         assert hashes[a:b].tolist() == [fmix64(rolling_hash(data)) for data in shingles(text, n, tokens)]
 
@@ -79,8 +80,22 @@ def test_long_texts_and_odd_ones_side_by_side() -> None:
     texts = [" ".join(map(str, rng.integers(0, 999, n).tolist())) for n in (3000, 0, 4, 9000)]
     texts.append("cafe\u0301 a b c d e")
     documents = pa.chunked_array([texts[:2], texts[2:], [None]], pa.large_string())
-    (hashes, offsets), (longer, ends) = hash_texts(documents, 5, 7)
+    hashes, offsets = hash_texts(documents, 5)
+    longer, ends = hash_texts(documents, 7)
     for text, (a, b) in zip([*texts, ""], itertools.pairwise(offsets), strict=True):
         assert hashes[a:b].tolist() == [fmix64(rolling_hash(data)) for data in shingles(text, 5)]
     for text, (a, b) in zip([*texts, ""], itertools.pairwise(ends), strict=True):
         assert longer[a:b].tolist() == [fmix64(rolling_hash(data)) for data in shingles(text, 7)]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100])
+@pytest.mark.parametrize("tokens", ["words", "characters"])
+def test_it_does_not_matter_how_many_are_hashed_at_once(
+    monkeypatch: pytest.MonkeyPatch, tokens: str, at_once: int
+) -> None:
+    texts = pa.array(["a b c d", None, "\u4e2d\u6587 x", "", "a  b " * 9, "e"], pa.large_string())
+    whole = hash_texts(texts, 2, tokens=tokens)
+    monkeypatch.setattr(kernel, "AT_ONCE", at_once)
+    for one, two in zip(whole, hash_texts(texts, 2, tokens=tokens), strict=True):
+        assert one.tolist() == two.tolist()
+    assert hash_texts(texts[:0])[1].tolist() == [0]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.stages.base import Received, Stage
@@ -90,8 +89,10 @@ class Candidates(DocumentExchange):
 
     def receive(self, received: Received) -> Output:
         """Pair the documents of each bucket."""
+        from annotate.minhash.shared_keys import maybe_shared
+
         key, document, twin = (received.sent[name].to_numpy() for name in ("key", "document", "twin"))
-        shared = sharing(key)
+        shared = maybe_shared(key)
         order = shared[np.lexsort((document[shared], twin[shared], key[shared]))]
         key, document, twin = key[order], document[order], twin[order]
         heads = starts_of(key, twin)
@@ -101,13 +102,6 @@ class Candidates(DocumentExchange):
         pairs += bucket_pairs(key[heads], document[heads])
         a, b = unique_pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
         return Output(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
-
-
-def sharing(key: UInt64) -> npt.NDArray[np.int64]:
-    """The rows whose key another row has too: most have none, and need not be put in order."""
-    order = np.argsort(key)
-    same = np.diff(key[order]) == 0
-    return order[np.append(same, False) | np.append(False, same)] if len(key) else order
 
 
 def bucket_pairs(key: UInt64, document: UInt64) -> list[tuple[UInt64, UInt64]]:

@@ -185,7 +185,7 @@ def compared(unit: Tables, rows: npt.NDArray[np.int64], documents: Documents, *,
         distinct, places = np.unique(rows, return_inverse=True)
         texts = unit["corpus"]["text"].take(pa.array(distinct))
         settings = documents.signatures
-        sets = _sets(*hash_texts(texts, settings.shingle, tokens=settings.tokens)[0])
+        sets = _sets(*hash_texts(texts, settings.shingle, tokens=settings.tokens))
         values = _bytes(sets).take(pa.array(places))
     chosen = signed.select(["row", "exact_high", "exact_low"]).take(pa.array(rows))
     return chosen.append_column("compared", values)
