@@ -49,7 +49,7 @@ def test_duplicates(tmp_path):
     rivals = {"rensa", "datasketch_lsh"} | theirs
     assert set(figures["ratios"]) == {
         *(f"signatures_vs_{name}" for name in ("rensa", "datasketch_bulk", "reading")),
-        *(f"{ours}_vs_{name}" for ours in ("filter", "clusters") for name in rivals),
+        *(f"{ours}_vs_{name}" for ours in ("filter", "groups") for name in rivals),
         *(f"on_ray_vs_{name}" for name in theirs),
     }
     raw = figures["raw"]
