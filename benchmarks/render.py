@@ -17,6 +17,7 @@ lower-case words in documents of about 1 KB and spans of about 100 bytes, 64 MB 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,12 @@ import pyarrow.parquet as pq
 from report import measure, medians, parser, print_table, write_json
 
 from annotate.tags import DEFAULT_SCHEME
-from annotate.tags.placements import place
+from annotate.tags.layouts import place
 from annotate.tags.quantiles import exact_quantile, histogram, quantile_bin, values_in_bins
 from annotate.tags.rendering import render
+from annotate.tags.states import Measured
+
+SCHEME = replace(DEFAULT_SCHEME, document_dropout=0.0)  # the loop knows none
 
 MEAN_DOCUMENT, MEAN_SPAN = 1024, 100  # bytes
 
@@ -44,7 +48,8 @@ def synthetic(size: int, seed: int = 0) -> tuple[pa.LargeStringArray, pa.Table, 
     cuts = np.unique(np.concatenate((starts, rng.integers(0, size, size // MEAN_SPAN - len(starts)))))
     row = np.searchsorted(starts, cuts[:-1], side="right") - 1
     start, end = cuts[:-1] - starts[row], cuts[1:] - starts[row]
-    spans = pa.table({"row": row, "start": start, "end": end, "byte_start": start, "byte_end": end})
+    span = np.arange(len(row)) - np.searchsorted(row, row)
+    spans = pa.table({"row": row, "span": span, "start": start, "end": end, "byte_start": start, "byte_end": end})
     scores = {axis: rng.normal(size=len(row)).astype(np.float32) for axis in DEFAULT_SCHEME.axes}
     return texts, spans, scores
 
@@ -106,9 +111,10 @@ def main() -> None:
     pa.set_cpu_count(1)
     texts, spans, scores = synthetic(int(options.megabytes * 1_000_000))
     thresholds = fit(scores)
+    measured = Measured(spans=spans, scores=scores, thresholds=thresholds, curves={}, columns={}, shard="")
 
     def annotate() -> tuple[pa.LargeStringArray, pa.Table]:
-        placements = place(spans, scores, DEFAULT_SCHEME, thresholds)
+        placements = place(measured, SCHEME)
         return render(texts, placements), placements
 
     tagged, placements = annotate()

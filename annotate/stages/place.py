@@ -7,22 +7,27 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.stages.base import Narrow, Stage, Tables
-from annotate.stages.calibrate import read_scores, score_inputs
+from annotate.stages.calibrate import bin_counts, read_scores, score_inputs
+from annotate.stages.corpus import Corpus
 from annotate.stages.fit_curves import read_curves
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
 from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.score import Score
+from annotate.stages.tables import span_texts
 from annotate.stages.thresholds import Thresholds, threshold_values
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
-from annotate.tags.placements import place
+from annotate.tags.layouts import place
+from annotate.tags.quantiles import image
 from annotate.tags.scheme import TagScheme
+from annotate.tags.states import Measured
 
 
 @dataclass(frozen=True)
@@ -63,10 +68,27 @@ class Place(Narrow):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Spans, annotations, verdicts, thresholds; and curves, where a rule reads a probability fitted on labels."""
-        curves = self.thresholds.calibration.curves if self.scheme.curves else None
-        fitted: Mapping[str, Stage] = {"curves": curves} if curves is not None else {}
-        return {**score_inputs(self.scores, self.verdicts, self.repeated), "thresholds": self.thresholds, **fitted}
+        """Spans, annotations, verdicts, thresholds; and what a scheme needs: curves, the calibration, the corpus."""
+        optional = {
+            "curves": self.thresholds.calibration.curves if self.scheme.curves else None,
+            "calibration": self.thresholds.calibration if self.scheme.order == "rank" else None,
+            "corpus": self.corpus if self._reads_corpus else None,
+        }
+        return {
+            **score_inputs(self.scores, self.verdicts, self.repeated),
+            "thresholds": self.thresholds,
+            **{name: stage for name, stage in optional.items() if stage is not None},
+        }
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus whose spans are tagged."""
+        return self.scores[0].corpus
+
+    @property
+    def _reads_corpus(self) -> bool:
+        """Whether rules read columns of the corpus, or a layout its text."""
+        return bool(self.scheme.columns) or self.scheme.reads_text
 
     def settings(self) -> Mapping[str, Any]:
         """The scheme, and the curves that the scorers have."""
@@ -76,13 +98,25 @@ class Place(Narrow):
     def unit(self, tables: Tables) -> Output:
         """Place the tags of a unit."""
         spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated)
+        position = pa.array(spans["row"].to_numpy() - tables.rows.start)
         if self.verdicts is not None and NEAR_DUPLICATE in self.scheme.axes:
             similarity = self.verdicts.similarities(tables["verdicts"], tables.shard)
-            scores |= {NEAR_DUPLICATE: similarity[spans["row"].to_numpy() - tables.rows.start]}
-        curves = self._shipped() | (read_curves(tables["curves"]) if "curves" in self.inputs else {})
-        placed = place(spans, scores, self.scheme, threshold_values(tables["thresholds"]), curves)
+            scores |= {NEAR_DUPLICATE: similarity[position.to_numpy()]}
+        documents = self._documents(tables)
+        measured = Measured(
+            spans=spans,
+            scores=scores,
+            columns={name: _text(documents[name].take(position), name, tables) for name in self.scheme.columns},
+            thresholds=threshold_values(tables["thresholds"]),
+            curves=self._shipped() | (read_curves(tables["curves"]) if "curves" in self.inputs else {}),
+            shard=tables.shard,
+        )
+        texts = span_texts(documents, spans, tables.rows, tables.shard) if self.scheme.reads_text else None
+        ranks = self._ranks(tables, scores) if self.scheme.order == "rank" else None
+        placed = place(measured, self.scheme, ranks=ranks, texts=texts)
         table = placed.cast(contract("placements").schema)
-        counts = {f"<{tag.name}>": pc.sum(pc.equal(table["tag"], tag.name)).as_py() or 0 for tag in self.scheme.tags}
+        opened = pc.filter(table["tag"], pc.equal(table["kind"], "open"))
+        counts = {f"<{name}>": pc.sum(pc.equal(opened, name)).as_py() or 0 for name in self.scheme.shown}
         tagged = len(np.unique(np.stack([table["row"].to_numpy(), table["offset"].to_numpy()]), axis=1).T)
         unscored = np.any([np.isnan(values) for values in scores.values()], axis=0) if scores else np.zeros(0, bool)
         return Output(
@@ -95,6 +129,25 @@ class Place(Narrow):
             },
         )
 
+    def _documents(self, tables: Tables) -> pa.Table:
+        """The documents of a unit, where rules or layouts read them."""
+        if not self._reads_corpus:
+            return pa.table({})
+        corpus = self.corpus
+        return corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=self.scheme.columns)
+
+    def _ranks(self, tables: Tables, scores: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """The share of all scores that lie in lower bins than each score does, by axis."""
+        ranks = {}
+        for axis in tables["calibration"]["axis"].to_pylist():
+            counts = bin_counts(tables["calibration"], axis)
+            below = np.cumsum(counts) - counts
+            values = scores[axis]
+            known = ~np.isnan(values)
+            ranks[axis] = np.full(len(values), np.nan)
+            ranks[axis][known] = below[image(values[known]) >> np.uint32(16)] / max(counts.sum(), 1)
+        return ranks
+
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when a tag is nowhere or everywhere."""
         spans = manifest.counts.get("spans", 0)
@@ -105,3 +158,14 @@ class Place(Narrow):
                 where = "no span" if n == 0 else "every span"
                 said.append(f"<{tag.name}> is on {where}: its rule is `{tag.rule}`")
         return said
+
+
+def _text(column: pa.ChunkedArray, name: str, tables: Tables) -> pa.Array:
+    """A column of the corpus as strings."""
+    try:
+        return column.cast(pa.string()).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(
+            f"a rule reads the column {name!r} of {tables.shard}, whose type {column.type} is no text",
+            hint=f"Name a column of texts or integers. {error}",
+        ) from error

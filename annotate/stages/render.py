@@ -86,7 +86,7 @@ class Render(Regroup):
     def settings(self) -> Mapping[str, Any]:
         """How text is grouped, the columns that travel, tags there are to spell, and what becomes of their spelling."""
         columns = list(self.corpus.columns) if self.corpus.columns is not None else None
-        tags = [tag.name for tag in self.placements.scheme.tags]
+        tags = list(self.placements.scheme.spelled)
         return {
             "part_bytes": self.part_bytes,
             "spelled": self.spelled,

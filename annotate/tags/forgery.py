@@ -60,4 +60,4 @@ def escape_placements(texts: Any, scheme: TagScheme) -> pa.Table:
 
 
 def _pattern(scheme: TagScheme) -> str:
-    return f"<(?:{'|'.join(re.escape(tag.name) for tag in scheme.tags)})>"
+    return f"<(?:{'|'.join(re.escape(name) for name in scheme.spelled)})>"

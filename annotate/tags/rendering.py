@@ -127,9 +127,11 @@ def _spell(kind: str, tag: str) -> bytes:
     match kind:
         case "open":
             return f"<{tag}>".encode()
+        case "close":
+            return f"</{tag}>".encode()
         case "escape":
             return b"\\"
-    raise ConfigError(f"the kind of a placement must be 'open' or 'escape', got {kind!r}.")
+    raise ConfigError(f"the kind of a placement must be 'open', 'close' or 'escape', got {kind!r}.")
 
 
 def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:

@@ -1,14 +1,18 @@
 """Rules: when a tag holds, as a small language of its own and a Polars expression.
 
-    rule       = all { "or" all }
+    rule       = "else" | either
+    either     = all { "or" all }
     all        = one { "and" one }
-    one        = "not" one | "(" rule ")" | comparison
+    one        = "not" one | "(" either ")" | comparison | equality
     comparison = value ( ">=" | ">" | "<=" | "<" ) value { ( ">=" | ">" | "<=" | "<" ) value }
     value      = number | axis | "q" "(" [ axis "," ] number ")" | "p" "(" axis ")"
+    equality   = column ( "==" | "!=" ) text
 
 `niceness` is the raw float32 score; a number beside it is rounded to float32, so that a rule compares what is stored.
 `q(0.7)` is a quantile of the axis beside it in the comparison, as a raw score. `p(niceness)` is a probability from a
-fitted curve, float64. Nothing is evaluated as Python: what the grammar does not list is an error that points at it.
+fitted curve, float64. `source == "wiki"` reads a column of the corpus; text is in double quotes. `else` holds where no
+other tag of its family does. Nothing is evaluated as Python: what the grammar does not list is an error that points at
+it.
 """
 
 from __future__ import annotations
@@ -26,13 +30,15 @@ from annotate.errors import ConfigError
 ALLOWED = (
     "a rule compares scores, as in `niceness >= q(0.7) and not tone < 0.5`. It may hold: the name of an axis (its raw "
     "score), numbers, q(0.7) or q(axis, 0.7) for a quantile, p(axis) for a probability, the comparisons >= > <= <, "
-    "and, or, not, and parentheses around comparisons."
+    'and, or, not, parentheses around comparisons, and a column of the corpus and a text, as in `source == "wiki"`. Or '
+    "it is `else`, for where no other tag of the family holds."
 )
-RESERVED = frozenset({"and", "or", "not", "q", "p"})
+RESERVED = frozenset({"and", "or", "not", "q", "p", "else"})
 MAX_DEPTH = 50
 
 _TOKEN = re.compile(
-    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<sign>>=|<=|[-<>(),])"
+    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<sign>>=|<=|==|!=|[-<>(),])"
+    r'|"(?P<text>[^"]*)"'
 )
 
 
@@ -90,6 +96,20 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Equality:
+    """A column of the corpus is a text, or is another one."""
+
+    column: str
+    sign: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Else:
+    """Holds where no other tag of the family does, though all that their rules read is there."""
+
+
+@dataclass(frozen=True)
 class All:
     """Holds when all parts do."""
 
@@ -110,7 +130,7 @@ class Not:
     part: Condition
 
 
-Condition = Comparison | All | AnyOf | Not
+Condition = Comparison | Equality | Else | All | AnyOf | Not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +155,30 @@ class Rule:
         """Axes that the rule reads as a probability, sorted."""
         return tuple(sorted({v.axis for v in _values(self.condition) if isinstance(v, Probability)}))
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the corpus that the rule reads, sorted."""
+        return tuple(sorted({part.column for part in _parts(self.condition) if isinstance(part, Equality)}))
+
+    @property
+    def is_else(self) -> bool:
+        """Whether the rule is `else`, which the other rules of its family decide."""
+        return isinstance(self.condition, Else)
+
+    def readable(self) -> pl.Expr:
+        """Compile to whether all that the rule reads is there."""
+        read = [pl.col(v.name if isinstance(v, Axis) else f"p:{v.axis}") for v in self._scores()]
+        there = [c.is_not_null() & c.is_not_nan() for c in read]
+        there += [pl.col(f"c:{name}").is_not_null() for name in self.columns]
+        return pl.all_horizontal(*there) if there else pl.lit(True)
+
     def expression(self, thresholds: Mapping[tuple[str, float], float | np.float32]) -> pl.Expr:
         """Compile to a boolean Polars expression without nulls.
 
-        The frame has a Float32 column for each axis, named as the axis, and a Float64 column `p:<axis>` for each curve.
-        A score that is null or NaN makes the whole rule false, also under `not`; so does a threshold that is NaN, the
-        quantile of no scores.
+        The frame has a Float32 column for each axis, named as the axis, a Float64 column `p:<axis>` for each curve, and
+        a String column `c:<name>` for each column of the corpus. A score that is null or NaN makes the whole rule
+        false, also under `not`, and so does a null of the corpus, and a threshold that is NaN, the quantile of no
+        scores. `else` can't be compiled by itself: it is never true here.
 
         Args:
             thresholds: raw score by (axis, q), for all of `quantiles`.
@@ -154,9 +192,7 @@ class Rule:
                 raise ConfigError(f"rule `{self.text}` needs the threshold q({axis}, {q}); thresholds given: {known}.")
         if any(np.isnan(thresholds[key]) for key in self.quantiles):
             return pl.lit(False)
-        read = [pl.col(v.name if isinstance(v, Axis) else f"p:{v.axis}") for v in self._scores()]
-        scored = (c.is_not_null() & c.is_not_nan() for c in read)
-        return pl.all_horizontal(*scored, _compile(self.condition, thresholds)).fill_null(False)
+        return pl.all_horizontal(self.readable(), _compile(self.condition, thresholds)).fill_null(False)
 
     def _scores(self) -> list[Axis | Probability]:
         return list(dict.fromkeys(v for v in _values(self.condition) if isinstance(v, Axis | Probability)))
@@ -189,7 +225,7 @@ class _Parser:
         self._depth = 0
 
     def rule(self) -> Condition:
-        condition = self._either()
+        condition = Else() if self._take("else") else self._either()
         if self._token.kind != "end":
             self._fail(f"expected `and`, `or` or the end of the rule, found {self._found()}")
         return condition
@@ -217,13 +253,27 @@ class _Parser:
             condition = self._either()
             self._expect(")")
         else:
-            condition = self._comparison()
+            condition = self._equality() or self._comparison()
         self._depth -= 1
         return condition
 
+    def _equality(self) -> Condition | None:
+        """A column and a text, if that is what follows."""
+        token, after = self._token, self._tokens[min(self._next + 1, len(self._tokens) - 1)]
+        if after.text not in ("==", "!=") or after.kind != "sign":
+            return None
+        if token.kind != "name" or token.text in RESERVED:
+            self._fail(f"`{after.text}` compares a column of the corpus with a text, found {self._found()}")
+        self._next += 2
+        if self._token.kind != "text":
+            self._fail(
+                f'expected a text in double quotes, as in `{token.text} {after.text} "wiki"`, found {self._found()}'
+            )
+        return Equality(token.text, after.text, self._advance().text)
+
     def _comparison(self) -> Condition:
         places, values, signs = [self._token], [self._value()], list[_Token]()
-        while self._token.text in (">=", ">", "<=", "<"):
+        while self._token.kind == "sign" and self._token.text in (">=", ">", "<=", "<"):
             signs.append(self._advance())
             places.append(self._token)
             values.append(self._value())
@@ -308,7 +358,7 @@ class _Parser:
         return self._tokens[self._next - 1]
 
     def _take(self, text: str) -> bool:
-        if self._token.text != text:
+        if self._token.text != text or self._token.kind == "text":
             return False
         self._advance()
         return True
@@ -329,7 +379,8 @@ class _Parser:
             match = _TOKEN.match(self._text, at)
             if match is None:
                 self._fail(f"`{self._text[at]}` is not part of the language", _Token("unknown", "", at))
-            yield _Token(str(match.lastgroup), match.group(), at)
+            kind = str(match.lastgroup)
+            yield _Token(kind, match.group(kind), at)
             at = match.end()
         yield _Token("end", "", len(self._text))
 
@@ -340,14 +391,21 @@ class _Parser:
 
 
 def _values(condition: Condition) -> Iterator[Value]:
+    for part in _parts(condition):
+        if isinstance(part, Comparison):
+            yield from (part.left, part.right)
+
+
+def _parts(condition: Condition) -> Iterator[Comparison | Equality | Else]:
+    """What a condition is made of, in the order it is written."""
     match condition:
-        case Comparison(left, _, right):
-            yield from (left, right)
         case Not(part):
-            yield from _values(part)
+            yield from _parts(part)
         case All(parts) | AnyOf(parts):
             for part in parts:
-                yield from _values(part)
+                yield from _parts(part)
+        case _:
+            yield condition
 
 
 def _float32(value: float) -> np.float32:
@@ -357,6 +415,11 @@ def _float32(value: float) -> np.float32:
 
 def _compile(condition: Condition, thresholds: Mapping[tuple[str, float], float | np.float32]) -> pl.Expr:
     match condition:
+        case Else():
+            return pl.lit(False)
+        case Equality(column, sign, text):
+            same = pl.col(f"c:{column}") == pl.lit(text)
+            return same if sign == "==" else ~same
         case Not(part):
             return ~_compile(part, thresholds)
         case All(parts):

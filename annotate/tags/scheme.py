@@ -1,14 +1,20 @@
-"""The tag scheme: which tags there are, when each holds, and in what order they stand."""
+"""The tag scheme: which tags there are, when each holds, and how they are laid into text."""
 
 from __future__ import annotations
 
+import itertools
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 from annotate.errors import ConfigError
 from annotate.tags.rules import Rule, parse_rule
+
+Layout = Literal["prefix", "begin-end", "change", "suffix", "repeat"]
+Order = Literal["fixed", "shuffled", "rank"]
+Control = Literal["none", "shuffled", "shuffled-in-document", "constant", "reversed", "hashed-names", "untagged"]
 
 # Angle brackets delimit a tag, a backslash escapes its spelling in text: inside a name they make both ambiguous.
 _UNUSABLE = re.compile(r"[\s<>\\\x00-\x1f\x7f\ud800-\udfff]")
@@ -20,21 +26,18 @@ class Tag:
 
     Attributes:
         name: what people call it, `nice`; it is spelled `<nice>` in text.
-        rule: when it holds; `annotate.tags.rules` gives the language.
+        rule: when it holds; `annotate.tags.rules` gives the language. `else` is for where no other of its family does.
+        family: tags of which a span has one at most, the first that holds; None for a family of its own name.
+        means: what it stands for, for people; of a metatoken the whole prompt.
     """
 
     name: str
     rule: str
+    family: str | None = None
+    means: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise ConfigError(f"a tag's name must be a non-empty string, got {self.name!r}.")
-        if bad := _UNUSABLE.search(self.name):
-            raise ConfigError(
-                f"a tag's name must be free of blanks, control characters, `<`, `>` and backslashes, got {self.name!r} "
-                f"with {bad.group()!r}.",
-                hint='give the name alone, as in Tag(name="nice", ...): it is spelled <nice> in text.',
-            )
+        check_name(self.name, "a tag's name")
         if not isinstance(self.rule, str):
             raise ConfigError(f"the rule of tag {self.name!r} must be a string, got {self.rule!r}.")
         try:
@@ -54,18 +57,174 @@ class Tag:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TagScheme:
-    """Tags in the order in which they stand in text, where several hold at one place."""
+class Family:
+    """How the tags of a family are laid into text.
 
-    tags: tuple[Tag, ...]
+    Attributes:
+        name: of the family, as its tags say it.
+        layout: where a tag stands. "prefix": before its span. "begin-end": before it, and a closing tag `</nice>` after
+            it. "change": before a span whose state is not that of the span before; a closing tag where a state ends and
+            no other begins. "suffix": after its span. "repeat": before words inside the span, at random.
+        dropout: share of its spans that lose the tag, each drawn for itself.
+        null: a tag that stands where none of the family does, also for a dropped one; None for nothing.
+        rate: of layout "repeat", the share of the span's words, from the second on, that get the tag.
+    """
+
+    name: str
+    layout: Layout = "prefix"
+    dropout: float = 0.0
+    null: str | None = None
+    rate: float = 0.05
 
     def __post_init__(self) -> None:
+        if self.layout not in get_args(Layout):
+            raise ConfigError(f"the layout of family {self.name!r} must be {_one_of(Layout)}, got {self.layout!r}.")
+        for name in ("dropout", "rate"):
+            _check_share(getattr(self, name), f"{name} of family {self.name!r}")
+        if self.null is not None:
+            check_name(self.null, f"the null tag of family {self.name!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """A name for several tags together.
+
+    Attributes:
+        name: of the alias.
+        tags: what it stands for: tags, or other aliases.
+        expand: True for a name alone, that people use in prompts; False for a tag of its own, which stands instead of
+            the others where all of them hold.
+    """
+
+    name: str
+    tags: tuple[str, ...]
+    expand: bool = True
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "an alias's name")
         object.__setattr__(self, "tags", tuple(self.tags))
         if not self.tags:
+            raise ConfigError(f"alias {self.name!r} must stand for at least one tag, got none.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagScheme:
+    """Tags in the order in which they stand in text, where several hold at one place.
+
+    Attributes:
+        tags: the tags.
+        families: how those of a family are laid into text; a family that is not named has the defaults of `Family`.
+        aliases: names for several tags together.
+        order: of the families at one place: "fixed", that of their first tags; "shuffled", drawn for each span; "rank",
+            the highest score among all spans first.
+        document_dropout: share of documents that get no tag at all, so that a model knows untagged text (for guidance
+            at least 0.1: Fan et al. 2025, arXiv 2505.16570).
+        control: another rendering of the same text, to compare with. "shuffled": tags go to other spans of the work
+            unit; "shuffled-in-document": of the document; "constant": each is the first of its family; "reversed": the
+            first of a family for the last; "hashed-names": names that tell nothing; "untagged": no tags.
+        seed: of all that is drawn.
+    """
+
+    tags: tuple[Tag, ...]
+    families: tuple[Family, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    order: Order = "fixed"
+    document_dropout: float = 0.0
+    control: Control = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("tags", "families", "aliases"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.tags:
             raise ConfigError("a tag scheme must have at least one tag, got none.")
-        names = [tag.name for tag in self.tags]
+        for name, known in (("order", Order), ("control", Control)):
+            if getattr(self, name) not in get_args(known):
+                raise ConfigError(f"{name} must be {_one_of(known)}, got {getattr(self, name)!r}.")
+        _check_share(self.document_dropout, "document_dropout")
+        self._check_families()
+        self._check_aliases()
+        names = [*(tag.name for tag in self.tags), *(alias.name for alias in self.aliases)]
+        names += [family.null for family in self.families if family.null is not None]
+        names += [f"/{tag}" for tag in self.closed]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise ConfigError(f"the tags of a scheme must have different names, got {', '.join(repeated)} twice.")
+            raise ConfigError(
+                f"the tags of a scheme must have different names, got {', '.join(repeated)} twice.",
+                hint="Null tags, aliases and closing tags, as /nice, are names too.",
+            )
+
+    def _check_families(self) -> None:
+        known = {tag.family or tag.name for tag in self.tags}
+        named = [family.name for family in self.families]
+        for name in named:
+            if name not in known:
+                raise ConfigError(f"no tag is of family {name!r}; families: {', '.join(sorted(known))}.")
+            if named.count(name) > 1:
+                raise ConfigError(f"family {name!r} is given twice.")
+        for family, tags in self.grouped:
+            others = [tag.name for tag in tags if tag.parsed.is_else]
+            if len(others) > 1:
+                raise ConfigError(f"only one tag of family {family.name!r} can be `else`, got {' and '.join(others)}.")
+            if len(others) == len(tags):
+                raise ConfigError(f"tag {others[0]!r} is `else`, but its family {family.name!r} has no other tag.")
+
+    def _check_aliases(self) -> None:
+        tags = {tag.name for tag in self.tags}
+        aliases = {alias.name: alias for alias in self.aliases}
+        for alias in self.aliases:
+            for name in alias.tags:
+                if name not in tags and name not in aliases:
+                    raise ConfigError(f"alias {alias.name!r} stands for {name!r}, which is no tag and no alias.")
+            self.meant(alias.name)
+
+    def meant(self, name: str, *, seen: tuple[str, ...] = ()) -> tuple[str, ...]:
+        """The tags that a name stands for: those of an alias, or the tag itself.
+
+        Raises:
+            ConfigError: an alias stands for itself, directly or through others; or there is no such name.
+        """
+        if name in seen:
+            raise ConfigError(f"aliases stand for each other: {' -> '.join([*seen, name])}")
+        alias = next((alias for alias in self.aliases if alias.name == name), None)
+        if alias is None:
+            if name not in self.names:
+                raise ConfigError(f"the scheme has no tag {name!r}; it has: {', '.join(self.names)}.")
+            return (name,)
+        found = [tag for part in alias.tags for tag in self.meant(part, seen=(*seen, name))]
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
+    def grouped(self) -> tuple[tuple[Family, tuple[Tag, ...]], ...]:
+        """The families in the order of their first tags, with their tags in order."""
+        given = {family.name: family for family in self.families}
+        tags: dict[str, list[Tag]] = {}
+        for tag in self.tags:
+            tags.setdefault(tag.family or tag.name, []).append(tag)
+        return tuple((given.get(name, Family(name=name)), tuple(own)) for name, own in tags.items())
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """All names that can stand in text, without closing tags: tags, null tags, aliases that are not expanded."""
+        nulls = [family.null for family in self.families if family.null is not None]
+        return (*(tag.name for tag in self.tags), *nulls, *(alias.name for alias in self.aliases if not alias.expand))
+
+    @cached_property
+    def closed(self) -> tuple[str, ...]:
+        """The tags that have a closing tag."""
+        closing = [family.name for family, _ in self.grouped if family.layout in ("begin-end", "change")]
+        own = [tag.name for tag in self.tags if (tag.family or tag.name) in closing]
+        own += [family.null for family in self.families if family.null is not None and family.layout == "begin-end"]
+        return (*own, *(a.name for a in self.aliases if not a.expand and self.meant(a.name)[0] in own))
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """`names` as they are between angle brackets."""
+        return tuple(shown_name(name, self.control) for name in self.names)
+
+    @property
+    def spelled(self) -> tuple[str, ...]:
+        """All that can be between angle brackets, closing tags too."""
+        return (*self.shown, *(f"/{shown_name(name, self.control)}" for name in self.closed))
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -83,9 +242,104 @@ class TagScheme:
         """All axes that the rules read as a probability, sorted."""
         return tuple(sorted({axis for tag in self.tags for axis in tag.parsed.curves}))
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns of the corpus that the rules read, sorted."""
+        return tuple(sorted({name for tag in self.tags for name in tag.parsed.columns}))
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether tags are placed before words, which takes the text."""
+        return any(family.layout == "repeat" for family, _ in self.grouped)
+
     def identity(self) -> dict[str, Any]:
         """All that can change a placement, JSON-ready."""
-        return {"tags": [{"name": tag.name, "rule": tag.rule} for tag in self.tags]}
+        tags = [{"name": tag.name, "rule": tag.rule, "family": tag.family or tag.name} for tag in self.tags]
+        families = [asdict(family) for family, _ in self.grouped]
+        aliases = [asdict(alias) for alias in self.aliases if not alias.expand]
+        chosen = {name: getattr(self, name) for name in ("order", "document_dropout", "control", "seed")}
+        return {"tags": tags, "families": families, "aliases": aliases, **chosen}
+
+
+def graded(
+    name: str, axis: str, *, bins: int = 0, cuts: tuple[float, ...] = (), names: tuple[str, ...] = ()
+) -> tuple[Tag, ...]:
+    """Tags of one family for the grades of a score, from the lowest on.
+
+    Args:
+        name: of the family; tags are `<name>_0`, `<name>_1`, ... where no names are given.
+        axis: whose score is graded.
+        bins: grades of equal mass: their numbers of scores differ by one at most, where no scores are equal.
+        cuts: raw scores, rising, at which a grade ends; a score that is equal to one is in the grade below.
+        names: of the tags.
+
+    Raises:
+        ConfigError: there are both bins and cuts, or neither; cuts that do not rise; too many or too few names.
+    """
+    if (bins > 0) == bool(cuts):
+        raise ConfigError(f"grades of {name!r} need bins or cuts, and not both; got bins={bins}, cuts={list(cuts)}")
+    if bins == 1 or any(b <= a for a, b in itertools.pairwise(cuts)):
+        raise ConfigError(
+            f"grades of {name!r} overlap: bins must be at least 2, cuts must rise; got bins={bins}, cuts={list(cuts)}"
+        )
+    # Rounded down, so that the rank of a quantile is never one too high; see `annotate.tags.quantiles`.
+    shares = [f"0.{k * 10**12 // bins:012d}".rstrip("0") for k in range(1, bins)]
+    edges = [f"q({axis}, {share})" for share in shares] or [repr(float(cut)) for cut in cuts]
+    grades = names or tuple(f"{name}_{k}" for k in range(len(edges) + 1))
+    if len(grades) != len(edges) + 1:
+        raise ConfigError(f"{len(edges) + 1} grades of {name!r} need as many names, got {len(grades)}")
+    rules = [f"{axis} <= {edges[0]}", *(f"{a} < {axis} <= {b}" for a, b in itertools.pairwise(edges))]
+    rules.append(f"{axis} > {edges[-1]}")
+    return tuple(Tag(name=grade, rule=rule, family=name) for grade, rule in zip(grades, rules, strict=True))
+
+
+def by_column(name: str, column: str, values: Mapping[str, str], *, other: str | None = None) -> tuple[Tag, ...]:
+    """Tags of one family for the values of a column of the corpus.
+
+    Args:
+        name: of the family.
+        column: of the corpus.
+        values: the tag for each value.
+        other: the tag for all other values, nulls left out; None for no tag.
+    """
+    tags = [Tag(name=tag, rule=f'{column} == "{value}"', family=name) for value, tag in values.items()]
+    if other is not None:
+        tags.append(Tag(name=other, rule="else", family=name))
+    return tuple(tags)
+
+
+def shown_name(name: str, control: Control) -> str:
+    """A tag's name in text, under a control."""
+    if control != "hashed-names":
+        return name
+    from annotate.text.keyed import name_key
+
+    return f"t{name_key(name):016x}"
+
+
+def check_name(name: Any, what: str) -> None:
+    """Check that a name can stand between angle brackets.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{what} must be a non-empty string, got {name!r}.")
+    if bad := _UNUSABLE.search(name):
+        raise ConfigError(
+            f"{what} must be free of blanks, control characters, `<`, `>` and backslashes, got {name!r} "
+            f"with {bad.group()!r}.",
+            hint='give the name alone, as in Tag(name="nice", ...): it is spelled <nice> in text.',
+        )
+
+
+def _check_share(value: Any, what: str) -> None:
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(f"{what} must lie in [0, 1], got {value!r}.")
+
+
+def _one_of(kind: Any) -> str:
+    return ", ".join(f'"{value}"' for value in get_args(kind))
 
 
 DEFAULT_SCHEME = TagScheme(
@@ -93,5 +347,6 @@ DEFAULT_SCHEME = TagScheme(
         Tag(name="nice", rule="niceness >= q(0.7)"),
         Tag(name="authoritative_tone", rule="tone >= q(0.7)"),
         Tag(name="correct", rule="correctness >= q(0.7)"),
-    )
+    ),
+    document_dropout=0.1,
 )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -6,16 +8,24 @@ from hypothesis import strategies as st
 
 from annotate.curves import Platt
 from annotate.errors import ConfigError
-from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme
-from annotate.tags.placements import PLACEMENTS, merge, place, placements_of
+from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme, layouts
+from annotate.tags.placements import PLACEMENTS, merge, placements_of
+from annotate.tags.states import Measured
 
+SCHEME = replace(DEFAULT_SCHEME, document_dropout=0.0)
 THRESHOLDS = {key: np.float32(0.5) for key in DEFAULT_SCHEME.quantiles}
 
 
 def spans_of(rows):
-    """Spans from (row, start, byte_start)."""
-    columns = np.array(rows, np.int64).reshape(-1, 3).T
-    return pa.table(dict(zip(("row", "start", "byte_start"), columns, strict=True)))
+    """Spans of one byte from (row, start, byte_start)."""
+    row, start, byte_start = np.array(rows, np.int64).reshape(-1, 3).T
+    columns = {"row": row, "span": start, "start": start, "byte_start": byte_start}
+    return pa.table({**columns, "end": start + 1, "byte_end": byte_start + 1})
+
+
+def place(spans, scores, scheme, thresholds, curves=None):
+    known = {"spans": spans, "scores": scores, "thresholds": thresholds, "curves": curves or {}}
+    return layouts.place(Measured(**known, columns={}, shard="s"), scheme)
 
 
 def floats(*values):
@@ -26,7 +36,7 @@ def test_tags_stand_at_the_start_of_their_span_in_the_order_of_the_scheme():
     placements = place(
         spans_of([(0, 0, 0), (0, 5, 7), (2, 0, 0)]),
         {"niceness": floats(0.5, 0, 1), "tone": floats(1, 0.4, np.nan), "correctness": floats(0, 0, 1)},
-        DEFAULT_SCHEME,
+        SCHEME,
         THRESHOLDS,
     )
     assert placements.schema.equals(PLACEMENTS)
@@ -40,7 +50,7 @@ def test_tags_stand_at_the_start_of_their_span_in_the_order_of_the_scheme():
 
 def test_offsets_are_those_of_the_span():
     scores = {axis: floats(1) for axis in DEFAULT_SCHEME.axes}
-    placements = place(spans_of([(3, 5, 7)]), scores, DEFAULT_SCHEME, THRESHOLDS)
+    placements = place(spans_of([(3, 5, 7)]), scores, SCHEME, THRESHOLDS)
     assert (
         placements.select(["row", "offset", "byte_offset"]).to_pylist()
         == [{"row": 3, "offset": 5, "byte_offset": 7}] * 3
@@ -49,7 +59,7 @@ def test_offsets_are_those_of_the_span():
 
 def test_spans_at_one_offset_share_the_order():
     scores = {axis: floats(1, 1) for axis in DEFAULT_SCHEME.axes}
-    placements = place(spans_of([(0, 0, 0), (0, 0, 0)]), scores, DEFAULT_SCHEME, THRESHOLDS)
+    placements = place(spans_of([(0, 0, 0), (0, 0, 0)]), scores, SCHEME, THRESHOLDS)
     assert placements["order"].to_pylist() == [0, 1, 2, 3, 4, 5]
 
 

@@ -1,0 +1,150 @@
+"""Layouts: from the states of spans to placements, in the order in which they stand in the text.
+
+What stands at a span is, in this order: the tags before it, those inside it, its closing tags in the reversed order of
+the tags before it, and those after it. The next span begins where it ends, so all is in order by construction, and
+what is opened is closed in the right order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from annotate.tags.placements import PLACEMENTS, merge, placements_at
+from annotate.tags.scheme import TagScheme
+from annotate.tags.states import NONE, Int64, Measured, States, states
+from annotate.tags.words import later_words
+from annotate.text.keyed import keyed_hash, uniform
+
+Ranks = Mapping[str, npt.NDArray[np.float64]]
+CLOSES = 1 << 14  # added to a state, its closing tag
+
+
+def place(
+    measured: Measured, scheme: TagScheme, *, ranks: Ranks | None = None, texts: pa.Array | None = None
+) -> pa.Table:
+    """Place the tags of a unit.
+
+    Args:
+        measured: the spans, and all that rules read of them.
+        scheme: the tags.
+        ranks: float64 `[n_spans]` by axis, the rank of each score in [0, 1]; for the order "rank".
+        texts: large_string `[n_spans]`, of the spans; for the layout "repeat".
+
+    Returns:
+        Placements of kinds `open` and `close`, as `PLACEMENTS` says.
+
+    Raises:
+        ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
+    """
+    found = states(measured, scheme)
+    layouts = [family.layout for family, _ in scheme.grouped]
+    before = _before(found, layouts, measured.row)
+    slots = [before] if not {"begin-end", "suffix"} & set(layouts) else [before, *_after(found, layouts)]
+    if (order := _order(measured, scheme, ranks)) is not None:
+        reverse = order[:, ::-1]
+        slots = [np.take_along_axis(each, by, axis=1) for each, by in zip(slots, (order, reverse, order), strict=False)]
+    elif len(slots) > 1:
+        slots[1] = slots[1][:, ::-1]
+    together = np.concatenate(slots, axis=1) if len(slots) > 1 else before
+    placed = _placed(together, len(layouts), measured.spans, scheme)
+    repeated = [k for k, layout in enumerate(layouts) if layout == "repeat"]
+    if repeated:
+        assert texts is not None, "the layout repeat takes the texts"
+        inside = [_repeated(found[:, k], k, measured, scheme, texts) for k in repeated]
+        placed = merge([placed, *inside])
+    return placed
+
+
+def _order(measured: Measured, scheme: TagScheme, ranks: Ranks | None) -> npt.NDArray[np.int64] | None:
+    """The order of the families at each span, int64 `[n_spans, n_families]`; None for that of the scheme."""
+    families = scheme.grouped
+    if scheme.order == "fixed" or len(families) < 2 or not measured.spans.num_rows:
+        return None
+    if scheme.order == "shuffled":
+        keys = np.stack([measured.drawn(scheme.seed, f"order of {family.name}") for family, _ in families], axis=1)
+        return np.argsort(keys, axis=1, kind="stable")
+    assert ranks is not None, "the order by rank takes ranks"
+    none = np.full(measured.spans.num_rows, -1.0)
+    first_axes = [next((axis for tag in tags for axis in tag.parsed.axes), "") for _, tags in families]
+    values = np.stack([np.nan_to_num(ranks.get(axis, none), nan=-1.0) for axis in first_axes], axis=1)
+    return np.argsort(-values, axis=1, kind="stable")
+
+
+def _before(found: States, layouts: list[str], row: Int64) -> States:
+    """What stands before each span, a slot a family."""
+    before = np.full_like(found, NONE)
+    for k, layout in enumerate(layouts):
+        if layout in ("prefix", "begin-end"):
+            before[:, k] = found[:, k]
+        elif layout == "change":
+            before[:, k] = _changes(found[:, k], row)
+    return before
+
+
+def _after(found: States, layouts: list[str]) -> tuple[States, States]:
+    """The closing tags after each span, and the suffixes, a slot a family."""
+    closing, suffixes = np.full_like(found, NONE), np.full_like(found, NONE)
+    for k, layout in enumerate(layouts):
+        if layout == "begin-end":
+            closing[:, k] = np.where(found[:, k] >= 0, found[:, k] + CLOSES, NONE)
+        elif layout == "suffix":
+            suffixes[:, k] = found[:, k]
+    return closing, suffixes
+
+
+def _changes(state: States, row: Int64) -> States:
+    """The state where it is not that of the span before in its document; the closing tag where one ends for none."""
+    previous = np.append(np.int16(NONE), state[:-1])
+    previous[np.append(True, row[1:] != row[:-1])[: len(state)]] = NONE
+    previous, now = np.maximum(previous, NONE), np.maximum(state, NONE)  # silent is none
+    ended = np.where(now == NONE, previous + CLOSES, now)
+    return np.where(now != previous, ended, np.int16(NONE)).astype(np.int16)
+
+
+def _placed(slots: States, families: int, spans: pa.Table, scheme: TagScheme) -> pa.Table:
+    """Placements from what stands at each span: the first slots before it, the others after it."""
+    width = slots.shape[1]
+    at = np.flatnonzero(slots >= 0)  # in order: span by span, slot by slot
+    span, slot = np.divmod(at, width)
+    state = slots.ravel()[at]
+    offset, byte_offset = (spans[name].to_numpy()[span] for name in ("start", "byte_start"))
+    if width > families:
+        behind = slot >= families
+        for places, name in ((offset, "end"), (byte_offset, "byte_end")):
+            places[behind] = spans[name].to_numpy()[span[behind]]
+    names = list(scheme.shown)
+    kinds = state >= CLOSES
+    return placements_at(
+        spans["row"].to_numpy()[span],
+        offset,
+        byte_offset,
+        state.astype(np.int32) % CLOSES,
+        names,
+        kinds.astype(np.int32),
+    )
+
+
+def _repeated(state: States, k: int, measured: Measured, scheme: TagScheme, texts: pa.Array) -> pa.Table:
+    """Tags before words of the spans that have them, at the family's rate (Maini et al. 2025, algorithm 2)."""
+    family = scheme.grouped[k][0]
+    spans = np.flatnonzero(state >= 0)
+    if not len(spans):
+        return PLACEMENTS.empty_table()
+    words = later_words(texts.take(pa.array(spans)))
+    span = spans[words.span]
+    keys = measured.drawn(scheme.seed, f"words of {family.name}")[span]
+    chosen = uniform(keyed_hash(scheme.seed, keys, words.number)) < family.rate
+    span, offset, byte_offset = span[chosen], words.offset[chosen], words.byte_offset[chosen]
+    columns = measured.spans
+    return placements_at(
+        measured.row[span],
+        columns["start"].to_numpy()[span] + offset,
+        columns["byte_start"].to_numpy()[span] + byte_offset,
+        state[span].astype(np.int32),
+        list(scheme.shown),
+        np.zeros(len(span), np.int32),
+    )

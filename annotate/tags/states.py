@@ -1,0 +1,172 @@
+"""States: which tag of each family a span has, after controls, dropout and aliases.
+
+A state is the number of a name in `TagScheme.names`, or `NONE`, or `SILENT` where not even a null tag may stand.
+All that is drawn is a hash of the seed, the document, the span and what it is drawn for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from annotate.curves import Curve
+from annotate.errors import ConfigError
+from annotate.tags.scheme import TagScheme
+from annotate.text.keyed import keyed_hash, name_key, uniform
+
+Scores = npt.NDArray[np.float32]
+States = npt.NDArray[np.int16]
+Int64 = npt.NDArray[np.int64]
+
+NONE, SILENT = -1, -2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What is known of the spans of a unit.
+
+    Attributes:
+        spans: columns `row`, `span` (its number in the document), `start`, `end`, `byte_start`, `byte_end`, one row a
+            span, sorted by row, then start.
+        scores: float32 `[n_spans]` by axis, NaN where there is none.
+        columns: of the corpus, string `[n_spans]` by name.
+        thresholds: raw score by (axis, q), for all of the scheme's quantiles.
+        curves: probability curve by axis, for all that the scheme reads as a probability.
+        shard: of the documents.
+    """
+
+    spans: pa.Table
+    scores: Mapping[str, Scores]
+    thresholds: Mapping[tuple[str, float], float | np.float32]
+    curves: Mapping[str, Curve]
+    columns: Mapping[str, pa.Array]
+    shard: str
+
+    @property
+    def row(self) -> Int64:
+        """The document of each span."""
+        return self.spans["row"].to_numpy()
+
+    def drawn(self, seed: int, purpose: str, *, per_document: bool = False) -> npt.NDArray[np.uint64]:
+        """A hash for each span, the same for all of a document if asked: uint64 `[n_spans]`."""
+        span = 0 if per_document else self.spans["span"].to_numpy()
+        if not self.spans.num_rows:
+            return np.empty(0, np.uint64)
+        return keyed_hash(seed, name_key(self.shard), self.row, span, name_key(purpose))
+
+
+def states(measured: Measured, scheme: TagScheme) -> States:
+    """The state of each span in each family: int16 `[n_spans, n_families]`.
+
+    Raises:
+        ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
+    """
+    found = _by_rules(measured, scheme)
+    found = _controlled(found, measured, scheme)
+    for k, (family, _) in enumerate(scheme.grouped):
+        if family.dropout:
+            lost = uniform(measured.drawn(scheme.seed, f"dropout of {family.name}")) < family.dropout
+            found[lost, k] = NONE
+    _join(found, scheme)
+    for k, (family, _) in enumerate(scheme.grouped):
+        if family.null is not None:
+            found[found[:, k] == NONE, k] = scheme.names.index(family.null)
+    if scheme.document_dropout or scheme.control == "untagged":
+        found[_untagged(measured, scheme)] = SILENT
+    return found
+
+
+def _untagged(measured: Measured, scheme: TagScheme) -> npt.NDArray[np.bool_]:
+    """The spans of documents that get no tag: bool `[n_spans]`."""
+    if scheme.control == "untagged":
+        return np.ones(measured.spans.num_rows, bool)
+    drawn = uniform(measured.drawn(scheme.seed, "dropout of documents", per_document=True))
+    return drawn < scheme.document_dropout
+
+
+def _by_rules(measured: Measured, scheme: TagScheme) -> States:
+    """The first tag of each family whose rule holds."""
+    n = measured.spans.num_rows
+    frame = pl.DataFrame({"span": np.arange(n), **_columns(measured, scheme)})
+    rules = [tag.parsed.expression(measured.thresholds).alias(str(i)) for i, tag in enumerate(scheme.tags)]
+    for k, (_, tags) in enumerate(scheme.grouped):
+        rules.append(pl.all_horizontal(*(tag.parsed.readable() for tag in tags)).alias(f"family {k}"))
+    # A rule that is always false is one value, not a column: with_columns gives it its n rows.
+    held = frame.with_columns(rules)
+    found = np.full((n, len(scheme.grouped)), NONE, np.int16)
+    for k, (_, tags) in enumerate(scheme.grouped):
+        numbers = [scheme.tags.index(tag) for tag in tags]
+        decided = [number for number, tag in zip(numbers, tags, strict=True) if not tag.parsed.is_else]
+        for number in reversed(decided):
+            found[held[str(number)].to_numpy(), k] = number
+        for number in set(numbers) - set(decided):
+            found[held[f"family {k}"].to_numpy() & (found[:, k] == NONE), k] = number
+    return found
+
+
+def _columns(measured: Measured, scheme: TagScheme) -> dict[str, pl.Series]:
+    """What rules read, as they name it."""
+    n = measured.spans.num_rows
+    columns: dict[str, pl.Series] = {}
+    for axis in {axis for tag in scheme.tags for axis in tag.parsed.axes}:
+        if axis not in measured.scores:
+            known = ", ".join(sorted(measured.scores)) or "none"
+            raise ConfigError(f"a rule reads the axis {axis!r}; axes scored: {known}.")
+        values = measured.scores[axis]
+        if values.shape != (n,) or values.dtype != np.float32:
+            raise ConfigError(f"axis {axis!r} needs float32 [{n}], got {values.dtype} {values.shape}.")
+        columns[axis] = pl.Series(axis, values)
+    for axis in scheme.curves:
+        if axis not in measured.curves:
+            raise ConfigError(
+                f"a rule reads p({axis}), but no probability curve is fitted for {axis!r}.",
+                hint=f"fit one on labels, or compare the raw score with a quantile: `{axis} >= q(0.7)`.",
+            )
+        columns[f"p:{axis}"] = pl.Series(f"p:{axis}", measured.curves[axis].probability(measured.scores[axis]))
+    for name in scheme.columns:
+        if name not in measured.columns:
+            known = ", ".join(sorted(measured.columns)) or "none"
+            raise ConfigError(f"a rule reads the column {name!r} of the corpus; columns given: {known}.")
+        columns[f"c:{name}"] = pl.Series(f"c:{name}", measured.columns[name], pl.String)
+    return columns
+
+
+def _controlled(found: States, measured: Measured, scheme: TagScheme) -> States:
+    """What a control makes of the states."""
+    match scheme.control:
+        case "shuffled":
+            return found[np.argsort(measured.drawn(scheme.seed, "shuffled"), kind="stable")]
+        case "shuffled-in-document":
+            return found[np.lexsort((measured.drawn(scheme.seed, "shuffled"), measured.row))]
+        case "constant" | "reversed":
+            for k, (_, tags) in enumerate(scheme.grouped):
+                numbers = np.array([scheme.tags.index(tag) for tag in tags], np.int16)
+                found[:, k] = _other(found[:, k], numbers, scheme.control)
+    return found
+
+
+def _other(state: States, numbers: States, control: str) -> States:
+    """The tags of one family, all its first one, or in reversed order; a lone one changes places with none."""
+    if control == "reversed" and len(numbers) == 1:
+        return np.where(state == NONE, numbers[0], np.int16(NONE))
+    to = np.full(numbers.max() + 2, NONE, np.int16)  # the last is for NONE
+    to[numbers] = numbers[0] if control == "constant" else numbers[::-1]
+    return to[state]
+
+
+def _join(found: States, scheme: TagScheme) -> None:
+    """Put aliases that are not expanded in place of the tags that they stand for, where all of these hold."""
+    family_of = {tag.name: k for k, (_, tags) in enumerate(scheme.grouped) for tag in tags}
+    for alias in scheme.aliases:
+        if alias.expand:
+            continue
+        members = [(family_of[name], scheme.names.index(name)) for name in scheme.meant(alias.name)]
+        holds = np.all([found[:, k] == number for k, number in members], axis=0)
+        for k, _ in members:
+            found[holds, k] = SILENT
+        found[holds, members[0][0]] = scheme.names.index(alias.name)

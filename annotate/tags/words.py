@@ -1,0 +1,60 @@
+"""Where the words of spans begin, for tags that stand inside a span."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from annotate.tags.buffers import Documents
+
+Int64 = npt.NDArray[np.int64]
+_BLANK = np.zeros(256, bool)
+_BLANK[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = True  # what `str.split` splits at, of ASCII
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """Words, in order; all arrays int64 `[n_words]`.
+
+    Attributes:
+        span: which span each is in.
+        number: of the word in its span, from 0; the first words of spans are left out.
+        offset: code points of the span before it.
+        byte_offset: UTF-8 bytes of the span before it.
+    """
+
+    span: Int64
+    number: Int64
+    offset: Int64
+    byte_offset: Int64
+
+
+def later_words(texts: pa.Array) -> Words:
+    """The words of each span but its first: what is between ASCII blanks.
+
+    Args:
+        texts: large_string `[n_spans]`, without nulls.
+    """
+    documents = Documents.of(texts)
+    starts = documents.starts
+    data = np.frombuffer(documents.data, np.uint8)[starts[0] : starts[-1]]
+    starts = starts - starts[0]
+    blank = _BLANK[data]
+    begins = ~blank
+    begins[1:] &= blank[:-1]
+    begins[starts[:-1][np.diff(starts) > 0]] = ~blank[starts[:-1][np.diff(starts) > 0]]  # a span begins a word anew
+    at = np.flatnonzero(begins)
+    span = np.searchsorted(starts, at, side="right") - 1
+    first = np.searchsorted(span, np.arange(len(starts) - 1))
+    number = np.arange(len(at)) - first[span]
+    later = number > 0
+    at, span, number = at[later], span[later], number[later]
+    # Code points up to a place: bytes that begin a character, counted between all places and starts of spans.
+    places = np.unique(np.concatenate([starts, at]))
+    leads = ((data & 0xC0) != 0x80).astype(np.int64)
+    counts = np.append(0, np.cumsum(np.add.reduceat(leads, places[places < len(data)]))) if len(data) else np.zeros(1)
+    points = counts[np.searchsorted(places, at)] - counts[np.searchsorted(places, starts[span])]
+    return Words(span=span, number=number, offset=points.astype(np.int64), byte_offset=at - starts[span])
