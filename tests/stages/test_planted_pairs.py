@@ -337,6 +337,7 @@ def quality(found: npt.NDArray[np.integer], right: Ints) -> tuple[float, float]:
 
 def test_clusters_are_as_near_to_those_of_brute_force_as_ideal_hashing_gives(spread: Planted) -> None:
     n = len(spread.found)
+    assert together(spread.found) == together(components(n, spread.edges.at_least(0.8)))
     right = components(n, spread.exact.at_least(0.8))
     random = np.random.default_rng(4)
     draws = np.array(
