@@ -1,7 +1,7 @@
 """Verdicts on a fixed corpus of 61 documents, byte for byte: tests/golden/near_duplicates.json, one line a document.
 
-Where they are meant to change: `PYTHONPATH=.:tests python tests/stages/test_golden_duplicates.py --write`, and read the
-difference line by line. Ids say what each document is: `harbour-decomposed` is `harbour` in Unicode's normal form D.
+Where they are meant to change: `PYTHONPATH=.:benchmarks python tests/stages/test_golden_duplicates.py --write`, and
+read the difference line by line. Ids say what a document is: `harbour-decomposed` is `harbour` in Unicode's form D.
 """
 
 from __future__ import annotations
