@@ -3,6 +3,7 @@
 For `duplicates.py`, and for the tests.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import count
 
@@ -58,8 +59,13 @@ def run_filter(
     *,
     against: Mapping[str, Texts] | None = None,
     unit_rows: int = 1000,
+    counts: Counter[tuple[str, str]] | None = None,
 ) -> tuple[pa.Table, dict[str, list[pa.Table]]]:
-    """Verdicts of all documents, with their shard, in order; and the tables of each stage, by its label."""
+    """Verdicts of all documents, with their shard, in order; and the tables of each stage, by its label.
+
+    A label that two stages have is numbered as the engine does. What the exchanges count is added to `counts`, by their
+    label and what is counted.
+    """
     units = {stage.corpus: _units(shards, unit_rows)}
     if stage.against is not None:
         units[stage.against] = _units(against or {}, unit_rows)
@@ -71,7 +77,7 @@ def run_filter(
         elif isinstance(each, Signatures | Fingerprints):
             made[each] = [_checked(each, each.unit(unit).table) for unit in units[each.corpus]]
         elif isinstance(each, Exchange):
-            made[each] = _exchange(each, made, units, rows)
+            made[each] = _exchange(each, made, units, rows, Counter() if counts is None else counts)
     verdicts = []
     for number, unit in enumerate(units[stage.corpus]):
         read = {
@@ -81,7 +87,12 @@ def run_filter(
         given = Given(unit.shard, unit.rows.start, unit.rows.stop, number, **read)
         table = _checked(stage, stage.unit(given).table)
         verdicts.append(table.add_column(0, "shard", pa.array([unit.shard] * table.num_rows, pa.string())))
-    return pa.concat_tables(verdicts), {each.label: tables for each, tables in made.items()}
+    labels = Counter()
+    named = {}
+    for each, tables in made.items():
+        labels[each.label] += 1
+        named[each.label if labels[each.label] == 1 else f"{each.label} #{labels[each.label]}"] = tables
+    return pa.concat_tables(verdicts), named
 
 
 def _units(shards: Mapping[str, Texts], unit_rows: int) -> list[Given]:
@@ -92,7 +103,7 @@ def _units(shards: Mapping[str, Texts], unit_rows: int) -> list[Given]:
     ]
 
 
-def _exchange(stage: Exchange, made: dict, units: dict, rows: int) -> list[pa.Table]:
+def _exchange(stage: Exchange, made: dict, units: dict, rows: int, counts: Counter) -> list[pa.Table]:
     beside = [
         (unit, {name.removeprefix(AGAINST): made[stage.inputs[name]][i] for name in names})
         for names in stage.beside
@@ -119,6 +130,7 @@ def _exchange(stage: Exchange, made: dict, units: dict, rows: int) -> list[pa.Ta
                 if stage.ranged and n // RANGE_UNITS == partition
             )
             outputs.append(stage.receive(Received(partition, own, rows, mine, near)))
+            counts.update({(stage.label, name): n for name, n in outputs[-1].counts.items()})
         tables = [_checked(stage, output.table) for output in outputs]
         if not stage.rounds or not sum(output.counts["changed"] for output in outputs):
             return tables

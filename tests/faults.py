@@ -1,8 +1,8 @@
 """The hook that kills a process at a named fault point, for `ANNOTATE_FAULT_HOOK=faults:kill`.
 
 What to do is read from the file that `FAULT_PLAN` names, so that it can change while processes live: JSON with `point`
-(or a random `seed` and `rate`; or `each_stage`, for the first unit of every stage that comes to that point), and a
-folder `spent` in which a file marks each fault that was injected once.
+(or a random `seed` and `rate`; or `each_stage`, for the first unit of every stage that comes to that point, and the
+first that it sends), and a folder `spent` in which a file marks each fault that was injected once.
 """
 
 import hashlib
@@ -31,11 +31,11 @@ def kill(point: str) -> None:
 
 
 def _stage() -> str:
-    """Name of the stage whose unit this process works on, with the hash of its settings."""
+    """The stage whose unit this process works on, with the hash of its settings; and the function that does."""
     frame = sys._getframe()
     while frame is not None and "context" not in frame.f_locals:
         frame = frame.f_back
-    return frame.f_locals["context"].stage.dataset if frame is not None else "none"
+    return f"{frame.f_locals['context'].stage.dataset}.{frame.f_code.co_name}" if frame is not None else "none"
 
 
 def _first(marker: Path) -> bool:

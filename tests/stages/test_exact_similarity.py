@@ -22,8 +22,8 @@ def similarities(texts: Texts, unit_rows: int = 1000, **options: Any) -> dict[tu
     """The similarity of each pair that the filter verified, by the rows of the documents of one shard."""
     stage = NearDuplicates(CORPUS, verify="exact", **options)
     _, tables = run_filter(stage, {"a": texts}, unit_rows=unit_rows)
-    # Two stages have this label; of the last, pairs are documents and keepers.
-    return {(row["a"], row["b"]): row["similarity"] for table in tables["similarity"] for row in table.to_pylist()}
+    # Three stages have this label: of estimates, of what is exact, and of documents and keepers.
+    return {(row["a"], row["b"]): row["similarity"] for table in tables["similarity #3"] for row in table.to_pylist()}
 
 
 def jaccard(a: str, b: str, n: int = 5, tokens: Any = "words") -> np.float32:

@@ -248,7 +248,7 @@ def test_an_older_corpus_always_wins_and_gets_no_verdicts(unit_rows: int) -> Non
     table, _ = run_filter(stage, {"n": new}, against={"o": old}, unit_rows=unit_rows)
     assert table["shard"].to_pylist() == ["n"] * 5
     assert table["kept"].to_pylist() == [False, True, False, False, False]
-    assert table["keeper_shard"].to_pylist() == ["o", "n", "o", "o", "n"]
+    assert table["keeper_shard"].to_pylist() == ["against:o", "n", "against:o", "against:o", "n"]
     assert table["keeper_row"].to_pylist() == [1, 1, 1, 3, 1]
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.errors import ConfigError
+from annotate.errors import ConfigError, InputError
 from annotate.stages.base import Received, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.components import Components
@@ -101,11 +101,15 @@ class Members(DocumentExchange):
         name = self.keep.removeprefix(HIGHEST)
         corpus = unit.stage("corpus")
         assert isinstance(corpus, Corpus)
-        column = corpus.documents(unit.directory("corpus"), unit.unit("corpus"), extra=(name,))[name]
+        hint = f'keep="{HIGHEST}NAME" takes a column of numbers; a corpus that this one is compared against has it too.'
         try:
+            column = corpus.documents(unit.directory("corpus"), unit.unit("corpus"), extra=(name,))[name]
             values = pc.fill_null(column.cast(pa.float64()), -np.inf).to_numpy()
-        except pa.ArrowInvalid as error:
-            raise ConfigError(f"keep={self.keep!r}: column {name!r} of {unit.shard} has no numbers: {error}") from error
+        except InputError as error:
+            raise InputError(error.message, hint=error.hint or hint) from error
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            message = f"keep={self.keep!r}: column {name!r} of {unit.shard} has no numbers: {error}"
+            raise ConfigError(message, hint=hint) from error
         return np.where(np.isnan(values), -np.inf, values)
 
 

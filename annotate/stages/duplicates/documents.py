@@ -21,6 +21,8 @@ from annotate.stages.tables import one_array
 from annotate.text.keyed import keyed_hash, name_key
 
 UInt64 = npt.NDArray[np.uint64]
+OLDER = "against:"
+"""What stands before the name of a shard of the other corpus: each may have a shard of one name."""
 _ROW_BITS = np.uint64(32)
 
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from annotate.stages.base import Received, Stage, Tables
 from annotate.stages.duplicates.documents import (
+    OLDER,
     DocumentExchange,
     Documents,
     range_of,
@@ -86,13 +87,12 @@ class FirstSigned(DocumentExchange):
                 continue
             signed = compared(unit, row_of(documents[start:stop]), self.documents, exact=self.exact)
             n = stop - start
+            shard = unit.shard if unit.number < received.units else OLDER + unit.shard
             columns = [
                 a.slice(start, n),
                 b.slice(start, n),
                 cluster.slice(start, n),
-                pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([unit.shard])).cast(
-                    pa.string()
-                ),
+                pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([shard])).cast(pa.string()),
                 signed["row"],
                 signed["exact_high"],
                 signed["exact_low"],
