@@ -7,7 +7,7 @@ what is opened is closed in the right order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -42,14 +42,15 @@ def place(
     """
     found = states(measured, scheme)
     layouts = [family.layout for family, _ in scheme.grouped]
-    before = _before(found, layouts, measured.row)
-    slots = [before] if not {"begin-end", "suffix"} & set(layouts) else [before, *_after(found, layouts)]
+    slots = [_before(found, layouts, measured.row)]
+    if {"begin-end", "suffix"} & set(layouts):
+        slots += _after(found, layouts)
     if (order := _order(measured, scheme, ranks)) is not None:
         reverse = order[:, ::-1]
         slots = [np.take_along_axis(each, by, axis=1) for each, by in zip(slots, (order, reverse, order), strict=False)]
     elif len(slots) > 1:
         slots[1] = slots[1][:, ::-1]
-    together = np.concatenate(slots, axis=1) if len(slots) > 1 else before
+    together = np.concatenate(slots, axis=1) if len(slots) > 1 else slots[0]
     placed = _placed(together, len(layouts), measured.spans, scheme)
     repeated = [k for k, layout in enumerate(layouts) if layout == "repeat"]
     if repeated:
@@ -74,7 +75,7 @@ def _order(measured: Measured, scheme: TagScheme, ranks: Ranks | None) -> npt.ND
     return np.argsort(-values, axis=1, kind="stable")
 
 
-def _before(found: States, layouts: list[str], row: Int64) -> States:
+def _before(found: States, layouts: Sequence[str], row: Int64) -> States:
     """What stands before each span, a slot a family."""
     before = np.full_like(found, NONE)
     for k, layout in enumerate(layouts):
@@ -85,7 +86,7 @@ def _before(found: States, layouts: list[str], row: Int64) -> States:
     return before
 
 
-def _after(found: States, layouts: list[str]) -> tuple[States, States]:
+def _after(found: States, layouts: Sequence[str]) -> tuple[States, States]:
     """The closing tags after each span, and the suffixes, a slot a family."""
     closing, suffixes = np.full_like(found, NONE), np.full_like(found, NONE)
     for k, layout in enumerate(layouts):

@@ -126,8 +126,8 @@ def test_unsorted_placements_and_unknown_kinds():
     for order in ([1, 0, 2], [0, 2, 1]):
         with pytest.raises(InputError, match="must be sorted"):
             render(pa.array(["abc", "abc"]), placements.take(order))
-    strange = placements.set_column(5, "kind", pa.array(["close"] * 3))
-    with pytest.raises(ConfigError, match="must be 'open' or 'escape', got 'close'"):
+    strange = placements.set_column(5, "kind", pa.array(["shut"] * 3))
+    with pytest.raises(ConfigError, match="must be 'open', 'close' or 'escape', got 'shut'"):
         render(pa.array(["abc", "abc"]), strange)
 
 
