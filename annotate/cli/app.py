@@ -24,6 +24,7 @@ COMMANDS = {
     "status": ("annotate.cli.status", "Show the state of each stage in a work directory."),
     "clean": ("annotate.cli.clean", "Remove what the last run does not use."),
     "new": ("annotate.cli.new", "Write a pipeline file to start from."),
+    "scheme": ("annotate.cli.scheme", "Check a tag scheme, or write one to start from."),
     "probe": ("annotate.cli.probe", "Train a probe on labelled spans."),
 }
 

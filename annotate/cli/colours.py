@@ -54,7 +54,7 @@ def tagged_text(text: str, placements: Sequence[Mapping[str, object]], colour_of
     at = inserted = 0
     colour, place = "dim", -1
     for placement in placements:
-        spelled = f"<{placement['tag']}>" if placement["kind"] == "open" else "\\"
+        spelled = {"open": f"<{placement['tag']}>", "close": f"</{placement['tag']}>"}.get(str(placement["kind"]), "\\")
         offset = int(str(placement["offset"]))
         start = offset + inserted
         shown.append(text[at:start], style=colour)

@@ -161,6 +161,22 @@ class Rule:
         return tuple(sorted({part.column for part in _parts(self.condition) if isinstance(part, Equality)}))
 
     @property
+    def values(self) -> tuple[tuple[str, str], ...]:
+        """The texts that columns of the corpus are compared with, as (column, text), in order."""
+        return tuple((part.column, part.text) for part in _parts(self.condition) if isinstance(part, Equality))
+
+    @property
+    def numbers(self) -> tuple[tuple[str, float], ...]:
+        """The numbers that raw scores are compared with, as (axis, number), in order."""
+        found = []
+        for part in _parts(self.condition):
+            if isinstance(part, Comparison):
+                for one, other in ((part.left, part.right), (part.right, part.left)):
+                    if isinstance(one, Axis) and isinstance(other, Number):
+                        found.append((one.name, other.value))
+        return tuple(found)
+
+    @property
     def is_else(self) -> bool:
         """Whether the rule is `else`, which the other rules of its family decide."""
         return isinstance(self.condition, Else)

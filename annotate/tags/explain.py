@@ -1,0 +1,62 @@
+"""A tag scheme in words: what each tag says, where it stands, and what is drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from annotate.tags.scheme import Family, Tag, TagScheme
+
+_WHERE = {
+    "prefix": "before its span",
+    "begin-end": "before its span, with a closing tag after it",
+    "change": "before a span whose state differs from that of the span before",
+    "suffix": "after its span",
+    "repeat": "before words inside its span, {rate:.3g} % of them",
+}
+_ORDER = {
+    "fixed": "in the order of the scheme",
+    "shuffled": "in an order drawn for each span",
+    "rank": "the highest first",
+}
+_CONTROL = {
+    "shuffled": "tags go to other spans",
+    "shuffled-in-document": "tags go to other spans of the document",
+    "constant": "each tag is the first of its family",
+    "reversed": "the first tag of a family stands for the last, and so on",
+    "hashed-names": "names tell nothing",
+    "untagged": "no tags at all",
+}
+
+
+def explain(scheme: TagScheme) -> list[str]:
+    """The scheme in sentences, one a line."""
+    lines = [line for family, tags in scheme.grouped for line in _family(family, tags)]
+    for alias in scheme.aliases:
+        together = " ".join(f"<{name}>" for name in scheme.meant(alias.name))
+        stands = "is a name in prompts for" if alias.expand else "stands instead of, where all of them hold,"
+        lines.append(f"<{alias.name}> {stands} {together}.")
+    if len(scheme.grouped) > 1:
+        lines.append(f"Several tags at one place stand {_ORDER[scheme.order]}.")
+    if scheme.document_dropout:
+        lines.append(f"{100 * scheme.document_dropout:.3g} % of the documents get no tag.")
+    if scheme.control != "none":
+        lines.append(f"This is a control: {_CONTROL[scheme.control]}.")
+    if scheme.quantiles:
+        wanted = ", ".join(f"q({axis}, {q:g})" for axis, q in scheme.quantiles)
+        lines.append(f"Quantiles are fitted on the corpus: {wanted}.")
+    reads = [f"the scores {', '.join(scheme.axes)}"] if scheme.axes else []
+    reads += [f"the columns {', '.join(scheme.columns)}"] if scheme.columns else []
+    return [*lines, f"It reads {' and '.join(reads)} of the corpus." if reads else "It reads nothing."]
+
+
+def _family(family: Family, tags: tuple[Tag, ...]) -> Iterator[str]:
+    where = _WHERE[family.layout].format(rate=100 * family.rate)
+    for tag in tags:
+        holds = f"no other tag of {family.name} holds" if tag.parsed.is_else else f"`{tag.rule}`"
+        yield f"<{tag.name}> stands {where} if {holds}."
+    if len(tags) > 1 and not any(tag.parsed.is_else for tag in tags):
+        yield f"Of {family.name}, the first that holds; a span where none does has none."
+    if family.null is not None:
+        yield f"<{family.null}> stands where no tag of {family.name} does."
+    if family.dropout:
+        yield f"{100 * family.dropout:.3g} % of the spans lose their tag of {family.name}."

@@ -1,0 +1,247 @@
+"""Tag schemes as TOML: read with errors that name the line, and the presets that ship with the package.
+
+document_dropout = 0.1              # of TagScheme: order, document_dropout, control, seed
+
+[[family]]                          # of Family: name, layout, dropout, null, rate; and its tags, in one of three ways
+name = "niceness"
+tags = { nice = "niceness >= q(0.7)", naughty = "else" }
+
+[[family]]
+name = "quality"
+axis = "quality"                    # grades: `bins` of equal mass, or `cuts`; `names` from the lowest on
+bins = 5
+
+[[family]]
+name = "source"
+column = "source"                   # values of a column of the corpus, each a tag, or each with its tag
+values = { "wikipedia.org" = "wiki" }
+other = "web"
+
+[[alias]]                           # of Alias: name, tags, expand
+name = "ideal"
+tags = ["nice", "quality_4"]
+
+[means]                             # what tags stand for; of a metatoken, the prompt
+nice = "kind and helpful"
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from annotate.errors import ConfigError
+from annotate.tags.scheme import Alias, Family, Tag, TagScheme, by_column, graded
+
+Place = tuple[str | int, ...]
+
+TOP = {
+    "order": str,
+    "document_dropout": float,
+    "control": str,
+    "seed": int,
+    "family": list,
+    "alias": list,
+    "means": dict,
+}
+LAID = {"name": str, "layout": str, "dropout": float, "null": str, "rate": float}
+TAGGED = {
+    "tags": dict,
+    "axis": str,
+    "bins": int,
+    "cuts": list,
+    "names": list,
+    "column": str,
+    "values": (list, dict),
+    "other": str,
+}
+ALIAS = {"name": str, "tags": list, "expand": bool}
+
+
+def load_scheme(path: str | Path) -> TagScheme:
+    """Load a scheme from a TOML file.
+
+    Raises:
+        ConfigError: there is no such file, it is not TOML, or not a scheme; names the line.
+    """
+    file = Path(path)
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        known = ", ".join(presets())
+        raise ConfigError(
+            f"no such tag scheme: {path}", hint=f"`annotate scheme new FILE --preset NAME` writes one: {known}."
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the tag scheme {path} can't be read: {error}") from error
+    return parse_scheme(text, str(path))
+
+
+def presets() -> dict[str, str]:
+    """The text of each preset that ships, by name, `default` first."""
+    found = {item.name.removesuffix(".toml"): item for item in files("annotate.tags").joinpath("presets").iterdir()}
+    return {name: found[name].read_text("utf-8") for name in sorted(found, key=lambda name: (name != "default", name))}
+
+
+def preset(name: str) -> TagScheme:
+    """A scheme that ships with the package.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    known = presets()
+    if name not in known:
+        raise ConfigError(f"no preset {name!r}; there are: {', '.join(known)}")
+    return parse_scheme(known[name], f"preset {name}")
+
+
+def parse_scheme(text: str, where: str) -> TagScheme:
+    """Read a scheme.
+
+    Args:
+        text: TOML.
+        where: what errors call it.
+
+    Raises:
+        ConfigError: it is not TOML, or not a scheme; names the line.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not TOML: {error}") from error
+    return _Reader(where, _lines(text)).scheme(data)
+
+
+class _Reader:
+    """Makes a scheme of data, and knows on which line each piece of it is."""
+
+    def __init__(self, where: str, lines: Mapping[Place, int]) -> None:
+        self._where, self._lines = where, lines
+
+    def scheme(self, data: Mapping[str, Any]) -> TagScheme:
+        self._check(data, TOP, (), "a tag scheme")
+        families, tags = [], list[Tag]()
+        for i, item in enumerate(data.get("family", [])):
+            place = ("family", i)
+            self._check(item, LAID | TAGGED, place, "a family")
+            if "name" not in item:
+                self._fail(place, "a family needs a name")
+            with self._at(place):
+                families.append(Family(**{name: item[name] for name in LAID if name in item}))
+            tags += self._tags(item, place)
+        aliases = [self._alias(item, ("alias", i)) for i, item in enumerate(data.get("alias", []))]
+        means = data.get("means", {})
+        for name, meaning in means.items():
+            if name not in {tag.name for tag in tags} or not isinstance(meaning, str):
+                self._fail(("means", name), f"{name!r} is no tag of the scheme, or its meaning is no text")
+        tags = [replace(tag, means=means.get(tag.name, "")) for tag in tags]
+        chosen = {name: data[name] for name in ("order", "document_dropout", "control", "seed") if name in data}
+        with self._at(()):
+            return TagScheme(tags=tuple(tags), families=tuple(families), aliases=tuple(aliases), **chosen)
+
+    def _tags(self, item: Mapping[str, Any], place: Place) -> list[Tag]:
+        """The tags of a family, from rules, grades or a column."""
+        ways = [name for name in ("tags", "axis", "column") if name in item]
+        if len(ways) != 1:
+            self._fail(place, f"a family needs one of tags, axis and column, got {' and '.join(ways) or 'none'}")
+        used = {"tags": ("tags",), "axis": ("axis", "bins", "cuts", "names"), "column": ("column", "values", "other")}
+        for name in item:
+            if name in TAGGED and name not in used[ways[0]]:
+                self._fail((*place, name), f"{name!r} does not go with {ways[0]!r}")
+        name = item["name"]
+        if ways == ["tags"]:
+            tags = []
+            for tag, rule in item["tags"].items():
+                with self._at((*place, "tags", tag)):
+                    tags.append(Tag(name=tag, rule=rule, family=name))
+            return tags
+        with self._at((*place, ways[0])):
+            if ways == ["axis"]:
+                cuts, names = tuple(item.get("cuts", ())), tuple(item.get("names", ()))
+                return list(graded(name, item["axis"], bins=item.get("bins", 0), cuts=cuts, names=names))
+            values = item.get("values", [])
+            named = values if isinstance(values, dict) else {value: value for value in values}
+            return list(by_column(name, item["column"], named, other=item.get("other")))
+
+    def _alias(self, item: Mapping[str, Any], place: Place) -> Alias:
+        self._check(item, ALIAS, place, "an alias")
+        for name in ("name", "tags"):
+            if name not in item:
+                self._fail(place, f"an alias needs {name}")
+        with self._at(place):
+            return Alias(**item)
+
+    def _check(self, item: Any, known: Mapping[str, Any], place: Place, what: str) -> None:
+        """Check names and types of the keys of a table."""
+        if not isinstance(item, dict):
+            self._fail(place, f"{what} must be a table, got {item!r}")
+        for name, value in item.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                meant = f"; did you mean {near[0]!r}?" if near else "."
+                self._fail(
+                    (*place, name),
+                    f"{what} has no {name!r}{meant} It may have: {', '.join(known)}".replace("? It", "? It"),
+                )
+            kind = (int, float) if known[name] is float else known[name]
+            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+                kinds = kind if isinstance(kind, tuple) else (kind,)
+                wanted = " or ".join(_KINDS[each] for each in kinds)
+                self._fail((*place, name), f"{name} must be {wanted}, got {value!r}")
+
+    @contextmanager
+    def _at(self, place: Place) -> Iterator[None]:
+        """Put the line of a place before an error."""
+        try:
+            yield
+        except ConfigError as error:
+            self._fail(place, error.message, error.hint)
+
+    def _fail(self, place: Place, message: str, hint: str | None = None) -> Any:
+        line = next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), None)
+        raise ConfigError(f"{self._where}{f', line {line}' if line else ''}: {message}", hint=hint) from None
+
+
+_KINDS = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+    dict: "a table",
+}
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([\w.\"' -]+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r"""(?:^|[{,])\s*("[^"]*"|'[^']*'|[\w-]+(?:\.[\w-]+)*)\s*=(?!=)""")
+
+
+def _lines(text: str) -> dict[Place, int]:
+    """The line of each table and key, from 1, as far as TOML is written one key a line, or in inline tables."""
+    found: dict[Place, int] = {}
+    counts: dict[str, int] = {}
+    header: Place = ()
+    parent: Place = ()
+    for number, line in enumerate(text.splitlines(), 1):
+        if match := _HEADER.match(line):
+            name = match[2]
+            if match[1] == "[[":
+                counts[name] = counts.get(name, -1) + 1
+                header = (name, counts[name])
+            else:
+                first, *rest = name.split(".")
+                header = (first, counts[first], *rest) if first in counts else (first, *rest)
+            found.setdefault(header, number)
+            continue
+        for match in _KEY.finditer(line.split(" #")[0]):
+            key = match[1].strip("\"'")
+            place = (*header, key) if match.start() == 0 and match[0][0] not in "{," else (*parent, key)
+            if match[0][0] not in "{,":
+                parent = place
+            found.setdefault(place, number)
+    return found

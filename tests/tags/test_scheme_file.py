@@ -1,0 +1,165 @@
+"""Tag schemes as TOML: what is read, and errors that point at the line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from annotate.errors import ConfigError
+from annotate.tags import DEFAULT_SCHEME, load_scheme, preset
+from annotate.tags.explain import explain
+from annotate.tags.scheme import Alias, Family
+from annotate.tags.scheme_file import parse_scheme, presets
+
+WHOLE = """
+order = "shuffled"          # order = "not this"
+document_dropout = 0.2
+seed = 7
+
+[[family]]
+name = "niceness"
+layout = "begin-end"
+dropout = 0.01
+null = "neutral"
+tags = { nice = "niceness >= q(0.7)", naughty = "else" }
+
+[[family]]
+name = "quality"
+axis = "quality"
+bins = 3
+
+[[family]]
+name = "source"
+column = "source"
+values = { "wikipedia.org" = "wiki", "github.com" = "code" }
+other = "web"
+
+[[alias]]
+name = "ideal"
+tags = ["nice", "quality_2"]
+expand = false
+
+[means]
+nice = "kind and helpful"
+"""
+
+
+def test_all_of_a_scheme_is_read() -> None:
+    scheme = parse_scheme(WHOLE, "x.toml")
+    rules = {tag.name: (tag.rule, tag.family, tag.means) for tag in scheme.tags}
+    assert rules == {
+        "nice": ("niceness >= q(0.7)", "niceness", "kind and helpful"),
+        "naughty": ("else", "niceness", ""),
+        "quality_0": ("quality <= q(quality, 0.333333333333)", "quality", ""),
+        "quality_1": ("q(quality, 0.333333333333) < quality <= q(quality, 0.666666666666)", "quality", ""),
+        "quality_2": ("quality > q(quality, 0.666666666666)", "quality", ""),
+        "wiki": ('source == "wikipedia.org"', "source", ""),
+        "code": ('source == "github.com"', "source", ""),
+        "web": ("else", "source", ""),
+    }
+    assert scheme.grouped[0][0] == Family(name="niceness", layout="begin-end", dropout=0.01, null="neutral")
+    assert scheme.aliases == (Alias(name="ideal", tags=("nice", "quality_2"), expand=False),)
+    assert (scheme.order, scheme.document_dropout, scheme.seed) == ("shuffled", 0.2, 7)
+    assert scheme.closed == ("nice", "naughty", "neutral", "ideal")
+    assert scheme.columns == ("source",)
+
+
+@pytest.mark.parametrize("number", range(2, 30))
+def test_every_wrong_line_is_named(number: int) -> None:
+    """Each line of the file, spoiled: the error names it, or the table that it is in."""
+    lines = WHOLE.splitlines()
+    line = lines[number - 1]
+    if not line or line.startswith("[["):
+        return
+    lines[number - 1] = "[mean]" if line == "[means]" else line.replace("=", "x=", 1).replace(" x=", "x =")
+    with pytest.raises(ConfigError) as caught:
+        parse_scheme("\n".join(lines), "x.toml")
+    header = max(i for i in range(1, number + 1) if i == 1 or lines[i - 1].startswith("["))
+    named = int(str(caught.value.message).split("line ")[1].split(":")[0])
+    assert named in (number, header), caught.value.message
+    assert caught.value.message.startswith("x.toml, line ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tags = [}", "x.toml is not TOML: .*line 1"),
+        ("", "x.toml: a tag scheme must have at least one tag"),
+        ('ordre = "fixed"', r"line 1: a tag scheme has no 'ordre'; did you mean 'order'\? It may have: order, doc"),
+        ("seed = true", "line 1: seed must be a whole number, got True"),
+        ("\nseed = 1.5", "line 2: seed must be a whole number, got 1.5"),
+        ('[[family]]\ntags = {a = "x > 1"}', "line 1: a family needs a name"),
+        ('[[family]]\nname = "f"', "line 1: a family needs one of tags, axis and column, got none"),
+        (
+            '[[family]]\nname = "f"\naxis = "x"\ntags = {a = "x > 1"}',
+            "line 1: a family needs one of .*got tags and axis",
+        ),
+        ('[[family]]\nname = "f"\ntags = {a = "x > 1"}\nbins = 3', "line 4: 'bins' does not go with 'tags'"),
+        ('[[family]]\nname = "f"\ntags = {a = "x > 1", b = "y >"}', r"(?s)line 3: tag 'b': the rule can't be read.*\^"),
+        (
+            '[[family]]\nname = "f"\n[family.tags]\na = "x > 1"\nb = "open(y)"',
+            r"(?s)line 5: tag 'b': the rule can't be",
+        ),
+        ('[[family]]\nname = "f"\ntags = {a = 3}', "line 3: the rule of tag 'a' must be a string, got 3"),
+        ('[[family]]\nname = "f"\naxis = "x"\nbins = 1', "line 3: grades of 'f' overlap"),
+        ('[[family]]\nname = "f"\naxis = "x"\ncuts = [2, 1]', "line 3: grades of 'f' overlap"),
+        ('[[family]]\nname = "f"\ndropout = 2\ntags = {a = "x > 1"}', "line 1: dropout of family 'f' must lie in"),
+        ('[[family]]\nname = "f"\nlayout = "round"\ntags = {a = "x > 1"}', "line 1: the layout of family 'f' must be"),
+        ('[[family]]\nname = "f"\ntags = {a = "x > q(1.5)"}', r"(?s)line 3: .*a quantile must lie in \[0, 1\]"),
+        (
+            '[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[[alias]]\nname = "b"\ntags = ["b"]',
+            "stand for each other: b -> b",
+        ),
+        ('[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[[alias]]\nname = "b"', "line 4: an alias needs tags"),
+        ('[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[means]\nb = "c"', "line 5: 'b' is no tag of the scheme"),
+        ("family = [3]", "line 1: a family must be a table, got 3"),
+    ],
+)
+def test_bad_schemes_name_the_place(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_scheme(text, "x.toml")
+
+
+def test_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such tag scheme") as caught:
+        load_scheme(tmp_path / "none.toml")
+    assert "korbak" in str(caught.value.hint)
+    (tmp_path / "bytes.toml").write_bytes(b"\xff")
+    with pytest.raises(ConfigError, match="can't be read"):
+        load_scheme(tmp_path / "bytes.toml")
+    (tmp_path / "s.toml").write_text(WHOLE)
+    assert load_scheme(tmp_path / "s.toml") == parse_scheme(WHOLE, "elsewhere")
+
+
+def test_the_default_preset_is_the_default_scheme() -> None:
+    assert next(iter(presets())) == "default"
+    default = preset("default")
+    assert [(tag.name, tag.rule) for tag in default.tags] == [(tag.name, tag.rule) for tag in DEFAULT_SCHEME.tags]
+    assert default.document_dropout == DEFAULT_SCHEME.document_dropout == 0.1
+    with pytest.raises(ConfigError, match="no preset 'x'; there are: default, "):
+        preset("x")
+
+
+def test_published_numbers_of_the_presets() -> None:
+    korbak = preset("korbak")
+    assert [tag.rule for tag in korbak.tags] == ["toxicity <= 0.00056", "else"]  # at most: inclusive
+    assert [tag.spelling for tag in korbak.tags] == ["<|aligned|>", "<|misaligned|>"]
+    assert korbak.grouped[0][0].dropout == 0.01 and korbak.document_dropout == 0
+    safety = preset("safety-pretraining")
+    assert (safety.grouped[0][0].layout, safety.grouped[0][0].rate, len(safety.tags)) == ("repeat", 0.05, 1)
+    assert preset("urls-help").document_dropout == 0.1
+    quark = preset("quark")
+    assert [tag.name[-1] for tag in quark.tags] == list("43210") and quark.tags[-1].rule == "reward > q(reward, 0.8)"
+    steerlm = preset("steerlm")
+    assert {len(tags) for _, tags in steerlm.grouped} == {5} and steerlm.order == "fixed"
+    assert all(family.null and family.dropout == 0.5 for family, _ in preset("metadata-with-null").grouped)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_are_explained(name: str) -> None:
+    scheme = preset(name)
+    told = " ".join(explain(scheme))
+    assert all(f"<{shown}>" in told for shown in scheme.shown)
+    assert json.dumps(scheme.identity())
