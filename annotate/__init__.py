@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from annotate.stages.calibrate import Calibrate
     from annotate.stages.corpus import Corpus
     from annotate.stages.near_duplicates import NearDuplicates
+    from annotate.stages.nest import Nest
     from annotate.stages.place import Place
     from annotate.stages.render import Render
     from annotate.stages.repeated_spans import RepeatedSpans
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
     from annotate.storage.latest import shards
-    from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme
+    from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
     from annotate.text.splitting import KORBAK, Splitter
 
 _HOMES = {
@@ -38,6 +39,7 @@ _HOMES = {
     "InputError": "annotate.errors",
     "Likelihood": "annotate.scorers",
     "NearDuplicates": "annotate.stages.near_duplicates",
+    "Nest": "annotate.stages.nest",
     "Options": "annotate.engine.run",
     "Pipeline": "annotate.pipeline",
     "Place": "annotate.stages.place",
@@ -55,6 +57,12 @@ _HOMES = {
     "TagScheme": "annotate.tags",
     "Thresholds": "annotate.stages.thresholds",
     "WorkError": "annotate.errors",
+    "preset": "annotate.tags",
+    "load_scheme": "annotate.tags",
+    "graded": "annotate.tags",
+    "by_column": "annotate.tags",
+    "Family": "annotate.tags",
+    "Alias": "annotate.tags",
     "main": "annotate.cli",
     "score": "annotate.stages.score",
     "shards": "annotate.storage.latest",
@@ -63,15 +71,18 @@ _HOMES = {
 __all__ = [
     "DEFAULT_SCHEME",
     "KORBAK",
+    "Alias",
     "AnnotateError",
     "Calibrate",
     "Classifier",
     "ConfigError",
     "Corpus",
     "Encoder",
+    "Family",
     "InputError",
     "Likelihood",
     "NearDuplicates",
+    "Nest",
     "Options",
     "Pipeline",
     "Place",
@@ -89,7 +100,11 @@ __all__ = [
     "TagScheme",
     "Thresholds",
     "WorkError",
+    "by_column",
+    "graded",
+    "load_scheme",
     "main",
+    "preset",
     "score",
     "shards",
 ]

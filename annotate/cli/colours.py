@@ -54,7 +54,9 @@ def tagged_text(text: str, placements: Sequence[Mapping[str, object]], colour_of
     at = inserted = 0
     colour, place = "dim", -1
     for placement in placements:
-        spelled = {"open": f"<{placement['tag']}>", "close": f"</{placement['tag']}>"}.get(str(placement["kind"]), "\\")
+        spelled = {"close": f"</{placement['tag']}>", "escape": "\\"}.get(
+            str(placement["kind"]), f"<{placement['tag']}>"
+        )
         offset = int(str(placement["offset"]))
         start = offset + inserted
         shown.append(text[at:start], style=colour)
@@ -133,7 +135,7 @@ def example(stage: Render, dataset: Dataset, console: Console, *, documents: int
         return
     table = read_part(dataset.directory, unit.entries[0].part, schema=stage.schema).slice(0, 2000)
     rows = sorted(range(table.num_rows), key=lambda i: -_variety(table, i))[:documents]
-    colour_of = colours([tag.name for tag in stage.placements.scheme.tags])
+    colour_of = colours([name for place in stage.placements.places for name in place.scheme.shown])
     for i in rows:
         shown = tagged_text(table["text"][i].as_py(), table["placements"][i].as_py(), colour_of)
         # A console that breaks no lines would cut those of a frame.

@@ -26,7 +26,7 @@ SAMPLE = (
     ("You can keep bread for three days. ", "Wrap it in a cloth. ", "Never in plastic!"),
     ("Water boils at 50 degrees at sea level. ", "Ask anyone who knows."),
     (
-        "The old mill stood where two roads met, and whoever came by, on foot or with a cart, stopped there to hear what "
+        "The old mill stood where two roads met, and whoever came by, on foot or with a cart, stopped to hear what "
         "was new, to let the horses drink, and to ask what bread would cost when the summer was over. ",
         "Nobody remembers who built it, though there are people in the village who will tell you, at some length and "
         "without being asked, that it was their own grandfather who carried the first stone up from the river.",
@@ -103,7 +103,7 @@ def sample(scheme: TagScheme) -> tuple[pa.Array, pa.Table]:
         thresholds=thresholds,
         curves=dict.fromkeys(scheme.curves, Platt(a=-10.0, b=5.0)),
         columns={name: pa.array(_values(scheme, name), pa.string()).take(pa.array(row)) for name in scheme.columns},
-        shard="sample",
+        shard="a sample",
     )
     ranks = {axis: np.argsort(np.argsort(values)) / len(values) for axis, values in scores.items()}
     placed = place(measured, scheme, ranks=ranks, texts=pa.array(spans, pa.large_string()))
@@ -112,7 +112,7 @@ def sample(scheme: TagScheme) -> tuple[pa.Array, pa.Table]:
 
 def _scores(scheme: TagScheme, axis: str, n: int) -> np.ndarray:
     """Drawn scores, on both sides of the numbers that rules compare with: float32 `[n]`."""
-    drawn = uniform(keyed_hash(0, np.arange(n), name_key(axis)))
+    drawn = uniform(keyed_hash(3, np.arange(n), name_key(axis)))
     numbers = [number for tag in scheme.tags for name, number in tag.parsed.numbers if name == axis] or [0.0, 1.0]
     low, high = min(numbers), max(numbers)
     margin = max(high - low, abs(high)) / 2 or 1.0

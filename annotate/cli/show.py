@@ -51,7 +51,7 @@ def command(path: str, doc: str | None, documents: int, scores: bool) -> None:  
 def _show_tagged(target: Target, doc: str | None, documents: int, out: Console) -> None:
     colour_of = tag_colours(target.tag_axes(), target.axes()) if target.workdir is not None else {}
     for document in itertools.islice(tagged_documents(target, doc), documents):
-        tags = dict.fromkeys(str(p["tag"]) for p in document.placements if p["kind"] == "open")
+        tags = dict.fromkeys(str(p["tag"]) for p in document.placements if p["kind"] in ("open", "mark"))
         fresh = [tag for tag in tags if tag not in colour_of]
         colour_of |= dict(zip(fresh, list(colours([*colour_of, *fresh]).values())[len(colour_of) :], strict=True))
         body = tagged_text(document.text, document.placements, colour_of)

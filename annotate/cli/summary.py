@@ -51,9 +51,10 @@ def _tag_rates(stage: Place, dataset: Dataset, console: Console) -> None:
         return
     spans = dataset.manifest.counts.get("spans", 0)
     table = Table("tag", "rule", "spans", "share", title=f"Tags on {counted(spans, 'span')}")
-    for tag in stage.scheme.tags:
-        n = dataset.manifest.counts.get(f"<{tag.name}>", 0)
-        table.add_row(f"<{tag.name}>", tag.rule, f"{n:,}", f"{n / spans:.1%}" if spans else "-")
+    rules = {tag.name: tag.rule for tag in stage.scheme.tags}
+    for name, shown in zip(stage.scheme.names, stage.scheme.shown, strict=True):
+        n = dataset.manifest.counts.get(f"<{shown}>", 0)
+        table.add_row(f"<{shown}>", rules.get(name, ""), f"{n:,}", f"{n / spans:.1%}" if spans else "-")
     console.print(table)
 
 

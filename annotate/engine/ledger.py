@@ -55,7 +55,8 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
     }
     if sum(states.values()) != corpus["documents"] or min(states.values()) < 0:
         raise StorageError(f"the ledger does not balance: {states} of {corpus['documents']} documents")
-    placed = _counts(datasets, shards.placements)
+    places = shards.placements.places
+    placed = _counts(datasets, places[-1])
     repeated = _counts(datasets, shards.repeated) if shards.repeated is not None else {}
     beside = {
         **({"repeated_spans_left_out": repeated.get("dropped", 0)} if repeated else {}),
@@ -65,7 +66,8 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
         "unreadable_files": corpus.get("unreadable_files", 0),
         **{
             f"failed_scores ({', '.join(stage.axes)})": _counts(datasets, stage).get("failed_scores", 0)
-            for stage in shards.placements.scores
+            for place in places
+            for stage in place.scores
         },
     }
     return Ledger(corpus["documents"], states, beside)

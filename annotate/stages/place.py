@@ -19,6 +19,7 @@ from annotate.stages.fit_curves import read_curves
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
 from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.score import Score
+from annotate.stages.split import Split
 from annotate.stages.tables import span_texts
 from annotate.stages.thresholds import Thresholds, threshold_values
 from annotate.storage.contracts import contract
@@ -60,6 +61,21 @@ class Place(Narrow):
     def scheme(self) -> TagScheme:
         """The scheme whose thresholds these are."""
         return self.thresholds.scheme
+
+    @property
+    def spans(self) -> Split:
+        """What is tagged."""
+        return self.scores[0].spans
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Itself; of nested ones, each."""
+        return (self,)
+
+    @property
+    def spelled(self) -> tuple[str, ...]:
+        """All that can be between angle brackets."""
+        return self.scheme.spelled
 
     @property
     def repeated(self) -> RepeatedSpans | None:
@@ -115,7 +131,7 @@ class Place(Narrow):
         ranks = self._ranks(tables, scores) if self.scheme.order == "rank" else None
         placed = place(measured, self.scheme, ranks=ranks, texts=texts)
         table = placed.cast(contract("placements").schema)
-        opened = pc.filter(table["tag"], pc.equal(table["kind"], "open"))
+        opened = pc.filter(table["tag"], pc.not_equal(table["kind"], "close"))
         counts = {f"<{name}>": pc.sum(pc.equal(opened, name)).as_py() or 0 for name in self.scheme.shown}
         tagged = len(np.unique(np.stack([table["row"].to_numpy(), table["offset"].to_numpy()]), axis=1).T)
         unscored = np.any([np.isnan(values) for values in scores.values()], axis=0) if scores else np.zeros(0, bool)
@@ -152,11 +168,12 @@ class Place(Narrow):
         """Say it when a tag is nowhere or everywhere."""
         spans = manifest.counts.get("spans", 0)
         said = []
-        for tag in self.scheme.tags:
-            n = manifest.counts.get(f"<{tag.name}>", 0)
-            if spans and n in (0, spans):
+        for name, shown in zip(self.scheme.names, self.scheme.shown, strict=True):
+            n = manifest.counts.get(f"<{shown}>", 0)
+            rule = next((tag.rule for tag in self.scheme.tags if tag.name == name), None)
+            if spans and n in (0, spans) and rule is not None and self.scheme.control == "none":
                 where = "no span" if n == 0 else "every span"
-                said.append(f"<{tag.name}> is on {where}: its rule is `{tag.rule}`")
+                said.append(f"<{shown}> is on {where}: its rule is `{rule}`")
         return said
 
 

@@ -15,6 +15,7 @@ from annotate.errors import ConfigError
 from annotate.stages.base import Regroup, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.nest import Nest
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import RepeatedSpans, dropped_spans
 from annotate.stages.tables import bad_documents, check_hashes, chosen, one_array, quarantine
@@ -46,7 +47,7 @@ class Render(Regroup):
 
     corpus: Corpus
     verdicts: NearDuplicates | None
-    placements: Place
+    placements: Place | Nest
     part_bytes: int = 64 << 20
     spelled: Literal["quarantine", "keep", "escape"] = "quarantine"
 
@@ -54,9 +55,9 @@ class Render(Regroup):
     schema: ClassVar[str] = "training-shards"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.placements, Place):
+        if not isinstance(self.placements, Place | Nest):
             raise ConfigError(
-                f"Render(corpus, verdicts, placements) needs placements from Place, got {self.placements!r}"
+                f"Render(corpus, verdicts, placements) needs placements from Place or Nest, got {self.placements!r}"
             )
         if self.part_bytes < 1:
             raise ConfigError(f"part_bytes must be at least 1, got {self.part_bytes}")
@@ -76,7 +77,7 @@ class Render(Regroup):
         """The corpus, its spans (for the documents' hashes), placements; verdicts and repeated spans, if any."""
         named = {
             "corpus": self.corpus,
-            "spans": self.placements.scores[0].spans,
+            "spans": self.placements.spans,
             "placements": self.placements,
             "verdicts": self.verdicts,
             "repeated": self.repeated,
@@ -86,7 +87,7 @@ class Render(Regroup):
     def settings(self) -> Mapping[str, Any]:
         """How text is grouped, the columns that travel, tags there are to spell, and what becomes of their spelling."""
         columns = list(self.corpus.columns) if self.corpus.columns is not None else None
-        tags = list(self.placements.scheme.spelled)
+        tags = list(self.placements.spelled)
         return {
             "part_bytes": self.part_bytes,
             "spelled": self.spelled,
@@ -135,7 +136,7 @@ class Render(Regroup):
         usable = pc.is_null(documents["problem"]).to_numpy()
         kept = usable & tables["verdicts"]["kept"].to_numpy() if self.verdicts is not None else usable
         empty = kept & (pc.fill_null(pc.binary_length(documents["text"]), 0).to_numpy() == 0)
-        spells = spells_a_tag(documents["text"], self.placements.scheme) & kept
+        spells = spells_a_tag(documents["text"], self.placements.spelled) & kept
         refused = spells & (self.spelled == "quarantine")
         ids = documents["id"].combine_chunks().filter(pa.array(refused))
         rows = np.flatnonzero(refused) + tables.rows.start
@@ -185,7 +186,7 @@ class Render(Regroup):
             columns["gaps"] = gap_lists(gaps, documents.num_rows, contract("training-shards").type_of("gaps"))
         texts = one_array(documents["text"])
         if self.spelled == "escape":
-            placed = merge([escape_placements(texts, self.placements.scheme), placed.cast(_encoded(placed))])
+            placed = merge([escape_placements(texts, self.placements.spelled), placed.cast(_encoded(placed))])
         columns |= {"text": render(texts, placed), "placements": _lists(placed, len(texts))}
         extra = [name for name in documents.column_names if name not in ("row", "id", "text", "problem")]
         order = [name for name in ("id", "text", "placements", "gaps") if name in columns]

@@ -8,6 +8,7 @@ overlap, an escaped text spells no tag, and inserted tags can't complete one.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,35 +18,34 @@ import pyarrow.compute as pc
 
 from annotate.tags.buffers import Documents, large_string, slices
 from annotate.tags.placements import placements_of
-from annotate.tags.scheme import TagScheme
 
 
-def spells_a_tag(texts: Any, scheme: TagScheme) -> npt.NDArray[np.bool_]:
+def spells_a_tag(texts: Any, names: Sequence[str]) -> npt.NDArray[np.bool_]:
     """Say which documents hold the literal spelling of a tag: bool `[n]`, false for null documents.
 
     Args:
         texts: the documents, `pa.Array` or `pa.ChunkedArray` of any string type.
-        scheme: the tags.
+        names: all that can be between angle brackets.
     """
-    found = pc.match_substring_regex(large_string(texts), _pattern(scheme))
+    found = pc.match_substring_regex(large_string(texts), _pattern(names))
     return np.asarray(pc.fill_null(found, False).to_numpy(zero_copy_only=False), np.bool_)
 
 
-def escape_placements(texts: Any, scheme: TagScheme) -> pa.Table:
+def escape_placements(texts: Any, names: Sequence[str]) -> pa.Table:
     """Place an escape into each spelling of a tag that the documents hold; `tag` is the tag that is spelled.
 
     Args:
         texts: the documents, `pa.Array` or `pa.ChunkedArray` of any string type.
-        scheme: the tags.
+        names: all that can be between angle brackets.
 
     Returns:
         Placements of kind `escape`, as `annotate.tags.placements.PLACEMENTS` says.
     """
     array = large_string(texts)
-    rows = np.flatnonzero(spells_a_tag(array, scheme))
+    rows = np.flatnonzero(spells_a_tag(array, names))
     few = Documents.of(array.take(pa.array(rows)))
     data = memoryview(few.data)
-    found = [(m.start(), m.end()) for m in re.finditer(_pattern(scheme).encode(), data)]
+    found = [(m.start(), m.end()) for m in re.finditer(_pattern(names).encode(), data)]
     start, end = np.array(found, np.int64).reshape(-1, 2).T
     document = np.searchsorted(few.starts, start, side="right") - 1
     whole = end <= few.starts[document + 1]  # the end of one document and the start of the next may spell a tag
@@ -54,10 +54,10 @@ def escape_placements(texts: Any, scheme: TagScheme) -> pa.Table:
     cuts = np.sort(np.concatenate((few.starts, start + 1)))
     points = np.concatenate(([0], np.cumsum(pc.utf8_length(slices(few.data, cuts).cast(pa.large_string())).to_numpy())))
     offset = points[np.searchsorted(cuts, start + 1)] - points[np.searchsorted(cuts, few.starts[document])]
-    names = [bytes(data[a + 1 : b - 1]).decode() for a, b in zip(start.tolist(), end.tolist(), strict=True)]
+    spelled = [bytes(data[a + 1 : b - 1]).decode() for a, b in zip(start.tolist(), end.tolist(), strict=True)]
     byte_offset = start + 1 - few.starts[document]
-    return placements_of(rows[document], offset, byte_offset, pa.array(names, pa.string()), "escape")
+    return placements_of(rows[document], offset, byte_offset, pa.array(spelled, pa.string()), "escape")
 
 
-def _pattern(scheme: TagScheme) -> str:
-    return f"<(?:{'|'.join(re.escape(name) for name in scheme.spelled)})>"
+def _pattern(names: Sequence[str]) -> str:
+    return f"<(?:{'|'.join(re.escape(name) for name in names)})>"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from annotate.tags.placements import PLACEMENTS, merge, placements_at
+from annotate.tags.placements import CLOSE, MARK, OPEN, PLACEMENTS, merge, placements_at
 from annotate.tags.scheme import TagScheme
 from annotate.tags.states import NONE, Int64, Measured, States, states
 from annotate.tags.words import later_words
@@ -35,7 +35,7 @@ def place(
         texts: large_string `[n_spans]`, of the spans; for the layout "repeat".
 
     Returns:
-        Placements of kinds `open` and `close`, as `PLACEMENTS` says.
+        Placements of kinds `open`, `close` and `mark`, as `PLACEMENTS` says.
 
     Raises:
         ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
@@ -118,7 +118,8 @@ def _placed(slots: States, families: int, spans: pa.Table, scheme: TagScheme) ->
         for places, name in ((offset, "end"), (byte_offset, "byte_end")):
             places[behind] = spans[name].to_numpy()[span[behind]]
     names = list(scheme.shown)
-    kinds = state >= CLOSES
+    kinds = np.where(state >= CLOSES, CLOSE, OPEN)
+    kinds[slot >= 2 * families] = MARK
     return placements_at(
         spans["row"].to_numpy()[span],
         offset,
@@ -147,5 +148,5 @@ def _repeated(state: States, k: int, measured: Measured, scheme: TagScheme, text
         columns["byte_start"].to_numpy()[span] + byte_offset,
         state[span].astype(np.int32),
         list(scheme.shown),
-        np.zeros(len(span), np.int32),
+        np.full(len(span), MARK, np.int32),
     )

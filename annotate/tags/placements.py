@@ -1,8 +1,9 @@
 """Placements: one tag at one offset of one document, the truth about where tags are.
 
 A table of placements is sorted by row, then byte offset, then order. Offsets count from the start of the document, in
-its untagged text. What a placement inserts there follows from its kind: `open` the tag, `close` its closing tag,
-`escape` a backslash that keeps text which happens to spell a tag from being read as one.
+its untagged text. What a placement inserts there follows from its kind: `open` the tag, which says what the text after
+it is like; `close` its closing tag; `mark` the tag too, but of the text before it or around it; `escape` a backslash
+that keeps text which happens to spell a tag from being read as one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import pyarrow as pa
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 
-KINDS = ("open", "close", "escape")
+KINDS = ("open", "close", "mark", "escape")
+OPEN, CLOSE, MARK, ESCAPE = range(4)
 NAME = pa.dictionary(pa.int32(), pa.string())
 PLACEMENTS = pa.schema(
     [
@@ -37,6 +39,24 @@ def merge(placements: Sequence[pa.Table]) -> pa.Table:
     table = table.take(np.lexsort((byte_offset, row)))  # stable
     order = _order(table["row"].to_numpy(), table["byte_offset"].to_numpy())
     return table.set_column(table.column_names.index("order"), PLACEMENTS.field("order"), pa.array(order))
+
+
+def nest(outer: pa.Table, inner: pa.Table) -> pa.Table:
+    """Put the tags of smaller spans inside those of larger ones: they are opened after them, and closed before."""
+    table = pa.concat_tables([outer, inner]).unify_dictionaries().combine_chunks()
+    kind = one_chunk(table["kind"])
+    ends = np.isin(kind.indices.to_numpy(), [i for i, k in enumerate(kind.dictionary.to_pylist()) if k != "open"])
+    inside = np.arange(table.num_rows) >= outer.num_rows
+    turn = np.where(ends, 1 - inside, 2 + inside)  # what ends: inner, outer; what begins: outer, inner
+    row, byte_offset = table["row"].to_numpy(), table["byte_offset"].to_numpy()
+    table = table.take(np.lexsort((turn, byte_offset, row)))  # stable
+    order = _order(table["row"].to_numpy(), table["byte_offset"].to_numpy())
+    return table.set_column(table.column_names.index("order"), PLACEMENTS.field("order"), pa.array(order))
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """A column of dictionaries as one array."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def placements_of(row: Int64, offset: Int64, byte_offset: Int64, tags: pa.Array, kind: str) -> pa.Table:

@@ -125,13 +125,13 @@ def spelled(placements: pa.Table) -> pa.LargeBinaryArray:
 
 def _spell(kind: str, tag: str) -> bytes:
     match kind:
-        case "open":
+        case "open" | "mark":
             return f"<{tag}>".encode()
         case "close":
             return f"</{tag}>".encode()
         case "escape":
             return b"\\"
-    raise ConfigError(f"the kind of a placement must be 'open', 'close' or 'escape', got {kind!r}.")
+    raise ConfigError(f"the kind of a placement must be 'open', 'close', 'mark' or 'escape', got {kind!r}.")
 
 
 def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:

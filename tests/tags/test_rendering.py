@@ -92,8 +92,8 @@ def test_any_string_type(kind):
     documents = pa.array(["<nice> two", None, "<nice> two", ""]).cast(kind)
     placements = placements_at([(0, 7, 7, "correct", "open"), (3, 0, 0, "nice", "open")])
     assert render(documents, placements).to_pylist() == ["<nice> <correct>two", None, "<nice> two", "<nice>"]
-    assert spells_a_tag(documents, DEFAULT_SCHEME).tolist() == [True, False, True, False]
-    assert escape_placements(documents, DEFAULT_SCHEME)["row"].to_pylist() == [0, 2]
+    assert spells_a_tag(documents, DEFAULT_SCHEME.spelled).tolist() == [True, False, True, False]
+    assert escape_placements(documents, DEFAULT_SCHEME.spelled)["row"].to_pylist() == [0, 2]
 
 
 def test_text_is_not_copied_before_it_is_joined():
@@ -127,7 +127,7 @@ def test_unsorted_placements_and_unknown_kinds():
         with pytest.raises(InputError, match="must be sorted"):
             render(pa.array(["abc", "abc"]), placements.take(order))
     strange = placements.set_column(5, "kind", pa.array(["shut"] * 3))
-    with pytest.raises(ConfigError, match="must be 'open', 'close' or 'escape', got 'shut'"):
+    with pytest.raises(ConfigError, match="must be 'open', 'close', 'mark' or 'escape', got 'shut'"):
         render(pa.array(["abc", "abc"]), strange)
 
 
@@ -148,15 +148,15 @@ def test_strip_checks_what_it_takes_out():
 def test_escaped_text_spells_no_tag(documents, large):
     array = pa.array(documents, pa.large_string() if large else pa.string())
     forged = [text is not None and any(f"<{name}>" in text for name in NAMES) for text in documents]
-    assert spells_a_tag(array, DEFAULT_SCHEME).tolist() == forged
-    placements = escape_placements(array, DEFAULT_SCHEME)
+    assert spells_a_tag(array, DEFAULT_SCHEME.spelled).tolist() == forged
+    placements = escape_placements(array, DEFAULT_SCHEME.spelled)
     assert placements.schema.equals(PLACEMENTS)
     assert placements.num_rows == sum(text.count(f"<{name}>") for text in documents if text for name in NAMES)
     escaped = render(array, placements)
     assert escaped.to_pylist() == [
         text and text.replace("<nice>", "<\\nice>").replace("<correct>", "<\\correct>") for text in documents
     ]
-    assert not spells_a_tag(escaped, DEFAULT_SCHEME).any()
+    assert not spells_a_tag(escaped, DEFAULT_SCHEME.spelled).any()
     assert strip(escaped, placements).to_pylist() == documents
 
 
@@ -165,7 +165,7 @@ def test_with_escapes_a_tag_is_spelled_only_where_one_was_placed(case):
     documents, placements = case
     opened = merge([placements.filter(pa.compute.equal(placements["kind"].cast(pa.string()), "open"))])
     array = pa.array(documents, pa.string())
-    both = merge([opened, escape_placements(array, DEFAULT_SCHEME)])
+    both = merge([opened, escape_placements(array, DEFAULT_SCHEME.spelled)])
     tagged = render(array, both)
     spelled_in_text = sum(text.count(f"<{name}>") for text in tagged.to_pylist() if text for name in NAMES)
     assert spelled_in_text == opened.num_rows
@@ -174,8 +174,8 @@ def test_with_escapes_a_tag_is_spelled_only_where_one_was_placed(case):
 
 def test_a_spelling_across_two_documents_is_none():
     array = pa.chunked_array([["<nice>é<ni", "ce><nice>"], ["", None, "é<nice>"]])
-    assert spells_a_tag(array, DEFAULT_SCHEME).tolist() == [True, True, False, False, True]
-    placements = escape_placements(array, DEFAULT_SCHEME)
+    assert spells_a_tag(array, DEFAULT_SCHEME.spelled).tolist() == [True, True, False, False, True]
+    placements = escape_placements(array, DEFAULT_SCHEME.spelled)
     assert [(p["row"], p["offset"], p["byte_offset"]) for p in placements.to_pylist()] == [
         (0, 1, 1),
         (1, 4, 4),
