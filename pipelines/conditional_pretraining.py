@@ -26,6 +26,7 @@ from annotate import (
     Tag,
     TagScheme,
     Thresholds,
+    load_scheme,
     score,
 )
 
@@ -44,6 +45,7 @@ def pipeline(
     correctness: str = "correctness",
     quantile: float = 0.7,
     repeated_above: int | None = None,
+    scheme: str | None = None,
     spelled: Literal["quarantine", "keep", "escape"] = "quarantine",
     part_mb: float = 64,
 ) -> Pipeline:
@@ -53,6 +55,8 @@ def pipeline(
     Units of 0.25 MB suit models on CPUs; on GPUs use 8 MB, on a cluster 64. `niceness`, `tone` and `correctness` are
     probes: names of those that ship with annotate, or files that `annotate probe train --axis niceness` (or the other
     axis) wrote. A span that occurs more than `repeated_above` times in the corpus is left out, but for the first.
+    `scheme` is a tag scheme as a TOML file, such as `annotate scheme new my.toml` writes; without, there are three tags
+    at `quantile`, and a tenth of the documents has none.
     """
     path = corpus or str(make_demo_corpus(Path("demo-corpus")).paths[0].parent)
     documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=int(unit_mb * (1 << 20)))
@@ -61,17 +65,23 @@ def pipeline(
     scores = score(spans, skip=verdicts, scorers=[Probe(niceness), Probe(tone), Probe(correctness)])
     repeated = RepeatedSpans(spans, verdicts, drop=True, above=repeated_above) if repeated_above is not None else None
     calibration = Calibrate(scores, verdicts, repeated=repeated)
-    scheme = TagScheme(
+    tags = load_scheme(scheme) if scheme is not None else three_tags(quantile)
+    thresholds = Thresholds(scores, verdicts, calibration, tags)
+    placements = Place(scores, verdicts, thresholds)
+    shards = Render(documents, verdicts, placements, part_bytes=int(part_mb * (1 << 20)), spelled=spelled)
+    return Pipeline(shards)
+
+
+def three_tags(quantile: float) -> TagScheme:
+    """A tag for each axis, on the best spans."""
+    return TagScheme(
         tags=(
             Tag(name="nice", rule=f"niceness >= q({quantile})"),
             Tag(name="authoritative_tone", rule=f"tone >= q({quantile})"),
             Tag(name="correct", rule=f"correctness >= q({quantile})"),
-        )
+        ),
+        document_dropout=0.1,
     )
-    thresholds = Thresholds(scores, verdicts, calibration, scheme)
-    placements = Place(scores, verdicts, thresholds)
-    shards = Render(documents, verdicts, placements, part_bytes=int(part_mb * (1 << 20)), spelled=spelled)
-    return Pipeline(shards)
 
 
 if __name__ == "__main__":

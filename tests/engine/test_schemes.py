@@ -39,7 +39,7 @@ from annotate.tags.rendering import strip
 def sentence(seed: int) -> str:
     """Ten to a hundred letters that end in a full stop."""
     rng = np.random.default_rng(seed)
-    return " ".join("a" * n for n in rng.integers(1, 9, rng.integers(3, 14)).tolist()).capitalize() + "."
+    return " ".join("a" * n for n in rng.integers(1, 9, rng.integers(3, 14)).tolist()).capitalize() + " omega."
 
 
 @pytest.fixture(scope="module")
