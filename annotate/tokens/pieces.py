@@ -165,7 +165,7 @@ def _cut(
             n += 1
             if in_sequence:
                 room -= head + stop - at
-                if room == 0:
+                if room == 0 or stop < last:  # what follows a cut is in another window
                     room = window
                     number += 1
             if stop == last:
@@ -198,13 +198,14 @@ def _end_of_piece(kinds: Kinds, spans: Int64, at: int, first: int, last: int, li
     if last < limit or (last == limit and kinds[last - 1] != OPEN and kinds[last - 1] != CLOSE):
         return last
     top = min(limit, last - 1)
-    lowest = max(at + 1, top - tolerance)
     whole = 0  # the last place that leaves closing tags and the end token with their text
-    for end in range(top, lowest - 1, -1):
+    for end in range(top, at, -1):
+        if whole > 0 and end < top - tolerance:
+            break
         if (kinds[end - 1] == TEXT or (kinds[end - 1] == CLOSE and end < limit)) and (
             kinds[end] != CLOSE and kinds[end] != END
         ):
-            if _begins_span(kinds, spans, end, first, last):
+            if end >= top - tolerance and _begins_span(kinds, spans, end, first, last):
                 return end
             whole = max(whole, end)
     if whole > 0:

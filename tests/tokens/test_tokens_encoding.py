@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ def test_ids_are_those_of_the_tokenizer_without_tags(name, documents):
     documents = [text for text in documents if not any(token in text for token in SPELLINGS)]
     encoded = encoder(name).encode(pa.array(documents, pa.string()))
     expected = [library(family(name), text).ids for text in documents]
-    assert encoded.ids.tolist() == sum(expected, [])
+    assert encoded.ids.tolist() == [i for ids in expected for i in ids]
     assert np.diff(encoded.documents).tolist() == [len(ids) for ids in expected]
 
 
@@ -200,9 +201,9 @@ def test_no_documents():
 def test_segments_are_tokenized_each_on_its_own(name, text, cuts):
     documents = [text, "", "The end."]
     edges = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)] if text else []
-    pieces = [text[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    pieces = [text[a:b] for a, b in pairwise(edges)]
     at = [len(text[:edge].encode()) for edge in edges]
-    rows = [(0, a, b) for a, b in zip(at[:-1], at[1:], strict=True)]
+    rows = [(0, a, b) for a, b in pairwise(at)]
     encoded = encoder(name).encode_segments(pa.array(documents), span_table([*rows, (2, 0, 8)]))
     assert encoded.by_segment
     alone = [encoder(name).encode(pa.array([piece])) for piece in [*pieces, "The end."]]

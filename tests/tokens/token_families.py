@@ -22,7 +22,10 @@ TEXT = (
     "مرحبا بالعالم. كيف حالك؟ नमस्ते दुनिया। आप कैसे हैं? 🙂👍🏽 👨‍👩‍👧",
 )
 SPECIAL = ("<unk>", "<s>", "</s>", "<|endoftext|>")
-CL100K = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 FAMILIES = (
     "byte-level",
@@ -64,7 +67,7 @@ def encoder(name: str) -> Encoder:
     return Encoder(tagged(name)[0])
 
 
-def _byte_level(prefix: bool = False, normalizer: normalizers.Normalizer | None = None) -> Tokenizer:  # noqa: FBT001
+def _byte_level(*, prefix: bool = False, normalizer: normalizers.Normalizer | None = None) -> Tokenizer:
     """As GPT-2; RoBERTa puts a blank before a document. Both trim offsets."""
     made = Tokenizer(models.BPE())
     if normalizer is not None:
@@ -120,7 +123,7 @@ def _llama() -> Tokenizer:
     return made
 
 
-def _wordpiece(blanks: bool = False) -> Tokenizer:  # noqa: FBT001
+def _wordpiece(*, blanks: bool = False) -> Tokenizer:
     """As BERT: lower case, no accents. Where words are cut at blanks only, the model finds special tokens in text."""
     made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from annotate.tokens.kinds import BEGIN, CLOSE, END, OPEN, TEXT
 from annotate.tokens.vocabulary import TagVocabulary
 
 BLANKS = set(" \t\n\v\f\r\u2028\u2029\u3000")
-VOCABULARY = TagVocabulary(names=TAGS, open_ids=(900, 901, 902), close_ids=(-1, 903, -1), families=(0, 1, 2))
+VOCABULARY = TagVocabulary(names=TAGS, open_ids=(9000, 9001, 9002), close_ids=(-1, 9003, -1), families=(0, 1, 2))
 
 _WORDS = sorted({word for text in TRAINING for word in text.split(" ")})
 _TROUBLE = [
@@ -54,7 +55,7 @@ def placed(draw: st.DrawFn) -> Placed:
     for row, text in enumerate(documents):
         cuts = sorted(draw(st.sets(st.integers(1, len(text) - 1), max_size=6))) if len(text) > 1 else []
         edges = [len(text[:cut].encode()) for cut in [0, *cuts, len(text)]] if text else [0]
-        spans += [(row, a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        spans += [(row, a, b) for a, b in pairwise(edges)]
         for at in edges:
             for _ in range(draw(st.integers(0, 3))):
                 kind = draw(st.sampled_from(["open", "open", "close"]))
@@ -63,26 +64,17 @@ def placed(draw: st.DrawFn) -> Placed:
 
 
 def placement_table(rows: list[tuple[int, int, str, str]]) -> pa.Table:
-    row, at, tag, kind = (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [], [])
-    names = pa.array(tag, pa.string()).dictionary_encode()
-    return pa.table(
-        {
-            "row": pa.array(row, pa.int64()),
-            "byte_offset": pa.array(at, pa.int64()),
-            "tag": names,
-            "kind": pa.array(kind, pa.string()),
-        }
-    )
+    table = _table(rows, {"row": pa.int64(), "byte_offset": pa.int64(), "tag": pa.string(), "kind": pa.string()})
+    return table.set_column(2, "tag", table["tag"].dictionary_encode())
 
 
 def span_table(rows: list[tuple[int, int, int]]) -> pa.Table:
-    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[], [], []]
-    return pa.table(
-        {
-            name: pa.array(column, pa.int64())
-            for name, column in zip(("row", "byte_start", "byte_end"), columns, strict=True)
-        }
-    )
+    return _table(rows, dict.fromkeys(("row", "byte_start", "byte_end"), pa.int64()))
+
+
+def _table(rows: list[tuple], types: dict[str, pa.DataType]) -> pa.Table:
+    columns = zip(*rows, strict=True) if rows else [()] * len(types)
+    return pa.table({name: pa.array(column, types[name]) for name, column in zip(types, columns, strict=True)})
 
 
 def place_of(text: str, at: int, tokens: list[tuple[int, int]]) -> tuple[int, bool]:
@@ -108,12 +100,12 @@ def active_at(tagged: Tagged, document: int, at: int) -> list[int]:
     active: list[tuple[int, int | None]] = []  # tag, and the span that it is of, where it is known
     closes = [i >= 0 for i in vocabulary.close_ids]
 
-    def span_after(token: int) -> int | None:
-        return (
-            next((int(spans[i]) for i in range(token, last) if tagged.kinds[i] == TEXT), None)
-            if spans is not None
-            else None
-        )
+    def span_at(token: int) -> int | None:
+        """The span of the next token of the text, or of the last, where none follows."""
+        text = [i for i in range(first, last) if tagged.kinds[i] == TEXT]
+        if spans is None or not text:
+            return None
+        return int(spans[next((i for i in text if i >= token), text[-1])])
 
     for i in range(first, at):
         tag = int(tagged.tags[i])
@@ -126,8 +118,8 @@ def active_at(tagged: Tagged, document: int, at: int) -> list[int]:
                 active = [
                     one for one in active if closes[one[0]] or vocabulary.families[one[0]] != vocabulary.families[tag]
                 ]
-            active.append((tag, span_after(i)))
-    here = span_after(at)
+            active.append((tag, span_at(i)))
+    here = span_at(at)
     run = []
     for i in range(at, last):
         if tagged.kinds[i] != OPEN:
@@ -197,24 +189,24 @@ def tagged_documents(draw: st.DrawFn, *, longest: int = 60) -> Tagged:
         documents.append(len(kinds))
     families = draw(st.sampled_from([(0, 1, 2), (0, 1, 0), (-1, 1, 2)]))
     of_spans = frozenset(draw(st.sampled_from([(), ("nice",), ("nice", "tone")]))) if spans_given else frozenset()
-    of = {
-        TEXT: lambda i: i % 800,
-        OPEN: lambda i: VOCABULARY.open_ids[tags[i]],
-        CLOSE: lambda i: VOCABULARY.close_ids[tags[i]],
-    }
+    ids = np.arange(len(kinds), dtype=np.int32)  # those of tags aside, each is there once
+    for kind, of_kind in ((OPEN, VOCABULARY.open_ids), (CLOSE, VOCABULARY.close_ids)):
+        here = np.array(kinds, np.uint8) == kind
+        ids[here] = np.array(of_kind)[np.array(tags, np.int64)[here]]
+    vocabulary = TagVocabulary(
+        names=TAGS,
+        open_ids=VOCABULARY.open_ids,
+        close_ids=VOCABULARY.close_ids,
+        families=families,
+        of_spans=of_spans,
+    )
     return Tagged(
-        ids=np.array([of.get(kind, lambda i: 899)(i) for i, kind in enumerate(kinds)], np.int32),
+        ids=ids,
         kinds=np.array(kinds, np.uint8),
         tags=np.array(tags, np.int32),
         spans=np.array(spans, np.int64) if spans_given else None,
         documents=np.array(documents, np.int64),
-        vocabulary=TagVocabulary(
-            names=TAGS,
-            open_ids=VOCABULARY.open_ids,
-            close_ids=VOCABULARY.close_ids,
-            families=families,
-            of_spans=of_spans,
-        ),
+        vocabulary=vocabulary,
         placements=sum(tag >= 0 for tag in tags),
         moved=0,
     )
