@@ -29,8 +29,8 @@ def boundaries(
     """Find the token before which each place is.
 
     Args:
-        encoded: the tokens of the documents. Where segments were tokenized on their own, a place is before the first
-            token that starts at or after it, which is exact at the start of every segment.
+        encoded: the tokens of the documents. Where segments were tokenized on their own, a place at which a token
+            begins, and none goes on, is before that token, blank or not.
         texts: the documents, as `encoded` was made of them.
         row: int64 `[m]`, the document of each place.
         byte_offset: int64 `[m]`, where in it; sorted by row, then byte offset.
@@ -45,8 +45,7 @@ def boundaries(
     data, text_starts = text_buffers(whole(texts))
     _check(row, byte_offset, text_starts, encoded)
     index, moved = np.zeros(len(row), np.int64), np.zeros(len(row), np.bool_)
-    find = _find_exact if encoded.by_segment else _find
-    find(
+    _find(
         constant(row, np.int64),
         constant(byte_offset, np.int64),
         data,
@@ -54,6 +53,7 @@ def boundaries(
         constant(encoded.documents, np.int64),
         constant(encoded.starts, np.int64),
         constant(encoded.ends, np.int64),
+        encoded.by_segment,
         index,
         moved,
     )
@@ -89,19 +89,31 @@ def _find(
     documents: Int64,
     starts: Int64,
     ends: Int64,
+    by_segment: bool,  # noqa: FBT001 - numba has no keyword-only arguments
     index: Int64,
     moved: Mask,
 ) -> None:
     document = np.int64(-1)
-    begin = stop = place = word = before = token = last = reach = np.int64(0)
+    begin = stop = place = word = before = token = exact = first = last = reach = np.int64(0)
     for i in range(len(row)):
         if row[i] != document:
             document = row[i]
             begin, stop = text_starts[document], text_starts[document + 1]
-            token, last = documents[document], documents[document + 1]
+            first, last = documents[document], documents[document + 1]
+            token = exact = first
             reach = np.int64(0)  # normalizers may leave ends that fall: what counts is the farthest so far
             word = begin - 1
         place = begin + byte_offset[i]
+        if by_segment:
+            while exact < last and starts[exact] < byte_offset[i]:
+                exact += 1
+            if (
+                exact < last
+                and starts[exact] == byte_offset[i]
+                and (exact == first or ends[exact - 1] <= starts[exact])
+            ):
+                index[i] = exact
+                continue
         if word < place:  # else the same blanks are before the same word
             before = place  # end of the last character before the place that is not blank
             while before > begin:
@@ -135,29 +147,7 @@ def _find(
             while token < last and starts[token] < place - begin:
                 token += 1
             index[i] = token
-            moved[i] = token > documents[document] and ends[token - 1] > place - begin
-
-
-@compiled
-def _find_exact(
-    row: Int64,
-    byte_offset: Int64,
-    text: Bytes,
-    text_starts: Int64,
-    documents: Int64,
-    starts: Int64,
-    ends: Int64,
-    index: Int64,
-    moved: Mask,
-) -> None:
-    document, token = np.int64(-1), np.int64(0)
-    for i in range(len(row)):
-        if row[i] != document:
-            document, token = row[i], documents[row[i]]
-        while token < documents[document + 1] and starts[token] < byte_offset[i]:
-            token += 1
-        index[i] = token
-        moved[i] = token > documents[document] and ends[token - 1] > byte_offset[i]
+            moved[i] = token > first and ends[token - 1] > place - begin
 
 
 @compiled
