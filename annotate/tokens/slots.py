@@ -30,7 +30,7 @@ def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str])
     It is done in the files that a tokenizer is saved as, since on these all versions of Transformers agree.
 
     Raises:
-        ConfigError: there are too few slots, one is named twice, or the tokenizer does not have it.
+        ConfigError: there are too few slots, one is named twice, the tokenizer does not have it, or needs it.
     """
     from transformers import AutoTokenizer
 
@@ -55,7 +55,13 @@ def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str])
             else:
                 content = _renamed(content, names)
             file.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
-        return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        try:
+            return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        except ValueError as error:  # T5 of Transformers 4 counts its slots
+            raise ConfigError(
+                f"{type(tokenizer).__name__} can't be without its slots: {error}",
+                hint="leave `reserved` out: tokens are then added",
+            ) from error
 
 
 def _rename_slots(content: dict[str, Any], names: Mapping[str, str]) -> None:

@@ -9,12 +9,13 @@ import pytest
 from token_families import FAMILIES, TAGS, TEXT, encoder, family, tagged
 from tokenizers import AddedToken, Tokenizer
 from transformers import (
-    BertTokenizer,
-    GPT2Tokenizer,
-    LlamaTokenizer,
+    AutoTokenizer,
+    BertTokenizerFast,
+    GPT2TokenizerFast,
+    LlamaTokenizerFast,
     PreTrainedTokenizerFast,
-    RobertaTokenizer,
-    T5Tokenizer,
+    RobertaTokenizerFast,
+    T5TokenizerFast,
 )
 
 from annotate.errors import ConfigError
@@ -30,11 +31,11 @@ from annotate.tokens import (
 )
 
 CLASSES = {
-    GPT2Tokenizer: "byte-level",
-    RobertaTokenizer: "byte-level-prefix",
-    T5Tokenizer: "metaspace",
-    LlamaTokenizer: "llama",
-    BertTokenizer: "wordpiece",
+    GPT2TokenizerFast: "byte-level",
+    RobertaTokenizerFast: "byte-level-prefix",
+    T5TokenizerFast: "metaspace",
+    LlamaTokenizerFast: "llama",
+    BertTokenizerFast: "wordpiece",
 }
 
 
@@ -173,6 +174,15 @@ def test_the_slots_of_a_class_that_makes_them_itself(tmp_path):
     assert vocabulary_size(made) == vocabulary_size(tokenizer)
     assert vocabulary.open_ids[0] == tokenizer.convert_tokens_to_ids(slots[0])
     assert len(reserved_slots(made)) == 99
+
+
+def test_a_class_that_needs_its_slots_is_refused(monkeypatch):
+    def refuse(*_, **__):
+        raise ValueError("100 slots are needed")
+
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", refuse)
+    with pytest.raises(ConfigError, match="can't be without its slots: 100 slots are needed"):
+        add_tags(family("wordpiece"), ["nice"], reserved=["[unused1]"])
 
 
 def test_sizes_and_bits():
