@@ -127,6 +127,15 @@ def test_blanks_before_a_word_do_not_separate_it_from_its_tag():
     assert "".join(pieces) == "dog.ĊĊĊ<nice>Yes."
 
 
+@pytest.mark.parametrize("blank", [" ", "\u3000", "\n\u2028", "\u2029\t"])
+def test_wide_blanks_are_blank_on_both_sides_of_a_place(blank):
+    text = f"dog.{blank}was"
+    for at in (4, 4 + len(blank)):
+        made, pieces = show("metaspace", text, [(at, "nice", "open")])
+        assert pieces[pieces.index("<nice>") + 1] in ("▁was", "w")
+        assert made.moved == 0
+
+
 def test_a_tag_that_would_split_a_token_stands_after_it():
     made, pieces = show("byte-level", "was the fox", [(5, "nice", "open")])  # t<nice>he
     assert "".join(pieces) == "wasĠthe<nice>Ġfox"
