@@ -41,6 +41,18 @@ def test_split(tmp_path):
 
 
 @pytest.mark.slow
+def test_tokens(tmp_path):
+    figures = run("tokens", tmp_path, "--megabytes", "0.05")
+    datatrove = {"datatrove"} if importlib.util.find_spec("datatrove") else set()
+    families = {f"{family}_encode_batch_fast" for family in ("metaspace", "wordpiece")}
+    assert set(figures["ratios"]) == {"encode_batch_fast", *families} | datatrove
+    raw = figures["raw"]
+    assert raw["tokens"]["byte_level"] == raw["tokens"]["byte_level_encode_batch_fast"] > 1000
+    assert raw["placements"] > 10
+    assert all(0.5 < filled <= 1 for filled in raw["filled"].values())
+
+
+@pytest.mark.slow
 def test_duplicates(tmp_path):
     pytest.importorskip("rensa")
     installed = all(map(importlib.util.find_spec, ("datatrove", "spacy")))

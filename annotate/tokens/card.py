@@ -1,0 +1,96 @@
+"""What `tags.json` says: ids and meanings of the tags, and what a model that is to know them needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from annotate.errors import ConfigError
+from annotate.tokens.tokenizer import backend_of
+from annotate.tokens.vocabulary import NONE, TagVocabulary, spell
+
+
+def vocabulary_size(tokenizer: Any, *, multiple: int = 1) -> int:
+    """Rows that a model needs for a tokenizer: one more than the highest id, padded to a multiple.
+
+    Raises:
+        ConfigError: the multiple is not positive.
+    """
+    if multiple < 1:
+        raise ConfigError(f"the multiple that a vocabulary is padded to must be at least 1, not {multiple}")
+    backend = backend_of(tokenizer)
+    size = max([backend.get_vocab_size(), *(i + 1 for i in backend.get_added_tokens_decoder())])
+    return -(-size // multiple) * multiple
+
+
+def token_bits(size: int) -> int:
+    """Bits that an unsigned integer needs to hold all ids of a vocabulary, in files: 16 or 32."""
+    return 16 if size <= 1 << 16 else 32
+
+
+def tags_card(
+    vocabulary: TagVocabulary,
+    tokenizer: Any,
+    *,
+    untagged: Any,
+    about: Mapping[str, Mapping[str, Any]] | None = None,
+    multiple: int = 1,
+    noise: float = 0.01,
+) -> dict[str, Any]:
+    """What `tags.json` says: ids, what the tags mean, how to make their rows, what to ban when sampling.
+
+    Args:
+        vocabulary: the tags.
+        tokenizer: the tokenizer that has them.
+        untagged: the tokenizer without them.
+        about: by name of tag: `meaning`, `rule`, `threshold` and whatever else is to be said of it, JSON-ready.
+        multiple: what the vocabulary is padded to.
+        noise: standard deviation of the noise on new rows; 0.01 is what Korbak et al. 2023 use.
+
+    Raises:
+        ConfigError: `about` names a tag that is not known, or uses a key that is taken.
+    """
+    about = about or {}
+    if unknown := sorted(set(about) - set(vocabulary.names)):
+        raise ConfigError(f"about names tags that are not known: {', '.join(unknown)}")
+    old, size = vocabulary_size(untagged), vocabulary_size(tokenizer)
+    bits, old_bits = token_bits(vocabulary_size(tokenizer, multiple=multiple)), token_bits(old)
+    return {
+        "version": 1,
+        "tags": [_entry(vocabulary, i, about.get(name, {})) for i, name in enumerate(vocabulary.names)],
+        "vocabulary": {
+            "size": size,
+            "padded_size": vocabulary_size(tokenizer, multiple=multiple),
+            "untagged_size": old,
+            "bits": bits,
+            "untagged_bits": old_bits,
+        },
+        "initialisation": {
+            "rows": vocabulary.ids,
+            "method": "mean_of_old_rows_plus_noise",
+            "noise": noise,
+            "of_rows_below": old,
+            "how": f"each row of `rows`, in the embedding and in the output matrix: the mean of the first {old} rows, "
+            f"those of `rows` left out, plus normal noise of standard deviation {noise}",
+        },
+        "banned_when_sampling": vocabulary.ids,
+    }
+
+
+def _entry(vocabulary: TagVocabulary, i: int, said: Mapping[str, Any]) -> dict[str, Any]:
+    name, close = vocabulary.names[i], vocabulary.close_ids[i]
+    entry: dict[str, Any] = {
+        "name": name,
+        "token": spell(name, "open"),
+        "id": vocabulary.open_ids[i],
+        "closing_token": None if close == NONE else spell(name, "close"),
+        "closing_id": None if close == NONE else close,
+        "family": vocabulary.families[i],
+        "meaning": None,
+        "rule": None,
+        "threshold": None,
+    }
+    taken = {"name", "token", "id", "closing_token", "closing_id", "family"} & set(said)
+    if taken:
+        raise ConfigError(f"what is said of the tag {name!r} uses keys that are taken: {', '.join(sorted(taken))}")
+    return entry | dict(said)

@@ -1,0 +1,230 @@
+"""Tags among the tokens: ids are inserted at placements, and the tokens of the text stay what they are.
+
+The document is tokenized once, whole and untagged. Taking the inserted ids out, by `kinds`, gives back exactly that
+tokenization. `annotate.tokens.boundaries` says where a placement falls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from annotate.errors import InputError
+from annotate.minhash.compiled import compiled, constant
+from annotate.tokens.boundaries import boundaries
+from annotate.tokens.encoding import Encoded
+from annotate.tokens.kinds import BEGIN, CLOSE, END, OPEN, TEXT, Kinds
+from annotate.tokens.vocabulary import TagVocabulary
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tagged:
+    """The tokens of n documents with their tags.
+
+    Attributes:
+        ids: int32 `[n_tokens]`.
+        kinds: uint8 `[n_tokens]`, `TEXT`, `OPEN`, `CLOSE`, `BEGIN` or `END`.
+        tags: int32 `[n_tokens]`, which tag of the vocabulary an `OPEN` or `CLOSE` token is, -1 for others.
+        spans: int64 `[n_tokens]`, the row in the table of spans that a token of the text is of, -1 for others; None
+            where no spans were given.
+        documents: int64 `[n + 1]`, the first token of each document, and `n_tokens`.
+        vocabulary: the tags.
+        placements: number of placements.
+        moved: how many of them have moved past characters that are not blank.
+    """
+
+    ids: Int32
+    kinds: Kinds
+    tags: Int32
+    spans: Int64 | None
+    documents: Int64
+    vocabulary: TagVocabulary
+    placements: int
+    moved: int
+
+    @property
+    def moved_share(self) -> float:
+        """Share of the placements that stand inside a token, and so after it."""
+        return self.moved / self.placements if self.placements else 0.0
+
+
+def insert(
+    encoded: Encoded,
+    texts: pa.Array | pa.ChunkedArray,
+    placements: pa.Table,
+    vocabulary: TagVocabulary,
+    *,
+    spans: pa.Table | None = None,
+    begin_id: int | None = None,
+    end_id: int | None = None,
+) -> Tagged:
+    """Insert the ids of tags into tokenized documents.
+
+    Args:
+        encoded: the documents' tokens.
+        texts: the documents, `[n]`, string or large_string, as `encoded` was made of them.
+        placements: columns `row`, `byte_offset` (int64), `tag`, `kind` (strings, or dictionaries of them), sorted by
+            row, byte offset and order; `kind` is `open` or `close`. Those at one place keep their order.
+        vocabulary: the tags that the tokenizer knows.
+        spans: columns `row`, `byte_start` (int64), sorted; those of a document tile it. A token of the text belongs to
+            the span whose tag would stand before it.
+        begin_id: a token before each document that has text, or None.
+        end_id: a token after it, or None.
+
+    Raises:
+        InputError: placements or spans are not sorted, or one is outside its document; names the row.
+        ConfigError: a tag, or a kind, that the vocabulary does not have.
+    """
+    row, byte_offset = _int64(placements, "row"), _int64(placements, "byte_offset")
+    index, moved = boundaries(encoded, texts, row, byte_offset)
+    tag, kind, token = _translated(placements, vocabulary)
+    of_span = _spans_of_tokens(encoded, texts, spans) if spans is not None else np.zeros(0, np.int64)
+    has_text = np.diff(encoded.documents) > 0
+    added = np.bincount(row, minlength=len(has_text)) + has_text * ((begin_id is not None) + (end_id is not None))
+    documents = np.append(0, np.cumsum(np.diff(encoded.documents) + added))
+    n = int(documents[-1])
+    ids, kinds, tags = np.empty(n, np.int32), np.empty(n, np.uint8), np.full(n, -1, np.int32)
+    out_spans = np.full(n if spans is not None else 0, -1, np.int64)
+    _interleave(
+        constant(encoded.ids, np.int32),
+        constant(encoded.documents, np.int64),
+        constant(of_span, np.int64),
+        constant(row, np.int64),
+        constant(index, np.int64),
+        constant(token, np.int32),
+        constant(kind, np.uint8),
+        constant(tag, np.int32),
+        -1 if begin_id is None else begin_id,
+        -1 if end_id is None else end_id,
+        ids,
+        kinds,
+        tags,
+        out_spans,
+    )
+    return Tagged(
+        ids=ids,
+        kinds=kinds,
+        tags=tags,
+        spans=out_spans if spans is not None else None,
+        documents=documents.astype(np.int64),
+        vocabulary=vocabulary,
+        placements=len(row),
+        moved=int(moved.sum()),
+    )
+
+
+def span_numbers(span_rows: Int64, spans: pa.Table) -> Int32:
+    """The number of each token's span in its document, from 0: int32, the shape of `span_rows`; -1 where that is -1.
+
+    Args:
+        span_rows: int64, rows in the table of spans, -1 for none.
+        spans: column `row` (int64), sorted.
+    """
+    row = _int64(spans, "row")
+    number = np.append(np.arange(len(row)) - np.searchsorted(row, row), -1)  # -1 reads the last
+    return number[span_rows].astype(np.int32)
+
+
+def token_scores(span_rows: Int64, scores: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The score of each token's span: float32, the shape of `span_rows`; NaN where that is -1.
+
+    Args:
+        span_rows: int64, rows in the table of spans, -1 for none.
+        scores: float32 `[n_spans]` of one axis.
+    """
+    return np.append(scores, np.float32(np.nan))[span_rows].astype(np.float32)
+
+
+def _translated(placements: pa.Table, vocabulary: TagVocabulary) -> tuple[Int32, Kinds, Int32]:
+    """Which tag each placement is, its kind, and its id; `[m]` each."""
+    (tag, names), (kind, kinds) = (_encoded(placements[name]) for name in ("tag", "kind"))
+    pairs, of_pair = np.unique(kind * len(names) + tag, return_inverse=True)
+    found = [(names[pair % len(names)], kinds[pair // len(names)]) for pair in pairs.tolist()]
+    token = np.array([vocabulary.id_of(name, one) for name, one in found], np.int32)
+    which = np.array([vocabulary.names.index(name) for name, _ in found], np.int32)
+    what = np.array([OPEN if one == "open" else CLOSE for _, one in found], np.uint8)
+    return which[of_pair], what[of_pair], token[of_pair]
+
+
+def _encoded(column: pa.ChunkedArray) -> tuple[Int64, list[str]]:
+    """Codes of a column of strings, and what they stand for."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    joined = column.unify_dictionaries().combine_chunks()
+    array = joined if isinstance(joined, pa.DictionaryArray) else joined.chunk(0)
+    if array.null_count:
+        raise InputError("the tag and the kind of a placement must not be null")
+    return array.indices.to_numpy().astype(np.int64), array.dictionary.to_pylist()
+
+
+def _spans_of_tokens(encoded: Encoded, texts: pa.Array | pa.ChunkedArray, spans: pa.Table) -> Int64:
+    """The row in `spans` of each token: int64 `[n_tokens]`."""
+    row, start = _int64(spans, "row"), _int64(spans, "byte_start")
+    index, _ = boundaries(encoded, texts, row, start)
+    first = np.ones(len(row), np.bool_)
+    first[1:] = row[1:] != row[:-1]
+    index[first] = encoded.documents[row[first]]  # blanks before the first word are of the first span
+    ends = np.append(index[1:], 0)
+    last = np.append(first[1:], np.ones(min(len(row), 1), np.bool_))
+    ends[last] = encoded.documents[row[last] + 1]
+    of_token = np.repeat(np.arange(len(row)), ends[: len(row)] - index)
+    if len(of_token) != len(encoded.ids):
+        without = np.setdiff1d(np.flatnonzero(np.diff(encoded.documents)), row)
+        raise InputError(f"spans must tile their documents, but row {without[0]} has none")
+    return of_token
+
+
+def _int64(table: pa.Table, name: str) -> Int64:
+    return np.asarray(table[name].to_numpy(), np.int64)
+
+
+@compiled
+def _interleave(
+    text_ids: Int32,
+    text_documents: Int64,
+    text_spans: Int64,
+    row: Int64,
+    index: Int64,
+    token: Int32,
+    kind: Kinds,
+    tag: Int32,
+    begin_id: int,
+    end_id: int,
+    ids: Int32,
+    kinds: Kinds,
+    tags: Int32,
+    spans: Int64,
+) -> None:
+    out = placement = 0
+    with_spans = len(spans) > 0
+    for document in range(len(text_documents) - 1):
+        first, last = text_documents[document], text_documents[document + 1]
+        if begin_id >= 0 and last > first:
+            ids[out], kinds[out] = begin_id, BEGIN
+            out += 1
+        at = first
+        while True:
+            while placement < len(row) and row[placement] == document and index[placement] <= at:
+                ids[out], kinds[out], tags[out] = token[placement], kind[placement], tag[placement]
+                out += 1
+                placement += 1
+            if at == last:
+                break
+            until = last
+            if placement < len(row) and row[placement] == document:
+                until = index[placement]
+            for i in range(at, until):
+                ids[out], kinds[out] = text_ids[i], TEXT
+                if with_spans:
+                    spans[out] = text_spans[i]
+                out += 1
+            at = until
+        if end_id >= 0 and last > first:
+            ids[out], kinds[out] = end_id, END
+            out += 1

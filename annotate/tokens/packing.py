@@ -1,0 +1,236 @@
+"""Packing: pieces of documents in windows of one size.
+
+By default a piece goes to the window with the least room that has room for it, longest pieces first (best-fit
+decreasing, Ding et al. 2024, arXiv 2404.10830): documents that fit in a window are never cut, and little is padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from annotate.errors import ConfigError
+from annotate.minhash.compiled import compiled, constant
+from annotate.tokens.insertion import Tagged
+from annotate.tokens.kinds import CLOSE, OPEN, PADDING, REPEATED, Kinds
+from annotate.tokens.pieces import Pieces, cut
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+
+Way = Literal["best-fit", "concatenate"]
+SMALLEST_WINDOW = 8
+TOLERANCE = 16
+"""A cut goes back by up to a sixteenth of a window to be where a span begins; best-fit fills what that leaves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """Windows of tokens.
+
+    Attributes:
+        ids: int32 `[n_windows, window]`.
+        kinds: uint8 `[n_windows, window]`, as `annotate.tokens.kinds` says.
+        positions: int32 `[n_windows, window]`, from 0 in each segment; 0 for padding.
+        spans: int64 `[n_windows, window]`, row in the table of spans, -1 for what is not text; None without spans.
+        lengths: int32 `[n_segments]`, tokens of each segment, tags at its head counted. A segment is a piece of a
+            document; those of a window follow one another from its start, and padding follows them.
+        documents: int64 `[n_segments]`, the document that each is of.
+        segments: int64 `[n_windows + 1]`, the first segment of each window.
+        cuts: cuts within documents.
+        cuts_at_spans: how many of them are where a span begins.
+    """
+
+    ids: Int32
+    kinds: Kinds
+    positions: Int32
+    spans: Int64 | None
+    lengths: Int32
+    documents: Int64
+    segments: Int64
+    cuts: int
+    cuts_at_spans: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Windows, segments, cuts, and tokens of each kind."""
+        names = ("text_tokens", "tags", "closing_tags", "begin_tokens", "end_tokens", "repeated_tags", "padding")
+        of_kind = np.bincount(self.kinds.ravel(), minlength=len(names)).tolist()
+        return {
+            "windows": len(self.ids),
+            "segments": len(self.lengths),
+            "cuts": self.cuts,
+            "cuts_at_spans": self.cuts_at_spans,
+            **dict(zip(names, of_kind, strict=True)),
+        }
+
+    @property
+    def filled_share(self) -> float:
+        """Share of the windows' tokens that are not padding; 1 where there is no window."""
+        return float(self.lengths.sum() / self.ids.size) if self.ids.size else 1.0
+
+
+def pack(
+    tagged: Tagged,
+    window: int,
+    *,
+    pad_id: int,
+    way: Way = "best-fit",
+    tolerance: int | None = None,
+) -> Packed:
+    """Pack tagged documents into windows; a pure function of its arguments.
+
+    The pieces of a window are in the order of their documents, and windows in the order of the first document that is
+    in them. A window never ends in a tag: one is left to the next piece, or followed by padding.
+
+    Args:
+        tagged: the documents.
+        window: tokens of a window, 8 or more.
+        pad_id: the id that fills windows.
+        way: "best-fit" cuts only documents that are longer than a window; "concatenate" lays documents end to end and
+            cuts at each window's end.
+        tolerance: a cut goes back by up to so many tokens to be where a span begins. None: a sixteenth of the window
+            for "best-fit", 0 for "concatenate".
+
+    Raises:
+        ConfigError: a setting is out of range, or tags are of spans that were not given.
+        InputError: more tags are in force at a place of a document than a window has room for; names the document.
+    """
+    if way not in get_args(Way):
+        raise ConfigError(f"way must be one of {', '.join(get_args(Way))}, not {way!r}")
+    if window < SMALLEST_WINDOW:
+        raise ConfigError(f"a window must have at least {SMALLEST_WINDOW} tokens, not {window}")
+    back = (window // TOLERANCE if way == "best-fit" else 0) if tolerance is None else tolerance
+    if not 0 <= back < window:
+        raise ConfigError(f"tolerance must be from 0 to less than the window, {window}, not {back}")
+    pieces = cut(tagged, window, back, in_sequence=way == "concatenate")
+    windows = pieces.windows if way == "concatenate" else _best_fit(tagged, pieces, window)
+    return _filled(tagged, pieces, windows, window, pad_id)
+
+
+def _best_fit(tagged: Tagged, pieces: Pieces, window: int) -> Int64:
+    """The window of each piece, numbered by their first pieces; int64 `[n_pieces]`."""
+    last = tagged.kinds[pieces.ends - 1]
+    room = pieces.lengths + ((last == OPEN) | (last == CLOSE))  # behind a tag something has to follow
+    windows = np.zeros(len(room), np.int64)
+    longest_first = np.argsort(-room, kind="stable")
+    _fit(constant(room, np.int64), constant(longest_first, np.int64), window, windows)
+    _, first, inverse = np.unique(windows, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
+
+
+def _filled(tagged: Tagged, pieces: Pieces, windows: Int64, window: int, pad_id: int) -> Packed:
+    order = np.argsort(windows, kind="stable")
+    n = int(windows.max(initial=-1)) + 1
+    shape = (n, window)
+    ids, kinds = np.full(shape, pad_id, np.int32), np.full(shape, PADDING, np.uint8)
+    positions = np.zeros(shape, np.int32)
+    with_spans = tagged.spans is not None
+    token_spans = np.zeros(0, np.int64) if tagged.spans is None else tagged.spans
+    spans = np.full(shape if with_spans else (0, 0), -1, np.int64)
+    segments = np.searchsorted(windows[order], np.arange(n + 1))
+    _fill(
+        constant(tagged.ids, np.int32),
+        constant(tagged.kinds, np.uint8),
+        constant(token_spans, np.int64),
+        constant(pieces.begins, np.int64),
+        constant(pieces.ends, np.int64),
+        constant(pieces.heads, np.int64),
+        constant(np.array(tagged.vocabulary.open_ids, np.int32)[pieces.tags], np.int32),
+        constant(order, np.int64),
+        constant(segments, np.int64),
+        ids,
+        kinds,
+        positions,
+        spans,
+    )
+    return Packed(
+        ids=ids,
+        kinds=kinds,
+        positions=positions,
+        spans=spans if with_spans else None,
+        lengths=pieces.lengths[order].astype(np.int32),
+        documents=pieces.documents[order],
+        segments=segments.astype(np.int64),
+        cuts=pieces.cuts,
+        cuts_at_spans=pieces.at_spans,
+    )
+
+
+@compiled
+def _fit(room: Int64, order: Int64, window: int, windows: Int64) -> None:
+    """Best fit, with a tree over how much room windows have left: a logarithm of the window for each piece."""
+    leaves = 1
+    while leaves <= window:
+        leaves *= 2
+    some = np.zeros(2 * leaves, np.bool_)  # whether there is a window with this much room left; node 1 is the root
+    newest = np.full(window + 1, -1, np.int64)  # by room left, the window that got it last
+    before = np.full(len(room), -1, np.int64)  # the window that had the same room left before this one
+    n = 0
+    for piece in order:
+        node = leaves + room[piece]
+        found = some[node]
+        while not found and node > 1:  # up, until there is something to the right
+            if node % 2 == 0 and some[node + 1]:
+                node, found = node + 1, True
+            else:
+                node //= 2
+        if found:
+            while node < leaves:
+                node = 2 * node if some[2 * node] else 2 * node + 1
+            left = node - leaves
+            chosen = newest[left]
+            newest[left] = before[chosen]
+            if newest[left] < 0:
+                some[node] = False
+                while node > 1 and not some[node ^ 1]:
+                    node //= 2
+                    some[node] = False
+        else:
+            left, chosen = window, n
+            n += 1
+        windows[piece] = chosen
+        left -= room[piece]
+        before[chosen] = newest[left]
+        newest[left] = chosen
+        node = leaves + left
+        while node >= 1 and not some[node]:
+            some[node] = True
+            node //= 2
+
+
+@compiled
+def _fill(
+    token_ids: Int32,
+    token_kinds: Kinds,
+    token_spans: Int64,
+    begins: Int64,
+    ends: Int64,
+    heads: Int64,
+    head_ids: Int32,
+    order: Int64,
+    segments: Int64,
+    ids: Int32,
+    kinds: Kinds,
+    positions: Int32,
+    spans: Int64,
+) -> None:
+    with_spans = len(token_spans) > 0
+    for row in range(len(segments) - 1):
+        out = 0
+        for segment in range(segments[row], segments[row + 1]):
+            piece = order[segment]
+            start = out
+            for i in range(heads[piece], heads[piece + 1]):
+                ids[row, out], kinds[row, out], positions[row, out] = head_ids[i], REPEATED, out - start
+                out += 1
+            for i in range(begins[piece], ends[piece]):
+                ids[row, out], kinds[row, out], positions[row, out] = token_ids[i], token_kinds[i], out - start
+                if with_spans:
+                    spans[row, out] = token_spans[i]
+                out += 1

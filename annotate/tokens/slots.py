@@ -1,0 +1,88 @@
+"""Tags on the slots that a tokenizer's makers kept free, so that a model keeps its size."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from annotate.errors import ConfigError
+from annotate.tokens.tokenizer import backend_of
+
+# Llama 3, BERT, Gemma, T5, Qwen, Mistral.
+_SLOT = re.compile(
+    r"<\|reserved_(?:special_token_)?\d+\|>|\[unused\d+\]|<unused\d+>|<extra_id_\d+>|<\|extra_\d+\|>|<SPECIAL_\d+>"
+)
+
+
+def reserved_slots(tokenizer: Any) -> list[str]:
+    """The tokens of a tokenizer that its makers kept free, by the names that are usual for them, in order of ids."""
+    known = backend_of(tokenizer).get_vocab(with_added_tokens=True)
+    return sorted((token for token in known if _SLOT.fullmatch(token)), key=known.__getitem__)
+
+
+def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str]) -> Any:
+    """Make a tokenizer in which reserved slots are named like these tokens, in turn, and are special tokens.
+
+    It is done in the files that a tokenizer is saved as, since on these all versions of Transformers agree.
+
+    Raises:
+        ConfigError: there are too few slots, one is named twice, the tokenizer does not have it, or needs it.
+    """
+    from transformers import AutoTokenizer
+
+    names = dict(zip(reserved, tokens, strict=False))
+    if len(names) != len(tokens):
+        raise ConfigError(
+            f"{len(tokens)} tokens need as many different reserved slots, got {len(names)}",
+            hint="closing tags need slots too; leave `reserved` out and tokens are added",
+        )
+    backend = backend_of(tokenizer)
+    if missing := [slot for slot in names if backend.token_to_id(slot) is None]:
+        raise ConfigError(
+            f"the tokenizer has no token {missing[0]!r} to put {names[missing[0]]} on",
+            hint="name slots that are in its vocabulary, or leave `reserved` out: tokens are then added",
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        for file in sorted(Path(folder).glob("*.json")):
+            content = json.loads(file.read_text("utf-8"))
+            if file.name == "tokenizer.json":
+                _rename_slots(content, names)
+            else:
+                content = _renamed(content, names)
+            file.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
+        try:
+            return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
+        except ValueError as error:  # T5 of Transformers 4 counts its slots
+            raise ConfigError(
+                f"{type(tokenizer).__name__} can't be without its slots: {error}",
+                hint="leave `reserved` out: tokens are then added",
+            ) from error
+
+
+def _rename_slots(content: dict[str, Any], names: Mapping[str, str]) -> None:
+    """Rename slots in a `tokenizer.json`, and make them special tokens."""
+    model = content["model"]
+    if isinstance(model["vocab"], list):
+        model["vocab"] = [[names.get(piece, piece), score] for piece, score in model["vocab"]]
+        known = {piece: i for i, (piece, _) in enumerate(model["vocab"])}
+    else:
+        known = model["vocab"] = {names.get(piece, piece): i for piece, i in model["vocab"].items()}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    added = [token for token in content["added_tokens"] if token["content"] not in names]
+    for slot, name in names.items():
+        i = next((t["id"] for t in content["added_tokens"] if t["content"] == slot), known.get(name))
+        added.append({"id": i, "content": name, **flags})
+    content["added_tokens"] = sorted(added, key=lambda token: token["id"])
+
+
+def _renamed(content: Any, names: Mapping[str, str]) -> Any:
+    if isinstance(content, dict):
+        return {names.get(key, key): _renamed(value, names) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_renamed(value, names) for value in content]
+    return names.get(content, content) if isinstance(content, str) else content

@@ -1,0 +1,153 @@
+"""Byte-level BPE: where tokens are in their document, from nothing but their ids.
+
+Each id of such a tokenizer stands for fixed bytes, and the tokens of a document spell it. So offsets are the running
+sum of the lengths, and the library needs not be asked for them. That the tokens do spell the document is checked byte
+for byte; what a normalizer has changed, or a token that swallows blanks, is found so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers.pre_tokenizers import ByteLevel
+
+from annotate.minhash.compiled import compiled, constant
+from annotate.tokens.unforgeable import Twin
+
+Int64 = npt.NDArray[np.int64]
+Int32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spelling:
+    """The bytes of each id: id i is `data[starts[i] : starts[i] + lengths[i]]`.
+
+    Attributes:
+        data: uint8, all of them end to end.
+        starts: int64 `[vocabulary]`.
+        lengths: int64 `[vocabulary]`, -1 for an id that stands for no fixed bytes.
+    """
+
+    data: npt.NDArray[np.uint8]
+    starts: Int64
+    lengths: Int64
+
+    @classmethod
+    def of(cls, twin: Twin) -> Spelling | None:
+        """The bytes of a byte-level tokenizer's ids; None for a tokenizer of another family.
+
+        A normalizer that leaves most text as it is, NFC, is no hindrance; any other is, and so is a blank that is put
+        before each document.
+        """
+        normalizer = twin.made["normalizer"]
+        if normalizer is not None and normalizer["type"] != "NFC":
+            return None
+        if not _cuts_bytes(twin.made["pre_tokenizer"]):
+            return None
+        spelled = _spellings(twin)
+        lengths = np.array([-1 if word is None else len(word) for word in spelled], np.int64)
+        ends = np.cumsum(np.maximum(lengths, 0))
+        data = np.frombuffer(b"".join(word or b"" for word in spelled), np.uint8)
+        return cls(
+            data=constant(data, np.uint8),
+            starts=constant(ends - np.maximum(lengths, 0), np.int64),
+            lengths=constant(lengths, np.int64),
+        )
+
+    def offsets(
+        self, ids: Int32, documents: Int64, text: npt.NDArray[np.uint8], text_starts: Int64
+    ) -> tuple[Int64, Int64, npt.NDArray[np.bool_]]:
+        """Where the tokens are.
+
+        Args:
+            ids: int32 `[n_tokens]`.
+            documents: int64 `[n_documents + 1]`, first token of each document.
+            text: uint8, UTF-8 of all documents.
+            text_starts: int64 `[n_documents + 1]`, first byte of each document.
+
+        Returns:
+            int64 `[n_tokens]` each, first byte and end of a token in its document; and bool `[n_documents]`, whether
+            the tokens spell the document. Where they don't, the offsets mean nothing.
+        """
+        starts, ends = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
+        spelled = np.zeros(len(documents) - 1, np.bool_)
+        _spell(
+            constant(ids, np.int32),
+            constant(documents, np.int64),
+            self.data,
+            self.starts,
+            self.lengths,
+            constant(text, np.uint8),
+            constant(text_starts, np.int64),
+            starts,
+            ends,
+            spelled,
+        )
+        return starts, ends, spelled
+
+
+def _cuts_bytes(pre_tokenizer: dict[str, Any] | None) -> bool:
+    """Whether words are turned into bytes, with no blank put before a document."""
+    if pre_tokenizer is None:
+        return False
+    if pre_tokenizer["type"] == "Sequence":
+        return any(_cuts_bytes(one) for one in pre_tokenizer["pretokenizers"])
+    return pre_tokenizer["type"] == "ByteLevel" and not pre_tokenizer["add_prefix_space"]
+
+
+def _spellings(twin: Twin) -> list[bytes | None]:
+    """The bytes that each id stands for; None where there are none."""
+    byte_of = _byte_of()
+    spelled: list[bytes | None] = [None] * len(twin.special)
+    for token, i in twin.tokenizer.get_vocab(with_added_tokens=False).items():
+        try:
+            spelled[i] = token.translate(byte_of).encode("latin-1")
+        except UnicodeEncodeError:  # no word of the alphabet: a special token, or one that is never made
+            spelled[i] = None
+    for added in twin.made["added_tokens"]:
+        spelled[added["id"]] = None if added["special"] else added["content"].encode()
+    return spelled
+
+
+def _byte_of() -> dict[int, int]:
+    """The byte for each letter of the alphabet: printable ones stand for themselves, others follow from U+0100 on."""
+    letters = sorted(map(ord, ByteLevel.alphabet()))
+    shown = [letter for letter in letters if letter < 0x100]
+    others = sorted(set(range(0x100)) - set(shown))
+    # A byte that is no letter itself must not be taken for one.
+    table = dict.fromkeys(others, 0x10FFFF)
+    return table | dict(zip(letters, [*shown, *others], strict=True))
+
+
+@compiled
+def _spell(
+    ids: Int32,
+    documents: Int64,
+    data: npt.NDArray[np.uint8],
+    token_starts: Int64,
+    lengths: Int64,
+    text: npt.NDArray[np.uint8],
+    text_starts: Int64,
+    starts: Int64,
+    ends: Int64,
+    spelled: npt.NDArray[np.bool_],
+) -> None:
+    for document in range(len(documents) - 1):
+        begin, stop = text_starts[document], text_starts[document + 1]
+        at, right = begin, True
+        for i in range(documents[document], documents[document + 1]):
+            token = ids[i]
+            length = lengths[token]
+            if length < 0 or at + length > stop:
+                right = False
+                break
+            first = token_starts[token]
+            for k in range(length):
+                right &= data[first + k] == text[at + k]
+            starts[i] = at - begin
+            at += length
+            ends[i] = at - begin
+        spelled[document] = right and at == stop

@@ -1,0 +1,103 @@
+"""Tokenizers: loaded from a file, a directory or a hub name, and known by what is in them, never by a path."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from annotate.errors import ConfigError
+
+
+def load_tokenizer(name: str, *, revision: str | None = None) -> Any:
+    """Load a fast tokenizer as Transformers has it, so that it can be saved with the shards; runs no code of its own.
+
+    Args:
+        name: a `tokenizer.json`, a directory that `save_pretrained` wrote or that holds a `tokenizer.json`, or a hub
+            name.
+        revision: a branch, tag or commit, for a hub name.
+
+    Returns:
+        A `transformers.PreTrainedTokenizerFast`, without truncation or padding.
+
+    Raises:
+        ConfigError: there is no such tokenizer, or it is not a fast one, or a revision is given for a local file.
+    """
+    # Several tasks tokenize at a time: pools of all cores would be in each other's way. What a user has set stands.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    path = Path(name)
+    if path.exists() and revision is not None:
+        raise ConfigError(
+            f"a revision is for a hub name, but the tokenizer {name!r} is a local file; revision={revision!r}"
+        )
+    file = _lone_file(path)
+    if file is None and not path.exists() and name.endswith(".json"):
+        raise ConfigError(
+            f"tokenizer {name!r} cannot be read: there is no such file",
+            hint="name a tokenizer.json, a directory that holds one, or a model of the hub",
+        )
+    loaded = _from_file(name, file) if file is not None else _from_pretrained(name, revision)
+    backend_of(loaded).no_truncation()
+    backend_of(loaded).no_padding()
+    return loaded
+
+
+def backend_of(tokenizer: Any) -> Tokenizer:
+    """The `tokenizers.Tokenizer` inside a Transformers tokenizer, or the tokenizer itself where it is one.
+
+    Raises:
+        ConfigError: it is not a fast tokenizer.
+    """
+    backend = tokenizer if isinstance(tokenizer, Tokenizer) else getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise ConfigError(
+            f"the tokenizer must be a fast one, which can tell where its tokens are; got {type(tokenizer).__name__}",
+            hint="use a model that has a tokenizer.json, or convert the tokenizer once and call `save_pretrained`",
+        )
+    return backend
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """SHA-256 of all that decides how a tokenizer cuts text, in hex; the same wherever its files lie."""
+    return hashlib.sha256(backend_of(tokenizer).to_str().encode()).hexdigest()
+
+
+def _lone_file(path: Path) -> Path | None:
+    """A `tokenizer.json` that Transformers can't load by itself, since nothing beside it says of which class it is."""
+    if path.is_file():
+        return path
+    beside = ("tokenizer_config.json", "config.json")
+    lone = (path / "tokenizer.json").is_file() and not any((path / name).is_file() for name in beside)
+    return path / "tokenizer.json" if lone else None
+
+
+def _from_file(name: str, file: Path) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        backend = Tokenizer.from_buffer(file.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"tokenizer {name!r} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(
+            f"tokenizer {name!r} is not a tokenizer.json: {error}",
+            hint="a vocabulary file alone is not enough: name the file that `save_pretrained` writes",
+        ) from error
+    return PreTrainedTokenizerFast(tokenizer_object=backend)
+
+
+def _from_pretrained(name: str, revision: str | None) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(name, revision=revision, use_fast=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        at = f" at revision {revision!r}" if revision else ""
+        raise ConfigError(
+            f"tokenizer {name!r}{at} cannot be loaded: {str(error).strip().splitlines()[0] if str(error) else error!r}",
+            hint="name a tokenizer.json, a directory that holds one, or a model of the hub; "
+            "tokenizers that need code of their own or have no fast form can't be used",
+        ) from error

@@ -1,0 +1,189 @@
+"""Tags in a tokenizer: each is exactly one id, as a special token of its own or on a slot that was kept free."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import AddedToken
+
+from annotate.errors import ConfigError
+from annotate.tokens.slots import put_on_slots
+from annotate.tokens.tokenizer import backend_of
+
+Int32 = npt.NDArray[np.int32]
+
+Kind = Literal["open", "close"]
+NONE = -1
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagVocabulary:
+    """The tags that a tokenizer knows, and how long each stays in force.
+
+    Attributes:
+        names: names of the tags, `nice` for `<nice>`.
+        open_ids: the id of each tag.
+        close_ids: the id of each tag's closing tag; -1 for a tag that has none.
+        families: tags of one family take each other's place; a tag without a closing tag is in force until the next
+            one of its family. -1: the tag is in force nowhere but where it stands. Left out: each is its own family.
+        of_spans: tags that are in force no longer than their span, whatever follows it.
+
+    Raises:
+        ConfigError: the lengths differ, or an id or a name is there twice.
+    """
+
+    names: tuple[str, ...]
+    open_ids: tuple[int, ...]
+    close_ids: tuple[int, ...]
+    families: tuple[int, ...] = ()
+    of_spans: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.families:
+            object.__setattr__(self, "families", tuple(range(len(self.names))))
+        lengths = {len(self.names), len(self.open_ids), len(self.close_ids), len(self.families)}
+        if len(lengths) > 1:
+            raise ConfigError(f"names, open_ids, close_ids and families need one value a tag, got {sorted(lengths)}")
+        for what, values in (("name", self.names), ("id", tuple(map(str, self.ids)))):
+            if twice := sorted({value for value in values if values.count(value) > 1}):
+                raise ConfigError(f"each tag needs a {what} of its own; used twice: {', '.join(twice)}")
+        unknown = sorted(self.of_spans - set(self.names))
+        if unknown:
+            raise ConfigError(f"of_spans names tags that are not known: {', '.join(unknown)}")
+
+    @property
+    def closing_ids(self) -> list[int]:
+        """The ids of closing tags."""
+        return [i for i in self.close_ids if i != NONE]
+
+    @property
+    def ids(self) -> list[int]:
+        """All ids, those of closing tags last: what to ban when sampling."""
+        return [*self.open_ids, *self.closing_ids]
+
+    @cached_property
+    def tokens(self) -> dict[str, int]:
+        """The id of each token, as it is spelled."""
+        closing = zip(self.names, self.close_ids, strict=True)
+        return {
+            **{spell(name, "open"): i for name, i in zip(self.names, self.open_ids, strict=True)},
+            **{spell(name, "close"): i for name, i in closing if i != NONE},
+        }
+
+    def id_of(self, name: str, kind: str) -> int:
+        """The id of a tag or of its closing tag.
+
+        Raises:
+            ConfigError: the tokenizer has no such token.
+        """
+        if kind not in ("open", "close"):
+            raise ConfigError(
+                f"the kind of a placement must be 'open' or 'close', got {kind!r}",
+                hint="escapes are for text; leave them out of token shards",
+            )
+        token = f"<{name}>" if kind == "open" else f"</{name}>"
+        if token not in self.tokens:
+            raise ConfigError(
+                f"a placement asks for {token}, which the tokenizer does not know",
+                hint="give `add_tags` all tags of the scheme, and in `closing` those that have closing tags",
+            )
+        return self.tokens[token]
+
+
+def spell(name: str, kind: Kind) -> str:
+    """How the token of a tag, or of its closing tag, is spelled."""
+    return f"<{name}>" if kind == "open" else f"</{name}>"
+
+
+def add_tags(
+    tokenizer: Any,
+    names: Sequence[str],
+    *,
+    closing: Collection[str] = (),
+    reserved: Sequence[str] = (),
+    families: Mapping[str, int] | None = None,
+    of_spans: Collection[str] = (),
+) -> tuple[Any, TagVocabulary]:
+    """Make a tokenizer that knows the tags.
+
+    Args:
+        tokenizer: a fast tokenizer of Transformers; it stays as it is.
+        names: names of the tags; they become the tokens `<name>`.
+        closing: the tags that have a closing tag as well, `</name>`.
+        reserved: tokens of the tokenizer to use for the tags in turn, such as `<|reserved_special_token_0|>` or
+            `[unused1]`, so that a model keeps its size; `reserved_slots` finds those that are usual. Without, tokens
+            are added behind the last.
+        families: family by tag, as `TagVocabulary` says; a tag that has none given is its own family.
+        of_spans: as `TagVocabulary` says.
+
+    Returns:
+        A copy of the tokenizer, and the vocabulary of tags. A tokenizer that has the tags already as special tokens
+        keeps them.
+
+    Raises:
+        ConfigError: a name is there twice or has no one id; `closing`, `reserved` or `families` does not fit; the
+            tokenizer has an ordinary token that is spelled like a tag.
+    """
+    names = tuple(names)
+    for what, some in (("closing", closing), ("families", families or {}), ("of_spans", of_spans)):
+        if unknown := sorted(set(some) - set(names)):
+            raise ConfigError(f"{what} names tags that are not known: {', '.join(unknown)}")
+    tokens = [spell(name, "open") for name in names]
+    tokens += [spell(name, "close") for name in names if name in closing]
+    if twice := sorted({token for token in tokens if tokens.count(token) > 1}):
+        raise ConfigError(f"each tag needs a name of its own; used twice: {', '.join(twice)}")
+    _check_ordinary(tokenizer, tokens)
+    made = _added(put_on_slots(tokenizer, tokens, reserved) if reserved else tokenizer, tokens)
+    ids = {token: _one_id(made, token) for token in tokens}
+    given = families or {}
+    free = max(given.values(), default=-1) + 1
+    return made, TagVocabulary(
+        names=names,
+        open_ids=tuple(ids[spell(name, "open")] for name in names),
+        close_ids=tuple(ids.get(spell(name, "close"), NONE) for name in names),
+        families=tuple(given.get(name, free + i) for i, name in enumerate(names)),
+        of_spans=frozenset(of_spans),
+    )
+
+
+def _check_ordinary(tokenizer: Any, tokens: Sequence[str]) -> None:
+    """A word of the vocabulary that is spelled like a tag would be a tag in all that is tokenized elsewhere."""
+    backend = backend_of(tokenizer)
+    special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
+    known = backend.get_vocab(with_added_tokens=True)
+    ordinary = [token for token in tokens if token in known and token not in special]
+    if ordinary:
+        raise ConfigError(
+            f"the tokenizer has an ordinary token that is spelled {ordinary[0]}",
+            hint="give the tag another name",
+        )
+
+
+def _added(tokenizer: Any, tokens: Sequence[str]) -> Any:
+    made = copy.deepcopy(tokenizer)
+    new = [AddedToken(token, normalized=False, lstrip=False, rstrip=False, special=True) for token in tokens]
+    # False: the special tokens that there are stay; the argument's name is not the same in all versions.
+    made.add_special_tokens({"additional_special_tokens": new}, False)
+    return made
+
+
+def _one_id(tokenizer: Any, token: str) -> int:
+    """The id of a token, checked by round trip: alone and inside text it is one, and reads back as it is spelled."""
+    backend = backend_of(tokenizer)
+    i = backend.token_to_id(token)
+    alone = backend.encode(token, add_special_tokens=False).ids
+    again = backend.decode(alone, skip_special_tokens=False)
+    inside = backend.encode(f"a{token}b", add_special_tokens=False).ids
+    special = {number for number, added in backend.get_added_tokens_decoder().items() if added.special}
+    if i is None or alone != [i] or again != token or inside.count(i) != 1 or i not in special:
+        raise ConfigError(
+            f"{token} is not exactly one token of this tokenizer: alone it gives the ids {alone}, which read {again!r}",
+            hint="give the tag another name, or another reserved slot",
+        )
+    return i
