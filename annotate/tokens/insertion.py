@@ -70,7 +70,8 @@ def insert(
         encoded: the documents' tokens.
         texts: the documents, `[n]`, string or large_string, as `encoded` was made of them.
         placements: columns `row`, `byte_offset` (int64), `tag`, `kind` (strings, or dictionaries of them), sorted by
-            row, byte offset and order; `kind` is `open` or `close`. Those at one place keep their order.
+            row, byte offset and order; `kind` is `open`, `close` or `mark`, a tag that is in force nowhere (its family
+            is -1). Those at one place keep their order.
         vocabulary: the tags that the tokenizer knows.
         spans: columns `row`, `byte_start` (int64), sorted; those of a document tile it. A token of the text belongs to
             the span whose tag would stand before it.
@@ -148,7 +149,7 @@ def _translated(placements: pa.Table, vocabulary: TagVocabulary) -> tuple[Int32,
     found = [(names[pair % len(names)], kinds[pair // len(names)]) for pair in pairs.tolist()]
     token = np.array([vocabulary.id_of(name, one) for name, one in found], np.int32)
     which = np.array([vocabulary.names.index(name) for name, _ in found], np.int32)
-    what = np.array([OPEN if one == "open" else CLOSE for _, one in found], np.uint8)
+    what = np.array([CLOSE if one == "close" else OPEN for _, one in found], np.uint8)
     return which[of_pair], what[of_pair], token[of_pair]
 
 

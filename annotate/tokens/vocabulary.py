@@ -82,12 +82,12 @@ class TagVocabulary:
         Raises:
             ConfigError: the tokenizer has no such token.
         """
-        if kind not in ("open", "close"):
+        if kind not in ("open", "close", "mark"):
             raise ConfigError(
-                f"the kind of a placement must be 'open' or 'close', got {kind!r}",
+                f"the kind of a placement must be 'open', 'close' or 'mark', got {kind!r}",
                 hint="escapes are for text; leave them out of token shards",
             )
-        token = f"<{name}>" if kind == "open" else f"</{name}>"
+        token = spell(name, "close" if kind == "close" else "open")
         if token not in self.tokens:
             raise ConfigError(
                 f"a placement asks for {token}, which the tokenizer does not know",

@@ -174,7 +174,7 @@ def test_scores_of_tokens():
         ([(0, -1, "nice", "open")], InputError, "byte -1 of row 0 is outside"),
         ([(0, 0, "rude", "open")], ConfigError, "<rude>, which the tokenizer does not know"),
         ([(0, 0, "nice", "close")], ConfigError, "</nice>, which the tokenizer does not know"),
-        ([(0, 0, "nice", "escape")], ConfigError, "must be 'open' or 'close', got 'escape'"),
+        ([(0, 0, "nice", "escape")], ConfigError, "must be 'open', 'close' or 'mark', got 'escape'"),
     ],
 )
 def test_placements_that_do_not_fit_are_refused(rows, error, said):
