@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import itertools
 import json
 import struct
 
@@ -124,7 +125,7 @@ def read_shard(data):
     assert offsets[-1] == len(data)
     assert config["column_names"] == sorted(config["column_names"])
     rows = []
-    for start, stop in zip(offsets, offsets[1:], strict=False):
+    for start, stop in itertools.pairwise(offsets):
         variable = config["column_sizes"].count(None)
         sizes = iter(struct.unpack_from(f"<{variable}I", data, start))
         at, row = start + 4 * variable, {}

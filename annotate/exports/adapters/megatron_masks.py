@@ -34,6 +34,9 @@ class MaskedGPTDataset(GPTDataset):
     def __getitem__(self, idx: int | None) -> dict[str, torch.Tensor]:
         """The sample of `GPTDataset`; labels[i] is token i+1, so its loss counts where mask[i+1] is 1."""
         sample = super().__getitem__(idx)
+        if self.masks_and_position_ids_are_cached:
+            # In the mask that it keeps for all samples, megatron-core 0.16 zeroes the padding of the first one.
+            self.cached_loss_mask = torch.ones_like(sample["loss_mask"])
         counts = torch.from_numpy(self._mask == 1)
         counts = counts[1:] if self.config.add_extra_token_to_sequence else torch.roll(counts, -1)
         return {**sample, "loss_mask": sample["loss_mask"] * counts}
