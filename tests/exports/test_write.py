@@ -117,3 +117,12 @@ def test_phases_are_in_the_manifest(tmp_path):
     ]
     manifest = finish_export(parts, out, HuggingFace(), vocabulary())
     assert [part["phase"] for part in manifest["parts"]] == ["tagged", "cooldown"]
+
+
+@each_format
+def test_object_storage_holds_the_same_bytes(form, tmp_path):
+    remote = Directory.at(f"memory:///{form.name}")
+    export(tables(), remote, form, vocabulary())
+    export(tables(), Directory.at(tmp_path / "out"), form, vocabulary())
+    found = contents(tmp_path / "out")
+    assert {path: remote.get(path) for path, _ in remote.sizes("")} == found
