@@ -4,10 +4,12 @@
 #   PYTHON       the Python to build .venv from (3.11 or newer), e.g. `make demo PYTHON=python3.12`
 #   TORCH_INDEX  one more package index. On Linux, PyPI's torch comes with CUDA, several GB; the smaller CPU-only build:
 #                `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
+#   CONSUMERS    where `make consumers` keeps the environments of the trainers' readers (.consumers)
 #   ARGS         more arguments for the command that a target runs, e.g. `make test ARGS='-k split'`
 
 PYTHON ?= python3
 TORCH_INDEX ?=
+CONSUMERS ?= .consumers
 ARGS ?=
 
 VENV := .venv
@@ -18,7 +20,7 @@ BENCHMARKS := score render memory split duplicates duplicates_scale
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint type layers check bench wheel clean
+.PHONY: help demo test test-fast consumers lint type layers check bench wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -26,13 +28,18 @@ help: ## List the targets
 demo: $(VENV)/.demo ## Annotate real text from this machine: the whole pipeline, into out/
 	$(BIN)/annotate run pipelines/conditional_pretraining.py --workdir out $(ARGS)
 
-test test-fast: export HF_HUB_OFFLINE := 1
+test test-fast consumers: export HF_HUB_OFFLINE := 1
 
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 test-fast: $(VENV)/.dev ## Run the tests that need no Ray and no minutes: units, in about one
 	$(BIN)/python -m pytest -m "not slow" --ignore=tests/engine --ignore=tests/cli --ignore=tests/stages $(ARGS)
+
+READERS := $(patsubst tests/consumers/requirements/%.txt,$(CONSUMERS)/%/.made,$(wildcard tests/consumers/requirements/*.txt))
+
+consumers: $(VENV)/.dev $(READERS) ## Read each export back by the trainer's own reader (builds their environments, about 6 GB)
+	ANNOTATE_CONSUMERS=$(abspath $(CONSUMERS)) $(BIN)/python -m pytest tests/consumers $(ARGS)
 
 check: lint type layers ## Lint, types and layering, as CI does
 
@@ -53,7 +60,7 @@ bench: $(VENV)/.dev ## Run the benchmarks, a few minutes each
 wheel: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(BIN)/python -m build
 
-clean: ## Remove what the targets made, except .venv
+clean: ## Remove what the targets made, except the environments
 	rm -rf out demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
@@ -73,3 +80,9 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
 	@touch $(VENV)/.demo $@
+
+# Each reader has its own: some want versions that this project and the others can't have.
+$(CONSUMERS)/%/.made: tests/consumers/requirements/%.txt
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<
+	@touch $@

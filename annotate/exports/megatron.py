@@ -1,0 +1,114 @@
+"""Megatron-LM's `.bin/.idx`, with the loss mask in a second pair beside each.
+
+Layout: https://github.com/NVIDIA/Megatron-LM, megatron/core/datasets/indexed_dataset.py.
+
+One sequence is one window, padding included, and a document of its own to Megatron. `GPTDataset` concatenates sequences
+in shuffled order and cuts the stream every `sequence_length` tokens, taking one more as the last label. So where a
+window has exactly `sequence_length` tokens (not one more), each sample's tokens are one window; its last label is the
+first token of the window that comes next, which is why the mask never counts a window's first token.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotate.errors import ConfigError
+from annotate.exports.base import File, Format, little_endian
+from annotate.exports.windows import Vocabulary, Windows
+
+MAGIC = b"MMIDIDX\x00\x00"
+CODES = {"uint8": 1, "int8": 2, "int16": 3, "int32": 4, "int64": 5, "float64": 6, "float32": 7, "uint16": 8}
+UINT16_BELOW = 65500  # DType.optimal_dtype
+
+
+def index_bytes(lengths: NDArray[np.int64], dtype: np.dtype) -> bytes:
+    """An `.idx` file: one document a sequence.
+
+    Args:
+        lengths: int64, items of each sequence, each at least 1 and below 2**31.
+        dtype: of the items in the `.bin` file.
+    """
+    ends = np.cumsum(lengths)
+    count = len(lengths)
+    return b"".join(
+        [
+            MAGIC,
+            struct.pack("<QBQQ", 1, CODES[dtype.name], count, count + 1),
+            little_endian(lengths, np.int32),
+            little_endian((ends - lengths) * dtype.itemsize, np.int64),
+            little_endian(np.arange(count + 1), np.int64),
+        ]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Megatron(Format):
+    """Four pairs a part, each with one sequence a window.
+
+    `NAME_00000` has the tokens (uint16 below 65500 ids, else int32), `NAME_00000_mask` the mask (uint8),
+    `NAME_00000_segments` the lengths of the window's segments (int32), `NAME_00000_documents` their corpus rows
+    (int64). All are read by `IndexedDataset`; the mask reaches the loss by
+    `annotate/exports/adapters/megatron_masks.py`.
+    """
+
+    prefix: str = "tokens"
+
+    name: ClassVar[str] = "megatron"
+    reader: ClassVar[str] = "megatron.core.datasets.indexed_dataset.IndexedDataset"
+    mask_alignment: ClassVar[str] = (
+        "target-aligned to the tokens: mask[i] says whether token i counts as a target; the first token of a window "
+        "never does. Megatron's own loss_mask[i] speaks of labels[i], which is token i+1: the adapter shifts"
+    )
+
+    def __post_init__(self) -> None:
+        check_prefix(self.prefix)
+
+    def token_dtype(self, vocabulary: Vocabulary) -> np.dtype:
+        """As `DType.optimal_dtype` chooses."""
+        return np.dtype(np.uint16 if vocabulary.size < UINT16_BELOW else np.int32)
+
+    def mask(self, windows: Windows) -> NDArray[np.uint8]:
+        """The mask, 0 at each window's first token."""
+        return windows.targets()
+
+    def files(self, windows: Windows, vocabulary: Vocabulary, number: int) -> Iterator[File]:
+        """The pairs of a part."""
+        stem = f"{self.prefix}_{number:05d}"
+        tokens, segments = np.diff(windows.starts), np.diff(windows.firsts)
+        pairs: list[tuple[str, NDArray[Any], NDArray[np.int64], np.dtype]] = [
+            (stem, windows.tokens, tokens, self.token_dtype(vocabulary)),
+            (f"{stem}_mask", self.mask(windows), tokens, np.dtype(np.uint8)),
+            (f"{stem}_segments", windows.segments, segments, np.dtype(np.int32)),
+            (f"{stem}_documents", windows.documents, segments, np.dtype(np.int64)),
+        ]
+        for name, values, lengths, dtype in pairs:
+            yield File(f"{name}.bin", little_endian(values, dtype))
+            yield File(f"{name}.idx", index_bytes(lengths, dtype))
+
+    def usage(self, vocabulary: Vocabulary, width: int | None) -> str:
+        """How it is loaded."""
+        del vocabulary
+        length = f"`sequence_length={width}`" if width else "any `sequence_length`"
+        return (
+            f"Give each `{self.prefix}_NNNNN` as a data prefix, with {length}"
+            + (": then each sample is one window, in whatever order.\n" if width else ".\n")
+            + "The format has no loss mask. Use `MaskedGPTDataset` of `annotate/exports/adapters/megatron_masks.py` in "
+            f"place of `GPTDataset`: it reads `{self.prefix}_NNNNN_mask` and zeroes the loss of labels that don't "
+            "count.\n"
+        )
+
+
+def check_prefix(prefix: str) -> None:
+    """Make sure that file names can start with it.
+
+    Raises:
+        ConfigError: it is empty, or has a slash.
+    """
+    if not prefix or "/" in prefix or prefix.startswith("."):
+        raise ConfigError(f"a prefix of file names is one word without a slash, not {prefix!r}")

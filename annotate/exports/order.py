@@ -1,0 +1,130 @@
+"""The order in which a training run sees the windows of an export: a pure function of seed, epoch and index.
+
+In file order it is that of parts and rows. Shuffled, the row groups of a phase are permuted, then the rows of each
+`mixed` consecutive ones together: rows go far, and who reads a stretch of the order reads few row groups. All
+permutations sort by keyed hashes, so nothing is stored, and nothing depends on a library's random numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from annotate.errors import ConfigError
+from annotate.text.keyed import keyed_hash
+
+Integers = NDArray[np.int64]
+GROUPS, ROWS = 0, 1  # what a permutation is of, as a key of its hash
+
+
+class Stretch(NamedTuple):
+    """Windows that are read together.
+
+    Attributes:
+        start: index in the epoch of the first.
+        groups: row groups that they are in, by number, in the order they are read.
+        rows: int64, for each window its place in those row groups, one after the other.
+    """
+
+    start: int
+    groups: Integers
+    rows: Integers
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # hashed by identity: there may be many parts
+class Order:
+    """The order of the windows of some parts.
+
+    Attributes:
+        windows: of each part.
+        phases: of each part; a phase is the parts that follow each other with equal names.
+        row_group: windows in each row group of a part but its last.
+        seed: of the shuffle.
+        mixed: row groups whose rows are permuted together; 0 for file order.
+    """
+
+    windows: tuple[int, ...]
+    phases: tuple[str | None, ...]
+    row_group: int
+    seed: int = 0
+    mixed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.row_group < 1:
+            raise ConfigError(f"a row group has at least 1 window, not {self.row_group}")
+        if self.mixed < 0:
+            raise ConfigError(f"row groups that are mixed are 0 or more, not {self.mixed}")
+        if len(self.windows) != len(self.phases):
+            raise ConfigError(f"there are {len(self.windows)} parts, but the phases of {len(self.phases)}")
+
+    @property
+    def total(self) -> int:
+        """Windows of an epoch."""
+        return sum(self.windows)
+
+    @functools.cached_property
+    def groups(self) -> tuple[Integers, Integers, Integers]:
+        """Of each row group, in file order: its part, its number there, its windows."""
+        counts = np.array([-(-n // self.row_group) for n in self.windows], np.int64)
+        part = np.repeat(np.arange(len(counts)), counts)
+        within = np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)
+        left = np.array(self.windows, np.int64)[part] - within * self.row_group
+        return part, within, np.minimum(left, self.row_group)
+
+    @functools.cached_property
+    def edges(self) -> Integers:
+        """Row groups before which a stretch starts, and their number: stretches never cross a phase."""
+        part, _, _ = self.groups
+        first = np.searchsorted(part, _phase_starts(self.phases))
+        step = self.mixed or 1
+        pieces = [np.arange(a, b, step) for a, b in itertools.pairwise([*first.tolist(), len(part)])]
+        return np.concatenate([*pieces, [len(part)]]).astype(np.int64)
+
+    def stretch(self, epoch: int, index: int) -> Stretch:
+        """The stretch of an epoch that has window `index` of its order.
+
+        Raises:
+            IndexError: the epoch has no such window.
+        """
+        if not 0 <= index < self.total:
+            raise IndexError(f"an epoch has windows 0 to {self.total - 1}, not {index}")
+        groups, starts = _epoch(self, epoch)
+        i = int(np.searchsorted(starts, index, side="right")) - 1
+        chosen = groups[self.edges[i] : self.edges[i + 1]]
+        rows = np.arange(starts[i + 1] - starts[i])
+        if self.mixed:
+            rows = np.argsort(keyed_hash(self.seed, epoch, ROWS, i, rows), kind="stable")
+        return Stretch(int(starts[i]), chosen, rows)
+
+    def window(self, epoch: int, index: int) -> tuple[int, int]:
+        """Part and row of window `index` of an epoch's order."""
+        found = self.stretch(epoch, index)
+        part, within, sizes = self.groups
+        ends = np.cumsum(sizes[found.groups])
+        row = int(found.rows[index - found.start])
+        at = int(np.searchsorted(ends, row, side="right"))
+        group = found.groups[at]
+        return int(part[group]), int(within[group] * self.row_group + row - (ends[at] - sizes[group]))
+
+
+@functools.lru_cache(maxsize=4)  # the epoch that is read, and the next
+def _epoch(order: Order, epoch: int) -> tuple[Integers, Integers]:
+    """The row groups in the order of an epoch; and the index of the first window of each stretch, and of the end."""
+    part, _, sizes = order.groups
+    groups = np.arange(len(part))
+    if order.mixed:
+        phase = np.searchsorted(_phase_starts(order.phases), part, side="right")
+        groups = np.lexsort((keyed_hash(order.seed, epoch, GROUPS, groups), phase))
+    ends = np.concatenate([[0], np.cumsum(sizes[groups])])
+    return groups, ends[order.edges]
+
+
+def _phase_starts(phases: Sequence[str | None]) -> Integers:
+    """The first part of each phase."""
+    return np.array([i for i, phase in enumerate(phases) if i == 0 or phase != phases[i - 1]], np.int64)

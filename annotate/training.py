@@ -1,0 +1,247 @@
+"""Training shards as PyTorch data: the windows of an export, in an order that any number of readers shares."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from annotate.errors import ConfigError, InputError, StorageError
+from annotate.exports.hf import HuggingFace
+from annotate.exports.order import Order, Stretch
+from annotate.exports.write import MANIFEST
+from annotate.storage.store import Directory, checksum
+
+COLUMNS = ("input_ids", "labels", "position_ids")
+FOOTERS = 64  # kept, of the files read last
+_PROCESS = os.getpid()  # that imported this module: a forked worker has another id, a spawned one imports it again
+
+
+class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
+    """The windows of a Hugging Face export, local or in an object store, one by one, for a DataLoader.
+
+    All readers together go through one global sequence: epoch after epoch, each in file order or shuffled within its
+    phases. Its batches go to the ranks in turn, and those of a rank to its workers in turn, as a DataLoader takes them.
+    So what all ranks have consumed after a step is always a beginning of the sequence, and its length is all that has
+    to be saved, to go on with other numbers of ranks and workers:
+
+        shards = ShardDataset("s3://bucket/export", batch_size=8, rank=rank, ranks=ranks, shuffle=True)
+        shards.load_state_dict(checkpoint["data"])
+        for batch in DataLoader(shards, batch_size=8, num_workers=3):
+            ...
+        checkpoint["data"] = shards.state_dict(batches)  # batches that this rank has taken from the loader
+
+    Workers that read an object store have to be spawned: `DataLoader(..., multiprocessing_context="spawn")`.
+
+    A sample has the `columns` as int64 tensors `[window]`. A worker decodes each row group that has a window of its
+    own: row groups of about `ranks * batch_size` windows (`HuggingFace(row_group=...)`) waste least.
+
+    Args:
+        location: the export: a folder, or a URL.
+        batch_size: of the DataLoader; it has to be told here, since it decides which worker reads what.
+        rank: of this process, from 0.
+        ranks: processes that train together.
+        shuffle: whether the windows of a phase are permuted, differently in each epoch.
+        seed: of the shuffle.
+        mixed: row groups whose rows are shuffled together; they are read at once.
+        epochs: times that the export is gone through. What is left at the very end for less than a whole batch of every
+            rank is not given.
+        columns: of the Parquet files that a sample has.
+
+    Raises:
+        ConfigError: an argument is out of range, or the export is of another format.
+        InputError: there is no finished export.
+    """
+
+    def __init__(
+        self,
+        location: str | Path | Directory,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        ranks: int = 1,
+        shuffle: bool = False,
+        seed: int = 0,
+        mixed: int = 16,
+        epochs: int = 1,
+        columns: tuple[str, ...] = COLUMNS,
+    ) -> None:
+        for name, value in {"batch_size": batch_size, "ranks": ranks, "mixed": mixed, "epochs": epochs}.items():
+            if value < 1:
+                raise ConfigError(f"{name} is at least 1, not {value}")
+        if not 0 <= rank < ranks:
+            raise ConfigError(f"rank is 0 to {ranks - 1}, not {rank}")
+        self.directory = location if isinstance(location, Directory) else Directory.at(location)
+        self.batch_size, self.rank, self.ranks, self.epochs, self.columns = batch_size, rank, ranks, epochs, columns
+        self.consumed = 0
+        manifest = _manifest(self.directory)
+        parts = manifest["parts"]
+        self._files: list[tuple[str, int]] = [(p["files"][0]["path"], p["files"][0]["bytes"]) for p in parts]
+        self._identity = checksum(json.dumps([part["files"] for part in parts]).encode())
+        self.order = Order(
+            windows=tuple(part["counts"]["windows"] for part in parts),
+            phases=tuple(part["phase"] for part in parts),
+            row_group=manifest["settings"]["row_group"],
+            seed=seed,
+            mixed=mixed if shuffle else 0,
+        )
+
+    def __len__(self) -> int:
+        """Samples that this rank has still to give."""
+        return self._batches * self.batch_size
+
+    def state_dict(self, batches: int = 0) -> dict[str, Any]:
+        """Where training is, once each rank has taken `batches` batches since the state was loaded."""
+        order = self.order
+        return {
+            "consumed": self.consumed + batches * self.batch_size * self.ranks,
+            "seed": order.seed,
+            "mixed": order.mixed,
+            "shards": self._identity,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `state` was taken, with whatever ranks, workers and batch size.
+
+        Raises:
+            ConfigError: it is of other shards, or of another order of them.
+        """
+        own = self.state_dict()
+        for name in ("shards", "seed", "mixed"):
+            if state[name] != own[name]:
+                raise ConfigError(
+                    f"the state was taken with {name} {state[name]}, but this dataset has {own[name]}",
+                    hint="Only with the same shards, seed and shuffle does the count say what was seen.",
+                )
+        if not 0 <= state["consumed"] <= self.order.total * self.epochs:
+            raise ConfigError(
+                f"the state says that {state['consumed']} windows were consumed, of {self.order.total * self.epochs}"
+            )
+        self.consumed = int(state["consumed"])
+
+    def where(self, n: int) -> tuple[int, str, int]:
+        """Epoch, file and row of sample `n` of the global sequence."""
+        epoch, index = divmod(n, self.order.total)
+        part, row = self.order.window(epoch, index)
+        return epoch, self._files[part][0], row
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        """The samples of this rank and of this DataLoader worker, from what is consumed on."""
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        total, step = self.order.total, self.ranks * self.batch_size
+        at, end = self.consumed, self.consumed + self._batches * step
+        while at < end:
+            epoch, index = divmod(at, total)
+            stretch = self.order.stretch(epoch, index)
+            first = epoch * total + stretch.start
+            stop = min(end, first + len(stretch.rows))
+            since = np.arange(at, stop) - self.consumed
+            own = (since // self.batch_size % self.ranks == self.rank) & (since // step % workers == number)
+            yield from self._read(stretch, stretch.rows[at - first : stop - first][own])
+            at = stop
+
+    @property
+    def _batches(self) -> int:
+        """Batches that each rank has still to give."""
+        left = self.order.total * self.epochs - self.consumed
+        return left // (self.ranks * self.batch_size)
+
+    def _read(self, stretch: Stretch, rows: np.ndarray) -> Iterator[dict[str, torch.Tensor]]:
+        """Rows of the row groups of a stretch, in the order that is asked for."""
+        if not len(rows):
+            return
+        part, within, sizes = (column[stretch.groups] for column in self.order.groups)
+        ends = np.cumsum(sizes)
+        group = np.searchsorted(ends, rows, side="right")
+        order = np.argsort(group, kind="stable")
+        tables = []
+        for i, members in _runs(group[order]):
+            table = self._row_group(int(part[i]), int(within[i]), int(sizes[i]))
+            tables.append(table.take(pa.array(rows[order[members]] - (ends[i] - sizes[i]))))
+        back = np.argsort(order, kind="stable")
+        table = pa.concat_tables(tables).take(pa.array(back)).combine_chunks()
+        arrays = {name: _lists(table[name]) for name in self.columns}
+        for i in range(len(rows)):
+            yield {name: torch.from_numpy(values[at[i] : at[i + 1]]) for name, (values, at) in arrays.items()}
+
+    def _row_group(self, part: int, number: int, windows: int) -> pa.Table:
+        path, size = self._files[part]
+        where = f"{self.directory.url}/{path}"
+        try:
+            # Without Arrow's own threads: a DataLoader's workers are the parallelism, and may be forks.
+            source = _open(self.directory, path, size)
+            file = pq.ParquetFile(source, metadata=_footer(self.directory, path, size), pre_buffer=False)
+            table = file.read_row_group(number, columns=list(self.columns), use_threads=False)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise StorageError(f"{where} cannot be read: {error}") from error
+        missing = [name for name in self.columns if name not in table.column_names]
+        if missing:
+            raise ConfigError(
+                f"{where} has no column {missing[0]}", hint=f"It has {', '.join(file.schema_arrow.names)}."
+            )
+        if table.num_rows != windows:
+            raise StorageError(
+                f"row group {number} of {where} has {table.num_rows} windows; the manifest says {windows}"
+            )
+        return table
+
+
+def _manifest(directory: Directory) -> dict[str, Any]:
+    try:
+        manifest = json.loads(directory.get(MANIFEST))
+    except FileNotFoundError:
+        raise InputError(
+            f"{directory.url} has no {MANIFEST}", hint="It is written last: finish the export, or check the place."
+        ) from None
+    if manifest["format"] != HuggingFace.name:
+        raise ConfigError(
+            f"{directory.url} is an export in the format {manifest['format']}; {HuggingFace.name} is needed",
+            hint=f"Other formats have readers of their own: see {directory.url}/README.md.",
+        )
+    return manifest
+
+
+@functools.lru_cache(maxsize=FOOTERS)
+def _footer(directory: Directory, path: str, size: int) -> pq.FileMetaData:
+    with pq.ParquetFile(_open(directory, path, size)) as file:
+        return file.metadata
+
+
+def _open(directory: Directory, path: str, size: int) -> pa.NativeFile:
+    """Open a file in any kind of DataLoader worker. The store's threads don't live on in a fork, where it would hang.
+
+    Raises:
+        ConfigError: this is a fork, and the file is not local.
+    """
+    if directory.local is not None:
+        return pa.memory_map(str(directory.local / path))
+    if os.getpid() != _PROCESS:
+        raise ConfigError(
+            f"{directory.url} cannot be read in a forked worker",
+            hint='Give the DataLoader multiprocessing_context="spawn", or num_workers=0.',
+        )
+    return pa.PythonFile(directory.open(path, size), mode="r")
+
+
+def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
+    """Each value of a sorted array, with where it stands."""
+    found, starts = np.unique(values, return_index=True)
+    for value, start, stop in zip(found, starts, [*starts[1:], len(values)], strict=True):
+        yield int(value), slice(int(start), int(stop))
+
+
+def _lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a column of lists as int64, and where each row starts in them, and the end."""
+    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    lengths = pa.compute.list_value_length(array).to_numpy(zero_copy_only=False)
+    return array.flatten().to_numpy().astype(np.int64), np.concatenate([[0], np.cumsum(lengths)])

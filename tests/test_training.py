@@ -1,0 +1,224 @@
+"""The dataset that trainers read: its order, and that it goes on with other ranks and workers."""
+
+import multiprocessing
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from token_tables import SCHEMA, example, vocabulary
+from torch.utils.data import DataLoader
+
+from annotate.errors import ConfigError, InputError, StorageError
+from annotate.exports.hf import HuggingFace
+from annotate.exports.olmo import Olmo
+from annotate.exports.write import export, export_part, finish_export
+from annotate.storage.store import Directory
+from annotate.training import ShardDataset
+
+PHASES = ["warm", "tagged", "tagged", "cooldown"]
+SIZES = [13, 40, 21, 7]
+TOTAL = sum(SIZES)
+
+
+def write(folder, row_group=6, width=16):
+    """An export of parts in three phases, each window with a number of its own as its first document's row."""
+    out = Directory.at(folder)
+    parts, start = [], 0
+    for number, (phase, n) in enumerate(zip(PHASES, SIZES, strict=True)):
+        table = example(windows=n, seed=number, width=width)
+        rows = table.to_pylist()
+        for i, row in enumerate(rows):
+            row["input_ids"][0] = 100 + start + i
+        start += n
+        table = type(table).from_pylist(rows, schema=SCHEMA)
+        parts.append(export_part(table, number, out, HuggingFace(row_group=row_group), vocabulary(), phase=phase))
+    finish_export(parts, out, HuggingFace(row_group=row_group), vocabulary())
+    return out
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("shards"))
+
+
+def numbers(samples):
+    """Which windows they are, whether single or batched."""
+    return [
+        int(n) for sample in samples for n in sample["input_ids"].reshape(-1, sample["input_ids"].shape[-1])[:, 0] - 100
+    ]
+
+
+def test_samples_in_file_order(shards):
+    found = list(ShardDataset(shards, batch_size=1))
+    assert numbers(found) == list(range(TOTAL))
+    given_rows = [row for number, n in enumerate(SIZES) for row in example(windows=n, seed=number).to_pylist()]
+    for sample, row in zip(found, given_rows, strict=True):
+        ids, mask = torch.tensor(row["input_ids"]), torch.tensor(row["loss_mask"])
+        assert sample["input_ids"].dtype == torch.int64
+        assert sample["input_ids"][1:].equal(ids[1:])
+        assert sample["position_ids"].tolist() == row["position_ids"]
+        assert (sample["labels"] == -100).equal(mask == 0)
+        assert sample["labels"][mask == 1].equal(sample["input_ids"][mask == 1])
+
+
+def test_a_shuffle_stays_within_phases_and_differs_between_epochs(shards):
+    dataset = ShardDataset(shards, batch_size=1, shuffle=True, seed=3, mixed=4, epochs=2)
+    found = numbers(dataset)
+    first, second = found[:TOTAL], found[TOTAL:]
+    for epoch in (first, second):
+        assert sorted(epoch) == list(range(TOTAL))
+        assert sorted(epoch[:13]) == list(range(13)) and sorted(epoch[-7:]) == list(range(TOTAL - 7, TOTAL))
+        assert epoch[13:74] != list(range(13, 74))
+    assert first != second
+    assert numbers(ShardDataset(shards, batch_size=1, shuffle=True, seed=3, mixed=4, epochs=2)) == found
+
+
+def test_where_says_which_row_a_sample_is(shards):
+    dataset = ShardDataset(shards, batch_size=1, shuffle=True, epochs=2)
+    starts = {f"data/train-{i:05d}.parquet": sum(SIZES[:i]) for i in range(4)}
+    for n, number in enumerate(numbers(dataset)):
+        epoch, path, row = dataset.where(n)
+        assert epoch == n // TOTAL and starts[path] + row == number
+
+
+def ranks(shards, *, count, workers, batch_size, steps, state=None, **options):
+    """What each of `count` ranks gets from a DataLoader in `steps` steps, and the state that the first one saves."""
+    taken = []
+    for rank in range(count):
+        dataset = ShardDataset(shards, batch_size=batch_size, rank=rank, ranks=count, **options)
+        if state is not None:
+            dataset.load_state_dict(state)
+        batches = []
+        for batch in DataLoader(dataset, batch_size=batch_size, num_workers=workers):
+            if len(batches) == steps:
+                break
+            batches.append(numbers([batch]))
+        taken.append(batches)
+        saved = dataset.state_dict(len(batches))
+    return taken, saved
+
+
+def interleaved(taken):
+    """The global sequence, from the batches of all ranks: step by step, rank by rank."""
+    return [n for step in zip(*taken, strict=True) for batch in step for n in batch]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # more workers than there are cores
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_two_ranks_of_three_workers_go_on_as_three_ranks_of_one(shards, shuffle):
+    options = {"shuffle": shuffle, "seed": 5, "mixed": 4, "epochs": 2}
+    whole = numbers(ShardDataset(shards, batch_size=1, **options))
+    # 5 steps: not a multiple of the workers, and within an epoch.
+    before, state = ranks(shards, count=2, workers=3, batch_size=4, steps=5, **options)
+    assert state["consumed"] == 2 * 4 * 5
+    after, end = ranks(shards, count=3, workers=1, batch_size=2, steps=1000, state=state, **options)
+    sequence = interleaved(before) + interleaved(after)
+    assert sequence == whole[: len(sequence)]
+    assert len(sequence) == end["consumed"] == 40 + (2 * TOTAL - 40) // 6 * 6
+
+
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(1, 4), st.integers(1, 5), st.integers(0, 6), st.integers(0, 9))
+def test_any_ranks_go_on_as_any(small, count, batch_size, then, then_batch, steps, seed):
+    """Without workers: a rank's own samples, in one process."""
+    options = {"shuffle": seed > 0, "seed": seed, "mixed": 3}
+    whole = numbers(ShardDataset(small, batch_size=1, **options))
+    before = [ShardDataset(small, batch_size=batch_size, rank=r, ranks=count, **options) for r in range(count)]
+    steps = min(steps, len(before[0]) // batch_size)
+    taken = [chunks(numbers(dataset), batch_size)[:steps] for dataset in before]
+    after = [ShardDataset(small, batch_size=then_batch, rank=r, ranks=then, **options) for r in range(then)]
+    for dataset in after:
+        dataset.load_state_dict(before[0].state_dict(steps))
+    rest = [chunks(numbers(dataset), then_batch) for dataset in after]
+    assert [len(dataset) for dataset in after] == [sum(map(len, batches)) for batches in rest]
+    sequence = interleaved(taken) + interleaved(rest)
+    assert sequence == whole[: len(sequence)]
+    assert len(whole) - len(sequence) < then * then_batch
+
+
+def chunks(values, n):
+    return [values[i : i + n] for i in range(0, len(values), n)]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    out = Directory.at(tmp_path_factory.mktemp("small"))
+    export([example(windows=n, seed=n) for n in (9, 14)], out, HuggingFace(row_group=4), vocabulary())
+    return out
+
+
+def test_windows_of_many_lengths(tmp_path):
+    table = example(windows=5)
+    rows = table.to_pylist()
+    for n, row in enumerate(rows):
+        keep = sum(row["segment_lengths"])
+        for name in ("input_ids", "loss_mask", "position_ids"):
+            row[name] = row[name][:keep]
+        row["document_rows"] = [n, n, n]
+    export([type(table).from_pylist(rows, schema=SCHEMA)], Directory.at(tmp_path), HuggingFace(), vocabulary())
+    found = list(ShardDataset(tmp_path, batch_size=1))
+    assert [sample["input_ids"].tolist() for sample in found] == [row["input_ids"] for row in rows]
+
+
+def test_object_storage():
+    out = Directory.at("memory:///shards")
+    export([example(windows=9)], out, HuggingFace(row_group=4), vocabulary())
+    assert len(list(ShardDataset(out, batch_size=2))) == 8
+
+
+def test_a_fork_is_not_left_to_hang_in_object_storage():
+    out = Directory.at("memory:///forked")
+    export([example(windows=9)], out, HuggingFace(), vocabulary())
+    loader = DataLoader(
+        ShardDataset(out, batch_size=2),
+        batch_size=2,
+        num_workers=1,
+        multiprocessing_context=multiprocessing.get_context("fork"),
+    )
+    with pytest.raises(ConfigError, match="cannot be read in a forked worker"):
+        list(loader)
+
+
+@pytest.mark.parametrize(
+    "options, said",
+    [
+        ({"batch_size": 0}, "batch_size is at least 1, not 0"),
+        ({"ranks": 0}, "ranks is at least 1"),
+        ({"rank": 2, "ranks": 2}, "rank is 0 to 1, not 2"),
+        ({"mixed": 0, "shuffle": True}, "mixed is at least 1"),
+        ({"epochs": 0}, "epochs is at least 1"),
+    ],
+)
+def test_arguments_out_of_range(shards, options, said):
+    with pytest.raises(ConfigError, match=said):
+        ShardDataset(shards, **{"batch_size": 1, **options})
+
+
+def test_what_is_no_export_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"has no manifest\.json"):
+        ShardDataset(tmp_path, batch_size=1)
+    export([example()], Directory.at(tmp_path / "olmo"), Olmo(), vocabulary())
+    with pytest.raises(ConfigError, match="in the format olmo; huggingface is needed"):
+        ShardDataset(tmp_path / "olmo", batch_size=1)
+
+
+def test_a_state_of_other_shards_or_another_order_is_refused(shards, small):
+    state = ShardDataset(shards, batch_size=1, shuffle=True, seed=1).state_dict(3)
+    for other in (
+        ShardDataset(small, batch_size=1, shuffle=True, seed=1),
+        ShardDataset(shards, batch_size=1, shuffle=True, seed=2),
+        ShardDataset(shards, batch_size=1, seed=1),
+    ):
+        with pytest.raises(ConfigError, match="the state was taken with"):
+            other.load_state_dict(state)
+    with pytest.raises(ConfigError, match=f"82 windows were consumed, of {TOTAL}"):
+        ShardDataset(shards, batch_size=1, shuffle=True, seed=1).load_state_dict({**state, "consumed": 82})
+
+
+def test_a_missing_column_or_file_is_said(tmp_path):
+    write(tmp_path)
+    with pytest.raises(ConfigError, match="has no column scores"):
+        list(ShardDataset(tmp_path, batch_size=1, columns=("input_ids", "scores")))
+    (tmp_path / "data" / "train-00001.parquet").unlink()
+    with pytest.raises(StorageError, match=r"train-00001\.parquet cannot be read"):
+        list(ShardDataset(tmp_path, batch_size=1))
