@@ -41,8 +41,8 @@ class Members(DocumentExchange):
     Attributes:
         documents: with their signatures.
         components: of which.
-        keep: "longest", "earliest", or "highest:NAME" for the largest value of a column of the corpus: of numbers, which
-            are compared as float64, of dates or times.
+        keep: "longest", "earliest", or "highest:NAME" for the largest value of a column of the corpus (numbers, which
+            are compared as float64, dates or times).
     """
 
     documents: Documents
