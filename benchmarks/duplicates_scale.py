@@ -1,6 +1,6 @@
 """Time a document and memory of a process of the near-duplicate filter, as the corpus grows to 4 and 16 times its size.
 
-    python benchmarks/duplicates_scale.py [--json FILE] [--documents 10000,40000,160000]
+    python benchmarks/duplicates_scale.py [--json FILE] [--documents 40000,160000,640000]
 
 Documents are synthetic, 40 to 240 words of 20,000, with clusters as real corpora have them: 30 % of the documents are
 copies of an earlier one, of which a third are exact; the others have one to eight words changed. The whole filter runs
@@ -39,7 +39,7 @@ MIB = 1 << 20
 def main() -> None:
     """Measure each size in a process of its own, print a table, write JSON."""
     options = parser(__doc__, runs=1)
-    options.add_argument("--documents", default="10000,40000,160000", help="of the corpora, rising")
+    options.add_argument("--documents", default="40000,160000,640000", help="of the corpora, rising")
     options.add_argument("--measure", type=Path, help="only measure the corpus in this folder, and print JSON")
     chosen = options.parse_args()
     if chosen.measure:

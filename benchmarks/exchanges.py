@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from annotate.stages.base import AGAINST, RANGE_UNITS, Exchange, Received, Tables, graph
 from annotate.stages.corpus import Corpus
-from annotate.stages.duplicates.shared_spans import Fingerprints
+from annotate.stages.duplicates.shared_spans import Fingerprints, KeptFingerprints
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.signatures import Signatures
 from annotate.storage.contracts import contract
@@ -76,16 +76,16 @@ def run_filter(
             made[each] = [unit["corpus"] for unit in units[each]]
         elif isinstance(each, Signatures | Fingerprints):
             made[each] = [_checked(each, each.unit(unit).table) for unit in units[each.corpus]]
+        elif isinstance(each, KeptFingerprints):
+            made[each] = [
+                _checked(each, each.unit(_given(each, made, unit, number)).table)
+                for number, unit in enumerate(units[each.corpus])
+            ]
         elif isinstance(each, Exchange):
             made[each] = _exchange(each, made, units, rows, Counter() if counts is None else counts)
     verdicts = []
     for number, unit in enumerate(units[stage.corpus]):
-        read = {
-            name: made[source][number // RANGE_UNITS if isinstance(source, Exchange) else number]
-            for name, source in stage.inputs.items()
-        }
-        given = Given(unit.shard, unit.rows.start, unit.rows.stop, number, **read)
-        table = _checked(stage, stage.unit(given).table)
+        table = _checked(stage, stage.unit(_given(stage, made, unit, number)).table)
         verdicts.append(table.add_column(0, "shard", pa.array([unit.shard] * table.num_rows, pa.string())))
     labels = Counter()
     named = {}
@@ -93,6 +93,15 @@ def run_filter(
         labels[each.label] += 1
         named[each.label if labels[each.label] == 1 else f"{each.label} #{labels[each.label]}"] = tables
     return pa.concat_tables(verdicts), named
+
+
+def _given(stage: NearDuplicates | KeptFingerprints, made: dict, unit: Given, number: int) -> Given:
+    """What a narrow stage reads: the same unit of its inputs, or the range that it is in."""
+    read = {
+        name: made[source][number // RANGE_UNITS if isinstance(source, Exchange) else number]
+        for name, source in stage.inputs.items()
+    }
+    return Given(unit.shard, unit.rows.start, unit.rows.stop, number, **read)
 
 
 def _units(shards: Mapping[str, Texts], unit_rows: int) -> list[Given]:
@@ -137,5 +146,7 @@ def _exchange(stage: Exchange, made: dict, units: dict, rows: int, counts: Count
     raise AssertionError
 
 
-def _checked(stage: Exchange | NearDuplicates | Signatures | Fingerprints, table: pa.Table) -> pa.Table:
+def _checked(
+    stage: Exchange | NearDuplicates | Signatures | Fingerprints | KeptFingerprints, table: pa.Table
+) -> pa.Table:
     return contract(stage.schema).check(table, stage.name).combine_chunks()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.panel import Panel
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from annotate.cli.diff import difference
@@ -126,13 +126,13 @@ def _print_cluster(cluster: Cluster, out: Console) -> None:
 
 
 def _sources_title(sources: Sources) -> str:
-    of = "Dropped by shard" if sources.of is None else f"Dropped by {sources.of}"
+    of = "Dropped by shard" if sources.of is None else f"Dropped by {visible(sources.of)}"
     listed = len(sources.sources)
     return of if listed == sources.total else f"{of}: the {listed} of {sources.total:,} with most"
 
 
 def _sources(sources: Sources) -> Table:
-    table = _right(Table(sources.of or "shard", "documents", "dropped", "share"), 1, 2, 3)
+    table = _right(Table(Column(Text(visible(sources.of or "shard"))), "documents", "dropped", "share"), 1, 2, 3)
     for source in sources.sources:
         name = Text("null", style="dim") if source.name is None else Text(visible(source.name))
         table.add_row(name, f"{source.documents:,}", f"{source.dropped:,}", _share(source.dropped, source.documents))

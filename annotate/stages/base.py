@@ -198,14 +198,14 @@ class Received:
 class Exchange(Stage):
     """Sends the rows of its sources to partitions; each makes one unit from what came to it.
 
-    A partition is a range of documents, those of `RANGE_UNITS` units of what lies `beside`, or what `partitions` says.
-
     Attributes:
         sent_schema: contract of what is sent, with a column `to`.
+        ranged: whether a partition is a range of documents, those of `RANGE_UNITS` units of what lies `beside`.
         rounds: whether what is received is sent again, until a round counts nothing `changed`.
     """
 
     sent_schema: ClassVar[str]
+    ranged: ClassVar[bool] = True
     rounds: ClassVar[bool] = False
 
     @property
@@ -217,11 +217,6 @@ class Exchange(Stage):
     @abc.abstractmethod
     def beside(self) -> tuple[tuple[str, ...], ...]:
         """The inputs that are cut in ranges, one after the other, each with those that are read with it."""
-
-    @property
-    def ranged(self) -> bool:
-        """Whether a partition is a range of documents."""
-        return type(self).partitions is Exchange.partitions
 
     def partitions(self, ranges: int, rows: int) -> int:
         """Partitions there are, given the ranges and the documents of all that lies beside."""

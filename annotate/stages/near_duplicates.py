@@ -24,7 +24,7 @@ from annotate.stages.duplicates.candidates import Candidates
 from annotate.stages.duplicates.clusters import DocumentGroups, Groups, Keepers, Members
 from annotate.stages.duplicates.components import Components
 from annotate.stages.duplicates.documents import Documents, identity, row_of, unit_of
-from annotate.stages.duplicates.shared_spans import Fingerprints, SharedSpans
+from annotate.stages.duplicates.shared_spans import Fingerprints, KeptFingerprints, SharedSpans
 from annotate.stages.duplicates.similarity import FirstSigned, Similarity
 from annotate.stages.signatures import Hash, Signatures
 from annotate.storage.contracts import contract
@@ -69,7 +69,7 @@ class NearDuplicates(Narrow):
             `threshold` where that is lower.
         group_bands: bands and rows by which candidates for split groups are found.
         group_span: tokens in a row that two documents share to be in one split group; a span that more than 50
-            documents have joins none. None for no such groups.
+            kept documents have joins none. None for no such groups.
         seed: of the permutations.
         hash: of shingles, "rolling" or "sha1"; see `Signatures`.
         scheme: of the permutations, "affine32" or "legacy".
@@ -147,7 +147,7 @@ class NearDuplicates(Narrow):
         kept = Similarity(all_, FirstSigned(all_, Keepers(all_, clusters, self.most), exact), 0.0)
         if not self.grouped:
             return {"signatures": own, "kept": kept}
-        groups = Groups(all_, Members(all_, Components(all_, near, self.looser, self._spans())))
+        groups = Groups(all_, Members(all_, Components(all_, near, self.looser, self._spans(kept))))
         return {"signatures": own, "kept": kept, "groups": DocumentGroups(all_, groups)}
 
     @property
@@ -161,7 +161,7 @@ class NearDuplicates(Narrow):
             return similarity
         return max(0.0, similarity - 4 * (similarity * (1 - similarity) / self.permutations) ** 0.5)
 
-    def _spans(self) -> SharedSpans | None:
+    def _spans(self, kept: Similarity) -> SharedSpans | None:
         """The pairs of documents that share a long span."""
         if self.group_span is None:
             return None
@@ -170,7 +170,7 @@ class NearDuplicates(Narrow):
             for corpus in (self.corpus, self.against)
         )
         assert own is not None
-        return SharedSpans(own, other)
+        return SharedSpans(KeptFingerprints(own, kept), other)
 
     def settings(self) -> Mapping[str, Any]:
         """Whether near-duplicates are dropped: the inputs have the rest."""

@@ -84,6 +84,7 @@ class SpanCounts(Exchange):
     name: ClassVar[str] = "span-counts"
     schema: ClassVar[str] = "span-counts"
     sent_schema: ClassVar[str] = "sent-span-hashes"
+    ranged: ClassVar[bool] = False  # as many partitions as there are ranges: what is sent is less than the text
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -103,11 +104,6 @@ class SpanCounts(Exchange):
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
         return {}
-
-    def partitions(self, ranges: int, rows: int) -> int:
-        """As many as there are ranges: what is sent is less than the text."""
-        del rows
-        return ranges
 
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
         """Send the number of occurrences of each span in the unit to the partition of its hash."""
@@ -176,7 +172,8 @@ class RepeatedSpans(Narrow):
         verdicts: the verdicts that the scores skip by.
         drop: whether repeated spans are left out.
         above: occurrences above which a span is left out.
-        keep: of the occurrences of such a span, those that stay: the first ones in the corpus.
+        keep: of the occurrences of such a span, those that stay: the first ones in the kept documents. One that is in
+            a document which goes to quarantine later, as it spells a tag, goes there with it.
         shortest: code points of the shortest span that is counted; shorter ones are never called repeated.
     """
 

@@ -81,6 +81,8 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str) -> pa.Ta
     Raises:
         StorageError: the part is missing or damaged.
     """
+    if dataset.size(part.path) != part.bytes:
+        raise _damaged(dataset, part, "it is missing or truncated")
     index = _index(dataset, part)
     at = int(np.searchsorted(index["to"].to_numpy(), to))
     if at == index.num_rows or index["to"][at].as_py() != to:
@@ -93,8 +95,6 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str) -> pa.Ta
 
 @functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts
 def _index(dataset: Directory, part: Part) -> pa.Table:
-    if dataset.size(part.path) != part.bytes:
-        raise _damaged(dataset, part, "it is missing or truncated")
     tail = _read(dataset, part, max(0, part.bytes - _TAIL), min(part.bytes, _TAIL))
     length = int.from_bytes(tail[-_LENGTH:], "little")
     start = part.bytes - _LENGTH - length
@@ -112,7 +112,7 @@ def _read(dataset: Directory, part: Part, offset: int, size: int) -> bytes:
         with dataset.open(part.path, part.bytes) as file:
             file.seek(offset)
             return file.read(size) or b""
-    except OSError as error:
+    except (OSError, StorageError) as error:
         raise _damaged(dataset, part, str(error)) from error
 
 

@@ -90,7 +90,9 @@ PASSES = {
     "components",
     "members",
     "keepers",
+    "kept-fingerprints",
     "groups",
+    "document-groups",
 }
 
 
@@ -99,7 +101,7 @@ def test_a_killed_worker_in_every_stage(folder):
     spent = plan(folder, each_stage="unit: computed")
     until_done(folder, "each-stage", most=1)
     killed = {path.name.rpartition("-")[0] for path in spent.iterdir()}
-    for name in PASSES - {"signatures", "fingerprints"}:
+    for name in PASSES - {"signatures", "fingerprints", "kept-fingerprints"}:
         assert {path.suffix for path in spent.glob(f"{name}-*")} == {".send", ".receive"}
     assert killed >= PASSES | {"spans", "verdicts", "placements", "training-shards"}
     assert shard_bytes(folder / "each-stage") == shard_bytes(folder / "undisturbed")

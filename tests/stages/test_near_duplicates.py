@@ -226,7 +226,7 @@ def test_a_large_bucket_of_different_documents_takes_linear_work() -> None:
 
 
 def test_small_buckets_are_compared_in_full() -> None:
-    key = np.repeat(np.arange(5, dtype=np.uint64), [1, 2, 3, 33, 1])
+    key = np.repeat(np.arange(5, dtype=np.uint64), [1, 2, 3, candidates.NEIGHBOURS + 1, 1])
     document = np.random.default_rng(0).permutation(len(key)).astype(np.uint64)
     a, b = candidates.unique_pairs(
         *(np.concatenate(side) for side in zip(*candidates.bucket_pairs(key, document), strict=True))
@@ -282,3 +282,15 @@ def test_a_split_group_of_too_many_documents_falls_into_its_clusters() -> None:
     few, _, _ = verdicts({"a": akin[:60] + [sentence(1000 + i, 20) for i in range(200)]}, threshold=0.9)
     assert len({row["split_group"] for row in few["a"][:60]}) == 1
     assert len({row["cluster"] for row in few["a"][:60]}) == 20
+
+
+def test_an_older_corpus_does_not_make_a_group_too_large() -> None:
+    """One per cent is of the documents that are split; those of the other corpus are in no split."""
+    text = sentence(40, 100)
+    relatives = [changed(text, *range(10 * i % 90, 10 * i % 90 + 5)) + f" {i}" for i in range(4)]
+    old = [text + f" {sentence(41 + i, 2)}" for i in range(120)]
+    new = [*relatives, *(sentence(1000 + i, 40) for i in range(300))]
+    stage = NearDuplicates(CORPUS, against=Corpus("old"))
+    table, _ = run_filter(stage, {"a": new}, against={"o": old})
+    groups = table["split_group"].to_pylist()
+    assert len(set(groups[:4])) == 1 and len(set(groups)) == 301

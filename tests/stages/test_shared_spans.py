@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from exchanges import Texts, run_filter
 
 from annotate.errors import ConfigError
 from annotate.stages.corpus import Corpus
-from annotate.stages.duplicates.shared_spans import COMMON
+from annotate.stages.duplicates.shared_spans import COMMON, once_each
 from annotate.stages.near_duplicates import NearDuplicates
 
 CORPUS = Corpus("corpus")
@@ -53,6 +54,23 @@ def test_what_many_documents_share_joins_none(unit_rows: int) -> None:
     assert len(set(found)) == COMMON
     assert found[3] == found[40]
     assert len(set(groups({"a": texts[:-1]}, unit_rows))) == 1
+
+
+@pytest.mark.parametrize("unit_rows", [7, 1000])
+def test_copies_of_a_text_count_once(unit_rows: int) -> None:
+    quote = words(1, 300)
+    page = f"{words(2, 400)} {quote}"
+    copies = [page, *(page.replace(" ", "  ", i) for i in range(1, COMMON + 10))]
+    near = [" ".join([*page.split()[:-1], f"end{i}"]) for i in range(20)]
+    other = f"{quote} {words(3, 900)}"
+    table, _ = run_filter(NearDuplicates(CORPUS), {"a": [*copies, *near, other]}, unit_rows=unit_rows)
+    assert table["kept"].to_pylist().count(True) == 2
+    assert len(set(table["split_group"].to_pylist())) == 1
+
+
+def test_a_text_that_repeats_itself_has_few_fingerprints() -> None:
+    found, ends = once_each(np.array([5, 3, 5, 5, 7, 3], np.uint64), np.array([0, 4, 4, 6]))
+    assert [sorted(found[a:b].tolist()) for a, b in itertools.pairwise(ends.tolist())] == [[3, 5], [], [3, 7]]
 
 
 def test_also_where_clusters_and_groups_have_one_threshold() -> None:

@@ -66,6 +66,10 @@ def test_any_damage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
         return False
 
     assert not damaged(whole)
+    path.write_bytes(whole[:-1])  # while its index is known
+    with pytest.raises(StorageError, match="missing or truncated") as caught:
+        read_slice(folder, entry.part, 0, schema=SCHEMA)
+    assert caught.value.hint is not None
     for at in range(len(whole)):
         assert damaged(whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :]), at
     for length in (0, 1, 7, 8, 9, len(whole) // 2, len(whole) - 1):

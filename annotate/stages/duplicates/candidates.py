@@ -21,7 +21,7 @@ from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.text.keyed import keyed_hash
 
-NEIGHBOURS = 32
+NEIGHBOURS = 8
 RECORD_BYTES = 28
 PARTITION_UNITS = 4  # what one partition receives, as a multiple of the work unit
 _EXACT, _TWIN = -1, -2  # seeds of hashes that no band has
@@ -42,6 +42,7 @@ class Candidates(DocumentExchange):
     name: ClassVar[str] = "candidates"
     schema: ClassVar[str] = "pairs"
     sent_schema: ClassVar[str] = "band-hashes"
+    ranged: ClassVar[bool] = False
 
     @property
     def inputs(self) -> Mapping[str, Stage]:

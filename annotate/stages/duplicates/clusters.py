@@ -41,7 +41,8 @@ class Members(DocumentExchange):
     Attributes:
         documents: with their signatures.
         components: of which.
-        keep: "longest", "earliest", or "highest:NAME" for the largest value of a column of the corpus.
+        keep: "longest", "earliest", or "highest:NAME" for the largest value of a column of the corpus (numbers, which
+            are compared as float64, dates or times).
     """
 
     documents: Documents
@@ -104,13 +105,21 @@ class Members(DocumentExchange):
         hint = f'keep="{HIGHEST}NAME" takes a column of numbers; a corpus that this one is compared against has it too.'
         try:
             column = corpus.documents(unit.directory("corpus"), unit.unit("corpus"), extra=(name,))[name]
-            values = pc.fill_null(column.cast(pa.float64()), -np.inf).to_numpy()
+            values = pc.fill_null(_numbers(column), -np.inf).to_numpy()
         except InputError as error:
             raise InputError(error.message, hint=error.hint or hint) from error
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             message = f"keep={self.keep!r}: column {name!r} of {unit.shard} has no numbers: {error}"
             raise ConfigError(message, hint=hint) from error
         return np.where(np.isnan(values), -np.inf, values)
+
+
+def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of numbers, dates or times as float64: of numbers beyond 2**53 those that are nearly equal tie."""
+    kind = column.type
+    if pa.types.is_temporal(kind):
+        column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
+    return column.cast(pa.float64(), safe=pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 class _ToTheEarliest(DocumentExchange):
@@ -187,7 +196,8 @@ class Groups(_ToTheEarliest):
         root, member = root[order], member[order]
         starts = starts_of(root)
         sizes = np.diff(starts, append=len(root))
-        too_large = sizes > max(LARGEST * received.rows, SMALL)
+        own = np.append(0, np.cumsum(unit_of(member) < received.units))  # those of another corpus are in no split
+        too_large = own[starts + sizes] - own[starts] > max(LARGEST * received.rows, SMALL)
         cut = np.repeat(too_large, sizes)
         group = pa.array(identities(root, received), mask=cut)
         table = pa.table([pa.array(member), group], schema=contract(self.schema).schema)

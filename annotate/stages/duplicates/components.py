@@ -3,7 +3,8 @@
 A pair goes to the ranges of both its documents. There, what hangs together is joined to its smallest document. A
 document whose neighbours were not joined to one yet makes another round necessary; when no range makes a new pair, each
 component is a star round its earliest document. (Each round does at least what Kiveris et al. 2014, "Connected
-Components in MapReduce and Beyond", call a large-star and a small-star operation.)
+Components in MapReduce and Beyond", call a large-star and a small-star operation. Pairs that chain ranges up in their
+order are the worst case: then what is sent grows with the square of the ranges.)
 """
 
 from __future__ import annotations

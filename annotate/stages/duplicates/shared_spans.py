@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,7 +19,8 @@ from annotate.minhash.reference import Tokens
 from annotate.stages.base import AGAINST, Exchange, Narrow, Received, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.candidates import unique_pairs
-from annotate.stages.duplicates.documents import numbered, starts_of
+from annotate.stages.duplicates.documents import UInt64, numbered, row_of, starts_of, unit_of
+from annotate.stages.duplicates.similarity import Similarity
 from annotate.stages.tables import one_array
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -58,9 +60,59 @@ class Fingerprints(Narrow):
         from annotate.minhash.fingerprints import fingerprints
 
         documents = tables["corpus"]
-        found, ends = fingerprints(documents["text"], self.span, self.tokens)
+        found, ends = once_each(*fingerprints(documents["text"], self.span, self.tokens))
         lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(found))
         return Output(pa.table([documents["row"], lists], schema=contract(self.schema).schema))
+
+
+def once_each(found: UInt64, ends: npt.NDArray[np.int64]) -> tuple[UInt64, npt.NDArray[np.int64]]:
+    """The fingerprints of each document, each once: a text that repeats itself has few."""
+    document = np.repeat(np.arange(len(ends) - 1), np.diff(ends))
+    order = np.lexsort((found, document))
+    first = order[starts_of(document[order], found[order])]
+    return found[first], np.append(0, np.cumsum(np.bincount(document[first], minlength=len(ends) - 1)))
+
+
+@dataclass(frozen=True)
+class KeptFingerprints(Narrow):
+    """The fingerprints of documents that are no near-duplicates: these are in their keeper's group anyhow.
+
+    Attributes:
+        fingerprints: of all documents.
+        kept: each document of a cluster with its keeper.
+    """
+
+    fingerprints: Fingerprints
+    kept: Similarity
+
+    name: ClassVar[str] = "kept-fingerprints"
+    schema: ClassVar[str] = "fingerprints"
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus of the documents."""
+        return self.fingerprints.corpus
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The fingerprints, and the keepers."""
+        return {"fingerprints": self.fingerprints, "kept": self.kept}
+
+    def settings(self) -> Mapping[str, Any]:
+        """None of its own."""
+        return {}
+
+    def unit(self, tables: Tables) -> Output:
+        """Leave out what near-duplicates have."""
+        table, kept = tables["fingerprints"], tables["kept"]
+        member, keeper = kept["b"].to_numpy(), kept["a"].to_numpy()
+        near = row_of(member[(unit_of(member) == tables.number) & (member != keeper)])
+        gone = np.zeros(table.num_rows, bool)
+        gone[near] = True
+        lists = pc.if_else(
+            pa.array(gone), pa.scalar([], table.schema.field("fingerprints").type), table["fingerprints"]
+        )
+        return Output(pa.table([table["row"], lists], schema=contract(self.schema).schema))
 
 
 @dataclass(frozen=True)
@@ -72,12 +124,13 @@ class SharedSpans(Exchange):
         against: of those of another corpus, which stand behind.
     """
 
-    fingerprints: Fingerprints
+    fingerprints: KeptFingerprints
     against: Fingerprints | None = None
 
     name: ClassVar[str] = "shared-spans"
     schema: ClassVar[str] = "pairs"
     sent_schema: ClassVar[str] = "sent-fingerprints"
+    ranged: ClassVar[bool] = False  # as many partitions as there are ranges: of words, an eighth of the text is sent
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -98,11 +151,6 @@ class SharedSpans(Exchange):
     def settings(self) -> Mapping[str, Any]:
         """In how many documents a span is common."""
         return {"common": COMMON}
-
-    def partitions(self, ranges: int, rows: int) -> int:
-        """As many as there are ranges: what is sent is about an eighth of the text."""
-        del rows
-        return ranges
 
     def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
         """Send each document to the partitions of its fingerprints."""

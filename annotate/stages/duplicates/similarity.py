@@ -1,12 +1,14 @@
 """The similarity of pairs, in two exchanges: the signature of the first document is put to a pair, then compared.
 
 A pair goes to the range of its first document, where the signatures of that range are read, and then to the range of
-its second. So no process needs signatures beyond those of one unit at a time, and no pair needs a lookup. Where exact
-similarity is asked for, the set of the document's shingles, as hashes, stands in place of the signature.
+its second. So no process needs signatures beyond those of one unit at a time, and no pair needs a lookup. Of the pairs
+of one document that go to one range, the first carries its signature. Where exact similarity is asked for, the set of
+the document's shingles, as hashes, stands in place of the signature.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -31,6 +33,7 @@ from annotate.stages.tables import one_array
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 
+AT_ONCE = 16 << 20  # bytes of signatures or sets that are put side by side
 Numbers = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
 """Numbers of rows, one after the other, and how many each row has."""
 
@@ -53,6 +56,7 @@ class FirstSigned(DocumentExchange):
     schema: ClassVar[str] = "signed-pairs"
     sent_schema: ClassVar[str] = "sent-pairs"
     source: ClassVar[str] = "pairs"
+    version: ClassVar[int] = 2
 
     @property
     def reads_corpus(self) -> bool:
@@ -78,6 +82,8 @@ class FirstSigned(DocumentExchange):
         chosen = order[starts_of(first[order], second[order])]
         a, b, cluster = (column.take(pa.array(chosen)) for column in (a, b, cluster))
         documents = a.to_numpy()
+        first_of_range = np.zeros(len(documents), bool)
+        first_of_range[starts_of(documents, range_of(b.to_numpy()))] = True
         units = unit_of(documents)
         schema = contract(self.schema).schema
         tables = [schema.empty_table()]
@@ -85,7 +91,9 @@ class FirstSigned(DocumentExchange):
             start, stop = np.searchsorted(units, [unit.number, unit.number + 1]).tolist()
             if start == stop:
                 continue
-            signed = compared(unit, row_of(documents[start:stop]), self.documents, exact=self.exact)
+            rows, carries = row_of(documents[start:stop]), first_of_range[start:stop]
+            signed = unit["signatures"].select(["row", "exact_high", "exact_low"]).take(pa.array(rows))
+            values = compared(unit, rows[carries], self.documents, exact=self.exact)
             n = stop - start
             shard = unit.shard if unit.number < received.units else OLDER + unit.shard
             columns = [
@@ -96,7 +104,7 @@ class FirstSigned(DocumentExchange):
                 signed["row"],
                 signed["exact_high"],
                 signed["exact_low"],
-                signed["compared"],
+                values.take(pa.array(np.cumsum(carries) - 1, mask=~carries)),
             ]
             tables.append(pa.table(columns, schema=schema))
         return Output(pa.concat_tables(tables))
@@ -142,53 +150,78 @@ class Similarity(DocumentExchange):
         Pairs of those are counted, as far as the second document is one of this corpus.
         """
         sent = received.sent
-        documents = sent["b"].to_numpy()
-        order = np.lexsort((sent["a"].to_numpy(), documents))
-        units = unit_of(documents)[order]
-        schema = contract(self.schema).schema
-        tables = [schema.empty_table()]
+        carries = np.flatnonzero(sent["compared"].is_valid().to_numpy())
+        carried = one_array(sent["compared"].take(pa.array(carries)))
+        carriers = sent["a"].to_numpy()[carries]
+        by_carrier = np.argsort(carriers)
+        sent = sent.drop_columns(["compared"])
+        order = np.lexsort((sent["a"].to_numpy(), sent["b"].to_numpy()))
+        units = unit_of(sent["b"].to_numpy())[order]
+        tables = [contract(self.schema).schema.empty_table()]
         copies = 0
         for unit in received.beside:
             start, stop = np.searchsorted(units, [unit.number, unit.number + 1]).tolist()
             if start == stop:
                 continue
             pairs = sent.take(pa.array(order[start:stop]))
-            other = compared(unit, row_of(documents[order[start:stop]]), self.documents, exact=self.pairs.exact)
-            similarity = jaccard(pairs, other, exact=self.pairs.exact)
-            near = pa.array(similarity >= np.float32(self.least))
+            own = by_carrier[np.searchsorted(carriers, pairs["a"].to_numpy(), sorter=by_carrier)]
+            similarity, same = self._compared(pairs, unit, carried, own)
             if unit.number < received.units:
-                apart = pairs["a"].to_numpy() != pairs["b"].to_numpy()
-                copies += int((apart & (similarity == 1) & same_hashes(pairs, other)).sum())
-            columns = [pairs[name] for name in ("a", "b")] + [pa.array(similarity)]
-            columns += [pairs[name] for name in ("cluster", "shard", "row")]
-            tables.append(pa.table(columns, schema=schema).filter(near))
+                copies += int((same & (pairs["a"].to_numpy() != pairs["b"].to_numpy())).sum())
+            columns = [pairs["a"], pairs["b"], pa.array(similarity), *(pairs[n] for n in ("cluster", "shard", "row"))]
+            near = pa.array(similarity >= np.float32(self.least))
+            tables.append(pa.table(columns, schema=contract(self.schema).schema).filter(near))
         return Output(pa.concat_tables(tables), counts={"exact_copies": copies})
 
+    def _compared(
+        self, pairs: pa.Table, unit: Tables, carried: pa.LargeBinaryArray, own: npt.NDArray[np.int64]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """The similarity of pairs with documents of a unit, and which are exact copies; `[n]` each.
 
-def compared(unit: Tables, rows: npt.NDArray[np.int64], documents: Documents, *, exact: bool) -> pa.Table:
-    """What is compared of documents of a unit: exact hashes, and the bytes of signatures, or of sets for `exact`.
+        What is compared is put side by side for few pairs at a time: `own` says which of `carried` each pair has.
+        """
+        distinct, places = np.unique(row_of(pairs["b"].to_numpy()), return_inverse=True)
+        others = compared(unit, distinct, self.documents, exact=self.pairs.exact)
+        hashes = unit["signatures"].select(["exact_high", "exact_low"]).take(pa.array(distinct[places]))
+        copies = same_hashes(pairs, hashes)
+        sizes = pc.binary_length(carried).to_numpy()[own] + pc.binary_length(others).to_numpy()[places]
+        cuts = [*np.flatnonzero(np.diff(np.cumsum(sizes) // AT_ONCE, prepend=-1)).tolist(), len(own)]
+        found = [
+            jaccard(
+                carried.take(pa.array(own[a:b])),
+                others.take(pa.array(places[a:b])),
+                copies[a:b],
+                exact=self.pairs.exact,
+            )
+            for a, b in itertools.pairwise(cuts)
+        ]
+        similarity = np.concatenate(found)
+        return similarity, copies & (similarity == 1)
+
+
+def compared(unit: Tables, rows: npt.NDArray[np.int64], documents: Documents, *, exact: bool) -> pa.LargeBinaryArray:
+    """What is compared of documents of a unit: the bytes of their signatures, or of their sets for `exact`.
 
     Lists of numbers would take ten times the memory on their way through Parquet, which keeps levels for each.
 
     Args:
         unit: with its signatures, and its corpus where that is read.
-        rows: int64 `[n]`, counted from the start of the unit, with repeats.
+        rows: int64 `[n]`, counted from the start of the unit, rising; with repeats only for signatures.
         documents: with the settings of the signatures.
         exact: whether to compare sets of shingles.
-    """
-    signed = unit["signatures"]
-    if not exact:
-        values = _bytes(one_array(signed["signature"])).take(pa.array(rows))
-    else:
-        from annotate.minhash.documents import hash_texts
 
-        distinct, places = np.unique(rows, return_inverse=True)
-        texts = unit["corpus"]["text"].take(pa.array(distinct))
-        settings = documents.signatures
-        sets = _sets(*hash_texts(texts, settings.shingle, tokens=settings.tokens))
-        values = _bytes(sets).take(pa.array(places))
-    chosen = signed.select(["row", "exact_high", "exact_low"]).take(pa.array(rows))
-    return chosen.append_column("compared", values)
+    Returns:
+        large_binary `[n]`.
+    """
+    if not exact:
+        return _bytes(one_array(unit["signatures"]["signature"])).take(pa.array(rows))
+    from annotate.minhash.documents import hash_texts
+
+    distinct, places = np.unique(rows, return_inverse=True)
+    texts = unit["corpus"]["text"].take(pa.array(distinct))
+    settings = documents.signatures
+    sets = _bytes(_sets(*hash_texts(texts, settings.shingle, tokens=settings.tokens)))
+    return sets if len(distinct) == len(rows) else sets.take(pa.array(places))
 
 
 def _bytes(lists: pa.ListArray) -> pa.LargeBinaryArray:
@@ -215,22 +248,28 @@ def _sets(hashes: npt.NDArray[np.uint64], offsets: npt.NDArray[np.int64]) -> pa.
     return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(values))
 
 
-def jaccard(left: pa.Table, right: pa.Table, *, exact: bool) -> npt.NDArray[np.float32]:
+def jaccard(
+    left: pa.LargeBinaryArray, right: pa.LargeBinaryArray, copies: npt.NDArray[np.bool_], *, exact: bool
+) -> npt.NDArray[np.float32]:
     """The similarity of documents side by side, as `compared` gives them; 1 for exact copies: float32 `[n]`.
 
     Signatures estimate it, with a standard deviation of sqrt(J (1 - J) / permutations). Sets of hashes of 32 bits give
     it but for collisions: of documents of 1,000 shingles each one pair in 4,000 shares a hash by chance.
+
+    Args:
+        left: large_binary `[n]`.
+        right: large_binary `[n]`.
+        copies: bool `[n]`, which have the same exact hash.
+        exact: whether sets are compared.
     """
-    sides = [one_array(table["compared"]) for table in (left, right)]
-    has, others = (pc.binary_length(each).to_numpy(zero_copy_only=False) > 0 for each in sides)
+    has, others = (pc.binary_length(each).to_numpy(zero_copy_only=False) > 0 for each in (left, right))
     share = np.zeros(len(has), np.float32)
     both = np.flatnonzero(has & others)
     if len(both):
-        numbers = (_numbers(each.take(pa.array(both))) for each in sides)
+        numbers = (_numbers(each.take(pa.array(both))) for each in (left, right))
         share[both] = (_exact if exact else _estimated)(*numbers)
     # Crafted texts can share the exact hash, which is no cryptographic one; their signatures would have to agree too.
-    same = same_hashes(left, right) & (has == others) & (~has | (share == 1))
-    share[same] = 1
+    share[copies & (has == others) & (~has | (share == 1))] = 1
     return share
 
 
