@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from annotate.stages.score import Score, score
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
-    from annotate.storage.latest import shards
+    from annotate.stages.token_shards import TokenShards
+    from annotate.storage.latest import shard_files, shards
     from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
     from annotate.text.splitting import KORBAK, Splitter
 
@@ -56,6 +57,7 @@ _HOMES = {
     "Tag": "annotate.tags",
     "TagScheme": "annotate.tags",
     "Thresholds": "annotate.stages.thresholds",
+    "TokenShards": "annotate.stages.token_shards",
     "WorkError": "annotate.errors",
     "preset": "annotate.tags",
     "load_scheme": "annotate.tags",
@@ -65,6 +67,7 @@ _HOMES = {
     "Alias": "annotate.tags",
     "main": "annotate.cli",
     "score": "annotate.stages.score",
+    "shard_files": "annotate.storage.latest",
     "shards": "annotate.storage.latest",
 }
 
@@ -99,6 +102,7 @@ __all__ = [
     "Tag",
     "TagScheme",
     "Thresholds",
+    "TokenShards",
     "WorkError",
     "by_column",
     "graded",
@@ -106,6 +110,7 @@ __all__ = [
     "main",
     "preset",
     "score",
+    "shard_files",
     "shards",
 ]
 

@@ -13,6 +13,7 @@ from annotate.engine.run import Result
 from annotate.stages.calibrate import Calibrate, sample_of
 from annotate.stages.place import Place
 from annotate.stages.render import Render
+from annotate.stages.token_shards import TokenShards
 
 QUANTILES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 
@@ -40,6 +41,8 @@ def print_summary(result: Result, console: Console) -> None:
     for stage, dataset in result.datasets.items():
         if isinstance(stage, Render):
             _shards(stage, dataset, result.workdir.url, console)
+        elif isinstance(stage, TokenShards):
+            _windows(stage, dataset, result.workdir.url, console)
 
 
 def _found(dataset: Dataset) -> bool:
@@ -87,3 +90,21 @@ def _shards(stage: Render, dataset: Dataset, workdir: str, console: Console) -> 
     )
     console.print(f'  in Python:  polars.read_parquet(annotate.shards("{workdir}"))', markup=False)
     console.print(f"  by eye:     annotate show {dataset.directory.url}", markup=False)
+
+
+def _windows(stage: TokenShards, dataset: Dataset, workdir: str, console: Console) -> None:
+    if not _found(dataset) or dataset.manifest is None:
+        return
+    counts = dataset.manifest.counts
+    windows, tokens = counts.get("windows", 0), counts.get("tokens", 0)
+    filled = tokens / (windows * stage.window) if windows else 0.0
+    console.print(
+        f"{windows:,} windows of {stage.window:,} tokens, filled to {filled:.1%}, in "
+        f"{counted(dataset.manifest.units, 'token shard')}: {dataset.directory.url}/parts",
+        style="bold",
+        markup=False,
+    )
+    moved, tags = counts.get("moved_tags", 0), counts.get("tags", 0)
+    console.print(f"  {tags:,} tags, {moved / max(tags, 1):.2%} of them inside what one token holds", markup=False)
+    console.print(f'  in Python:  polars.read_parquet(annotate.shards("{workdir}"))', markup=False)
+    console.print(f'  tokenizer:  annotate.shard_files("{workdir}"), with tags.json', markup=False)

@@ -11,9 +11,9 @@ from annotate.errors import StorageError
 from annotate.stages.base import Stage
 from annotate.stages.corpus import Corpus
 from annotate.stages.place import Place
-from annotate.stages.render import Render
 from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.score import Score
+from annotate.stages.shards import Shards
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Ledger:
 
 
 def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledger | None:
-    """Draw up the ledger of the first output that renders shards, or None where there is none.
+    """Draw up the ledger of the first output that is shards, or None where there is none.
 
     Raises:
         StorageError: the states do not sum to the input, which would be a bug.
     """
-    shards = next((stage for stage in outputs if isinstance(stage, Render)), None)
+    shards = next((stage for stage in outputs if isinstance(stage, Shards)), None)
     if shards is None:
         return None
     counts = _counts(datasets, shards)
@@ -74,7 +74,7 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
 
 
 def _counts(
-    datasets: Mapping[Stage, Dataset], stage: Corpus | Place | Render | Score | RepeatedSpans
+    datasets: Mapping[Stage, Dataset], stage: Corpus | Place | Shards | Score | RepeatedSpans
 ) -> Mapping[str, int]:
     dataset = datasets[stage]
     if dataset.manifest is None:

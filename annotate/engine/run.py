@@ -38,7 +38,7 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score
 from annotate.storage.corpus_files import SourceFile, UnreadableFile, is_jsonl
 from annotate.storage.faults import reach
-from annotate.storage.latest import write_latest
+from annotate.storage.latest import files_of, write_latest
 from annotate.storage.manifests import Unit
 from annotate.storage.store import Directory
 
@@ -149,6 +149,8 @@ class _Run:
                 self.events.finished(dataset.label, _described(dataset))
         for stages in together(missing):
             self._stage([datasets[stage] for stage in stages])
+        for stage in self.outputs:
+            self._companions(datasets[stage])
         self._latest(datasets)
         reach("driver: before ledger")
         ledger = balance(datasets, self.outputs)
@@ -422,6 +424,14 @@ class _Run:
         for dataset, writer in zip(datasets, writers, strict=True):
             dataset.commit(writer)
         self.events.finished(label)
+
+    def _companions(self, dataset: Dataset) -> None:
+        """Put what lies beside the parts of a dataset."""
+        if type(dataset.stage).companions is Stage.companions or dataset.manifest is None:
+            return
+        whole = Context(dataset.stage, self.workdir, Aligned.of(dataset).whole).shared()
+        for path, data in dataset.stage.companions(whole, dataset.manifest).items():
+            dataset.directory.put(f"{files_of(dataset.fingerprint)}/{path}", data)
 
     def _latest(self, datasets: Mapping[Stage, Dataset]) -> None:
         """Point at the datasets of this run."""

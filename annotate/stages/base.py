@@ -73,6 +73,11 @@ class Stage(abc.ABC):
         del manifest
         return []
 
+    def companions(self, whole: Mapping[str, pa.Table], manifest: Manifest) -> Mapping[str, bytes]:
+        """What lies beside the parts of the finished dataset, by path; `whole` are the tables of wide inputs."""
+        del whole, manifest
+        return {}
+
 
 @dataclass(frozen=True)
 class Work:

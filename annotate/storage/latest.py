@@ -15,6 +15,9 @@ from annotate.storage.store import Directory
 LATEST = "latest.json"
 
 
+SHARDS = ("training-shards", "token-shards")
+
+
 @dataclass(frozen=True)
 class Latest:
     """One dataset that the last run left.
@@ -78,13 +81,37 @@ def shards(workdir: str | Path, label: str | None = None) -> list[str]:
         StorageError: there are none, or several and no label says which.
     """
     directory = Directory.at(workdir)
-    found = [item for item in read_latest(directory) if item.stage == "training-shards" and label in (None, item.label)]
+    return list(_parts(directory, _shards(directory, label)))
+
+
+def shard_files(workdir: str | Path, label: str | None = None) -> str:
+    """Path, or URL, of what lies beside token shards: `tokenizer`, which knows the tags, `tags.json` and `README.md`.
+
+    Args:
+        workdir: the work directory.
+        label: which shards, as for `shards`.
+
+    Raises:
+        StorageError: there are none, or several and no label says which.
+    """
+    directory = Directory.at(workdir)
+    item = _shards(directory, label)
+    return f"{directory.child(item.dataset).url}/{files_of(item.fingerprint)}"
+
+
+def files_of(fingerprint: str) -> str:
+    """Where in a dataset's directory lies what goes with the dataset of a fingerprint."""
+    return f"files/{fingerprint[:8]}"
+
+
+def _shards(directory: Directory, label: str | None) -> Latest:
+    found = [item for item in read_latest(directory) if item.stage in SHARDS and label in (None, item.label)]
     if not found:
         raise StorageError(f"there are no training shards in {directory.url}", hint="Run a pipeline to its end first.")
     if len(found) > 1:
         names = ", ".join(repr(item.label) for item in found)
         raise StorageError(f"{directory.url} has several training shards: {names}", hint="Name one of them.")
-    return list(_parts(directory, found[0]))
+    return found[0]
 
 
 def _parts(workdir: Directory, item: Latest) -> Iterator[str]:

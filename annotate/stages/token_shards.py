@@ -1,0 +1,339 @@
+"""Token shards: documents tokenized once, tags inserted as ids, packed to windows. Nothing in the text can be a tag."""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.errors import ConfigError
+from annotate.stages.base import Stage, Tables
+from annotate.stages.place import Place
+from annotate.stages.repeated_spans import dropped_spans
+from annotate.stages.shards import Documents, Shards, at_positions
+from annotate.stages.tables import one_array, span_numbers
+from annotate.stages.thresholds import threshold_values
+from annotate.storage.manifests import Manifest
+from annotate.storage.parts import Output
+from annotate.tags.gaps import moved
+from annotate.tags.placements import PLACEMENTS
+
+Packing = Literal["best-fit", "concatenate"]
+Loss = Literal["train", "mask", "mask-all-but-closing"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenShards(Shards):
+    """Token shards: packed windows of `window` tokens, with a loss mask, as `schemas/token-shards.json` says.
+
+    With the shards lie the tokenizer that knows the tags, and `tags.json`: ids, meanings, rules and thresholds, how to
+    make the new rows of a model, what to ban when sampling.
+
+    Attributes:
+        corpus: the documents.
+        verdicts: which of them are kept; None for all.
+        placements: the tags.
+        tokenizer: a `tokenizer.json`, a directory that holds one, or a hub name; a fast tokenizer without the tags.
+        revision: of a hub name.
+        window: tokens of a window.
+        loss: whether the model is trained to predict tags: "train", "mask" them, or "mask-all-but-closing" tags.
+        packing: "best-fit", which cuts only documents that are longer than a window, or "concatenate".
+        segments: whether each span is tokenized by itself, as Korbak et al. 2023 do; the tokens of the text are then
+            not those of the untagged document.
+        begin: whether the tokenizer's token for the begin of a text stands before each document.
+        end: whether its token for the end stands after it.
+        reserved: tokens of the tokenizer that tags are put on, so that a model keeps its size.
+        multiple: what the size of the vocabulary is padded to.
+        span_ids: whether the number of each token's span is written too.
+        part_bytes: bytes of untagged text that a part aims at; windows never go across parts.
+    """
+
+    tokenizer: str
+    window: int
+    loss: Loss
+    revision: str | None = None
+    packing: Packing = "best-fit"
+    segments: bool = False
+    begin: bool = False
+    end: bool = True
+    reserved: tuple[str, ...] = ()
+    multiple: int = 1
+    span_ids: bool = False
+
+    name: ClassVar[str] = "token-shards"
+    schema: ClassVar[str] = "token-shards"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, known in (("loss", Loss), ("packing", Packing)):
+            if getattr(self, name) not in get_args(known):
+                choices = ", ".join(f'"{value}"' for value in get_args(known))
+                raise ConfigError(f"{name} must be {choices}, got {getattr(self, name)!r}")
+        if self.window < 8:
+            raise ConfigError(f"a window must have at least 8 tokens, got {self.window}")
+        object.__setattr__(self, "reserved", tuple(self.reserved))
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """Those of all shards, and the thresholds for `tags.json`."""
+        thresholds = {f"thresholds-{i}": place.thresholds for i, place in enumerate(self.placements.places)}
+        return {**super().inputs, **thresholds}
+
+    def settings(self) -> Mapping[str, Any]:
+        """What the tokenizer is, by a hash of it, and all that decides the windows."""
+        names = ("window", "loss", "packing", "segments", "begin", "end", "multiple", "span_ids", "part_bytes")
+        return {
+            "tokenizer": self._tokens.hash,
+            "reserved": list(self.reserved),
+            "tags": list(self.placements.spelled),
+            "id": self.corpus.id,
+            **{name: getattr(self, name) for name in names},
+        }
+
+    @functools.cached_property
+    def _tokens(self) -> _Tokens:
+        """The tokenizer, with and without the tags."""
+        return _Tokens.load(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker loads the tokenizer itself."""
+        return {name: value for name, value in vars(self).items() if name != "_tokens"}
+
+    def regrouped(self, tables: Iterator[Tables]) -> Output:
+        """Tokenize and pack the documents of one part."""
+        from annotate.tokens import insert, loss_mask, pack, token_table
+
+        bad: list[pa.Table] = []
+        counts: Counter[str] = Counter()
+        units = [self._unit(unit, bad, counts) for unit in tables]
+        texts, placed, spans = _joined(units)
+        names = pa.concat_tables([documents.table.select(["row", "id"]) for documents, _, _ in units])
+        tokens = _loaded(self)
+        encoder = tokens.encoder
+        encoded = encoder.encode_segments(texts, spans) if self.segments else encoder.encode(texts)
+        tagged = insert(
+            encoded, texts, placed, tokens.vocabulary, spans=spans, begin_id=tokens.begin_id, end_id=tokens.end_id
+        )
+        packed = pack(tagged, self.window, pad_id=tokens.pad_id, way=self.packing)
+        mask = loss_mask(packed, self.loss)
+        table = token_table(packed, mask, spans=spans if self.span_ids else None)
+        counts["written"] += len(texts)
+        counts["windows"] += table.num_rows
+        counts["tokens"] += int(packed.segments.size and packed.lengths.sum())
+        counts["targets"] += int(mask.sum())
+        counts["tags"] += placed.num_rows
+        counts["moved_tags"] += tagged.moved
+        counts["cuts"] += packed.cuts
+        counts["cuts_at_spans"] += packed.cuts_at_spans
+        return Output(_with_ids(table, names), quarantine=pa.concat_tables(bad), counts=dict(counts))
+
+    def _unit(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> tuple[Documents, pa.Table, pa.Table]:
+        """The documents of a unit that are written, their placements, and their spans by places in the text."""
+        documents = self.documents(tables, bad, counts)
+        placed = documents.placed(tables["placements"], tables.rows.start)
+        spans = tables["spans"]
+        numbers = pa.array(span_numbers(spans, tables.rows))
+        spans = spans.select(["row", "start", "byte_start", "byte_end"]).append_column("span", numbers)
+        if self.repeated is not None:
+            spans = spans.filter(pa.array(~dropped_spans(tables["repeated"], tables["spans"])))
+        spans = at_positions(spans, documents.table["row"].to_numpy() - tables.rows.start, tables.rows.start)
+        lengths = spans["byte_end"].to_numpy() - spans["byte_start"].to_numpy()
+        spans = spans.rename_columns(["row", "offset", "byte_offset", "byte_end", "span"])
+        if documents.gaps is not None:
+            spans = moved(spans, documents.gaps)
+        start = spans["byte_offset"].to_numpy()
+        columns = {"row": spans["row"], "byte_start": pa.array(start), "byte_end": pa.array(start + lengths)}
+        return documents, placed, pa.table({**columns, "span": spans["span"]})
+
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """Say how full the windows are, and how many documents hold the spelling of a tag, which stays text."""
+        counts = manifest.counts
+        said = super().remarks(manifest)
+        if windows := counts.get("windows", 0):
+            filled = counts["tokens"] / (windows * self.window)
+            if filled < 0.9:
+                said.append(
+                    f"windows are filled to {filled:.1%} only: a part has too little text for {self.window} tokens"
+                )
+        if spell := counts.get("documents_that_spell_a_tag", 0):
+            said.append(f"{spell:,} documents spell a tag: it was tokenized as ordinary text")
+        return said
+
+    def companions(self, whole: Mapping[str, pa.Table], manifest: Manifest) -> dict[str, bytes]:
+        """The tokenizer with the tags, `tags.json`, and a data card."""
+        from annotate.tokens import tags_card
+
+        tokens = self._tokens
+        about = {
+            name: said
+            for i, place in enumerate(self.placements.places)
+            for name, said in _about(place, whole[f"thresholds-{i}"])
+        }
+        card = tags_card(
+            tokens.vocabulary, tokens.tagged, untagged=tokens.untagged, about=about, multiple=self.multiple
+        )
+        files = {"tags.json": json.dumps(card, indent=1, ensure_ascii=False).encode()}
+        with tempfile.TemporaryDirectory() as folder:
+            tokens.tagged.save_pretrained(folder)
+            files |= {f"tokenizer/{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir())}
+        return {**files, "README.md": self._card(manifest).encode()}
+
+    def _card(self, manifest: Manifest) -> str:
+        """What the shards are, made of what, from which models."""
+        from annotate.tags.explain import explain
+        from annotate.tokens import ALIGNMENT
+
+        counts = manifest.counts
+        scorers = {
+            json.dumps(score.scorer.identity(), sort_keys=True): score
+            for p in self.placements.places
+            for score in p.scores
+        }
+        lines = [
+            "# Token shards",
+            "",
+            f"{counts.get('windows', 0):,} windows of {self.window} tokens, {counts.get('tokens', 0):,} tokens,",
+        ]
+        lines += [f"{counts.get('targets', 0):,} of them targets, of {counts.get('written', 0):,} documents.", ""]
+        lines += [f"- mask: {ALIGNMENT}; loss policy `{self.loss}`", f"- packing: {self.packing}"]
+        lines += [f"- tokenizer: SHA-256 {self._tokens.hash}, with the tags in `tokenizer/`", "", "## Tags", ""]
+        lines += [f"- {line}" for place in self.placements.places for line in explain(place.scheme)]
+        lines += ["", "## Scores", ""]
+        lines += [f"- {', '.join(score.axes)}: `{identity}`" for identity, score in sorted(scorers.items())]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tokens:
+    """A tokenizer with and without the tags, and the ids that shards need."""
+
+    untagged: Any
+    tagged: Any
+    vocabulary: Any
+    hash: str
+    begin_id: int | None
+    end_id: int | None
+    pad_id: int
+
+    @staticmethod
+    def load(stage: TokenShards) -> _Tokens:
+        from annotate.tokens import add_tags, load_tokenizer, tokenizer_hash
+
+        untagged = load_tokenizer(stage.tokenizer, revision=stage.revision)
+        names, closing, families, of_spans = _tags(stage.placements.places)
+        tagged, vocabulary = add_tags(
+            untagged, names, closing=closing, reserved=stage.reserved, families=families, of_spans=of_spans
+        )
+        ids = {}
+        for name, wanted in (("bos", stage.begin), ("eos", stage.end)):
+            ids[name] = getattr(untagged, f"{name}_token_id", None) if wanted else None
+            if wanted and ids[name] is None:
+                flag = {"bos": "begin", "eos": "end"}[name]
+                raise ConfigError(
+                    f"the tokenizer {stage.tokenizer!r} has no {name} token",
+                    hint=f"Give TokenShards({flag}=False), or a tokenizer that has one.",
+                )
+        pad = next((i for i in (untagged.pad_token_id, untagged.eos_token_id) if i is not None), 0)
+        return _Tokens(
+            untagged=untagged,
+            tagged=tagged,
+            vocabulary=vocabulary,
+            hash=tokenizer_hash(untagged),
+            begin_id=ids["bos"],
+            end_id=ids["eos"],
+            pad_id=pad,
+        )
+
+    @functools.cached_property
+    def encoder(self) -> Any:
+        """Encodes documents; it parses the tokenizer, so a process makes one."""
+        from annotate.tokens import Encoder
+
+        return Encoder(self.tagged)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(stage: TokenShards) -> _Tokens:
+    """The tokens of a stage: one unit after the other of the same process has them."""
+    return stage._tokens
+
+
+def _tags(places: tuple[Place, ...]) -> tuple[list[str], list[str], dict[str, int], list[str]]:
+    """Names of all tags, those that are closed, their families, those in force no longer than their span.
+
+    A tag before its span is in force as long as that; of nested placements only the innermost ones are of these spans:
+    the others are until the next of their family.
+    """
+    names, closing, of_spans = list[str](), list[str](), list[str]()
+    families: dict[str, int] = {}
+    number = 0
+    for place in places:
+        scheme = place.scheme
+        shown = dict(zip(scheme.names, scheme.shown, strict=True))
+        names += scheme.shown
+        closing += [shown[name] for name in scheme.closed]
+        for family, tags in scheme.grouped:
+            own = [shown[tag.name] for tag in tags] + ([shown[family.null]] if family.null is not None else [])
+            own += [
+                shown[a.name]
+                for a in scheme.aliases
+                if not a.expand and scheme.meant(a.name)[0] in {t.name for t in tags}
+            ]
+            number += 1
+            families |= dict.fromkeys(own, -1 if family.layout in ("suffix", "repeat") else number)
+            if family.layout == "prefix" and place is places[-1]:
+                of_spans += own
+    return names, closing, families, of_spans
+
+
+def _joined(units: list[tuple[Documents, pa.Table, pa.Table]]) -> tuple[pa.Array, pa.Table, pa.Table]:
+    """Texts, placements and spans of all units of a part; rows count from the first document on."""
+    texts = pa.chunked_array([one_array(documents.table["text"]) for documents, _, _ in units], pa.large_string())
+    starts = np.cumsum([0, *(documents.table.num_rows for documents, _, _ in units)]).tolist()
+    placed = [_later(placed.cast(PLACEMENTS), start) for (_, placed, _), start in zip(units, starts, strict=False)]
+    spans = [_later(spans, start) for (_, _, spans), start in zip(units, starts, strict=False)]
+    return one_array(texts), pa.concat_tables(placed).unify_dictionaries(), pa.concat_tables(spans)
+
+
+def _later(table: pa.Table, start: int) -> pa.Table:
+    """A table whose rows count from another start on."""
+    return table.set_column(0, "row", pa.array(table["row"].to_numpy() + start))
+
+
+def _with_ids(table: pa.Table, documents: pa.Table) -> pa.Table:
+    """Put rows of shards in place of the numbers of documents, and their ids beside them."""
+    numbers = one_array(table["document_rows"])
+    ends = pa.array(np.append(0, np.cumsum(pc.list_value_length(numbers).to_numpy())), pa.int32())
+    rows, ids = (
+        pa.ListArray.from_arrays(ends, one_array(documents[name]).take(numbers.flatten())) for name in ("row", "id")
+    )
+    at = table.column_names.index("document_rows")
+    return table.set_column(at, "document_rows", rows).add_column(at + 1, "document_ids", ids)
+
+
+def _about(place: Place, thresholds: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What `tags.json` says of each tag of a scheme."""
+    values = threshold_values(thresholds)
+    fitted = {(row["axis"], row["quantile"]): row for row in thresholds.to_pylist()}
+    shown = dict(zip(place.scheme.names, place.scheme.shown, strict=True))
+    for tag in place.scheme.tags:
+        found = [
+            {
+                "axis": axis,
+                "q": q,
+                "value": float(values[axis, q]),
+                "n": fitted[axis, q]["n"],
+                "ties": fitted[axis, q]["ties"],
+            }
+            for axis, q in tag.parsed.quantiles
+        ]
+        yield shown[tag.name], {"meaning": tag.means or None, "rule": tag.rule, "threshold": found or None}

@@ -1,0 +1,203 @@
+"""Token shards through the engine: every token accounted for, from the corpus to what a trainer reads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from annotate import (
+    Calibrate,
+    ConfigError,
+    Corpus,
+    Family,
+    Nest,
+    Options,
+    Pipeline,
+    Place,
+    PythonScorer,
+    RepeatedSpans,
+    Split,
+    Splitter,
+    Tag,
+    TagScheme,
+    Thresholds,
+    TokenShards,
+    by_column,
+    score,
+    shard_files,
+    shards,
+)
+
+NOTICE = "All of this is of no use to anybody.\n"
+WINDOW = 64
+
+
+def line(seed: int) -> str:
+    rng = np.random.default_rng(seed)
+    return " ".join("etaoinshrdlu"[: int(n)] for n in rng.integers(1, 9, rng.integers(3, 20))) + ".\n"
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokens")
+    for shard in range(2):
+        texts = ["".join(line(100 * shard + 10 * i + k) for k in range(1 + i % 5)) for i in range(30)]
+        texts[3] = "It says <long> and </wiki> as if it were a tag.\n" + texts[3]
+        texts[4:20:2] = [text + NOTICE for text in texts[4:20:2]]
+        texts[7] = "\u4f60\u597d caf\u00e9 \U0001f600.\n" + line(7)
+        texts[8] = ""
+        table = {"id": [f"{shard}-{i}" for i in range(30)], "text": texts, "source": ["wiki", "web"] * 15}
+        pq.write_table(pa.table(table), folder / f"s{shard}.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """A small byte-level BPE, saved as a model's directory has it."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(pl.read_parquet(corpus / "*.parquet")["text"].to_list(), trainer)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|end|>").save_pretrained(folder)
+    return folder
+
+
+def placed(documents: Corpus, by: str, scheme: TagScheme, **options) -> Place:
+    def length(table: pa.Table) -> np.ndarray:
+        return pc.utf8_length(table["text"]).to_numpy().astype(np.float32)
+
+    spans = Split(documents, Splitter(by=by, blanks="previous"))
+    scores = score(spans, scorers=[PythonScorer(function=length, axes=("length",), version="1")])
+    repeated = RepeatedSpans(spans, drop=True, **options) if options else None
+    return Place(scores, None, Thresholds(scores, None, Calibrate(scores, repeated=repeated), scheme))
+
+
+SPANS = TagScheme(
+    tags=(Tag(name="long", rule="length >= q(0.6)", means="longer than most"), Tag(name="x", rule="length > 0")),
+    families=(Family(name="x", layout="repeat", rate=0.1),),
+)
+WHOLE = TagScheme(
+    tags=by_column("source", "source", {"wiki": "wiki", "web": "web"}),
+    families=(Family(name="source", layout="begin-end"),),
+)
+
+
+def made(corpus: Path, tokenizer: Path, *, unit_bytes: int = 700, repeated: bool = False, **options) -> TokenShards:
+    documents = Corpus(str(corpus), unit_bytes=unit_bytes)
+    inner = placed(documents, "line", SPANS, **({"above": 3, "keep": 0} if repeated else {}))
+    nested = Nest(placed(documents, "document", WHOLE), inner)
+    chosen = {"tokenizer": str(tokenizer), "window": WINDOW, "loss": "mask", "part_bytes": 3000, **options}
+    return TokenShards(documents, None, nested, **chosen)
+
+
+def written(stage: TokenShards, folder: Path, workers: int = 2) -> pl.DataFrame:
+    Pipeline(stage).run(str(folder), Options(workers=workers))
+    return pl.read_parquet(shards(folder))
+
+
+def documents_of(frame: pl.DataFrame, drop: set[int]) -> dict[str, list[int]]:
+    """The tokens of each document but for some ids, its segments put together."""
+    found: dict[str, list[int]] = {}
+    for ids, lengths, names in frame.select("input_ids", "segment_lengths", "document_ids").iter_rows():
+        at = 0
+        for length, name in zip(lengths, names, strict=True):
+            found.setdefault(name, []).extend(token for token in ids[at : at + length] if token not in drop)
+            at += length
+    return found
+
+
+@pytest.mark.parametrize("packing", ["best-fit", "concatenate"])
+@pytest.mark.parametrize("repeated", [False, True])
+def test_without_tags_the_tokens_are_those_of_the_documents(
+    ray_cluster, tmp_path: Path, corpus: Path, tokenizer: Path, packing: str, repeated: bool
+) -> None:
+    frame = written(made(corpus, tokenizer, packing=packing, repeated=repeated), tmp_path / "out")
+    assert set(frame["input_ids"].list.len()) == {WINDOW}
+    with_tags = AutoTokenizer.from_pretrained(f"{shard_files(tmp_path / 'out')}/tokenizer")
+    tags = {
+        name: with_tags.convert_tokens_to_ids(name)
+        for name in ("<long>", "<x>", "<wiki>", "</wiki>", "<web>", "</web>")
+    }
+    plain = AutoTokenizer.from_pretrained(tokenizer)
+    end = plain.eos_token_id
+    found = documents_of(frame, set(tags.values()))
+    texts = dict(pl.read_parquet(corpus / "*.parquet").filter(pl.col("text") != "").select("id", "text").iter_rows())
+    if repeated:
+        texts = {name: text.replace(NOTICE, "") for name, text in texts.items()}
+    assert found.keys() == texts.keys()
+    for name, text in texts.items():
+        assert found[name] == [*plain(text, add_special_tokens=False)["input_ids"], end], name
+    everything = [token for ids in frame["input_ids"] for token in ids]
+    assert all(everything.count(i) for i in tags.values())
+    # The tags are not targets, and neither is the first token of a segment, nor padding.
+    for ids, mask, lengths, positions in frame.select(
+        "input_ids", "loss_mask", "segment_lengths", "position_ids"
+    ).iter_rows():
+        starts = {sum(lengths[:k]) for k in range(len(lengths))}
+        for i, (token, counts) in enumerate(zip(ids, mask, strict=True)):
+            assert counts == (token not in tags.values() and i not in starts and i < sum(lengths))
+            assert positions[i] == (0 if i in starts or i >= sum(lengths) else positions[i - 1] + 1)
+
+
+def test_what_goes_with_the_shards(ray_cluster, tmp_path: Path, corpus: Path, tokenizer: Path) -> None:
+    stage = made(corpus, tokenizer, multiple=128, span_ids=True)
+    frame = written(stage, tmp_path / "out")
+    assert "span_ids" in frame.columns
+    folder = Path(shard_files(tmp_path / "out"))
+    card = json.loads((folder / "tags.json").read_text())
+    tags = {tag["name"]: tag for tag in card["tags"]}
+    assert set(tags) == {"wiki", "web", "long", "x"}
+    assert tags["long"]["rule"] == "length >= q(0.6)" and tags["long"]["meaning"] == "longer than most"
+    [threshold] = tags["long"]["threshold"]
+    assert threshold["q"] == 0.6 and threshold["n"] > 100 and threshold["value"] > 10
+    assert tags["wiki"]["closing_token"] == "</wiki>" and tags["x"]["closing_id"] is None and tags["x"]["family"] == -1
+    assert card["vocabulary"]["padded_size"] % 128 == 0
+    told = (folder / "README.md").read_text()
+    assert "<long> stands before its span" in told and "target-aligned" in told and "length" in told
+    counts = json.loads((tmp_path / "out" / "ledger.json").read_text())
+    assert counts["states"]["written"] == 58 and counts["states"]["quarantined"] == 2
+    assert counts["beside"]["documents_that_spell_a_tag"] == 2
+
+
+def test_equal_bytes_for_any_workers_and_a_second_run_does_nothing(
+    ray_cluster, tmp_path: Path, corpus: Path, tokenizer: Path
+) -> None:
+    stage = made(corpus, tokenizer)
+    for name, workers in (("one", 1), ("two", 2)):
+        written(stage, tmp_path / name, workers)
+    one, two = ({Path(p).name: Path(p).read_bytes() for p in shards(tmp_path / name)} for name in ("one", "two"))
+    assert one == two and len(one) > 2
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("parts/*")}
+    written(stage, tmp_path / "two")
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("parts/*")}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "some"}, 'loss must be "train", "mask"'),
+        ({"packing": "tight"}, 'packing must be "best-fit"'),
+        ({"window": 4}, "at least 8 tokens, got 4"),
+        ({"tokenizer": "nowhere.json"}, "tokenizer 'nowhere.json' cannot be read"),
+        ({"begin": True}, "has no bos token"),
+    ],
+)
+def test_settings_that_make_no_sense(corpus: Path, tokenizer: Path, options: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        made(corpus, tokenizer, **options).settings()
