@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from annotate.stages.score import Score, score
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
-    from annotate.storage.latest import shards
+    from annotate.storage.latest import shards, tables
     from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme
     from annotate.text.splitting import KORBAK, Splitter
 
@@ -58,6 +58,7 @@ _HOMES = {
     "main": "annotate.cli",
     "score": "annotate.stages.score",
     "shards": "annotate.storage.latest",
+    "tables": "annotate.storage.latest",
 }
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "main",
     "score",
     "shards",
+    "tables",
 ]
 
 __getattr__ = attributes(__name__, _HOMES)
