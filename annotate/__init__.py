@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
     from annotate.stages.token_shards import TokenShards
-    from annotate.storage.latest import shard_files, shards
+    from annotate.storage.latest import shard_files, shards, tables
     from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
     from annotate.text.splitting import KORBAK, Splitter
 
@@ -69,6 +69,7 @@ _HOMES = {
     "score": "annotate.stages.score",
     "shard_files": "annotate.storage.latest",
     "shards": "annotate.storage.latest",
+    "tables": "annotate.storage.latest",
 }
 
 __all__ = [
@@ -112,6 +113,7 @@ __all__ = [
     "score",
     "shard_files",
     "shards",
+    "tables",
 ]
 
 __getattr__ = attributes(__name__, _HOMES)

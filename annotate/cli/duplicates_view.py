@@ -12,7 +12,7 @@ from annotate.cli.terminal import counted, say, visible
 from annotate.engine.duplicates import Report, Sources
 from annotate.engine.large_clusters import Cluster, Document, SizeClass
 
-BAR = 20  # characters of a bar that stands for certainty
+BAR = 10  # characters of a bar that stands for certainty
 
 
 def print_report(report: Report, out: Console) -> None:

@@ -116,6 +116,12 @@ def run(
     stages = graph(outputs)
     Resources.found(options.workers)
     workdir = Directory.at(location)
+    for stage in stages:
+        if isinstance(stage, Corpus) and stage.directory.url == workdir.url:
+            raise ConfigError(
+                f"the work directory {workdir.url} is the folder of a corpus",
+                hint="Choose another folder: a corpus is read, and nothing is written beside it.",
+            )
     workdir.create()
     events = Events(workdir, observer or Silent())
     for module in options.by_value:

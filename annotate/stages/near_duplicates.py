@@ -103,11 +103,14 @@ class NearDuplicates(Narrow):
                 "thresholds must satisfy 0 < group_threshold <= threshold <= 1, got "
                 f"group_threshold={self.looser}, threshold={self.threshold}"
             )
+        if self.permutations < 8:
+            raise ConfigError(f"permutations must be at least 8, got {self.permutations}")
         for name, cut in (("bands", self.bands), ("group_bands", self.group_bands)):
             if cut is not None and (min(cut) < 1 or cut[0] * cut[1] > self.permutations):
                 raise ConfigError(
                     f"{name}={cut} are {cut[0]} bands of {cut[1]} rows: both must be at least 1, and their product at "
-                    f"most permutations={self.permutations}"
+                    f"most permutations={self.permutations}",
+                    hint=f"With so many permutations {name} can be {max(self.permutations // 4, 1)} bands of 4.",
                 )
         if self.verify not in ("estimate", "exact"):
             raise ConfigError(f'verify must be "estimate" or "exact", got {self.verify!r}')

@@ -22,6 +22,7 @@ from annotate.storage.store import Directory, checksum
 PARQUET = (".parquet", ".pq")
 JSONL = tuple(name + packed for name in (".jsonl", ".ndjson", ".json") for packed in ("", ".zst", ".gz"))
 MAX_ROWS_PER_UNIT = 1 << 16  # a dictionary-encoded footer can understate its text many times over
+ROW_BYTES = 128  # of text that a row counts for at least
 READ_BUFFER = 1 << 20
 BATCH_BYTES = 1 << 20
 BATCH_ROWS = 4096
@@ -275,15 +276,17 @@ def _changed(file: SourceFile) -> InputError:
 def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
     """Cut a file into row ranges of about `unit_bytes` of text.
 
-    Small row groups are joined and large ones cut evenly, at most `MAX_ROWS_PER_UNIT` rows a range. A range never has
-    parts of two row groups, unless it has them whole.
+    Small row groups are joined and large ones cut evenly. A range has at most one row for each `ROW_BYTES` of a unit:
+    what is held of a document counts too, and of texts in a dictionary the footer tells only the different ones. A
+    range never has parts of two row groups, unless it has them whole.
     """
+    most = max(1, min(MAX_ROWS_PER_UNIT, unit_bytes // ROW_BYTES))
     first, rows, size = 0, 0, 0
     for group, (group_rows, group_bytes) in enumerate(zip(footer.group_rows, footer.group_bytes, strict=True)):
-        if rows and (size + group_bytes > unit_bytes or rows + group_rows > MAX_ROWS_PER_UNIT):
+        if rows and (size + group_bytes > unit_bytes or rows + group_rows > most):
             yield RowRange(first, first + rows, size)
             first, rows, size = first + rows, 0, 0
-        pieces = max(-(-group_bytes // unit_bytes), -(-group_rows // MAX_ROWS_PER_UNIT))
+        pieces = max(-(-group_bytes // unit_bytes), -(-group_rows // most))
         if pieces > 1:
             edges = [group_rows * i // pieces for i in range(pieces + 1)]
             for start, stop in itertools.pairwise(edges):

@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from annotate.errors import StorageError
 from annotate.storage.manifests import Manifest, read_manifest, read_units
+from annotate.storage.parts import read_part
 from annotate.storage.store import Directory
 
 LATEST = "latest.json"
+BY_UNIT = ("verdicts", "signatures", "spans", "annotations", "placements", "repeated-spans")
+"""Stages whose datasets have the work units of the corpus; each has the contract of its name."""
 
 
 SHARDS = ("training-shards", "token-shards")
@@ -112,6 +117,33 @@ def _shards(directory: Directory, label: str | None) -> Latest:
         names = ", ".join(repr(item.label) for item in found)
         raise StorageError(f"{directory.url} has several training shards: {names}", hint="Name one of them.")
     return found[0]
+
+
+def tables(workdir: str | Path, dataset: str) -> Iterator[pa.Table]:
+    """The tables of a dataset that the last run left, a work unit at a time, in corpus order.
+
+    Args:
+        workdir: the work directory.
+        dataset: its label, as `annotate status` names it: "verdicts", "signatures", "spans", "annotations (...)",
+            "placements", "repeated-spans".
+
+    Returns:
+        Tables as `schemas/` says, each with a column `shard` in front.
+
+    Raises:
+        StorageError: the last run left no such dataset, or a part is damaged.
+    """
+    directory = Directory.at(workdir)
+    left = {item.label: item for item in read_latest(directory) if item.stage in BY_UNIT}
+    if dataset not in left:
+        known = ", ".join(left) or "none"
+        raise StorageError(f"the last run in {directory.url} left no dataset {dataset!r}", hint=f"It left: {known}.")
+    item = left[dataset]
+    folder = directory.child(item.dataset)
+    for unit in read_units(folder, item.manifest(directory)):
+        for entry in unit.entries:
+            table = read_part(folder, entry.part, schema=item.stage)
+            yield table.add_column(0, "shard", pa.array([unit.shard] * table.num_rows, pa.string()))
 
 
 def _parts(workdir: Directory, item: Latest) -> Iterator[str]:

@@ -263,10 +263,11 @@ def test_cut_groups_are_said(duplicates, planted, tmp_path, capsys):
     assert code == 0
     assert figures["groups"]["cut"] == 1 and figures["groups"]["documents_of_cut"] == 120
     assert "1 group was too large and cut, 120 documents" in out
-    assert any("1 split group of more than 1% of the corpus was cut" in line for line in loud_lines(out))
+    assert any("1 split group has more than 1% of the corpus" in line for line in loud_lines(out))
     manifest = Manifest("groups", "", "", {}, {}, (), 1, 1, 0, {"cut_groups": 2, "documents_of_cut_groups": 1500})
     assert Groups.remarks(None, manifest) == [
-        "2 split groups of more than 1% of the corpus were cut into clusters: 1,500 documents"
+        "2 split groups have more than 1% of the corpus, 1,500 documents in all: each cluster of it is a group "
+        "of its own"
     ]
     assert Groups.remarks(None, dataclasses.replace(manifest, counts={"cut_groups": 0})) == []
 

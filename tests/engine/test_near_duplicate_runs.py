@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import sentences
 
-from annotate import ConfigError, Corpus, InputError, NearDuplicates, Options, Pipeline, StorageError
+from annotate import ConfigError, Corpus, InputError, NearDuplicates, Options, Pipeline, StorageError, tables
 from annotate.engine.events import Silent
 from annotate.engine.run import Result
 from annotate.stages.base import Exchange
@@ -359,3 +359,27 @@ def test_damage_to_what_was_sent_is_healed_or_named(
         assert named == set(damaged)
     assert parts(cut_short) == parts(finished)
     assert found.dataset.manifest is not None
+
+
+def test_tables_are_read_with_their_shards(corpus: Path, finished: Path) -> None:
+    verdicts = pa.concat_tables(tables(finished, "verdicts"))
+    shards = {path.name for path in corpus.glob("*.parquet")}
+    assert set(verdicts["shard"].to_pylist()) == shards
+    rows = sum(pq.read_metadata(corpus / shard).num_rows for shard in shards)
+    assert verdicts.num_rows == rows == sum(table.num_rows for table in tables(finished, "signatures"))
+    with pytest.raises(StorageError, match="left no dataset 'keepers'") as caught:
+        next(tables(finished, "keepers"))
+    assert "verdicts" in str(caught.value.hint)
+
+
+def test_the_newest_of_a_cluster_can_be_kept(ray_cluster: str, tmp_path: Path) -> None:
+    times = pa.array([1_700_000_000_000_000_001 + i * 10**12 for i in (0, 2, 1)], pa.timestamp("ns"))
+    corpus = write(tmp_path / "corpus", "s", [sentences(1, 9)] * 3, at=times)
+    assert Filtered(corpus, tmp_path / "out", keep="highest:at").kept() == [("s.parquet", 1)]
+
+
+def test_the_folder_of_a_corpus_is_no_work_directory(ray_cluster: str, tmp_path: Path) -> None:
+    corpus = write(tmp_path / "corpus", "s", ["a b c"])
+    with pytest.raises(ConfigError, match="is the folder of a corpus"):
+        Filtered(corpus, corpus)
+    assert [path.name for path in corpus.iterdir()] == ["s.parquet"]

@@ -250,9 +250,16 @@ def test_one_huge_row_group_is_cut_evenly() -> None:
     assert {r.row_group for r in ranges} == {0}
 
 
+def test_short_or_repeated_texts_do_not_make_long_ranges() -> None:
+    """Of texts in a dictionary the footer tells the different ones: 60,000 rows may have 1 MB by it, and 200 in all."""
+    ranges = list(cut(footer([(60_000, 400_000)]), 1 << 20))
+    assert max(each.stop - each.start for each in ranges) <= (1 << 20) // 128
+    assert sum(each.text_bytes for each in ranges) == 400_000
+
+
 def test_thousands_of_tiny_row_groups_are_joined() -> None:
-    ranges = list(cut(footer([(10, 1000)] * 10_000), 1 << 20))
-    assert len(ranges) == 10
+    ranges = list(cut(footer([(10, 2000)] * 10_000), 1 << 20))
+    assert len(ranges) == 20
     assert {r.row_group for r in ranges} == {None}
 
 

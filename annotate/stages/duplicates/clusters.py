@@ -55,7 +55,7 @@ class Members(DocumentExchange):
     source: ClassVar[str] = "components"
 
     def __post_init__(self) -> None:
-        if self.keep not in ("longest", "earliest") and not self.reads_corpus:
+        if self.keep not in ("longest", "earliest") and (not self.reads_corpus or self.keep == HIGHEST):
             raise ConfigError(f'keep must be "longest", "earliest" or "highest:NAME" of a column, got {self.keep!r}')
 
     @property
@@ -208,10 +208,12 @@ class Groups(_ToTheEarliest):
         cut = manifest.counts.get("cut_groups", 0)
         if not cut:
             return []
-        groups = "1 split group" if cut == 1 else f"{cut:,} split groups"
-        was = "was" if cut == 1 else "were"
+        groups = "1 split group has" if cut == 1 else f"{cut:,} split groups have"
         documents = manifest.counts["documents_of_cut_groups"]
-        return [f"{groups} of more than {LARGEST:.0%} of the corpus {was} cut into clusters: {documents:,} documents"]
+        return [
+            f"{groups} more than {LARGEST:.0%} of the corpus, {documents:,} documents in all: each cluster of it is a "
+            "group of its own"
+        ]
 
 
 @dataclass(frozen=True)
