@@ -26,6 +26,7 @@ from annotate import (
     Tag,
     TagScheme,
     Thresholds,
+    TokenShards,
     load_scheme,
     score,
 )
@@ -48,6 +49,9 @@ def pipeline(
     scheme: str | None = None,
     spelled: Literal["quarantine", "keep", "escape"] = "quarantine",
     part_mb: float = 64,
+    tokenizer: str | None = None,
+    window: int = 2048,
+    loss: Literal["train", "mask", "mask-all-but-closing"] = "train",
 ) -> Pipeline:
     """Build the pipeline; the parameters are what `--set name=value` sets.
 
@@ -56,7 +60,8 @@ def pipeline(
     probes: names of those that ship with annotate, or files that `annotate probe train --axis niceness` (or the other
     axis) wrote. A span that occurs more than `repeated_above` times in the corpus is left out, but for the first.
     `scheme` is a tag scheme as a TOML file, such as `annotate scheme new my.toml` writes; without, there are three tags
-    at `quantile`, and a tenth of the documents has none.
+    at `quantile`, and a tenth of the documents has none. With a `tokenizer` (a directory, a tokenizer.json or a hub
+    name) the shards are windows of `window` tokens; `loss` says whether tags are trained on.
     """
     path = corpus or str(make_demo_corpus(Path("demo-corpus")).paths[0].parent)
     documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=int(unit_mb * (1 << 20)))
@@ -68,8 +73,14 @@ def pipeline(
     tags = load_scheme(scheme) if scheme is not None else three_tags(quantile)
     thresholds = Thresholds(scores, verdicts, calibration, tags)
     placements = Place(scores, verdicts, thresholds)
-    shards = Render(documents, verdicts, placements, part_bytes=int(part_mb * (1 << 20)), spelled=spelled)
-    return Pipeline(shards)
+    part_bytes = int(part_mb * (1 << 20))
+    if tokenizer is None:
+        return Pipeline(Render(documents, verdicts, placements, part_bytes=part_bytes, spelled=spelled))
+    return Pipeline(
+        TokenShards(
+            documents, verdicts, placements, part_bytes=part_bytes, tokenizer=tokenizer, window=window, loss=loss
+        )
+    )
 
 
 def three_tags(quantile: float) -> TagScheme:

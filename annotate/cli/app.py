@@ -25,6 +25,7 @@ COMMANDS = {
     "clean": ("annotate.cli.clean", "Remove what the last run does not use."),
     "new": ("annotate.cli.new", "Write a pipeline file to start from."),
     "scheme": ("annotate.cli.scheme", "Check a tag scheme, or write one to start from."),
+    "export": ("annotate.cli.export", "Write token shards in a trainer's own format."),
     "probe": ("annotate.cli.probe", "Train a probe on labelled spans."),
 }
 

@@ -181,6 +181,14 @@ class TokenShards(Shards):
         card = tags_card(
             tokens.vocabulary, tokens.tagged, untagged=tokens.untagged, about=about, multiple=self.multiple
         )
+        card["shards"] = {
+            "window": self.window,
+            "loss": self.loss,
+            "tokenizer": tokens.hash,
+            "begin_id": tokens.begin_id,
+            "end_id": tokens.end_id,
+            "pad_id": tokens.pad_id,
+        }
         files = {"tags.json": json.dumps(card, indent=1, ensure_ascii=False).encode()}
         with tempfile.TemporaryDirectory() as folder:
             tokens.tagged.save_pretrained(folder)

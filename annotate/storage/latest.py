@@ -89,6 +89,16 @@ def shards(workdir: str | Path, label: str | None = None) -> list[str]:
     return list(_parts(directory, _shards(directory, label)))
 
 
+def shard_tables(workdir: str | Path, label: str | None = None) -> Iterator[pa.Table]:
+    """The tables of the training shards that the last run wrote, checked, in corpus order; as `shards` otherwise."""
+    directory = Directory.at(workdir)
+    item = _shards(directory, label)
+    dataset = directory.child(item.dataset)
+    for unit in read_units(dataset, item.manifest(directory)):
+        for entry in unit.entries:
+            yield read_part(dataset, entry.part, schema=item.stage)
+
+
 def shard_files(workdir: str | Path, label: str | None = None) -> str:
     """Path, or URL, of what lies beside token shards: `tokenizer`, which knows the tags, `tags.json` and `README.md`.
 

@@ -37,6 +37,7 @@ from annotate import (
     shard_files,
     shards,
 )
+from annotate.cli.app import app, guarded
 
 NOTICE = "All of this is of no use to anybody.\n"
 WINDOW = 64
@@ -123,8 +124,7 @@ def segments_of(frame: pl.DataFrame, drop: set[int]) -> dict[str, list[list[int]
     return found
 
 
-@pytest.mark.parametrize("packing", ["best-fit", "concatenate"])
-@pytest.mark.parametrize("repeated", [False, True])
+@pytest.mark.parametrize(("packing", "repeated"), [("best-fit", True), ("concatenate", False)])
 def test_without_tags_the_tokens_are_those_of_the_documents(
     ray_cluster,
     tmp_path: Path,
@@ -208,4 +208,19 @@ def test_equal_bytes_for_any_workers_and_a_second_run_does_nothing(
 )
 def test_settings_that_make_no_sense(corpus: Path, tokenizer: Path, options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        made(corpus, tokenizer, **options).settings()
+        made(corpus, **{"tokenizer": tokenizer, **options}).settings()
+
+
+@pytest.mark.parametrize("form", ["huggingface", "megatron", "datatrove", "mds", "olmo"])
+def test_they_are_exported(ray_cluster, tmp_path_factory, corpus: Path, tokenizer: Path, form: str, capsys) -> None:
+    base = tmp_path_factory.getbasetemp() / "exported"
+    frame = written(made(corpus, tokenizer), base)
+    target = base.parent / form
+    assert guarded(app, ["export", str(base), str(target), "--format", form]) == 0
+    manifest = json.loads((target / "manifest.json").read_text())
+    mask = sum(sum(each) for each in frame["loss_mask"])
+    counts = manifest["counts"]
+    assert counts["windows"] == len(frame) and counts["tokens"] == len(frame) * WINDOW
+    assert counts["mask_sum"] + counts["targets_without_context"] == mask
+    assert (target / "README.md").is_file()
+    assert guarded(app, ["export", str(base), str(base), "--format", form]) == 2

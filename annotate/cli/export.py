@@ -1,0 +1,64 @@
+"""`annotate export`: write token shards in the format that a trainer reads."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from annotate.cli.terminal import console, say
+from annotate.errors import ConfigError, StorageError
+from annotate.exports.base import Format
+from annotate.exports.datatrove import Datatrove
+from annotate.exports.hf import HuggingFace
+from annotate.exports.mds import Mds
+from annotate.exports.megatron import Megatron
+from annotate.exports.olmo import Olmo
+from annotate.exports.windows import Vocabulary
+from annotate.exports.write import export
+from annotate.storage.latest import shard_files, shard_tables
+from annotate.storage.store import Directory
+
+FORMATS: dict[str, type[Format]] = {form.name: form for form in (HuggingFace, Megatron, Datatrove, Mds, Olmo)}
+
+
+@click.command()
+@click.argument("workdir")
+@click.argument("out")
+@click.option("--format", "name", type=click.Choice(list(FORMATS)), required=True, help="What reads it.")
+@click.option("--shards", "label", help="Which shards, where a pipeline made several, as `annotate status` names them.")
+def command(workdir: str, out: str, name: str, label: str | None) -> None:
+    """Write the token shards of the last run in WORKDIR to OUT, a folder or URL, in a trainer's own format."""
+    target = Directory.at(out)
+    if target.url == Directory.at(workdir).url:
+        raise ConfigError(f"{out} is the work directory", hint="Export to a folder of its own.")
+    vocabulary = vocabulary_of(workdir, label)
+    target.create()
+    written = export(shard_tables(workdir, label), target, FORMATS[name](), vocabulary)
+    counts = written["counts"]
+    windows, tokens, targets = (written["counts"][name] for name in ("windows", "tokens", "mask_sum"))
+    say(console(), f"{windows:,} windows, {tokens:,} tokens, {targets:,} of them targets: {target.url}")
+    say(console(), f"How it is loaded: {target.url}/README.md")
+
+
+def vocabulary_of(workdir: str, label: str | None) -> Vocabulary:
+    """What `tags.json` says of the ids.
+
+    Raises:
+        StorageError: the shards are of text, or what lies beside them is gone.
+    """
+    beside = Directory.at(shard_files(workdir, label))
+    try:
+        card = json.loads(beside.get("tags.json"))
+    except FileNotFoundError:
+        raise StorageError(
+            f"{beside.url} has no tags.json: these are no token shards, or it was removed",
+            hint="Render with TokenShards; a run of the same pipeline writes the file again.",
+        ) from None
+    shards = card["shards"]
+    return Vocabulary(
+        tokenizer=shards["tokenizer"],
+        size=card["vocabulary"]["padded_size"],
+        eos=shards["end_id"],
+        pad=shards["pad_id"],
+    )
