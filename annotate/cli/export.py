@@ -35,7 +35,6 @@ def command(workdir: str, out: str, name: str, label: str | None) -> None:
     vocabulary = vocabulary_of(workdir, label)
     target.create()
     written = export(shard_tables(workdir, label), target, FORMATS[name](), vocabulary)
-    counts = written["counts"]
     windows, tokens, targets = (written["counts"][name] for name in ("windows", "tokens", "mask_sum"))
     say(console(), f"{windows:,} windows, {tokens:,} tokens, {targets:,} of them targets: {target.url}")
     say(console(), f"How it is loaded: {target.url}/README.md")
