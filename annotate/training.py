@@ -1,4 +1,4 @@
-"""Training shards as PyTorch data: the windows of an export, in an order that any number of readers shares."""
+"""Training shards as PyTorch data, in an order that any number of readers shares; and rows for tags in a model."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from annotate.errors import ConfigError, InputError, StorageError
 from annotate.exports.hf import HuggingFace
 from annotate.exports.order import Order, Stretch
 from annotate.exports.write import MANIFEST
+from annotate.storage.latest import read_tags
 from annotate.storage.store import Directory, checksum
 
 COLUMNS = ("input_ids", "labels", "position_ids")
@@ -245,3 +246,52 @@ def _lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
     lengths = pa.compute.list_value_length(array).to_numpy(zero_copy_only=False)
     return array.flatten().to_numpy().astype(np.int64), np.concatenate([[0], np.cumsum(lengths)])
+
+
+def add_tags(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:
+    """Give a model rows for the tags, in place, as `tags.json` recommends.
+
+    Each new row, in the embedding and in the output matrix, is the mean of the old ones plus small normal noise, so
+    that no tag has a large logit from the start (Korbak et al. 2023; Hewitt 2021, "Initializing new word embeddings").
+
+    Args:
+        model: a Transformers model whose vocabulary is that of the tokenizer without the tags, or larger.
+        tokenizer: the one that lies beside the shards.
+        files: what `annotate.shard_files` gives.
+        seed: of the noise.
+
+    Raises:
+        ConfigError: the tokenizer does not have the tags of these shards, or the model lacks rows of the old tokens.
+        StorageError: there is no `tags.json`.
+    """
+    card = read_tags(files)
+    for tag in card["tags"]:
+        found = tokenizer.convert_tokens_to_ids(tag["token"])
+        if found != tag["id"]:
+            raise ConfigError(
+                f"{tag['token']} is id {tag['id']} in the shards, but {found} for this tokenizer",
+                hint=f"Load the tokenizer from {files}/tokenizer.",
+            )
+    old = card["initialisation"]["of_rows_below"]
+    there = model.get_input_embeddings().weight.shape[0]
+    if there < old:
+        raise ConfigError(
+            f"the model has rows for {there} tokens, but the tokenizer of the shards has {old} without tags"
+        )
+    size = card["vocabulary"]["padded_size"]
+    if there < size:
+        model.resize_token_embeddings(size, mean_resizing=False)
+    rows = sorted({*card["initialisation"]["rows"], *range(max(old, there), size)})
+    draw = torch.Generator().manual_seed(seed)
+    matrices = {
+        id(layer.weight): layer.weight
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings())
+        if layer is not None
+    }
+    with torch.no_grad():
+        for weight in matrices.values():
+            known = torch.ones(min(old, weight.shape[0]), dtype=torch.bool)
+            known[[row for row in rows if row < len(known)]] = False
+            mean = weight[: len(known)][known.to(weight.device)].float().mean(dim=0)
+            noise = torch.randn(len(rows), weight.shape[1], generator=draw) * card["initialisation"]["noise"]
+            weight[rows] = (mean + noise.to(mean.device)).to(weight.dtype)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from annotate.cli.terminal import console, say
-from annotate.errors import ConfigError, StorageError
+from annotate.errors import ConfigError
 from annotate.exports.base import Format
 from annotate.exports.datatrove import Datatrove
 from annotate.exports.hf import HuggingFace
@@ -16,7 +14,7 @@ from annotate.exports.megatron import Megatron
 from annotate.exports.olmo import Olmo
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import export
-from annotate.storage.latest import shard_files, shard_tables
+from annotate.storage.latest import read_tags, shard_files, shard_tables
 from annotate.storage.store import Directory
 
 FORMATS: dict[str, type[Format]] = {form.name: form for form in (HuggingFace, Megatron, Datatrove, Mds, Olmo)}
@@ -41,19 +39,8 @@ def command(workdir: str, out: str, name: str, label: str | None) -> None:
 
 
 def vocabulary_of(workdir: str, label: str | None) -> Vocabulary:
-    """What `tags.json` says of the ids.
-
-    Raises:
-        StorageError: the shards are of text, or what lies beside them is gone.
-    """
-    beside = Directory.at(shard_files(workdir, label))
-    try:
-        card = json.loads(beside.get("tags.json"))
-    except FileNotFoundError:
-        raise StorageError(
-            f"{beside.url} has no tags.json: these are no token shards, or it was removed",
-            hint="Render with TokenShards; a run of the same pipeline writes the file again.",
-        ) from None
+    """What `tags.json` says of the ids."""
+    card = read_tags(shard_files(workdir, label))
     shards = card["shards"]
     return Vocabulary(
         tokenizer=shards["tokenizer"],

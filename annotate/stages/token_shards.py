@@ -189,6 +189,12 @@ class TokenShards(Shards):
             "end_id": tokens.end_id,
             "pad_id": tokens.pad_id,
         }
+        card["aliases"] = {
+            alias.name: list(place.scheme.meant(alias.name))
+            for place in self.placements.places
+            for alias in place.scheme.aliases
+            if alias.expand
+        }
         files = {"tags.json": json.dumps(card, indent=1, ensure_ascii=False).encode()}
         with tempfile.TemporaryDirectory() as folder:
             tokens.tagged.save_pretrained(folder)

@@ -114,6 +114,26 @@ def shard_files(workdir: str | Path, label: str | None = None) -> str:
     return f"{directory.child(item.dataset).url}/{files_of(item.fingerprint)}"
 
 
+def read_tags(files: str | Path) -> dict[str, Any]:
+    """Read the `tags.json` of token shards.
+
+    Args:
+        files: what `shard_files` gives: a folder, or a URL.
+
+    Raises:
+        StorageError: there is none.
+    """
+    directory = Directory.at(files)
+    try:
+        card: dict[str, Any] = json.loads(directory.get("tags.json"))
+    except FileNotFoundError:
+        raise StorageError(
+            f"{directory.url} has no tags.json: these are no token shards, or it was removed",
+            hint="Render with TokenShards; a run of the same pipeline writes the file again.",
+        ) from None
+    return card
+
+
 def files_of(fingerprint: str) -> str:
     """Where in a dataset's directory lies what goes with the dataset of a fingerprint."""
     return f"files/{fingerprint[:8]}"
