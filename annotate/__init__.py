@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from annotate.engine.run import Options, Result
     from annotate.errors import AnnotateError, ConfigError, InputError, StorageError, WorkError
     from annotate.pipeline import Pipeline
-    from annotate.scorers import Classifier, Encoder, Likelihood, Probe, PythonScorer, RewardModel
+    from annotate.scorers import Classifier, Encoder, Likelihood, Probe, PythonScorer, RewardModel, column_scorer
     from annotate.stages.calibrate import Calibrate
     from annotate.stages.corpus import Corpus
     from annotate.stages.near_duplicates import NearDuplicates
@@ -63,6 +63,7 @@ _HOMES = {
     "load_scheme": "annotate.tags",
     "graded": "annotate.tags",
     "by_column": "annotate.tags",
+    "column_scorer": "annotate.scorers",
     "Family": "annotate.tags",
     "Alias": "annotate.tags",
     "main": "annotate.cli",
@@ -106,6 +107,7 @@ __all__ = [
     "TokenShards",
     "WorkError",
     "by_column",
+    "column_scorer",
     "graded",
     "load_scheme",
     "main",

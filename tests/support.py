@@ -18,6 +18,7 @@ from annotate import (
     Place,
     PythonScorer,
     Render,
+    RepeatedSpans,
     Split,
     Tag,
     TagScheme,
@@ -96,8 +97,9 @@ def pipeline(
 ) -> Pipeline:
     """Corpus to shards, with one counting scorer for each group of axes."""
     spelled = options.pop("spelled", "quarantine")
+    verify, above = options.pop("verify", "estimate"), options.pop("repeated_above", None)
     documents = Corpus(str(corpus), unit_bytes=unit_bytes, **options)
-    verdicts = NearDuplicates(documents, threshold=threshold)
+    verdicts = NearDuplicates(documents, threshold=threshold, verify=verify)
     spans = Split(documents)
     scores = score(spans, skip=verdicts, scorers=[scorer(calls, *group) for group in axes])
     scheme = TagScheme(
@@ -107,7 +109,8 @@ def pipeline(
             Tag(name="correct", rule=f"correctness > q({quantile}) and not niceness < 10"),
         )
     )
-    calibration = Calibrate(scores, verdicts, sample=500)
+    repeated = None if above is None else RepeatedSpans(spans, verdicts, drop=True, above=above, shortest=1)
+    calibration = Calibrate(scores, verdicts, sample=500, repeated=repeated)
     return to_shards(scores, scheme, verdicts, calibration, part_bytes=part_bytes, spelled=spelled)
 
 

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from annotate.curves import Isotonic, Platt
     from annotate.scorers.anchors import check_anchors
     from annotate.scorers.classifier import Classifier
+    from annotate.scorers.column import column_scorer
     from annotate.scorers.encoder import Encoder, probe_features
     from annotate.scorers.function import PythonScorer
     from annotate.scorers.likelihood import CausalModel, Likelihood
@@ -32,6 +33,7 @@ _HOMES = {
     "PythonScorer": "annotate.scorers.function",
     "RewardModel": "annotate.scorers.reward_model",
     "check_anchors": "annotate.scorers.anchors",
+    "column_scorer": "annotate.scorers.column",
     "load_probe": "annotate.scorers.probe_file",
     "probe_features": "annotate.scorers.encoder",
     "save_probe": "annotate.scorers.probe_file",
@@ -54,6 +56,7 @@ __all__ = [
     "PythonScorer",
     "RewardModel",
     "check_anchors",
+    "column_scorer",
     "load_probe",
     "probe_features",
     "save_probe",

@@ -14,4 +14,5 @@ if __name__ == "__main__":
     hook = {name: os.environ[name] for name in ("ANNOTATE_FAULT_HOOK", "FAULT_PLAN")}
     ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": hook})
     ray.cloudpickle.register_pickle_by_value(support)
-    support.pipeline(corpus, calls).run(str(workdir), Options(workers=workers, share="--share" in sys.argv))
+    more = {"verify": "exact", "repeated_above": 2} if "--spans" in sys.argv else {}
+    support.pipeline(corpus, calls, **more).run(str(workdir), Options(workers=workers, share="--share" in sys.argv))

@@ -61,10 +61,10 @@ def drive(folder, name, *more):
     return subprocess.CompletedProcess(process.args, process.returncode, output)
 
 
-def until_done(folder, name, *, most):
+def until_done(folder, name, *more, most):
     """Run the same command until it succeeds; each failure must be a driver that was killed."""
     for _ in range(most):
-        done = drive(folder, name)
+        done = drive(folder, name, *more)
         if done.returncode == 0:
             return
         assert done.returncode == -signal.SIGKILL, done.stdout[-3000:]
@@ -105,6 +105,19 @@ def test_a_killed_worker_in_every_stage(folder):
         assert {path.suffix for path in spent.glob(f"{name}-*")} == {".send", ".receive"}
     assert killed >= PASSES | {"spans", "verdicts", "placements", "training-shards"}
     assert shard_bytes(folder / "each-stage") == shard_bytes(folder / "undisturbed")
+
+
+SPANS = {"span-hashes", "span-counts", "unit-counts", "repeated-spans", "signed-pairs", "similarity", "training-shards"}
+
+
+@pytest.mark.slow
+def test_a_killed_worker_in_every_stage_of_repeated_spans_and_exact_similarity(folder):
+    plan(folder, point="none again")
+    assert drive(folder, "undisturbed-spans", "--spans").returncode == 0
+    spent = plan(folder, each_stage="unit: computed", of="spans")
+    until_done(folder, "each-stage-spans", "--spans", most=1)
+    assert {path.name.rpartition("-")[0] for path in spent.iterdir()} >= SPANS
+    assert shard_bytes(folder / "each-stage-spans") == shard_bytes(folder / "undisturbed-spans")
 
 
 @pytest.mark.slow
