@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from annotate.stages.token_shards import TokenShards
     from annotate.storage.latest import shard_files, shards, tables
     from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
+    from annotate.text.splits import Splits
     from annotate.text.splitting import KORBAK, Splitter
 
 _HOMES = {
@@ -52,6 +53,7 @@ _HOMES = {
     "RewardModel": "annotate.scorers",
     "Score": "annotate.stages.score",
     "Split": "annotate.stages.split",
+    "Splits": "annotate.text.splits",
     "Splitter": "annotate.text.splitting",
     "StorageError": "annotate.errors",
     "Tag": "annotate.tags",
@@ -99,6 +101,7 @@ __all__ = [
     "RewardModel",
     "Score",
     "Split",
+    "Splits",
     "Splitter",
     "StorageError",
     "Tag",

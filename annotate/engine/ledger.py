@@ -51,6 +51,7 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
         "near_duplicate": counts.get("near_duplicate", 0),
         "quarantined": counts.get("quarantined", 0),
         **({"repeated": counts.get("repeated", 0)} if shards.repeated is not None else {}),
+        **({"held_out": counts.get("held_out", 0)} if shards.splits is not None else {}),
         "not_reached": corpus["documents"] - counts.get("documents", 0),
     }
     if sum(states.values()) != corpus["documents"] or min(states.values()) < 0:

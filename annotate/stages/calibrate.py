@@ -21,6 +21,7 @@ from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.tags.quantiles import BINS, histogram
 from annotate.text.keyed import bottom_k, keyed_hash, name_key
+from annotate.text.splits import Splits
 
 
 def score_inputs(
@@ -45,19 +46,29 @@ def score_inputs(
 
 
 def read_scores(
-    tables: Tables, scores: tuple[Score, ...], verdicts: NearDuplicates | None, repeated: RepeatedSpans | None
+    tables: Tables,
+    scores: tuple[Score, ...],
+    verdicts: NearDuplicates | None,
+    repeated: RepeatedSpans | None,
+    splits: Splits | None = None,
 ) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
     """Spans and scores of the kept documents of a unit, from inputs named by `score_inputs`.
 
     Spans that are left out are not among them; where there are repeated spans, their number is the score `repeats`.
+    With splits, those of the documents for calibration alone.
     """
     named = {f"scores-{i}": stage for i, stage in enumerate(scores)}
     spans, values = kept_scores(tables, named, verdicts=verdicts is not None)
-    if repeated is None:
+    stay = np.ones(spans.num_rows, bool)
+    if repeated is not None:
+        values = {**values, REPEATS: repeats(tables["repeated"], spans)}
+        stay &= ~dropped_spans(tables["repeated"], spans)
+    if splits is not None:
+        chosen = splits.chosen(tables["verdicts"]["split_group"].to_numpy(), "calibration")
+        stay &= chosen[spans["row"].to_numpy() - tables.rows.start]
+    if stay.all():
         return spans, values
-    counted = {**values, REPEATS: repeats(tables["repeated"], spans)}
-    stay = ~dropped_spans(tables["repeated"], spans)
-    return spans.filter(pa.array(stay)), {axis: each[stay] for axis, each in counted.items()}
+    return spans.filter(pa.array(stay)), {axis: each[stay] for axis, each in values.items()}
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class Calibrate(Wide):
             texts, and a column of labels, 0, 1 or null, named after each axis); None for the curves that scorers have.
         labels_kind: "platt", "isotonic", or "auto" for isotonic where there are 1,000 labels or more.
         repeated: spans that occur many times in the corpus; those that are left out are not counted here.
+        splits: documents for training, calibration and evaluation; only those for calibration are counted here, so
+            thresholds come from them alone.
     """
 
     scores: tuple[Score, ...]
@@ -85,10 +98,18 @@ class Calibrate(Wide):
     labels: str | None = None
     labels_kind: Kind = "auto"
     repeated: RepeatedSpans | None = None
+    splits: Splits | None = None
 
     name: ClassVar[str] = "calibration"
     schema: ClassVar[str] = "calibration"
     piece_schema: ClassVar[str | None] = "calibration"
+
+    def __post_init__(self) -> None:
+        if self.splits is not None and self.verdicts is None:
+            raise ConfigError(
+                "splits are by split group, which the near-duplicate filter finds",
+                hint="Give the calibration verdicts: NearDuplicates(corpus).",
+            )
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -102,11 +123,12 @@ class Calibrate(Wide):
 
     def settings(self) -> Mapping[str, Any]:
         """Size and seed of the sample."""
-        return {"sample": self.sample, "seed": self.seed, "axes": [list(stage.axes) for stage in self.scores]}
+        splits = {"splits": self.splits.identity()} if self.splits is not None else {}
+        return {"sample": self.sample, "seed": self.seed, "axes": [list(stage.axes) for stage in self.scores], **splits}
 
     def piece(self, tables: Tables) -> pa.Table:
         """Count and sample the scores of a unit."""
-        spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated)
+        spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated, self.splits)
         scores.pop(REPEATS, None)  # a count, with no distribution to be a quantile of
         row, span = spans["row"].to_numpy(), spans["span"].to_numpy()
         keys = keyed_hash(self.seed, name_key(tables.shard), row, span) if len(row) else np.empty(0, np.uint64)

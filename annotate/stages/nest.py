@@ -15,6 +15,7 @@ from annotate.stages.split import Split
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.tags.placements import PLACEMENTS, nest
+from annotate.text.splits import Splits
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Nest(Narrow):
             raise ConfigError("nested placements must be of one corpus, under the same verdicts")
         if self.outer.repeated is not None:
             raise ConfigError("repeated spans are left out by the inner placements alone: the outer ones can have none")
+        if self.outer.splits != self.inner.splits:
+            raise ConfigError("nested placements must be given the same splits")
         if both := sorted(set(self.outer.spelled) & set(self.inner.spelled)):
             raise ConfigError(f"nested placements must have different tags, got <{both[0]}> in both")
 
@@ -44,6 +47,11 @@ class Nest(Narrow):
     def verdicts(self) -> NearDuplicates | None:
         """Which documents are kept."""
         return self.inner.verdicts
+
+    @property
+    def splits(self) -> Splits | None:
+        """The splits of the calibrations."""
+        return self.inner.splits
 
     @property
     def spans(self) -> Split:

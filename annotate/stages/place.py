@@ -29,6 +29,7 @@ from annotate.tags.layouts import place
 from annotate.tags.quantiles import image
 from annotate.tags.scheme import TagScheme
 from annotate.tags.states import Measured
+from annotate.text.splits import Splits
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class Place(Narrow):
     def spans(self) -> Split:
         """What is tagged."""
         return self.scores[0].spans
+
+    @property
+    def splits(self) -> Splits | None:
+        """The splits of the calibration."""
+        return self.thresholds.calibration.splits
 
     @property
     def places(self) -> tuple[Place, ...]:

@@ -37,6 +37,7 @@ class Render(Shards):
         verdicts: which of them are kept; None for all.
         placements: the tags.
         part_bytes: bytes of untagged text that a shard aims at.
+        split: which documents are written, where the calibration was given splits.
         spelled: what to do with a document that spells a tag: "quarantine", "keep" or "escape" it. In text, who
             tokenizes could not tell it from a real tag.
     """
@@ -61,6 +62,7 @@ class Render(Shards):
             "tags": tags,
             "id": self.corpus.id,
             "columns": columns,
+            **self.split_settings(),
         }
 
     def regrouped(self, tables: Iterator[Tables]) -> Output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from annotate.stages.tables import bad_documents, check_hashes, chosen
 from annotate.storage.manifests import Manifest, Unit
 from annotate.tags.forgery import spells_a_tag
 from annotate.tags.gaps import gaps_of, leave_out, moved
+from annotate.text.splits import SplitName, Splits
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,13 @@ class Documents:
 
 @dataclass(frozen=True)
 class Shards(Regroup):
-    """Tagged documents of a corpus, in near-equal parts, in corpus order."""
+    """Tagged documents of a corpus, in near-equal parts, in corpus order; of one split, where there are splits."""
 
     corpus: Corpus
     verdicts: NearDuplicates | None
     placements: Place | Nest
     part_bytes: int = 64 << 20
+    split: SplitName = "train"
 
     def __post_init__(self) -> None:
         if not isinstance(self.placements, Place | Nest):
@@ -66,6 +69,8 @@ class Shards(Regroup):
             )
         if self.part_bytes < 1:
             raise ConfigError(f"part_bytes must be at least 1, got {self.part_bytes}")
+        if self.split not in get_args(SplitName):
+            raise ConfigError(f"split must be one of {', '.join(get_args(SplitName))}, got {self.split!r}")
         if self.placements.verdicts != self.verdicts:
             raise ConfigError("the shards and their placements must be given the same verdicts")
 
@@ -74,6 +79,15 @@ class Shards(Regroup):
         """The repeated spans, where they are left out."""
         repeated = self.placements.repeated
         return repeated if repeated is not None and repeated.drop else None
+
+    @property
+    def splits(self) -> Splits | None:
+        """The splits of the calibration; None for all documents in one."""
+        return self.placements.splits
+
+    def split_settings(self) -> dict[str, Any]:
+        """Which documents are written, where there are splits."""
+        return {"split": self.split, "splits": self.splits.identity()} if self.splits is not None else {}
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -122,15 +136,20 @@ class Shards(Regroup):
             table = table.set_column(at, "text", leave_out(table["text"], gaps))
         usable = pc.is_null(table["problem"]).to_numpy()
         kept = usable & tables["verdicts"]["kept"].to_numpy() if self.verdicts is not None else usable
-        empty = kept & (pc.fill_null(pc.binary_length(table["text"]), 0).to_numpy() == 0)
-        spells = spells_a_tag(table["text"], self.placements.spelled) & kept
+        held = np.zeros(len(usable), bool)
+        if self.splits is not None:
+            groups = tables["verdicts"]["split_group"].to_numpy()
+            held = kept & ~self.splits.chosen(groups, self.split)
+        empty = kept & ~held & (pc.fill_null(pc.binary_length(table["text"]), 0).to_numpy() == 0)
+        spells = spells_a_tag(table["text"], self.placements.spelled) & kept & ~held
         bad.append(bad_documents(table, tables.shard))
         counts["documents"] += len(usable)
         counts["near_duplicate"] += int((usable & ~kept).sum())
+        counts["held_out"] += int(held.sum())
         counts["repeated"] += int(empty.sum())
         counts["quarantined"] += bad[-1].num_rows
         counts["documents_that_spell_a_tag"] += int(spells.sum())
-        return Documents(table, gaps, spells).chosen(kept & ~empty)
+        return Documents(table, gaps, spells).chosen(kept & ~held & ~empty)
 
     def _gaps(self, tables: Tables) -> pa.Table | None:
         """The gaps of a unit, by position in it; None where no spans are left out."""

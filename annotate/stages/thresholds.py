@@ -66,7 +66,7 @@ class Thresholds(Wide):
 
     def piece(self, tables: Tables) -> pa.Table:
         """Count the distinct scores of a unit inside the bins of the quantiles."""
-        _, scores = read_scores(tables, self.scores, self.verdicts, self.repeated)
+        _, scores = read_scores(tables, self.scores, self.verdicts, self.repeated, self.calibration.splits)
         found = []
         for axis, bins in self._bins(tables["calibration"]).items():
             values, counts = values_in_bins(scores[axis], bins)

@@ -55,6 +55,7 @@ class TokenShards(Shards):
         multiple: what the size of the vocabulary is padded to.
         span_ids: whether the number of each token's span is written too.
         part_bytes: bytes of untagged text that a part aims at; windows never go across parts.
+        split: which documents are written, where the calibration was given splits.
     """
 
     tokenizer: str
@@ -97,6 +98,7 @@ class TokenShards(Shards):
             "tags": list(self.placements.spelled),
             "id": self.corpus.id,
             **{name: getattr(self, name) for name in names},
+            **self.split_settings(),
         }
 
     @functools.cached_property
