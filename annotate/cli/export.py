@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from annotate.cli.terminal import console, say
-from annotate.errors import ConfigError
+from annotate.errors import ConfigError, StorageError
 from annotate.exports.base import Format
 from annotate.exports.datatrove import Datatrove
 from annotate.exports.hf import HuggingFace
@@ -31,11 +33,26 @@ def command(workdir: str, out: str, name: str, label: str | None) -> None:
     if target.url == Directory.at(workdir).url:
         raise ConfigError(f"{out} is the work directory", hint="Export to a folder of its own.")
     vocabulary = vocabulary_of(workdir, label)
+    _refuse_others(target, name)
     target.create()
     written = export(shard_tables(workdir, label), target, FORMATS[name](), vocabulary)
     windows, tokens, targets = (written["counts"][name] for name in ("windows", "tokens", "mask_sum"))
     say(console(), f"{windows:,} windows, {tokens:,} tokens, {targets:,} of them targets: {target.url}")
     say(console(), f"How it is loaded: {target.url}/README.md")
+
+
+def _refuse_others(target: Directory, name: str) -> None:
+    """Refuse a place that holds anything but an export of this format, which is written over."""
+    there = {path for path, _ in target.sizes("")}
+    try:
+        own = json.loads(target.get("manifest.json")).get("format") == name if "manifest.json" in there else False
+    except (ValueError, AttributeError):
+        own = False
+    if there and not own:
+        raise StorageError(
+            f"{target.url} holds {len(there):,} files that are no export to {name!r}, such as {min(there)}",
+            hint="Export to an empty place: a reader would take them for data, and they could be written over.",
+        )
 
 
 def vocabulary_of(workdir: str, label: str | None) -> Vocabulary:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.cli.colours import colours, tagged_text
-from annotate.cli.terminal import console, say
+from annotate.cli.terminal import console, say, visible
 from annotate.curves import Platt
 from annotate.errors import ConfigError
 from annotate.tags.explain import explain
@@ -49,7 +49,7 @@ def check(file: str) -> None:
     scheme = load_scheme(file)
     out = console()
     for line in explain(scheme):
-        say(out, line)
+        say(out, visible(line))
     say(out, "\nOn sample text with drawn scores:", "bold")
     tagged, placements = sample(scheme)
     by_document: list[list[dict[str, object]]] = [[] for _ in SAMPLE]
@@ -69,7 +69,10 @@ def new(file: str, name: str) -> None:
         raise ConfigError(f"{path} exists", hint="Choose another name; nothing is ever overwritten.")
     if not path.parent.is_dir():
         raise ConfigError(f"there is no folder {path.parent}", hint="Make it, or write the file elsewhere.")
-    path.write_text(presets()[name], "utf-8")
+    try:
+        path.write_text(presets()[name], "utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path} can't be written: {error}") from error
     out = console()
     say(out, f"Wrote {path}. What it does, on sample text: annotate scheme check {path}")
     say(out, 'In a pipeline file: load_scheme("' + str(path) + '")')

@@ -71,6 +71,10 @@ class Shards(Regroup):
             raise ConfigError(f"part_bytes must be at least 1, got {self.part_bytes}")
         if self.split not in get_args(SplitName):
             raise ConfigError(f"split must be one of {', '.join(get_args(SplitName))}, got {self.split!r}")
+        if self.split != "train" and self.splits is None:
+            raise ConfigError(
+                f"split={self.split!r} is of no use: there are no splits", hint="Give Calibrate(splits=Splits(...))."
+            )
         if self.placements.verdicts != self.verdicts:
             raise ConfigError("the shards and their placements must be given the same verdicts")
 

@@ -26,6 +26,7 @@ from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.gaps import moved
 from annotate.tags.placements import PLACEMENTS
+from annotate.tags.scheme import shown_name
 
 Packing = Literal["best-fit", "concatenate"]
 Loss = Literal["train", "mask", "mask-all-but-closing"]
@@ -95,7 +96,9 @@ class TokenShards(Shards):
         return {
             "tokenizer": self._tokens.hash,
             "reserved": list(self.reserved),
+            "ids": [self._tokens.begin_id, self._tokens.end_id, self._tokens.pad_id],
             "tags": list(self.placements.spelled),
+            "in_force": _tags(self.placements.places)[1:],
             "id": self.corpus.id,
             **{name: getattr(self, name) for name in names},
             **self.split_settings(),
@@ -107,8 +110,9 @@ class TokenShards(Shards):
         return _Tokens.load(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A worker loads the tokenizer itself."""
-        return {name: value for name, value in vars(self).items() if name != "_tokens"}
+        """A worker loads the tokenizer itself, and checks that it is this one."""
+        state = {name: value for name, value in vars(self).items() if name != "_tokens"}
+        return {**state, "_expected": self._tokens.hash}
 
     def regrouped(self, tables: Iterator[Tables]) -> Output:
         """Tokenize and pack the documents of one part."""
@@ -118,7 +122,7 @@ class TokenShards(Shards):
         counts: Counter[str] = Counter()
         units = [self._unit(unit, bad, counts) for unit in tables]
         texts, placed, spans = _joined(units)
-        names = pa.concat_tables([documents.table.select(["row", "id"]) for documents, _, _ in units])
+        names = pa.concat_tables([documents.table.select(["id"]) for documents, _, _ in units])["id"]
         tokens = _loaded(self)
         encoder = tokens.encoder
         encoded = encoder.encode_segments(texts, spans) if self.segments else encoder.encode(texts)
@@ -192,7 +196,7 @@ class TokenShards(Shards):
             "pad_id": tokens.pad_id,
         }
         card["aliases"] = {
-            alias.name: list(place.scheme.meant(alias.name))
+            alias.name: [shown_name(name, place.scheme.control) for name in place.scheme.meant(alias.name)]
             for place in self.placements.places
             for alias in place.scheme.aliases
             if alias.expand
@@ -200,7 +204,8 @@ class TokenShards(Shards):
         files = {"tags.json": json.dumps(card, indent=1, ensure_ascii=False).encode()}
         with tempfile.TemporaryDirectory() as folder:
             tokens.tagged.save_pretrained(folder)
-            files |= {f"tokenizer/{path.name}": path.read_bytes() for path in sorted(Path(folder).iterdir())}
+            found = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+            files |= {f"tokenizer/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in found}
         return {**files, "README.md": self._card(manifest).encode()}
 
     def _card(self, manifest: Manifest) -> str:
@@ -280,6 +285,12 @@ class _Tokens:
 @functools.lru_cache(maxsize=1)
 def _loaded(stage: TokenShards) -> _Tokens:
     """The tokens of a stage: one unit after the other of the same process has them."""
+    expected = vars(stage).get("_expected")
+    if expected is not None and stage._tokens.hash != expected:
+        raise ConfigError(
+            f"the tokenizer {stage.tokenizer!r} is another one for this worker than for the driver",
+            hint="It was changed during the run, or a hub name means another revision there: give `revision`.",
+        )
     return stage._tokens
 
 
@@ -325,15 +336,12 @@ def _later(table: pa.Table, start: int) -> pa.Table:
     return table.set_column(0, "row", pa.array(table["row"].to_numpy() + start))
 
 
-def _with_ids(table: pa.Table, documents: pa.Table) -> pa.Table:
-    """Put rows of shards in place of the numbers of documents, and their ids beside them."""
+def _with_ids(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
+    """Put the ids of documents beside their numbers."""
     numbers = one_array(table["document_rows"])
     ends = pa.array(np.append(0, np.cumsum(pc.list_value_length(numbers).to_numpy())), pa.int32())
-    rows, ids = (
-        pa.ListArray.from_arrays(ends, one_array(documents[name]).take(numbers.flatten())) for name in ("row", "id")
-    )
-    at = table.column_names.index("document_rows")
-    return table.set_column(at, "document_rows", rows).add_column(at + 1, "document_ids", ids)
+    named = pa.ListArray.from_arrays(ends, one_array(ids).take(numbers.flatten()))
+    return table.add_column(table.column_names.index("document_rows") + 1, "document_ids", named)
 
 
 def _about(place: Place, thresholds: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:

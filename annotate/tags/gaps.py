@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.tags.buffers import Documents, cut
-from annotate.tags.placements import PLACEMENTS
+from annotate.tags.placements import PLACEMENTS, order_of
 
 Int64 = npt.NDArray[np.int64]
 _FIELDS = ("start", "end", "byte_start", "byte_end")
@@ -50,24 +50,32 @@ def leave_out(texts: Any, gaps: pa.Table) -> pa.LargeStringArray:
 
 
 def moved(placements: pa.Table, gaps: pa.Table) -> pa.Table:
-    """Placements by their offsets in the documents without gaps.
+    """Placements by their offsets in the documents without gaps; one inside a gap is where the gap was.
 
     Args:
-        placements: none inside a gap; `row` and byte offsets as in `gaps`.
+        placements: `row`, `offset`, `byte_offset` as in `gaps`, sorted; what else there is stays, but for `order`.
         gaps: as `gaps_of` gives them.
     """
-    row, offset = placements["row"].to_numpy(), placements["byte_offset"].to_numpy()
-    gap_row, ends = gaps["row"].to_numpy(), gaps["byte_end"].to_numpy()
-    # The gaps before a placement: by place, (row, byte), in one order with it; at one place the gap is before.
-    places = np.lexsort((np.repeat([0, 1], [len(ends), len(offset)]), np.append(ends, offset), np.append(gap_row, row)))
+    row, at = placements["row"].to_numpy(), placements["byte_offset"].to_numpy()
+    gap_row, starts = gaps["row"].to_numpy(), gaps["byte_start"].to_numpy()
+    # The gaps that begin before a placement: by place, (row, byte), in one order with it; at one place it is first.
+    places = np.lexsort((np.repeat([1, 0], [len(starts), len(at)]), np.append(starts, at), np.append(gap_row, row)))
     before = np.empty(len(places), np.int64)
-    before[places] = np.cumsum(places < len(ends))
-    before = before[len(ends) :]
+    before[places] = np.cumsum(places < len(starts))
+    before = before[len(starts) :]
     first = np.searchsorted(gap_row, row)
+    last = np.maximum(before - 1, 0)
     for name, start, end in (("offset", "start", "end"), ("byte_offset", "byte_start", "byte_end")):
-        gone = np.append(0, np.cumsum(gaps[end].to_numpy() - gaps[start].to_numpy()))
-        at = pa.array(placements[name].to_numpy() - (gone[before] - gone[first]))
-        placements = placements.set_column(placements.column_names.index(name), PLACEMENTS.field(name), at)
+        ends = gaps[end].to_numpy()
+        gone = np.append(0, np.cumsum(ends - gaps[start].to_numpy()))
+        old = placements[name].to_numpy()
+        inside = np.where(before > first, ends[last] - old, 0) if len(ends) else np.zeros(len(old), np.int64)
+        new = old - (gone[before] - gone[first]) + np.maximum(inside, 0)
+        placements = placements.set_column(placements.column_names.index(name), PLACEMENTS.field(name), pa.array(new))
+    if "order" in placements.column_names:
+        order = order_of(placements["row"].to_numpy(), placements["byte_offset"].to_numpy())
+        at_column = placements.column_names.index("order")
+        placements = placements.set_column(at_column, PLACEMENTS.field("order"), pa.array(order))
     return placements
 
 

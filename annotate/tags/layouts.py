@@ -2,7 +2,7 @@
 
 What stands at a span is, in this order: the tags before it, those inside it, its closing tags in the reversed order of
 the tags before it, and those after it. The next span begins where it ends, so all is in order by construction, and
-what is opened is closed in the right order.
+tags of the layout "begin-end" nest. (The closing tag of "change" ends a state, and nests in nothing.)
 """
 
 from __future__ import annotations

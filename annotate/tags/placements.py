@@ -37,7 +37,7 @@ def merge(placements: Sequence[pa.Table]) -> pa.Table:
     table = pa.concat_tables(placements).unify_dictionaries().combine_chunks()
     row, byte_offset = table["row"].to_numpy(), table["byte_offset"].to_numpy()
     table = table.take(np.lexsort((byte_offset, row)))  # stable
-    order = _order(table["row"].to_numpy(), table["byte_offset"].to_numpy())
+    order = order_of(table["row"].to_numpy(), table["byte_offset"].to_numpy())
     return table.set_column(table.column_names.index("order"), PLACEMENTS.field("order"), pa.array(order))
 
 
@@ -50,7 +50,7 @@ def nest(outer: pa.Table, inner: pa.Table) -> pa.Table:
     turn = np.where(ends, 1 - inside, 2 + inside)  # what ends: inner, outer; what begins: outer, inner
     row, byte_offset = table["row"].to_numpy(), table["byte_offset"].to_numpy()
     table = table.take(np.lexsort((turn, byte_offset, row)))  # stable
-    order = _order(table["row"].to_numpy(), table["byte_offset"].to_numpy())
+    order = order_of(table["row"].to_numpy(), table["byte_offset"].to_numpy())
     return table.set_column(table.column_names.index("order"), PLACEMENTS.field("order"), pa.array(order))
 
 
@@ -82,7 +82,7 @@ def placements_at(
             pa.array(row, pa.int64()),
             pa.array(offset, pa.int64()),
             pa.array(byte_offset, pa.int64()),
-            pa.array(_order(row, byte_offset)),
+            pa.array(order_of(row, byte_offset)),
             pa.DictionaryArray.from_arrays(pa.array(tag), pa.array(names, pa.string())),
             pa.DictionaryArray.from_arrays(pa.array(kind), pa.array(KINDS)),
         ],
@@ -90,7 +90,7 @@ def placements_at(
     )
 
 
-def _order(row: Int64, byte_offset: Int64) -> npt.NDArray[np.int16]:
+def order_of(row: Int64, byte_offset: Int64) -> npt.NDArray[np.int16]:
     """Position of each placement among those at its place."""
     first = first_of_places(row, byte_offset)
     step = np.ones(len(row), np.int16)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -17,7 +19,8 @@ Order = Literal["fixed", "shuffled", "rank"]
 Control = Literal["none", "shuffled", "shuffled-in-document", "constant", "reversed", "hashed-names", "untagged"]
 
 # Angle brackets delimit a tag, a backslash escapes its spelling in text: inside a name they make both ambiguous.
-_UNUSABLE = re.compile(r"[\s<>\\\x00-\x1f\x7f\ud800-\udfff]")
+_UNUSABLE = re.compile(r"[\s<>\\\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+MOST = 1 << 14  # names: a placement's closing tag is told by a bit above them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,7 @@ class Family:
     rate: float = 0.05
 
     def __post_init__(self) -> None:
+        check_name(self.name, "a family's name")
         if self.layout not in get_args(Layout):
             raise ConfigError(f"the layout of family {self.name!r} must be {_one_of(Layout)}, got {self.layout!r}.")
         for name in ("dropout", "rate"):
@@ -147,7 +151,9 @@ class TagScheme:
         names = [*(tag.name for tag in self.tags), *(alias.name for alias in self.aliases)]
         names += [family.null for family in self.families if family.null is not None]
         names += [f"/{tag}" for tag in self.closed]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        if len(names) > MOST:
+            raise ConfigError(f"a tag scheme can have at most {MOST:,} names, got {len(names):,}.")
+        if repeated := sorted(name for name, n in Counter(names).items() if n > 1):
             raise ConfigError(
                 f"the tags of a scheme must have different names, got {', '.join(repeated)} twice.",
                 hint="Null tags, aliases and closing tags, as /nice, are names too.",
@@ -175,7 +181,13 @@ class TagScheme:
             for name in alias.tags:
                 if name not in tags and name not in aliases:
                     raise ConfigError(f"alias {alias.name!r} stands for {name!r}, which is no tag and no alias.")
-            self.meant(alias.name)
+            meant = self.meant(alias.name)
+            families = [tag.family or tag.name for tag in self.tags if tag.name in meant]
+            if not alias.expand and len(set(families)) < len(meant):
+                raise ConfigError(
+                    f"alias {alias.name!r} stands for two tags of one family, which never hold together: "
+                    f"{', '.join(meant)}."
+                )
 
     def meant(self, name: str, *, seen: tuple[str, ...] = ()) -> tuple[str, ...]:
         """The tags that a name stands for: those of an alias, or the tag itself.
@@ -213,7 +225,11 @@ class TagScheme:
         """The tags that have a closing tag."""
         closing = [family.name for family, _ in self.grouped if family.layout in ("begin-end", "change")]
         own = [tag.name for tag in self.tags if (tag.family or tag.name) in closing]
-        own += [family.null for family in self.families if family.null is not None and family.layout == "begin-end"]
+        own += [
+            family.null
+            for family in self.families
+            if family.null is not None and family.layout in ("begin-end", "change")
+        ]
         return (*own, *(a.name for a in self.aliases if not a.expand and self.meant(a.name)[0] in own))
 
     @property
@@ -276,6 +292,8 @@ def graded(
     Raises:
         ConfigError: there are both bins and cuts, or neither; cuts that do not rise; too many or too few names.
     """
+    if bins < 0 or not all(isinstance(cut, int | float) and math.isfinite(cut) for cut in cuts):
+        raise ConfigError(f"grades of {name!r} need bins, or cuts that are numbers; got bins={bins}, cuts={list(cuts)}")
     if (bins > 0) == bool(cuts):
         raise ConfigError(f"grades of {name!r} need bins or cuts, and not both; got bins={bins}, cuts={list(cuts)}")
     if bins == 1 or any(b <= a for a, b in itertools.pairwise(cuts)):

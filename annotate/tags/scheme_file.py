@@ -30,7 +30,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
@@ -114,6 +114,8 @@ def parse_scheme(text: str, where: str) -> TagScheme:
     """
     try:
         data = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{where} is nested too deeply to be a tag scheme") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where} is not TOML: {error}") from error
     return _Reader(where, _lines(text)).scheme(data)
@@ -195,6 +197,10 @@ class _Reader:
                 kinds = kind if isinstance(kind, tuple) else (kind,)
                 wanted = " or ".join(_KINDS[each] for each in kinds)
                 self._fail((*place, name), f"{name} must be {wanted}, got {value!r}")
+            texts: Collection[Any] = value if isinstance(value, list) and name in ("names", "values", "tags") else []
+            texts = value.values() if isinstance(value, dict) and name == "values" else texts
+            if wrong := [each for each in texts if not isinstance(each, str)]:
+                self._fail((*place, name), f"{name} must hold texts alone, got {wrong[0]!r}")
 
     @contextmanager
     def _at(self, place: Place) -> Iterator[None]:

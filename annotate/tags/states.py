@@ -66,12 +66,13 @@ def states(measured: Measured, scheme: TagScheme) -> States:
     Raises:
         ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
     """
-    found = _by_rules(measured, scheme)
-    found = _controlled(found, measured, scheme)
+    found, readable = _by_rules(measured, scheme)
     for k, (family, _) in enumerate(scheme.grouped):
         if family.dropout:
             lost = uniform(measured.drawn(scheme.seed, f"dropout of {family.name}")) < family.dropout
             found[lost, k] = NONE
+            readable[lost, k] = False
+    found = _controlled(found, readable, measured, scheme)
     _join(found, scheme)
     for k, (family, _) in enumerate(scheme.grouped):
         if family.null is not None:
@@ -89,8 +90,8 @@ def _untagged(measured: Measured, scheme: TagScheme) -> npt.NDArray[np.bool_]:
     return drawn < scheme.document_dropout
 
 
-def _by_rules(measured: Measured, scheme: TagScheme) -> States:
-    """The first tag of each family whose rule holds."""
+def _by_rules(measured: Measured, scheme: TagScheme) -> tuple[States, npt.NDArray[np.bool_]]:
+    """The first tag of each family whose rule holds, and whether all that the family's rules read is there."""
     n = measured.spans.num_rows
     frame = pl.DataFrame({"span": np.arange(n), **_columns(measured, scheme)})
     rules = [tag.parsed.expression(measured.thresholds).alias(str(i)) for i, tag in enumerate(scheme.tags)]
@@ -99,14 +100,18 @@ def _by_rules(measured: Measured, scheme: TagScheme) -> States:
     # A rule that is always false is one value, not a column: with_columns gives it its n rows.
     held = frame.with_columns(rules)
     found = np.full((n, len(scheme.grouped)), NONE, np.int16)
+    readable = np.empty((n, len(scheme.grouped)), bool)
     for k, (_, tags) in enumerate(scheme.grouped):
         numbers = [scheme.tags.index(tag) for tag in tags]
+        quantiles = [key for tag in tags for key in tag.parsed.quantiles]
+        fitted = not any(np.isnan(measured.thresholds[key]) for key in quantiles)
+        readable[:, k] = held[f"family {k}"].to_numpy() & fitted
         decided = [number for number, tag in zip(numbers, tags, strict=True) if not tag.parsed.is_else]
         for number in reversed(decided):
             found[held[str(number)].to_numpy(), k] = number
         for number in set(numbers) - set(decided):
-            found[held[f"family {k}"].to_numpy() & (found[:, k] == NONE), k] = number
-    return found
+            found[readable[:, k] & (found[:, k] == NONE), k] = number
+    return found, readable
 
 
 def _columns(measured: Measured, scheme: TagScheme) -> dict[str, pl.Series]:
@@ -136,7 +141,7 @@ def _columns(measured: Measured, scheme: TagScheme) -> dict[str, pl.Series]:
     return columns
 
 
-def _controlled(found: States, measured: Measured, scheme: TagScheme) -> States:
+def _controlled(found: States, readable: npt.NDArray[np.bool_], measured: Measured, scheme: TagScheme) -> States:
     """What a control makes of the states."""
     match scheme.control:
         case "shuffled":
@@ -146,14 +151,14 @@ def _controlled(found: States, measured: Measured, scheme: TagScheme) -> States:
         case "constant" | "reversed":
             for k, (_, tags) in enumerate(scheme.grouped):
                 numbers = np.array([scheme.tags.index(tag) for tag in tags], np.int16)
-                found[:, k] = _other(found[:, k], numbers, scheme.control)
+                found[:, k] = _other(found[:, k], readable[:, k], numbers, scheme.control)
     return found
 
 
-def _other(state: States, numbers: States, control: str) -> States:
+def _other(state: States, readable: npt.NDArray[np.bool_], numbers: States, control: str) -> States:
     """The tags of one family, all its first one, or in reversed order; a lone one changes places with none."""
     if control == "reversed" and len(numbers) == 1:
-        return np.where(state == NONE, numbers[0], np.int16(NONE))
+        return np.where((state == NONE) & readable, numbers[0], np.int16(NONE))
     to = np.full(numbers.max() + 2, NONE, np.int16)  # the last is for NONE
     to[numbers] = numbers[0] if control == "constant" else numbers[::-1]
     return to[state]
@@ -162,7 +167,7 @@ def _other(state: States, numbers: States, control: str) -> States:
 def _join(found: States, scheme: TagScheme) -> None:
     """Put aliases that are not expanded in place of the tags that they stand for, where all of these hold."""
     family_of = {tag.name: k for k, (_, tags) in enumerate(scheme.grouped) for tag in tags}
-    for alias in scheme.aliases:
+    for alias in sorted(scheme.aliases, key=lambda alias: -len(scheme.meant(alias.name))):  # the widest first
         if alias.expand:
             continue
         members = [(family_of[name], scheme.names.index(name)) for name in scheme.meant(alias.name)]

@@ -32,7 +32,7 @@ class Splits:
 
     def __post_init__(self) -> None:
         shares = [getattr(self, name) for name in get_args(SplitName)]
-        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+        if not min(shares) >= 0 or not abs(sum(shares) - 1) <= 1e-9:
             raise ConfigError(f"the shares of splits must not be negative and sum to 1, got {shares}")
 
     def identity(self) -> dict[str, Any]:

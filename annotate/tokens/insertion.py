@@ -125,10 +125,11 @@ def span_numbers(span_rows: Int64, spans: pa.Table) -> Int32:
 
     Args:
         span_rows: int64, rows in the table of spans, -1 for none.
-        spans: column `row` (int64), sorted.
+        spans: column `row` (int64), sorted; and `span`, their numbers, where some of a document's are left out.
     """
     row = _int64(spans, "row")
-    number = np.append(np.arange(len(row)) - np.searchsorted(row, row), -1)  # -1 reads the last
+    numbers = _int64(spans, "span") if "span" in spans.column_names else np.arange(len(row)) - np.searchsorted(row, row)
+    number = np.append(numbers, -1)  # -1 reads the last
     return number[span_rows].astype(np.int32)
 
 

@@ -46,6 +46,12 @@ def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str])
             f"the tokenizer has no token {missing[0]!r} to put {names[missing[0]]} on",
             hint="name slots that are in its vocabulary, or leave `reserved` out: tokens are then added",
         )
+    needed = {str(token) for token in tokenizer.special_tokens_map.values() if isinstance(token, str)}
+    if used := sorted(needed & set(names)):
+        raise ConfigError(
+            f"the tokenizer needs {used[0]!r} itself: {names[used[0]]} can't be put on it",
+            hint="name slots that its makers kept free; `reserved_slots` finds those that are usual",
+        )
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         for file in sorted(Path(folder).glob("*.json")):
@@ -57,7 +63,9 @@ def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str])
             file.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
         try:
             return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-        except ValueError as error:  # T5 of Transformers 4 counts its slots
+        except (
+            Exception
+        ) as error:  # the tokenizers library raises nothing more special  # T5 of Transformers 4 counts its slots
             raise ConfigError(
                 f"{type(tokenizer).__name__} can't be without its slots: {error}",
                 hint="leave `reserved` out: tokens are then added",

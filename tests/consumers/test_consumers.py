@@ -77,7 +77,7 @@ def test_hugging_face(parts, tmp_path):
     assert read["loss_mask"] == [row["loss_mask"] for row in given]
     assert read["position_ids"] == [row["position_ids"] for row in given]
     assert read["seq_lengths"] == [row["segment_lengths"] for row in given]
-    assert read["document_ids"] == [row["document_rows"] for row in given]
+    assert read["document_rows"] == [row["document_rows"] for row in given]
     assert (np.array(read["labels"]) != -100).tolist() == np.array(read["loss_mask"], bool).tolist()
     assert f"length={WIDTH}" in read["features"]["input_ids"]
     assert read["shapes"]["input_ids"] == [WIDTH]

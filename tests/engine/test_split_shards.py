@@ -100,3 +100,5 @@ def test_what_splits_need(corpus: Path) -> None:
     placed = Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
     with pytest.raises(ConfigError, match="split must be one of train, calibration, evaluation, got 'test'"):
         Render(documents, None, placed, split="test")
+    with pytest.raises(ConfigError, match="split='evaluation' is of no use: there are no splits"):
+        Render(documents, None, placed, split="evaluation")

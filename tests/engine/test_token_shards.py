@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from ray import cloudpickle
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
@@ -38,6 +40,7 @@ from annotate import (
     shards,
 )
 from annotate.cli.app import app, guarded
+from annotate.stages.token_shards import _loaded
 
 NOTICE = "All of this is of no use to anybody.\n"
 WINDOW = 64
@@ -196,6 +199,23 @@ def test_equal_bytes_for_any_workers_and_a_second_run_does_nothing(
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("parts/*")}
 
 
+def test_all_that_decides_the_windows_is_in_the_recipe(tmp_path: Path, corpus: Path, tokenizer: Path) -> None:
+    """Which tokens begin and end a document is in another file than the vocabulary."""
+    other = shutil.copytree(tokenizer, tmp_path / "other")
+    config = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": "a"}))
+    recipes = {made(corpus, folder).recipe for folder in (tokenizer, other)}
+    assert len(recipes) == 2
+    stage = made(corpus, other)
+    _ = stage.recipe
+    sent = cloudpickle.dumps(stage)
+    changed = json.loads((other / "tokenizer.json").read_text())
+    changed["model"]["merges"] = changed["model"]["merges"][:-1]
+    (other / "tokenizer.json").write_text(json.dumps(changed))
+    with pytest.raises(ConfigError, match="is another one for this worker than for the driver"):
+        _loaded(cloudpickle.loads(sent))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -204,6 +224,7 @@ def test_equal_bytes_for_any_workers_and_a_second_run_does_nothing(
         ({"window": 4}, "at least 8 tokens, got 4"),
         ({"tokenizer": "nowhere.json"}, "tokenizer 'nowhere.json' cannot be read"),
         ({"begin": True}, "has no bos token"),
+        ({"reserved": ("<|end|>", "a", "b", "c", "d", "e")}, "the tokenizer needs '<|end|>' itself"),
     ],
 )
 def test_settings_that_make_no_sense(corpus: Path, tokenizer: Path, options: dict, message: str) -> None:
@@ -224,3 +245,7 @@ def test_they_are_exported(ray_cluster, tmp_path_factory, corpus: Path, tokenize
     assert counts["mask_sum"] + counts["targets_without_context"] == mask
     assert (target / "README.md").is_file()
     assert guarded(app, ["export", str(base), str(base), "--format", form]) == 2
+    assert guarded(app, ["export", str(base), str(target), "--format", form]) == 0  # over itself
+    before = {path: path.read_bytes() for path in corpus.iterdir()}
+    assert guarded(app, ["export", str(base), str(corpus), "--format", form]) == 4
+    assert before == {path: path.read_bytes() for path in corpus.iterdir()}

@@ -212,7 +212,7 @@ def test_hugging_face_comes_back(table, row_group):
         "loss_mask": "loss_mask",
         "position_ids": "position_ids",
         "seq_lengths": "segment_lengths",
-        "document_ids": "document_rows",
+        "document_rows": "document_rows",
         "axis": "loss_mask",
     }.items():
         assert column(read, name) == column(table, source)

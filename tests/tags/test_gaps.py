@@ -68,6 +68,16 @@ def test_tags_go_before_the_spans_they_were_before(documents: list[Document]) ->
         assert len(kept[at].as_py()[:offset].encode()) == byte_offset
 
 
+def test_a_place_inside_a_gap_is_where_the_gap_was() -> None:
+    """The border of a larger span may lie between two smaller ones that are both left out."""
+    gaps = pa.table({"row": [1, 1], "start": [2, 9], "end": [6, 10], "byte_start": [4, 11], "byte_end": [8, 12]})
+    row, offset, byte_offset = np.array([0, 1, 1, 1, 1]), np.array([3, 2, 4, 6, 10]), np.array([3, 4, 6, 8, 12])
+    placed = moved(placements_of(row, offset, byte_offset, pa.array(["a", "b", "c", "d", "e"]), "open"), gaps)
+    assert placed["offset"].to_pylist() == [3, 2, 2, 2, 5]
+    assert placed["byte_offset"].to_pylist() == [3, 4, 4, 4, 7]
+    assert placed["order"].to_pylist() == [0, 0, 1, 2, 0]
+
+
 def test_null_documents_and_slices_stay_as_they_are() -> None:
     texts = pa.array(["x", "abc", None, "def"], pa.large_string())[1:]
     gaps = pa.table({"row": [0, 2], "start": [1, 0], "end": [2, 3], "byte_start": [1, 0], "byte_end": [2, 3]})

@@ -140,6 +140,31 @@ def test_aliases_stand_for_tags_together() -> None:
     assert named.meant("all") == ("nice", "true", "firm")
 
 
+def test_the_widest_alias_stands() -> None:
+    tags = (Tag(name="nice", rule="x > 0"), Tag(name="true", rule="y > 0"), Tag(name="firm", rule="z > 0"))
+    ideal = Alias(name="ideal", tags=("nice", "true"), expand=False)
+    best = Alias(name="best", tags=("ideal", "firm"), expand=False)
+    scheme = TagScheme(tags=tags, aliases=(ideal, best))
+    assert tagged([["a", "b"]], scheme, {"x": [1, 1], "y": [1, 1], "z": [1, 0]}) == ["<best>a<ideal>b"]
+
+
+def test_a_null_tag_whose_state_ends_for_an_alias_is_closed() -> None:
+    tags = (Tag(name="nice", rule="x > 0"), Tag(name="firm", rule="y > 0"))
+    families = (Family(name="firm", layout="change", null="unknown"),)
+    scheme = TagScheme(
+        tags=tags, families=families, aliases=(Alias(name="ideal", tags=("nice", "firm"), expand=False),)
+    )
+    [text] = tagged([["a", "b"]], scheme, {"x": [0, 1], "y": [0, 1]})
+    assert set(re.findall("<([^<>]*)>", text)) <= set(scheme.spelled)
+
+
+def test_else_never_holds_where_a_threshold_is_of_no_scores() -> None:
+    scheme = TagScheme(
+        tags=(Tag(name="good", rule="x >= q(0.5)", family="f"), Tag(name="bad", rule="else", family="f"))
+    )
+    assert tagged([["a", "b"]], scheme, {"x": [0, 1]}, thresholds={("x", 0.5): float("nan")}) == ["ab"]
+
+
 def test_orders() -> None:
     scheme = TagScheme(tags=tuple(Tag(name=name, rule=f"{name} > 0") for name in "xyz"))
     scores: dict[str, list[float]] = {name: [1.0] * 300 for name in "xyz"}
@@ -263,6 +288,8 @@ def test_controls_keep_the_text_and_the_number_of_tags(control: Any) -> None:
 
 def test_a_lone_tag_reversed_changes_places_with_none() -> None:
     assert tagged(DOCUMENT, one("prefix", control="reversed"), X) == ["One. Two. <a>Three. Four."]
+    missing = {"x": [1, np.nan, 0, np.nan]}
+    assert tagged(DOCUMENT, one("prefix", control="reversed"), missing) == ["One. Two. <a>Three. Four."]
 
 
 def test_grades_of_equal_mass() -> None:
@@ -303,6 +330,16 @@ def test_grades_of_equal_mass() -> None:
             lambda: replace(one("prefix"), aliases=(Alias(name="b", tags=("c",)), Alias(name="c", tags=("b",)))),
             "aliases stand for each other: b -> c -> b",
         ),
+        (
+            lambda: TagScheme(
+                tags=graded("g", "x", bins=2), aliases=(Alias(name="b", tags=("g_0", "g_1"), expand=False),)
+            ),
+            "two tags of one family, which never hold together: g_0, g_1",
+        ),
+        (lambda: Family(name="a\x1b[2J"), "a family's name must be free of"),
+        (lambda: Tag(name="a\u202eb", rule="x > 0"), "a tag's name must be free of"),
+        (lambda: graded("g", "x", cuts=(0.5, float("inf"))), "cuts that are numbers"),
+        (lambda: graded("g", "x", bins=-2, cuts=(0.5,)), "need bins, or cuts that are numbers"),
         (lambda: graded("g", "x"), "need bins or cuts, and not both"),
         (lambda: graded("g", "x", bins=1), "overlap: bins must be at least 2"),
         (lambda: graded("g", "x", cuts=(1, 0)), "overlap: .*cuts must rise"),

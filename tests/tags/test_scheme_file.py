@@ -114,6 +114,15 @@ def test_every_wrong_line_is_named(number: int) -> None:
         ),
         ('[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[[alias]]\nname = "b"', "line 4: an alias needs tags"),
         ('[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[means]\nb = "c"', "line 5: 'b' is no tag of the scheme"),
+        (
+            '[[family]]\nname = "f"\naxis = "x"\ncuts = ["a"]',
+            "line 3: grades of 'f' need bins, or cuts that are numbers",
+        ),
+        (
+            '[[family]]\nname = "f"\ncolumn = "x"\nvalues = [["a"]]',
+            r"line 4: values must hold texts alone, got \['a'\]",
+        ),
+        ("x = " + "[" * 3000, "nested too deeply"),
         ("family = [3]", "line 1: a family must be a table, got 3"),
     ],
 )

@@ -30,7 +30,7 @@ def test_shares_are_those_asked_for() -> None:
     assert Splits(train=1, calibration=0, evaluation=0).chosen(groups, "train").all()
 
 
-@pytest.mark.parametrize("shares", [(0.5, 0.2, 0.2), (1.2, -0.1, -0.1), (0, 0, 0)])
+@pytest.mark.parametrize("shares", [(0.5, 0.2, 0.2), (float("nan"), 0.5, 0.5), (1.2, -0.1, -0.1), (0, 0, 0)])
 def test_shares_that_do_not_sum_to_one(shares: tuple[float, float, float]) -> None:
     with pytest.raises(ConfigError, match="must not be negative and sum to 1"):
         Splits(train=shares[0], calibration=shares[1], evaluation=shares[2])
