@@ -94,10 +94,8 @@ def test_scores_and_tags_stand_beside_each_span(annotate, finished):
 
 def test_an_annotation_dataset_shows_its_own_axes(annotate, finished):
     shown = [annotate("show", directory, "-n", 1)[1] for directory in dataset(finished, "annotations")]
-    assert sorted(tuple(axis for axis in AXES if axis in out) for out in shown) == [
-        ("niceness",),
-        ("tone", "correctness"),
-    ]
+    heads = [out.splitlines()[1].split() for out in shown]  # a document may hold the name of an axis
+    assert sorted(heads) == [["niceness"], ["tone", "correctness"]]
     assert all("doc-0-0" in out and "doc-0-1" not in out for out in shown)
 
 
