@@ -139,14 +139,12 @@ class Place(Narrow):
         table = placed.cast(contract("placements").schema)
         opened = pc.filter(table["tag"], pc.not_equal(table["kind"], "close"))
         counts = {f"<{name}>": pc.sum(pc.equal(opened, name)).as_py() or 0 for name in self.scheme.shown}
-        tagged = len(np.unique(np.stack([table["row"].to_numpy(), table["offset"].to_numpy()]), axis=1).T)
         unscored = np.any([np.isnan(values) for values in scores.values()], axis=0) if scores else np.zeros(0, bool)
         return Output(
             table,
             counts={
                 **counts,
                 "spans": spans.num_rows,
-                "tagged_spans": tagged,
                 "spans_with_a_null_score": int(unscored.sum()),
             },
         )

@@ -20,7 +20,7 @@ from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.forgery import escape_placements
 from annotate.tags.gaps import gap_lists
-from annotate.tags.placements import merge
+from annotate.tags.placements import PLACEMENTS, merge
 from annotate.tags.rendering import render
 
 SPELLS = "the text spells a tag"
@@ -101,17 +101,12 @@ class Render(Shards):
         table = documents.table
         texts = one_array(table["text"])
         if self.spelled == "escape":
-            placed = merge([escape_placements(texts, self.placements.spelled), placed.cast(_encoded(placed))])
+            placed = merge([escape_placements(texts, self.placements.spelled), placed.cast(PLACEMENTS)])
         columns = {"id": table["id"], "text": render(texts, placed), "placements": _lists(placed, len(texts))}
         if documents.gaps is not None:
             columns["gaps"] = gap_lists(documents.gaps, len(texts), contract("training-shards").type_of("gaps"))
         extra = [name for name in table.column_names if name not in ("row", "id", "text", "problem")]
         return pa.table({**columns, **{name: table[name] for name in extra}})
-
-
-def _encoded(table: pa.Table) -> pa.Schema:
-    kind = pa.dictionary(pa.int32(), pa.string())
-    return pa.schema([pa.field(f.name, kind if f.name in ("tag", "kind") else f.type, False) for f in table.schema])
 
 
 def _lists(placed: pa.Table, documents: int) -> pa.Array:

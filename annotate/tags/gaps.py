@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.tags.buffers import Documents, cut
-from annotate.tags.placements import PLACEMENTS, order_of
+from annotate.tags.placements import PLACEMENTS, renumbered
 
 Int64 = npt.NDArray[np.int64]
 _FIELDS = ("start", "end", "byte_start", "byte_end")
@@ -72,11 +72,7 @@ def moved(placements: pa.Table, gaps: pa.Table) -> pa.Table:
         inside = np.where(before > first, ends[last] - old, 0) if len(ends) else np.zeros(len(old), np.int64)
         new = old - (gone[before] - gone[first]) + np.maximum(inside, 0)
         placements = placements.set_column(placements.column_names.index(name), PLACEMENTS.field(name), pa.array(new))
-    if "order" in placements.column_names:
-        order = order_of(placements["row"].to_numpy(), placements["byte_offset"].to_numpy())
-        at_column = placements.column_names.index("order")
-        placements = placements.set_column(at_column, PLACEMENTS.field("order"), pa.array(order))
-    return placements
+    return renumbered(placements) if "order" in placements.column_names else placements
 
 
 def gap_lists(gaps: pa.Table, documents: int, kind: pa.ListType) -> pa.Array:

@@ -34,36 +34,45 @@ PLACEMENTS = pa.schema(
 
 def merge(placements: Sequence[pa.Table]) -> pa.Table:
     """Merge tables of placements; at one offset those of an earlier table come first."""
-    table = pa.concat_tables(placements).unify_dictionaries().combine_chunks()
-    row, byte_offset = table["row"].to_numpy(), table["byte_offset"].to_numpy()
-    table = table.take(np.lexsort((byte_offset, row)))  # stable
-    order = order_of(table["row"].to_numpy(), table["byte_offset"].to_numpy())
-    return table.set_column(table.column_names.index("order"), PLACEMENTS.field("order"), pa.array(order))
+    return _by_place(pa.concat_tables(placements).unify_dictionaries().combine_chunks())
 
 
 def nest(outer: pa.Table, inner: pa.Table) -> pa.Table:
     """Put the tags of smaller spans inside those of larger ones: they are opened after them, and closed before."""
     table = pa.concat_tables([outer, inner]).unify_dictionaries().combine_chunks()
-    kind = one_chunk(table["kind"])
+    kind = encoded(table["kind"])
     ends = np.isin(kind.indices.to_numpy(), [i for i, k in enumerate(kind.dictionary.to_pylist()) if k != "open"])
     inside = np.arange(table.num_rows) >= outer.num_rows
-    turn = np.where(ends, 1 - inside, 2 + inside)  # what ends: inner, outer; what begins: outer, inner
+    return _by_place(
+        table, np.where(ends, 1 - inside, 2 + inside)
+    )  # what ends: inner, outer; what begins: outer, inner
+
+
+def _by_place(table: pa.Table, *turn: Int64) -> pa.Table:
+    """Sort by place, at one place by `turn`, where that is given, and as they come; and number anew."""
     row, byte_offset = table["row"].to_numpy(), table["byte_offset"].to_numpy()
-    table = table.take(np.lexsort((turn, byte_offset, row)))  # stable
-    order = order_of(table["row"].to_numpy(), table["byte_offset"].to_numpy())
+    return renumbered(table.take(np.lexsort((*turn, byte_offset, row))))  # stable
+
+
+def renumbered(table: pa.Table) -> pa.Table:
+    """Sorted placements whose `order` counts those at each place."""
+    order = _order(table["row"].to_numpy(), table["byte_offset"].to_numpy())
     return table.set_column(table.column_names.index("order"), PLACEMENTS.field("order"), pa.array(order))
 
 
-def one_chunk(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """A column of dictionaries as one array."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+def encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """A column of strings, or of dictionaries of them, as one dictionary array."""
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    joined = column.unify_dictionaries().combine_chunks()
+    return joined if isinstance(joined, pa.DictionaryArray) else joined.chunk(0)
 
 
 def placements_of(row: Int64, offset: Int64, byte_offset: Int64, tags: pa.Array, kind: str) -> pa.Table:
     """Build a table of placements of one kind; all arguments `[n]`, sorted by row, then byte offset."""
-    encoded = tags.cast(pa.string()).dictionary_encode()
+    names = tags.cast(pa.string()).dictionary_encode()
     kinds = np.full(len(row), KINDS.index(kind), np.int32)
-    return placements_at(row, offset, byte_offset, encoded.indices.to_numpy(), encoded.dictionary, kinds)
+    return placements_at(row, offset, byte_offset, names.indices.to_numpy(), names.dictionary, kinds)
 
 
 def first_of_places(row: Int64, byte_offset: Int64) -> Int64:
@@ -82,7 +91,7 @@ def placements_at(
             pa.array(row, pa.int64()),
             pa.array(offset, pa.int64()),
             pa.array(byte_offset, pa.int64()),
-            pa.array(order_of(row, byte_offset)),
+            pa.array(_order(row, byte_offset)),
             pa.DictionaryArray.from_arrays(pa.array(tag), pa.array(names, pa.string())),
             pa.DictionaryArray.from_arrays(pa.array(kind), pa.array(KINDS)),
         ],
@@ -90,7 +99,7 @@ def placements_at(
     )
 
 
-def order_of(row: Int64, byte_offset: Int64) -> npt.NDArray[np.int16]:
+def _order(row: Int64, byte_offset: Int64) -> npt.NDArray[np.int16]:
     """Position of each placement among those at its place."""
     first = first_of_places(row, byte_offset)
     step = np.ones(len(row), np.int16)

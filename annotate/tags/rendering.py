@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
 from annotate.tags.buffers import Documents, cut, slices
-from annotate.tags.placements import first_of_places
+from annotate.tags.placements import encoded, first_of_places
 
 Int64 = npt.NDArray[np.int64]
 _EMPTY = pa.scalar(b"", pa.large_binary())
@@ -116,7 +116,7 @@ def spelled(placements: pa.Table) -> pa.LargeBinaryArray:
     Raises:
         ConfigError: a kind that is not known.
     """
-    tag, kind = (_encoded(placements[name]) for name in ("tag", "kind"))
+    tag, kind = (encoded(placements[name]) for name in ("tag", "kind"))
     names = tag.dictionary.to_pylist()
     table = pa.array([_spell(k, t) for k in kind.dictionary.to_pylist() for t in names], pa.large_binary())
     codes = kind.indices.to_numpy() * len(names) + tag.indices.to_numpy()
@@ -132,13 +132,6 @@ def _spell(kind: str, tag: str) -> bytes:
         case "escape":
             return b"\\"
     raise ConfigError(f"the kind of a placement must be 'open', 'close', 'mark' or 'escape', got {kind!r}.")
-
-
-def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    joined = column.unify_dictionaries().combine_chunks()
-    return joined if isinstance(joined, pa.DictionaryArray) else joined.chunk(0)
 
 
 def _check_inside(inside: npt.NDArray[np.bool_], inserted: _Inserted) -> None:

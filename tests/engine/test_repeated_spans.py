@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from length_scorer import length_scorer
 from support import sentences, to_shards
 
 from annotate import (
@@ -20,7 +20,6 @@ from annotate import (
     NearDuplicates,
     Options,
     Pipeline,
-    PythonScorer,
     RepeatedSpans,
     Split,
     Splitter,
@@ -35,13 +34,6 @@ from annotate.tags.rendering import strip
 NOTICE = "All rights reserved, whoever may ask.\n"
 FOOTER = "Back to the top of the page.\n"
 SHORT = "Read more.\n"
-
-
-def scorer() -> PythonScorer:
-    def length(table: pa.Table) -> np.ndarray:
-        return pc.utf8_length(table["text"]).to_numpy().astype(np.float32)
-
-    return PythonScorer(function=length, axes=("length",), version="1")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +56,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pipeline(corpus: Path, *tags: Tag, unit_bytes: int = 1500, **options) -> Pipeline:
     documents = Corpus(str(corpus), unit_bytes=unit_bytes)
     spans = Split(documents, Splitter(by="line", blanks="previous"))
-    scores = score(spans, scorers=[scorer()])
+    scores = score(spans, scorers=[length_scorer()])
     calibration = Calibrate(scores, repeated=RepeatedSpans(spans, **options))
     scheme = TagScheme(tags=tags or (Tag(name="long", rule="length >= 60"),))
     return to_shards(scores, scheme, None, calibration)
@@ -129,7 +121,7 @@ def test_what_is_left_out_is_not_calibrated_and_copies_do_not_count(ray_cluster,
     documents = Corpus(str(corpus), unit_bytes=1500)
     verdicts = NearDuplicates(documents)
     spans = Split(documents, Splitter(by="line", blanks="previous"))
-    scores = score(spans, skip=verdicts, scorers=[scorer()])
+    scores = score(spans, skip=verdicts, scorers=[length_scorer()])
     repeated = RepeatedSpans(spans, verdicts, drop=True, above=10, keep=0)
     made = Pipeline(Calibrate(scores, verdicts), Calibrate(scores, verdicts, repeated=repeated))
     found = made.run(str(tmp_path / "out"), Options(workers=2))
@@ -163,7 +155,7 @@ def test_settings_that_make_no_sense(options, message: str) -> None:
 
 def test_they_must_be_of_the_spans_that_are_scored() -> None:
     documents = Corpus("corpus")
-    scores = score(Split(documents), scorers=[scorer()])
+    scores = score(Split(documents), scorers=[length_scorer()])
     calibration = Calibrate(scores, repeated=RepeatedSpans(Split(documents, Splitter(by="line"))))
     with pytest.raises(ConfigError, match="repeated spans must be of the spans that are scored"):
         _ = calibration.inputs

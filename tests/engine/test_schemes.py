@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from length_scorer import length_scorer
 
 from annotate import (
     Calibrate,
@@ -21,7 +21,6 @@ from annotate import (
     Options,
     Pipeline,
     Place,
-    PythonScorer,
     Render,
     RepeatedSpans,
     Split,
@@ -54,15 +53,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def scorer(axis: str) -> PythonScorer:
-    def length(table: pa.Table) -> np.ndarray:
-        return pc.utf8_length(table["text"]).to_numpy().astype(np.float32)
-
-    return PythonScorer(function=length, axes=(axis,), version="1")
-
-
 def placed(corpus: Corpus, by: str, scheme: TagScheme, *axes: str) -> Place:
-    scores = score(Split(corpus, Splitter(by=by)), scorers=[scorer(axis) for axis in axes])
+    scores = score(Split(corpus, Splitter(by=by)), scorers=[length_scorer(axis) for axis in axes])
     return Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
 
 

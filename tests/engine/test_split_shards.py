@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from length_scorer import length_scorer
 from support import sentences
 
 from annotate import (
@@ -20,7 +19,6 @@ from annotate import (
     Options,
     Pipeline,
     Place,
-    PythonScorer,
     Render,
     Split,
     Splits,
@@ -34,13 +32,6 @@ from annotate import (
 
 SPLITS = Splits(train=0.5, calibration=0.25, evaluation=0.25)
 NAMES = ("train", "calibration", "evaluation")
-
-
-def scorer() -> PythonScorer:
-    def length(table: pa.Table) -> np.ndarray:
-        return pc.utf8_length(table["text"]).to_numpy().astype(np.float32)
-
-    return PythonScorer(function=length, axes=("length",), version="1")
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +55,7 @@ def test_every_document_is_in_one_split_and_near_copies_are_together(ray_cluster
     documents = Corpus(str(corpus), unit_bytes=4000)
     verdicts = NearDuplicates(documents, threshold=0.95, group_threshold=0.4)
     spans = Split(documents, Splitter(by="document"))
-    scores = score(spans, skip=verdicts, scorers=[scorer()])
+    scores = score(spans, skip=verdicts, scorers=[length_scorer()])
     scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"),))
     thresholds = Thresholds(scores, verdicts, Calibrate(scores, verdicts, splits=SPLITS), scheme)
     placements = Place(scores, verdicts, thresholds)
@@ -93,7 +84,7 @@ def test_every_document_is_in_one_split_and_near_copies_are_together(ray_cluster
 
 def test_what_splits_need(corpus: Path) -> None:
     documents = Corpus(str(corpus))
-    scores = score(Split(documents), scorers=[scorer()])
+    scores = score(Split(documents), scorers=[length_scorer()])
     with pytest.raises(ConfigError, match="splits are by split group"):
         Calibrate(scores, splits=SPLITS)
     scheme = TagScheme(tags=(Tag(name="long", rule="length > 0"),))

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from length_scorer import length_scorer
 from ray import cloudpickle
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
@@ -26,7 +26,6 @@ from annotate import (
     Options,
     Pipeline,
     Place,
-    PythonScorer,
     RepeatedSpans,
     Split,
     Splitter,
@@ -84,11 +83,8 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
 
 
 def placed(documents: Corpus, by: str, scheme: TagScheme, **options) -> Place:
-    def length(table: pa.Table) -> np.ndarray:
-        return pc.utf8_length(table["text"]).to_numpy().astype(np.float32)
-
     spans = Split(documents, Splitter(by=by, blanks="previous"))
-    scores = score(spans, scorers=[PythonScorer(function=length, axes=("length",), version="1")])
+    scores = score(spans, scorers=[length_scorer()])
     repeated = RepeatedSpans(spans, drop=True, **options) if options else None
     return Place(scores, None, Thresholds(scores, None, Calibrate(scores, repeated=repeated), scheme))
 
