@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from annotate.stages.place import Place
     from annotate.stages.render import Render
     from annotate.stages.repeated_spans import RepeatedSpans
+    from annotate.stages.schedule import Schedule
     from annotate.stages.score import Score, score
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
     from annotate.stages.token_shards import TokenShards
     from annotate.storage.latest import shard_files, shards, tables
     from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
+    from annotate.tags.phases import Phase
+    from annotate.tags.timetable import Mix
     from annotate.text.splits import Splits
     from annotate.text.splitting import KORBAK, Splitter
 
@@ -40,9 +43,11 @@ _HOMES = {
     "Encoder": "annotate.scorers",
     "InputError": "annotate.errors",
     "Likelihood": "annotate.scorers",
+    "Mix": "annotate.tags.timetable",
     "NearDuplicates": "annotate.stages.near_duplicates",
     "Nest": "annotate.stages.nest",
     "Options": "annotate.engine.run",
+    "Phase": "annotate.tags.phases",
     "Pipeline": "annotate.pipeline",
     "Place": "annotate.stages.place",
     "Probe": "annotate.scorers",
@@ -51,6 +56,7 @@ _HOMES = {
     "RepeatedSpans": "annotate.stages.repeated_spans",
     "Result": "annotate.engine.run",
     "RewardModel": "annotate.scorers",
+    "Schedule": "annotate.stages.schedule",
     "Score": "annotate.stages.score",
     "Split": "annotate.stages.split",
     "Splits": "annotate.text.splits",
@@ -88,9 +94,11 @@ __all__ = [
     "Family",
     "InputError",
     "Likelihood",
+    "Mix",
     "NearDuplicates",
     "Nest",
     "Options",
+    "Phase",
     "Pipeline",
     "Place",
     "Probe",
@@ -99,6 +107,7 @@ __all__ = [
     "RepeatedSpans",
     "Result",
     "RewardModel",
+    "Schedule",
     "Score",
     "Split",
     "Splits",

@@ -104,16 +104,9 @@ class Aligned:
 
     def key(self, stage: Stage, units: Sequence[Mapping[str, Unit]], purpose: str = "") -> str:
         """Name a unit of work by its recipe and what it reads."""
-        read = [
-            {name: unit.identity for name, unit in item.items() if name in key_inputs(stage, item)} for item in units
-        ]
+        read = [{name: unit.identity for name, unit in item.items() if stage.identifies(name, unit)} for item in units]
         whole = {name: [unit.identity for unit in units] for name, units in self.whole.items()}
         return digest([stage.recipe, purpose, read, whole])[:24]
-
-
-def key_inputs(stage: Stage, names: Mapping[str, Any]) -> set[str]:
-    """The inputs that are part of a unit's name: all, but for the verdicts that scoring skips by."""
-    return set(names) - ({"verdicts"} if isinstance(stage, Score) else set())
 
 
 def works(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:

@@ -50,16 +50,19 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
         "written": counts.get("written", 0),
         "near_duplicate": counts.get("near_duplicate", 0),
         "quarantined": counts.get("quarantined", 0),
-        **({"repeated": counts.get("repeated", 0)} if shards.repeated is not None else {}),
-        **({"held_out": counts.get("held_out", 0)} if shards.splits is not None else {}),
-        "not_reached": corpus["documents"] - counts.get("documents", 0),
+        **({"repeated": counts.get("repeated", 0)} if shards.selection.repeated is not None else {}),
+        **({"held_out": counts.get("held_out", 0)} if shards.selection.splits is not None else {}),
+        **({"excluded": counts.get("excluded", 0)} if shards.excluded is not None else {}),
+        "not_reached": corpus["documents"] - counts.get("documents", 0) + counts.get("not_reached", 0),
     }
     if sum(states.values()) != corpus["documents"] or min(states.values()) < 0:
         raise StorageError(f"the ledger does not balance: {states} of {corpus['documents']} documents")
     places = shards.placements.places
     placed = _counts(datasets, places[-1])
-    repeated = _counts(datasets, shards.repeated) if shards.repeated is not None else {}
+    left_out = shards.selection.repeated
+    repeated = _counts(datasets, left_out) if left_out is not None else {}
     beside = {
+        **({"copies": counts["copies"]} if counts.get("copies") else {}),
         **({"repeated_spans_left_out": repeated.get("dropped", 0)} if repeated else {}),
         "spans": placed.get("spans", 0),
         "spans_with_a_null_score": placed.get("spans_with_a_null_score", 0),

@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import ray
 from ray import cloudpickle
@@ -41,6 +41,8 @@ from annotate.storage.faults import reach
 from annotate.storage.latest import files_of, write_latest
 from annotate.storage.manifests import Unit
 from annotate.storage.store import Directory
+
+T = TypeVar("T")
 
 PIECES = 64  # units in one piece of a wide stage, and pieces in one merge
 TASK_UNITS = 32  # small units that one task does in turn
@@ -178,12 +180,18 @@ class _Run:
     def _remarks(self, datasets: Mapping[Stage, Dataset], ledger: Ledger | None) -> list[str]:
         """What should be said loudly of this run."""
         remarks = [f"{d.label}: {text}" for s, d in datasets.items() if d.manifest for text in s.remarks(d.manifest)]
-        if ledger is not None and (left := ledger.states["not_reached"]):
+        left = self._unread(datasets) if ledger is not None else 0
+        if ledger is not None and left:
             remarks.append(
                 f"--limit left {left:,} of {ledger.documents:,} documents: verdicts, calibration and thresholds are of "
                 "the others"
             )
         return remarks
+
+    def _unread(self, datasets: Mapping[Stage, Dataset]) -> int:
+        """Documents that `--limit` has left out."""
+        manifests = [d.manifest for s, d in datasets.items() if isinstance(s, Corpus) and d.manifest is not None]
+        return sum(manifest.counts["documents"] - manifest.rows for manifest in manifests[:1])
 
     def _open(self) -> dict[Stage, Dataset]:
         corpora: dict[Stage, Dataset] = {}
@@ -210,6 +218,8 @@ class _Run:
             self._score(datasets)
         elif isinstance(stage, Narrow):
             self._units(datasets[0], list_units=works)
+        elif isinstance(stage, Regroup) and stage.shuffled:
+            self._shuffle(datasets[0], stage)
         elif isinstance(stage, Regroup):
             self._units(datasets[0], list_units=_regrouped)
         elif isinstance(stage, Wide):
@@ -314,7 +324,7 @@ class _Run:
 
         def works() -> Iterator[tuple[Work, list[Stage]]]:
             number = 0
-            for chunk in _parcels(units, limit):
+            for chunk in _parcels(units, limit, lambda sent: _sent_bytes(sent[1])):
                 sent = [[stage.name, unit.identity] for stage, unit in chunk]
                 key = digest([dataset.stage.recipe, "send", name, partitions, number, sent])[:24]
                 read = tuple({stage.name: unit} for stage, unit in chunk)
@@ -355,6 +365,36 @@ class _Run:
             per_worker=2,
         )
         return ((i, [work], [[unit]]) for i, work, unit in calls.results(works()))
+
+    def _shuffle(self, dataset: Dataset, stage: Regroup) -> None:
+        """Run a regroup stage whose parts are made from rows that units of its inputs send to them."""
+        aligned = Aligned.of(dataset)
+        context = Context(stage, self.workdir, aligned.whole)
+        partitions = stage.partitions(context.shared())
+        reference = ray.put(context)
+        self.events.started(dataset.label, partitions)
+        send, make = (ray.remote(f).options(num_cpus=1, max_retries=0) for f in (worker.send_rows, worker.make_part))
+        parcels = _parcels(aligned.units(), SEND_UNITS * _task_bytes(self.stages), _text_bytes)
+        works = (
+            Work(aligned.key(stage, units, f"send to {partitions}"), _text_unit(units[0]).shard, 0, 0, 0, tuple(units))
+            for units in parcels
+        )
+        calls = self._calls(
+            dataset.label,
+            lambda work: send.remote(reference, work),
+            lambda work: f"what {work.shard} sends",
+            per_worker=2,
+        )
+        pieces = [unit for _, _, unit in sorted(calls.results(works), key=lambda result: result[0])]
+        sent = ray.put(pieces)
+        calls = self._calls(
+            dataset.label,
+            lambda partition: make.remote(reference, partition, partitions, sent),
+            lambda partition: f"part {partition} of {partitions}",
+            per_worker=2,
+        )
+        results = calls.results(iter(range(partitions)))
+        self._collect([dataset], ((i, [None], [[unit]]) for i, _, unit in results))
 
     def _score(self, datasets: Sequence[Dataset]) -> None:
         """Run scoring stages that share a backbone: prepare, forward and finish of each unit, with units in front."""
@@ -481,19 +521,32 @@ def _batches(items: Iterator[Work], task_bytes: int) -> Iterator[list[Work]]:
         yield batch
 
 
-def _parcels(units: Iterator[tuple[Stage, Unit]], limit: int) -> Iterator[list[tuple[Stage, Unit]]]:
-    """Put units that are sent into parcels: of at most a range, and of what takes no more than about `limit` bytes."""
-    parcel: list[tuple[Stage, Unit]] = []
-    size = 0
-    for stage, unit in units:
-        own = sum(max(entry.part.bytes, entry.part.rows * ROW_BYTES) for entry in unit.entries)
-        if parcel and (len(parcel) == RANGE_UNITS or size + own > limit):
+def _parcels(items: Iterator[T], limit: int, size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Put what is sent into parcels: of a range of units at most, and of what takes about `limit` bytes at most."""
+    parcel: list[T] = []
+    total = 0
+    for item in items:
+        own = size(item)
+        if parcel and (len(parcel) == RANGE_UNITS or total + own > limit):
             yield parcel
-            parcel, size = [], 0
-        parcel.append((stage, unit))
-        size += own
+            parcel, total = [], 0
+        parcel.append(item)
+        total += own
     if parcel:
         yield parcel
+
+
+def _sent_bytes(unit: Unit) -> int:
+    """Bytes that the rows of a unit take in memory, about."""
+    return sum(max(entry.part.bytes, entry.part.rows * ROW_BYTES) for entry in unit.entries)
+
+
+def _text_unit(units: Mapping[str, Unit]) -> Unit:
+    return next(iter(units.values()))
+
+
+def _text_bytes(units: Mapping[str, Unit]) -> int:
+    return _text_unit(units).text_bytes
 
 
 def _task_bytes(stages: Sequence[Stage]) -> int:

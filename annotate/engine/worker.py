@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -19,12 +20,12 @@ import pyarrow as pa
 from annotate.errors import ConfigError
 from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Forward, Scores
-from annotate.stages.base import Exchange, Narrow, Received, Regroup, Stage, Tables, Wide, Work
+from annotate.stages.base import Exchange, Narrow, Received, Regroup, Stage, Tables, Wide, Work, digest
 from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, Output, Part, chain, commit, heal, intact, read_entry, read_part
-from annotate.storage.slices import by_partition, commit_slices, read_slice
+from annotate.storage.parts import Entry, Output, Part, chain, commit, heal, intact, joined, read_entry, read_part
+from annotate.storage.slices import by_partition, commit_slices, read_slice, slice_checksum
 from annotate.storage.store import Directory
 
 P = ParamSpec("P")
@@ -202,6 +203,57 @@ def receive(context: Context, work: Work, pieces: Sequence[Unit], units: int, ro
         output = stage.receive(Received(work.start, units, rows, sent, context.tables(work)))
         reach("unit: computed")
         entry = commit(context.directory, work.key, output, schema=stage.schema)
+    return Unit("", 0, 0, 0, (entry,))
+
+
+@frugal
+def send_rows(context: Context, work: Work) -> Unit:
+    """Commit what some units send to the parts of a regroup stage, in slices by part."""
+    stage = context.stage
+    assert isinstance(stage, Regroup)
+    reach("unit: started")
+    entry = find(context.directory, work.key)
+    if entry is None:
+        outputs = [stage.send(tables) for tables in context.tables(work)]
+        bad = [output.quarantine for output in outputs if output.quarantine is not None]
+        counts: Counter[str] = Counter()
+        for output in outputs:
+            counts.update(output.counts)
+        reach("unit: computed")
+        entry = commit_slices(
+            context.directory,
+            work.key,
+            [by_partition(output.table) for output in outputs],
+            schema=stage.sent_schema,
+            quarantine=pa.concat_tables(bad) if bad else None,
+            counts=counts,
+        )
+    return Unit("", 0, 0, 0, (entry,))
+
+
+@frugal
+def make_part(context: Context, partition: int, partitions: int, pieces: Sequence[Unit]) -> Unit:
+    """Commit a part of a regroup stage from what was sent to it.
+
+    It is named by what it is made of, so that one whose rows are the same stays as it is. What the pieces have counted
+    and put in quarantine is shared out among the parts.
+    """
+    stage, directory = context.stage, context.directory
+    assert isinstance(stage, Regroup)
+    reach("unit: started")
+    sent = [entry for unit in pieces for entry in unit.entries]
+    sums = [slice_checksum(directory, entry.part, partition) for entry in sent]
+    key = digest([stage.recipe, "part", partition, sums])[:24]
+    made = find(directory, key)
+    if made is None:
+        slices = (read_slice(directory, entry.part, partition, schema=stage.sent_schema) for entry in sent)
+        output = stage.receive(pa.concat_tables(slices))
+        reach("unit: computed")
+        made = commit(directory, key, output, schema=stage.schema)
+    own = sent[partition::partitions]
+    told = [[dict(sorted(e.counts.items())), e.quarantine.checksum if e.quarantine else ""] for e in own]
+    key = digest([key, told])[:24]
+    entry = find(directory, key) or joined(directory, key, made, own)
     return Unit("", 0, 0, 0, (entry,))
 
 

@@ -59,6 +59,11 @@ class Stage(abc.ABC):
         """Directory of the dataset in a work directory."""
         return f"{self.name}-{self.recipe[:8]}"
 
+    def identifies(self, name: str, unit: Unit) -> bool:
+        """Whether a unit of input `name` is part of the name of what is made of it, as all that can change it must."""
+        del name, unit
+        return True
+
     def fingerprint(self, inputs: Mapping[str, str]) -> str:
         """Identity of the dataset made from inputs of these fingerprints."""
         return digest([self.recipe, dict(inputs)])
@@ -238,7 +243,7 @@ class Exchange(Stage):
 
 
 class Regroup(Stage):
-    """Its units are planned from the manifests of its inputs."""
+    """Its units are planned from the manifests of its inputs; where it is `shuffled`, from what is sent to them."""
 
     @abc.abstractmethod
     def plan(
@@ -249,6 +254,26 @@ class Regroup(Stage):
     @abc.abstractmethod
     def regrouped(self, tables: Iterator[Tables]) -> Output:
         """Make one unit from a group."""
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether each unit of the inputs sends its rows to partitions, which are the units of this stage."""
+        return False
+
+    sent_schema: ClassVar[str] = ""
+    """Contract of what is sent, with a column `to`."""
+
+    def partitions(self, whole: Mapping[str, pa.Table]) -> int:
+        """Partitions there are, given the tables of wide inputs."""
+        raise NotImplementedError
+
+    def send(self, tables: Tables) -> Output:
+        """The rows that a unit of the inputs sends, each with the partition that it goes to; what it quarantines."""
+        raise NotImplementedError
+
+    def receive(self, sent: pa.Table) -> Output:
+        """Make the unit of a partition from what was sent to it, in the order of the units that sent it."""
+        raise NotImplementedError
 
 
 def graph(outputs: Iterable[Stage]) -> list[Stage]:

@@ -32,7 +32,7 @@ from annotate.storage.parts import Entry, Part
 from annotate.storage.store import Directory
 from annotate.text.utf8 import invalid_utf8
 
-OURS = ("row", "id", "text", "problem", "placements", "gaps")
+OURS = ("row", "id", "text", "problem", "placements", "gaps", "phase")
 PREFIX = "corpus_"
 UNREADABLE, RENAMED = "unreadable: ", "renamed: "  # how notes of the manifest begin
 FOOTERS = 1024  # read ahead at most

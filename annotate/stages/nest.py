@@ -11,6 +11,7 @@ from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import RepeatedSpans
+from annotate.stages.schedule import Schedule
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -40,6 +41,8 @@ class Nest(Narrow):
             raise ConfigError("repeated spans are left out by the inner placements alone: the outer ones can have none")
         if self.outer.splits != self.inner.splits:
             raise ConfigError("nested placements must be given the same splits")
+        if self.outer.schedule != self.inner.schedule:
+            raise ConfigError("nested placements must be given the same schedule, or none")
         if both := sorted(set(self.outer.spelled) & set(self.inner.spelled)):
             raise ConfigError(f"nested placements must have different tags, got <{both[0]}> in both")
 
@@ -52,6 +55,11 @@ class Nest(Narrow):
     def splits(self) -> Splits | None:
         """The splits of the calibrations."""
         return self.inner.splits
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """The schedule of the placements."""
+        return self.inner.schedule
 
     @property
     def spans(self) -> Split:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,6 +19,7 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.fit_curves import read_curves
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
 from annotate.stages.repeated_spans import RepeatedSpans
+from annotate.stages.schedule import Schedule
 from annotate.stages.score import Score
 from annotate.stages.split import Split
 from annotate.stages.tables import span_texts
@@ -29,21 +31,42 @@ from annotate.tags.layouts import place
 from annotate.tags.quantiles import image
 from annotate.tags.scheme import TagScheme
 from annotate.tags.states import Measured
+from annotate.tags.timetable import tag_rates
 from annotate.text.splits import Splits
 
 
 @dataclass(frozen=True)
 class Place(Narrow):
-    """Tags of a scheme before the spans of kept documents where their rules hold."""
+    """Tags of a scheme before the spans of kept documents where their rules hold.
+
+    Attributes:
+        scores: what rules read.
+        verdicts: which documents are kept; None for all.
+        thresholds: of the scheme.
+        schedule: when documents are trained on; for a scheme that has phases.
+    """
 
     scores: tuple[Score, ...]
     verdicts: NearDuplicates | None
     thresholds: Thresholds
+    schedule: Schedule | None = None
 
     name: ClassVar[str] = "placements"
     schema: ClassVar[str] = "placements"
 
     def __post_init__(self) -> None:
+        phases = self.schedule.phases if self.schedule is not None else ()
+        if phases != self.scheme.phases:
+            if self.schedule is not None:
+                raise ConfigError(
+                    "the tag scheme and its schedule must have the same phases",
+                    hint="Give Schedule(phases=scheme.phases).",
+                )
+            names = ", ".join(phase.name for phase in self.scheme.phases)
+            raise ConfigError(
+                f"the tag scheme has phases ({names}), but no schedule says which documents are in them",
+                hint="Give Place and the shards schedule=Schedule(spans, verdicts, scheme.phases).",
+            )
         fitted = self.thresholds.calibration.curves is not None
         for axis in self.scheme.curves:
             if not fitted and axis not in self._shipped():
@@ -95,6 +118,7 @@ class Place(Narrow):
             "curves": self.thresholds.calibration.curves if self.scheme.curves else None,
             "calibration": self.thresholds.calibration if self.scheme.order == "rank" else None,
             "corpus": self.corpus if self._reads_corpus else None,
+            "schedule": self.schedule if self.scheme.phases else None,
         }
         return {
             **score_inputs(self.scores, self.verdicts, self.repeated),
@@ -132,6 +156,7 @@ class Place(Narrow):
             thresholds=threshold_values(tables["thresholds"]),
             curves=self._shipped() | (read_curves(tables["curves"]) if "curves" in self.inputs else {}),
             shard=tables.shard,
+            untagged=self._untagged(tables, spans["row"].to_numpy()) if self.scheme.phases else None,
         )
         texts = span_texts(documents, spans, tables.rows, tables.shard) if self.scheme.reads_text else None
         ranks = self._ranks(tables, scores) if self.scheme.order == "rank" else None
@@ -155,6 +180,14 @@ class Place(Narrow):
             return pa.table({})
         corpus = self.corpus
         return corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=self.scheme.columns)
+
+    def _untagged(self, tables: Tables, row: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """The spans of documents that their phase leaves without tags: bool `[n_spans]`."""
+        assert self.schedule is not None, "there are phases"
+        rows, of_span = np.unique(row, return_inverse=True)
+        rates = tag_rates(tables["schedule"], self.schedule.places(tables.shard, rows))
+        untagged: npt.NDArray[np.bool_] = self.schedule.untagged(tables.shard, rows, rates)[of_span]
+        return untagged
 
     def _ranks(self, tables: Tables, scores: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """The share of all scores that lie in lower bins than each score does, by axis."""

@@ -1,24 +1,24 @@
-"""Render the text: tag-interleaved training shards in near-equal parts, in corpus order."""
+"""Render the text: tag-interleaved training shards in near-equal parts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.stages.base import Tables
-from annotate.stages.shards import Documents, Shards
+from annotate.stages.selection import Documents
+from annotate.stages.shards import Shards, placement_lists
 from annotate.stages.tables import one_array, quarantine
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
-from annotate.tags.forgery import escape_placements
+from annotate.tags.forgery import escape_placements, spells_a_tag
 from annotate.tags.gaps import gap_lists
 from annotate.tags.placements import PLACEMENTS, merge
 from annotate.tags.rendering import render
@@ -30,14 +30,18 @@ SPELLS = "the text spells a tag"
 class Render(Shards):
     """Training shards: `id`, tagged `text`, its placements, and the other columns of the corpus.
 
-    Where the placements' calibration has repeated spans that are left out, also the `gaps` of each document.
+    Where the placements' calibration has repeated spans that are left out, also the `gaps` of each document; where the
+    schedule has phases, its `phase`.
 
     Attributes:
         corpus: the documents.
         verdicts: which of them are kept; None for all.
         placements: the tags.
+        schedule: in what order the documents are written; None for corpus order.
         part_bytes: bytes of untagged text that a shard aims at.
         split: which documents are written, where the calibration was given splits.
+        exclude: ids of documents that are taken out (takedowns), or a file with one a line. All else stays as it was
+            without: verdicts, thresholds, phases, and the bytes of parts that have none of them.
         spelled: what to do with a document that spells a tag: "quarantine", "keep" or "escape" it. In text, who
             tokenizes could not tell it from a real tag.
     """
@@ -55,39 +59,33 @@ class Render(Shards):
     def settings(self) -> Mapping[str, Any]:
         """How text is grouped, the columns that travel, tags there are to spell, and what becomes of their spelling."""
         columns = list(self.corpus.columns) if self.corpus.columns is not None else None
-        tags = list(self.placements.spelled)
         return {
-            "part_bytes": self.part_bytes,
+            **super().settings(),
             "spelled": self.spelled,
-            "tags": tags,
-            "id": self.corpus.id,
+            "tags": list(self.placements.spelled),
             "columns": columns,
-            **self.split_settings(),
         }
 
-    def regrouped(self, tables: Iterator[Tables]) -> Output:
-        """Render the documents of one part."""
-        written: list[pa.Table] = []
-        bad: list[pa.Table] = []
-        counts: Counter[str] = Counter()
-        for unit in tables:
-            self._unit(unit, written, bad, counts)
-        return Output(pa.concat_tables(written), quarantine=pa.concat_tables(bad), counts=dict(counts))
-
-    def _unit(self, tables: Tables, written: list[pa.Table], bad: list[pa.Table], counts: Counter[str]) -> None:
-        documents = self.documents(tables, bad, counts)
+    def rows(self, documents: Documents, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
+        """The tagged documents, but for those that spell a tag where these go to quarantine."""
+        spells = spells_a_tag(documents.table["text"], self.placements.spelled)
+        counts["documents_that_spell_a_tag"] += int(spells.sum())
         if self.spelled == "quarantine":
-            refused = documents.table.filter(pa.array(documents.spells))
+            refused = documents.table.filter(pa.array(spells))
             reasons = [SPELLS] * refused.num_rows
             ids = refused["id"].combine_chunks()
             bad.append(quarantine(tables.shard, refused["row"].combine_chunks(), reasons, ids=ids))
             counts["quarantined"] += refused.num_rows
-            documents = documents.chosen(~documents.spells)
-        table = self._tagged(documents, documents.placed(tables["placements"], tables.rows.start))
-        written.append(table)
-        counts["written"] += table.num_rows
-        counts["text_bytes"] += pc.sum(pc.binary_length(table["text"])).as_py() or 0
-        counts["tags"] += pc.sum(pc.list_value_length(table["placements"])).as_py() or 0
+            documents = documents.chosen(~spells)
+        return self._tagged(documents, documents.placed(tables["placements"], tables.rows.start))
+
+    def part(self, rows: pa.Table) -> Output:
+        """The rows are the shard."""
+        counts = {
+            "text_bytes": pc.sum(pc.binary_length(rows["text"])).as_py() or 0,
+            "tags": pc.sum(pc.list_value_length(rows["placements"])).as_py() or 0,
+        }
+        return Output(rows, counts=counts)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when documents spell a tag, or nothing is written."""
@@ -102,19 +100,12 @@ class Render(Shards):
         texts = one_array(table["text"])
         if self.spelled == "escape":
             placed = merge([escape_placements(texts, self.placements.spelled), placed.cast(PLACEMENTS)])
-        columns = {"id": table["id"], "text": render(texts, placed), "placements": _lists(placed, len(texts))}
+        columns = {
+            **{name: table[name] for name in ("row", "id")},
+            "text": render(texts, placed),
+            "placements": placement_lists(placed, len(texts)),
+        }
         if documents.gaps is not None:
             columns["gaps"] = gap_lists(documents.gaps, len(texts), contract("training-shards").type_of("gaps"))
         extra = [name for name in table.column_names if name not in ("row", "id", "text", "problem")]
         return pa.table({**columns, **{name: table[name] for name in extra}})
-
-
-def _lists(placed: pa.Table, documents: int) -> pa.Array:
-    """Placements by document, as the contract has them."""
-    kind = contract("training-shards").schema.field("placements").type
-    names = [field.name for field in kind.value_type]
-    values = pa.StructArray.from_arrays(
-        [placed[name].combine_chunks().cast(kind.value_type.field(name).type) for name in names], names=names
-    )
-    offsets = np.searchsorted(placed["row"].to_numpy(), np.arange(documents + 1)).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -21,7 +21,7 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
 from annotate.stages.tables import chosen, quarantine, span_numbers, span_texts
-from annotate.storage.manifests import Manifest
+from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 
 RESERVED = ("row", "span", "truncated", "text", "start", "end", "id")
@@ -69,6 +69,11 @@ class Score(Stage):
         """The axes, and of what if it is not the corpus."""
         of = "" if self.corpus.name == "corpus" else f" of {self.corpus.name}"
         return f"annotations{of} ({', '.join(self.axes)})"
+
+    def identifies(self, name: str, unit: Unit) -> bool:
+        """Verdicts are not: a unit is topped up with newly kept documents."""
+        del unit
+        return name != "verdicts"
 
     def settings(self) -> Mapping[str, Any]:
         """The scorer's identity (model hashes, dtype, head, sign, activation) and the torch threads of a model."""

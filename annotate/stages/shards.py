@@ -1,65 +1,54 @@
-"""What text shards and token shards have in common: which documents they hold, with what text, in which part."""
+"""What text shards and token shards have in common: which documents they hold, in what order, in which part."""
 
 from __future__ import annotations
 
+import abc
+import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.stages.base import Regroup, Stage, Tables
 from annotate.stages.corpus import Corpus
+from annotate.stages.excluded import Excluded, read_ids
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.nest import Nest
 from annotate.stages.place import Place
-from annotate.stages.repeated_spans import RepeatedSpans, dropped_spans
-from annotate.stages.tables import bad_documents, check_hashes, chosen
+from annotate.stages.schedule import Schedule
+from annotate.stages.selection import Documents, Selection
+from annotate.stages.tables import one_array
+from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
-from annotate.tags.forgery import spells_a_tag
-from annotate.tags.gaps import gaps_of, leave_out, moved
-from annotate.text.splits import SplitName, Splits
+from annotate.storage.parts import Output
+from annotate.tags.timetable import phase_names, times
+from annotate.text.splits import SplitName
 
-
-@dataclass(frozen=True)
-class Documents:
-    """The documents of a unit that may be written.
-
-    Attributes:
-        table: row, id, text without what is left out, problem, and the other columns that travel.
-        gaps: what is left out of each, `row` being its place in the table; None where nothing ever is.
-        spells: bool `[n]`, whose text spells a tag.
-    """
-
-    table: pa.Table
-    gaps: pa.Table | None
-    spells: npt.NDArray[np.bool_]
-
-    def chosen(self, mask: npt.NDArray[np.bool_]) -> Documents:
-        """Some of them."""
-        gaps = None if self.gaps is None else at_positions(self.gaps, np.flatnonzero(mask))
-        return Documents(chosen(self.table, mask), gaps, self.spells[mask])
-
-    def placed(self, placements: pa.Table, start: int) -> pa.Table:
-        """Placements of a unit that begins at row `start`, those of these documents, by their places in the text."""
-        found = at_positions(placements, self.table["row"].to_numpy() - start, start)
-        return found if self.gaps is None else moved(found, self.gaps)
+PHASE = "phase"
+"""The column of the phase, where the scheme has phases."""
 
 
 @dataclass(frozen=True)
 class Shards(Regroup):
-    """Tagged documents of a corpus, in near-equal parts, in corpus order; of one split, where there are splits."""
+    """Tagged documents of a corpus, in near-equal parts; of one split, where there are splits.
+
+    They are in the order of the schedule, each part within one phase; without a schedule in corpus order.
+    """
 
     corpus: Corpus
     verdicts: NearDuplicates | None
     placements: Place | Nest
+    schedule: Schedule | None = None
     part_bytes: int = 64 << 20
     split: SplitName = "train"
+    exclude: str | Path | tuple[str, ...] = ()
+
+    sent_schema: ClassVar[str] = "sent-documents"
 
     def __post_init__(self) -> None:
         if not isinstance(self.placements, Place | Nest):
@@ -67,43 +56,72 @@ class Shards(Regroup):
                 f"{type(self).__name__}(corpus, verdicts, placements) needs placements from Place or Nest, got "
                 f"{self.placements!r}"
             )
+        object.__setattr__(self, "exclude", read_ids(self.exclude))
         if self.part_bytes < 1:
             raise ConfigError(f"part_bytes must be at least 1, got {self.part_bytes}")
-        if self.split not in get_args(SplitName):
-            raise ConfigError(f"split must be one of {', '.join(get_args(SplitName))}, got {self.split!r}")
-        if self.split != "train" and self.splits is None:
-            raise ConfigError(
-                f"split={self.split!r} is of no use: there are no splits", hint="Give Calibrate(splits=Splits(...))."
-            )
         if self.placements.verdicts != self.verdicts:
             raise ConfigError("the shards and their placements must be given the same verdicts")
+        selection = self.selection
+        if self.schedule is not None and self.schedule.selection != selection:
+            raise ConfigError(
+                "the shards and their schedule must be of the same documents",
+                hint="Give Schedule the spans, verdicts, repeated spans, splits and split of the placements.",
+            )
+        mix = self.schedule.mix if self.schedule is not None else None
+        if mix is not None and self.corpus.columns is not None and mix.column not in self.corpus.columns:
+            raise ConfigError(
+                f"sources are mixed by the column {mix.column!r}, which does not travel with the documents",
+                hint=f"Give Corpus(..., columns=(..., {mix.column!r})).",
+            )
+        if self.placements.schedule not in (None, self.schedule):
+            raise ConfigError(
+                "the placements have phases, so the shards must be in the order of their schedule",
+                hint=f"Give {type(self).__name__}(..., schedule=...) the schedule that Place was given.",
+            )
 
     @property
-    def repeated(self) -> RepeatedSpans | None:
-        """The repeated spans, where they are left out."""
-        repeated = self.placements.repeated
-        return repeated if repeated is not None and repeated.drop else None
+    def selection(self) -> Selection:
+        """The documents that are written."""
+        placements = self.placements
+        repeated = placements.repeated if placements.repeated is not None and placements.repeated.drop else None
+        return Selection(placements.spans, self.verdicts, repeated, placements.splits, self.split)
 
     @property
-    def splits(self) -> Splits | None:
-        """The splits of the calibration; None for all documents in one."""
-        return self.placements.splits
-
-    def split_settings(self) -> dict[str, Any]:
-        """Which documents are written, where there are splits."""
-        return {"split": self.split, "splits": self.splits.identity()} if self.splits is not None else {}
+    def phases(self) -> bool:
+        """Whether there are phases."""
+        return self.schedule is not None and bool(self.schedule.phases)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """The corpus, its spans (for the documents' hashes), placements; verdicts and repeated spans, if any."""
-        named = {
-            "corpus": self.corpus,
-            "spans": self.placements.spans,
-            "placements": self.placements,
-            "verdicts": self.verdicts,
-            "repeated": self.repeated,
-        }
-        return {name: stage for name, stage in named.items() if stage is not None}
+        """The documents, their placements, and the schedule, if any."""
+        optional = {"schedule": self.schedule, "excluded": self.excluded}
+        given = {name: stage for name, stage in optional.items() if stage is not None}
+        return {**self.selection.inputs, "placements": self.placements, **given}
+
+    @functools.cached_property
+    def excluded(self) -> Excluded | None:
+        """The documents that are taken out, if any."""
+        return Excluded(self.corpus, read_ids(self.exclude)) if self.exclude else None
+
+    def identifies(self, name: str, unit: Unit) -> bool:
+        """A unit of which nothing is excluded is made of what it would be made of without."""
+        return name != "excluded" or any(entry.part.rows for entry in unit.entries)
+
+    def settings(self) -> Mapping[str, Any]:
+        """How text is grouped, and of which documents."""
+        ordered = {"shuffled": True} if self.shuffled else {}
+        return {"part_bytes": self.part_bytes, "id": self.corpus.id, **ordered, **self.selection.settings()}
+
+    def _documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> Documents:
+        """The documents of a unit that can be written, but for those that are excluded."""
+        documents = self.selection.read(tables, bad, counts, extra=None)
+        if self.excluded is None:
+            return documents
+        out = np.isin(documents.table["row"].to_numpy(), tables["excluded"]["row"].to_numpy())
+        counts["excluded"] += int(out.sum())
+        return documents.chosen(~out)
+
+    # In corpus order: parts are groups of units.
 
     def plan(
         self, units: Iterator[Mapping[str, Unit]], manifests: Mapping[str, Manifest]
@@ -126,42 +144,74 @@ class Shards(Regroup):
         if group:
             yield group
 
-    def documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> Documents:
-        """The documents of a unit that may be written; what becomes of the others is counted.
+    def regrouped(self, tables: Iterator[Tables]) -> Output:
+        """Make a part of the documents of some units."""
+        bad: list[pa.Table] = []
+        counts: Counter[str] = Counter()
+        rows = [self.rows(self._documents(unit, bad, counts), unit, bad, counts) for unit in tables]
+        written = pa.concat_tables(rows).drop_columns("row")
+        counts["written"] = written.num_rows
+        made = self.part(written)
+        return Output(made.table, quarantine=pa.concat_tables(bad), counts={**counts, **made.counts})
 
-        Raises:
-            InputError: a document is not the one that was split.
-        """
-        table = self.corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=None)
-        check_hashes(table, tables["spans"], tables.rows, tables.shard)
-        gaps = self._gaps(tables)
-        if gaps is not None:
-            at = table.column_names.index("text")
-            table = table.set_column(at, "text", leave_out(table["text"], gaps))
-        usable = pc.is_null(table["problem"]).to_numpy()
-        kept = usable & tables["verdicts"]["kept"].to_numpy() if self.verdicts is not None else usable
-        held = np.zeros(len(usable), bool)
-        if self.splits is not None:
-            groups = tables["verdicts"]["split_group"].to_numpy()
-            held = kept & ~self.splits.chosen(groups, self.split)
-        empty = kept & ~held & (pc.fill_null(pc.binary_length(table["text"]), 0).to_numpy() == 0)
-        spells = spells_a_tag(table["text"], self.placements.spelled) & kept & ~held
-        bad.append(bad_documents(table, tables.shard))
-        counts["documents"] += len(usable)
-        counts["near_duplicate"] += int((usable & ~kept).sum())
-        counts["held_out"] += int(held.sum())
-        counts["repeated"] += int(empty.sum())
-        counts["quarantined"] += bad[-1].num_rows
-        counts["documents_that_spell_a_tag"] += int(spells.sum())
-        return Documents(table, gaps, spells).chosen(kept & ~held & ~empty)
+    # In the order of a schedule: parts are intervals of each phase.
 
-    def _gaps(self, tables: Tables) -> pa.Table | None:
-        """The gaps of a unit, by position in it; None where no spans are left out."""
-        if self.repeated is None:
-            return None
-        spans = tables["spans"]
-        gaps = gaps_of(spans, dropped_spans(tables["repeated"], spans))
-        return gaps.set_column(0, "row", pa.array(gaps["row"].to_numpy() - tables.rows.start))
+    @property
+    def shuffled(self) -> bool:
+        """Whether there is a schedule."""
+        return self.schedule is not None
+
+    def partitions(self, whole: Mapping[str, pa.Table]) -> int:
+        """Parts of all phases."""
+        return sum(self._parts(whole["schedule"]))
+
+    def _parts(self, schedule: pa.Table) -> list[int]:
+        """Parts of each phase: of about `part_bytes`, at least one."""
+        sizes = schedule.group_by(PHASE, use_threads=False).aggregate([("bytes", "sum")])["bytes_sum"].to_pylist()
+        return [max(1, round(size / self.part_bytes)) for size in sizes]
+
+    def send(self, tables: Tables) -> Output:
+        """Send the documents of a unit to the parts that they are written to, a row for each copy."""
+        assert self.schedule is not None, "it is shuffled"
+        bad: list[pa.Table] = []
+        counts: Counter[str] = Counter()
+        documents = self._documents(tables, bad, counts)
+        sources = self.schedule.sources(documents.table, tables.shard)
+        row = documents.table["row"].to_numpy()
+        due = times(tables["schedule"], self.schedule.places(tables.shard, row), sources)
+        reached = np.zeros(len(row), bool)
+        reached[due.document] = True
+        counts["not_reached"] += int((~reached).sum())
+        rows = self.rows(documents.chosen(reached), tables, bad, counts)
+        counts["written"] += rows.num_rows
+        # The place among the rows of each copy's document; one that was put in `bad` has none.
+        place = np.full(len(row), -1)
+        place[np.searchsorted(row, rows["row"].to_numpy())] = np.arange(rows.num_rows)
+        copy = np.flatnonzero(place[due.document] >= 0)
+        counts["copies"] += len(copy) - rows.num_rows
+        phase, time = due.phase[copy], due.time[copy]
+        parts = np.array(self._parts(tables["schedule"]))
+        to = (np.cumsum(parts) - parts)[phase] + (time * parts[phase]).astype(np.int64)
+        order = np.argsort(to, kind="stable")
+        sent = rows.drop_columns("row").take(pa.array(place[due.document[copy]][order]))
+        if self.phases:
+            names = pa.array(phase_names(tables["schedule"]), pa.string())
+            sent = sent.append_column(PHASE, names.take(pa.array(phase[order])))
+        columns = {"to": pa.array(to[order], pa.int32()), "time": pa.array(time[order]), "document": _packed(sent)}
+        return Output(pa.table(columns), quarantine=pa.concat_tables(bad), counts=dict(counts))
+
+    def receive(self, sent: pa.Table) -> Output:
+        """Make a part of the documents that were sent to it, in the order of their times."""
+        order = np.argsort(sent["time"].to_numpy(), kind="stable")
+        return self.part(pa.Table.from_struct_array(sent["document"]).take(pa.array(order)))
+
+    @abc.abstractmethod
+    def rows(self, documents: Documents, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
+        """A row for each document that can be written: its `row` in the shard, and what its part needs of it."""
+
+    @abc.abstractmethod
+    def part(self, rows: pa.Table) -> Output:
+        """Make a part of documents, in the order in which they are trained on."""
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when nothing is written."""
@@ -174,9 +224,17 @@ class Shards(Regroup):
         ]
 
 
-def at_positions(table: pa.Table, positions: npt.NDArray[np.int64], start: int = 0) -> pa.Table:
-    """The rows of documents at these positions of a unit; `row` becomes the place of the position among them."""
-    position = table["row"].to_numpy() - start
-    wanted = np.isin(position, positions)
-    rows = pa.array(np.searchsorted(positions, position[wanted]), pa.int64())
-    return table.filter(pa.array(wanted)).set_column(0, "row", rows)
+def _packed(table: pa.Table) -> pa.Array:
+    """The columns of a table as one, whatever they are called."""
+    return pa.StructArray.from_arrays([one_array(column) for column in table.columns], fields=list(table.schema))
+
+
+def placement_lists(placed: pa.Table, documents: int) -> pa.Array:
+    """Placements by document, list<struct> `[documents]` as the contract of training shards has them."""
+    kind = contract("training-shards").schema.field("placements").type
+    names = [field.name for field in kind.value_type]
+    values = pa.StructArray.from_arrays(
+        [placed[name].combine_chunks().cast(kind.value_type.field(name).type) for name in names], names=names
+    )
+    offsets = np.searchsorted(placed["row"].to_numpy(), np.arange(documents + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -12,24 +12,29 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.stages.base import Stage, Tables
+from annotate.stages.calibrate import read_scores
 from annotate.stages.place import Place
-from annotate.stages.repeated_spans import dropped_spans
-from annotate.stages.shards import Documents, Shards, at_positions
+from annotate.stages.repeated_spans import REPEATS, dropped_spans
+from annotate.stages.selection import Documents, at_positions
+from annotate.stages.shards import PHASE, Shards, placement_lists
 from annotate.stages.tables import one_array, span_numbers
 from annotate.stages.thresholds import threshold_values
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
+from annotate.tags.forgery import spells_a_tag
 from annotate.tags.gaps import moved
-from annotate.tags.placements import PLACEMENTS
 from annotate.tags.scheme import shown_name
 
 Packing = Literal["best-fit", "concatenate"]
 Loss = Literal["train", "mask", "mask-all-but-closing"]
+SCORES = "scores_"
+"""What the name of an axis has before it, as the column of a token's score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,8 @@ class TokenShards(Shards):
         corpus: the documents.
         verdicts: which of them are kept; None for all.
         placements: the tags.
+        schedule: in what order the documents are written; None for corpus order. Windows are within one phase, whose
+            name is their `phase`.
         tokenizer: a `tokenizer.json`, a directory that holds one, or a hub name; a fast tokenizer without the tags.
         revision: of a hub name.
         window: tokens of a window.
@@ -55,8 +62,12 @@ class TokenShards(Shards):
         reserved: tokens of the tokenizer that tags are put on, so that a model keeps its size.
         multiple: what the size of the vocabulary is padded to.
         span_ids: whether the number of each token's span is written too.
+        scores: whether each token's scores are, those of its span: a column `scores_<axis>` for each axis of the
+            (innermost) placements, NaN for what is not text. Objectives by token, such as unlikelihood, take them.
         part_bytes: bytes of untagged text that a part aims at; windows never go across parts.
         split: which documents are written, where the calibration was given splits.
+        exclude: ids of documents that are taken out (takedowns), or a file with one a line. All else stays as it was
+            without: verdicts, thresholds, phases, and the bytes of parts that have none of them.
     """
 
     tokenizer: str
@@ -70,6 +81,7 @@ class TokenShards(Shards):
     reserved: tuple[str, ...] = ()
     multiple: int = 1
     span_ids: bool = False
+    scores: bool = False
 
     name: ClassVar[str] = "token-shards"
     schema: ClassVar[str] = "token-shards"
@@ -86,22 +98,23 @@ class TokenShards(Shards):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Those of all shards, and the thresholds for `tags.json`."""
+        """Those of all shards, the thresholds for `tags.json`, and the scores where they are written."""
         thresholds = {f"thresholds-{i}": place.thresholds for i, place in enumerate(self.placements.places)}
-        return {**super().inputs, **thresholds}
+        scores = {f"scores-{i}": stage for i, stage in enumerate(self.placements.places[-1].scores) if self.scores}
+        return {**super().inputs, **thresholds, **scores}
 
     def settings(self) -> Mapping[str, Any]:
         """What the tokenizer is, by a hash of it, and all that decides the windows."""
-        names = ("window", "loss", "packing", "segments", "begin", "end", "multiple", "span_ids", "part_bytes")
+        names = ("window", "loss", "packing", "segments", "begin", "end", "multiple", "span_ids")
         return {
+            **super().settings(),
             "tokenizer": self._tokens.hash,
             "reserved": list(self.reserved),
             "ids": [self._tokens.begin_id, self._tokens.end_id, self._tokens.pad_id],
             "tags": list(self.placements.spelled),
             "in_force": _tags(self.placements.places)[1:],
-            "id": self.corpus.id,
             **{name: getattr(self, name) for name in names},
-            **self.split_settings(),
+            **({"scores": True} if self.scores else {}),
         }
 
     @functools.cached_property
@@ -114,15 +127,47 @@ class TokenShards(Shards):
         state = {name: value for name, value in vars(self).items() if name != "_tokens"}
         return {**state, "_expected": self._tokens.hash}
 
-    def regrouped(self, tables: Iterator[Tables]) -> Output:
+    def rows(self, documents: Documents, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
+        """The documents, with lists of their placements and of their spans, by places in the text."""
+        del bad
+        texts = documents.table["text"]
+        counts["documents_that_spell_a_tag"] += int(spells_a_tag(texts, self.placements.spelled).sum())
+        placed = documents.placed(tables["placements"], tables.rows.start)
+        return (
+            documents.table.select(["row", "id", "text"])
+            .append_column("placements", placement_lists(placed, len(texts)))
+            .append_column("spans", _lists(self._spans(documents, tables), len(texts)))
+        )
+
+    def _spans(self, documents: Documents, tables: Tables) -> pa.Table:
+        """The spans of documents by their places in the text, with their numbers, and their scores if wanted."""
+        place = self.placements.places[-1]
+        scores: dict[str, npt.NDArray[np.float32]] = {}
+        if self.scores:
+            spans, scores = read_scores(tables, place.scores, self.verdicts, self.selection.repeated)
+            scores.pop(REPEATS, None)
+        else:
+            spans = tables["spans"]
+            spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
+            if self.selection.repeated is not None:
+                spans = spans.filter(pa.array(~dropped_spans(tables["repeated"], tables["spans"])))
+        spans = spans.select(["row", "start", "byte_start", "byte_end", "span"])
+        for axis, values in scores.items():
+            spans = spans.append_column(f"{SCORES}{axis}", pa.array(values))
+        spans = at_positions(spans, documents.table["row"].to_numpy() - tables.rows.start, tables.rows.start)
+        lengths = spans["byte_end"].to_numpy() - spans["byte_start"].to_numpy()
+        if documents.gaps is not None:
+            spans = moved(spans.rename_columns({"start": "offset", "byte_start": "byte_offset"}), documents.gaps)
+            spans = spans.rename_columns({"offset": "start", "byte_offset": "byte_start"})
+        ends = pa.array(spans["byte_start"].to_numpy() + lengths)
+        return spans.set_column(spans.column_names.index("byte_end"), "byte_end", ends).drop_columns("start")
+
+    def part(self, rows: pa.Table) -> Output:
         """Tokenize and pack the documents of one part."""
         from annotate.tokens import insert, loss_mask, pack, token_table
 
-        bad: list[pa.Table] = []
-        counts: Counter[str] = Counter()
-        units = [self._unit(unit, bad, counts) for unit in tables]
-        texts, placed, spans = _joined(units)
-        names = pa.concat_tables([documents.table.select(["id"]) for documents, _, _ in units])["id"]
+        texts = one_array(rows["text"])
+        placed, spans = _flat(rows["placements"]), _flat(rows["spans"])
         tokens = _loaded(self)
         encoder = tokens.encoder
         encoded = encoder.encode_segments(texts, spans) if self.segments else encoder.encode(texts)
@@ -131,34 +176,24 @@ class TokenShards(Shards):
         )
         packed = pack(tagged, self.window, pad_id=tokens.pad_id, way=self.packing)
         mask = loss_mask(packed, self.loss)
-        table = token_table(packed, mask, spans=spans if self.span_ids else None)
-        counts["written"] += len(texts)
-        counts["windows"] += table.num_rows
-        counts["tokens"] += int(packed.segments.size and packed.lengths.sum())
-        counts["targets"] += int(mask.sum())
-        counts["tags"] += placed.num_rows
-        counts["moved_tags"] += tagged.moved
-        counts["cuts"] += packed.cuts
-        counts["cuts_at_spans"] += packed.cuts_at_spans
-        return Output(_with_ids(table, names), quarantine=pa.concat_tables(bad), counts=dict(counts))
-
-    def _unit(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> tuple[Documents, pa.Table, pa.Table]:
-        """The documents of a unit that are written, their placements, and their spans by places in the text."""
-        documents = self.documents(tables, bad, counts)
-        placed = documents.placed(tables["placements"], tables.rows.start)
-        spans = tables["spans"]
-        numbers = pa.array(span_numbers(spans, tables.rows))
-        spans = spans.select(["row", "start", "byte_start", "byte_end"]).append_column("span", numbers)
-        if self.repeated is not None:
-            spans = spans.filter(pa.array(~dropped_spans(tables["repeated"], tables["spans"])))
-        spans = at_positions(spans, documents.table["row"].to_numpy() - tables.rows.start, tables.rows.start)
-        lengths = spans["byte_end"].to_numpy() - spans["byte_start"].to_numpy()
-        spans = spans.rename_columns(["row", "offset", "byte_offset", "byte_end", "span"])
-        if documents.gaps is not None:
-            spans = moved(spans, documents.gaps)
-        start = spans["byte_offset"].to_numpy()
-        columns = {"row": spans["row"], "byte_start": pa.array(start), "byte_end": pa.array(start + lengths)}
-        return documents, placed, pa.table({**columns, "span": spans["span"]})
+        scores = {name.removeprefix(SCORES): spans[name].to_numpy() for name in spans.column_names if SCORES in name}
+        table = token_table(packed, mask, spans=spans if self.span_ids else None, scores=scores)
+        table = _with_ids(table, rows["id"])
+        if PHASE in rows.column_names:  # all documents of a part are of one phase
+            phase = rows[PHASE][0] if rows.num_rows else pa.scalar("", pa.string())
+            table = table.add_column(
+                table.column_names.index("document_ids") + 1, PHASE, pa.repeat(phase, table.num_rows)
+            )
+        counts = {
+            "windows": table.num_rows,
+            "tokens": int(packed.segments.size and packed.lengths.sum()),
+            "targets": int(mask.sum()),
+            "tags": placed.num_rows,
+            "moved_tags": tagged.moved,
+            "cuts": packed.cuts,
+            "cuts_at_spans": packed.cuts_at_spans,
+        }
+        return Output(table, counts=counts)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say how full the windows are, and how many documents hold the spelling of a tag, which stays text."""
@@ -322,18 +357,19 @@ def _tags(places: tuple[Place, ...]) -> tuple[list[str], list[str], dict[str, in
     return names, closing, families, of_spans
 
 
-def _joined(units: list[tuple[Documents, pa.Table, pa.Table]]) -> tuple[pa.Array, pa.Table, pa.Table]:
-    """Texts, placements and spans of all units of a part; rows count from the first document on."""
-    texts = pa.chunked_array([one_array(documents.table["text"]) for documents, _, _ in units], pa.large_string())
-    starts = np.cumsum([0, *(documents.table.num_rows for documents, _, _ in units)]).tolist()
-    placed = [_later(placed.cast(PLACEMENTS), start) for (_, placed, _), start in zip(units, starts, strict=False)]
-    spans = [_later(spans, start) for (_, _, spans), start in zip(units, starts, strict=False)]
-    return one_array(texts), pa.concat_tables(placed).unify_dictionaries(), pa.concat_tables(spans)
+def _lists(table: pa.Table, documents: int) -> pa.Array:
+    """The rows of each document, which `row` numbers, as list<struct> `[documents]`."""
+    names = [name for name in table.column_names if name != "row"]
+    values = pa.StructArray.from_arrays([table[name].combine_chunks() for name in names], names=names)
+    offsets = np.searchsorted(table["row"].to_numpy(), np.arange(documents + 1)).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
-def _later(table: pa.Table, start: int) -> pa.Table:
-    """A table whose rows count from another start on."""
-    return table.set_column(0, "row", pa.array(table["row"].to_numpy() + start))
+def _flat(lists: pa.ChunkedArray) -> pa.Table:
+    """The rows of all documents, with the `row` of each."""
+    lists = one_array(lists)
+    rows = pc.list_parent_indices(lists).cast(pa.int64())
+    return pa.Table.from_struct_array(lists.flatten()).add_column(0, "row", rows)
 
 
 def _with_ids(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:

@@ -8,6 +8,7 @@ entry names does not exist.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,12 +108,37 @@ def commit(dataset: Directory, key: str, output: Output, *, schema: str) -> Entr
     data = parquet_bytes(table)
     reach("commit: before part")
     part = put_part(dataset, f"parts/{key}", data, table.num_rows)
-    quarantine = None
-    if output.quarantine is not None and output.quarantine.num_rows:
-        bad = contract("quarantine").check(output.quarantine, f"{dataset.url}/units/{key}").combine_chunks()
-        quarantine = put_part(dataset, f"quarantine/{key}", parquet_bytes(bad), bad.num_rows)
+    quarantine = put_quarantine(dataset, key, output.quarantine)
     reach("commit: part put")
     return create_entry(dataset, Entry(key, part, quarantine, output.counts, output.notes))
+
+
+def put_quarantine(dataset: Directory, key: str, rows: pa.Table | None) -> Part | None:
+    """Put bad rows of a unit; None where there are none.
+
+    Raises:
+        StorageError: the rows break their contract.
+    """
+    if rows is None or not rows.num_rows:
+        return None
+    bad = contract("quarantine").check(rows, f"{dataset.url}/units/{key}").combine_chunks()
+    return put_part(dataset, f"quarantine/{key}", parquet_bytes(bad), bad.num_rows)
+
+
+def joined(dataset: Directory, key: str, made: Entry, others: Sequence[Entry]) -> Entry:
+    """Commit a unit that has the part of an entry, and what it and others have counted and put in quarantine.
+
+    Raises:
+        StorageError: a quarantine part is damaged; or the entry that stands names another part that is gone.
+    """
+    counts: Counter[str] = Counter()
+    bad = []
+    for entry in (made, *others):
+        counts.update(entry.counts)
+        if entry.quarantine is not None:
+            bad.append(read_part(dataset, entry.quarantine, schema="quarantine"))
+    quarantine = put_quarantine(dataset, key, pa.concat_tables(bad) if bad else None)
+    return create_entry(dataset, Entry(key, made.part, quarantine, dict(counts), made.notes))
 
 
 def heal(dataset: Directory, entries: Sequence[Entry], output: Output, *, schema: str) -> bool:

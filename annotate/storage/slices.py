@@ -8,7 +8,7 @@ is that of its index, which has those of the slices.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,14 @@ import pyarrow as pa
 from annotate.errors import StorageError
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
-from annotate.storage.parts import REMAKE, Entry, Part, create_entry
+from annotate.storage.parts import REMAKE, Entry, Part, create_entry, put_quarantine
 from annotate.storage.store import Directory, checksum
 
 TO = "to"
 """The column that says which partition a row goes to: int32."""
 _INDEX = pa.schema([("to", pa.int32()), ("offset", pa.int64()), ("bytes", pa.int64()), ("checksum", pa.string())])
+_SCHEMA = b"schema"
+"""Under which the metadata of an index have the schema of the slices."""
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _LENGTH = 8
 _TAIL = 1 << 16  # read at once from the end: most indices, and their length
@@ -35,7 +37,15 @@ def by_partition(table: pa.Table) -> pa.Table:
     return table.take(pa.array(np.argsort(to, kind="stable")))
 
 
-def commit_slices(dataset: Directory, key: str, tables: Sequence[pa.Table], *, schema: str) -> Entry:
+def commit_slices(
+    dataset: Directory,
+    key: str,
+    tables: Sequence[pa.Table],
+    *,
+    schema: str,
+    quarantine: pa.Table | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> Entry:
     """Commit rows, grouped by the partition that they go to, in their order otherwise.
 
     Args:
@@ -43,6 +53,8 @@ def commit_slices(dataset: Directory, key: str, tables: Sequence[pa.Table], *, s
         key: of the unit.
         tables: the rows, at least one table, each as `by_partition` gives it.
         schema: contract of the tables.
+        quarantine: bad rows that were found on the way.
+        counts: of what is sent.
 
     Raises:
         StorageError: a table breaks its contract; or the entry that stands names another part that is gone.
@@ -62,7 +74,8 @@ def commit_slices(dataset: Directory, key: str, tables: Sequence[pa.Table], *, s
             dict(zip(_INDEX.names, (partition, sink.tell(), data.size, checksum(memoryview(data))), strict=True))
         )
         sink.write(data)
-    index = _stream(pa.Table.from_pylist(rows, schema=_INDEX))
+    kind = tables[0].schema.serialize().to_pybytes()  # also where a partition gets nothing
+    index = _stream(pa.Table.from_pylist(rows, schema=_INDEX.with_metadata({_SCHEMA: kind})))
     sink.write(index)
     sink.write(index.size.to_bytes(_LENGTH, "little"))
     whole = sink.getvalue()
@@ -72,7 +85,8 @@ def commit_slices(dataset: Directory, key: str, tables: Sequence[pa.Table], *, s
     if dataset.size(part.path) != part.bytes:
         dataset.put(part.path, memoryview(whole).cast("B"))
     reach("commit: part put")
-    return create_entry(dataset, Entry(key, part))
+    bad = put_quarantine(dataset, key, quarantine)
+    return create_entry(dataset, Entry(key, part, bad, counts or {}))
 
 
 def read_slice(dataset: Directory, part: Part, to: int, *, schema: str) -> pa.Table:
@@ -86,11 +100,25 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str) -> pa.Ta
     index = _index(dataset, part)
     at = int(np.searchsorted(index["to"].to_numpy(), to))
     if at == index.num_rows or index["to"][at].as_py() != to:
-        return contract(schema).schema.empty_table()
+        kind = (index.schema.metadata or {}).get(_SCHEMA)  # parts of earlier versions have none
+        found = contract(schema).schema if kind is None else pa.ipc.read_schema(pa.py_buffer(kind))
+        return found.empty_table()
     data = _read(dataset, part, index["offset"][at].as_py(), index["bytes"][at].as_py())
     if checksum(data) != index["checksum"][at].as_py():
         raise _damaged(dataset, part, f"the rows for partition {to} have another checksum")
     return contract(schema).check(pa.ipc.open_stream(data).read_all(), f"{dataset.url}/{part.path}")
+
+
+def slice_checksum(dataset: Directory, part: Part, to: int) -> str:
+    """The checksum of the rows of a part that go to one partition; empty where none do.
+
+    Raises:
+        StorageError: the part is missing or damaged.
+    """
+    index = _index(dataset, part)
+    at = int(np.searchsorted(index["to"].to_numpy(), to))
+    there = at < index.num_rows and index["to"][at].as_py() == to
+    return str(index["checksum"][at].as_py()) if there else ""
 
 
 @functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts

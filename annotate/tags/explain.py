@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from annotate.tags.phases import Phase
 from annotate.tags.scheme import Family, Tag, TagScheme
 
 _WHERE = {
@@ -39,6 +40,7 @@ def explain(scheme: TagScheme) -> list[str]:
         lines.append(f"Several tags at one place stand {_ORDER[scheme.order]}.")
     if scheme.document_dropout:
         lines.append(f"{100 * scheme.document_dropout:.3g} % of the documents get no tag.")
+    lines += [_phase(phase) for phase in scheme.phases]
     if scheme.control != "none":
         lines.append(f"This is a control: {_CONTROL[scheme.control]}.")
     if scheme.quantiles:
@@ -47,6 +49,17 @@ def explain(scheme: TagScheme) -> list[str]:
     reads = [f"the scores {', '.join(scheme.axes)}"] if scheme.axes else []
     reads += [f"the columns {', '.join(scheme.columns)}"] if scheme.columns else []
     return [*lines, f"It reads {' and '.join(reads)} of the corpus." if reads else "It reads nothing."]
+
+
+def _phase(phase: Phase) -> str:
+    begin, end = phase.rates
+    if begin != end:
+        keep = f"the share of documents that keep their tags goes from {100 * begin:.3g} % to {100 * end:.3g} %"
+    else:
+        keep = {0.0: "no document has tags", 1.0: "documents have their tags"}.get(
+            begin, f"{100 * begin:.3g} % of the documents keep their tags"
+        )
+    return f"In phase {phase.name} ({phase.budget}) {keep}."
 
 
 def _family(family: Family, tags: tuple[Tag, ...]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from annotate.errors import ConfigError
+from annotate.tags.phases import Phase, check_phases
 from annotate.tags.rules import Rule, parse_rule
 
 Layout = Literal["prefix", "begin-end", "change", "suffix", "repeat"]
@@ -126,19 +127,22 @@ class TagScheme:
         control: another rendering of the same text, to compare with. "shuffled": tags go to other spans of the work
             unit; "shuffled-in-document": of the document; "constant": each is the first of its family; "reversed": the
             first of a family for the last; "hashed-names": names that tell nothing; "untagged": no tags.
+        phases: of training, in their order, each with its share of documents that keep their tags; none for one
+            phase with all tags.
         seed: of all that is drawn.
     """
 
     tags: tuple[Tag, ...]
     families: tuple[Family, ...] = ()
     aliases: tuple[Alias, ...] = ()
+    phases: tuple[Phase, ...] = ()
     order: Order = "fixed"
     document_dropout: float = 0.0
     control: Control = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("tags", "families", "aliases"):
+        for name in ("tags", "families", "aliases", "phases"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.tags:
             raise ConfigError("a tag scheme must have at least one tag, got none.")
@@ -148,6 +152,7 @@ class TagScheme:
         _check_share(self.document_dropout, "document_dropout")
         self._check_families()
         self._check_aliases()
+        check_phases(self.phases)
         names = [*(tag.name for tag in self.tags), *(alias.name for alias in self.aliases)]
         names += [family.null for family in self.families if family.null is not None]
         names += [f"/{tag}" for tag in self.closed]
@@ -274,7 +279,8 @@ class TagScheme:
         families = [asdict(family) for family, _ in self.grouped]
         aliases = [asdict(alias) for alias in self.aliases if not alias.expand]
         chosen = {name: getattr(self, name) for name in ("order", "document_dropout", "control", "seed")}
-        return {"tags": tags, "families": families, "aliases": aliases, **chosen}
+        rates = {"tag_rates": [[phase.name, *phase.rates] for phase in self.phases]} if self.phases else {}
+        return {"tags": tags, "families": families, "aliases": aliases, **chosen, **rates}
 
 
 def graded(

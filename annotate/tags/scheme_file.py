@@ -21,6 +21,11 @@ other = "web"
 name = "ideal"
 tags = ["nice", "quality_4"]
 
+[[phase]]                           # of Phase: name, tokens or share, tag_rate (a number, or those of a ramp)
+name = "cooldown"
+share = 0.1
+tag_rate = 0.0
+
 [means]                             # what tags stand for; of a metatoken, the prompt
 nice = "kind and helpful"
 """
@@ -38,6 +43,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.errors import ConfigError
+from annotate.tags.phases import Phase, check_phases
 from annotate.tags.scheme import Alias, Family, Tag, TagScheme, by_column, graded
 
 Place = tuple[str | int, ...]
@@ -49,6 +55,7 @@ TOP = {
     "seed": int,
     "family": list,
     "alias": list,
+    "phase": list,
     "means": dict,
 }
 LAID = {"name": str, "layout": str, "dropout": float, "null": str, "rate": float}
@@ -63,6 +70,7 @@ TAGGED = {
     "other": str,
 }
 ALIAS = {"name": str, "tags": list, "expand": bool}
+PHASE = {"name": str, "tokens": int, "share": float, "tag_rate": (float, list)}
 
 
 def load_scheme(path: str | Path) -> TagScheme:
@@ -139,6 +147,9 @@ class _Reader:
                 families.append(Family(**{name: item[name] for name in LAID if name in item}))
             tags += self._tags(item, place)
         aliases = [self._alias(item, ("alias", i)) for i, item in enumerate(data.get("alias", []))]
+        phases = [self._phase(item, ("phase", i)) for i, item in enumerate(data.get("phase", []))]
+        with self._at(("phase", len(phases) - 1)):
+            check_phases(phases)
         means = data.get("means", {})
         for name, meaning in means.items():
             if name not in {tag.name for tag in tags} or not isinstance(meaning, str):
@@ -146,7 +157,9 @@ class _Reader:
         tags = [replace(tag, means=means.get(tag.name, "")) for tag in tags]
         chosen = {name: data[name] for name in ("order", "document_dropout", "control", "seed") if name in data}
         with self._at(()):
-            return TagScheme(tags=tuple(tags), families=tuple(families), aliases=tuple(aliases), **chosen)
+            return TagScheme(
+                tags=tuple(tags), families=tuple(families), aliases=tuple(aliases), phases=tuple(phases), **chosen
+            )
 
     def _tags(self, item: Mapping[str, Any], place: Place) -> list[Tag]:
         """The tags of a family, from rules, grades or a column."""
@@ -180,6 +193,13 @@ class _Reader:
         with self._at(place):
             return Alias(**item)
 
+    def _phase(self, item: Mapping[str, Any], place: Place) -> Phase:
+        self._check(item, PHASE, place, "a phase")
+        if "name" not in item:
+            self._fail(place, "a phase needs a name")
+        with self._at(place):
+            return Phase(**item)
+
     def _check(self, item: Any, known: Mapping[str, Any], place: Place, what: str) -> None:
         """Check names and types of the keys of a table."""
         if not isinstance(item, dict):
@@ -192,9 +212,9 @@ class _Reader:
                     (*place, name),
                     f"{what} has no {name!r}{meant} It may have: {', '.join(known)}".replace("? It", "? It"),
                 )
-            kind = (int, float) if known[name] is float else known[name]
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-                kinds = kind if isinstance(kind, tuple) else (kind,)
+            kinds = known[name] if isinstance(known[name], tuple) else (known[name],)
+            kind = (*kinds, int) if float in kinds else kinds
+            if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
                 wanted = " or ".join(_KINDS[each] for each in kinds)
                 self._fail((*place, name), f"{name} must be {wanted}, got {value!r}")
             texts: Collection[Any] = value if isinstance(value, list) and name in ("names", "values", "tags") else []

@@ -38,6 +38,8 @@ class Measured:
         thresholds: raw score by (axis, q), for all of the scheme's quantiles.
         curves: probability curve by axis, for all that the scheme reads as a probability.
         shard: of the documents.
+        untagged: bool `[n_spans]`, which are of documents that get no tag, as they are in a phase without; None for no
+            such phase.
     """
 
     spans: pa.Table
@@ -46,6 +48,7 @@ class Measured:
     curves: Mapping[str, Curve]
     columns: Mapping[str, pa.Array]
     shard: str
+    untagged: npt.NDArray[np.bool_] | None = None
 
     @property
     def row(self) -> Int64:
@@ -79,6 +82,8 @@ def states(measured: Measured, scheme: TagScheme) -> States:
             found[found[:, k] == NONE, k] = scheme.names.index(family.null)
     if scheme.document_dropout or scheme.control == "untagged":
         found[_untagged(measured, scheme)] = SILENT
+    if measured.untagged is not None:
+        found[measured.untagged] = SILENT
     return found
 
 

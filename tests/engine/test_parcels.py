@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.engine.run import _parcels
+from annotate.engine.run import _parcels, _sent_bytes
 from annotate.stages.base import RANGE_UNITS
 from annotate.stages.corpus import Corpus
 from annotate.storage.manifests import Unit
@@ -21,7 +21,7 @@ def unit(number: int, size: int) -> Unit:
 @given(st.lists(st.integers(0, 100), max_size=60), st.integers(1, 300))
 def test_parcels_are_as_large_as_they_may_be(sizes: list[int], limit: int) -> None:
     units = [(STAGE, unit(i, size)) for i, size in enumerate(sizes)]
-    parcels = list(_parcels(iter(units), limit))
+    parcels = list(_parcels(iter(units), limit, lambda item: _sent_bytes(item[1])))
     assert [each for parcel in parcels for each in parcel] == units
     for i, parcel in enumerate(parcels):
         size = sum(sizes[u.start] for _, u in parcel)

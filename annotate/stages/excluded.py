@@ -1,0 +1,82 @@
+"""Documents that are taken out of training shards after the fact, by id: takedowns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.errors import ConfigError, InputError
+from annotate.stages.base import Narrow, Stage, Tables, digest
+from annotate.stages.corpus import Corpus
+from annotate.storage.contracts import contract
+from annotate.storage.manifests import Manifest
+from annotate.storage.parts import Output
+
+
+@dataclass(frozen=True)
+class Excluded(Narrow):
+    """Rows of the documents whose ids are listed.
+
+    Shards read it beside what they are made of, and nothing else does: verdicts, thresholds and phases stay those of
+    the whole corpus.
+
+    Attributes:
+        corpus: the documents; it must have an id column.
+        ids: theirs, as text.
+    """
+
+    corpus: Corpus
+    ids: tuple[str, ...]
+
+    name: ClassVar[str] = "excluded"
+    schema: ClassVar[str] = "excluded"
+
+    def __post_init__(self) -> None:
+        if self.corpus.id is None:
+            raise ConfigError(
+                "documents are excluded by id, but the corpus has no id column", hint="Give Corpus(id=...)."
+            )
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The corpus."""
+        return {"corpus": self.corpus}
+
+    def settings(self) -> Mapping[str, Any]:
+        """The ids, by a hash of them."""
+        return {"ids": digest(sorted(set(self.ids))), "id": self.corpus.id}
+
+    def unit(self, tables: Tables) -> Output:
+        """Find the documents of a unit."""
+        documents = self.corpus.named(tables.directory("corpus"), tables.unit("corpus"))
+        ids = documents["id"].cast(pa.string())
+        found = pc.is_in(ids, pa.array(sorted(set(self.ids)), pa.string()))
+        table = documents.select(["row"]).filter(found).cast(contract(self.schema).schema)
+        return Output(table, counts={"ids_found": pc.count_distinct(ids.filter(found)).as_py()})
+
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """Say it when ids are of no document."""
+        given, found = len(set(self.ids)), manifest.counts.get("ids_found", 0)
+        return [f"{given - found:,} of {given:,} ids to exclude are of no document"] if found < given else []
+
+
+def read_ids(ids: str | Path | Iterable[str | int]) -> tuple[str, ...]:
+    """Ids as text: as they are given, or from a file with one a line.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    if not isinstance(ids, str | Path):
+        return tuple(str(each) for each in ids)
+    try:
+        lines = Path(ids).read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the ids to exclude can't be read from {ids}: {error}", hint="Give a text file with one id a line."
+        ) from error
+    return tuple(line.strip() for line in lines if line.strip())

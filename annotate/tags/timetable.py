@@ -1,0 +1,308 @@
+"""When each document is trained on: phases as intervals of a hash, and sources mixed by weight.
+
+A document has a place in [0, 1), a hash of it. Places are counted in `BINS` bins; a phase is an interval of bins, and
+so a document is in one phase at most. Within its phase a document has a time in [0, 1), which is its place there; with
+a mix the text of a source is used `repeats` times in each phase, one pass after the other, each in the order of the
+places, and the last as far as it goes. The passes of a source are spread evenly over the phase, so that at any time the
+sources come by their weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.errors import ConfigError
+from annotate.tags.phases import Phase
+
+BINS = 1 << 14
+SOURCES = 256
+"""The most sources that can be mixed: their counts by bin are held together."""
+
+Exhaustion = Literal["first_exhausted", "all_exhausted"]
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+
+WHOLE = (Phase(name="all"),)
+"""The phases of a schedule that has none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mix:
+    """Weights of the sources of a corpus, in what is trained on.
+
+    Attributes:
+        column: of the corpus, that says of what source a document is.
+        weights: of each source, by its value in the column; of a source with the weight 0 nothing is used.
+        exhaustion: how much there is, as `interleave_datasets` of Hugging Face `datasets` names it: "first_exhausted"
+            until one source is used up, no document twice; "all_exhausted" until every source is, the others repeated.
+    """
+
+    column: str
+    weights: tuple[tuple[str, float], ...]
+    exhaustion: Exhaustion = "first_exhausted"
+
+    def __init__(
+        self,
+        *,
+        column: str,
+        weights: Mapping[str, float] | Sequence[tuple[str, float]],
+        exhaustion: Exhaustion = "first_exhausted",
+    ) -> None:
+        pairs = tuple(sorted(weights.items() if isinstance(weights, Mapping) else weights))
+        object.__setattr__(self, "column", column)
+        object.__setattr__(self, "weights", pairs)
+        object.__setattr__(self, "exhaustion", exhaustion)
+        if exhaustion not in get_args(Exhaustion):
+            choices = ", ".join(f'"{value}"' for value in get_args(Exhaustion))
+            raise ConfigError(f"exhaustion must be {choices}, got {exhaustion!r}")
+        for source, weight in pairs:
+            if not isinstance(weight, int | float) or not 0 <= weight < float("inf"):
+                raise ConfigError(f"the weight of {source!r} must be a number from 0 on, got {weight!r}")
+        if not sum(weight for _, weight in pairs) > 0:
+            raise ConfigError(f"a mix needs a weight above 0, got {dict(pairs)}")
+        if len(pairs) > SOURCES:
+            raise ConfigError(f"a mix can have at most {SOURCES:,} sources, got {len(pairs):,}")
+
+    def check(self, sources: pa.Array) -> None:
+        """Check that each of these documents is of a source that has a weight.
+
+        Raises:
+            ConfigError: one is not.
+        """
+        known = pa.array([source for source, _ in self.weights], pa.string())
+        for source in pc.unique(sources).filter(pc.invert(pc.is_in(pc.unique(sources), known))).to_pylist()[:1]:
+            n = pc.sum(pc.equal(sources, source) if source is not None else pc.is_null(sources)).as_py()
+            if source is None:
+                raise ConfigError(
+                    f"{n:,} documents have no value in the column {self.column!r}, by which sources are mixed",
+                    hint="Give them one.",
+                )
+            raise ConfigError(
+                f"the mix has no weight for the source {source!r}, of which there are {n:,} documents here",
+                hint="Give it one: 0 leaves its documents out.",
+            )
+
+    def identity(self) -> dict[str, Any]:
+        """All that decides it, JSON-ready."""
+        return {"column": self.column, "weights": [list(pair) for pair in self.weights], "exhaustion": self.exhaustion}
+
+
+def timetable(counts: pa.Table, phases: Sequence[Phase], mix: Mix | None) -> pa.Table:
+    """Find the interval of each phase, and what is used of each source in it.
+
+    A phase ends at the border of a bin that is nearest to its budget, so budgets are met to within a bin, as are the
+    weights over all phases; within one they are those of the documents that it happens to have.
+
+    Args:
+        counts: as `schemas/document-sizes.json` says, one row a source and bin.
+        phases: in their order; none for one that has all.
+        mix: of the sources; None where there is one source, null.
+
+    Returns:
+        A table as `schemas/schedule.json` says.
+
+    Raises:
+        ConfigError: the budgets are more than there is; a source has no weight; one with a weight has no text.
+    """
+    sources, tables = _by_source(counts)
+    repeats = _repeats(sources, tables["size"].sum(axis=1), mix)
+    phases = tuple(phases) or WHOLE
+    weighted = np.append(0.0, np.cumsum(repeats @ tables["size"]))
+    budgets = _budgets(phases, float(weighted[-1]))
+    edges = [0, *(_nearest(weighted, target) for target in np.cumsum(budgets).tolist())]
+    rows = []
+    for phase, low, high, budget in zip(phases, edges[:-1], edges[1:], budgets, strict=True):
+        for k, source in enumerate(sources):
+            whole, part = divmod(repeats[k], 1.0)
+            within = np.append(0.0, np.cumsum(tables["size"][k, low:high]))
+            cut = low + _nearest(within, part * float(within[-1])) if part else low
+            used = {name: int(whole * of[k, low:high].sum() + of[k, low:cut].sum()) for name, of in tables.items()}
+            reached = tables["documents"][k, low : high if whole else cut].sum()
+            rows.append(
+                {
+                    "phase": phase.name,
+                    "source": source,
+                    "low": low,
+                    "high": high,
+                    "whole": int(whole),
+                    "cut": cut,
+                    "repeats": float(repeats[k]),
+                    "rate_from": phase.rates[0],
+                    "rate_to": phase.rates[1],
+                    "budget": round(budget),
+                    "documents": int(reached),
+                    "copies": used["documents"] - int(reached),
+                    "size": used["size"],
+                    "bytes": used["bytes"],
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=SCHEDULE)
+
+
+SCHEDULE = pa.schema(
+    [
+        ("phase", pa.string()),
+        ("source", pa.string()),
+        *((name, pa.int32()) for name in ("low", "high", "whole", "cut")),
+        *((name, pa.float64()) for name in ("repeats", "rate_from", "rate_to")),
+        *((name, pa.int64()) for name in ("budget", "documents", "copies", "size", "bytes")),
+    ]
+)
+
+
+def _by_source(counts: pa.Table) -> tuple[list[str | None], dict[str, Int64]]:
+    """The sources, sorted, and what each has by bin: int64 `[n_sources, BINS]` by name."""
+    found: list[str | None] = pc.unique(counts["source"]).to_pylist() or [None]
+    sources = sorted(found, key=lambda source: source or "")
+    number = _numbers(counts["source"], sources)
+    tables = {}
+    for name in ("documents", "size", "bytes"):
+        tables[name] = np.zeros((len(sources), BINS), np.int64)
+        np.add.at(tables[name], (number, counts["bin"].to_numpy()), counts[name].to_numpy())
+    return sources, tables
+
+
+def _repeats(sources: Sequence[str | None], sizes: Int64, mix: Mix | None) -> Float64:
+    """Times that the text of each source is used: float64 `[n_sources]`."""
+    if mix is None:
+        return np.ones(len(sources))
+    found = dict(zip(sources, sizes.tolist(), strict=True))
+    total = sum(weight for _, weight in mix.weights)
+    lasts = {}
+    for source, weight in mix.weights:
+        if weight and not found.get(source):
+            known = ", ".join(sorted(s for s in found if s is not None)) or "none"
+            raise ConfigError(
+                f"the source {source!r} has the weight {weight:g}, but there is no text of it to train on",
+                hint=f"The column {mix.column!r} has: {known}.",
+            )
+        if weight:
+            lasts[source] = found[source] * total / weight
+    amount = min(lasts.values()) if mix.exhaustion == "first_exhausted" else max(lasts.values())
+    return np.array([amount / lasts[source] if source in lasts else 0.0 for source in sources])
+
+
+def _budgets(phases: Sequence[Phase], total: float) -> list[float]:
+    """The size that each phase aims at."""
+    asked = [
+        float(phase.tokens) if phase.tokens is not None else None if phase.share is None else phase.share * total
+        for phase in phases
+    ]
+    left = total - sum(size for size in asked if size is not None)
+    if left < -1e-9 * total or (None in asked and left <= 0):
+        budgets = ", ".join(f"{phase.name} {phase.budget}" for phase in phases)
+        raise ConfigError(
+            f"the phases ask for more than there is: {budgets}; there are {round(total):,} tokens to train on",
+            hint='Lower a budget, add text, or repeat sources with Mix(..., exhaustion="all_exhausted").',
+        )
+    return [left if size is None else size for size in asked]
+
+
+def _nearest(sums: Float64, target: float) -> int:
+    """The border whose sum is nearest to a target; sums rise."""
+    above = int(np.searchsorted(sums, target * (1 - 1e-12)))
+    if above >= len(sums):
+        return len(sums) - 1
+    if target >= sums[-1] * (1 - 1e-12):
+        return len(sums) - 1
+    return above - 1 if above and target - sums[above - 1] < sums[above] - target else above
+
+
+@dataclass(frozen=True, kw_only=True)
+class Times:
+    """When documents come, a row a copy.
+
+    Attributes:
+        document: int64 `[n_copies]`, which document, by its position.
+        phase: int32 `[n_copies]`, number of its phase.
+        time: float64 `[n_copies]` in [0, 1), within the phase.
+    """
+
+    document: Int64
+    phase: npt.NDArray[np.int32]
+    time: Float64
+
+
+def phase_names(schedule: pa.Table) -> list[str]:
+    """The phases of a schedule, in their order."""
+    return list(dict.fromkeys(schedule["phase"].to_pylist()))
+
+
+def times(schedule: pa.Table, places: Float64, sources: pa.Array | None) -> Times:
+    """When documents are trained on; those that are not reached have no row.
+
+    Args:
+        schedule: from `timetable`.
+        places: float64 `[n]` in [0, 1), of the documents.
+        sources: string `[n]`, where the schedule has a mix.
+    """
+    lines = _Lines.of(schedule)
+    at = places * BINS
+    phase = lines.phase_at(at)
+    reached = np.flatnonzero(phase >= 0)
+    at, phase = at[reached], phase[reached]
+    line = phase * len(lines.sources) + lines.source_numbers(sources, reached)
+    low, high, whole, cut = (lines.columns[name][line] for name in ("low", "high", "whole", "cut"))
+    more = at < cut
+    copies = whole + more
+    document = np.repeat(np.arange(len(reached)), copies)
+    nth = np.arange(len(document)) - np.repeat(np.cumsum(copies) - copies, copies)
+    last = nth == whole[document]
+    end = np.where(last, cut[document], high[document])
+    within = (at[document] - low[document]) / (end - low[document])
+    # The last pass goes only as far as `cut`, and takes as much of the time as it has of the text.
+    share = lines.columns["repeats"][line][document] - np.where(last, whole[document], 0)
+    length = np.where(last, share, 1.0) / lines.columns["repeats"][line][document]
+    begin = nth / lines.columns["repeats"][line][document]
+    time = np.minimum(begin + within * length, np.nextafter(1.0, 0.0))
+    return Times(document=reached[document], phase=phase[document].astype(np.int32), time=time)
+
+
+def tag_rates(schedule: pa.Table, places: Float64) -> Float64:
+    """The share of documents that keep their tags, at these places: float64 `[n]`; 0 where no phase is."""
+    lines = _Lines.of(schedule)
+    at = places * BINS
+    phase = lines.phase_at(at)
+    line = np.maximum(phase, 0) * len(lines.sources)
+    low, high, first, last = (lines.columns[name][line] for name in ("low", "high", "rate_from", "rate_to"))
+    rates = first + (last - first) * (at - low) / np.maximum(high - low, 1)
+    return np.where(phase >= 0, rates, 0.0)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """A schedule as arrays: a line for each phase and source."""
+
+    sources: list[str | None]
+    columns: Mapping[str, npt.NDArray[Any]]
+
+    @staticmethod
+    def of(schedule: pa.Table) -> _Lines:
+        sources = list(dict.fromkeys(schedule["source"].to_pylist()))
+        names = ("low", "high", "whole", "cut", "repeats", "rate_from", "rate_to")
+        return _Lines(sources, {name: schedule[name].to_numpy() for name in names})
+
+    def phase_at(self, at: Float64) -> Int64:
+        """The phase at places that are counted in bins, -1 for none."""
+        high = self.columns["high"][:: len(self.sources)]
+        phase = np.searchsorted(high, at, side="right")
+        return np.where(phase < len(high), phase, -1)
+
+    def source_numbers(self, sources: pa.Array | None, wanted: Int64) -> Int64:
+        """Which source each wanted document is of."""
+        if sources is None:
+            return np.zeros(len(wanted), np.int64)
+        return _numbers(sources.take(pa.array(wanted)), self.sources)
+
+
+def _numbers(values: pa.Array | pa.ChunkedArray, sources: Sequence[str | None]) -> Int64:
+    """The place of each value among the sources, which has all of them: int64 `[n]`."""
+    found = pc.index_in(values.cast(pa.string()), pa.array(sources, pa.string()))
+    return np.asarray(found).astype(np.int64) if len(values) else np.zeros(0, np.int64)
