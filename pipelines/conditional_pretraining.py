@@ -7,7 +7,7 @@ file and change it: scorers, axes, tags and how text is split are plain Python.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from demo_corpus import make_demo_corpus
 
@@ -15,12 +15,14 @@ import annotate
 from annotate import (
     Calibrate,
     Corpus,
+    Mix,
     NearDuplicates,
     Pipeline,
     Place,
     Probe,
     Render,
     RepeatedSpans,
+    Schedule,
     Split,
     Splitter,
     Tag,
@@ -47,6 +49,11 @@ def pipeline(
     quantile: float = 0.7,
     repeated_above: int | None = None,
     scheme: str | None = None,
+    order: Literal["shuffled", "corpus"] = "shuffled",
+    mix: tuple[str, ...] = (),
+    mix_by: str = "source",
+    exhaustion: Literal["first_exhausted", "all_exhausted"] = "first_exhausted",
+    exclude: str | None = None,
     spelled: Literal["quarantine", "keep", "escape"] = "quarantine",
     part_mb: float = 64,
     tokenizer: str | None = None,
@@ -60,7 +67,10 @@ def pipeline(
     probes: names of those that ship with annotate, or files that `annotate probe train --axis niceness` (or the other
     axis) wrote. A span that occurs more than `repeated_above` times in the corpus is left out, but for the first.
     `scheme` is a tag scheme as a TOML file, such as `annotate scheme new my.toml` writes; without, there are three tags
-    at `quantile`, and a tenth of the documents has none. With a `tokenizer` (a directory, a tokenizer.json or a hub
+    at `quantile`, and a tenth of the documents has none. Shards are in training order, a hash of the document; with
+    `order=corpus` as the corpus is. `mix=wiki=0.5,web=0.5` are weights of the values of the column `mix_by`, until the
+    first of them is used up or, with `exhaustion=all_exhausted`, each. `exclude` is a file of ids, one a line, of
+    documents to take out of the shards of a run before. With a `tokenizer` (a directory, a tokenizer.json or a hub
     name) the shards are windows of `window` tokens; `loss` says whether tags are trained on.
     """
     path = corpus or str(make_demo_corpus(Path("demo-corpus")).paths[0].parent)
@@ -72,15 +82,28 @@ def pipeline(
     calibration = Calibrate(scores, verdicts, repeated=repeated)
     tags = load_scheme(scheme) if scheme is not None else three_tags(quantile)
     thresholds = Thresholds(scores, verdicts, calibration, tags)
-    placements = Place(scores, verdicts, thresholds)
+    schedule = None
+    if order == "shuffled":
+        weights = Mix(column=mix_by, weights=weights_of(mix), exhaustion=exhaustion) if mix else None
+        counted = tokenizer if tags.phases or mix else None  # phases and weights are of tokens, where there are some
+        schedule = Schedule(spans, verdicts, tags.phases, weights, tokenizer=counted, repeated=repeated)
+    placements = Place(scores, verdicts, thresholds, schedule)
     part_bytes = int(part_mb * (1 << 20))
+    common: dict[str, Any] = {"schedule": schedule, "part_bytes": part_bytes, "exclude": exclude or ()}
     if tokenizer is None:
-        return Pipeline(Render(documents, verdicts, placements, part_bytes=part_bytes, spelled=spelled))
+        return Pipeline(Render(documents, verdicts, placements, spelled=spelled, **common))
     return Pipeline(
-        TokenShards(
-            documents, verdicts, placements, part_bytes=part_bytes, tokenizer=tokenizer, window=window, loss=loss
-        )
+        TokenShards(documents, verdicts, placements, tokenizer=tokenizer, window=window, loss=loss, **common)
     )
+
+
+def weights_of(mix: tuple[str, ...]) -> dict[str, float]:
+    """Read weights, each as `source=0.5`."""
+    pairs = [each.rpartition("=") for each in mix]
+    try:
+        return {source: float(weight) for source, _, weight in pairs}
+    except ValueError as error:
+        raise annotate.ConfigError(f"weights are written as source=0.5, got {', '.join(mix)}: {error}") from None
 
 
 def three_tags(quantile: float) -> TagScheme:

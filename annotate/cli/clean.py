@@ -19,11 +19,12 @@ from annotate.cli.terminal import console, say, size
 from annotate.engine.lease import hold, holder
 from annotate.engine.status import read_status
 from annotate.errors import ConfigError, StorageError
-from annotate.storage.latest import Latest, read_latest
+from annotate.storage.latest import SHARDS, Latest, read_latest
 from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.parts import Entry, read_entry
 from annotate.storage.store import Directory
 
+MOST_NAMED = 1000
 DATASET = re.compile(r"[a-z][a-z0-9_-]*-[0-9a-f]{8}")
 OLD_RECIPE, NO_ENTRY, NO_MANIFEST, OLD_UNIT, UNFINISHED = (
     "the last run does not use this dataset",
@@ -106,8 +107,24 @@ def _list(found: list[Unused], workdir: Directory, out: Console) -> None:
     table.add_section()
     table.add_row("all", f"{len(found):,}", size(sum(sizes.values())), "")
     out.print(table)
+    _list_shards(found, out)
     if not read_status(workdir).finished:
         say(out, "The newest run stopped before its end: what only it needs is in this list too.", "bold yellow")
+
+
+def _list_shards(found: list[Unused], out: Console) -> None:
+    """Name the training shards that go from datasets that stay: a trainer may read them."""
+    paths = [
+        f"{item.dataset}/{item.path}"
+        for item in found
+        if item.why == OLD_UNIT and item.dataset.rpartition("-")[0] in SHARDS and item.path.endswith(".parquet")
+    ]
+    if paths:
+        say(out, "Training shards among them, which the last run wrote anew without documents, or not at all:")
+    for path in paths[:MOST_NAMED]:
+        say(out, f"  {path}")
+    if len(paths) > MOST_NAMED:
+        say(out, f"  and {len(paths) - MOST_NAMED:,} more")
 
 
 def find_unused(workdir: Directory, latest: list[Latest], *, old_units: bool) -> list[Unused]:

@@ -73,7 +73,8 @@ class Shards(Regroup):
                 f"sources are mixed by the column {mix.column!r}, which does not travel with the documents",
                 hint=f"Give Corpus(..., columns=(..., {mix.column!r})).",
             )
-        if self.placements.schedule not in (None, self.schedule):
+        placed = self.placements.schedule
+        if placed is not None and placed.phases and placed != self.schedule:
             raise ConfigError(
                 "the placements have phases, so the shards must be in the order of their schedule",
                 hint=f"Give {type(self).__name__}(..., schedule=...) the schedule that Place was given.",

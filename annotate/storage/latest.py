@@ -74,7 +74,7 @@ def read_latest(workdir: Directory) -> list[Latest]:
 
 
 def shards(workdir: str | Path, label: str | None = None) -> list[str]:
-    """Paths, or URLs, of the training shards that the last run wrote, in corpus order.
+    """Paths, or URLs, of the training shards that the last run wrote, in the order in which they are trained on.
 
     This is what a trainer should read: a work directory may hold shards of earlier runs too.
 
@@ -90,7 +90,7 @@ def shards(workdir: str | Path, label: str | None = None) -> list[str]:
 
 
 def shard_tables(workdir: str | Path, label: str | None = None) -> Iterator[pa.Table]:
-    """The tables of the training shards that the last run wrote, checked, in corpus order; as `shards` otherwise."""
+    """The tables of the training shards that the last run wrote, checked; in the order of `shards`."""
     directory = Directory.at(workdir)
     item = _shards(directory, label)
     dataset = directory.child(item.dataset)

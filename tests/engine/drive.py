@@ -2,12 +2,13 @@
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 import support
 
-from annotate import Options
+from annotate import Options, Phase, Pipeline, Schedule
 
 if __name__ == "__main__":
     corpus, calls, workdir, workers = *map(Path, sys.argv[1:4]), int(sys.argv[4])
@@ -15,4 +16,13 @@ if __name__ == "__main__":
     ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": hook})
     ray.cloudpickle.register_pickle_by_value(support)
     more = {"verify": "exact", "repeated_above": 2} if "--spans" in sys.argv else {}
-    support.pipeline(corpus, calls, **more).run(str(workdir), Options(workers=workers, share="--share" in sys.argv))
+    pipeline = support.pipeline(corpus, calls, **more)
+    if "--spans" in sys.argv:  # in training order, with phases
+        (render,) = pipeline.outputs
+        place = render.placements
+        phases = (Phase(name="a", share=0.3, tag_rate=(0, 1)), Phase(name="b"))
+        schedule = Schedule(place.spans, render.verdicts, phases, repeated=place.repeated)
+        thresholds = replace(place.thresholds, scheme=replace(place.scheme, phases=phases))
+        place = replace(place, thresholds=thresholds, schedule=schedule)
+        pipeline = Pipeline(replace(render, placements=place, schedule=schedule))
+    pipeline.run(str(workdir), Options(workers=workers, share="--share" in sys.argv))

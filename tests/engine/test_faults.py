@@ -107,16 +107,17 @@ def test_a_killed_worker_in_every_stage(folder):
     assert shard_bytes(folder / "each-stage") == shard_bytes(folder / "undisturbed")
 
 
-SPANS = {"span-hashes", "span-counts", "unit-counts", "repeated-spans", "signed-pairs", "similarity", "training-shards"}
+SPANS = {"span-hashes", "span-counts", "unit-counts", "repeated-spans", "signed-pairs", "similarity", "schedule"}
 
 
 @pytest.mark.slow
-def test_a_killed_worker_in_every_stage_of_repeated_spans_and_exact_similarity(folder):
+def test_a_killed_worker_in_every_stage_of_repeated_spans_exact_similarity_and_a_schedule(folder):
     plan(folder, point="none again")
     assert drive(folder, "undisturbed-spans", "--spans").returncode == 0
     spent = plan(folder, each_stage="unit: computed", of="spans")
     until_done(folder, "each-stage-spans", "--spans", most=1)
     assert {path.name.rpartition("-")[0] for path in spent.iterdir()} >= SPANS
+    assert {path.suffix for path in spent.glob("training-shards-*")} == {".send_rows", ".make_part"}
     assert shard_bytes(folder / "each-stage-spans") == shard_bytes(folder / "undisturbed-spans")
 
 

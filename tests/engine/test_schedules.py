@@ -1,7 +1,9 @@
-"""Schedules through the engine: training order, phases and their tags, mixing, and exactly one state a document."""
+"""Schedules through the engine: training order, phases and their tags, mixing, takedowns; one state a document."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,40 +13,52 @@ import pyarrow.parquet as pq
 import pytest
 from length_scorer import length_scorer
 from support import sentences
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from annotate import (
+    AnnotateError,
     Calibrate,
+    ConfigError,
     Corpus,
     Mix,
+    NearDuplicates,
     Options,
     Phase,
     Pipeline,
     Place,
     Render,
+    Result,
     Schedule,
     Split,
+    Splitter,
     Tag,
     TagScheme,
     Thresholds,
+    TokenShards,
     score,
+    shard_files,
     shards,
 )
+from annotate.cli.app import app, guarded
+from annotate.storage.latest import read_tags
 from annotate.tags.rendering import strip
 
 N = 120
-PHASES = (
+PLAIN, REST, COOLDOWN = (
     Phase(name="plain", share=0.25, tag_rate=0),
     Phase(name="tagged"),
     Phase(name="cooldown", share=0.1, tag_rate=0),
 )
+PHASES = (PLAIN, REST, COOLDOWN)
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("schedules")
     for shard in range(2):
-        texts: list[str | None] = [sentences(100 * shard + i, 6) for i in range(N)]
-        texts[7], texts[11] = None, f"{texts[11]} <long>"
+        texts: list[str | None] = [sentences(1000 * shard + i, 6) for i in range(N)]
+        texts[7], texts[11], texts[21] = None, f"{texts[11]} <long>", texts[20]
         table = {
             "id": [f"{shard}-{i}" for i in range(N)],
             "text": texts,
@@ -55,37 +69,180 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pipeline(corpus: Path, *, phases=PHASES, mix: Mix | None = None, unit_bytes: int = 4000, **options) -> Pipeline:
+def rendered(
+    corpus: Path, *, phases: tuple[Phase, ...] = PHASES, mix: Mix | None = None, unit_bytes: int = 4000
+) -> Render:
     documents = Corpus(str(corpus), unit_bytes=unit_bytes)
-    spans = Split(documents)
-    scores = score(spans, scorers=[length_scorer()])
-    scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.0)"),), phases=phases)
-    schedule = Schedule(spans, phases=phases, mix=mix)
-    thresholds = Thresholds(scores, None, Calibrate(scores), scheme)
-    placements = Place(scores, None, thresholds, schedule)
-    return Pipeline(Render(documents, None, placements, schedule=schedule, part_bytes=16_000, **options))
+    verdicts = NearDuplicates(documents)
+    spans = Split(documents, Splitter(by="document"))
+    scores = score(spans, skip=verdicts, scorers=[length_scorer()])
+    scheme = TagScheme(tags=(Tag(name="long", rule="length > 0"),), phases=phases)
+    schedule = Schedule(spans, verdicts, phases=phases, mix=mix)
+    placements = Place(scores, verdicts, Thresholds(scores, verdicts, Calibrate(scores, verdicts), scheme), schedule)
+    return Render(documents, verdicts, placements, schedule=schedule, part_bytes=8_000)
 
 
-def written(workdir: Path) -> list[pl.DataFrame]:
-    """The shards, each a frame, in training order."""
-    return [pl.read_parquet(path) for path in shards(workdir)]
+def run(stage: Render | TokenShards, workdir: Path, workers: int = 2) -> tuple[Result, list[pl.DataFrame]]:
+    """What was made, and the shards, a frame each."""
+    result = Pipeline(stage).run(str(workdir), Options(workers=workers))
+    assert result.ledger is not None and sum(result.ledger.states.values()) == result.ledger.documents
+    return result, [pl.read_parquet(path) for path in shards(workdir)]
 
 
-def test_phases_order_and_states(ray_cluster, tmp_path: Path, corpus: Path) -> None:
-    result = pipeline(corpus).run(str(tmp_path / "out"), Options(workers=2))
-    parts = written(tmp_path / "out")
-    assert all(part["phase"].n_unique() == 1 for part in parts)
+def test_phases_in_order_and_equal_bytes_however_units_are_cut(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+    stage = rendered(corpus)
+    result, parts = run(stage, tmp_path / "out")
+    assert all(part["phase"].n_unique() == 1 for part in parts) and len(parts) > 5
     frame = pl.concat(parts)
-    assert list(frame["phase"].unique(maintain_order=True)) == ["plain", "tagged", "cooldown"]
-    print(
-        frame.group_by("phase", maintain_order=True).agg(pl.len(), pl.col("text").str.len_bytes().sum()), result.ledger
-    )
+    assert frame["phase"].unique(maintain_order=True).to_list() == ["plain", "tagged", "cooldown"]
     source = pl.read_parquet(corpus / "*.parquet").select("id", plain="text")
     both = frame.join(source, on="id", how="left", maintain_order="left")
     tags = both.with_row_index("row").select(pl.col("row").cast(pl.Int64), "placements").explode("placements")
+    stripped = strip(both["text"].to_arrow(), tags.drop_nulls().unnest("placements").to_arrow())
+    assert stripped.to_pylist() == both["plain"].to_list()
+    for phase, text in frame.select("phase", "text").iter_rows():
+        assert text.startswith("<long>") == (phase == "tagged")
     assert (
-        strip(both["text"].to_arrow(), tags.drop_nulls().unnest("placements").to_arrow()).to_pylist()
-        == both["plain"].to_list()
+        result.ledger.states
+        == {
+            "written": 2 * N - 6,
+            "near_duplicate": 2,
+            "quarantined": 4,
+            "not_reached": 0,
+        }
+        and frame["id"].n_unique() == len(frame) == 2 * N - 6
     )
-    assert result.ledger.states["written"] == 2 * N - 4 == frame["id"].n_unique() == len(frame)
-    assert result.ledger.states["quarantined"] == 4
+    where = frame["id"].str.split("-").list.to_struct(fields=["shard", "row"]).struct.unnest()
+    places = np.empty(len(frame))
+    for shard in "01":
+        here = (where["shard"] == shard).to_numpy()
+        places[here] = stage.schedule.places(f"s{shard}.parquet", where["row"].cast(pl.Int64).to_numpy()[here])
+    assert (np.diff(places) > 0).all()
+    _, other = run(rendered(corpus, unit_bytes=1 << 20), tmp_path / "other", workers=1)
+    assert [a.equals(b) for a, b in zip(parts, other, strict=True)] == [True] * len(parts)
+
+
+def test_mixed_sources_and_what_is_not_reached(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+    weights = {"wiki": 1.0, "web": 1.0}
+    for exhaustion in ("first_exhausted", "all_exhausted"):
+        mix = Mix(column="source", weights=weights, exhaustion=exhaustion)
+        result, parts = run(rendered(corpus, phases=(), mix=mix), tmp_path / "out")
+        frame = pl.concat(parts)
+        assert "phase" not in frame.columns and frame.columns[-1] == "time"
+        n = dict(frame.group_by("source").len().iter_rows())
+        assert abs(n["wiki"] - n["web"]) <= 0.15 * n["wiki"]  # weights are of bytes
+        if exhaustion == "first_exhausted":
+            assert result.ledger.states["not_reached"] > N and frame["id"].n_unique() == len(frame)
+            assert not any("--limit" in remark for remark in result.remarks)
+        else:
+            assert result.ledger.states["not_reached"] == 0
+            assert result.ledger.beside["copies"] == len(frame) - frame["id"].n_unique() > N
+            half = frame.with_row_index("at").filter(pl.col("source") == "wiki")["at"].to_numpy()
+            assert abs((half < len(frame) / 2).mean() - 0.5) < 0.1  # copies are spread over the whole
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_takedown_changes_the_parts_that_had_the_documents_and_no_others(
+    ray_cluster,
+    tmp_path: Path,
+    corpus: Path,
+    ordered: bool,  # noqa: FBT001
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage = rendered(corpus)
+    if not ordered:
+        stage = replace(rendered(corpus, phases=()), schedule=None)
+    before, parts = run(stage, tmp_path / "out")
+    paths = shards(tmp_path / "out")
+    (keeper,) = {"0-20", "0-21"} & {name for part in parts for name in part["id"]}
+    taken = {keeper, "0-33", "1-5"}
+    (tmp_path / "ids.txt").write_text("\n".join([*taken, "nobody", ""]))
+    after, less = run(replace(stage, exclude=str(tmp_path / "ids.txt")), tmp_path / "out")
+    touched = [bool(taken & set(part["id"])) for part in parts]
+    assert 1 <= sum(touched) <= 3 < len(parts)
+    for path, new, part, now, hit in zip(paths, shards(tmp_path / "out"), parts, less, touched, strict=True):
+        assert (path == new) != hit
+        assert part.filter(~pl.col("id").is_in(list(taken))).equals(now)
+    assert after.ledger.states["excluded"] == 3
+    assert after.ledger.states["written"] == before.ledger.states["written"] - 3
+    assert after.ledger.states["near_duplicate"] == 2  # the copy of one that was taken out stays out
+    assert [d.fingerprint for s, d in before.datasets.items() if s.name in ("thresholds", "schedule")] == [
+        d.fingerprint for s, d in after.datasets.items() if s.name in ("thresholds", "schedule")
+    ]
+    assert any("1 of 4 ids to exclude are of no document" in remark for remark in after.remarks)
+    assert guarded(app, ["clean", str(tmp_path / "out"), "--old-units", "--yes"]) == 0
+    said = capsys.readouterr().out.replace("\n", "")
+    for path, hit in zip(paths, touched, strict=True):
+        assert Path(path).exists() != hit
+        assert (Path(path).name in said) == hit
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    """Words as tokens."""
+    made = Tokenizer(models.WordLevel(unk_token="<unk>"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    texts = pl.read_parquet(corpus / "*.parquet")["text"].drop_nulls().to_list()
+    made.train_from_iterator(texts, trainers.WordLevelTrainer(special_tokens=["<unk>", "<end>"], show_progress=False))
+    folder = tmp_path_factory.mktemp("words")
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>", unk_token="<unk>").save_pretrained(folder)
+    return folder
+
+
+def test_token_budgets_phases_of_windows_and_scores_of_tokens(
+    ray_cluster, tmp_path: Path, corpus: Path, tokenizer: Path
+) -> None:
+    def made(*phases: Phase) -> TokenShards:
+        place = rendered(corpus).placements
+        schedule = Schedule(place.spans, place.verdicts, phases, tokenizer=str(tokenizer))
+        thresholds = replace(place.thresholds, scheme=replace(place.scheme, phases=phases))
+        place = replace(place, thresholds=thresholds, schedule=schedule)
+        options = {"tokenizer": str(tokenizer), "window": 128, "loss": "mask", "part_bytes": 16_000}
+        return TokenShards(place.corpus, place.verdicts, place, schedule, scores=True, span_ids=True, **options)
+
+    phases = (Phase(name="plain", tokens=3000, tag_rate=0), Phase(name="tagged", tokens=9000))
+    result, parts = run(made(*phases), tmp_path / "out")
+    assert result.ledger is not None and result.ledger.states["not_reached"] > 10
+    (tag,) = (tag["id"] for tag in read_tags(shard_files(tmp_path / "out"))["tags"])
+    tokens, tags = Counter[str](), Counter[str]()
+    lengths = dict(pl.read_parquet(corpus / "*.parquet").select("id", pl.col("text").str.len_chars()).iter_rows())
+    for part in parts:
+        phase = part["phase"].unique().item()
+        tags[phase] += int((part["input_ids"].explode() == tag).sum())
+        for row in part.iter_rows(named=True):
+            of_text, scores = np.array(row["span_ids"]) >= 0, np.array(row["scores_length"], np.float32)
+            tokens[phase] += int(of_text.sum())
+            assert np.isnan(scores[~of_text]).all()
+            ends = np.cumsum(row["segment_lengths"])
+            for name, begin, end in zip(row["document_ids"], [0, *ends[:-1]], ends, strict=True):
+                own = slice(begin, end)
+                assert set(scores[own][of_text[own]]) == {np.float32(lengths[name])}
+    assert tags["plain"] == 0 < tags["tagged"]
+    for phase in phases:
+        assert abs(tokens[phase.name] - phase.tokens) <= 100  # a document has some fifty tokens
+    with pytest.raises(AnnotateError, match=r"the phases ask for more than there is: plain 1,000,000,000 tokens"):
+        run(made(Phase(name="plain", tokens=10**9)), tmp_path / "out")
+
+
+def test_what_does_not_go_together(corpus: Path) -> None:
+    stage = rendered(corpus)
+    with pytest.raises(ConfigError, match="must be in the order of their schedule"):
+        replace(stage, schedule=None)
+    with pytest.raises(ConfigError, match=r"has phases \(plain, tagged, cooldown\), but no schedule"):
+        replace(stage.placements, schedule=None)
+    with pytest.raises(ConfigError, match="must have the same phases"):
+        replace(stage.placements, schedule=replace(stage.schedule, phases=()))
+    with pytest.raises(ConfigError, match="must be of the same documents"):
+        replace(rendered(corpus, phases=()), schedule=Schedule(stage.placements.spans))
+    with pytest.raises(ConfigError, match="which does not travel"):
+        documents = Corpus(str(corpus), columns=("time",))
+        scores = score(Split(documents), scorers=[length_scorer()])
+        scheme = TagScheme(tags=(Tag(name="long", rule="length > 0"),))
+        placements = Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
+        mix = Mix(column="source", weights={"wiki": 1})
+        Render(documents, None, placements, schedule=Schedule(Split(documents), mix=mix))
+    with pytest.raises(ConfigError, match="by id, but the corpus has no id column"):
+        bare = Corpus(str(corpus), id=None)
+        scores = score(Split(bare), scorers=[length_scorer()])
+        placements = Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
+        _ = Render(bare, None, placements, exclude=("a",)).inputs
