@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from token_tables import SCHEMA, example, vocabulary
+from token_tables import SCHEMA, example, of_phase, vocabulary
 from torch.utils.data import DataLoader
 
 from annotate.errors import ConfigError, InputError, StorageError
@@ -32,7 +32,8 @@ def write(folder, row_group=6, width=16):
             row["input_ids"][0] = 100 + start + i
         start += n
         table = type(table).from_pylist(rows, schema=SCHEMA)
-        parts.append(export_part(table, number, out, HuggingFace(row_group=row_group), vocabulary(), phase=phase))
+        table = of_phase(table, phase)
+        parts.append(export_part(table, number, out, HuggingFace(row_group=row_group), vocabulary()))
     finish_export(parts, out, HuggingFace(row_group=row_group), vocabulary())
     return out
 

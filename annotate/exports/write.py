@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.errors import StorageError
+from annotate.errors import InputError, StorageError
 from annotate.exports.base import Format
 from annotate.exports.windows import Vocabulary, Windows, read_windows
 from annotate.storage.store import Directory, checksum
@@ -73,12 +73,12 @@ class ExportedPart:
 
 
 def export_part(
-    table: pa.Table, number: int, directory: Directory, form: Format, vocabulary: Vocabulary, phase: str | None = None
+    table: pa.Table, number: int, directory: Directory, form: Format, vocabulary: Vocabulary
 ) -> ExportedPart:
     """Write the files of one part, a function of its table and number alone; nothing where it has no windows.
 
     Raises:
-        InputError: the table is not what `read_windows` takes.
+        InputError: the table is not what `read_windows` takes, or has windows of several phases.
         StorageError: a file can't be written.
     """
     windows = read_windows(table, vocabulary, f"part {number}")
@@ -88,11 +88,19 @@ def export_part(
         files.append(Written(path=path, bytes=len(data), checksum=checksum(data)))
     return ExportedPart(
         number=number,
-        phase=phase,
+        phase=_phase(table, number),
         width=windows.width,
         counts=count(windows, form, vocabulary),
         files=tuple(files),
     )
+
+
+def _phase(table: pa.Table, number: int) -> str | None:
+    """The phase of a part, which is one for all of its windows."""
+    phases = table["phase"].unique().to_pylist() if "phase" in table.column_names else []
+    if len(phases) > 1:
+        raise InputError(f"part {number} has windows of the phases {', '.join(map(str, phases))}; a part has one phase")
+    return phases[0] if phases else None
 
 
 def count(windows: Windows, form: Format, vocabulary: Vocabulary) -> Counts:

@@ -1,7 +1,8 @@
 import json
 
+import pyarrow as pa
 import pytest
-from token_tables import example, to_table, vocabulary, window
+from token_tables import example, of_phase, to_table, vocabulary, window
 
 from annotate.errors import InputError, StorageError
 from annotate.exports.datatrove import Datatrove
@@ -110,13 +111,11 @@ def test_pieces_without_an_end_token_are_counted(tmp_path):
 
 
 def test_phases_are_in_the_manifest(tmp_path):
-    out = Directory.at(tmp_path)
-    parts = [
-        export_part(example(seed=n), n, out, HuggingFace(), vocabulary(), phase=phase)
-        for n, phase in enumerate(["tagged", "cooldown"])
-    ]
-    manifest = finish_export(parts, out, HuggingFace(), vocabulary())
+    tables = [of_phase(example(seed=n), phase) for n, phase in enumerate(["tagged", "cooldown"])]
+    manifest = export(tables, Directory.at(tmp_path / "out"), HuggingFace(), vocabulary())
     assert [part["phase"] for part in manifest["parts"]] == ["tagged", "cooldown"]
+    with pytest.raises(InputError, match="part 0 has windows of the phases tagged, cooldown; a part has one phase"):
+        export([pa.concat_tables(tables)], Directory.at(tmp_path / "mixed"), HuggingFace(), vocabulary())
 
 
 @each_format

@@ -70,3 +70,8 @@ def example(windows=8, width=16, size=1000, seed=0):
         pieces = [[*draw.integers(2, size, n - 1).tolist(), EOS] for n in lengths]
         rows.append(window(pieces, width, lambda j: draw.integers(0, 3) > 0, 3 * i))
     return to_table(rows)
+
+
+def of_phase(table, phase):
+    """A token table whose windows are all of one phase."""
+    return table.append_column("phase", pa.repeat(pa.scalar(phase, pa.string()), table.num_rows))
