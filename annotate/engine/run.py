@@ -372,7 +372,8 @@ class _Run:
         context = Context(stage, self.workdir, aligned.whole)
         partitions = stage.partitions(context.shared())
         reference = ray.put(context)
-        self.events.started(dataset.label, partitions)
+        units = next(source.manifest.units for source in aligned.by_unit.values() if source.manifest is not None)
+        self.events.started(dataset.label, units + partitions)
         send, make = (ray.remote(f).options(num_cpus=1, max_retries=0) for f in (worker.send_rows, worker.make_part))
         parcels = _parcels(aligned.units(), SEND_UNITS * _task_bytes(self.stages), _text_bytes)
         works = (
@@ -385,8 +386,11 @@ class _Run:
             lambda work: f"what {work.shard} sends",
             per_worker=2,
         )
-        pieces = [unit for _, _, unit in sorted(calls.results(works), key=lambda result: result[0])]
-        sent = ray.put(pieces)
+        pieces: dict[int, Unit] = {}
+        for i, work, unit in calls.results(works):
+            pieces[i] = unit
+            self.events.advanced(dataset.label, len(work.units), 0)
+        sent = ray.put([pieces[i] for i in sorted(pieces)])
         calls = self._calls(
             dataset.label,
             lambda partition: make.remote(reference, partition, partitions, sent),
