@@ -8,7 +8,7 @@ from pathlib import Path
 import ray
 import support
 
-from annotate import Options, Phase, Pipeline, Schedule
+from annotate import Options, Phase, Pipeline, Place, Render, Schedule
 
 if __name__ == "__main__":
     corpus, calls, workdir, workers = *map(Path, sys.argv[1:4]), int(sys.argv[4])
@@ -18,7 +18,8 @@ if __name__ == "__main__":
     more = {"verify": "exact", "repeated_above": 2} if "--spans" in sys.argv else {}
     pipeline = support.pipeline(corpus, calls, **more)
     if "--spans" in sys.argv:  # in training order, with phases
-        (render,) = pipeline.outputs
+        render = pipeline.outputs[0]
+        assert isinstance(render, Render) and isinstance(render.placements, Place)
         place = render.placements
         phases = (Phase(name="a", share=0.3, tag_rate=(0, 1)), Phase(name="b"))
         schedule = Schedule(place.spans, render.verdicts, phases, repeated=place.repeated)
