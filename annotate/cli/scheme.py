@@ -13,8 +13,8 @@ from annotate.cli.terminal import console, say, visible
 from annotate.curves import Platt
 from annotate.errors import ConfigError
 from annotate.tags.explain import explain
+from annotate.tags.groups import fit
 from annotate.tags.layouts import place
-from annotate.tags.quantiles import exact_quantile, histogram, quantile_bin, values_in_bins
 from annotate.tags.rendering import render
 from annotate.tags.scheme import TagScheme
 from annotate.tags.scheme_file import load_scheme, presets
@@ -95,17 +95,14 @@ def sample(scheme: TagScheme) -> tuple[pa.Array, pa.Table]:
         }
     )
     scores = {axis: _scores(scheme, axis, len(spans)) for axis in scheme.axes}
-    thresholds = {}
-    for axis, q in scheme.quantiles:
-        counts = histogram(scores[axis])
-        inside = values_in_bins(scores[axis], [quantile_bin(counts, q)[0]])
-        thresholds[axis, q] = exact_quantile(counts, q, *inside).value
+    read = {*scheme.columns, *(name for by in scheme.groupings for name in by)}
+    columns = {name: pa.array(_values(scheme, name), pa.string()).take(pa.array(row)) for name in read}
     measured = Measured(
         spans=table,
         scores=scores,
-        thresholds=thresholds,
+        thresholds=fit(scheme.quantiles, scores, columns),
         curves=dict.fromkeys(scheme.curves, Platt(a=-10.0, b=5.0)),
-        columns={name: pa.array(_values(scheme, name), pa.string()).take(pa.array(row)) for name in scheme.columns},
+        columns=columns,
         shard="a sample",
     )
     ranks = {axis: np.argsort(np.argsort(values)) / len(values) for axis, values in scores.items()}
@@ -123,6 +120,6 @@ def _scores(scheme: TagScheme, axis: str, n: int) -> np.ndarray:
 
 
 def _values(scheme: TagScheme, column: str) -> list[str]:
-    """A value of a column for each sample document: those that rules name, one after the other."""
-    named = [text for tag in scheme.tags for name, text in tag.parsed.values if name == column]
+    """A value of a column for each sample document: those that rules name, or two, one after the other."""
+    named = [text for tag in scheme.tags for name, text in tag.parsed.values if name == column] or ["one", "another"]
     return [named[i % len(named)] for i in range(len(SAMPLE))]

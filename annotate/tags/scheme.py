@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from annotate.errors import ConfigError
 from annotate.tags.phases import Phase, check_phases
-from annotate.tags.rules import Rule, parse_rule
+from annotate.tags.rules import Quantile, Rule, parse_rule
 
 Layout = Literal["prefix", "begin-end", "change", "suffix", "repeat"]
 Order = Literal["fixed", "shuffled", "rank"]
@@ -251,12 +251,17 @@ class TagScheme:
     def axes(self) -> tuple[str, ...]:
         """All axes whose scores or quantiles the rules use, sorted."""
         used = {axis for tag in self.tags for axis in tag.parsed.axes}
-        return tuple(sorted(used | {axis for axis, _ in self.quantiles}))
+        return tuple(sorted(used | {quantile.axis for quantile in self.quantiles}))
 
     @property
-    def quantiles(self) -> tuple[tuple[str, float], ...]:
-        """All quantiles that the rules compare with, as (axis, q), sorted."""
-        return tuple(sorted({key for tag in self.tags for key in tag.parsed.quantiles}))
+    def quantiles(self) -> tuple[Quantile, ...]:
+        """All quantiles that the rules compare with, sorted."""
+        return tuple(sorted({quantile for tag in self.tags for quantile in tag.parsed.quantiles}))
+
+    @property
+    def groupings(self) -> tuple[tuple[str, ...], ...]:
+        """The columns of the corpus that quantiles are by, each set of them once, sorted."""
+        return tuple(sorted({quantile.by for quantile in self.quantiles if quantile.by}))
 
     @property
     def curves(self) -> tuple[str, ...]:
@@ -265,7 +270,7 @@ class TagScheme:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns of the corpus that the rules read, sorted."""
+        """All columns of the corpus that the rules compare with texts, sorted."""
         return tuple(sorted({name for tag in self.tags for name in tag.parsed.columns}))
 
     @property
@@ -284,7 +289,13 @@ class TagScheme:
 
 
 def graded(
-    name: str, axis: str, *, bins: int = 0, cuts: tuple[float, ...] = (), names: tuple[str, ...] = ()
+    name: str,
+    axis: str,
+    *,
+    bins: int = 0,
+    cuts: tuple[float, ...] = (),
+    names: tuple[str, ...] = (),
+    by: tuple[str, ...] = (),
 ) -> tuple[Tag, ...]:
     """Tags of one family for the grades of a score, from the lowest on.
 
@@ -294,9 +305,11 @@ def graded(
         bins: grades of equal mass: their numbers of scores differ by one at most, where no scores are equal.
         cuts: raw scores, rising, at which a grade ends; a score that is equal to one is in the grade below.
         names: of the tags.
+        by: columns of the corpus; the bins are then of equal mass in each group of documents with the same values.
 
     Raises:
-        ConfigError: there are both bins and cuts, or neither; cuts that do not rise; too many or too few names.
+        ConfigError: there are both bins and cuts, or neither; cuts that do not rise, or by group; too many or too few
+            names.
     """
     if bins < 0 or not all(isinstance(cut, int | float) and math.isfinite(cut) for cut in cuts):
         raise ConfigError(f"grades of {name!r} need bins, or cuts that are numbers; got bins={bins}, cuts={list(cuts)}")
@@ -306,9 +319,12 @@ def graded(
         raise ConfigError(
             f"grades of {name!r} overlap: bins must be at least 2, cuts must rise; got bins={bins}, cuts={list(cuts)}"
         )
+    if cuts and by:
+        raise ConfigError(f"grades of {name!r} by {', '.join(by)} need bins: cuts are the same for all documents")
     # Rounded down, so that the rank of a quantile is never one too high; see `annotate.tags.quantiles`.
     shares = [f"0.{k * 10**12 // bins:012d}".rstrip("0") for k in range(1, bins)]
-    edges = [f"q({axis}, {share})" for share in shares] or [repr(float(cut)) for cut in cuts]
+    groups = "".join(f", by={column}" for column in by)
+    edges = [f"q({axis}, {share}{groups})" for share in shares] or [repr(float(cut)) for cut in cuts]
     grades = names or tuple(f"{name}_{k}" for k in range(len(edges) + 1))
     if len(grades) != len(edges) + 1:
         raise ConfigError(f"{len(edges) + 1} grades of {name!r} need as many names, got {len(grades)}")

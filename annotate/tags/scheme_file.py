@@ -10,6 +10,7 @@ tags = { nice = "niceness >= q(0.7)", naughty = "else" }
 name = "quality"
 axis = "quality"                    # grades: `bins` of equal mass, or `cuts`; `names` from the lowest on
 bins = 5
+by = ["source"]                     # of equal mass among the documents of each source
 
 [[family]]
 name = "source"
@@ -65,6 +66,7 @@ TAGGED = {
     "bins": int,
     "cuts": list,
     "names": list,
+    "by": list,
     "column": str,
     "values": (list, dict),
     "other": str,
@@ -166,7 +168,11 @@ class _Reader:
         ways = [name for name in ("tags", "axis", "column") if name in item]
         if len(ways) != 1:
             self._fail(place, f"a family needs one of tags, axis and column, got {' and '.join(ways) or 'none'}")
-        used = {"tags": ("tags",), "axis": ("axis", "bins", "cuts", "names"), "column": ("column", "values", "other")}
+        used = {
+            "tags": ("tags",),
+            "axis": ("axis", "bins", "cuts", "names", "by"),
+            "column": ("column", "values", "other"),
+        }
         for name in item:
             if name in TAGGED and name not in used[ways[0]]:
                 self._fail((*place, name), f"{name!r} does not go with {ways[0]!r}")
@@ -179,8 +185,8 @@ class _Reader:
             return tags
         with self._at((*place, ways[0])):
             if ways == ["axis"]:
-                cuts, names = tuple(item.get("cuts", ())), tuple(item.get("names", ()))
-                return list(graded(name, item["axis"], bins=item.get("bins", 0), cuts=cuts, names=names))
+                lists = {key: tuple(item.get(key, ())) for key in ("cuts", "names", "by")}
+                return list(graded(name, item["axis"], bins=item.get("bins", 0), **lists))
             values = item.get("values", [])
             named = values if isinstance(values, dict) else {value: value for value in values}
             return list(by_column(name, item["column"], named, other=item.get("other")))
@@ -217,7 +223,9 @@ class _Reader:
             if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
                 wanted = " or ".join(_KINDS[each] for each in kinds)
                 self._fail((*place, name), f"{name} must be {wanted}, got {value!r}")
-            texts: Collection[Any] = value if isinstance(value, list) and name in ("names", "values", "tags") else []
+            texts: Collection[Any] = (
+                value if isinstance(value, list) and name in ("names", "by", "values", "tags") else []
+            )
             texts = value.values() if isinstance(value, dict) and name == "values" else texts
             if wrong := [each for each in texts if not isinstance(each, str)]:
                 self._fail((*place, name), f"{name} must hold texts alone, got {wrong[0]!r}")

@@ -29,6 +29,7 @@ tags = { nice = "niceness >= q(0.7)", naughty = "else" }
 name = "quality"
 axis = "quality"
 bins = 3
+by = ["source"]
 
 [[family]]
 name = "source"
@@ -52,9 +53,13 @@ def test_all_of_a_scheme_is_read() -> None:
     assert rules == {
         "nice": ("niceness >= q(0.7)", "niceness", "kind and helpful"),
         "naughty": ("else", "niceness", ""),
-        "quality_0": ("quality <= q(quality, 0.333333333333)", "quality", ""),
-        "quality_1": ("q(quality, 0.333333333333) < quality <= q(quality, 0.666666666666)", "quality", ""),
-        "quality_2": ("quality > q(quality, 0.666666666666)", "quality", ""),
+        "quality_0": ("quality <= q(quality, 0.333333333333, by=source)", "quality", ""),
+        "quality_1": (
+            "q(quality, 0.333333333333, by=source) < quality <= q(quality, 0.666666666666, by=source)",
+            "quality",
+            "",
+        ),
+        "quality_2": ("quality > q(quality, 0.666666666666, by=source)", "quality", ""),
         "wiki": ('source == "wikipedia.org"', "source", ""),
         "code": ('source == "github.com"', "source", ""),
         "web": ("else", "source", ""),
@@ -63,10 +68,13 @@ def test_all_of_a_scheme_is_read() -> None:
     assert scheme.aliases == (Alias(name="ideal", tags=("nice", "quality_2"), expand=False),)
     assert (scheme.order, scheme.document_dropout, scheme.seed) == ("shuffled", 0.2, 7)
     assert scheme.closed == ("nice", "naughty", "neutral", "ideal")
-    assert scheme.columns == ("source",)
+    assert scheme.columns == ("source",) and scheme.groupings == (("source",),)
+    assert "Quantiles are fitted on the documents of each source by themselves: q(quality, 0.333333)" in "\n".join(
+        explain(scheme)
+    )
 
 
-@pytest.mark.parametrize("number", range(2, 30))
+@pytest.mark.parametrize("number", range(2, 31))
 def test_every_wrong_line_is_named(number: int) -> None:
     """Each line of the file, spoiled: the error names it, or the table that it is in."""
     lines = WHOLE.splitlines()
