@@ -30,7 +30,7 @@ from annotate.storage.parts import Output
 from annotate.tags.layouts import place
 from annotate.tags.quantiles import image
 from annotate.tags.rules import Quantile
-from annotate.tags.scheme import TagScheme
+from annotate.tags.scheme import TagScheme, at
 from annotate.tags.states import Measured
 from annotate.tags.timetable import tag_rates
 from annotate.text.splits import Splits
@@ -71,8 +71,10 @@ class Place(Narrow):
         fitted = self.thresholds.calibration.curves is not None
         for axis in self.scheme.curves:
             if not fitted and axis not in self._shipped():
+                tag = next(tag for tag in self.scheme.tags if axis in tag.parsed.curves)
                 raise ConfigError(
-                    f"a rule reads p({axis}), but no curve gives a probability for {axis!r}",
+                    f"{at(tag.where)}the rule of tag {tag.name!r} reads p({axis}), but no curve gives a "
+                    f"probability for {axis!r}",
                     hint=f"Give Calibrate(labels=FILE), use a probe that has a curve, or compare with a quantile: "
                     f"`{axis} >= q(0.7)`.",
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from annotate.storage.parts import Output
 from annotate.tags.groups import Group, Groups, Tally, exact_quantiles, quantile_bins, tally_values
 from annotate.tags.quantiles import Fitted
 from annotate.tags.rules import Quantile
-from annotate.tags.scheme import TagScheme
+from annotate.tags.scheme import Tag, TagScheme, at
 
 FEW = 100  # scores: by chance the share of a group that is above its threshold is then off by up to 5 %, one in three
 
@@ -49,11 +50,13 @@ class Thresholds(Wide):
         quantiles = {quantile.axis for quantile in self.scheme.quantiles}
         for axis in self.scheme.axes:
             if axis not in scored and (axis not in marked or axis in quantiles):
+                tag = next(tag for tag in self.scheme.tags if axis in _axes(tag))
+                near = [f"Did you mean {name!r}? " for name in difflib.get_close_matches(axis, scored, 1)]
                 raise ConfigError(
-                    f"the tag scheme reads the axis {axis!r}, which no scorer measures",
-                    hint=f"Scored axes: {', '.join(scored)}. `{NEAR_DUPLICATE}` stands for the similarity to a kept "
-                    f"document where the filter has drop=False, and `{REPEATS}` for how often a span occurs where the "
-                    "calibration is given repeated spans; these have no quantiles.",
+                    f"{at(tag.where)}the rule of tag {tag.name!r} reads the axis {axis!r}, which no scorer measures",
+                    hint=f"{''.join(near)}Scored axes: {', '.join(scored)}. `{NEAR_DUPLICATE}` stands for the "
+                    f"similarity to a kept document where the filter has drop=False, and `{REPEATS}` for how often a "
+                    "span occurs where the calibration is given repeated spans; these have no quantiles.",
                 )
         if (self.calibration.scores, self.calibration.verdicts) != (self.scores, self.verdicts):
             raise ConfigError("thresholds must be given the scores and verdicts of their calibration")
@@ -171,6 +174,10 @@ class Thresholds(Wide):
 
 
 Counted = tuple[tuple[str, ...], list[Group], dict[str, Tally]]  # columns; their groups; counts by axis
+
+
+def _axes(tag: Tag) -> set[str]:
+    return {*tag.parsed.axes, *(quantile.axis for quantile in tag.parsed.quantiles)}
 
 
 def threshold_values(table: pa.Table) -> dict[Quantile, dict[Group, np.float32]]:

@@ -286,9 +286,12 @@ class _Tokens:
 
         untagged = load_tokenizer(stage.tokenizer, revision=stage.revision)
         names, closing, families, of_spans = _tags(stage.placements.places)
-        tagged, vocabulary = add_tags(
-            untagged, names, closing=closing, reserved=stage.reserved, families=families, of_spans=of_spans
-        )
+        try:
+            tagged, vocabulary = add_tags(
+                untagged, names, closing=closing, reserved=stage.reserved, families=families, of_spans=of_spans
+            )
+        except ConfigError as error:
+            raise functools.reduce(lambda e, place: place.scheme.located(e), stage.placements.places, error) from None
         ids = {}
         for name, wanted in (("bos", stage.begin), ("eos", stage.end)):
             ids[name] = getattr(untagged, f"{name}_token_id", None) if wanted else None

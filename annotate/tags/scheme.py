@@ -5,9 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
@@ -24,6 +23,11 @@ _UNUSABLE = re.compile(r"[\s<>\\\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 MOST = 1 << 14  # names: a placement's closing tag is told by a bit above them
 
 
+def _where() -> Any:
+    """A field that is no part of what a tag, a family or an alias is."""
+    return field(default="", compare=False, repr=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Tag:
     """A condition tag.
@@ -33,12 +37,14 @@ class Tag:
         rule: when it holds; `annotate.tags.rules` gives the language. `else` is for where no other of its family does.
         family: tags of which a span has one at most, the first that holds; None for a family of its own name.
         means: what it stands for, for people; of a metatoken the whole prompt.
+        where: file and line, for errors.
     """
 
     name: str
     rule: str
     family: str | None = None
     means: str = ""
+    where: str = _where()
 
     def __post_init__(self) -> None:
         check_name(self.name, "a tag's name")
@@ -72,6 +78,7 @@ class Family:
         dropout: share of its spans that lose the tag, each drawn for itself.
         null: a tag that stands where none of the family does, also for a dropped one; None for nothing.
         rate: of layout "repeat", the share of the span's words, from the second on, that get the tag.
+        where: file and line, for errors.
     """
 
     name: str
@@ -79,6 +86,7 @@ class Family:
     dropout: float = 0.0
     null: str | None = None
     rate: float = 0.05
+    where: str = _where()
 
     def __post_init__(self) -> None:
         check_name(self.name, "a family's name")
@@ -99,11 +107,13 @@ class Alias:
         tags: what it stands for: tags, or other aliases.
         expand: True for a name alone, that people use in prompts; False for a tag of its own, which stands instead of
             the others where all of them hold.
+        where: file and line, for errors.
     """
 
     name: str
     tags: tuple[str, ...]
     expand: bool = True
+    where: str = _where()
 
     def __post_init__(self) -> None:
         check_name(self.name, "an alias's name")
@@ -153,31 +163,58 @@ class TagScheme:
         self._check_families()
         self._check_aliases()
         check_phases(self.phases)
-        names = [*(tag.name for tag in self.tags), *(alias.name for alias in self.aliases)]
-        names += [family.null for family in self.families if family.null is not None]
-        names += [f"/{tag}" for tag in self.closed]
-        if len(names) > MOST:
-            raise ConfigError(f"a tag scheme can have at most {MOST:,} names, got {len(names):,}.")
-        if repeated := sorted(name for name, n in Counter(names).items() if n > 1):
-            raise ConfigError(
-                f"the tags of a scheme must have different names, got {', '.join(repeated)} twice.",
-                hint="Null tags, aliases and closing tags, as /nice, are names too.",
-            )
+        self._check_names()
+
+    def _check_names(self) -> None:
+        named = self._named()
+        named += [(f"/{name}", dict(named)[name]) for name in self.closed]
+        if len(named) > MOST:
+            raise ConfigError(f"a tag scheme can have at most {MOST:,} names, got {len(named):,}.")
+        first: dict[str, str] = {}
+        for name, where in named:
+            if name in first:
+                raise ConfigError(
+                    f"{at(where)}the tags of a scheme must have different names, got {name} twice"
+                    f"{first[name] and f', first in {first[name]}'}.",
+                    hint="Null tags, aliases and closing tags, as /nice, are names too. Call one of the two otherwise.",
+                )
+            first[name] = where
+
+    def _named(self) -> list[tuple[str, str]]:
+        """All names but those of closing tags, and where they are given."""
+        named = [(item.name, item.where) for some in (self.tags, self.aliases) for item in some]
+        return named + [(family.null, family.where) for family in self.families if family.null is not None]
+
+    def located(self, error: ConfigError) -> ConfigError:
+        """An error that is about the spelling of a tag, with the place of the tag before it."""
+        for name, where in self._named():
+            shown = shown_name(name, self.control)
+            if where and (f"<{shown}>" in error.message or f"</{shown}>" in error.message):
+                return ConfigError(f"{where}: {error.message}", hint=error.hint)
+        return error
 
     def _check_families(self) -> None:
         known = {tag.family or tag.name for tag in self.tags}
-        named = [family.name for family in self.families]
-        for name in named:
+        named = list[str]()
+        for family in self.families:
+            name, where = family.name, at(family.where)
             if name not in known:
-                raise ConfigError(f"no tag is of family {name!r}; families: {', '.join(sorted(known))}.")
-            if named.count(name) > 1:
-                raise ConfigError(f"family {name!r} is given twice.")
+                raise ConfigError(f"{where}no tag is of family {name!r}; families: {', '.join(sorted(known))}.")
+            if name in named:
+                raise ConfigError(f"{where}family {name!r} is given twice.", hint="Give all its tags in one.")
+            named.append(name)
         for family, tags in self.grouped:
-            others = [tag.name for tag in tags if tag.parsed.is_else]
+            others = [tag for tag in tags if tag.parsed.is_else]
             if len(others) > 1:
-                raise ConfigError(f"only one tag of family {family.name!r} can be `else`, got {' and '.join(others)}.")
+                raise ConfigError(
+                    f"{at(others[1].where)}only one tag of family {family.name!r} can be `else`, got "
+                    f"{' and '.join(tag.name for tag in others)}."
+                )
             if len(others) == len(tags):
-                raise ConfigError(f"tag {others[0]!r} is `else`, but its family {family.name!r} has no other tag.")
+                raise ConfigError(
+                    f"{at(others[0].where)}tag {others[0].name!r} is `else`, but its family {family.name!r} has no "
+                    "other tag."
+                )
 
     def _check_aliases(self) -> None:
         tags = {tag.name for tag in self.tags}
@@ -185,13 +222,16 @@ class TagScheme:
         for alias in self.aliases:
             for name in alias.tags:
                 if name not in tags and name not in aliases:
-                    raise ConfigError(f"alias {alias.name!r} stands for {name!r}, which is no tag and no alias.")
+                    raise ConfigError(
+                        f"{at(alias.where)}alias {alias.name!r} stands for {name!r}, which is no tag and no alias; "
+                        f"tags: {', '.join(sorted(tags))}."
+                    )
             meant = self.meant(alias.name)
             families = [tag.family or tag.name for tag in self.tags if tag.name in meant]
             if not alias.expand and len(set(families)) < len(meant):
                 raise ConfigError(
-                    f"alias {alias.name!r} stands for two tags of one family, which never hold together: "
-                    f"{', '.join(meant)}."
+                    f"{at(alias.where)}alias {alias.name!r} stands for two tags of one family, which never hold "
+                    f"together: {', '.join(meant)}."
                 )
 
     def meant(self, name: str, *, seen: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -200,9 +240,12 @@ class TagScheme:
         Raises:
             ConfigError: an alias stands for itself, directly or through others; or there is no such name.
         """
-        if name in seen:
-            raise ConfigError(f"aliases stand for each other: {' -> '.join([*seen, name])}")
         alias = next((alias for alias in self.aliases if alias.name == name), None)
+        if alias is not None and name in seen:
+            raise ConfigError(
+                f"{at(alias.where)}aliases stand for each other: {' -> '.join([*seen, name])}",
+                hint="An alias stands for tags, or for aliases that do not lead back to it.",
+            )
         if alias is None:
             if name not in self.names:
                 raise ConfigError(f"the scheme has no tag {name!r}; it has: {', '.join(self.names)}.")
@@ -281,8 +324,8 @@ class TagScheme:
     def identity(self) -> dict[str, Any]:
         """All that can change a placement, JSON-ready."""
         tags = [{"name": tag.name, "rule": tag.rule, "family": tag.family or tag.name} for tag in self.tags]
-        families = [asdict(family) for family, _ in self.grouped]
-        aliases = [asdict(alias) for alias in self.aliases if not alias.expand]
+        families = [_identity(family) for family, _ in self.grouped]
+        aliases = [_identity(alias) for alias in self.aliases if not alias.expand]
         chosen = {name: getattr(self, name) for name in ("order", "document_dropout", "control", "seed")}
         rates = {"tag_rates": [[phase.name, *phase.rates] for phase in self.phases]} if self.phases else {}
         return {"tags": tags, "families": families, "aliases": aliases, **chosen, **rates}
@@ -346,6 +389,15 @@ def by_column(name: str, column: str, values: Mapping[str, str], *, other: str |
     if other is not None:
         tags.append(Tag(name=other, rule="else", family=name))
     return tuple(tags)
+
+
+def at(where: str) -> str:
+    """How an error begins that has its place in a file, or in none."""
+    return f"{where}: " if where else ""
+
+
+def _identity(item: Family | Alias) -> dict[str, Any]:
+    return {name: value for name, value in asdict(item).items() if name != "where"}
 
 
 def shown_name(name: str, control: Control) -> str:

@@ -4,10 +4,12 @@ import pyarrow as pa
 import pytest
 
 from annotate import Calibrate, Corpus, Place, PythonScorer, Split, Tag, TagScheme, Thresholds, score
+from annotate.errors import ConfigError
 from annotate.stages.thresholds import threshold_values
 from annotate.stages.token_shards import _about
 from annotate.storage.manifests import Manifest
 from annotate.tags.rules import Quantile
+from annotate.tags.scheme_file import parse_scheme
 
 
 def length(table):
@@ -81,3 +83,15 @@ def test_thresholds_as_they_are_recorded():
             {"axis": "length", "q": 0.7, "group": {"source": None}, "value": None, "n": 0, "ties": 2},
         ],
     )
+
+
+def test_an_axis_that_no_scorer_measures_is_named_with_its_line():
+    scores = score(Split(Corpus("corpus")), scorers=[PythonScorer(function=length, axes=("length",), version=1)])
+    for rule, name in (("lenght > 1", "lenght"), ("length > q(lengths, 0.7)", "lengths")):
+        scheme = parse_scheme(f'[[family]]\nname = "f"\ntags = {{ long = "{rule}" }}', "x.toml")
+        with pytest.raises(ConfigError) as caught:
+            Thresholds(scores, None, Calibrate(scores), scheme)
+        assert caught.value.message.startswith(
+            f"x.toml, line 3: the rule of tag 'long' reads the axis {name!r}, which no"
+        )
+        assert str(caught.value.hint).startswith("Did you mean 'length'? Scored axes: length.")
