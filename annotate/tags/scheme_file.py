@@ -44,8 +44,9 @@ from pathlib import Path
 from typing import Any
 
 from annotate.errors import ConfigError
+from annotate.tags.made import by_column, graded
 from annotate.tags.phases import Phase, check_phases
-from annotate.tags.scheme import Alias, Family, Tag, TagScheme, by_column, graded
+from annotate.tags.scheme import Alias, Family, Tag, TagScheme
 
 Place = tuple[str | int, ...]
 

@@ -19,9 +19,10 @@ from annotate.errors import ConfigError
 from annotate.tags import TagScheme
 from annotate.tags.groups import fit
 from annotate.tags.layouts import place
+from annotate.tags.made import by_column, graded
 from annotate.tags.rendering import render, strip
 from annotate.tags.rules import Quantile, Thresholds
-from annotate.tags.scheme import Alias, Family, Tag, by_column, graded
+from annotate.tags.scheme import Alias, Family, Tag
 from annotate.tags.states import Measured
 
 Documents = Sequence[Sequence[str]]
