@@ -26,9 +26,10 @@ import pyarrow.parquet as pq
 from report import measure, medians, parser, print_table, write_json
 
 from annotate.tags import DEFAULT_SCHEME
+from annotate.tags.groups import fit
 from annotate.tags.layouts import place
-from annotate.tags.quantiles import exact_quantile, histogram, quantile_bin, values_in_bins
 from annotate.tags.rendering import render
+from annotate.tags.rules import Quantile, Thresholds
 from annotate.tags.states import Measured
 
 SCHEME = replace(DEFAULT_SCHEME, document_dropout=0.0)  # the loop knows none
@@ -54,24 +55,14 @@ def synthetic(size: int, seed: int = 0) -> tuple[pa.LargeStringArray, pa.Table, 
     return texts, spans, scores
 
 
-def fit(scores: dict[str, np.ndarray]) -> dict[tuple[str, float], np.float32]:
-    """Fit the thresholds of the default scheme."""
-    thresholds = {}
-    for axis, q in DEFAULT_SCHEME.quantiles:
-        counts = histogram(scores[axis])
-        inside = values_in_bins(scores[axis], [quantile_bin(counts, q)[0]])
-        thresholds[axis, q] = exact_quantile(counts, q, *inside).value
-    return thresholds
-
-
 def python_join(
     texts: pa.LargeStringArray,
     spans: pa.Table,
     scores: dict[str, np.ndarray],
-    thresholds: dict[tuple[str, float], np.float32],
+    thresholds: Thresholds,
 ) -> pa.LargeStringArray:
     """The loop that one would write: documents, spans, slices, join."""
-    nice, tone, correct = (thresholds[axis, 0.7] for axis in ("niceness", "tone", "correctness"))
+    nice, tone, correct = (thresholds[Quantile(axis, 0.7)] for axis in ("niceness", "tone", "correctness"))
     rows, starts, ends = (spans[name].to_pylist() for name in ("row", "start", "end"))
     niceness, tones, correctness = (scores[axis].tolist() for axis in ("niceness", "tone", "correctness"))
     tagged = []
@@ -110,7 +101,7 @@ def main() -> None:
 
     pa.set_cpu_count(1)
     texts, spans, scores = synthetic(int(options.megabytes * 1_000_000))
-    thresholds = fit(scores)
+    thresholds = fit(DEFAULT_SCHEME.quantiles, scores, {})
     measured = Measured(spans=spans, scores=scores, thresholds=thresholds, curves={}, columns={}, shard="")
 
     def annotate() -> tuple[pa.LargeStringArray, pa.Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,10 +14,10 @@ from annotate.cli.terminal import console, say, visible
 from annotate.curves import Platt
 from annotate.errors import ConfigError
 from annotate.tags.explain import explain
+from annotate.tags.groups import fit
 from annotate.tags.layouts import place
-from annotate.tags.quantiles import exact_quantile, histogram, quantile_bin, values_in_bins
 from annotate.tags.rendering import render
-from annotate.tags.scheme import TagScheme
+from annotate.tags.scheme import TagScheme, shown_name
 from annotate.tags.scheme_file import load_scheme, presets
 from annotate.tags.states import Measured
 from annotate.text.keyed import keyed_hash, name_key, uniform
@@ -41,15 +42,28 @@ def command() -> None:
 
 @command.command()
 @click.argument("file")
-def check(file: str) -> None:
+@click.option(
+    "--tokenizer", help="Say which ids the tags would get: a tokenizer.json, a directory with one, a hub name."
+)
+@click.option("--reserved", multiple=True, help="A free token of the tokenizer to put a tag on; once for each tag.")
+@click.option("--multiple", default=1, show_default=True, help="What the size of the vocabulary is padded to.")
+def check(file: str, tokenizer: str | None, reserved: tuple[str, ...], multiple: int) -> None:
     """Check FILE, say in words what it does, and show it on sample text.
 
-    The sample has scores that are drawn, the same each time, and quantiles of its own.
+    The sample has scores that are drawn, the same each time, and quantiles of its own. With --tokenizer, the tags are
+    also checked to be one token each.
     """
+    if tokenizer is None and (reserved or multiple != 1):
+        raise ConfigError("--reserved and --multiple are about a tokenizer", hint="Name one with --tokenizer.")
     scheme = load_scheme(file)
+    ids = token_ids(scheme, tokenizer, reserved, multiple) if tokenizer is not None else []
     out = console()
     for line in explain(scheme):
         say(out, visible(line))
+    if ids:
+        say(out, f"\nWith the tokenizer {tokenizer}:", "bold")
+    for line in ids:
+        say(out, f"  {visible(line)}")
     say(out, "\nOn sample text with drawn scores:", "bold")
     tagged, placements = sample(scheme)
     by_document: list[list[dict[str, object]]] = [[] for _ in SAMPLE]
@@ -78,6 +92,33 @@ def new(file: str, name: str) -> None:
     say(out, 'In a pipeline file: load_scheme("' + str(path) + '")')
 
 
+def token_ids(scheme: TagScheme, name: str, reserved: Sequence[str], multiple: int) -> list[str]:
+    """The id of each tag, and how large the vocabulary is, as token shards would have them; in lines.
+
+    Raises:
+        ConfigError: there is no such tokenizer, or a tag is not one token of it; says on which line the tag is.
+    """
+    from annotate.tokens import add_tags, load_tokenizer, reserved_slots, token_bits, vocabulary_size
+
+    untagged = load_tokenizer(name)
+    closing = [shown_name(each, scheme.control) for each in scheme.closed]
+    try:
+        tagged, vocabulary = add_tags(untagged, scheme.shown, closing=closing, reserved=reserved)
+    except ConfigError as error:
+        raise scheme.located(error) from None
+    old, new = vocabulary_size(untagged), vocabulary_size(tagged, multiple=multiple)
+    lines = [f"{token} is {number}" for token, number in vocabulary.tokens.items()]
+    padded = f", padded to a multiple of {multiple:,}" if multiple > 1 else ""
+    lines.append(f"{old:,} ids without the tags, {new:,} with them{padded}: {token_bits(new)} bits a token in files.")
+    slots = [slot for slot in reserved_slots(untagged) if slot not in reserved]
+    if token_bits(new) > token_bits(old):
+        lines.append("The tags do not fit beside the others in 16 bits: put them on free tokens with --reserved.")
+    if slots and not reserved:
+        free = f"{len(slots):,} tokens" if len(slots) > 1 else "A token"
+        lines.append(f"{free} of it may be free, as {slots[0]}: with --reserved the model keeps its size.")
+    return lines
+
+
 def sample(scheme: TagScheme) -> tuple[pa.Array, pa.Table]:
     """The sample text under a scheme, and the placements in it."""
     spans = [span for document in SAMPLE for span in document]
@@ -95,17 +136,14 @@ def sample(scheme: TagScheme) -> tuple[pa.Array, pa.Table]:
         }
     )
     scores = {axis: _scores(scheme, axis, len(spans)) for axis in scheme.axes}
-    thresholds = {}
-    for axis, q in scheme.quantiles:
-        counts = histogram(scores[axis])
-        inside = values_in_bins(scores[axis], [quantile_bin(counts, q)[0]])
-        thresholds[axis, q] = exact_quantile(counts, q, *inside).value
+    read = {*scheme.columns, *(name for by in scheme.groupings for name in by)}
+    columns = {name: pa.array(_values(scheme, name), pa.string()).take(pa.array(row)) for name in read}
     measured = Measured(
         spans=table,
         scores=scores,
-        thresholds=thresholds,
+        thresholds=fit(scheme.quantiles, scores, columns),
         curves=dict.fromkeys(scheme.curves, Platt(a=-10.0, b=5.0)),
-        columns={name: pa.array(_values(scheme, name), pa.string()).take(pa.array(row)) for name in scheme.columns},
+        columns=columns,
         shard="a sample",
     )
     ranks = {axis: np.argsort(np.argsort(values)) / len(values) for axis, values in scores.items()}
@@ -123,6 +161,6 @@ def _scores(scheme: TagScheme, axis: str, n: int) -> np.ndarray:
 
 
 def _values(scheme: TagScheme, column: str) -> list[str]:
-    """A value of a column for each sample document: those that rules name, one after the other."""
-    named = [text for tag in scheme.tags for name, text in tag.parsed.values if name == column]
+    """A value of a column for each sample document: those that rules name, or two, one after the other."""
+    named = [text for tag in scheme.tags for name, text in tag.parsed.values if name == column] or ["one", "another"]
     return [named[i % len(named)] for i in range(len(SAMPLE))]

@@ -22,14 +22,15 @@ from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.schedule import Schedule
 from annotate.stages.score import Score
 from annotate.stages.split import Split
-from annotate.stages.tables import span_texts
+from annotate.stages.tables import as_texts, span_texts
 from annotate.stages.thresholds import Thresholds, threshold_values
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.layouts import place
 from annotate.tags.quantiles import image
-from annotate.tags.scheme import TagScheme
+from annotate.tags.rules import Quantile
+from annotate.tags.scheme import TagScheme, at
 from annotate.tags.states import Measured
 from annotate.tags.timetable import tag_rates
 from annotate.text.splits import Splits
@@ -70,8 +71,10 @@ class Place(Narrow):
         fitted = self.thresholds.calibration.curves is not None
         for axis in self.scheme.curves:
             if not fitted and axis not in self._shipped():
+                tag = next(tag for tag in self.scheme.tags if axis in tag.parsed.curves)
                 raise ConfigError(
-                    f"a rule reads p({axis}), but no curve gives a probability for {axis!r}",
+                    f"{at(tag.where)}the rule of tag {tag.name!r} reads p({axis}), but no curve gives a "
+                    f"probability for {axis!r}",
                     hint=f"Give Calibrate(labels=FILE), use a probe that has a curve, or compare with a quantile: "
                     f"`{axis} >= q(0.7)`.",
                 )
@@ -117,7 +120,7 @@ class Place(Narrow):
         optional = {
             "curves": self.thresholds.calibration.curves if self.scheme.curves else None,
             "calibration": self.thresholds.calibration if self.scheme.order == "rank" else None,
-            "corpus": self.corpus if self._reads_corpus else None,
+            "corpus": self.corpus if self._reads_corpus or self.scheme.groupings else None,
             "schedule": self.schedule if self.scheme.phases else None,
         }
         return {
@@ -152,8 +155,10 @@ class Place(Narrow):
         measured = Measured(
             spans=spans,
             scores=scores,
-            columns={name: _text(documents[name].take(position), name, tables) for name in self.scheme.columns},
-            thresholds=threshold_values(tables["thresholds"]),
+            columns={
+                name: as_texts(documents[name].take(position), name, tables.shard) for name in self.scheme.columns
+            },
+            thresholds=self._thresholds(tables, spans),
             curves=self._shipped() | (read_curves(tables["curves"]) if "curves" in self.inputs else {}),
             shard=tables.shard,
             untagged=self._untagged(tables, spans["row"].to_numpy()) if self.scheme.phases else None,
@@ -164,6 +169,9 @@ class Place(Narrow):
         table = placed.cast(contract("placements").schema)
         opened = pc.filter(table["tag"], pc.not_equal(table["kind"], "close"))
         counts = {f"<{name}>": pc.sum(pc.equal(opened, name)).as_py() or 0 for name in self.scheme.shown}
+        if self.scheme.groupings:
+            unfitted = [np.isnan(each) for quantile, each in measured.thresholds.items() if quantile.by]
+            counts["spans_of_a_group_without_scores"] = int(np.any(unfitted, axis=0).sum())
         unscored = np.any([np.isnan(values) for values in scores.values()], axis=0) if scores else np.zeros(0, bool)
         return Output(
             table,
@@ -173,6 +181,15 @@ class Place(Narrow):
                 "spans_with_a_null_score": int(unscored.sum()),
             },
         )
+
+    def _thresholds(self, tables: Tables, spans: pa.Table) -> dict[Quantile, Any]:
+        """The threshold of each quantile; of one by group that of each span."""
+        fitted = threshold_values(tables["thresholds"])
+        groups = {by: stage.groups(tables, spans) for by, stage in self.thresholds.by_group.items()}
+        return {
+            quantile: groups[quantile.by].spread(fitted.get(quantile, {})) if quantile.by else fitted[quantile][()]
+            for quantile in self.scheme.quantiles
+        }
 
     def _documents(self, tables: Tables) -> pa.Table:
         """The documents of a unit, where rules or layouts read them."""
@@ -202,9 +219,14 @@ class Place(Narrow):
         return ranks
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say it when a tag is nowhere or everywhere."""
+        """Say it when a tag is nowhere or everywhere, and when spans have no threshold."""
         spans = manifest.counts.get("spans", 0)
         said = []
+        if unfitted := manifest.counts.get("spans_of_a_group_without_scores", 0):
+            said.append(
+                f"{unfitted:,} of {spans:,} spans are of groups without a score to fit a quantile on: the rules that "
+                "compare with it never hold there"
+            )
         for name, shown in zip(self.scheme.names, self.scheme.shown, strict=True):
             n = manifest.counts.get(f"<{shown}>", 0)
             rule = next((tag.rule for tag in self.scheme.tags if tag.name == name), None)
@@ -212,14 +234,3 @@ class Place(Narrow):
                 where = "no span" if n == 0 else "every span"
                 said.append(f"<{shown}> is on {where}: its rule is `{rule}`")
         return said
-
-
-def _text(column: pa.ChunkedArray, name: str, tables: Tables) -> pa.Array:
-    """A column of the corpus as strings."""
-    try:
-        return column.cast(pa.string()).combine_chunks()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise ConfigError(
-            f"a rule reads the column {name!r} of {tables.shard}, whose type {column.type} is no text",
-            hint=f"Name a column of texts or integers. {error}",
-        ) from error

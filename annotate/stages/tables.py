@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
-from annotate.errors import InputError
+from annotate.errors import ConfigError, InputError
 from annotate.storage.contracts import contract
 
 
@@ -23,6 +23,21 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
 def chosen(table: pa.Table, mask: npt.NDArray[np.bool_]) -> pa.Table:
     """The rows where `mask`, bool `[n_rows]`, is true; `filter` would copy all of them where all are."""
     return table if mask.all() else table.filter(pa.array(mask))
+
+
+def as_texts(column: pa.ChunkedArray, name: str, shard: str) -> pa.Array:
+    """A column of the corpus as strings, for the rules of a scheme.
+
+    Raises:
+        ConfigError: it is of no texts and no integers; names column, file and type.
+    """
+    try:
+        return column.cast(pa.string()).combine_chunks()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ConfigError(
+            f"a rule reads the column {name!r} of {shard}, whose type {column.type} is no text",
+            hint=f"Name a column of texts or integers. {error}",
+        ) from error
 
 
 def text_buffer(texts: pa.Array) -> tuple[npt.NDArray[np.int64], pa.Buffer]:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.stages.base import Stage, Tables, Wide
-from annotate.stages.calibrate import Calibrate, bin_counts, read_scores
+from annotate.stages.calibrate import Calibrate, read_scores
+from annotate.stages.calibrate_groups import CalibrateGroups, group_counts, group_key, whole_counts
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
 from annotate.stages.repeated_spans import REPEATS, RepeatedSpans
 from annotate.stages.score import Score
 from annotate.storage.contracts import contract
+from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
-from annotate.tags.quantiles import exact_quantile, merge_values, quantile_bin, values_in_bins
-from annotate.tags.scheme import TagScheme
+from annotate.tags.groups import Group, Groups, Tally, exact_quantiles, quantile_bins, tally_values
+from annotate.tags.quantiles import Fitted
+from annotate.tags.rules import Quantile
+from annotate.tags.scheme import Tag, TagScheme, at
+
+FEW = 100  # scores: by chance the share of a group that is above its threshold is then off by up to 5 %, one in three
 
 
 @dataclass(frozen=True)
 class Thresholds(Wide):
-    """The exact value, n and ties of every quantile that a scheme's rules name."""
+    """The exact value, n and ties of every quantile that a scheme's rules name, of each group where it is by group."""
 
     scores: tuple[Score, ...]
     verdicts: NearDuplicates | None
@@ -38,14 +47,16 @@ class Thresholds(Wide):
         scored = [axis for stage in self.scores for axis in stage.axes]
         marked = [NEAR_DUPLICATE] if self.verdicts is not None and not self.verdicts.drop else []
         marked += [REPEATS] if self.repeated is not None else []
-        quantiles = {axis for axis, _ in self.scheme.quantiles}
+        quantiles = {quantile.axis for quantile in self.scheme.quantiles}
         for axis in self.scheme.axes:
             if axis not in scored and (axis not in marked or axis in quantiles):
+                tag = next(tag for tag in self.scheme.tags if axis in _axes(tag))
+                near = [f"Did you mean {name!r}? " for name in difflib.get_close_matches(axis, scored, 1)]
                 raise ConfigError(
-                    f"the tag scheme reads the axis {axis!r}, which no scorer measures",
-                    hint=f"Scored axes: {', '.join(scored)}. `{NEAR_DUPLICATE}` stands for the similarity to a kept "
-                    f"document where the filter has drop=False, and `{REPEATS}` for how often a span occurs where the "
-                    "calibration is given repeated spans; these have no quantiles.",
+                    f"{at(tag.where)}the rule of tag {tag.name!r} reads the axis {axis!r}, which no scorer measures",
+                    hint=f"{''.join(near)}Scored axes: {', '.join(scored)}. `{NEAR_DUPLICATE}` stands for the "
+                    f"similarity to a kept document where the filter has drop=False, and `{REPEATS}` for how often a "
+                    "span occurs where the calibration is given repeated spans; these have no quantiles.",
                 )
         if (self.calibration.scores, self.calibration.verdicts) != (self.scores, self.verdicts):
             raise ConfigError("thresholds must be given the scores and verdicts of their calibration")
@@ -55,62 +66,132 @@ class Thresholds(Wide):
         """The repeated spans of the calibration."""
         return self.calibration.repeated
 
+    @functools.cached_property
+    def by_group(self) -> Mapping[tuple[str, ...], CalibrateGroups]:
+        """The calibrations by groups that the scheme asks for, by the columns that make these."""
+        return {by: CalibrateGroups(self.calibration, by) for by in self.scheme.groupings}
+
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Those of the calibration, and the calibration."""
-        return {**self.calibration.inputs, "calibration": self.calibration}
+        """Those of the calibration, and the calibration; for quantiles by group the corpus, and one by group."""
+        inputs: dict[str, Stage] = {**self.calibration.inputs, "calibration": self.calibration}
+        if self.by_group:
+            inputs["corpus"] = self.calibration.scores[0].corpus
+        return inputs | {f"groups-{i}": stage for i, stage in enumerate(self.by_group.values())}
 
     def settings(self) -> Mapping[str, Any]:
         """The quantiles; nothing else of a scheme changes them."""
-        return {"quantiles": [list(item) for item in self.scheme.quantiles]}
+        asked = [[each.axis, each.q, *([list(each.by)] if each.by else [])] for each in self.scheme.quantiles]
+        return {"quantiles": asked}
 
     def piece(self, tables: Tables) -> pa.Table:
         """Count the distinct scores of a unit inside the bins of the quantiles."""
-        _, scores = read_scores(tables, self.scores, self.verdicts, self.repeated, self.calibration.splits)
-        found = []
-        for axis, bins in self._bins(tables["calibration"]).items():
-            values, counts = values_in_bins(scores[axis], bins)
-            found.append(_value_counts(axis, values, counts))
-        return pa.concat_tables(found) if found else contract("value-counts").schema.empty_table()
+        spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated, self.calibration.splits)
+        found = [self._schema("value-counts").empty_table()]
+        for place, (by, keys, counted) in enumerate(self._counted(tables)):
+            groups = self.by_group[by].groups(tables, spans) if by else Groups.whole(spans.num_rows)
+            places = {key: number for number, key in enumerate(keys)}
+            numbers = np.array([places[key] for key in groups.keys], np.int64)[groups.numbers]
+            for axis, shares in self._asked(by).items():
+                bins = [quantile_bins(counted[axis], q) for q in shares]
+                tally = tally_values(scores[axis], numbers, bins, len(keys))
+                found.append(self._value_counts(axis, place, tally))
+        return pa.concat_tables(found)
 
     def merge(self, pieces: Iterable[pa.Table]) -> pa.Table:
         """Add the counts of equal scores."""
-        table = pa.concat_tables(list(pieces))
-        found = [contract("value-counts").schema.empty_table()]
-        for axis in sorted(set(table["axis"].to_pylist())):
-            here = table.filter(pa.compute.equal(table["axis"], axis))
-            found.append(_value_counts(axis, *merge_values([(here["value"].to_numpy(), here["count"].to_numpy())])))
-        return pa.concat_tables(found)
+        schema = self._schema("value-counts")
+        merged = schema.empty_table()
+        keys = [name for name in ("axis", "grouping", "group", "value") if name in schema.names]
+        for piece in pieces:
+            table = pl.DataFrame(pa.concat_tables([merged, piece]))
+            added = table.group_by(keys).agg(pl.col("count").sum()).sort(keys).select(schema.names)
+            merged = added.to_arrow().cast(schema)
+        return merged
 
     def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
-        """Find the exact quantiles."""
-        rows = []
-        for axis, q in self.scheme.quantiles:
-            here = merged.filter(pa.compute.equal(merged["axis"], axis))
-            counts = bin_counts(shared["calibration"], axis)
-            fitted = exact_quantile(counts, q, here["value"].to_numpy(), here["count"].to_numpy())
-            value = None if np.isnan(fitted.value) else float(fitted.value)
-            rows.append(
-                {"axis": axis, "quantile": q, "value": value, "rank": fitted.rank, "n": fitted.n, "ties": fitted.ties}
-            )
-        return Output(pa.Table.from_pylist(rows, schema=contract("thresholds").schema))
+        """Find the exact quantiles, in the order of the scheme; of each those of all groups."""
+        table = pl.DataFrame(merged)
+        fitted: dict[Quantile, list[tuple[Group, Fitted]]] = {}
+        for place, (by, keys, counted) in enumerate(self._counted(shared)):
+            here = table.filter(pl.col("grouping") == place) if self.by_group else table
+            for axis, shares in self._asked(by).items():
+                some = here.filter(pl.col("axis") == axis)
+                numbers = some["group"].to_numpy() if self.by_group else np.zeros(some.height, np.int64)
+                second = Tally.of(numbers, some["value"].to_numpy(), len(keys), some["count"].to_numpy())
+                for q in shares:
+                    exact = exact_quantiles(counted[axis], q, second)
+                    fitted[Quantile(axis, q, by)] = list(zip(keys, exact, strict=True))
+        rows = [_row(quantile, *each) for quantile in self.scheme.quantiles for each in fitted[quantile]]
+        sizes = [each.n for quantile, found in fitted.items() if quantile.by for _, each in found]
+        few = {"of_groups": len(sizes), "of_few_scores": sum(n < FEW for n in sizes), "fewest": min(sizes, default=0)}
+        return Output(
+            pa.Table.from_pylist(rows, schema=self._schema("thresholds")), counts=few if self.by_group else {}
+        )
 
-    def _bins(self, calibration: pa.Table) -> dict[str, list[int]]:
-        bins: dict[str, list[int]] = {}
-        for axis, q in self.scheme.quantiles:
-            counts = bin_counts(calibration, axis)
-            if counts.sum():
-                bins.setdefault(axis, []).append(quantile_bin(counts, q)[0])
-        return bins
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """Say how many thresholds are of few scores."""
+        counts = manifest.counts
+        if not counts.get("of_few_scores", 0):
+            return []
+        return [
+            f"{counts['of_few_scores']:,} of {counts['of_groups']:,} thresholds of groups are of fewer than {FEW} "
+            f"scores, the fewest of {counts['fewest']:,}: the share of spans above them is off by chance"
+        ]
+
+    def _counted(self, tables: Tables | Mapping[str, pa.Table]) -> Iterator[Counted]:
+        """The whole corpus, as one group, then each grouping of the scheme."""
+        yield (), [()], whole_counts(tables["calibration"])
+        for i, by in enumerate(self.by_group):
+            keys, counted = group_counts(tables[f"groups-{i}"])
+            yield by, keys, counted or dict.fromkeys(self._asked(by), Tally.none())
+
+    def _asked(self, by: tuple[str, ...]) -> dict[str, list[float]]:
+        """The quantiles by these columns: what is asked for of each axis."""
+        asked: dict[str, list[float]] = {}
+        for quantile in self.scheme.quantiles:
+            if quantile.by == by:
+                asked.setdefault(quantile.axis, []).append(quantile.q)
+        return asked
+
+    def _schema(self, name: str) -> pa.Schema:
+        """The schema of a contract; its columns that tell groups are there where the scheme asks for groups."""
+        kept = contract(name)
+        told = [column for column in kept.columns if column.optional] if self.by_group else []
+        return pa.schema([*kept.schema, *(pa.field(c.name, c.types[0], nullable=c.nullable) for c in told)])
+
+    def _value_counts(self, axis: str, grouping: int, tally: Tally) -> pa.Table:
+        schema = self._schema("value-counts")
+        n = len(tally.keys)
+        columns = {
+            "axis": pa.array([axis] * n, pa.string()),
+            "value": pa.array(tally.keys),
+            "count": pa.array(tally.counts),
+            "grouping": pa.array(np.full(n, grouping, np.int32)),
+            "group": pa.array(np.repeat(np.arange(len(tally.starts) - 1), np.diff(tally.starts))),
+        }
+        return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-def threshold_values(table: pa.Table) -> dict[tuple[str, float], np.float32]:
-    """Raw score by axis and quantile; NaN, which nothing reaches, where an axis has no scores."""
-    values = table["value"].to_numpy(zero_copy_only=False).astype(np.float32)
-    keys = zip(table["axis"].to_pylist(), table["quantile"].to_pylist(), strict=True)
-    return {key: values[i] for i, key in enumerate(keys)}
+Counted = tuple[tuple[str, ...], list[Group], dict[str, Tally]]  # columns; their groups; counts by axis
 
 
-def _value_counts(axis: str, values: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> pa.Table:
-    columns = [pa.array([axis] * len(values), pa.string()), pa.array(values, pa.uint32()), pa.array(counts, pa.int64())]
-    return pa.table(columns, schema=contract("value-counts").schema)
+def _axes(tag: Tag) -> set[str]:
+    return {*tag.parsed.axes, *(quantile.axis for quantile in tag.parsed.quantiles)}
+
+
+def threshold_values(table: pa.Table) -> dict[Quantile, dict[Group, np.float32]]:
+    """Raw score by quantile and group, which is `()` for the whole corpus; NaN, which nothing reaches, of no scores."""
+    found: dict[Quantile, dict[Group, np.float32]] = {}
+    for row in table.to_pylist():
+        group = row.get("group", [])
+        value = np.float32(np.nan if row["value"] is None else row["value"])
+        by = tuple(name for name, _ in group)
+        found.setdefault(Quantile(row["axis"], row["quantile"], by), {})[group_key(group)] = value
+    return found
+
+
+def _row(quantile: Quantile, group: Group, fitted: Fitted) -> dict[str, Any]:
+    value = None if np.isnan(fitted.value) else float(fitted.value)
+    row = {"axis": quantile.axis, "quantile": quantile.q, "value": value, "rank": fitted.rank}
+    return row | {"n": fitted.n, "ties": fitted.ties, "group": list(zip(quantile.by, group, strict=True))}

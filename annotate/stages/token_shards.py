@@ -24,11 +24,11 @@ from annotate.stages.repeated_spans import REPEATS, dropped_spans
 from annotate.stages.selection import Documents, at_positions
 from annotate.stages.shards import PHASE, Shards, placement_lists
 from annotate.stages.tables import one_array, span_numbers
-from annotate.stages.thresholds import threshold_values
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.forgery import spells_a_tag
 from annotate.tags.gaps import moved
+from annotate.tags.rules import Quantile
 from annotate.tags.scheme import shown_name
 
 Packing = Literal["best-fit", "concatenate"]
@@ -286,9 +286,12 @@ class _Tokens:
 
         untagged = load_tokenizer(stage.tokenizer, revision=stage.revision)
         names, closing, families, of_spans = _tags(stage.placements.places)
-        tagged, vocabulary = add_tags(
-            untagged, names, closing=closing, reserved=stage.reserved, families=families, of_spans=of_spans
-        )
+        try:
+            tagged, vocabulary = add_tags(
+                untagged, names, closing=closing, reserved=stage.reserved, families=families, of_spans=of_spans
+            )
+        except ConfigError as error:
+            raise functools.reduce(lambda e, place: place.scheme.located(e), stage.placements.places, error) from None
         ids = {}
         for name, wanted in (("bos", stage.begin), ("eos", stage.end)):
             ids[name] = getattr(untagged, f"{name}_token_id", None) if wanted else None
@@ -382,18 +385,13 @@ def _with_ids(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
 
 def _about(place: Place, thresholds: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:
     """What `tags.json` says of each tag of a scheme."""
-    values = threshold_values(thresholds)
-    fitted = {(row["axis"], row["quantile"]): row for row in thresholds.to_pylist()}
+    fitted: dict[Quantile, list[dict[str, Any]]] = {}
+    for row in thresholds.to_pylist():
+        group = dict(row.get("group", []))
+        said = {"axis": row["axis"], "q": row["quantile"], **({"group": group} if group else {})}
+        said |= {name: row[name] for name in ("value", "n", "ties")}
+        fitted.setdefault(Quantile(row["axis"], row["quantile"], tuple(group)), []).append(said)
     shown = dict(zip(place.scheme.names, place.scheme.shown, strict=True))
     for tag in place.scheme.tags:
-        found = [
-            {
-                "axis": axis,
-                "q": q,
-                "value": float(values[axis, q]),
-                "n": fitted[axis, q]["n"],
-                "ties": fitted[axis, q]["ties"],
-            }
-            for axis, q in tag.parsed.quantiles
-        ]
+        found = [said for quantile in tag.parsed.quantiles for said in fitted.get(quantile, [])]
         yield shown[tag.name], {"meaning": tag.means or None, "rule": tag.rule, "threshold": found or None}

@@ -43,11 +43,13 @@ def explain(scheme: TagScheme) -> list[str]:
     lines += [_phase(phase) for phase in scheme.phases]
     if scheme.control != "none":
         lines.append(f"This is a control: {_CONTROL[scheme.control]}.")
-    if scheme.quantiles:
-        wanted = ", ".join(f"q({axis}, {q:g})" for axis, q in scheme.quantiles)
-        lines.append(f"Quantiles are fitted on the corpus: {wanted}.")
+    for by in ((), *scheme.groupings):
+        if wanted := ", ".join(f"q({each.axis}, {each.q:g})" for each in scheme.quantiles if each.by == by):
+            of = f"the documents of each {' and '.join(by)} by themselves" if by else "the corpus"
+            lines.append(f"Quantiles are fitted on {of}: {wanted}.")
+    columns = sorted({*scheme.columns, *(name for by in scheme.groupings for name in by)})
     reads = [f"the scores {', '.join(scheme.axes)}"] if scheme.axes else []
-    reads += [f"the columns {', '.join(scheme.columns)}"] if scheme.columns else []
+    reads += [f"the columns {', '.join(columns)}"] if columns else []
     return [*lines, f"It reads {' and '.join(reads)} of the corpus." if reads else "It reads nothing."]
 
 

@@ -13,7 +13,6 @@ smallest for q = 0. It is a score that occurs. q is taken as the decimal number 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -110,41 +109,14 @@ def quantile_bin(counts: Counts, q: float) -> tuple[int, int]:
     return found, rank - int(upto[found] - counts[found])
 
 
-def values_in_bins(scores: Scores, bins: Sequence[int]) -> tuple[Images, Counts]:
-    """Count the distinct scores that fall into some bins.
-
-    Args:
-        scores: float32 `[n]`; NaN is left out.
-        bins: which bins, from `quantile_bin`.
-
-    Returns:
-        Images of the distinct scores, uint32, rising, and their counts, int64; merge pieces with `merge_values`.
-    """
-    wanted = np.zeros(BINS, np.bool_)
-    wanted[list(bins)] = True
-    images = image(_known(scores))
-    values, counts = np.unique(images[wanted[images >> np.uint32(16)]], return_counts=True)
-    return values, counts.astype(np.int64)
-
-
-def merge_values(pieces: Sequence[tuple[Images, Counts]]) -> tuple[Images, Counts]:
-    """Merge pieces of `values_in_bins`: distinct images, rising, with the counts added."""
-    images = np.concatenate([np.zeros(0, np.uint32), *(values for values, _ in pieces)])
-    counts = np.concatenate([np.zeros(0, np.int64), *(counts for _, counts in pieces)])
-    values, inverse = np.unique(images, return_inverse=True)
-    merged = np.zeros(len(values), np.int64)
-    np.add.at(merged, inverse, counts)
-    return values, merged
-
-
 def exact_quantile(counts: Counts, q: float, values: Images, value_counts: Counts) -> Fitted:
     """The quantile, exactly, from both passes.
 
     Args:
         counts: int64 `[65536]`, from `histogram`, merged.
         q: the quantile, in [0, 1].
-        values: uint32, from `values_in_bins`, merged, of the quantile's bin and any others.
-        value_counts: int64, their counts.
+        values: uint32, rising, the images of the distinct scores in the quantile's bin, and perhaps in others.
+        value_counts: int64, how often each occurs.
 
     Raises:
         ConfigError: q is outside [0, 1], or the two passes did not see the same scores.

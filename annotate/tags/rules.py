@@ -5,22 +5,23 @@
     all        = one { "and" one }
     one        = "not" one | "(" either ")" | comparison | equality
     comparison = value ( ">=" | ">" | "<=" | "<" ) value { ( ">=" | ">" | "<=" | "<" ) value }
-    value      = number | axis | "q" "(" [ axis "," ] number ")" | "p" "(" axis ")"
+    value      = number | axis | "q" "(" [ axis "," ] number { "," "by" "=" column } ")" | "p" "(" axis ")"
     equality   = column ( "==" | "!=" ) text
 
 `niceness` is the raw float32 score; a number beside it is rounded to float32, so that a rule compares what is stored.
-`q(0.7)` is a quantile of the axis beside it in the comparison, as a raw score. `p(niceness)` is a probability from a
-fitted curve, float64. `source == "wiki"` reads a column of the corpus; text is in double quotes. `else` holds where no
-other tag of its family does. Nothing is evaluated as Python: what the grammar does not list is an error that points at
-it.
+`q(0.7)` is a quantile of the axis beside it in the comparison, as a raw score; `q(0.7, by=source)` that of the spans
+whose documents have the same value in this column of the corpus, null being a value. `p(niceness)` is a probability
+from a fitted curve, float64. `source == "wiki"` reads a column of the corpus; text is in double quotes. `else` holds
+where no other tag of its family does. Nothing is evaluated as Python: what the grammar does not list is an error that
+points at it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NoReturn
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
 
 import numpy as np
 import polars as pl
@@ -29,7 +30,8 @@ from annotate.errors import ConfigError
 
 ALLOWED = (
     "a rule compares scores, as in `niceness >= q(0.7) and not tone < 0.5`. It may hold: the name of an axis (its raw "
-    "score), numbers, q(0.7) or q(axis, 0.7) for a quantile, p(axis) for a probability, the comparisons >= > <= <, "
+    "score), numbers, q(0.7) or q(axis, 0.7) for a quantile, q(0.7, by=source) for one of each group, p(axis) for a "
+    "probability, the comparisons >= > <= <, "
     'and, or, not, parentheses around comparisons, and a column of the corpus and a text, as in `source == "wiki"`. Or '
     "it is `else`, for where no other tag of the family holds."
 )
@@ -37,7 +39,7 @@ RESERVED = frozenset({"and", "or", "not", "q", "p", "else"})
 MAX_DEPTH = 50
 
 _TOKEN = re.compile(
-    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<sign>>=|<=|==|!=|[-<>(),])"
+    r"(?P<number>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)|(?P<name>[^\W\d]\w*)|(?P<sign>>=|<=|==|!=|[-<>(),=])"
     r'|"(?P<text>[^"]*)"'
 )
 
@@ -62,15 +64,19 @@ class Axis:
         return self.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Quantile:
-    """A quantile of the scores of an axis, as a raw score; `axis` is empty until the comparison is read."""
+    """A quantile of the scores of an axis, as a raw score; `axis` is empty until the comparison is read.
+
+    `by` are columns of the corpus, sorted: each group of equal values in them has a quantile of its own.
+    """
 
     axis: str
     q: float
+    by: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"q({self.axis + ', ' if self.axis else ''}{self.q!r})"
+        return f"q({', '.join([*([self.axis] if self.axis else []), repr(self.q), *(f'by={c}' for c in self.by)])})"
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ class Probability:
 
 
 Value = Number | Axis | Quantile | Probability
+Thresholds = Mapping[Quantile, Any]
+"""Raw score by quantile, a float or float32; of one by group float32 `[n]`, that of each span's group."""
 
 
 @dataclass(frozen=True)
@@ -146,9 +154,9 @@ class Rule:
         return tuple(sorted({v.name if isinstance(v, Axis) else v.axis for v in self._scores()}))
 
     @property
-    def quantiles(self) -> tuple[tuple[str, float], ...]:
-        """Quantiles that the rule compares with, as (axis, q), sorted."""
-        return tuple(sorted({(v.axis, v.q) for v in _values(self.condition) if isinstance(v, Quantile)}))
+    def quantiles(self) -> tuple[Quantile, ...]:
+        """Quantiles that the rule compares with, sorted."""
+        return tuple(sorted({v for v in _values(self.condition) if isinstance(v, Quantile)}))
 
     @property
     def curves(self) -> tuple[str, ...]:
@@ -157,7 +165,7 @@ class Rule:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of the corpus that the rule reads, sorted."""
+        """Columns of the corpus that the rule compares with texts, sorted."""
         return tuple(sorted({part.column for part in _parts(self.condition) if isinstance(part, Equality)}))
 
     @property
@@ -188,27 +196,29 @@ class Rule:
         there += [pl.col(f"c:{name}").is_not_null() for name in self.columns]
         return pl.all_horizontal(*there) if there else pl.lit(True)
 
-    def expression(self, thresholds: Mapping[tuple[str, float], float | np.float32]) -> pl.Expr:
+    def expression(self, thresholds: Thresholds) -> pl.Expr:
         """Compile to a boolean Polars expression without nulls.
 
-        The frame has a Float32 column for each axis, named as the axis, a Float64 column `p:<axis>` for each curve, and
-        a String column `c:<name>` for each column of the corpus. A score that is null or NaN makes the whole rule
-        false, also under `not`, and so does a null of the corpus, and a threshold that is NaN, the quantile of no
-        scores. `else` can't be compiled by itself: it is never true here.
+        The frame has a Float32 column for each axis, named as the axis, a Float64 column `p:<axis>` for each curve, a
+        String column `c:<name>` for each column of the corpus, and a Float32 column for each quantile by group, named
+        as it is written. A score that is null or NaN makes the whole rule false, also under `not`, and so does a null
+        of the corpus, and a threshold that is NaN, the quantile of no scores. `else` can't be compiled by itself: it is
+        never true here.
 
         Args:
-            thresholds: raw score by (axis, q), for all of `quantiles`.
+            thresholds: raw score by quantile, for all of `quantiles`; those by group are read from the frame.
 
         Raises:
             ConfigError: a threshold is missing.
         """
-        for axis, q in self.quantiles:
-            if (axis, q) not in thresholds:
-                known = ", ".join(f"q({a}, {k})" for a, k in sorted(thresholds)) or "none"
-                raise ConfigError(f"rule `{self.text}` needs the threshold q({axis}, {q}); thresholds given: {known}.")
-        if any(np.isnan(thresholds[key]) for key in self.quantiles):
+        for quantile in self.quantiles:
+            if quantile not in thresholds:
+                known = ", ".join(map(str, sorted(thresholds))) or "none"
+                raise ConfigError(f"rule `{self.text}` needs the threshold {quantile}; thresholds given: {known}.")
+        if any(np.isnan(thresholds[quantile]) for quantile in self.quantiles if not quantile.by):
             return pl.lit(False)
-        return pl.all_horizontal(self.readable(), _compile(self.condition, thresholds)).fill_null(False)
+        fitted = [pl.col(str(quantile)).is_not_nan() for quantile in self.quantiles if quantile.by]
+        return pl.all_horizontal(self.readable(), *fitted, _compile(self.condition, thresholds)).fill_null(False)
 
     def _scores(self) -> list[Axis | Probability]:
         return list(dict.fromkeys(v for v in _values(self.condition) if isinstance(v, Axis | Probability)))
@@ -308,8 +318,9 @@ class _Parser:
             if isinstance(value, Quantile) and not value.axis:
                 beside = {v.name for v in values[max(i - 1, 0) : i + 2] if isinstance(v, Axis)}
                 if len(beside) != 1:
-                    self._fail(f"{value} is not compared with one axis; write q(axis, {value.q})", places[i])
-                named[i] = Quantile(beside.pop(), value.q)
+                    named_axis = replace(value, axis="axis")
+                    self._fail(f"{value} is not compared with one axis; write {named_axis}", places[i])
+                named[i] = replace(value, axis=beside.pop())
         return named
 
     def _check_pair(self, left: Value, right: Value, sign: _Token) -> None:
@@ -351,8 +362,16 @@ class _Parser:
         q = self._number()
         if not 0 <= q <= 1:
             self._fail(f"a quantile must lie in [0, 1], got {q}", at)
+        by = list[str]()
+        while self._take(","):
+            if not self._take("by"):
+                self._fail(f"expected `by=` and a column of the corpus, found {self._found()}")
+            self._expect("=")
+            if self._token.kind != "name" or self._token.text in by:
+                self._fail(f"expected the name of another column of the corpus, found {self._found()}")
+            by.append(self._advance().text)
         self._expect(")")
-        return Quantile(axis, q)
+        return Quantile(axis, q, tuple(sorted(by)))
 
     def _axis(self) -> str:
         if self._token.kind != "name" or self._token.text in RESERVED:
@@ -429,7 +448,7 @@ def _float32(value: float) -> np.float32:
         return np.float32(value)
 
 
-def _compile(condition: Condition, thresholds: Mapping[tuple[str, float], float | np.float32]) -> pl.Expr:
+def _compile(condition: Condition, thresholds: Thresholds) -> pl.Expr:
     match condition:
         case Else():
             return pl.lit(False)
@@ -457,15 +476,13 @@ def _compile(condition: Condition, thresholds: Mapping[tuple[str, float], float 
                     return low < high
 
 
-def _operand(
-    value: Value, dtype: type[pl.DataType], thresholds: Mapping[tuple[str, float], float | np.float32]
-) -> pl.Expr:
+def _operand(value: Value, dtype: type[pl.DataType], thresholds: Thresholds) -> pl.Expr:
     match value:
         case Axis(name):
             return pl.col(name)
         case Probability(axis):
             return pl.col(f"p:{axis}")
-        case Quantile(axis, q):
-            return pl.lit(float(thresholds[axis, q]), dtype=dtype)
+        case Quantile(by=by):
+            return pl.col(str(value)) if by else pl.lit(float(thresholds[value]), dtype=dtype)
         case Number(number):
             return pl.lit(number, dtype=dtype)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import re
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 from annotate.errors import ConfigError
 from annotate.tags.phases import Phase, check_phases
-from annotate.tags.rules import Rule, parse_rule
+from annotate.tags.rules import Quantile, Rule, parse_rule
 
 Layout = Literal["prefix", "begin-end", "change", "suffix", "repeat"]
 Order = Literal["fixed", "shuffled", "rank"]
@@ -22,6 +18,11 @@ Control = Literal["none", "shuffled", "shuffled-in-document", "constant", "rever
 # Angle brackets delimit a tag, a backslash escapes its spelling in text: inside a name they make both ambiguous.
 _UNUSABLE = re.compile(r"[\s<>\\\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 MOST = 1 << 14  # names: a placement's closing tag is told by a bit above them
+
+
+def _where() -> Any:
+    """A field that is no part of what a tag, a family or an alias is."""
+    return field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +34,14 @@ class Tag:
         rule: when it holds; `annotate.tags.rules` gives the language. `else` is for where no other of its family does.
         family: tags of which a span has one at most, the first that holds; None for a family of its own name.
         means: what it stands for, for people; of a metatoken the whole prompt.
+        where: file and line, for errors.
     """
 
     name: str
     rule: str
     family: str | None = None
     means: str = ""
+    where: str = _where()
 
     def __post_init__(self) -> None:
         check_name(self.name, "a tag's name")
@@ -72,6 +75,7 @@ class Family:
         dropout: share of its spans that lose the tag, each drawn for itself.
         null: a tag that stands where none of the family does, also for a dropped one; None for nothing.
         rate: of layout "repeat", the share of the span's words, from the second on, that get the tag.
+        where: file and line, for errors.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Family:
     dropout: float = 0.0
     null: str | None = None
     rate: float = 0.05
+    where: str = _where()
 
     def __post_init__(self) -> None:
         check_name(self.name, "a family's name")
@@ -99,11 +104,13 @@ class Alias:
         tags: what it stands for: tags, or other aliases.
         expand: True for a name alone, that people use in prompts; False for a tag of its own, which stands instead of
             the others where all of them hold.
+        where: file and line, for errors.
     """
 
     name: str
     tags: tuple[str, ...]
     expand: bool = True
+    where: str = _where()
 
     def __post_init__(self) -> None:
         check_name(self.name, "an alias's name")
@@ -153,31 +160,58 @@ class TagScheme:
         self._check_families()
         self._check_aliases()
         check_phases(self.phases)
-        names = [*(tag.name for tag in self.tags), *(alias.name for alias in self.aliases)]
-        names += [family.null for family in self.families if family.null is not None]
-        names += [f"/{tag}" for tag in self.closed]
-        if len(names) > MOST:
-            raise ConfigError(f"a tag scheme can have at most {MOST:,} names, got {len(names):,}.")
-        if repeated := sorted(name for name, n in Counter(names).items() if n > 1):
-            raise ConfigError(
-                f"the tags of a scheme must have different names, got {', '.join(repeated)} twice.",
-                hint="Null tags, aliases and closing tags, as /nice, are names too.",
-            )
+        self._check_names()
+
+    def _check_names(self) -> None:
+        named = self._named()
+        named += [(f"/{name}", dict(named)[name]) for name in self.closed]
+        if len(named) > MOST:
+            raise ConfigError(f"a tag scheme can have at most {MOST:,} names, got {len(named):,}.")
+        first: dict[str, str] = {}
+        for name, where in named:
+            if name in first:
+                raise ConfigError(
+                    f"{at(where)}the tags of a scheme must have different names, got {name} twice"
+                    f"{first[name] and f', first in {first[name]}'}.",
+                    hint="Null tags, aliases and closing tags, as /nice, are names too. Call one of the two otherwise.",
+                )
+            first[name] = where
+
+    def _named(self) -> list[tuple[str, str]]:
+        """All names but those of closing tags, and where they are given."""
+        named = [(item.name, item.where) for some in (self.tags, self.aliases) for item in some]
+        return named + [(family.null, family.where) for family in self.families if family.null is not None]
+
+    def located(self, error: ConfigError) -> ConfigError:
+        """An error that is about the spelling of a tag, with the place of the tag before it."""
+        for name, where in self._named():
+            shown = shown_name(name, self.control)
+            if where and (f"<{shown}>" in error.message or f"</{shown}>" in error.message):
+                return ConfigError(f"{where}: {error.message}", hint=error.hint)
+        return error
 
     def _check_families(self) -> None:
         known = {tag.family or tag.name for tag in self.tags}
-        named = [family.name for family in self.families]
-        for name in named:
+        named = list[str]()
+        for family in self.families:
+            name, where = family.name, at(family.where)
             if name not in known:
-                raise ConfigError(f"no tag is of family {name!r}; families: {', '.join(sorted(known))}.")
-            if named.count(name) > 1:
-                raise ConfigError(f"family {name!r} is given twice.")
+                raise ConfigError(f"{where}no tag is of family {name!r}; families: {', '.join(sorted(known))}.")
+            if name in named:
+                raise ConfigError(f"{where}family {name!r} is given twice.", hint="Give all its tags in one.")
+            named.append(name)
         for family, tags in self.grouped:
-            others = [tag.name for tag in tags if tag.parsed.is_else]
+            others = [tag for tag in tags if tag.parsed.is_else]
             if len(others) > 1:
-                raise ConfigError(f"only one tag of family {family.name!r} can be `else`, got {' and '.join(others)}.")
+                raise ConfigError(
+                    f"{at(others[1].where)}only one tag of family {family.name!r} can be `else`, got "
+                    f"{' and '.join(tag.name for tag in others)}."
+                )
             if len(others) == len(tags):
-                raise ConfigError(f"tag {others[0]!r} is `else`, but its family {family.name!r} has no other tag.")
+                raise ConfigError(
+                    f"{at(others[0].where)}tag {others[0].name!r} is `else`, but its family {family.name!r} has no "
+                    "other tag."
+                )
 
     def _check_aliases(self) -> None:
         tags = {tag.name for tag in self.tags}
@@ -185,13 +219,16 @@ class TagScheme:
         for alias in self.aliases:
             for name in alias.tags:
                 if name not in tags and name not in aliases:
-                    raise ConfigError(f"alias {alias.name!r} stands for {name!r}, which is no tag and no alias.")
+                    raise ConfigError(
+                        f"{at(alias.where)}alias {alias.name!r} stands for {name!r}, which is no tag and no alias; "
+                        f"tags: {', '.join(sorted(tags))}."
+                    )
             meant = self.meant(alias.name)
             families = [tag.family or tag.name for tag in self.tags if tag.name in meant]
             if not alias.expand and len(set(families)) < len(meant):
                 raise ConfigError(
-                    f"alias {alias.name!r} stands for two tags of one family, which never hold together: "
-                    f"{', '.join(meant)}."
+                    f"{at(alias.where)}alias {alias.name!r} stands for two tags of one family, which never hold "
+                    f"together: {', '.join(meant)}."
                 )
 
     def meant(self, name: str, *, seen: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -200,9 +237,12 @@ class TagScheme:
         Raises:
             ConfigError: an alias stands for itself, directly or through others; or there is no such name.
         """
-        if name in seen:
-            raise ConfigError(f"aliases stand for each other: {' -> '.join([*seen, name])}")
         alias = next((alias for alias in self.aliases if alias.name == name), None)
+        if alias is not None and name in seen:
+            raise ConfigError(
+                f"{at(alias.where)}aliases stand for each other: {' -> '.join([*seen, name])}",
+                hint="An alias stands for tags, or for aliases that do not lead back to it.",
+            )
         if alias is None:
             if name not in self.names:
                 raise ConfigError(f"the scheme has no tag {name!r}; it has: {', '.join(self.names)}.")
@@ -251,12 +291,17 @@ class TagScheme:
     def axes(self) -> tuple[str, ...]:
         """All axes whose scores or quantiles the rules use, sorted."""
         used = {axis for tag in self.tags for axis in tag.parsed.axes}
-        return tuple(sorted(used | {axis for axis, _ in self.quantiles}))
+        return tuple(sorted(used | {quantile.axis for quantile in self.quantiles}))
 
     @property
-    def quantiles(self) -> tuple[tuple[str, float], ...]:
-        """All quantiles that the rules compare with, as (axis, q), sorted."""
-        return tuple(sorted({key for tag in self.tags for key in tag.parsed.quantiles}))
+    def quantiles(self) -> tuple[Quantile, ...]:
+        """All quantiles that the rules compare with, sorted."""
+        return tuple(sorted({quantile for tag in self.tags for quantile in tag.parsed.quantiles}))
+
+    @property
+    def groupings(self) -> tuple[tuple[str, ...], ...]:
+        """The columns of the corpus that quantiles are by, each set of them once, sorted."""
+        return tuple(sorted({quantile.by for quantile in self.quantiles if quantile.by}))
 
     @property
     def curves(self) -> tuple[str, ...]:
@@ -265,7 +310,7 @@ class TagScheme:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns of the corpus that the rules read, sorted."""
+        """All columns of the corpus that the rules compare with texts, sorted."""
         return tuple(sorted({name for tag in self.tags for name in tag.parsed.columns}))
 
     @property
@@ -276,60 +321,20 @@ class TagScheme:
     def identity(self) -> dict[str, Any]:
         """All that can change a placement, JSON-ready."""
         tags = [{"name": tag.name, "rule": tag.rule, "family": tag.family or tag.name} for tag in self.tags]
-        families = [asdict(family) for family, _ in self.grouped]
-        aliases = [asdict(alias) for alias in self.aliases if not alias.expand]
+        families = [_identity(family) for family, _ in self.grouped]
+        aliases = [_identity(alias) for alias in self.aliases if not alias.expand]
         chosen = {name: getattr(self, name) for name in ("order", "document_dropout", "control", "seed")}
         rates = {"tag_rates": [[phase.name, *phase.rates] for phase in self.phases]} if self.phases else {}
         return {"tags": tags, "families": families, "aliases": aliases, **chosen, **rates}
 
 
-def graded(
-    name: str, axis: str, *, bins: int = 0, cuts: tuple[float, ...] = (), names: tuple[str, ...] = ()
-) -> tuple[Tag, ...]:
-    """Tags of one family for the grades of a score, from the lowest on.
-
-    Args:
-        name: of the family; tags are `<name>_0`, `<name>_1`, ... where no names are given.
-        axis: whose score is graded.
-        bins: grades of equal mass: their numbers of scores differ by one at most, where no scores are equal.
-        cuts: raw scores, rising, at which a grade ends; a score that is equal to one is in the grade below.
-        names: of the tags.
-
-    Raises:
-        ConfigError: there are both bins and cuts, or neither; cuts that do not rise; too many or too few names.
-    """
-    if bins < 0 or not all(isinstance(cut, int | float) and math.isfinite(cut) for cut in cuts):
-        raise ConfigError(f"grades of {name!r} need bins, or cuts that are numbers; got bins={bins}, cuts={list(cuts)}")
-    if (bins > 0) == bool(cuts):
-        raise ConfigError(f"grades of {name!r} need bins or cuts, and not both; got bins={bins}, cuts={list(cuts)}")
-    if bins == 1 or any(b <= a for a, b in itertools.pairwise(cuts)):
-        raise ConfigError(
-            f"grades of {name!r} overlap: bins must be at least 2, cuts must rise; got bins={bins}, cuts={list(cuts)}"
-        )
-    # Rounded down, so that the rank of a quantile is never one too high; see `annotate.tags.quantiles`.
-    shares = [f"0.{k * 10**12 // bins:012d}".rstrip("0") for k in range(1, bins)]
-    edges = [f"q({axis}, {share})" for share in shares] or [repr(float(cut)) for cut in cuts]
-    grades = names or tuple(f"{name}_{k}" for k in range(len(edges) + 1))
-    if len(grades) != len(edges) + 1:
-        raise ConfigError(f"{len(edges) + 1} grades of {name!r} need as many names, got {len(grades)}")
-    rules = [f"{axis} <= {edges[0]}", *(f"{a} < {axis} <= {b}" for a, b in itertools.pairwise(edges))]
-    rules.append(f"{axis} > {edges[-1]}")
-    return tuple(Tag(name=grade, rule=rule, family=name) for grade, rule in zip(grades, rules, strict=True))
+def at(where: str) -> str:
+    """How an error begins that has its place in a file, or in none."""
+    return f"{where}: " if where else ""
 
 
-def by_column(name: str, column: str, values: Mapping[str, str], *, other: str | None = None) -> tuple[Tag, ...]:
-    """Tags of one family for the values of a column of the corpus.
-
-    Args:
-        name: of the family.
-        column: of the corpus.
-        values: the tag for each value.
-        other: the tag for all other values, nulls left out; None for no tag.
-    """
-    tags = [Tag(name=tag, rule=f'{column} == "{value}"', family=name) for value, tag in values.items()]
-    if other is not None:
-        tags.append(Tag(name=other, rule="else", family=name))
-    return tuple(tags)
+def _identity(item: Family | Alias) -> dict[str, Any]:
+    return {name: value for name, value in asdict(item).items() if name != "where"}
 
 
 def shown_name(name: str, control: Control) -> str:

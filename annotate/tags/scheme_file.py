@@ -10,6 +10,7 @@ tags = { nice = "niceness >= q(0.7)", naughty = "else" }
 name = "quality"
 axis = "quality"                    # grades: `bins` of equal mass, or `cuts`; `names` from the lowest on
 bins = 5
+by = ["source"]                     # of equal mass among the documents of each source
 
 [[family]]
 name = "source"
@@ -43,8 +44,9 @@ from pathlib import Path
 from typing import Any
 
 from annotate.errors import ConfigError
+from annotate.tags.made import by_column, graded
 from annotate.tags.phases import Phase, check_phases
-from annotate.tags.scheme import Alias, Family, Tag, TagScheme, by_column, graded
+from annotate.tags.scheme import Alias, Family, Tag, TagScheme
 
 Place = tuple[str | int, ...]
 
@@ -65,6 +67,7 @@ TAGGED = {
     "bins": int,
     "cuts": list,
     "names": list,
+    "by": list,
     "column": str,
     "values": (list, dict),
     "other": str,
@@ -143,8 +146,11 @@ class _Reader:
             self._check(item, LAID | TAGGED, place, "a family")
             if "name" not in item:
                 self._fail(place, "a family needs a name")
-            with self._at(place):
-                families.append(Family(**{name: item[name] for name in LAID if name in item}))
+            laid = {name: item[name] for name in LAID if name in item}
+            for name, value in laid.items():
+                with self._at((*place, name)):
+                    Family(**{"name": item["name"], name: value})
+            families.append(Family(**laid, where=self._line(place)))
             tags += self._tags(item, place)
         aliases = [self._alias(item, ("alias", i)) for i, item in enumerate(data.get("alias", []))]
         phases = [self._phase(item, ("phase", i)) for i, item in enumerate(data.get("phase", []))]
@@ -155,18 +161,24 @@ class _Reader:
             if name not in {tag.name for tag in tags} or not isinstance(meaning, str):
                 self._fail(("means", name), f"{name!r} is no tag of the scheme, or its meaning is no text")
         tags = [replace(tag, means=means.get(tag.name, "")) for tag in tags]
-        chosen = {name: data[name] for name in ("order", "document_dropout", "control", "seed") if name in data}
         with self._at(()):
-            return TagScheme(
-                tags=tuple(tags), families=tuple(families), aliases=tuple(aliases), phases=tuple(phases), **chosen
-            )
+            scheme = TagScheme(tags=tuple(tags), families=tuple(families), aliases=tuple(aliases), phases=tuple(phases))
+        for name in ("order", "document_dropout", "control", "seed"):
+            if name in data:
+                with self._at((name,)):
+                    scheme = replace(scheme, **{name: data[name]})
+        return scheme
 
     def _tags(self, item: Mapping[str, Any], place: Place) -> list[Tag]:
         """The tags of a family, from rules, grades or a column."""
         ways = [name for name in ("tags", "axis", "column") if name in item]
         if len(ways) != 1:
             self._fail(place, f"a family needs one of tags, axis and column, got {' and '.join(ways) or 'none'}")
-        used = {"tags": ("tags",), "axis": ("axis", "bins", "cuts", "names"), "column": ("column", "values", "other")}
+        used = {
+            "tags": ("tags",),
+            "axis": ("axis", "bins", "cuts", "names", "by"),
+            "column": ("column", "values", "other"),
+        }
         for name in item:
             if name in TAGGED and name not in used[ways[0]]:
                 self._fail((*place, name), f"{name!r} does not go with {ways[0]!r}")
@@ -174,16 +186,25 @@ class _Reader:
         if ways == ["tags"]:
             tags = []
             for tag, rule in item["tags"].items():
-                with self._at((*place, "tags", tag)):
-                    tags.append(Tag(name=tag, rule=rule, family=name))
+                here = (*place, "tags", tag)
+                with self._at(here):
+                    tags.append(Tag(name=tag, rule=rule, family=name, where=self._line(here)))
             return tags
-        with self._at((*place, ways[0])):
-            if ways == ["axis"]:
-                cuts, names = tuple(item.get("cuts", ())), tuple(item.get("names", ()))
-                return list(graded(name, item["axis"], bins=item.get("bins", 0), cuts=cuts, names=names))
-            values = item.get("values", [])
-            named = values if isinstance(values, dict) else {value: value for value in values}
-            return list(by_column(name, item["column"], named, other=item.get("other")))
+        cut = next((key for key in ("cuts", "bins") if key in item and ways == ["axis"]), ways[0])
+        with self._at((*place, cut)):
+            return [replace(tag, where=self._line((*place, cut))) for tag in self._made(item)]
+
+    def _made(self, item: Mapping[str, Any]) -> tuple[Tag, ...]:
+        """The tags of a family that grades an axis, or names the values of a column."""
+        name = item["name"]
+        if "axis" in item:
+            lists = {key: tuple(item.get(key, ())) for key in ("cuts", "names", "by")}
+            return graded(name, item["axis"], bins=item.get("bins", 0), **lists)
+        values = item.get("values", [])
+        if isinstance(values, list) and (twice := [value for value in values if values.count(value) > 1]):
+            raise ConfigError(f"values of family {name!r} has {twice[0]!r} twice")
+        named = values if isinstance(values, dict) else {value: value for value in values}
+        return by_column(name, item["column"], named, other=item.get("other"))
 
     def _alias(self, item: Mapping[str, Any], place: Place) -> Alias:
         self._check(item, ALIAS, place, "an alias")
@@ -191,7 +212,7 @@ class _Reader:
             if name not in item:
                 self._fail(place, f"an alias needs {name}")
         with self._at(place):
-            return Alias(**item)
+            return Alias(**item, where=self._line(place))
 
     def _phase(self, item: Mapping[str, Any], place: Place) -> Phase:
         self._check(item, PHASE, place, "a phase")
@@ -217,7 +238,9 @@ class _Reader:
             if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
                 wanted = " or ".join(_KINDS[each] for each in kinds)
                 self._fail((*place, name), f"{name} must be {wanted}, got {value!r}")
-            texts: Collection[Any] = value if isinstance(value, list) and name in ("names", "values", "tags") else []
+            texts: Collection[Any] = (
+                value if isinstance(value, list) and name in ("names", "by", "values", "tags") else []
+            )
             texts = value.values() if isinstance(value, dict) and name == "values" else texts
             if wrong := [each for each in texts if not isinstance(each, str)]:
                 self._fail((*place, name), f"{name} must hold texts alone, got {wrong[0]!r}")
@@ -228,11 +251,17 @@ class _Reader:
         try:
             yield
         except ConfigError as error:
+            if error.message.startswith(f"{self._where}, line "):  # it knows a better place
+                raise
             self._fail(place, error.message, error.hint)
 
-    def _fail(self, place: Place, message: str, hint: str | None = None) -> Any:
+    def _line(self, place: Place) -> str:
+        """File and line of a place, or of the smallest table around it whose line is known."""
         line = next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), None)
-        raise ConfigError(f"{self._where}{f', line {line}' if line else ''}: {message}", hint=hint) from None
+        return f"{self._where}{f', line {line}' if line else ''}"
+
+    def _fail(self, place: Place, message: str, hint: str | None = None) -> Any:
+        raise ConfigError(f"{self._line(place)}: {message}", hint=hint) from None
 
 
 _KINDS = {
@@ -244,6 +273,7 @@ _KINDS = {
     dict: "a table",
 }
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([\w.\"' -]+?)\s*\]\]?\s*(#.*)?$")
+_TEXT = re.compile(r"""(?<==)(\s*)("(?:\\.|[^"\\])*"|'[^']*')""")  # that a key is set to
 _KEY = re.compile(r"""(?:^|[{,])\s*("[^"]*"|'[^']*'|[\w-]+(?:\.[\w-]+)*)\s*=(?!=)""")
 
 
@@ -264,9 +294,9 @@ def _lines(text: str) -> dict[Place, int]:
                 header = (first, counts[first], *rest) if first in counts else (first, *rest)
             found.setdefault(header, number)
             continue
-        for match in _KEY.finditer(line.split(" #")[0]):
-            key = match[1].strip("\"'")
-            place = (*header, key) if match.start() == 0 and match[0][0] not in "{," else (*parent, key)
+        for match in _KEY.finditer(_TEXT.sub(r"\1''", line).split(" #")[0]):
+            key = (match[1].strip("\"'"),) if match[1][0] in "\"'" else tuple(match[1].split("."))
+            place = (*header, *key) if match.start() == 0 and match[0][0] not in "{," else (*parent, *key)
             if match[0][0] not in "{,":
                 parent = place
             found.setdefault(place, number)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from annotate.curves import Curve
 from annotate.errors import ConfigError
+from annotate.tags.rules import Thresholds
 from annotate.tags.scheme import TagScheme
 from annotate.text.keyed import keyed_hash, name_key, uniform
 
@@ -35,7 +36,8 @@ class Measured:
             span, sorted by row, then start.
         scores: float32 `[n_spans]` by axis, NaN where there is none.
         columns: of the corpus, string `[n_spans]` by name.
-        thresholds: raw score by (axis, q), for all of the scheme's quantiles.
+        thresholds: raw score by quantile, for all of the scheme's; of one by group float32 `[n_spans]`, NaN for spans
+            of a group that has no scores.
         curves: probability curve by axis, for all that the scheme reads as a probability.
         shard: of the documents.
         untagged: bool `[n_spans]`, which are of documents that get no tag, as they are in a phase without; None for no
@@ -44,7 +46,7 @@ class Measured:
 
     spans: pa.Table
     scores: Mapping[str, Scores]
-    thresholds: Mapping[tuple[str, float], float | np.float32]
+    thresholds: Thresholds
     curves: Mapping[str, Curve]
     columns: Mapping[str, pa.Array]
     shard: str
@@ -108,9 +110,9 @@ def _by_rules(measured: Measured, scheme: TagScheme) -> tuple[States, npt.NDArra
     readable = np.empty((n, len(scheme.grouped)), bool)
     for k, (_, tags) in enumerate(scheme.grouped):
         numbers = [scheme.tags.index(tag) for tag in tags]
-        quantiles = [key for tag in tags for key in tag.parsed.quantiles]
-        fitted = not any(np.isnan(measured.thresholds[key]) for key in quantiles)
-        readable[:, k] = held[f"family {k}"].to_numpy() & fitted
+        readable[:, k] = held[f"family {k}"].to_numpy()
+        for quantile in {quantile for tag in tags for quantile in tag.parsed.quantiles}:
+            readable[:, k] &= ~np.isnan(measured.thresholds[quantile])
         decided = [number for number, tag in zip(numbers, tags, strict=True) if not tag.parsed.is_else]
         for number in reversed(decided):
             found[held[str(number)].to_numpy(), k] = number
@@ -143,6 +145,9 @@ def _columns(measured: Measured, scheme: TagScheme) -> dict[str, pl.Series]:
             known = ", ".join(sorted(measured.columns)) or "none"
             raise ConfigError(f"a rule reads the column {name!r} of the corpus; columns given: {known}.")
         columns[f"c:{name}"] = pl.Series(f"c:{name}", measured.columns[name], pl.String)
+    for quantile in scheme.quantiles:
+        if quantile.by:  # the others are constants of the rules
+            columns[str(quantile)] = pl.Series(str(quantile), measured.thresholds[quantile], pl.Float32)
     return columns
 
 

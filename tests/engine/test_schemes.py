@@ -29,8 +29,10 @@ from annotate import (
     TagScheme,
     Thresholds,
     by_column,
+    graded,
     score,
     shards,
+    tables,
 )
 from annotate.tags.rendering import strip
 
@@ -140,3 +142,43 @@ def test_what_cannot_be_nested_or_read(ray_cluster, tmp_path: Path, corpus: Path
     unknown = TagScheme(tags=(Tag(name="t", rule='sauce == "x"'),))
     with pytest.raises(Exception, match=r"has no column 'sauce'; it has: .*source"):
         rendered(tmp_path, corpus, placed(documents, "sentence", unknown, "length"))
+
+
+def test_quantiles_of_groups(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+    """Against NumPy, over many units: groups of one column and of two, of which one is null somewhere."""
+    scheme = TagScheme(
+        tags=(
+            *graded("third", "length", bins=3, by=("source",)),
+            Tag(name="long", rule="length > q(0.75, by=year, by=source) and length > q(0.1)", family="l"),
+            Tag(name="rest", rule="else", family="l"),
+        )
+    )
+    placements = placed(Corpus(str(corpus), unit_bytes=2000), "sentence", scheme, "length")
+    written = rendered(tmp_path, corpus, placements)
+    spans = pl.concat([pl.DataFrame(table) for table in tables(tmp_path / "out", "spans")])
+    scores = pl.concat([pl.DataFrame(table) for table in tables(tmp_path / "out", "annotations (length)")])
+    files = [pl.read_parquet(file).with_row_index("row") for file in sorted(corpus.iterdir())]
+    source = pl.concat([table.with_columns(shard=pl.lit(f"s{i}.parquet")) for i, table in enumerate(files)])
+    source = source.with_columns(pl.col("row").cast(pl.Int64), everything=1)
+    spans = spans.with_columns(length=scores["length"])
+    spans = spans.join(source, on=["shard", "row"], how="left", maintain_order="left")
+
+    def above(q: float, *by: str) -> pl.Series:
+        """Whether each span is longer than the quantile of its group."""
+        groups = spans.group_by(by or "everything")
+        own = {key: np.quantile(some["length"], q, method="inverted_cdf") for key, some in groups}
+        return spans["length"] > pl.Series([own[key] for key in spans.select(by or "everything").rows()])
+
+    third = above(0.333333333333, "source").cast(pl.Int8) + above(0.666666666666, "source").cast(pl.Int8)
+    long = above(0.75, "source", "year") & above(0.1)
+    wanted = [f"<third_{k}><{'long' if is_long else 'rest'}>" for k, is_long in zip(third, long, strict=True)]
+    assert re.findall("<third_.><[a-z]+>", "".join(written["text"])) == wanted
+    assert len(set(wanted)) == 4
+
+    parts = [pq.read_table(file) for file in (tmp_path / "out").glob("thresholds-*/parts/*")]
+    (fitted,) = [table for table in parts if "rank" in table.column_names]
+    recorded = {(row["quantile"], tuple(row["group"])): row for row in fitted.to_pylist()}
+    assert len(recorded) == 2 * 2 + 5 + 1  # two sources at two quantiles; these by year, one without; the whole corpus
+    lone = recorded[0.75, (("source", "wiki"), ("year", None))]
+    assert (lone["n"], lone["rank"]) == (2, 2)
+    assert recorded[0.1, ()]["n"] == len(spans)

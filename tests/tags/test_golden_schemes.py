@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from annotate.tags.groups import fit
 from annotate.tags.layouts import place
-from annotate.tags.quantiles import exact_quantile, histogram, quantile_bin, values_in_bins
 from annotate.tags.rendering import render
 from annotate.tags.scheme import TagScheme
 from annotate.tags.scheme_file import parse_scheme, presets
@@ -63,6 +63,8 @@ CASES = {
     "both polarities, nested, shuffled": 'order = "shuffled"\n' + TWO.format('layout = "begin-end"\n'),
     "a dead zone": ONE.format("").replace('{ good = "x >= 0.5" }', '{ good = "x >= 0.8", bad = "x <= 0.2" }'),
     "grades by cuts": '[[family]]\nname = "grade"\naxis = "x"\ncuts = [0.3, 0.8]\nnames = ["low", "middle", "high"]\n',
+    "a quantile of each source": ONE.format("").replace("x >= 0.5", "x >= q(0.5, by=source)"),
+    "grades of each domain, null being one": '[[family]]\nname = "grade"\naxis = "y"\nbins = 2\nby = ["domain"]\n',
     "composed of two axes": ONE.format("").replace("x >= 0.5", "x >= 0.5 and not y > 0.85"),
     "half of the documents untagged": "document_dropout = 0.5\n" + TWO.format(""),
     "half of each family's tags dropped": TWO.format("dropout = 0.5\n"),
@@ -86,13 +88,9 @@ def tagged(scheme: TagScheme) -> list[str]:
     names = ("row", "span", "start", "end", "byte_start", "byte_end")
     table = pa.table([pa.array(column) for column in np.array(rows, np.int64).T], names=names)
     scores = {axis: np.array(values, np.float32) for axis, values in SCORES.items()}
-    thresholds = {}
-    for axis, q in scheme.quantiles:
-        counts = histogram(scores[axis])
-        inside = values_in_bins(scores[axis], [quantile_bin(counts, q)[0]])
-        thresholds[axis, q] = exact_quantile(counts, q, *inside).value
     row = table["row"].combine_chunks()
     columns = {name: pa.array(values, pa.string()).take(row) for name, values in COLUMNS.items()}
+    thresholds = fit(scheme.quantiles, scores, columns)
     measured = Measured(spans=table, scores=scores, thresholds=thresholds, curves={}, columns=columns, shard="golden")
     placed = place(measured, scheme, texts=pa.array(spans, pa.large_string()))
     return render(pa.array(["".join(document) for document in DOCUMENTS], pa.large_string()), placed).to_pylist()

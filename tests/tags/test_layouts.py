@@ -17,9 +17,12 @@ from scipy.stats import binom
 
 from annotate.errors import ConfigError
 from annotate.tags import TagScheme
+from annotate.tags.groups import fit
 from annotate.tags.layouts import place
+from annotate.tags.made import by_column, graded
 from annotate.tags.rendering import render, strip
-from annotate.tags.scheme import Alias, Family, Tag, by_column, graded
+from annotate.tags.rules import Quantile, Thresholds
+from annotate.tags.scheme import Alias, Family, Tag
 from annotate.tags.states import Measured
 
 Documents = Sequence[Sequence[str]]
@@ -28,7 +31,7 @@ Documents = Sequence[Sequence[str]]
 def measure(
     documents: Documents,
     scores: Mapping[str, Sequence[float]],
-    thresholds: Mapping[tuple[str, float], float] | None = None,
+    thresholds: Thresholds | None = None,
     columns: Mapping[str, Sequence[str | None]] | None = None,
 ) -> Measured:
     rows = []
@@ -162,7 +165,7 @@ def test_else_never_holds_where_a_threshold_is_of_no_scores() -> None:
     scheme = TagScheme(
         tags=(Tag(name="good", rule="x >= q(0.5)", family="f"), Tag(name="bad", rule="else", family="f"))
     )
-    assert tagged([["a", "b"]], scheme, {"x": [0, 1]}, thresholds={("x", 0.5): float("nan")}) == ["ab"]
+    assert tagged([["a", "b"]], scheme, {"x": [0, 1]}, thresholds={Quantile("x", 0.5): float("nan")}) == ["ab"]
 
 
 def test_orders() -> None:
@@ -292,19 +295,23 @@ def test_a_lone_tag_reversed_changes_places_with_none() -> None:
     assert tagged(DOCUMENT, one("prefix", control="reversed"), missing) == ["One. Two. <a>Three. Four."]
 
 
+def test_no_tag_where_the_group_has_no_threshold() -> None:
+    scheme = TagScheme(
+        tags=(Tag(name="a", rule="x >= q(0.5, by=s)", family="f"), Tag(name="b", rule="else", family="f")),
+        families=(Family(name="f", null="n"),),
+    )
+    thresholds = {Quantile("x", 0.5, ("s",)): np.array([1, 2, np.nan, 0], np.float32)}
+    found = tagged([["A", "B", "C"], ["D"]], scheme, {"x": [1, 1, 1, np.nan]}, thresholds=thresholds)
+    assert found == ["<a>A<b>B<n>C", "<n>D"]
+
+
 def test_grades_of_equal_mass() -> None:
     """Quark (Lu et al. 2022): equal counts by rank, here for any number of scores and of bins."""
-    from annotate.tags.quantiles import exact_quantile, histogram, quantile_bin, values_in_bins
-
     rng = np.random.default_rng(3)
     for n, bins in [(10, 5), (23, 5), (1001, 7), (6, 3), (64, 64), (100, 13)]:
         scheme = TagScheme(tags=graded("g", "x", bins=bins))
         values = rng.permutation(n).astype(np.float32)
-        counts = histogram(values)
-        thresholds = {}
-        for axis, q in scheme.quantiles:
-            inside = values_in_bins(values, [quantile_bin(counts, q)[0]])
-            thresholds[axis, q] = exact_quantile(counts, q, *inside).value
+        thresholds = fit(scheme.quantiles, {"x": values}, {})
         found = tagged([["s"] * n], scheme, {"x": values.tolist()}, thresholds=thresholds)[0]
         sizes = Counter(re.findall("<(g_[0-9]+)>", found))
         assert sum(sizes.values()) == n and len(sizes) == bins
@@ -343,6 +350,7 @@ def test_grades_of_equal_mass() -> None:
         (lambda: graded("g", "x"), "need bins or cuts, and not both"),
         (lambda: graded("g", "x", bins=1), "overlap: bins must be at least 2"),
         (lambda: graded("g", "x", cuts=(1, 0)), "overlap: .*cuts must rise"),
+        (lambda: graded("g", "x", cuts=(1, 2), by=("s",)), "grades of 'g' by s need bins"),
         (lambda: graded("g", "x", bins=3, names=("a",)), "3 grades of 'g' need as many names, got 1"),
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from annotate.curves import Platt
 from annotate.errors import ConfigError
 from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme, layouts
 from annotate.tags.placements import PLACEMENTS, merge, placements_of
+from annotate.tags.rules import Quantile
 from annotate.tags.states import Measured
 
 SCHEME = replace(DEFAULT_SCHEME, document_dropout=0.0)
@@ -76,9 +77,11 @@ def test_probabilities_come_from_the_curve():
 
 def test_a_threshold_of_no_scores_and_no_spans():
     scheme = TagScheme(tags=(Tag(name="nice", rule="x >= q(0.7)"), Tag(name="any", rule="x < 9")))
-    placements = place(spans_of([(0, 0, 0), (1, 0, 0)]), {"x": floats(1, 2)}, scheme, {("x", 0.7): np.float32(np.nan)})
+    placements = place(
+        spans_of([(0, 0, 0), (1, 0, 0)]), {"x": floats(1, 2)}, scheme, {Quantile("x", 0.7): np.float32(np.nan)}
+    )
     assert placements["tag"].to_pylist() == ["any", "any"]
-    assert place(spans_of([]), {"x": floats()}, scheme, {("x", 0.7): 1.0}).num_rows == 0
+    assert place(spans_of([]), {"x": floats()}, scheme, {Quantile("x", 0.7): 1.0}).num_rows == 0
 
 
 def test_bad_scores_are_named():

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from annotate.errors import ConfigError
-from annotate.tags.rules import MAX_DEPTH, parse_rule
+from annotate.tags.rules import MAX_DEPTH, Quantile, parse_rule
 
 NAN = math.nan
 
@@ -17,7 +17,8 @@ def holds(rule, thresholds=None, **columns):
             for name, values in columns.items()
         }
     )
-    return frame.select(held=parse_rule(rule).expression(thresholds or {}))["held"].to_list()
+    fitted = {Quantile(*key): value for key, value in (thresholds or {}).items()}
+    return frame.select(held=parse_rule(rule).expression(fitted))["held"].to_list()
 
 
 @pytest.mark.parametrize(
@@ -85,19 +86,30 @@ def test_no_rule_that_reads_a_missing_score_holds(rule, missing):
 
 
 def test_quantile_of_no_scores_never_holds():
-    assert parse_rule("not x >= q(0.5)").expression({("x", 0.5): NAN}).meta.eq(pl.lit(False))
+    assert parse_rule("not x >= q(0.5)").expression({Quantile("x", 0.5): NAN}).meta.eq(pl.lit(False))
+
+
+def test_a_quantile_by_group_is_a_column():
+    rule, quantile = "not x < q(0.7, by=b, by=a)", Quantile("x", 0.7, by=("a", "b"))
+    assert parse_rule(rule).quantiles == (quantile,) and str(quantile) == "q(x, 0.7, by=a, by=b)"
+    columns = {"x": [1, 2, 3, 4, NAN], str(quantile): [1, 3, 3, NAN, 0]}
+    assert holds(rule, {("x", 0.7, ("a", "b")): np.zeros(5)}, **columns) == [True, False, True, False, False]
+    with pytest.raises(
+        ConfigError, match=r"needs the threshold q\(x, 0.7, by=a, by=b\); thresholds given: q\(x, 0.7\)"
+    ):
+        holds(rule, {("x", 0.7): 1.0}, **columns)
 
 
 def test_what_a_rule_reads():
     rule = parse_rule("b >= q(0.7) and (a < q(c, 0.20) or not p(d) > 0.5) and b < q(0.9)")
     assert rule.axes == ("a", "b", "d")
-    assert rule.quantiles == (("b", 0.7), ("b", 0.9), ("c", 0.2))
+    assert rule.quantiles == (Quantile("b", 0.7), Quantile("b", 0.9), Quantile("c", 0.2))
     assert rule.curves == ("d",)
 
 
 def test_missing_threshold_is_named():
     with pytest.raises(ConfigError, match=r"needs the threshold q\(x, 0.7\); thresholds given: q\(x, 0.5\)"):
-        parse_rule("x >= q(0.7)").expression({("x", 0.5): 1.0})
+        parse_rule("x >= q(0.7)").expression({Quantile("x", 0.5): 1.0})
 
 
 @pytest.mark.parametrize(
@@ -111,7 +123,7 @@ def test_missing_threshold_is_named():
         ("(x >= 1", "expected `)`", 7),
         ("x >= 1)", "found `)`", 6),
         ("x >= (1)", "found `(`", 5),
-        ("x = 1", "`=` is not part of the language", 2),
+        ("x = 1", "expected a comparison (>= > <= <) after `x`, found `=`", 2),
         ("x == 1", "expected a text in double quotes", 5),
         ("source == 'wiki'", "`'` is not part of the language", 10),
         ('"wiki" == source', "compares a column of the corpus with a text", 0),
@@ -128,7 +140,13 @@ def test_missing_threshold_is_named():
         ("x >= --1", "expected a number", 6),
         ("x >= q", "expected `(`", 6),
         ("x >= q()", "expected a number", 7),
-        ("x >= q(0.7, x)", "expected `)`", 10),
+        ("x >= q(0.7, x)", "expected `by=` and a column of the corpus, found `x`", 12),
+        ("x >= q(0.7, by source)", "expected `=`, found `source`", 15),
+        ("x >= q(0.7, by=)", "expected the name of another column of the corpus, found `)`", 15),
+        ("x >= q(0.7, by=a, b)", "expected `by=` and a column of the corpus, found `b`", 18),
+        ("x >= q(0.7, by=a, by=a)", "expected the name of another column of the corpus, found `a`", 21),
+        ("q(0.5, by=a) >= 1", "write q(axis, 0.5, by=a)", 0),
+        ("by=a >= 1", "expected a comparison", 2),
         ("x >= q(1.5)", "a quantile must lie in [0, 1], got 1.5", 7),
         ("x >= q(-0.5)", "a quantile must lie in [0, 1], got -0.5", 7),
         ("q(0.5) >= 1", "write q(axis, 0.5)", 0),

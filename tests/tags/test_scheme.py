@@ -6,19 +6,20 @@ import pytest
 import annotate.tags
 from annotate.errors import ConfigError
 from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme
+from annotate.tags.rules import Quantile
 
 
 def test_default_scheme():
     assert [tag.spelling for tag in DEFAULT_SCHEME.tags] == ["<nice>", "<authoritative_tone>", "<correct>"]
     assert DEFAULT_SCHEME.axes == ("correctness", "niceness", "tone")
-    assert DEFAULT_SCHEME.quantiles == (("correctness", 0.7), ("niceness", 0.7), ("tone", 0.7))
+    assert DEFAULT_SCHEME.quantiles == tuple(Quantile(axis, 0.7) for axis in ("correctness", "niceness", "tone"))
     assert DEFAULT_SCHEME.curves == ()
 
 
 def test_scheme_gathers_what_its_rules_use():
     scheme = TagScheme(tags=(Tag(name="a", rule="x >= q(y, 0.5)"), Tag(name="b", rule="p(z) > 0.5 or x < q(0.1)")))
     assert scheme.axes == ("x", "y", "z")
-    assert scheme.quantiles == (("x", 0.1), ("y", 0.5))
+    assert scheme.quantiles == (Quantile("x", 0.1), Quantile("y", 0.5))
     assert scheme.curves == ("z",)
 
 

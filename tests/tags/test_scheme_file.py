@@ -29,6 +29,7 @@ tags = { nice = "niceness >= q(0.7)", naughty = "else" }
 name = "quality"
 axis = "quality"
 bins = 3
+by = ["source"]
 
 [[family]]
 name = "source"
@@ -52,9 +53,13 @@ def test_all_of_a_scheme_is_read() -> None:
     assert rules == {
         "nice": ("niceness >= q(0.7)", "niceness", "kind and helpful"),
         "naughty": ("else", "niceness", ""),
-        "quality_0": ("quality <= q(quality, 0.333333333333)", "quality", ""),
-        "quality_1": ("q(quality, 0.333333333333) < quality <= q(quality, 0.666666666666)", "quality", ""),
-        "quality_2": ("quality > q(quality, 0.666666666666)", "quality", ""),
+        "quality_0": ("quality <= q(quality, 0.333333333333, by=source)", "quality", ""),
+        "quality_1": (
+            "q(quality, 0.333333333333, by=source) < quality <= q(quality, 0.666666666666, by=source)",
+            "quality",
+            "",
+        ),
+        "quality_2": ("quality > q(quality, 0.666666666666, by=source)", "quality", ""),
         "wiki": ('source == "wikipedia.org"', "source", ""),
         "code": ('source == "github.com"', "source", ""),
         "web": ("else", "source", ""),
@@ -63,10 +68,13 @@ def test_all_of_a_scheme_is_read() -> None:
     assert scheme.aliases == (Alias(name="ideal", tags=("nice", "quality_2"), expand=False),)
     assert (scheme.order, scheme.document_dropout, scheme.seed) == ("shuffled", 0.2, 7)
     assert scheme.closed == ("nice", "naughty", "neutral", "ideal")
-    assert scheme.columns == ("source",)
+    assert scheme.columns == ("source",) and scheme.groupings == (("source",),)
+    assert "Quantiles are fitted on the documents of each source by themselves: q(quality, 0.333333)" in "\n".join(
+        explain(scheme)
+    )
 
 
-@pytest.mark.parametrize("number", range(2, 30))
+@pytest.mark.parametrize("number", range(2, 31))
 def test_every_wrong_line_is_named(number: int) -> None:
     """Each line of the file, spoiled: the error names it, or the table that it is in."""
     lines = WHOLE.splitlines()
@@ -103,25 +111,54 @@ def test_every_wrong_line_is_named(number: int) -> None:
             r"(?s)line 5: tag 'b': the rule can't be",
         ),
         ('[[family]]\nname = "f"\ntags = {a = 3}', "line 3: the rule of tag 'a' must be a string, got 3"),
-        ('[[family]]\nname = "f"\naxis = "x"\nbins = 1', "line 3: grades of 'f' overlap"),
-        ('[[family]]\nname = "f"\naxis = "x"\ncuts = [2, 1]', "line 3: grades of 'f' overlap"),
-        ('[[family]]\nname = "f"\ndropout = 2\ntags = {a = "x > 1"}', "line 1: dropout of family 'f' must lie in"),
-        ('[[family]]\nname = "f"\nlayout = "round"\ntags = {a = "x > 1"}', "line 1: the layout of family 'f' must be"),
+        ('[[family]]\nname = "f"\naxis = "x"\nbins = 1', "line 4: grades of 'f' overlap"),
+        ('[[family]]\nname = "f"\naxis = "x"\ncuts = [2, 1]', "line 4: grades of 'f' overlap"),
+        ('[[family]]\nname = "f"\ndropout = 2\ntags = {a = "x > 1"}', "line 3: dropout of family 'f' must lie in"),
+        ('[[family]]\nname = "f"\nlayout = "round"\ntags = {a = "x > 1"}', "line 3: the layout of family 'f' must be"),
         ('[[family]]\nname = "f"\ntags = {a = "x > q(1.5)"}', r"(?s)line 3: .*a quantile must lie in \[0, 1\]"),
         (
             '[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[[alias]]\nname = "b"\ntags = ["b"]',
-            "stand for each other: b -> b",
+            "line 4: aliases stand for each other: b -> b",
         ),
         ('[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[[alias]]\nname = "b"', "line 4: an alias needs tags"),
         ('[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[means]\nb = "c"', "line 5: 'b' is no tag of the scheme"),
         (
             '[[family]]\nname = "f"\naxis = "x"\ncuts = ["a"]',
-            "line 3: grades of 'f' need bins, or cuts that are numbers",
+            "line 4: grades of 'f' need bins, or cuts that are numbers",
         ),
         (
             '[[family]]\nname = "f"\ncolumn = "x"\nvalues = [["a"]]',
             r"line 4: values must hold texts alone, got \['a'\]",
         ),
+        (
+            '[[family]]\nname = "f"\ntags = {a = "x > 1"}\n'
+            '[[family]]\nname = "g"\naxis = "x"\nbins = 2\nnames = ["a", "b"]',
+            "line 7: the tags of a scheme must have different names, got a twice, first in x.toml, line 3",
+        ),
+        (
+            '[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[[family]]\nname = "f"\ntags = {b = "x > 1"}',
+            "line 4: family 'f' is given twice",
+        ),
+        (
+            '[[family]]\nname = "f"\ntags.a = "else"\ntags.b = "x > 1"\ntags.c = "else"',
+            "line 5: only one tag of family",
+        ),
+        ('[[family]]\nname = "f"\ntags = {a = "else"}', "line 3: tag 'a' is `else`, but its family 'f' has no other"),
+        (
+            '[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[[alias]]\nname = "b"\ntags = ["c"]',
+            "line 4: alias 'b' stands for 'c', which is no tag and no alias; tags: a",
+        ),
+        ('[[family]]\nname = "f"\ncolumn = "x"\nvalues = ["a", "a"]', "line 3: values of family 'f' has 'a' twice"),
+        (
+            'seed = 3\ndocument_dropout = 2\n[[family]]\nname = "f"\ntags = {a = "x > 1"}',
+            "line 2: document_dropout must",
+        ),
+        ('seed = 3\norder = "any"\n[[family]]\nname = "f"\ntags = {a = "x > 1"}', "line 2: order must be"),
+        (
+            '[[family]]\nname = "f"\ntags = {a = "x > q(0.7, by=s, b=1)", b = "x > y > 1", c = "x >"}',
+            "(?s)line 3: tag 'a': .*expected `by=` and a column",
+        ),
+        ('[[family]]\nname = "f"\naxis = "x"\nbins = 3\nby = "s"', "line 5: by must be a list, got 's'"),
         ("x = " + "[" * 3000, "nested too deeply"),
         ("family = [3]", "line 1: a family must be a table, got 3"),
     ],
@@ -129,6 +166,18 @@ def test_every_wrong_line_is_named(number: int) -> None:
 def test_bad_schemes_name_the_place(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_scheme(text, "x.toml")
+
+
+def test_what_looks_like_a_key_inside_a_rule_is_none() -> None:
+    """`by=` and a text with ` #` in it: the lines of the tags after them are still known."""
+    hard = 'x > q(0.5, by=b) and not s == \\"x #, c = \\"'
+    text = f'[[family]]\nname = "f"\n[family.tags]\na = "{hard}"\nb = "x > 0"\nc = "y >"'
+    with pytest.raises(ConfigError, match=r"x\.toml, line 6: tag 'c'"):
+        parse_scheme(text, "x.toml")
+    scheme = parse_scheme(text.replace("y >", "y > 1"), "x.toml")
+    assert [tag.where for tag in scheme.tags] == [f"x.toml, line {n}" for n in (4, 5, 6)]
+    assert scheme == parse_scheme(text.replace("y >", "y > 1"), "elsewhere")
+    assert "where" not in json.dumps(scheme.identity())
 
 
 def test_files(tmp_path: Path) -> None:

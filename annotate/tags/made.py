@@ -1,0 +1,70 @@
+"""Families of tags that are made at once: the grades of a score, and the values of a column."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+from annotate.errors import ConfigError
+from annotate.tags.scheme import Tag
+
+
+def graded(
+    name: str,
+    axis: str,
+    *,
+    bins: int = 0,
+    cuts: tuple[float, ...] = (),
+    names: tuple[str, ...] = (),
+    by: tuple[str, ...] = (),
+) -> tuple[Tag, ...]:
+    """Tags of one family for the grades of a score, from the lowest on.
+
+    Args:
+        name: of the family; tags are `<name>_0`, `<name>_1`, ... where no names are given.
+        axis: whose score is graded.
+        bins: grades of equal mass: their numbers of scores differ by one at most, where no scores are equal.
+        cuts: raw scores, rising, at which a grade ends; a score that is equal to one is in the grade below.
+        names: of the tags.
+        by: columns of the corpus; the bins are then of equal mass in each group of documents with the same values.
+
+    Raises:
+        ConfigError: there are both bins and cuts, or neither; cuts that do not rise, or by group; too many or too few
+            names.
+    """
+    if bins < 0 or not all(isinstance(cut, int | float) and math.isfinite(cut) for cut in cuts):
+        raise ConfigError(f"grades of {name!r} need bins, or cuts that are numbers; got bins={bins}, cuts={list(cuts)}")
+    if (bins > 0) == bool(cuts):
+        raise ConfigError(f"grades of {name!r} need bins or cuts, and not both; got bins={bins}, cuts={list(cuts)}")
+    if bins == 1 or any(b <= a for a, b in itertools.pairwise(cuts)):
+        raise ConfigError(
+            f"grades of {name!r} overlap: bins must be at least 2, cuts must rise; got bins={bins}, cuts={list(cuts)}"
+        )
+    if cuts and by:
+        raise ConfigError(f"grades of {name!r} by {', '.join(by)} need bins: cuts are the same for all documents")
+    # Rounded down, so that the rank of a quantile is never one too high; see `annotate.tags.quantiles`.
+    shares = [f"0.{k * 10**12 // bins:012d}".rstrip("0") for k in range(1, bins)]
+    groups = "".join(f", by={column}" for column in by)
+    edges = [f"q({axis}, {share}{groups})" for share in shares] or [repr(float(cut)) for cut in cuts]
+    grades = names or tuple(f"{name}_{k}" for k in range(len(edges) + 1))
+    if len(grades) != len(edges) + 1:
+        raise ConfigError(f"{len(edges) + 1} grades of {name!r} need as many names, got {len(grades)}")
+    rules = [f"{axis} <= {edges[0]}", *(f"{a} < {axis} <= {b}" for a, b in itertools.pairwise(edges))]
+    rules.append(f"{axis} > {edges[-1]}")
+    return tuple(Tag(name=grade, rule=rule, family=name) for grade, rule in zip(grades, rules, strict=True))
+
+
+def by_column(name: str, column: str, values: Mapping[str, str], *, other: str | None = None) -> tuple[Tag, ...]:
+    """Tags of one family for the values of a column of the corpus.
+
+    Args:
+        name: of the family.
+        column: of the corpus.
+        values: the tag for each value.
+        other: the tag for all other values, nulls left out; None for no tag.
+    """
+    tags = [Tag(name=tag, rule=f'{column} == "{value}"', family=name) for value, tag in values.items()]
+    if other is not None:
+        tags.append(Tag(name=other, rule="else", family=name))
+    return tuple(tags)
