@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,12 +189,20 @@ class _Selection:
             yield from units[:count]
 
 
+def columns_read(stages: Iterable[Stage], corpus: Corpus) -> dict[str, str]:
+    """The columns of a corpus that stages read, each with the label of one that does."""
+    return {
+        name: stage.label for stage in stages if stage.inputs.get("corpus") == corpus for name in stage.columns_read
+    }
+
+
 def open_corpus(
     corpus: Corpus,
     workdir: Directory,
     files: Sequence[SourceFile],
     limit: int | None,
     unreadable: Mapping[str, UnreadableFile] | None = None,
+    readers: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Read the footers of a corpus and commit its list of units.
 
@@ -204,9 +212,10 @@ def open_corpus(
         files: its Parquet files, sorted by shard name.
         limit: documents to reach; None for all.
         unreadable: files that are passed over, beside those of which the footer can't be read, by shard name.
+        readers: what `columns_read` gives.
 
     Raises:
-        InputError: a file can't be read, or the corpus has no rows.
+        InputError: a file can't be read, or has no column that a stage reads; or the corpus has no rows.
     """
     directory = workdir.child(corpus.dataset)
     writer = ManifestWriter(directory)
@@ -219,6 +228,7 @@ def open_corpus(
         if isinstance(footer, UnreadableFile):
             passed_over[file.shard] = footer
             continue
+        corpus.check_columns(file, footer, readers or {})
         renamed = renamed or corpus.renamed(file, footer)
         documents += footer.rows
         if limit is None:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.engine.datasets import Dataset, count_units, needed, open_corpus, plan_datasets
+from annotate.engine.datasets import Dataset, columns_read, count_units, needed, open_corpus, plan_datasets
 from annotate.engine.imports import find_imported
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
@@ -142,7 +142,7 @@ def _open(stages: Sequence[Stage], workdir: Directory, scratch: Directory, limit
                     f"{stage.path} is JSON lines, {size:,.1f} MB in {n} files: they must be imported before a plan",
                     hint="Run with --limit 1, which imports them all; then plan.",
                 )
-            corpora[stage] = open_corpus(stage, scratch, files, limit)
+            corpora[stage] = open_corpus(stage, scratch, files, limit, readers=columns_read(stages, stage))
     return corpora
 
 

@@ -16,6 +16,7 @@ from annotate.engine.cluster import Calls, Resources
 from annotate.engine.datasets import (
     Aligned,
     Dataset,
+    columns_read,
     count_units,
     latest,
     needed,
@@ -198,7 +199,14 @@ class _Run:
         for stage in self.stages:
             if isinstance(stage, Corpus):
                 files, unreadable = self._imported(stage)
-                corpora[stage] = open_corpus(stage, self.workdir, files, self.options.limit, unreadable)
+                corpora[stage] = open_corpus(
+                    stage,
+                    self.workdir,
+                    files,
+                    self.options.limit,
+                    unreadable,
+                    columns_read(self.stages, stage),
+                )
         return plan_datasets(self.stages, self.workdir, corpora)
 
     def _imported(self, corpus: Corpus) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:

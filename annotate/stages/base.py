@@ -59,6 +59,11 @@ class Stage(abc.ABC):
         """Directory of the dataset in a work directory."""
         return f"{self.name}-{self.recipe[:8]}"
 
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """The columns of its input `corpus` that it reads, but for text and id: looked for before anything runs."""
+        return ()
+
     def identifies(self, name: str, unit: Unit) -> bool:
         """Whether a unit of input `name` is part of the name of what is made of it, as all that can change it must."""
         del name, unit

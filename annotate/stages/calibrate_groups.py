@@ -49,6 +49,11 @@ class CalibrateGroups(Wide):
         return self.calibration.scores[0].corpus
 
     @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Those that documents are grouped by."""
+        return self.by
+
+    @property
     def label(self) -> str:
         """By what."""
         return f"calibration by {', '.join(self.by)}"

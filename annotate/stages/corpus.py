@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -163,6 +164,22 @@ class Corpus(Stage):
                 f"{PREFIX + clash!r} too, as which it would travel",
                 hint="Choose the columns that travel with Corpus(columns=(...)).",
             )
+
+    def check_columns(self, file: SourceFile, footer: Footer, readers: Mapping[str, str]) -> None:
+        """Check that a file has the columns that stages read, each with the stage that does.
+
+        Raises:
+            InputError: it does not; says who wants the column, and what there is.
+        """
+        there = [name for name in footer.schema.names if not (file.imported and name == PROBLEM)]
+        travelling = {PREFIX + name for name in self.renamed(file, footer)}
+        for name, reader in readers.items():
+            if name not in there and name not in travelling:
+                near = difflib.get_close_matches(name, there, 1)
+                raise InputError(
+                    f"{file} has no column {name!r}, which the stage {reader!r} reads; it has: {', '.join(there)}",
+                    hint=f"Did you mean {near[0]!r}?" if near else None,
+                )
 
     def renamed(self, file: SourceFile, footer: Footer) -> list[str]:
         """The columns that travel under another name, as theirs is one of ours."""

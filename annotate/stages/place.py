@@ -139,6 +139,11 @@ class Place(Narrow):
         """Whether rules read columns of the corpus, or a layout its text."""
         return bool(self.scheme.columns) or self.scheme.reads_text
 
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Those that rules read."""
+        return self.scheme.columns
+
     def settings(self) -> Mapping[str, Any]:
         """The scheme, and the curves that the scorers have."""
         curves = {axis: curve.to_json() for axis, curve in self._shipped().items()}

@@ -111,8 +111,8 @@ class Schedule(Wide):
         return state if self.tokenizer is None else {**state, "_expected": self._loaded[1]}
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of the corpus that are read."""
+    def columns_read(self) -> tuple[str, ...]:
+        """The column that sources are mixed by."""
         return (self.mix.column,) if self.mix is not None else ()
 
     def places(self, shard: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -153,7 +153,7 @@ class Schedule(Wide):
     def piece(self, tables: Tables) -> pa.Table:
         """Count the text of a unit, by source and bin."""
         counts: Counter[str] = Counter()
-        documents = self.selection.read(tables, [], counts, extra=self.columns).table
+        documents = self.selection.read(tables, [], counts, extra=self.columns_read).table
         texts = documents["text"]
         size = pc.binary_length(texts).cast(pa.int64()).to_numpy()
         sources = self.sources(documents, tables.shard)

@@ -70,6 +70,11 @@ class Score(Stage):
         of = "" if self.corpus.name == "corpus" else f" of {self.corpus.name}"
         return f"annotations{of} ({', '.join(self.axes)})"
 
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """Those that the scorer takes."""
+        return tuple(name for name in self.scorer.backbone.columns if name != "text")
+
     def identifies(self, name: str, unit: Unit) -> bool:
         """Verdicts are not: a unit is topped up with newly kept documents."""
         del unit
@@ -157,14 +162,13 @@ def prepare(stage: Score, tables: Tables, rows: npt.NDArray[np.int64], wanted: S
     spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
     spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), rows))).combine_chunks()
     backbone = stage.scorer.backbone
-    extra = [name for name in backbone.columns if name != "text"]
-    documents = stage.corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=extra)
+    documents = stage.corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=stage.columns_read)
     kept = chosen(documents, np.isin(documents["row"].to_numpy(), rows))
     del documents
     position = np.searchsorted(kept["row"].to_numpy(), spans["row"].to_numpy())
     local = spans.set_column(0, "row", pa.array(position, pa.int64()))
     inputs = {"text": span_texts(kept, local, range(kept.num_rows), tables.shard)}
-    inputs |= {name: kept[name].take(pa.array(position)) for name in extra}
+    inputs |= {name: kept[name].take(pa.array(position)) for name in stage.columns_read}
     prepared = backbone.prepare(pa.table(inputs))
     return Batch(tuple(wanted), spans["row"].to_numpy(), spans["span"].to_numpy(), prepared)
 

@@ -17,22 +17,24 @@ from annotate import (
     ConfigError,
     Corpus,
     Family,
+    InputError,
+    Mix,
+    NearDuplicates,
     Nest,
     Options,
     Pipeline,
     Place,
     Render,
     RepeatedSpans,
+    Schedule,
     Split,
     Splitter,
     Tag,
     TagScheme,
     Thresholds,
     by_column,
-    graded,
     score,
     shards,
-    tables,
 )
 from annotate.tags.rendering import strip
 
@@ -139,46 +141,28 @@ def test_what_cannot_be_nested_or_read(ray_cluster, tmp_path: Path, corpus: Path
     outer = Place(inner.scores, None, Thresholds(inner.scores, None, repeated, scheme))
     with pytest.raises(ConfigError, match="the outer ones can have none"):
         Nest(outer, inner)
-    unknown = TagScheme(tags=(Tag(name="t", rule='sauce == "x"'),))
-    with pytest.raises(Exception, match=r"has no column 'sauce'; it has: .*source"):
-        rendered(tmp_path, corpus, placed(documents, "sentence", unknown, "length"))
 
 
-def test_quantiles_of_groups(ray_cluster, tmp_path: Path, corpus: Path) -> None:
-    """Against NumPy, over many units: groups of one column and of two, of which one is null somewhere."""
-    scheme = TagScheme(
-        tags=(
-            *graded("third", "length", bins=3, by=("source",)),
-            Tag(name="long", rule="length > q(0.75, by=year, by=source) and length > q(0.1)", family="l"),
-            Tag(name="rest", rule="else", family="l"),
-        )
-    )
-    placements = placed(Corpus(str(corpus), unit_bytes=2000), "sentence", scheme, "length")
-    written = rendered(tmp_path, corpus, placements)
-    spans = pl.concat([pl.DataFrame(table) for table in tables(tmp_path / "out", "spans")])
-    scores = pl.concat([pl.DataFrame(table) for table in tables(tmp_path / "out", "annotations (length)")])
-    files = [pl.read_parquet(file).with_row_index("row") for file in sorted(corpus.iterdir())]
-    source = pl.concat([table.with_columns(shard=pl.lit(f"s{i}.parquet")) for i, table in enumerate(files)])
-    source = source.with_columns(pl.col("row").cast(pl.Int64), everything=1)
-    spans = spans.with_columns(length=scores["length"])
-    spans = spans.join(source, on=["shard", "row"], how="left", maintain_order="left")
+def test_a_column_that_is_not_there_is_told_before_anything_runs(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+    documents = Corpus(str(corpus), unit_bytes=800)
+    spans = Split(documents)
 
-    def above(q: float, *by: str) -> pl.Series:
-        """Whether each span is longer than the quantile of its group."""
-        groups = spans.group_by(by or "everything")
-        own = {key: np.quantile(some["length"], q, method="inverted_cdf") for key, some in groups}
-        return spans["length"] > pl.Series([own[key] for key in spans.select(by or "everything").rows()])
+    def read_by(verdicts: NearDuplicates | None = None, rule: str = "length > 0", mix: Mix | None = None) -> Render:
+        scores = score(spans, skip=verdicts, scorers=[length_scorer()])
+        scheme = TagScheme(tags=(Tag(name="t", rule=rule),))
+        thresholds = Thresholds(scores, verdicts, Calibrate(scores, verdicts), scheme)
+        schedule = Schedule(spans, verdicts, mix=mix)
+        return Render(documents, verdicts, Place(scores, verdicts, thresholds), schedule=schedule)
 
-    third = above(0.333333333333, "source").cast(pl.Int8) + above(0.666666666666, "source").cast(pl.Int8)
-    long = above(0.75, "source", "year") & above(0.1)
-    wanted = [f"<third_{k}><{'long' if is_long else 'rest'}>" for k, is_long in zip(third, long, strict=True)]
-    assert re.findall("<third_.><[a-z]+>", "".join(written["text"])) == wanted
-    assert len(set(wanted)) == 4
-
-    parts = [pq.read_table(file) for file in (tmp_path / "out").glob("thresholds-*/parts/*")]
-    (fitted,) = [table for table in parts if "rank" in table.column_names]
-    recorded = {(row["quantile"], tuple(row["group"])): row for row in fitted.to_pylist()}
-    assert len(recorded) == 2 * 2 + 5 + 1  # two sources at two quantiles; these by year, one without; the whole corpus
-    lone = recorded[0.75, (("source", "wiki"), ("year", None))]
-    assert (lone["n"], lone["rank"]) == (2, 2)
-    assert recorded[0.1, ()]["n"] == len(spans)
+    for stage, reader in {
+        read_by(rule='sauce == "x"'): "placements",
+        read_by(rule="length > q(0.5, by=sauce)"): "calibration by sauce",
+        read_by(mix=Mix(column="sauce", weights={"x": 1})): "schedule",
+        read_by(NearDuplicates(documents, keep="highest:sauce")): "members",
+    }.items():
+        with pytest.raises(
+            InputError, match=rf"has no column 'sauce', which the stage '{reader}.*' reads; it has: .*source"
+        ) as caught:
+            Pipeline(stage).run(str(tmp_path / "out"), Options(workers=2))
+        assert caught.value.hint == "Did you mean 'source'?"
+    assert not list((tmp_path / "out").rglob("*.parquet"))

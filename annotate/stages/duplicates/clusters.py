@@ -68,6 +68,11 @@ class Members(DocumentExchange):
         """With the threshold of the components."""
         return f"{self.name} ({self.components.threshold:g})"
 
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """The one that a keeper is chosen by."""
+        return (self.keep.removeprefix(HIGHEST),) if self.reads_corpus else ()
+
     def settings(self) -> Mapping[str, Any]:
         """What chooses the keeper."""
         return {"keep": self.keep}
