@@ -21,6 +21,7 @@ from annotate.exports.order import Order, Stretch
 from annotate.exports.write import MANIFEST
 from annotate.storage.latest import read_tags
 from annotate.storage.store import Directory, checksum
+from annotate.text.arrays import one_array
 
 COLUMNS = ("input_ids", "labels", "position_ids")
 FOOTERS = 64  # kept, of the files read last
@@ -243,7 +244,7 @@ def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
 
 def _lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """The values of a column of lists as int64, and where each row starts in them, and the end."""
-    array = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+    array = one_array(column)
     lengths = pa.compute.list_value_length(array).to_numpy(zero_copy_only=False)
     return array.flatten().to_numpy().astype(np.int64), np.concatenate([[0], np.cumsum(lengths)])
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from annotate.minhash.kernel import Int64, Permutations, Signed, UInt32, UInt64, hash_shingles, sign, sign_hashes
 from annotate.minhash.normal_form import may_not_be_normal
 from annotate.minhash.reference import Tokens, shingles
+from annotate.text.arrays import large_string
 
 
 def sign_texts(
@@ -24,7 +25,7 @@ def sign_texts(
         shingle: tokens in a shingle, at least 1.
         tokens: "words", or "characters".
     """
-    texts = _one_array(texts)
+    texts = large_string(texts)
     odd = may_not_be_normal(texts)
     signed = sign(texts, shingle, tokens, permutations, skip=odd)
     if odd.any():
@@ -48,19 +49,12 @@ def hash_texts(
         uint64, the hashes of all shingles, in order, repeats included; int64 `[n_texts + 1]`, where those of each text
         begin and end. `reference.shingle_hash` is the upper half of a hash.
     """
-    texts = _one_array(texts)
+    texts = large_string(texts)
     odd = may_not_be_normal(texts)
     if odd.any():
         normal = pc.utf8_normalize(texts.filter(pa.array(odd)), "NFC")
         texts = pc.replace_with_mask(texts, pa.array(odd), normal)
     return hash_shingles(texts, shingle, tokens)
-
-
-def _one_array(texts: pa.Array | pa.ChunkedArray) -> pa.Array:
-    texts = texts.cast(pa.large_string())
-    if isinstance(texts, pa.ChunkedArray):
-        return texts.combine_chunks() if texts.num_chunks != 1 else texts.chunk(0)
-    return texts
 
 
 def sign_with(

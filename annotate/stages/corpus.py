@@ -31,6 +31,7 @@ from annotate.storage.jsonl import PROBLEM
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Entry, Part
 from annotate.storage.store import Directory
+from annotate.text.arrays import large_string
 from annotate.text.utf8 import invalid_utf8
 
 OURS = ("row", "id", "text", "problem", "placements", "gaps", "phase")
@@ -226,7 +227,7 @@ class Corpus(Stage):
             raise InputError(f"{file} has no column {lost[0]!r}; it has: {', '.join(schema.names)}")
         ours = [self.text, *([self.id] if self.id else []), *([PROBLEM] if file.imported else [])]
         table, errors = self._read(reader, unit, ours, [name for name in sources.values() if name not in ours])
-        text = _decoded(table[self.text])
+        text = large_string(table[self.text])
         problem = _problems(text)
         if file.imported:
             problem = pc.coalesce(table[PROBLEM].combine_chunks(), problem)
@@ -352,11 +353,6 @@ def _id_type(kind: pa.DataType) -> pa.DataType | None:
     if kind == pa.uint64():
         return pa.uint64()
     return pa.int64() if pa.types.is_integer(kind) else None
-
-
-def _decoded(column: pa.ChunkedArray) -> pa.Array:
-    """Any string column as one large_string array."""
-    return column.cast(pa.large_string()).combine_chunks()
 
 
 def _problems(text: pa.Array) -> pa.Array:

@@ -14,7 +14,7 @@ from annotate.errors import ConfigError
 from annotate.stages.base import Tables
 from annotate.stages.selection import Documents
 from annotate.stages.shards import Shards, placement_lists
-from annotate.stages.tables import one_array, quarantine
+from annotate.stages.tables import quarantine
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
@@ -22,6 +22,7 @@ from annotate.tags.forgery import escape_placements, spells_a_tag
 from annotate.tags.gaps import gap_lists
 from annotate.tags.placements import PLACEMENTS, merge
 from annotate.tags.rendering import render
+from annotate.text.arrays import one_array
 
 SPELLS = "the text spells a tag"
 

@@ -22,11 +22,11 @@ from annotate.stages.nest import Nest
 from annotate.stages.place import Place
 from annotate.stages.schedule import Schedule
 from annotate.stages.selection import Documents, Selection
-from annotate.stages.tables import one_array
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 from annotate.tags.timetable import phase_names, times
+from annotate.text.arrays import one_array
 from annotate.text.splits import SplitName
 
 PHASE = "phase"

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.corpus import Corpus
-from annotate.stages.tables import bad_documents, one_array, text_hashes
+from annotate.stages.tables import bad_documents, text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
+from annotate.text.arrays import one_array
 from annotate.text.splitting import Splitter
 
 

@@ -13,11 +13,7 @@ import xxhash
 
 from annotate.errors import ConfigError, InputError
 from annotate.storage.contracts import contract
-
-
-def one_array(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array; `combine_chunks` would copy even a single chunk."""
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+from annotate.text.arrays import one_array
 
 
 def chosen(table: pa.Table, mask: npt.NDArray[np.bool_]) -> pa.Table:

@@ -23,13 +23,14 @@ from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans
 from annotate.stages.selection import Documents, at_positions
 from annotate.stages.shards import PHASE, Shards, placement_lists
-from annotate.stages.tables import one_array, span_numbers
+from annotate.stages.tables import span_numbers
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.forgery import spells_a_tag
 from annotate.tags.gaps import moved
 from annotate.tags.rules import Quantile
 from annotate.tags.scheme import shown_name
+from annotate.text.arrays import one_array
 
 Packing = Literal["best-fit", "concatenate"]
 Loss = Literal["train", "mask", "mask-all-but-closing"]

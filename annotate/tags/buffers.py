@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from annotate.text.arrays import large_string
+
 Int64 = npt.NDArray[np.int64]
 
 
@@ -71,15 +73,6 @@ def cut(documents: Documents, begins: Int64, ends: Int64, row: Int64) -> Cut:
         texts=documents.with_data(text.buffers()[2], documents.starts - documents.starts[0] - before),
         ranges=pieces.take(np.arange(1, len(pieces), 2)),
     )
-
-
-def large_string(texts: Any) -> pa.LargeStringArray:
-    """One large_string array from a `pa.Array` or `pa.ChunkedArray` of any string type; copies only if it must."""
-    if texts.type != pa.large_string():
-        texts = texts.cast(pa.large_string())  # before chunks are combined: 32-bit offsets end at 2 GB
-    if isinstance(texts, pa.ChunkedArray):
-        return texts.chunk(0) if texts.num_chunks == 1 else texts.combine_chunks()
-    return texts
 
 
 def slices(data: pa.Buffer, offsets: Int64) -> pa.LargeBinaryArray:

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.tags.buffers import Documents, large_string, slices
+from annotate.tags.buffers import Documents, slices
 from annotate.tags.placements import placements_of
+from annotate.text.arrays import large_string
 
 
 def spells_a_tag(texts: Any, names: Sequence[str]) -> npt.NDArray[np.bool_]:

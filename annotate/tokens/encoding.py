@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
 from annotate.minhash.compiled import text_buffers
+from annotate.text.arrays import large_string
 from annotate.text.pages import require_text
 from annotate.text.utf8 import is_continuation
 from annotate.tokens.spelling import Spelling
@@ -183,9 +184,7 @@ def whole(texts: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
         InputError: `texts` is not text.
     """
     require_text(texts)
-    texts = texts.cast(pa.large_string())
-    if isinstance(texts, pa.ChunkedArray):
-        texts = texts.chunk(0) if texts.num_chunks == 1 else texts.combine_chunks()
+    texts = large_string(texts)
     return texts.fill_null("") if texts.null_count else texts
 
 

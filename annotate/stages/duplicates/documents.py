@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from annotate.stages.base import AGAINST, RANGE_UNITS, Exchange, Received, Stage
 from annotate.stages.signatures import Signatures
-from annotate.stages.tables import one_array
+from annotate.text.arrays import one_array
 from annotate.text.keyed import keyed_hash, name_key
 
 UInt64 = npt.NDArray[np.uint64]

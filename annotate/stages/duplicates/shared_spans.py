@@ -21,9 +21,9 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.candidates import unique_pairs
 from annotate.stages.duplicates.documents import UInt64, numbered, row_of, starts_of, unit_of
 from annotate.stages.duplicates.similarity import Similarity
-from annotate.stages.tables import one_array
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
+from annotate.text.arrays import one_array
 
 COMMON = 50
 """Documents above which a span joins none: it is boilerplate (a licence, a notice), not what tells documents apart."""

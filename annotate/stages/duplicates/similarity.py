@@ -29,9 +29,9 @@ from annotate.stages.duplicates.documents import (
     unit_of,
     with_partition,
 )
-from annotate.stages.tables import one_array
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
+from annotate.text.arrays import one_array
 
 AT_ONCE = 16 << 20  # bytes of signatures or sets that are put side by side
 Numbers = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
