@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import sys
@@ -9,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -19,7 +21,7 @@ from annotate.cli.terminal import console, say, size
 from annotate.engine.lease import hold, holder
 from annotate.engine.status import read_status
 from annotate.errors import ConfigError, StorageError
-from annotate.storage.latest import SHARDS, Latest, read_latest
+from annotate.storage.latest import SHARDS, Latest, files_of, read_latest
 from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.parts import Entry, read_entry
 from annotate.storage.store import Directory
@@ -53,7 +55,8 @@ class Unused:
 def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  # noqa: FBT001 - click names them
     """Remove from WORKDIR what the last run that finished does not use.
 
-    That is: datasets of other recipes, and in the others what no unit entry and no manifest names. A pipeline that
+    That is: datasets of other recipes, and in the others what no unit entry and no manifest names, and what lies
+    beside token shards that no manifest names. A pipeline that
     goes back to one of those recipes makes it again. A second run of the same pipeline finds everything.
     """
     directory = Directory.at(workdir)
@@ -180,6 +183,7 @@ def _in_dataset(
         paths |= _parts(_read_entries(directory, [key for key in entries if key not in keys]))
         keys.update(entries)
     tables = {part.path for manifest in known.values() for part in manifest.parts}
+    companions = tuple(f"{files_of(fingerprint)}/" for fingerprint in known)
     for path, n in listed:
         folder, _, rest = path.partition("/")
         if folder == "manifests":
@@ -191,6 +195,8 @@ def _in_dataset(
             yield Unused(name, path, n, OLD_UNIT)
         elif folder in ("parts", "quarantine") and path not in paths:
             yield Unused(name, path, n, OLD_UNIT if old_units else NO_ENTRY)
+        elif folder == "files" and not path.startswith(companions):
+            yield Unused(name, path, n, OLD_UNIT if old_units else NO_MANIFEST)
 
 
 def _named(directory: Directory, manifests: dict[str, Manifest]) -> tuple[set[str], set[str]]:
@@ -239,5 +245,14 @@ def remove(workdir: Directory, found: list[Unused]) -> None:
         if directory.local is not None:
             for item in items:
                 (directory.local / item.path).unlink(missing_ok=True)
+            _remove_empty(directory.local, items)
             if items[0].why == OLD_RECIPE and not any(path.is_file() for path in directory.local.rglob("*")):
                 shutil.rmtree(directory.local)
+
+
+def _remove_empty(folder: Path, items: list[Unused]) -> None:
+    """Remove the folders that held objects and hold nothing now."""
+    held = {folder / parent for item in items for parent in Path(item.path).parents if parent.name}
+    for path in sorted(held, key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(OSError):  # it holds something, or is gone
+            path.rmdir()

@@ -484,12 +484,14 @@ class _Run:
         self.events.finished(label)
 
     def _companions(self, dataset: Dataset) -> None:
-        """Put what lies beside the parts of a dataset."""
+        """Put what lies beside the parts of a dataset, where it is missing or differs."""
         if type(dataset.stage).companions is Stage.companions or dataset.manifest is None:
             return
         whole = Context(dataset.stage, self.workdir, Aligned.of(dataset).whole).shared()
         for path, data in dataset.stage.companions(whole, dataset.manifest).items():
-            dataset.directory.put(f"{files_of(dataset.fingerprint)}/{path}", data)
+            place = f"{files_of(dataset.fingerprint)}/{path}"
+            if dataset.directory.size(place) != len(data) or dataset.directory.get(place) != data:
+                dataset.directory.put(place, data)
 
     def _latest(self, datasets: Mapping[Stage, Dataset]) -> None:
         """Point at the datasets of this run."""

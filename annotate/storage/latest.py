@@ -16,9 +16,11 @@ from annotate.storage.parts import read_part
 from annotate.storage.store import Directory
 
 LATEST = "latest.json"
-BY_UNIT = ("verdicts", "signatures", "spans", "annotations", "placements", "repeated-spans")
-"""Stages whose datasets have the work units of the corpus; each has the contract of its name."""
-
+BY_UNIT = {
+    **{name: name for name in ("verdicts", "signatures", "spans", "annotations", "placements", "repeated-spans")},
+    "nested-placements": "placements",
+}
+"""Contracts of the datasets that have the work units of the corpus, by the stage that made them."""
 
 SHARDS = ("training-shards", "token-shards")
 
@@ -155,7 +157,7 @@ def tables(workdir: str | Path, dataset: str) -> Iterator[pa.Table]:
     Args:
         workdir: the work directory.
         dataset: its label, as `annotate status` names it: "verdicts", "signatures", "spans", "annotations (...)",
-            "placements", "repeated-spans".
+            "placements", "nested-placements", "repeated-spans".
 
     Returns:
         Tables as `schemas/` says, each with a column `shard` in front.
@@ -172,7 +174,7 @@ def tables(workdir: str | Path, dataset: str) -> Iterator[pa.Table]:
     folder = directory.child(item.dataset)
     for unit in read_units(folder, item.manifest(directory)):
         for entry in unit.entries:
-            table = read_part(folder, entry.part, schema=item.stage)
+            table = read_part(folder, entry.part, schema=BY_UNIT[item.stage])
             yield table.add_column(0, "shard", pa.array([unit.shard] * table.num_rows, pa.string()))
 
 

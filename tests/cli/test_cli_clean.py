@@ -29,6 +29,7 @@ def plant(workdir):
         spans / "quarantine" / "0123456789abcdef-0123456789abcdef.parquet",
         spans / "manifests" / "units-0123456789abcdef.parquet",
         spans / "parts" / "half-written.parquet#7",
+        spans / "files" / "01234567" / "tokenizer" / "tokenizer.json",
         workdir / "spans-00000000" / "units" / "0123456789abcdef",
         workdir / "spans-00000000" / "parts" / "0123456789abcdef-0123456789abcdef.parquet",
     ]
@@ -39,11 +40,16 @@ def plant(workdir):
 
 
 def test_it_removes_what_nothing_names_and_a_second_run_finds_the_rest(annotate, workdir, tree, pipeline):
+    spans = json.loads((workdir / "latest.json").read_text())["spans"]
+    beside = workdir / spans["dataset"] / "files" / spans["fingerprint"][:8] / "tags.json"
+    beside.parent.mkdir(parents=True)
+    beside.write_text("{}")
     before = tree(workdir)
     planted = plant(workdir)
     code, out, _ = annotate("clean", workdir, "--yes")
-    assert code == 0 and "spans-00000000" in out and "6.0 kB" in out
+    assert code == 0 and "spans-00000000" in out and "7.0 kB" in out
     assert not any(path.exists() for path in planted) and not (workdir / "spans-00000000").exists()
+    assert [path.name for path in beside.parent.parent.iterdir()] == [beside.parent.name]
     assert tree(workdir) == before
     again = Record()
     result = pipeline.run(str(workdir), observer=again)
@@ -75,7 +81,7 @@ def test_it_asks_and_takes_no_for_an_answer(annotate, workdir, tree, monkeypatch
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     monkeypatch.setattr("click.confirm", lambda text: next(answers))
     assert annotate("clean", workdir)[0] == 0 and tree(workdir) == before
-    assert annotate("clean", workdir)[0] == 0 and len(tree(workdir)) == len(before) - 6
+    assert annotate("clean", workdir)[0] == 0 and len(tree(workdir)) == len(before) - 7
 
 
 def test_units_that_only_an_older_run_used_go_when_asked(annotate, corpus, tmp_path, ray_cluster, tree):

@@ -86,7 +86,11 @@ def test_nested_tags_of_two_splits(ray_cluster, tmp_path: Path, corpus: Path) ->
         families=(Family(name="l", layout="begin-end"),),
     )
     nested = Nest(placed(documents, "document", whole, "whole"), placed(documents, "sentence", parts, "length"))
-    for row in rendered(tmp_path, corpus, nested).to_dicts():
+    written = rendered(tmp_path, corpus, nested)
+    placed_tags = pa.concat_tables(tables(tmp_path / "out", "nested-placements"))
+    assert placed_tags.num_rows == sum(len(each) for each in written["placements"])
+    assert placed_tags.column_names[:3] == ["shard", "row", "offset"]
+    for row in written.to_dicts():
         even = row["year"] == 2000
         opened, closed = f"<{row['source']}>{'<even>' * even}", f"{'</even>' * even}</{row['source']}>"
         assert row["text"].startswith(opened) and row["text"].endswith(closed)

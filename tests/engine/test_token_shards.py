@@ -190,9 +190,18 @@ def test_equal_bytes_for_any_workers_and_a_second_run_does_nothing(
         written(stage, tmp_path / name, workers)
     one, two = ({Path(p).name: Path(p).read_bytes() for p in shards(tmp_path / name)} for name in ("one", "two"))
     assert one == two and len(one) > 2
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("parts/*")}
+    beside = Path(shard_files(tmp_path / "two"))
+    told = (beside / "README.md").read_bytes()
+    (beside / "README.md").write_bytes(told[::-1])
+
+    def times() -> dict[Path, int]:
+        paths = [*(tmp_path / "two").rglob("parts/*"), *beside.rglob("*.json")]
+        return {path: path.stat().st_mtime_ns for path in paths}
+
+    before = times()
     written(stage, tmp_path / "two")
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "two").rglob("parts/*")}
+    assert before == times() and len(before) > 5
+    assert (beside / "README.md").read_bytes() == told
 
 
 def test_all_that_decides_the_windows_is_in_the_recipe(tmp_path: Path, corpus: Path, tokenizer: Path) -> None:
