@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from annotate.errors import ConfigError
 from annotate.storage.latest import read_tags
-from annotate.tokens import Encoder
+from annotate.tokens import Encoder, check_ids
 
 
 def prompt(
@@ -41,10 +42,11 @@ def prompt(
         guidance also `guidance_scale` and `negative_prompt_ids`.
 
     Raises:
-        ConfigError: a tag is not known, or there is nothing to start from.
+        ConfigError: a tag is not known, the tokenizer has other ids for the tags, or there is nothing to start from.
         StorageError: there is no `tags.json`.
     """
     card = read_tags(files)
+    check_ids(card, tokenizer)
     ids = torch.tensor([_ids(tokenizer, card, text, tags)])
     found: dict[str, Any] = {
         "input_ids": ids,
@@ -65,7 +67,15 @@ def _ids(tokenizer: Any, card: Mapping[str, Any], text: str, tags: Sequence[str]
             raise ConfigError(f"there is no tag {name!r}; tags: {', '.join([*known, *card['aliases']])}")
     begin = card["shards"]["begin_id"]
     ids = [*([] if begin is None else [begin]), *(known[name] for name in names)]
-    ids += Encoder(tokenizer).encode(pa.array([text], pa.large_string())).ids.tolist()  # no text can be a tag
+    encoder = _encoder(tokenizer, len(tokenizer))
+    ids += encoder.encode(pa.array([text], pa.large_string())).ids.tolist()  # no text can be a tag
     if not ids:
         raise ConfigError("there is neither a text, nor a tag, nor a token for the begin of a document to start from")
     return ids
+
+
+@functools.lru_cache(maxsize=4)
+def _encoder(tokenizer: Any, size: int) -> Encoder:
+    """Parses the tokenizer, once for a number of prompts; with more tokens it is another one."""
+    del size
+    return Encoder(tokenizer)

@@ -22,6 +22,7 @@ from annotate.exports.write import MANIFEST
 from annotate.storage.latest import read_tags
 from annotate.storage.store import Directory, checksum
 from annotate.text.arrays import one_array
+from annotate.tokens import check_ids
 
 COLUMNS = ("input_ids", "labels", "position_ids")
 FOOTERS = 64  # kept, of the files read last
@@ -266,13 +267,7 @@ def add_tags(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:
         StorageError: there is no `tags.json`.
     """
     card = read_tags(files)
-    for tag in card["tags"]:
-        found = tokenizer.convert_tokens_to_ids(tag["token"])
-        if found != tag["id"]:
-            raise ConfigError(
-                f"{tag['token']} is id {tag['id']} in the shards, but {found} for this tokenizer",
-                hint=f"Load the tokenizer from {files}/tokenizer.",
-            )
+    check_ids(card, tokenizer)
     old = card["initialisation"]["of_rows_below"]
     there = model.get_input_embeddings().weight.shape[0]
     if there < old:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from annotate.errors import ConfigError, StorageError
 from annotate.inference import prompt
+from annotate.tokens import Encoder, tags_card
 from annotate.tokens import add_tags as with_tags
-from annotate.tokens import tags_card
 from annotate.training import add_tags
 
 TEXT = ["one two three four five", "nice words and others", "a tag is <nice> or not"] * 4
@@ -84,6 +85,23 @@ def test_prompts_begin_with_tags_and_no_text_is_one(files: Path) -> None:
     assert "guidance_scale" not in given
 
 
+def test_a_tokenizer_is_parsed_once_until_it_gets_more_tokens(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed = []
+
+    class Counted(Encoder):
+        def __init__(self, given: Any) -> None:
+            parsed.append(given)
+            super().__init__(given)
+
+    monkeypatch.setattr("annotate.inference.Encoder", Counted)
+    known = tokenizer(files)
+    first, again = (prompt(known, str(files), "one <|more|>", ["nice"], guidance=2.0) for _ in range(2))
+    assert torch.equal(first["input_ids"], again["input_ids"]) and parsed == [known]
+    known.add_special_tokens({"additional_special_tokens": ["<|more|>"]})
+    assert torch.equal(prompt(known, str(files), "one <|more|>", ["nice"])["input_ids"], first["input_ids"])
+    assert parsed == [known] * 2
+
+
 def test_guidance_goes_from_one_prompt_to_the_other(files: Path) -> None:
     made, known = model(files), tokenizer(files)
     add_tags(made, known, str(files))
@@ -114,6 +132,12 @@ def test_what_does_not_fit_is_named(files: Path, tmp_path: Path) -> None:
         prompt(tokenizer(files), str(files))
     with pytest.raises(ConfigError, match=r"<nice> is id .* in the shards, but"):
         add_tags(model(files), tokenizer(files, "plain"), str(files))
+    with pytest.raises(ConfigError, match=r"<nice> is id .* in the shards, but None for this tokenizer"):
+        prompt(tokenizer(files, "plain"), str(files), "x")
+    swapped = tokenizer(files, "plain")
+    swapped.add_special_tokens({"additional_special_tokens": ["<nice>", "</true>", "<true>"]})
+    with pytest.raises(ConfigError, match=r"<true> is id .* in the shards, but"):
+        prompt(swapped, str(files), "x", ["nice"])
     small = GPT2LMHeadModel(GPT2Config(vocab_size=10, n_positions=8, n_embd=8, n_layer=1, n_head=1))
     with pytest.raises(ConfigError, match="the model has rows for 10 tokens"):
         add_tags(small, tokenizer(files), str(files))

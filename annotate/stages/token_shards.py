@@ -52,7 +52,7 @@ class TokenShards(Shards):
         schedule: in what order the documents are written; None for corpus order. Windows are within one phase, whose
             name is their `phase`.
         tokenizer: a `tokenizer.json`, a directory that holds one, or a hub name; a fast tokenizer without the tags.
-        revision: of a hub name.
+        revision: of a hub name; it is resolved to a commit once, by the driver.
         window: tokens of a window.
         loss: whether the model is trained to predict tags: "train", "mask" them, or "mask-all-but-closing" tags.
         packing: "best-fit", which cuts only documents that are longer than a window, or "concatenate".
@@ -96,6 +96,11 @@ class TokenShards(Shards):
         if self.window < 8:
             raise ConfigError(f"a window must have at least 8 tokens, got {self.window}")
         object.__setattr__(self, "reserved", tuple(self.reserved))
+        from annotate.tokens import pin_tokenizer
+
+        pinned = pin_tokenizer(self.tokenizer, revision=self.revision)
+        for name, value in zip(("tokenizer", "revision"), pinned, strict=True):
+            object.__setattr__(self, name, value)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -328,7 +333,7 @@ def _loaded(stage: TokenShards) -> _Tokens:
     if expected is not None and stage._tokens.hash != expected:
         raise ConfigError(
             f"the tokenizer {stage.tokenizer!r} is another one for this worker than for the driver",
-            hint="It was changed during the run, or a hub name means another revision there: give `revision`.",
+            hint="It was changed during the run, or is another file there.",
         )
     return stage._tokens
 

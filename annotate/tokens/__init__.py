@@ -1,13 +1,13 @@
 """Token shards: documents tokenized once, tags inserted as ids, loss masks, windows. Arrays in, arrays out."""
 
-from annotate.tokens.card import tags_card, token_bits, vocabulary_size
+from annotate.tokens.card import check_ids, tags_card, token_bits, vocabulary_size
 from annotate.tokens.encoding import Encoded, Encoder, spells
 from annotate.tokens.insertion import Tagged, insert
 from annotate.tokens.masks import ALIGNMENT, Policy, loss_mask
 from annotate.tokens.packing import Packed, pack
 from annotate.tokens.slots import reserved_slots
 from annotate.tokens.table import token_table
-from annotate.tokens.tokenizer import load_tokenizer, tokenizer_hash
+from annotate.tokens.tokenizer import load_tokenizer, pin_tokenizer, tokenizer_hash
 from annotate.tokens.vocabulary import TagVocabulary, add_tags
 
 __all__ = [
@@ -19,10 +19,12 @@ __all__ = [
     "TagVocabulary",
     "Tagged",
     "add_tags",
+    "check_ids",
     "insert",
     "load_tokenizer",
     "loss_mask",
     "pack",
+    "pin_tokenizer",
     "reserved_slots",
     "spells",
     "tags_card",

@@ -77,6 +77,22 @@ def tags_card(
     }
 
 
+def check_ids(card: Mapping[str, Any], tokenizer: Any) -> None:
+    """Check that a tokenizer has the tags of a `tags.json`, each with its id.
+
+    Raises:
+        ConfigError: it is another tokenizer; names the tag, and both ids.
+    """
+    backend = backend_of(tokenizer)
+    for tag in card["tags"]:
+        for token, number in ((tag["token"], tag["id"]), (tag["closing_token"], tag["closing_id"])):
+            if token is not None and (found := backend.token_to_id(token)) != number:
+                raise ConfigError(
+                    f"{token} is id {number} in the shards, but {found} for this tokenizer",
+                    hint="Load the tokenizer that lies beside the shards, in `tokenizer/`.",
+                )
+
+
 def _entry(vocabulary: TagVocabulary, i: int, said: Mapping[str, Any]) -> dict[str, Any]:
     name, close = vocabulary.names[i], vocabulary.close_ids[i]
     entry: dict[str, Any] = {

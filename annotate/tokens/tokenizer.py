@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
 from annotate.errors import ConfigError
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> Any:
@@ -43,6 +46,31 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> Any:
     backend_of(loaded).no_truncation()
     backend_of(loaded).no_padding()
     return loaded
+
+
+def pin_tokenizer(name: str, *, revision: str | None = None) -> tuple[str, str | None]:
+    """The name and revision of the same tokenizer on any machine and later: a path made absolute, a revision a commit.
+
+    Args:
+        name: as for `load_tokenizer`.
+        revision: a branch, tag or commit of a hub name; None for its main branch.
+
+    Raises:
+        ConfigError: there is no such file, and no such tokenizer or revision on the hub or in its cache.
+    """
+    path = Path(name)
+    if path.exists():
+        return str(path.absolute()), revision
+    if name.endswith(".json") or (revision is not None and _COMMIT.fullmatch(revision)):
+        return name, revision
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=["tokenizer_config.json"]))
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise _not_loaded(name, revision, error) from error
+    return name, folder.name if _COMMIT.fullmatch(folder.name) else revision
 
 
 def backend_of(tokenizer: Any) -> Tokenizer:
@@ -95,9 +123,13 @@ def _from_pretrained(name: str, revision: str | None) -> Any:
     try:
         return AutoTokenizer.from_pretrained(name, revision=revision, use_fast=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
-        at = f" at revision {revision!r}" if revision else ""
-        raise ConfigError(
-            f"tokenizer {name!r}{at} cannot be loaded: {str(error).strip().splitlines()[0] if str(error) else error!r}",
-            hint="name a tokenizer.json, a directory that holds one, or a model of the hub; "
-            "tokenizers that need code of their own or have no fast form can't be used",
-        ) from error
+        raise _not_loaded(name, revision, error) from error
+
+
+def _not_loaded(name: str, revision: str | None, error: Exception) -> ConfigError:
+    at = f" at revision {revision!r}" if revision else ""
+    return ConfigError(
+        f"tokenizer {name!r}{at} cannot be loaded: {str(error).strip().splitlines()[0] if str(error) else error!r}",
+        hint="name a tokenizer.json, a directory that holds one, or a model of the hub; "
+        "tokenizers that need code of their own or have no fast form can't be used",
+    )

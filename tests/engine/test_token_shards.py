@@ -204,14 +204,18 @@ def test_equal_bytes_for_any_workers_and_a_second_run_does_nothing(
     assert (beside / "README.md").read_bytes() == told
 
 
-def test_all_that_decides_the_windows_is_in_the_recipe(tmp_path: Path, corpus: Path, tokenizer: Path) -> None:
+def test_all_that_decides_the_windows_is_in_the_recipe(
+    tmp_path: Path, corpus: Path, tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Which tokens begin and end a document is in another file than the vocabulary."""
     other = shutil.copytree(tokenizer, tmp_path / "other")
     config = json.loads((other / "tokenizer_config.json").read_text())
     (other / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": "a"}))
     recipes = {made(corpus, folder).recipe for folder in (tokenizer, other)}
     assert len(recipes) == 2
-    stage = made(corpus, other)
+    monkeypatch.chdir(tmp_path)
+    stage = made(corpus, Path("other"))
+    assert Path(stage.tokenizer) == other  # workers have another working directory
     _ = stage.recipe
     sent = cloudpickle.dumps(stage)
     changed = json.loads((other / "tokenizer.json").read_text())
