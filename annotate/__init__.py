@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from annotate.errors import AnnotateError, ConfigError, InputError, StorageError, WorkError
     from annotate.pipeline import Pipeline
     from annotate.scorers import Classifier, Encoder, Likelihood, Probe, PythonScorer, RewardModel, column_scorer
+    from annotate.stages.attributes import AttributeScores
     from annotate.stages.calibrate import Calibrate
     from annotate.stages.corpus import Corpus
     from annotate.stages.near_duplicates import NearDuplicates
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AnnotateError": "annotate.errors",
+    "AttributeScores": "annotate.stages.attributes",
     "Calibrate": "annotate.stages.calibrate",
     "Classifier": "annotate.scorers",
     "ConfigError": "annotate.errors",
@@ -86,6 +88,7 @@ __all__ = [
     "KORBAK",
     "Alias",
     "AnnotateError",
+    "AttributeScores",
     "Calibrate",
     "Classifier",
     "ConfigError",

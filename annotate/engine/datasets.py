@@ -10,7 +10,8 @@ from typing import Any
 import xxhash
 
 from annotate.errors import ConfigError, InputError
-from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Stage, Wide, Work, digest
+from annotate.stages.attributes import AttributeFiles
+from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Source, Stage, Wide, Work, digest
 from annotate.stages.corpus import RENAMED, UNREADABLE, Corpus
 from annotate.stages.score import Score
 from annotate.storage.corpus_files import SourceFile, UnreadableFile
@@ -41,7 +42,7 @@ class Dataset:
         manifest = read_manifest(self.directory, self.fingerprint)
         if manifest is None:
             return False
-        self.damaged = not isinstance(self.stage, Corpus) and bool(missing_parts(self.directory, manifest))
+        self.damaged = not isinstance(self.stage, Source) and bool(missing_parts(self.directory, manifest))
         if not self.damaged:
             self.manifest = manifest
         return not self.damaged
@@ -82,7 +83,7 @@ class Aligned:
         by_range = {name: source for name, source in dataset.inputs.items() if isinstance(source.stage, Exchange)}
         by_unit = {name: source for name, source in dataset.inputs.items() if name not in wide | by_range.keys()}
         for name, source in by_unit.items():
-            if not isinstance(source.stage, Narrow | Score | Corpus):
+            if not isinstance(source.stage, Narrow | Score | Source):
                 raise ConfigError(f"{dataset.stage.name} can't read {source.stage.name} ({name}): it is regrouped")
         return Aligned(by_unit, by_range, {name: tuple(dataset.inputs[name].units()) for name in sorted(wide)})
 
@@ -136,9 +137,9 @@ def count_units(dataset: Dataset) -> tuple[int, int]:
 
 
 def read_together(work: Work) -> str:
-    """What units that are cut from one row group share; empty for others."""
-    corpus = work.units[0].get("corpus")
-    return corpus.entries[0].key if corpus is not None else ""
+    """What units share that are cut from one row group, or read one file of attributes; empty for others."""
+    source = work.units[0].get("attributes") or work.units[0].get("corpus")
+    return source.entries[0].key if source is not None else ""
 
 
 def plan_datasets(
@@ -251,6 +252,22 @@ def open_corpus(
     writer.count("documents", documents)
     identity = [corpus.recipe, state.hexdigest(), documents, sorted(passed_over)]
     dataset = Dataset(corpus, directory, digest(identity), {}, corpus.label)
+    dataset.commit(writer)
+    return dataset
+
+
+def open_attributes(attributes: AttributeFiles, workdir: Directory, corpus: Dataset) -> Dataset:
+    """Find the attribute files of a corpus that is open, and commit the list of its units with them.
+
+    Raises:
+        InputError: a shard has none.
+    """
+    directory = workdir.child(attributes.dataset)
+    writer = ManifestWriter(directory)
+    state = xxhash.xxh3_128()
+    _add(writer, state, attributes.units(corpus.units()))
+    identity = [attributes.fingerprint({"corpus": corpus.fingerprint}), state.hexdigest()]
+    dataset = Dataset(attributes, directory, digest(identity), {"corpus": corpus}, attributes.label)
     dataset.commit(writer)
     return dataset
 

@@ -12,7 +12,7 @@ from annotate.stages.base import Stage
 from annotate.stages.corpus import Corpus
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import RepeatedSpans
-from annotate.stages.score import Score
+from annotate.stages.score import Annotations
 from annotate.stages.shards import Shards
 
 
@@ -78,7 +78,7 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
 
 
 def _counts(
-    datasets: Mapping[Stage, Dataset], stage: Corpus | Place | Shards | Score | RepeatedSpans
+    datasets: Mapping[Stage, Dataset], stage: Corpus | Place | Shards | Annotations | RepeatedSpans
 ) -> Mapping[str, int]:
     dataset = datasets[stage]
     if dataset.manifest is None:

@@ -19,10 +19,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.engine.datasets import Dataset, columns_read, count_units, needed, open_corpus, plan_datasets
+from annotate.engine.datasets import (
+    Dataset,
+    columns_read,
+    count_units,
+    needed,
+    open_attributes,
+    open_corpus,
+    plan_datasets,
+)
 from annotate.engine.imports import find_imported
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
+from annotate.stages.attributes import AttributeFiles
 from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group, prepare
@@ -143,6 +152,8 @@ def _open(stages: Sequence[Stage], workdir: Directory, scratch: Directory, limit
                     hint="Run with --limit 1, which imports them all; then plan.",
                 )
             corpora[stage] = open_corpus(stage, scratch, files, limit, readers=columns_read(stages, stage))
+        elif isinstance(stage, AttributeFiles):
+            corpora[stage] = open_attributes(stage, scratch, corpora[stage.corpus])
     return corpora
 
 

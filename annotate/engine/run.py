@@ -20,6 +20,7 @@ from annotate.engine.datasets import (
     count_units,
     latest,
     needed,
+    open_attributes,
     open_corpus,
     plan_datasets,
     read_together,
@@ -34,6 +35,7 @@ from annotate.engine.rescore import drop, to_drop
 from annotate.engine.scoring import Models, group_label, together
 from annotate.engine.worker import Context
 from annotate.errors import ConfigError
+from annotate.stages.attributes import AttributeFiles
 from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Regroup, Stage, Wide, Work, digest, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score
@@ -207,6 +209,8 @@ class _Run:
                     unreadable,
                     columns_read(self.stages, stage),
                 )
+            elif isinstance(stage, AttributeFiles):
+                corpora[stage] = open_attributes(stage, self.workdir, corpora[stage.corpus])
         return plan_datasets(self.stages, self.workdir, corpora)
 
     def _imported(self, corpus: Corpus) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:

@@ -158,6 +158,10 @@ class Tables:
         return name if name in self._units else AGAINST + name
 
 
+class Source(Stage):
+    """Reads what lies outside the work directory: the driver lists its units when a run begins."""
+
+
 class Narrow(Stage):
     """A unit needs only the same unit of the inputs, and the whole of wide ones."""
 

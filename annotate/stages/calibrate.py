@@ -16,7 +16,7 @@ from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.fit_curves import FitCurves, Kind, fit_curves
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.repeated_spans import REPEATS, RepeatedSpans, dropped_spans, repeats
-from annotate.stages.score import Score, kept_scores
+from annotate.stages.score import Annotations, kept_scores
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.tags.quantiles import BINS, histogram
@@ -25,7 +25,7 @@ from annotate.text.splits import Splits
 
 
 def score_inputs(
-    scores: tuple[Score, ...], verdicts: NearDuplicates | None, repeated: RepeatedSpans | None
+    scores: tuple[Annotations, ...], verdicts: NearDuplicates | None, repeated: RepeatedSpans | None
 ) -> dict[str, Stage]:
     """The inputs of a stage that reads scores: spans, annotations by number, verdicts and repeated spans if any.
 
@@ -36,6 +36,9 @@ def score_inputs(
         raise ConfigError("there are no scores", hint="Give what score(spans, scorers=[...]) returns.")
     if len({stage.spans for stage in scores}) > 1:
         raise ConfigError("the scores are of different spans", hint="Score all axes on one Split stage.")
+    axes = [axis for stage in scores for axis in stage.axes]
+    if twice := sorted({axis for axis in axes if axes.count(axis) > 1}):
+        raise ConfigError(f"two scores are of the axis {twice[0]!r}", hint="Give one of them another axis name.")
     if any(stage.skip != verdicts for stage in scores):
         raise ConfigError("scores and the stages after them must be given the same verdicts")
     if repeated is not None and (repeated.spans, repeated.verdicts) != (scores[0].spans, verdicts):
@@ -47,7 +50,7 @@ def score_inputs(
 
 def read_scores(
     tables: Tables,
-    scores: tuple[Score, ...],
+    scores: tuple[Annotations, ...],
     verdicts: NearDuplicates | None,
     repeated: RepeatedSpans | None,
     splits: Splits | None = None,
@@ -91,7 +94,7 @@ class Calibrate(Wide):
             thresholds come from them alone.
     """
 
-    scores: tuple[Score, ...]
+    scores: tuple[Annotations, ...]
     verdicts: NearDuplicates | None = None
     sample: int = 100_000
     seed: int = 0

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.stages.base import Stage
+from annotate.stages.base import Source, Stage
 from annotate.storage.corpus_files import (
     Footer,
     RowReader,
@@ -44,7 +44,7 @@ NO_ID = "the id is null"  # an integer column has no value that could name the d
 
 
 @dataclass(frozen=True)
-class Corpus(Stage):
+class Corpus(Source):
     """Documents of a corpus.
 
     Attributes:
@@ -287,6 +287,14 @@ class Corpus(Stage):
         ids = self._read(reader, unit, [self.id], [])[0][self.id]
         rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
         return pa.table({"row": rows, "id": ids.cast(_id_type(ids.type))}).filter(ids.is_valid())
+
+    def rows(self, directory: Directory, unit: Unit) -> int:
+        """Documents in the file that a unit is of.
+
+        Raises:
+            InputError: the file changed or is damaged.
+        """
+        return self._source(directory, unit)[1].rows
 
     def columns_of(self, directory: Directory, unit: Unit, names: Sequence[str]) -> pa.Table:
         """Read columns of the documents of a unit as the file has them, and no text but where a name says so.

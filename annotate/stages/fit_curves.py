@@ -15,7 +15,7 @@ from annotate.curves import Curve, curve_from_json, fit_curve, fit_isotonic, fit
 from annotate.errors import ConfigError
 from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.corpus import Corpus
-from annotate.stages.score import Score, kept_scores
+from annotate.stages.score import Annotations, Score, kept_scores
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -102,19 +102,24 @@ class FitCurves(Wide):
         return Output(pa.Table.from_pylist(rows, schema=contract("curves").schema))
 
 
-def fit_curves(labels: str, scores: Sequence[Score], *, text: str = "text", kind: Kind = "auto") -> FitCurves:
+def fit_curves(labels: str, scores: Sequence[Annotations], *, text: str = "text", kind: Kind = "auto") -> FitCurves:
     """Fit curves for the axes of `scores` on a file of labelled texts.
 
     Args:
         labels: path of a Parquet or JSON lines file, with a column of texts, and one of labels (0, 1 or null) named
             after each axis that is labelled.
-        scores: what `score()` returned for the corpus; their scorers are used.
+        scores: of the corpus; the scorers among them score the labelled texts too.
         text: name of the column of texts.
         kind: of the curves.
+
+    Raises:
+        ConfigError: there is no scorer among them.
     """
     labelled = Labels(labels, text=text, id=None)
     whole = Split(labelled, Splitter(by="document"))
-    again = tuple(Score(whole, stage.scorer, None, stage.threads) for stage in scores)
+    again = tuple(Score(whole, stage.scorer, None, stage.threads) for stage in scores if isinstance(stage, Score))
+    if not again:
+        raise ConfigError(f"no scorer can score the labelled texts of {labels}: all scores come from files")
     return FitCurves(labelled, again, kind)
 
 

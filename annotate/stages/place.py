@@ -20,7 +20,7 @@ from annotate.stages.fit_curves import read_curves
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
 from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.schedule import Schedule
-from annotate.stages.score import Score
+from annotate.stages.score import Annotations
 from annotate.stages.split import Split
 from annotate.stages.tables import as_texts, span_texts
 from annotate.stages.thresholds import Thresholds, threshold_values
@@ -47,7 +47,7 @@ class Place(Narrow):
         schedule: when documents are trained on; for a scheme that has phases.
     """
 
-    scores: tuple[Score, ...]
+    scores: tuple[Annotations, ...]
     verdicts: NearDuplicates | None
     thresholds: Thresholds
     schedule: Schedule | None = None
@@ -81,7 +81,7 @@ class Place(Narrow):
 
     def _shipped(self) -> dict[str, Curve]:
         """Curves that the scorers have, of the axes that the rules read as a probability."""
-        curves = {axis: curve for s in self.scores for axis, curve in getattr(s.scorer, "curves", {}).items()}
+        curves = {axis: curve for stage in self.scores for axis, curve in stage.curves.items()}
         return {axis: curve for axis, curve in curves.items() if axis in self.scheme.curves}
 
     @property

@@ -6,6 +6,7 @@ change, a unit is topped up with the newly kept documents, as an entry of its ow
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.scorers.base import Backbone, Prepared, Scorer, Scores, expand
 from annotate.stages.base import Stage, Tables
@@ -27,26 +29,29 @@ from annotate.storage.parts import Output
 RESERVED = ("row", "span", "truncated", "text", "start", "end", "id")
 
 
-@dataclass(frozen=True)
-class Score(Stage):
-    """Scores of the spans of kept documents, by one scorer; `score()` makes these."""
+class Annotations(Stage):
+    """Scores of the spans of kept documents, whoever gave them: what rules read.
+
+    Attributes:
+        spans: what has scores.
+        skip: verdicts; documents that are not kept have none.
+    """
 
     spans: Split
-    scorer: Scorer
-    skip: NearDuplicates | None = None
-    threads: int = 1
+    skip: NearDuplicates | None
 
     name: ClassVar[str] = "annotations"
     schema: ClassVar[str] = "annotations"
 
-    def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ConfigError(f"threads must be at least 1, got {self.threads}")
-        axes = self.scorer.axes
-        bad = [axis for axis in axes if not axis.isidentifier() or axis in RESERVED]
-        if bad or len(set(axes)) != len(axes) or not axes:
-            raise ConfigError(f"axes must be different names that Python would accept, got {axes}")
-        object.__setattr__(self, "scorer", self.scorer.resolved())
+    @property
+    @abc.abstractmethod
+    def axes(self) -> tuple[str, ...]:
+        """What is measured."""
+
+    @property
+    def curves(self) -> Mapping[str, Curve]:
+        """How scores become probabilities, by axis, where that is known."""
+        return {}
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -60,15 +65,47 @@ class Score(Stage):
         return self.spans.corpus
 
     @property
+    def label(self) -> str:
+        """The axes, and of what if it is not the corpus."""
+        of = "" if self.corpus.name == "corpus" else f" of {self.corpus.name}"
+        return f"annotations{of} ({', '.join(self.axes)})"
+
+
+def check_axes(axes: Sequence[str]) -> None:
+    """Check that axes can be columns of annotations.
+
+    Raises:
+        ConfigError: there is none, two are equal, or one is no name.
+    """
+    bad = [axis for axis in axes if not axis.isidentifier() or axis in RESERVED]
+    if bad or len(set(axes)) != len(axes) or not axes:
+        raise ConfigError(f"axes must be different names that Python would accept, got {axes}")
+
+
+@dataclass(frozen=True)
+class Score(Annotations):
+    """Scores of the spans of kept documents, by one scorer; `score()` makes these."""
+
+    spans: Split
+    scorer: Scorer
+    skip: NearDuplicates | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ConfigError(f"threads must be at least 1, got {self.threads}")
+        check_axes(self.scorer.axes)
+        object.__setattr__(self, "scorer", self.scorer.resolved())
+
+    @property
     def axes(self) -> tuple[str, ...]:
         """What is measured."""
         return self.scorer.axes
 
     @property
-    def label(self) -> str:
-        """The axes, and of what if it is not the corpus."""
-        of = "" if self.corpus.name == "corpus" else f" of {self.corpus.name}"
-        return f"annotations{of} ({', '.join(self.axes)})"
+    def curves(self) -> Mapping[str, Curve]:
+        """Those that the scorer has."""
+        return getattr(self.scorer, "curves", {})
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -229,8 +266,19 @@ def finish(
     )
 
 
+def kept_spans(tables: Tables, *, verdicts: bool) -> pa.Table:
+    """Spans of a unit's kept documents, with a column `span`, the number of each in its document."""
+    spans = tables["spans"]
+    spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
+    if verdicts:
+        table = tables["verdicts"]
+        kept = table["row"].to_numpy()[table["kept"].to_numpy()]
+        spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), kept)))
+    return spans
+
+
 def kept_scores(
-    tables: Tables, stages: Mapping[str, Score], *, verdicts: bool
+    tables: Tables, stages: Mapping[str, Annotations], *, verdicts: bool
 ) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
     """Spans of a unit's kept documents, and their scores on all axes (NaN where there is none).
 
@@ -240,12 +288,7 @@ def kept_scores(
     Raises:
         ConfigError: an annotation dataset does not cover the kept documents.
     """
-    spans = tables["spans"]
-    spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
-    if verdicts:
-        table = tables["verdicts"]
-        kept = table["row"].to_numpy()[table["kept"].to_numpy()]
-        spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), kept)))
+    spans = kept_spans(tables, verdicts=verdicts)
     row, span = spans["row"].to_numpy(), spans["span"].to_numpy()
     scores: dict[str, npt.NDArray[np.float32]] = {}
     for name, stage in stages.items():

@@ -18,7 +18,7 @@ from annotate.stages.calibrate import Calibrate, read_scores
 from annotate.stages.calibrate_groups import CalibrateGroups, group_counts, group_key, whole_counts
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
 from annotate.stages.repeated_spans import REPEATS, RepeatedSpans
-from annotate.stages.score import Score
+from annotate.stages.score import Annotations
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
@@ -34,7 +34,7 @@ FEW = 100  # scores: by chance the share of a group that is above its threshold 
 class Thresholds(Wide):
     """The exact value, n and ties of every quantile that a scheme's rules name, of each group where it is by group."""
 
-    scores: tuple[Score, ...]
+    scores: tuple[Annotations, ...]
     verdicts: NearDuplicates | None
     calibration: Calibrate
     scheme: TagScheme

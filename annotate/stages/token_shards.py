@@ -256,9 +256,7 @@ class TokenShards(Shards):
 
         counts = manifest.counts
         scorers = {
-            json.dumps(score.scorer.identity(), sort_keys=True): score
-            for p in self.placements.places
-            for score in p.scores
+            json.dumps(score.settings(), sort_keys=True): score for p in self.placements.places for score in p.scores
         }
         lines = [
             "# Token shards",

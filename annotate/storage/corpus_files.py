@@ -340,6 +340,11 @@ class RowReader:
         """Arrow schema of the file."""
         return self._parquet.schema_arrow
 
+    @property
+    def rows(self) -> int:
+        """Rows of the file."""
+        return self._edges[-1]
+
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
         """Read columns of rows `[start, stop)`, at least one.
 

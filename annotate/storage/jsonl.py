@@ -41,8 +41,8 @@ def scan(file: SourceFile, id_field: str | None) -> pa.Schema:
     """
     fields: Fields = {}
     lines = objects = 0
-    for block in _blocks(file):
-        table = _columnar(block, None)
+    for block in blocks(file):
+        table = columnar(block, None)
         if table is not None and not _inexact(table, id_field):
             found: Iterable[tuple[str, pa.DataType]] = ((f.name, _plain(f.type)) for f in table.schema)
             lines, objects = lines + table.num_rows, objects + table.num_rows
@@ -95,7 +95,7 @@ def convert(file: SourceFile, schema: pa.Schema, text: str, path: Path) -> int:
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
                 pending.clear()
 
-        for block in _blocks(file):
+        for block in blocks(file):
             table = _table(block, schema, text).select(target.names).cast(target)
             if size + table.nbytes > GROUP_BYTES:
                 flush()
@@ -107,7 +107,7 @@ def convert(file: SourceFile, schema: pa.Schema, text: str, path: Path) -> int:
     return rows
 
 
-def _blocks(file: SourceFile) -> Iterator[bytes]:
+def blocks(file: SourceFile) -> Iterator[bytes]:
     """Whole lines of a file, about `BLOCK_BYTES` of them or one longer line at a time."""
     name = file.path.lower()
     packed = "zstd" if name.endswith(".zst") else "gzip" if name.endswith(".gz") else None
@@ -137,7 +137,7 @@ def _table(block: bytes, schema: pa.Schema, text: str) -> pa.Table:
     """The lines of a block, with the columns of `schema` and `_problem`."""
     # What has no value anywhere but null and {} is no column for the parser.
     void = [field.name for field in schema if pa.types.is_null(field.type)]
-    table = _columnar(block, pa.schema([field for field in schema if field.name not in void]))
+    table = columnar(block, pa.schema([field for field in schema if field.name not in void]))
     if table is None:
         return _by_line(block, schema, text)
     for name in void:
@@ -145,7 +145,7 @@ def _table(block: bytes, schema: pa.Schema, text: str) -> pa.Table:
     return table.append_column(PROBLEM, pa.nulls(table.num_rows, pa.string()))
 
 
-def _columnar(block: bytes, schema: pa.Schema | None) -> pa.Table | None:
+def columnar(block: bytes, schema: pa.Schema | None) -> pa.Table | None:
     """Parse a block by columns, inferring types where there is no schema; None if it has to be parsed by line."""
     lines = _plain_lines(block, shallow=schema is None)
     if lines is None:

@@ -35,6 +35,7 @@ from annotate import (
     by_column,
     score,
     shards,
+    tables,
 )
 from annotate.tags.rendering import strip
 

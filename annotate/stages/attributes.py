@@ -1,0 +1,227 @@
+"""Scores from elsewhere: Dolma's attribute files, which lie beside a corpus, as annotations with no model run."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from annotate.errors import ConfigError, InputError
+from annotate.stages.base import Narrow, Source, Stage, Tables
+from annotate.stages.corpus import Corpus
+from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.score import Annotations, check_axes, kept_spans
+from annotate.stages.split import Split
+from annotate.storage.attributes import AttributeReader, content_of, find_attributes, stem
+from annotate.storage.corpus_files import MAX_ROWS_PER_UNIT, SourceFile
+from annotate.storage.manifests import Manifest, Unit
+from annotate.storage.parts import Entry, Output, Part
+from annotate.storage.store import Directory
+from annotate.text.overlaps import overlap_means
+
+SHARDS = 64  # whose files are looked at together
+
+
+@dataclass(frozen=True)
+class AttributeFiles(Source):
+    """A file of attributes for each shard of a corpus, cut in the units of the corpus.
+
+    Attributes:
+        corpus: the documents.
+        location: the folder that has the file of a shard at the path of the shard, the endings aside.
+    """
+
+    corpus: Corpus
+    location: str
+
+    name: ClassVar[str] = "attributes"
+    schema: ClassVar[str] = "annotations"  # of what is made from them: they are no Parquet
+
+    def __post_init__(self) -> None:
+        if "://" not in self.location:
+            # Workers have another working directory than the driver; the path is not in the recipe.
+            object.__setattr__(self, "location", str(Path(self.location).expanduser().absolute()))
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The corpus, whose units these have."""
+        return {"corpus": self.corpus}
+
+    @property
+    def label(self) -> str:
+        """Attributes, in which folder."""
+        return f"{self.name} ({self.location.rstrip('/').rpartition('/')[2]})"
+
+    def settings(self) -> Mapping[str, Any]:
+        """None: a file is known by its content."""
+        return {}
+
+    @functools.cached_property
+    def directory(self) -> Directory:
+        """Where the files lie."""
+        return Directory.at(self.location)
+
+    def units(self, units: Iterator[Unit], threads: int = 16) -> Iterator[Unit]:
+        """The units of the corpus, each with the attribute file of its shard.
+
+        Raises:
+            InputError: a shard has no attribute file.
+        """
+        found = find_attributes(self.directory)
+
+        def look(shard: str) -> tuple[SourceFile, str]:
+            if stem(shard) not in found:
+                raise InputError(
+                    f"the shard {shard} has no attribute file: there is no "
+                    f"{self.directory.url}/{stem(shard)}.jsonl.gz, or with another ending",
+                    hint="The folder must have a file for each shard of the corpus, at its path below the fixed part "
+                    "of the corpus's glob.",
+                )
+            return found[stem(shard)], content_of(found[stem(shard)])
+
+        shards = ((shard, list(group)) for shard, group in itertools.groupby(units, key=lambda unit: unit.shard))
+        with ThreadPoolExecutor(threads) as pool:
+            while some := list(itertools.islice(shards, SHARDS)):
+                for (shard, own), (file, content) in zip(some, pool.map(look, [each[0] for each in some]), strict=True):
+                    for unit in own:
+                        # The key says which units are best read together: all of a file.
+                        entry = Entry(shard, Part(file.path, unit.stop - unit.start, 0, content))
+                        yield Unit(shard, unit.start, unit.stop, unit.text_bytes, (entry,))
+
+
+@dataclass(frozen=True)
+class AttributeScores(Annotations, Narrow):
+    """Scores that Dolma's taggers gave to ranges of documents, as scores of spans.
+
+    A span has the mean score of the ranges that overlap it, weighted by the code points that they share with it; one
+    that no range overlaps has no score. So a range of the whole document gives its score to each span. Documents and
+    lines are matched by id, in their order; all spans of a document without a line are without a score.
+
+        AttributeScores(spans, "data/attributes/toxicity", {"toxicity": "toxicity__jigsaw__toxic"}, skip=verdicts)
+
+    Attributes:
+        spans: what gets the scores; their corpus must have ids.
+        location: the folder of the attribute files, which has that of a shard of the corpus at the same path; endings
+            may differ, so the corpus may be Parquet that was made of the documents.
+        attributes: by axis, the name of the attribute.
+        skip: verdicts; documents that are not kept get no scores.
+        unmarked: the score of text that no range covers, for taggers that mark only what they find, such as 0.0; None
+            if it is not known. Of documents without a line nothing is known.
+    """
+
+    spans: Split
+    location: str
+    attributes: Mapping[str, str] = field(hash=False)
+    skip: NearDuplicates | None = None
+    unmarked: float | None = None
+
+    def __post_init__(self) -> None:
+        check_axes(self.axes)
+        if self.corpus.id is None:
+            raise ConfigError(
+                "attributes go with documents by id, but the corpus has none", hint="Give Corpus(id=...)."
+            )
+        if self.unmarked is not None and not np.isfinite(self.unmarked):
+            raise ConfigError(f"unmarked must be a finite number or None, got {self.unmarked}")
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """What is measured."""
+        return tuple(self.attributes)
+
+    @functools.cached_property
+    def files(self) -> AttributeFiles:
+        """The attribute files."""
+        return AttributeFiles(self.corpus, self.location)
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """Spans, the corpus for its ids, the attribute files, and verdicts if any."""
+        return {**super().inputs, "attributes": self.files}
+
+    def settings(self) -> Mapping[str, Any]:
+        """The attributes by axis, the score of unmarked text, and the column of the ids."""
+        return {"attributes": dict(self.attributes), "unmarked": self.unmarked, "id": self.corpus.id}
+
+    def unit(self, tables: Tables) -> Output:
+        """Score the spans of a unit.
+
+        Raises:
+            InputError: the file changed or is damaged, or a line of it is of no document; names file and line.
+        """
+        ids = self._ids(tables, tables.rows)
+        reader = self._reader(tables)
+        lines = reader.take(ids)
+        if tables.rows.stop == self.corpus.rows(tables.directory("corpus"), tables.unit("corpus")):
+            reader.finish()
+        spans = kept_spans(tables, verdicts=self.skip is not None)
+        document = spans["row"].to_numpy() - tables.rows.start
+        start, end = (spans[name].to_numpy() for name in ("start", "end"))
+        known = np.isin(document, lines.documents)
+        scores = {}
+        for axis, name in self.attributes.items():
+            values = overlap_means(document, start, end, lines.ranges[name], unmarked=self.unmarked)
+            scores[axis] = pa.array(values, mask=np.isnan(values) | ~known)
+        with_line = len(np.unique(document[known]))
+        return Output(
+            pa.table(
+                {"row": spans["row"], "span": spans["span"], "truncated": np.zeros(len(document), bool), **scores}
+            ),
+            counts={
+                "spans": len(document),
+                "documents_with_spans": len(np.unique(document)),
+                "documents_with_attributes": with_line,
+                **{f"scores of {axis}": len(values) - values.null_count for axis, values in scores.items()},
+            },
+        )
+
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """Say it when documents are without a line, or an attribute is nowhere."""
+        counts = manifest.counts
+        documents, known = counts.get("documents_with_spans", 0), counts.get("documents_with_attributes", 0)
+        said = []
+        if known < documents:
+            said.append(f"{documents - known:,} of {documents:,} documents are not in the attribute files: no scores")
+        return said + [
+            f"no span has a score on {axis}: no document that is in the attribute files has ranges of {name!r}"
+            for axis, name in self.attributes.items()
+            if known and not counts.get(f"scores of {axis}", 0)
+        ]
+
+    def _ids(self, tables: Tables, rows: range) -> pa.ChunkedArray:
+        """Ids of some rows of the shard of a unit."""
+        assert self.corpus.id is not None
+        unit = Unit(tables.shard, rows.start, rows.stop, 0, tables.unit("corpus").entries)
+        return self.corpus.columns_of(tables.directory("corpus"), unit, [self.corpus.id])[self.corpus.id]
+
+    def _reader(self, tables: Tables) -> AttributeReader:
+        """The reader of the shard's file, where the documents of the unit come next.
+
+        Units of a shard come one after the other; those that were committed before have to be passed over.
+        """
+        part = tables.unit("attributes").entries[0].part
+        size = int(part.checksum.partition("-")[0])
+        file = SourceFile(self.files.directory, part.path, part.path, size)
+        names = tuple(self.attributes.values())
+        if _reader(file, part.checksum, names).documents > tables.rows.start:
+            _reader.cache_clear()
+        reader = _reader(file, part.checksum, names)
+        while reader.documents < tables.rows.start:
+            stop = min(reader.documents + MAX_ROWS_PER_UNIT, tables.rows.start)
+            reader.take(self._ids(tables, range(reader.documents, stop)))
+        return reader
+
+
+@functools.lru_cache(maxsize=1)
+def _reader(file: SourceFile, content: str, names: tuple[str, ...]) -> AttributeReader:
+    """Keep the reader of the last file, so that the units of one shard read it once."""
+    if file.directory.size(file.path) != file.size or content_of(file) != content:
+        raise InputError(f"{file} changed while it was being read", hint="Run again: what was made from it is redone.")
+    return AttributeReader(file, names)

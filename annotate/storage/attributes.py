@@ -1,0 +1,323 @@
+"""Attribute files as Dolma's toolkit writes them: JSON lines of scored ranges, beside a file of documents.
+
+A line is `{"id": ..., "attributes": {"NAME": [[start, end, score], ...]}}`, with code points of the document's text,
+the end not included. Lines are in the order of the documents; a document may lack one. An attribute that a line lacks,
+or that is null, has no ranges there; a bare number in its place is a score of the whole document.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import xxhash
+
+from annotate.errors import InputError
+from annotate.storage.corpus_files import JSONL, PARQUET, SourceFile, UnreadableFile
+from annotate.storage.jsonl import blocks, columnar
+from annotate.storage.store import Directory
+from annotate.text.arrays import large_string, one_array
+from annotate.text.overlaps import Ranges
+
+TAIL_BYTES = 1 << 16
+WHOLE = 1 << 53  # an end beyond any text, which a double can tell
+LISTS = pa.list_(pa.list_(pa.float64()))
+TRIPLES = pa.list_(pa.list_(pa.float64(), 3))
+
+
+def find_attributes(directory: Directory) -> dict[str, SourceFile]:
+    """The JSON lines below a folder, by path without its ending: that of the documents may be another.
+
+    Raises:
+        InputError: there are none, or two differ in their endings only.
+    """
+    found: dict[str, SourceFile] = {}
+    for path, size in sorted(directory.sizes("")):
+        if path.lower().endswith(JSONL):
+            other = found.setdefault(stem(path), SourceFile(directory, path, path, size))
+            if other.path != path:
+                raise InputError(
+                    f"{directory.url} has two attribute files for one shard: {other.path} and {path}",
+                    hint="Remove one of them.",
+                )
+    if not found:
+        raise InputError(
+            f"there are no attribute files in {directory.url}",
+            hint="Name the folder of one set of attributes, such as data/attributes/toxicity.",
+        )
+    return found
+
+
+def stem(path: str) -> str:
+    """A path without the ending that tells the format."""
+    ending = next((ending for ending in (*JSONL, *PARQUET) if path.lower().endswith(ending)), "")
+    return path[: len(path) - len(ending)]
+
+
+def content_of(file: SourceFile) -> str:
+    """What tells a file from one with other attributes: `<size>-<hash>`.
+
+    The hash is of the whole file, but of a `.gz` file of its last `TAIL_BYTES`: in these are the length and the CRC-32
+    of all that was compressed (RFC 1952; of its last member, where there are several).
+    """
+    state = xxhash.xxh3_128()
+    with file.directory.open_stream(file.path, file.size) as stream:
+        if file.path.lower().endswith(".gz"):
+            stream.seek(max(0, file.size - TAIL_BYTES))
+        while data := stream.read(1 << 20):
+            state.update(data)
+    return f"{file.size}-{state.hexdigest()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lines:
+    """The lines of some documents.
+
+    Attributes:
+        documents: int64 `[n]`, the documents that have a line, by their place among those asked for, rising.
+        ranges: by name of attribute.
+    """
+
+    documents: npt.NDArray[np.int64]
+    ranges: Mapping[str, Ranges]
+
+
+class AttributeReader:
+    """Reads a file of attributes once, from its start on; it holds about a block of it.
+
+    Attributes:
+        documents: how many documents of the shard have had their turn.
+    """
+
+    def __init__(self, file: SourceFile, attributes: Sequence[str]) -> None:
+        self._file, self._attributes = file, tuple(attributes)
+        self._tables = _tables(file, self._attributes)
+        self._pending: pa.Table | None = None
+        self.documents = 0
+
+    def take(self, ids: pa.Array | pa.ChunkedArray) -> Lines:
+        """Read the lines of the documents that come next in the shard.
+
+        Args:
+            ids: of these documents, strings or integers; one without an id has no line.
+
+        Raises:
+            InputError: the file is damaged, or a line is not as it should be; names file and line.
+        """
+        at, self.documents = self.documents, WHOLE  # a reader that failed is behind no document
+        names = large_string(ids)
+        places, taken, done = [np.empty(0, np.int64)], [], 0
+        while done < len(names) and (pending := self._next()) is not None:
+            found = _places(pending["id"], names.slice(done)) + done
+            if not len(found):
+                break
+            places.append(found)
+            taken.append(pending.slice(0, len(found)))
+            self._pending, done = pending.slice(len(found)), int(found[-1]) + 1
+        self.documents = at + len(names)
+        documents = np.concatenate(places)
+        return Lines(documents=documents, ranges={name: _ranges(taken, name, documents) for name in self._attributes})
+
+    def finish(self) -> None:
+        """Check that each line was of a document, once all have had their turn.
+
+        Raises:
+            InputError: there is a line left; names it.
+        """
+        if (left := self._next()) is not None:
+            raise InputError(
+                f"{self._file}, line {left['line'][0]}: no document that is left has the id {left['id'][0].as_py()!r}",
+                hint="The lines must be in the order of the documents, each with the id of one.",
+            )
+
+    def _next(self) -> pa.Table | None:
+        """The lines that come next, one or more; None at the end."""
+        while self._pending is None or not self._pending.num_rows:
+            self._pending = next(self._tables, None)
+            if self._pending is None:
+                return None
+        return self._pending
+
+
+def _places(ids: pa.ChunkedArray, names: pa.Array) -> npt.NDArray[np.int64]:
+    """Where the first of `ids` are among `names`, rising; up to the first that is not there, behind the others."""
+    found = one_array(pc.index_in(ids.slice(0, len(names)), names))
+    places = found.fill_null(-1).to_numpy().astype(np.int64)
+    places = places[: np.argmax(places < 0) if found.null_count else len(places)]
+    if np.all(np.diff(places) > 0):
+        return places
+    # Some documents have one id: each line is of the first that is behind that of the line before.
+    known, rising, at = names.to_pylist(), list[int](), -1
+    with contextlib.suppress(ValueError):  # not there
+        for one in ids.slice(0, len(places)).to_pylist():
+            at = known.index(one, at + 1)
+            rising.append(at)
+    return np.array(rising, np.int64)
+
+
+def _ranges(tables: Sequence[pa.Table], name: str, documents: npt.NDArray[np.int64]) -> Ranges:
+    """The ranges of an attribute, in lines of these documents."""
+    column = one_array(pa.chunked_array([chunk for table in tables for chunk in table[name].chunks], TRIPLES))
+    counts = pc.list_value_length(column).to_numpy()
+    start, end, score = column.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 3).T
+    return Ranges(
+        document=np.repeat(documents, counts),
+        start=start.astype(np.int64),
+        end=end.astype(np.int64),
+        score=score.copy(),
+    )
+
+
+def _tables(file: SourceFile, attributes: Sequence[str]) -> Iterator[pa.Table]:
+    """The lines of a file, a block at a time: columns `line`, its number from 1, `id`, and one an attribute."""
+    first = 1
+    try:
+        for block in blocks(file):
+            table = _by_columns(block, first, attributes)
+            yield table if table is not None else _by_line(block, first, attributes, file)
+            first += block.count(b"\n")
+    except UnreadableFile as error:
+        raise InputError(error.message, hint="Write the attribute file anew.") from error
+
+
+def _by_columns(block: bytes, first: int, attributes: Sequence[str]) -> pa.Table | None:
+    """Parse a block whose lines are all as the first; None where it must be looked at line by line."""
+    schema = _schema(block, attributes)
+    table = columnar(block, schema) if schema is not None else None
+    if table is None:
+        return None
+    ends = np.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")), len(block))
+    lines = np.flatnonzero(np.diff(ends, prepend=-1) > 1) + first
+    ids, of_line = large_string(table["id"]), one_array(table["attributes"])
+    triples = [_triples(of_line.field(name)) for name in attributes]
+    if len(lines) != len(ids) or ids.null_count or of_line.null_count or any(each is None for each in triples):
+        return None
+    return pa.table([pa.array(lines, pa.int64()), ids, *triples], names=["line", "id", *attributes])
+
+
+def _schema(block: bytes, attributes: Sequence[str]) -> pa.Schema | None:
+    """The types of the first line of a block."""
+    try:
+        line = json.loads(block.partition(b"\n")[0])
+        kinds = [pa.float64() if _is_number(line["attributes"].get(name)) else LISTS for name in attributes]
+        number = isinstance(line["id"], int)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    fields = pa.struct(list(zip(attributes, kinds, strict=True)))
+    return pa.schema([("id", pa.int64() if number else pa.string()), ("attributes", fields)])
+
+
+def _triples(column: pa.Array) -> pa.Array | None:
+    """Lists of `[start, end, score]`, or numbers, as lists of three; None where one is none."""
+    if pa.types.is_floating(column.type):
+        counts = column.is_valid().to_numpy(zero_copy_only=False).astype(np.int32)
+        score = column.drop_null().to_numpy()
+        values = pa.array(np.stack([np.zeros(len(score)), np.full(len(score), WHOLE), score], axis=1).ravel())
+    else:
+        counts = pc.list_value_length(column).fill_null(0).to_numpy().astype(np.int32)
+        inner = column.flatten()
+        values = inner.flatten()
+        if inner.null_count or not np.all(pc.list_value_length(inner).to_numpy() == 3):
+            return None
+        start, end, _ = values.to_numpy(zero_copy_only=False).reshape(-1, 3).T
+        # NaN stands for null here, and no comparison with it holds.
+        if not np.all(
+            (start >= 0) & (start <= end) & (end <= WHOLE) & (start == np.floor(start)) & (end == np.floor(end))
+        ):
+            return None
+    offsets = pa.array(np.append(0, np.cumsum(counts)), pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.FixedSizeListArray.from_arrays(values, 3))
+
+
+def _by_line(block: bytes, first: int, attributes: Sequence[str], file: SourceFile) -> pa.Table:
+    lines, ids = list[int](), list[str]()
+    columns: dict[str, list[list[list[float | None]]]] = {name: [] for name in attributes}
+    for number, line in enumerate(block.split(b"\n"), first):
+        if not line.strip():
+            continue
+        try:
+            one, found = _line(line)
+            for name, column in columns.items():
+                column.append(_of_value(found.get(name), name))
+        except _Malformed as error:
+            raise InputError(
+                f"{file}, line {number}: {error}",
+                hint='A line is {"id": ..., "attributes": {"NAME": [[start, end, score], ...]}}, with code points '
+                "0 <= start <= end.",
+            ) from error
+        lines.append(number)
+        ids.append(one)
+    arrays = [pa.array(lines, pa.int64()), pa.array(ids, pa.large_string())]
+    arrays += [pa.array(columns[name], TRIPLES) for name in attributes]
+    return pa.table(arrays, names=["line", "id", *attributes])
+
+
+class _Malformed(Exception):
+    """Says what is wrong with a line."""
+
+
+def _line(line: bytes) -> tuple[str, Mapping[str, Any]]:
+    """The id and the attributes of a line."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise _Malformed("it is not valid JSON") from error
+    if not isinstance(value, dict):
+        raise _Malformed("it is not a JSON object")
+    one, found = value.get("id"), value.get("attributes")
+    if not (_is_number(one) or isinstance(one, str)) or isinstance(one, float) or not _encodes(str(one)):
+        raise _Malformed(f"its id is {_short(one)}, which is neither a string nor an integer")
+    if not isinstance(found, dict):
+        raise _Malformed("it has no object `attributes`")
+    return str(one), found
+
+
+def _of_value(value: Any, name: str) -> list[list[float | None]]:
+    """The ranges that an attribute of a line has."""
+    if value is None:
+        return []
+    if _is_number(value):
+        value = [[0, WHOLE, value]]
+    if not isinstance(value, list):
+        raise _Malformed(f"the attribute {name!r} is {_short(value)}, which is neither a list of ranges nor a number")
+    for item in value:
+        if not (isinstance(item, list) and len(item) == 3 and _is_range(*item)):
+            raise _Malformed(f"the attribute {name!r} has {_short(item)}, which is no [start, end, score]")
+    return [[start, end, _score(score)] for start, end, score in value]
+
+
+def _is_range(start: Any, end: Any, score: Any) -> bool:
+    edges = all(_is_number(edge) and edge == edge // 1 for edge in (start, end))
+    return edges and 0 <= start <= end <= WHOLE and (score is None or isinstance(score, int | float))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _score(value: float | None) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except OverflowError:
+        return None  # float32 could not hold it either
+
+
+def _encodes(text: str) -> bool:
+    """Whether UTF-8 can hold a text: not a lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
