@@ -147,8 +147,13 @@ class AttributeScores(Annotations, Narrow):
         return {**super().inputs, "attributes": self.files}
 
     def settings(self) -> Mapping[str, Any]:
-        """The attributes by axis, the score of unmarked text, and the column of the ids."""
-        return {"attributes": dict(self.attributes), "unmarked": self.unmarked, "id": self.corpus.id}
+        """The axes and their attributes, the score of unmarked text, and the column of the ids."""
+        return {
+            "axes": list(self.axes),
+            "attributes": dict(self.attributes),
+            "unmarked": self.unmarked,
+            "id": self.corpus.id,
+        }
 
     def unit(self, tables: Tables) -> Output:
         """Score the spans of a unit.
