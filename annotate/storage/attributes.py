@@ -1,8 +1,9 @@
 """Attribute files as Dolma's toolkit writes them: JSON lines of scored ranges, beside a file of documents.
 
 A line is `{"id": ..., "attributes": {"NAME": [[start, end, score], ...]}}`, with code points of the document's text,
-the end not included. Lines are in the order of the documents; a document may lack one. An attribute that a line lacks,
-or that is null, has no ranges there; a bare number in its place is a score of the whole document.
+the end not included. Lines are in the order of the documents; a document may lack one, and where documents share an id
+a line is of the first that it can be of. An attribute that a line lacks, or that is null, has no ranges there; a bare
+number in its place is a score of the whole document.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class AttributeReader:
     """
 
     def __init__(self, file: SourceFile, attributes: Sequence[str]) -> None:
-        self._file, self._attributes = file, tuple(attributes)
+        self._file, self._attributes = file, tuple(dict.fromkeys(attributes))
         self._tables = _tables(file, self._attributes)
         self._pending: pa.Table | None = None
         self.documents = 0
@@ -123,7 +124,8 @@ class AttributeReader:
             self._pending, done = pending.slice(len(found)), int(found[-1]) + 1
         self.documents = at + len(names)
         documents = np.concatenate(places)
-        return Lines(documents=documents, ranges={name: _ranges(taken, name, documents) for name in self._attributes})
+        ranges = {name: _ranges(taken, i, documents) for i, name in enumerate(self._attributes, 2)}
+        return Lines(documents=documents, ranges=ranges)
 
     def finish(self) -> None:
         """Check that each line was of a document, once all have had their turn.
@@ -162,11 +164,11 @@ def _places(ids: pa.ChunkedArray, names: pa.Array) -> npt.NDArray[np.int64]:
     return np.array(rising, np.int64)
 
 
-def _ranges(tables: Sequence[pa.Table], name: str, documents: npt.NDArray[np.int64]) -> Ranges:
+def _ranges(tables: Sequence[pa.Table], column: int, documents: npt.NDArray[np.int64]) -> Ranges:
     """The ranges of an attribute, in lines of these documents."""
-    column = one_array(pa.chunked_array([chunk for table in tables for chunk in table[name].chunks], TRIPLES))
-    counts = pc.list_value_length(column).to_numpy()
-    start, end, score = column.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 3).T
+    lists = one_array(pa.chunked_array([chunk for table in tables for chunk in table[column].chunks], TRIPLES))
+    counts = pc.list_value_length(lists).to_numpy()
+    start, end, score = lists.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, 3).T
     return Ranges(
         document=np.repeat(documents, counts),
         start=start.astype(np.int64),
@@ -176,7 +178,7 @@ def _ranges(tables: Sequence[pa.Table], name: str, documents: npt.NDArray[np.int
 
 
 def _tables(file: SourceFile, attributes: Sequence[str]) -> Iterator[pa.Table]:
-    """The lines of a file, a block at a time: columns `line`, its number from 1, `id`, and one an attribute."""
+    """The lines of a file, a block at a time: columns `line`, its number, `id`, and one an attribute."""
     first = 1
     try:
         for block in blocks(file):
@@ -199,7 +201,7 @@ def _by_columns(block: bytes, first: int, attributes: Sequence[str]) -> pa.Table
     triples = [_triples(of_line.field(name)) for name in attributes]
     if len(lines) != len(ids) or ids.null_count or of_line.null_count or any(each is None for each in triples):
         return None
-    return pa.table([pa.array(lines, pa.int64()), ids, *triples], names=["line", "id", *attributes])
+    return _table(pa.array(lines, pa.int64()), ids, triples)
 
 
 def _schema(block: bytes, attributes: Sequence[str]) -> pa.Schema | None:
@@ -238,13 +240,13 @@ def _triples(column: pa.Array) -> pa.Array | None:
 
 def _by_line(block: bytes, first: int, attributes: Sequence[str], file: SourceFile) -> pa.Table:
     lines, ids = list[int](), list[str]()
-    columns: dict[str, list[list[list[float | None]]]] = {name: [] for name in attributes}
+    columns: list[list[list[list[float | None]]]] = [[] for _ in attributes]
     for number, line in enumerate(block.split(b"\n"), first):
         if not line.strip():
             continue
         try:
             one, found = _line(line)
-            for name, column in columns.items():
+            for name, column in zip(attributes, columns, strict=True):
                 column.append(_of_value(found.get(name), name))
         except _Malformed as error:
             raise InputError(
@@ -254,9 +256,13 @@ def _by_line(block: bytes, first: int, attributes: Sequence[str], file: SourceFi
             ) from error
         lines.append(number)
         ids.append(one)
-    arrays = [pa.array(lines, pa.int64()), pa.array(ids, pa.large_string())]
-    arrays += [pa.array(columns[name], TRIPLES) for name in attributes]
-    return pa.table(arrays, names=["line", "id", *attributes])
+    triples = [pa.array(column, TRIPLES) for column in columns]
+    return _table(pa.array(lines, pa.int64()), pa.array(ids, pa.large_string()), triples)
+
+
+def _table(lines: pa.Array, ids: pa.Array, triples: Sequence[pa.Array]) -> pa.Table:
+    """A table of lines; attributes can have any name, so their columns are known by their place."""
+    return pa.table([lines, ids, *triples], names=["line", "id", *map(str, range(len(triples)))])
 
 
 class _Malformed(Exception):

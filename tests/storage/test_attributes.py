@@ -89,6 +89,13 @@ def test_ids_may_be_integers_on_either_side(tmp_path: Path) -> None:
     assert AttributeReader(file, [NAME]).take(names).documents.tolist() == [0, 2, 3, 4]
 
 
+def test_attributes_may_have_any_name_and_be_asked_for_twice(tmp_path: Path) -> None:
+    names = ["id", "line", "0", "id"]
+    file = file_of(tmp_path, [{"id": "a", "attributes": {name: [[0, i, i]] for i, name in enumerate(names)}}])
+    found = AttributeReader(file, names).take(pa.array(["a"]))
+    assert {name: ranges.score.tolist() for name, ranges in found.ranges.items()} == {"id": [3], "line": [1], "0": [2]}
+
+
 @settings(deadline=None)
 @given(data=st.data())
 def test_lines_find_their_documents_in_order(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
