@@ -14,10 +14,11 @@ from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.calibrate import Calibrate, read_scores
 from annotate.stages.corpus import Corpus
 from annotate.stages.repeated_spans import REPEATS
-from annotate.stages.tables import as_texts, one_array
+from annotate.stages.tables import as_texts
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.tags.groups import Group, Groups, Int64, Tally, check_groups, tally_bins
+from annotate.text.arrays import one_array
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,12 @@ class Schedule(Wide):
                 f"phase {counted.name!r} has a budget in tokens, but there is no tokenizer to count them",
                 hint="Give Schedule(tokenizer=...), or the phase a share.",
             )
+        if self.tokenizer is not None:
+            from annotate.tokens import pin_tokenizer
+
+            pinned = pin_tokenizer(self.tokenizer, revision=self.revision)
+            for name, value in zip(("tokenizer", "revision"), pinned, strict=True):
+                object.__setattr__(self, name, value)
 
     @property
     def selection(self) -> Selection:
@@ -209,7 +215,7 @@ def _encoder(schedule: Schedule) -> Any:
     if vars(schedule).get("_expected", found) != found:
         raise ConfigError(
             f"the tokenizer {schedule.tokenizer!r} is another one for this worker than for the driver",
-            hint="It was changed during the run, or a hub name means another revision there: give `revision`.",
+            hint="It was changed during the run, or is another file there.",
         )
     return Encoder(tokenizer)
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from ray import cloudpickle
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from annotate import Corpus, Split
 from annotate.errors import ConfigError
+from annotate.stages.schedule import Schedule
 from annotate.tokens import load_tokenizer, pin_tokenizer
 
 OLD, NEW = "0123456789" * 4, "abcdef0123" * 4
@@ -41,6 +44,15 @@ def test_what_the_driver_saw_is_what_workers_load(cache: Path) -> None:
     assert load_tokenizer(name, revision=NEW).convert_tokens_to_ids("one") == 2
     assert pin_tokenizer("some/words", revision="main") == ("some/words", NEW)
     assert pin_tokenizer("some/words", revision=OLD) == ("some/words", OLD)
+
+
+def test_a_stage_holds_the_commit(cache: Path) -> None:
+    stage = Schedule(Split(Corpus("corpus")), tokenizer="some/words")
+    recipe = stage.recipe
+    commit(cache, NEW, "two", "one", "three")
+    sent = cloudpickle.loads(cloudpickle.dumps(stage))
+    assert (sent.tokenizer, sent.revision) == ("some/words", OLD) and sent._loaded[1] == sent._expected
+    assert Schedule(Split(Corpus("corpus")), tokenizer="some/words").recipe != recipe
 
 
 def test_a_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
