@@ -26,6 +26,7 @@ from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.parts import Entry, read_entry
 from annotate.storage.store import Directory
 
+PART = re.compile(r"parts/.*\.parquet")
 MOST_NAMED = 1000
 DATASET = re.compile(r"[a-z][a-z0-9_-]*-[0-9a-f]{8}")
 OLD_RECIPE, NO_ENTRY, NO_MANIFEST, OLD_UNIT, UNFINISHED = (
@@ -120,10 +121,10 @@ def _list_shards(found: list[Unused], out: Console) -> None:
     paths = [
         f"{item.dataset}/{item.path}"
         for item in found
-        if item.why == OLD_UNIT and item.dataset.rpartition("-")[0] in SHARDS and item.path.endswith(".parquet")
+        if item.why == OLD_UNIT and item.dataset.rpartition("-")[0] in SHARDS and PART.fullmatch(item.path)
     ]
     if paths:
-        say(out, "Training shards among them, which the last run wrote anew without documents, or not at all:")
+        say(out, "Training shards among them, which the last run has replaced:")
     for path in paths[:MOST_NAMED]:
         say(out, f"  {path}")
     if len(paths) > MOST_NAMED:

@@ -130,7 +130,8 @@ def example(stage: Render, dataset: Dataset, console: Console, *, documents: int
     """Print some documents that show the most tags in the fewest characters."""
     from annotate.storage.parts import read_part
 
-    unit = next(dataset.units(), None)
+    tagged = (unit for unit in dataset.units() if any(entry.counts.get("tags") for entry in unit.entries))
+    unit = next(tagged, next(dataset.units(), None))  # the first shards may be of a phase without tags
     if unit is None or not unit.entries:
         return
     table = read_part(dataset.directory, unit.entries[0].part, schema=stage.schema).slice(0, 2000)

@@ -13,6 +13,7 @@ from annotate.engine.run import Result
 from annotate.stages.calibrate import Calibrate, sample_of
 from annotate.stages.place import Place
 from annotate.stages.render import Render
+from annotate.stages.schedule import Schedule
 from annotate.stages.token_shards import TokenShards
 
 QUANTILES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
@@ -38,6 +39,8 @@ def print_summary(result: Result, console: Console) -> None:
             _tag_rates(stage, dataset, console)
         if isinstance(stage, Calibrate) and _found(dataset):
             _scores(stage, dataset, console)
+        if isinstance(stage, Schedule) and (stage.phases or stage.mix) and _found(dataset):
+            _phases(stage, dataset, console)
     for stage, dataset in result.datasets.items():
         if isinstance(stage, Render):
             _shards(stage, dataset, result.workdir.url, console)
@@ -74,6 +77,30 @@ def _scores(stage: Calibrate, dataset: Dataset, console: Console) -> None:
             [f"{v:.3f}" for v in np.quantile(values, QUANTILES, method="inverted_cdf")] if len(values) else ["-"] * 7
         )
         table.add_row(axis, *shown)
+    console.print(table)
+
+
+def _phases(stage: Schedule, dataset: Dataset, console: Console) -> None:
+    unit = "bytes" if stage.tokenizer is None else "tokens"
+    schedule = stage.read(dataset.directory, next(dataset.units()))
+    table = Table(
+        "phase", "source", unit, "budget", "documents", "copies", "tag rate", title="Phases, in training order"
+    )
+    for column in table.columns[2:]:
+        column.justify = "right"
+    phase = None
+    for row in schedule.to_pylist():
+        rates = dict.fromkeys(f"{100 * row[name]:.3g} %" for name in ("rate_from", "rate_to"))
+        first, phase = row["phase"] != phase, row["phase"]
+        table.add_row(
+            visible(phase) if first else "",
+            visible(row["source"] or ""),
+            f"{row['size']:,}",
+            f"{row['budget']:,}" if first else "",
+            f"{row['documents']:,}",
+            f"{row['copies']:,}",
+            " to ".join(rates),
+        )
     console.print(table)
 
 
