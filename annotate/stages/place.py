@@ -145,9 +145,10 @@ class Place(Narrow):
         return self.scheme.columns
 
     def settings(self) -> Mapping[str, Any]:
-        """The scheme, and the curves that the scorers have."""
+        """The scheme, the curves that the scorers have, and what phases are drawn by."""
         curves = {axis: curve.to_json() for axis, curve in self._shipped().items()}
-        return {**self.scheme.identity(), **({"curves": curves} if curves else {})}
+        drawn = {"schedule": self.schedule.drawn_by()} if self.schedule is not None and self.scheme.phases else {}
+        return {**self.scheme.identity(), **({"curves": curves} if curves else {}), **drawn}
 
     def unit(self, tables: Tables) -> Output:
         """Place the tags of a unit."""

@@ -116,6 +116,13 @@ class Schedule(Wide):
         state = {name: value for name, value in vars(self).items() if name != "_loaded"}
         return state if self.tokenizer is None else {**state, "_expected": self._loaded[1]}
 
+    def drawn_by(self) -> dict[str, Any]:
+        """What documents depend on beside the table of the schedule, JSON-ready: the settings of its users have it.
+
+        They know an input by its data, and the tables of two seeds can be equal.
+        """
+        return {"seed": self.seed, "mixed_by": list(self.columns_read), "phases": bool(self.phases)}
+
     @property
     def columns_read(self) -> tuple[str, ...]:
         """The column that sources are mixed by."""

@@ -110,7 +110,7 @@ class Shards(Regroup):
 
     def settings(self) -> Mapping[str, Any]:
         """How text is grouped, and of which documents."""
-        ordered = {"shuffled": True} if self.shuffled else {}
+        ordered = {"schedule": self.schedule.drawn_by()} if self.schedule is not None else {}
         return {"part_bytes": self.part_bytes, "id": self.corpus.id, **ordered, **self.selection.settings()}
 
     def _documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> Documents:

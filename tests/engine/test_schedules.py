@@ -122,6 +122,27 @@ def test_phases_in_order_and_equal_bytes_however_units_are_cut(ray_cluster, tmp_
     assert [a.equals(b) for a, b in zip(parts, other, strict=True)] == [True] * len(parts)
 
 
+def test_another_seed_is_another_order(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+    """Also in a work directory that has the first: the tables of both schedules are equal here."""
+
+    def seeded(seed: int) -> Render:
+        stage = rendered(corpus, phases=(Phase(name="ramp", tag_rate=(0, 1)),))
+        schedule = replace(stage.schedule, seed=seed)
+        return replace(stage, placements=replace(stage.placements, schedule=schedule), schedule=schedule)
+
+    first, second = (pl.concat(run(seeded(seed), tmp_path / "out")[1]) for seed in (0, 1))
+    for frame, stage in ((first, seeded(0)), (second, seeded(1))):
+        where = frame["id"].str.split("-").list.to_struct(fields=["shard", "row"]).struct.unnest().cast(pl.Int64)
+        places, untagged = np.empty(len(frame)), np.empty(len(frame), bool)
+        for shard in (0, 1):
+            here = (where["shard"] == shard).to_numpy()
+            rows = where["row"].to_numpy()[here]
+            places[here] = stage.schedule.places(f"s{shard}.parquet", rows)
+            untagged[here] = stage.schedule.untagged(f"s{shard}.parquet", rows, places[here])  # the rate is the place
+        assert (np.diff(places) > 0).all()
+        assert (frame["text"].str.starts_with("<long>").to_numpy() == ~untagged).all()
+
+
 def test_mixed_sources_and_what_is_not_reached(ray_cluster, tmp_path: Path, corpus: Path) -> None:
     weights = {"wiki": 1.0, "web": 1.0}
     for exhaustion in ("first_exhausted", "all_exhausted"):
