@@ -55,7 +55,13 @@ class Mix:
         weights: Mapping[str, float] | Sequence[tuple[str, float]],
         exhaustion: Exhaustion = "first_exhausted",
     ) -> None:
-        pairs = tuple(sorted(weights.items() if isinstance(weights, Mapping) else weights))
+        pairs = tuple(weights.items() if isinstance(weights, Mapping) else weights)
+        names = [source for source, _ in pairs]
+        if unnamed := [name for name in names if not isinstance(name, str)]:
+            raise ConfigError(f"a source must be named by a text, got {unnamed[0]!r}", hint="Also an integer: '1'.")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(f"a source has one weight, got two for {twice[0]!r}")
+        pairs = tuple(sorted(pairs))
         object.__setattr__(self, "column", column)
         object.__setattr__(self, "weights", pairs)
         object.__setattr__(self, "exhaustion", exhaustion)
@@ -85,7 +91,7 @@ class Mix:
                     hint="Give them one.",
                 )
             raise ConfigError(
-                f"the mix has no weight for the source {source!r}, of which there are {n:,} documents here",
+                f"the mix has no weight for the source {f'{source:.80}'!r}, of which there are {n:,} documents here",
                 hint="Give it one: 0 leaves its documents out.",
             )
 
@@ -114,7 +120,8 @@ def timetable(counts: pa.Table, phases: Sequence[Phase], mix: Mix | None) -> pa.
     sources, tables = _by_source(counts)
     repeats = _repeats(sources, tables["size"].sum(axis=1), mix)
     phases = tuple(phases) or WHOLE
-    weighted = np.append(0.0, np.cumsum(repeats @ tables["size"]))
+    # Not a matrix product: the last bit of that is another one on another machine, and can move a border.
+    weighted = np.append(0.0, np.cumsum((repeats[:, None] * tables["size"]).sum(axis=0)))
     budgets = _budgets(phases, float(weighted[-1]))
     edges = [0, *(_nearest(weighted, target) for target in np.cumsum(budgets).tolist())]
     rows = []
@@ -196,7 +203,7 @@ def _budgets(phases: Sequence[Phase], total: float) -> list[float]:
         for phase in phases
     ]
     left = total - sum(size for size in asked if size is not None)
-    if left < -1e-9 * total or (None in asked and left <= 0):
+    if left < -1e-9 * total or (None in asked and left <= 0 < total):  # of no text there is nothing to share out
         budgets = ", ".join(f"{phase.name} {phase.budget}" for phase in phases)
         raise ConfigError(
             f"the phases ask for more than there is: {budgets}; there are {round(total):,} tokens to train on",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import numpy as np
@@ -143,6 +144,7 @@ def test_the_contract_and_meco() -> None:
         ({"name": "a", "share": 1.5}, r"must lie in \(0, 1\], got 1.5"),
         ({"name": "a", "tag_rate": 1.2}, r"must lie in \[0, 1\], or be two such numbers, got 1.2"),
         ({"name": "a", "tag_rate": [0.1, 0.2, 0.3]}, "or be two such numbers"),
+        ({"name": "a", "tag_rate": None}, "or be two such numbers, got None"),
     ],
 )
 def test_bad_phases(arguments, message: str) -> None:
@@ -177,6 +179,18 @@ def test_a_scheme_file_names_the_line_of_a_bad_phase() -> None:
     assert scheme.phases == (Phase(name="p", tokens=1000, tag_rate=(0, 1)),)
 
 
+def test_without_any_text_phases_are_empty() -> None:
+    """Bad rows never stop a run, also where there is nothing else."""
+    none = counted(documents(100, 1).clear(), mixed=False)
+    blank = counted(documents(100, 1).with_columns(size=pl.lit(0)), mixed=False)  # no tokens, but documents
+    for counts, wanted in itertools.product((none, blank), ((), (Phase(name="a", share=0.5), Phase(name="b")))):
+        table = timetable(counts, wanted, None)
+        assert sum(table["documents"].to_pylist()) == sum(counts["documents"].to_pylist())
+        assert sum(table["budget"].to_pylist()) == 0
+    with pytest.raises(ConfigError, match="there are 0 tokens to train on"):
+        timetable(none, (Phase(name="a", tokens=10), Phase(name="b")), None)
+
+
 def test_impossible_budgets_and_mixes() -> None:
     frame = documents(100, 1)
     total = frame["size"].sum()
@@ -194,6 +208,12 @@ def test_impossible_budgets_and_mixes() -> None:
         mix.check(pa.array(["web", None, None]))
     with pytest.raises(ConfigError, match="must be a number from 0 on, got -1"):
         Mix(column="s", weights={"web": -1})
+    with pytest.raises(ConfigError, match="must be named by a text, got 1"):
+        Mix(column="s", weights={"web": 1, 1: 2})  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match="one weight, got two for 'web'"):
+        Mix(column="s", weights=[("web", 1), ("code", 1), ("web", 2)])
+    with pytest.raises(ConfigError, match=f"for the source '{'x' * 80}', of which"):
+        mix.check(pa.array(["x" * 100_000]))
     with pytest.raises(ConfigError, match="needs a weight above 0"):
         Mix(column="s", weights={"web": 0})
     with pytest.raises(ConfigError, match="first_exhausted"):
