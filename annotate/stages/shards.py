@@ -79,6 +79,11 @@ class Shards(Regroup):
                 "the placements have phases, so the shards must be in the order of their schedule",
                 hint=f"Give {type(self).__name__}(..., schedule=...) the schedule that Place was given.",
             )
+        if self.phases and placed != self.schedule:
+            raise ConfigError(
+                "the schedule of the shards has phases, whose tag rates their placements know nothing of",
+                hint="Give the phases to the tag scheme, and the schedule to Place too.",
+            )
 
     @property
     def selection(self) -> Selection:
@@ -94,10 +99,13 @@ class Shards(Regroup):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """The documents, their placements, and the schedule, if any."""
+        """The documents, the schedule, if any, and their placements.
+
+        In this order: what is wrong with a mix or a budget is found before anything is scored.
+        """
         optional = {"schedule": self.schedule, "excluded": self.excluded}
         given = {name: stage for name, stage in optional.items() if stage is not None}
-        return {**self.selection.inputs, "placements": self.placements, **given}
+        return {**self.selection.inputs, **given, "placements": self.placements}
 
     @functools.cached_property
     def excluded(self) -> Excluded | None:

@@ -41,6 +41,7 @@ from annotate import (
     shards,
 )
 from annotate.cli.app import app, guarded
+from annotate.stages.base import graph
 from annotate.storage.latest import read_tags
 from annotate.tags.rendering import strip
 
@@ -245,6 +246,13 @@ def test_token_budgets_phases_of_windows_and_scores_of_tokens(
         run(made(Phase(name="plain", tokens=10**9)), tmp_path / "out")
 
 
+def test_a_schedule_is_made_before_anything_is_scored(corpus: Path) -> None:
+    """What is wrong with a mix or with budgets is then found in time."""
+    for phases in ((), PHASES):
+        names = [stage.name for stage in graph([rendered(corpus, phases=phases)])]
+        assert names.index("schedule") < names.index("annotations")
+
+
 def test_what_does_not_go_together(corpus: Path) -> None:
     stage = rendered(corpus)
     with pytest.raises(ConfigError, match="must be in the order of their schedule"):
@@ -253,6 +261,9 @@ def test_what_does_not_go_together(corpus: Path) -> None:
         replace(stage.placements, schedule=None)
     with pytest.raises(ConfigError, match="must have the same phases"):
         replace(stage.placements, schedule=replace(stage.schedule, phases=()))
+    with pytest.raises(ConfigError, match="tag rates their placements know nothing of"):
+        bare = rendered(corpus, phases=())
+        replace(bare, schedule=replace(bare.schedule, phases=PHASES))
     with pytest.raises(ConfigError, match="must be of the same documents"):
         replace(rendered(corpus, phases=()), schedule=Schedule(stage.placements.spans))
     with pytest.raises(ConfigError, match="which does not travel"):
