@@ -74,8 +74,9 @@ def commit_slices(
             dict(zip(_INDEX.names, (partition, sink.tell(), data.size, checksum(memoryview(data))), strict=True))
         )
         sink.write(data)
-    kind = tables[0].schema.serialize().to_pybytes()  # also where a partition gets nothing
-    index = _stream(pa.Table.from_pylist(rows, schema=_INDEX.with_metadata({_SCHEMA: kind})))
+    own = tables[0].schema  # also where a partition gets nothing; one that the contract has whole needs no saying
+    said = None if own == contract(schema).schema else {_SCHEMA: own.serialize().to_pybytes()}
+    index = _stream(pa.Table.from_pylist(rows, schema=_INDEX.with_metadata(said)))
     sink.write(index)
     sink.write(index.size.to_bytes(_LENGTH, "little"))
     whole = sink.getvalue()
@@ -100,7 +101,7 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str) -> pa.Ta
     index = _index(dataset, part)
     at = int(np.searchsorted(index["to"].to_numpy(), to))
     if at == index.num_rows or index["to"][at].as_py() != to:
-        kind = (index.schema.metadata or {}).get(_SCHEMA)  # parts of earlier versions have none
+        kind = (index.schema.metadata or {}).get(_SCHEMA)
         found = contract(schema).schema if kind is None else pa.ipc.read_schema(pa.py_buffer(kind))
         return found.empty_table()
     data = _read(dataset, part, index["offset"][at].as_py(), index["bytes"][at].as_py())
@@ -110,7 +111,7 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str) -> pa.Ta
 
 
 def slice_checksum(dataset: Directory, part: Part, to: int) -> str:
-    """The checksum of the rows of a part that go to one partition; empty where none do.
+    """The checksum of the rows of a part that go to one partition; where none do, that of their schema.
 
     Raises:
         StorageError: the part is missing or damaged.
@@ -118,7 +119,7 @@ def slice_checksum(dataset: Directory, part: Part, to: int) -> str:
     index = _index(dataset, part)
     at = int(np.searchsorted(index["to"].to_numpy(), to))
     there = at < index.num_rows and index["to"][at].as_py() == to
-    return str(index["checksum"][at].as_py()) if there else ""
+    return str(index["checksum"][at].as_py()) if there else checksum((index.schema.metadata or {}).get(_SCHEMA, b""))
 
 
 @functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from annotate.errors import StorageError
 from annotate.storage import slices
 from annotate.storage.contracts import contract
-from annotate.storage.slices import _index, by_partition, commit_slices, read_slice
+from annotate.storage.slices import _index, by_partition, commit_slices, read_slice, slice_checksum
 from annotate.storage.store import Directory
 
 SCHEMA = "sent-links"
@@ -45,6 +45,20 @@ def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
         parts.append(commit_slices(Directory.at(tmp_path / name), "k", tables, schema=SCHEMA).part)
     assert parts[0] == parts[1]
     assert (tmp_path / "one" / parts[0].path).read_bytes() == (tmp_path / "two" / parts[1].path).read_bytes()
+
+
+def test_the_schema_of_a_contract_is_not_said_another_one_is(tmp_path: Path) -> None:
+    """So parts are those of versions before, and what nothing was sent to is known by its columns too."""
+    folder, sums = Directory.at(tmp_path), []
+    plain = commit_slices(folder, "k", [by_partition(links([0]))], schema=SCHEMA)
+    assert not _index(folder, plain.part).schema.metadata
+    for name in ("a", "b"):
+        document = pa.StructArray.from_arrays([pa.array(["x"])], names=[name])
+        sent = pa.table({"to": pa.array([0], pa.int32()), "time": [0.5], "document": document})
+        part = commit_slices(folder, name, [sent], schema="sent-documents").part
+        assert read_slice(folder, part, 1, schema="sent-documents").schema == sent.schema
+        sums.append(slice_checksum(folder, part, 1))
+    assert sums[0] != sums[1]
 
 
 def test_any_damage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
