@@ -81,7 +81,7 @@ class Order:
     def edges(self) -> Integers:
         """Row groups before which a stretch starts, and their number: stretches never cross a phase."""
         part, _, _ = self.groups
-        first = np.searchsorted(part, _phase_starts(self.phases))
+        first = np.searchsorted(part, _phase_starts(self))
         step = self.mixed or 1
         pieces = [np.arange(a, b, step) for a, b in itertools.pairwise([*first.tolist(), len(part)])]
         return np.concatenate([*pieces, [len(part)]]).astype(np.int64)
@@ -119,12 +119,14 @@ def _epoch(order: Order, epoch: int) -> tuple[Integers, Integers]:
     part, _, sizes = order.groups
     groups = np.arange(len(part))
     if order.mixed:
-        phase = np.searchsorted(_phase_starts(order.phases), part, side="right")
+        phase = np.searchsorted(_phase_starts(order), part, side="right")
         groups = np.lexsort((keyed_hash(order.seed, epoch, GROUPS, groups), phase))
     ends = np.concatenate([[0], np.cumsum(sizes[groups])])
     return groups, ends[order.edges]
 
 
-def _phase_starts(phases: Sequence[str | None]) -> Integers:
-    """The first part of each phase."""
-    return np.array([i for i, phase in enumerate(phases) if i == 0 or phase != phases[i - 1]], np.int64)
+def _phase_starts(order: Order) -> Integers:
+    """The first part of each phase; a part without windows is of none, and ends none."""
+    parts = [i for i, windows in enumerate(order.windows) if windows]
+    pairs = itertools.pairwise([None, *parts])
+    return np.array([i for before, i in pairs if before is None or order.phases[i] != order.phases[before]], np.int64)

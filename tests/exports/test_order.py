@@ -43,6 +43,14 @@ def test_an_epoch_has_every_window_once_and_phases_in_order(order, epoch):
         at += size
 
 
+def test_a_part_without_windows_ends_no_phase():
+    order = Order(windows=(40, 0, 40, 0), phases=("a", None, "a", None), row_group=4, mixed=2)
+    assert sorted(epoch_of(order, 0)) == rows(order)
+    assert len({part for part, _ in epoch_of(order, 0)[:40]}) == 2  # shuffled over the whole phase
+    empty = Order(windows=(0, 0), phases=("a", "b"), row_group=4, mixed=2)
+    assert epoch_of(empty, 0) == []
+
+
 @given(orders(shuffled=False))
 def test_file_order(order):
     assert epoch_of(order, 0) == epoch_of(order, 5) == rows(order)
