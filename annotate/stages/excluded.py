@@ -74,7 +74,7 @@ def read_ids(ids: str | Path | Iterable[str | int]) -> tuple[str, ...]:
     if not isinstance(ids, str | Path):
         return tuple(str(each) for each in ids)
     try:
-        lines = Path(ids).read_text("utf-8").splitlines()
+        lines = Path(ids).read_text("utf-8-sig").splitlines()  # some editors put a mark before the first line
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"the ids to exclude can't be read from {ids}: {error}", hint="Give a text file with one id a line."

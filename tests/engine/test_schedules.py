@@ -178,7 +178,7 @@ def test_a_takedown_changes_the_parts_that_had_the_documents_and_no_others(
     paths = shards(tmp_path / "out")
     (keeper,) = {"0-20", "0-21"} & {name for part in parts for name in part["id"]}
     taken = {keeper, "0-33", "1-5"}
-    (tmp_path / "ids.txt").write_text("\n".join([*taken, "nobody", ""]))
+    (tmp_path / "ids.txt").write_text("\n".join([*sorted(taken), "nobody", ""]), "utf-8-sig")
     after, less = run(replace(stage, exclude=str(tmp_path / "ids.txt")), tmp_path / "out")
     touched = [bool(taken & set(part["id"])) for part in parts]
     assert 1 <= sum(touched) <= 3 < len(parts)
@@ -194,6 +194,7 @@ def test_a_takedown_changes_the_parts_that_had_the_documents_and_no_others(
     assert any("1 of 4 ids to exclude are of no document" in remark for remark in after.remarks)
     assert guarded(app, ["clean", str(tmp_path / "out"), "--old-units", "--yes"]) == 0
     said = capsys.readouterr().out.replace("\n", "")
+    assert said.count(".parquet") == sum(touched)
     for path, hit in zip(paths, touched, strict=True):
         assert Path(path).exists() != hit
         assert (Path(path).name in said) == hit
