@@ -34,7 +34,8 @@ from annotate.storage.store import Directory
 from annotate.text.arrays import large_string
 from annotate.text.utf8 import invalid_utf8
 
-OURS = ("row", "id", "text", "problem", "placements", "gaps", "phase")
+READ = ("row", "id", "text", "problem")
+OURS = (*READ, "placements", "gaps", "phase")
 PREFIX = "corpus_"
 UNREADABLE, RENAMED = "unreadable: ", "renamed: "  # how notes of the manifest begin
 FOOTERS = 1024  # read ahead at most
@@ -222,6 +223,12 @@ class Corpus(Source):
         file, reader = self._source(directory, unit)
         schema = reader.schema
         sources = self._sources(file, schema, extra)
+        renamed = next((name for name in extra or () if name in OURS and name not in READ), None)
+        if renamed is not None:
+            raise InputError(
+                f"a column of {file} can't be read as {renamed!r}, a name that this project uses",
+                hint=f"Read it as {PREFIX + renamed!r}, the name that it travels by.",
+            )
         lost = [name for name in sources.values() if name not in schema.names]
         if lost:
             raise InputError(f"{file} has no column {lost[0]!r}; it has: {', '.join(schema.names)}")

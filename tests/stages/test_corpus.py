@@ -55,6 +55,13 @@ def test_any_string_type_can_be_text_and_id(tmp_path: Path, kind: pa.DataType) -
     assert found.schema.field("id").type == pa.large_string()
 
 
+def test_a_column_with_a_name_of_ours_is_read_by_the_name_that_it_travels_by(tmp_path: Path) -> None:
+    corpus = of(tmp_path, pa.table({"text": ["one"], "id": ["1"], "phase": ["x"]}))
+    assert documents(corpus, extra=("corpus_phase",))["corpus_phase"].to_pylist() == ["x"]
+    with pytest.raises(InputError, match=r"(?s)can't be read as 'phase'.*Read it as 'corpus_phase'"):
+        documents(corpus, extra=("phase",))
+
+
 @pytest.mark.parametrize(
     "kind", [getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)], ids=str
 )
