@@ -82,6 +82,11 @@ def pipeline(
     calibration = Calibrate(scores, verdicts, repeated=repeated)
     tags = load_scheme(scheme) if scheme is not None else three_tags(quantile)
     thresholds = Thresholds(scores, verdicts, calibration, tags)
+    if order == "corpus" and (mix or tags.phases):
+        raise annotate.ConfigError(
+            "a mix and phases say when documents are trained on, which order=corpus leaves as it is",
+            hint="Leave order=corpus out.",
+        )
     schedule = None
     if order == "shuffled":
         weights = Mix(column=mix_by, weights=weights_of(mix), exhaustion=exhaustion) if mix else None
@@ -97,11 +102,11 @@ def pipeline(
     )
 
 
-def weights_of(mix: tuple[str, ...]) -> dict[str, float]:
+def weights_of(mix: tuple[str, ...]) -> list[tuple[str, float]]:
     """Read weights, each as `source=0.5`."""
     pairs = [each.rpartition("=") for each in mix]
     try:
-        return {source: float(weight) for source, _, weight in pairs}
+        return [(source, float(weight)) for source, _, weight in pairs]
     except ValueError as error:
         raise annotate.ConfigError(f"weights are written as source=0.5, got {', '.join(mix)}: {error}") from None
 
