@@ -22,6 +22,8 @@ from annotate.errors import ConfigError
 from annotate.tags.phases import Phase
 
 BINS = 1 << 14
+PASSES = 1000
+"""The most that a source can be repeated: all copies of a document are held together, and more is a wrong weight."""
 SOURCES = 256
 """The most sources that can be mixed: their counts by bin are held together."""
 
@@ -193,6 +195,12 @@ def _repeats(sources: Sequence[str | None], sizes: Int64, mix: Mix | None) -> Fl
         if weight:
             lasts[source] = found[source] * total / weight
     amount = min(lasts.values()) if mix.exhaustion == "first_exhausted" else max(lasts.values())
+    most = min(lasts, key=lambda source: lasts[source])
+    if amount > PASSES * lasts[most]:
+        raise ConfigError(
+            f"by these weights the source {most!r} would come {amount / lasts[most]:,.0f} times, more than {PASSES:,}",
+            hint=f"Give it less weight: it has {found[most] / sum(found.values()):.3g} of all text.",
+        )
     return np.array([amount / lasts[source] if source in lasts else 0.0 for source in sources])
 
 

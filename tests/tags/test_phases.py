@@ -208,6 +208,9 @@ def test_impossible_budgets_and_mixes() -> None:
         mix.check(pa.array(["web", None, None]))
     with pytest.raises(ConfigError, match="must be a number from 0 on, got -1"):
         Mix(column="s", weights={"web": -1})
+    with pytest.raises(ConfigError, match=r"the source 'code' would come [0-9,]+ times, more than 1,000"):
+        rare = Mix(column="s", weights={"web": 1, "code": 1, "books": 1e-12}, exhaustion="all_exhausted")
+        timetable(counted(frame, mixed=True), (), rare)
     with pytest.raises(ConfigError, match="must be named by a text, got 1"):
         Mix(column="s", weights={"web": 1, 1: 2})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match="one weight, got two for 'web'"):
