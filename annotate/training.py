@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,11 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         epochs: times that the export is gone through. What is left at the very end for less than a whole batch of every
             rank is not given.
         columns: of the Parquet files that a sample has.
+        parts: numbers of the output parts that are read, all others being left out: `manifest["parts"]` has them. No
+            document is in two parts, so what is held out by parts shares none with the rest.
+
+    Attributes:
+        manifest: what the export says of itself.
 
     Raises:
         ConfigError: an argument is out of range, or the export is of another format.
@@ -77,6 +82,7 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         mixed: int = 16,
         epochs: int = 1,
         columns: tuple[str, ...] = COLUMNS,
+        parts: Sequence[int] | None = None,
     ) -> None:
         for name, value in {"batch_size": batch_size, "ranks": ranks, "mixed": mixed, "epochs": epochs}.items():
             if value < 1:
@@ -86,14 +92,14 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         self.directory = location if isinstance(location, Directory) else Directory.at(location)
         self.batch_size, self.rank, self.ranks, self.epochs, self.columns = batch_size, rank, ranks, epochs, columns
         self.consumed = 0
-        manifest = _manifest(self.directory)
-        parts = manifest["parts"]
-        self._files: list[tuple[str, int]] = [(p["files"][0]["path"], p["files"][0]["bytes"]) for p in parts]
-        self._identity = checksum(json.dumps([part["files"] for part in parts]).encode())
+        self.manifest = _manifest(self.directory)
+        read = _chosen(self.manifest["parts"], parts)
+        self._files: list[tuple[str, int]] = [(p["files"][0]["path"], p["files"][0]["bytes"]) for p in read]
+        self._identity = checksum(json.dumps([part["files"] for part in read]).encode())
         self.order = Order(
-            windows=tuple(part["counts"]["windows"] for part in parts),
-            phases=tuple(part["phase"] for part in parts),
-            row_group=manifest["settings"]["row_group"],
+            windows=tuple(part["counts"]["windows"] for part in read),
+            phases=tuple(part["phase"] for part in read),
+            row_group=self.manifest["settings"]["row_group"],
             seed=seed,
             mixed=mixed if shuffle else 0,
         )
@@ -212,6 +218,17 @@ def _manifest(directory: Directory) -> dict[str, Any]:
             hint=f"Other formats have readers of their own: see {directory.url}/README.md.",
         )
     return manifest
+
+
+def _chosen(parts: list[dict[str, Any]], numbers: Sequence[int] | None) -> list[dict[str, Any]]:
+    """The parts of a manifest that have these numbers, in its order."""
+    if numbers is None:
+        return parts
+    if unknown := sorted(set(numbers) - {part["number"] for part in parts}):
+        raise ConfigError(
+            f"the export has no part {unknown[0]}", hint=f"It has {', '.join(str(part['number']) for part in parts)}."
+        )
+    return [part for part in parts if part["number"] in set(numbers)]
 
 
 @functools.lru_cache(maxsize=FOOTERS)
