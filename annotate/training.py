@@ -26,6 +26,7 @@ from annotate.tokens import check_ids
 
 COLUMNS = ("input_ids", "labels", "position_ids")
 FOOTERS = 64  # kept, of the files read last
+CONVERTED = 64  # windows that are made tensors at once: they fit the cache, and int64 is twice what is in the files
 _PROCESS = os.getpid()  # that imported this module: a forked worker has another id, a spawned one imports it again
 
 
@@ -176,12 +177,16 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         tables = []
         for i, members in _runs(group[order]):
             table = self._row_group(int(part[i]), int(within[i]), int(sizes[i]))
-            tables.append(table.take(pa.array(rows[order[members]] - (ends[i] - sizes[i]))))
+            tables.append(_taken(table, rows[order[members]] - (ends[i] - sizes[i])))
+        table = pa.concat_tables(tables).combine_chunks()
+        del tables  # a stretch may be large, and would be held twice
         back = np.argsort(order, kind="stable")
-        table = pa.concat_tables(tables).take(pa.array(back)).combine_chunks()
-        arrays = {name: _lists(table[name]) for name in self.columns}
-        for i in range(len(rows)):
-            yield {name: torch.from_numpy(values[at[i] : at[i + 1]]) for name, (values, at) in arrays.items()}
+        for start in range(0, len(back), CONVERTED):
+            some = _taken(table, back[start : start + CONVERTED])
+            yield from (
+                dict(zip(self.columns, sample, strict=True))
+                for sample in zip(*(_tensors(some[name]) for name in self.columns), strict=True)
+            )
 
     def _row_group(self, part: int, number: int, windows: int) -> pa.Table:
         path, size = self._files[part]
@@ -260,11 +265,18 @@ def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
         yield int(value), slice(int(start), int(stop))
 
 
-def _lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """The values of a column of lists as int64, and where each row starts in them, and the end."""
+def _taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Some rows of a table, without a copy where they follow each other."""
+    if (np.diff(rows) == 1).all():
+        return table.slice(rows[0], len(rows))
+    return table.take(pa.array(rows))
+
+
+def _tensors(column: pa.ChunkedArray) -> tuple[torch.Tensor, ...]:
+    """The rows of a column of lists, as int64."""
     array = one_array(column)
-    lengths = pa.compute.list_value_length(array).to_numpy(zero_copy_only=False)
-    return array.flatten().to_numpy().astype(np.int64), np.concatenate([[0], np.cumsum(lengths)])
+    lengths = pa.compute.list_value_length(array).to_pylist()
+    return torch.from_numpy(array.flatten().to_numpy().astype(np.int64)).split(lengths)
 
 
 def add_tags(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:
