@@ -37,7 +37,7 @@ def train(corpus: Path, column: str, size: int) -> PreTrainedTokenizerFast:
 @click.command()
 @click.argument("corpus", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--size", default=4096, show_default=True, type=click.IntRange(min=300), help="Entries.")
+@click.option("--size", default=1024, show_default=True, type=click.IntRange(min=300), help="Entries.")
 @click.option("--text", "column", default="text", show_default=True, help="The column of the texts.")
 def main(corpus: Path, out: Path, size: int, column: str) -> None:
     """Train a tokenizer on CORPUS, a Parquet file or a folder of them, and save it in the folder OUT."""
