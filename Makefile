@@ -15,18 +15,27 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
-BENCHMARKS := score render memory split duplicates duplicates_scale tokens
+BENCHMARKS := score render memory split duplicates duplicates_scale tokens loader
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast consumers lint type layers check bench wheel clean
+.PHONY: help demo example test test-fast consumers lint type layers check bench wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.demo ## Annotate real text from this machine: the whole pipeline, into out/
 	$(BIN)/annotate run pipelines/conditional_pretraining.py --workdir out $(ARGS)
+
+example: $(VENV)/.demo ## Train a small model on tagged tokens, from nothing, and sample under each tag, into out-example/
+	$(INSTALL) -q -e '.[train]'
+	$(BIN)/python pipelines/demo_corpus.py demo-corpus
+	$(BIN)/python examples/train_tokenizer.py demo-corpus out-example/tokenizer
+	$(BIN)/annotate run pipelines/conditional_pretraining.py --workdir out-example/run --set corpus=demo-corpus \
+	  --set tokenizer=out-example/tokenizer --set window=256 --set loss=mask --set part_mb=0.25
+	$(BIN)/annotate export out-example/run out-example/shards --format huggingface
+	$(BIN)/python examples/train_with_trainer.py out-example/run out-example/shards --out out-example/model $(ARGS)
 
 test test-fast consumers: export HF_HUB_OFFLINE := 1
 
@@ -61,7 +70,7 @@ wheel: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(BIN)/python -m build
 
 clean: ## Remove what the targets made, except the environments
-	rm -rf out demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf out out-example demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A stamp says that a step is complete: a directory would also be there after one that was cut short.

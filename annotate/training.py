@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from annotate.tokens import check_ids
 
 COLUMNS = ("input_ids", "labels", "position_ids")
 FOOTERS = 64  # kept, of the files read last
+CONVERTED = 64  # windows that are made tensors at once: they fit the cache, and int64 is twice what is in the files
 _PROCESS = os.getpid()  # that imported this module: a forked worker has another id, a spawned one imports it again
 
 
@@ -59,6 +60,11 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         epochs: times that the export is gone through. What is left at the very end for less than a whole batch of every
             rank is not given.
         columns: of the Parquet files that a sample has.
+        parts: numbers of the output parts that are read, all others being left out: `manifest["parts"]` has them. No
+            document is in two parts, so what is held out by parts shares none with the rest.
+
+    Attributes:
+        manifest: what the export says of itself.
 
     Raises:
         ConfigError: an argument is out of range, or the export is of another format.
@@ -77,6 +83,7 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         mixed: int = 16,
         epochs: int = 1,
         columns: tuple[str, ...] = COLUMNS,
+        parts: Sequence[int] | None = None,
     ) -> None:
         for name, value in {"batch_size": batch_size, "ranks": ranks, "mixed": mixed, "epochs": epochs}.items():
             if value < 1:
@@ -86,14 +93,14 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         self.directory = location if isinstance(location, Directory) else Directory.at(location)
         self.batch_size, self.rank, self.ranks, self.epochs, self.columns = batch_size, rank, ranks, epochs, columns
         self.consumed = 0
-        manifest = _manifest(self.directory)
-        parts = manifest["parts"]
-        self._files: list[tuple[str, int]] = [(p["files"][0]["path"], p["files"][0]["bytes"]) for p in parts]
-        self._identity = checksum(json.dumps([part["files"] for part in parts]).encode())
+        self.manifest = _manifest(self.directory)
+        read = _chosen(self.manifest["parts"], parts)
+        self._files: list[tuple[str, int]] = [(p["files"][0]["path"], p["files"][0]["bytes"]) for p in read]
+        self._identity = checksum(json.dumps([part["files"] for part in read]).encode())
         self.order = Order(
-            windows=tuple(part["counts"]["windows"] for part in parts),
-            phases=tuple(part["phase"] for part in parts),
-            row_group=manifest["settings"]["row_group"],
+            windows=tuple(part["counts"]["windows"] for part in read),
+            phases=tuple(part["phase"] for part in read),
+            row_group=self.manifest["settings"]["row_group"],
             seed=seed,
             mixed=mixed if shuffle else 0,
         )
@@ -170,12 +177,16 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         tables = []
         for i, members in _runs(group[order]):
             table = self._row_group(int(part[i]), int(within[i]), int(sizes[i]))
-            tables.append(table.take(pa.array(rows[order[members]] - (ends[i] - sizes[i]))))
+            tables.append(_taken(table, rows[order[members]] - (ends[i] - sizes[i])))
+        table = pa.concat_tables(tables).combine_chunks()
+        del tables  # a stretch may be large, and would be held twice
         back = np.argsort(order, kind="stable")
-        table = pa.concat_tables(tables).take(pa.array(back)).combine_chunks()
-        arrays = {name: _lists(table[name]) for name in self.columns}
-        for i in range(len(rows)):
-            yield {name: torch.from_numpy(values[at[i] : at[i + 1]]) for name, (values, at) in arrays.items()}
+        for start in range(0, len(back), CONVERTED):
+            some = _taken(table, back[start : start + CONVERTED])
+            yield from (
+                dict(zip(self.columns, sample, strict=True))
+                for sample in zip(*(_tensors(some[name]) for name in self.columns), strict=True)
+            )
 
     def _row_group(self, part: int, number: int, windows: int) -> pa.Table:
         path, size = self._files[part]
@@ -214,6 +225,17 @@ def _manifest(directory: Directory) -> dict[str, Any]:
     return manifest
 
 
+def _chosen(parts: list[dict[str, Any]], numbers: Sequence[int] | None) -> list[dict[str, Any]]:
+    """The parts of a manifest that have these numbers, in its order."""
+    if numbers is None:
+        return parts
+    if unknown := sorted(set(numbers) - {part["number"] for part in parts}):
+        raise ConfigError(
+            f"the export has no part {unknown[0]}", hint=f"It has {', '.join(str(part['number']) for part in parts)}."
+        )
+    return [part for part in parts if part["number"] in set(numbers)]
+
+
 @functools.lru_cache(maxsize=FOOTERS)
 def _footer(directory: Directory, path: str, size: int) -> pq.FileMetaData:
     with pq.ParquetFile(_open(directory, path, size)) as file:
@@ -243,11 +265,18 @@ def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
         yield int(value), slice(int(start), int(stop))
 
 
-def _lists(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """The values of a column of lists as int64, and where each row starts in them, and the end."""
+def _taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
+    """Some rows of a table, without a copy where they follow each other."""
+    if (np.diff(rows) == 1).all():
+        return table.slice(rows[0], len(rows))
+    return table.take(pa.array(rows))
+
+
+def _tensors(column: pa.ChunkedArray) -> tuple[torch.Tensor, ...]:
+    """The rows of a column of lists, as int64."""
     array = one_array(column)
-    lengths = pa.compute.list_value_length(array).to_numpy(zero_copy_only=False)
-    return array.flatten().to_numpy().astype(np.int64), np.concatenate([[0], np.cumsum(lengths)])
+    lengths = pa.compute.list_value_length(array).to_pylist()
+    return torch.from_numpy(array.flatten().to_numpy().astype(np.int64)).split(lengths)
 
 
 def add_tags(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:

@@ -80,25 +80,30 @@ def annotated(documents: Sequence[str], megabytes: float) -> Annotated:
     return Annotated(texts=array, spans=spans, placements=placements)
 
 
+SETTINGS = {"special_tokens": ["<unk>", END], "show_progress": False}
+
+
+def byte_level(documents: Sequence[str]) -> Tokenizer:
+    """A byte-level BPE with the split expression of GPT-2, trained on the documents."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(documents, trainers.BpeTrainer(vocab_size=16000, initial_alphabet=alphabet, **SETTINGS))
+    return made
+
+
 def tokenizers(documents: Sequence[str]) -> dict[str, Tokenizer]:
     """One tokenizer of each family, trained on the documents."""
-    byte_level = Tokenizer(models.BPE())
-    byte_level.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    byte_level.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    settings = {"special_tokens": ["<unk>", END], "show_progress": False}
-    byte_level.train_from_iterator(
-        documents, trainers.BpeTrainer(vocab_size=16000, initial_alphabet=alphabet, **settings)
-    )
     metaspace = Tokenizer(models.Unigram())
     metaspace.normalizer = normalizers.NFKC()
     metaspace.pre_tokenizer = pre_tokenizers.Metaspace()
-    metaspace.train_from_iterator(documents, trainers.UnigramTrainer(vocab_size=8000, unk_token="<unk>", **settings))
+    metaspace.train_from_iterator(documents, trainers.UnigramTrainer(vocab_size=8000, unk_token="<unk>", **SETTINGS))
     wordpiece = Tokenizer(models.WordPiece(unk_token="<unk>"))
     wordpiece.normalizer = normalizers.BertNormalizer()
     wordpiece.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    wordpiece.train_from_iterator(documents, trainers.WordPieceTrainer(vocab_size=8000, **settings))
-    return {"byte_level": byte_level, "metaspace": metaspace, "wordpiece": wordpiece}
+    wordpiece.train_from_iterator(documents, trainers.WordPieceTrainer(vocab_size=8000, **SETTINGS))
+    return {"byte_level": byte_level(documents), "metaspace": metaspace, "wordpiece": wordpiece}
 
 
 def packed(annotations: Annotated, encoder: Encoder, vocabulary: TagVocabulary, end_id: int) -> tuple[Packed, Any]:

@@ -223,3 +223,14 @@ def test_a_missing_column_or_file_is_said(tmp_path):
     (tmp_path / "data" / "train-00001.parquet").unlink()
     with pytest.raises(StorageError, match=r"train-00001\.parquet cannot be read"):
         list(ShardDataset(tmp_path, batch_size=1))
+
+
+def test_parts_that_are_held_out_share_nothing_with_the_rest(shards):
+    rest = ShardDataset(shards, batch_size=1, shuffle=True, parts=[3, 0, 2])
+    held = ShardDataset(shards, batch_size=1, parts=[1])
+    assert numbers(held) == list(range(13, 53))
+    assert sorted(numbers(rest) + numbers(held)) == list(range(TOTAL))
+    with pytest.raises(ConfigError, match="the state was taken with shards"):
+        held.load_state_dict(ShardDataset(shards, batch_size=1).state_dict())
+    with pytest.raises(ConfigError, match="the export has no part 4"):
+        ShardDataset(shards, batch_size=1, parts=[4, 0])

@@ -53,6 +53,24 @@ def test_tokens(tmp_path):
 
 
 @pytest.mark.slow
+def test_loader(tmp_path):
+    options, rivals = ["--windows", "64"], set()
+    if importlib.util.find_spec("datasets"):
+        rivals |= {"datasets", "datasets_batches"}
+    if consumers := os.environ.get("ANNOTATE_CONSUMERS"):
+        options += ["--streaming-python", str(Path(consumers) / "mds" / "bin" / "python")]
+    if consumers or (ROOT / ".consumers" / "mds" / "bin" / "python").exists():
+        rivals |= {"streaming", "streaming_lean"}
+    figures = run("loader", tmp_path, *options)
+    names = {f"{name}{suffix}" for name in rivals for suffix in ("", "_shuffled")}
+    assert set(figures["ratios"]) == names
+    raw = figures["raw"]
+    assert raw["windows"] == 64
+    for clock in ("cpu", "wall"):
+        assert set(raw["seconds"][clock]) == names | {"annotate", "annotate_shuffled"}
+
+
+@pytest.mark.slow
 def test_duplicates(tmp_path):
     pytest.importorskip("rensa")
     installed = all(map(importlib.util.find_spec, ("datatrove", "spacy")))
