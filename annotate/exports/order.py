@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -128,5 +127,5 @@ def _epoch(order: Order, epoch: int) -> tuple[Integers, Integers]:
 def _phase_starts(order: Order) -> Integers:
     """The first part of each phase; a part without windows is of none, and ends none."""
     parts = [i for i, windows in enumerate(order.windows) if windows]
-    pairs = itertools.pairwise([None, *parts])
-    return np.array([i for before, i in pairs if before is None or order.phases[i] != order.phases[before]], np.int64)
+    phases = [order.phases[i] for i in parts]
+    return np.array([i for n, i in enumerate(parts) if n == 0 or phases[n] != phases[n - 1]], np.int64)

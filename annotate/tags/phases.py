@@ -37,7 +37,7 @@ class Phase:
             raise ConfigError(f"tokens of phase {self.name!r} must be a whole number from 1 on, got {self.tokens!r}.")
         if self.share is not None and (not _number(self.share) or not 0 < self.share <= 1):
             raise ConfigError(f"the share of phase {self.name!r} must lie in (0, 1], got {self.share!r}.")
-        if isinstance(self.tag_rate, list):  # as TOML gives it
+        if isinstance(self.tag_rate, Sequence):  # TOML gives a list
             object.__setattr__(self, "tag_rate", tuple(self.tag_rate))
         rates = self.tag_rate if isinstance(self.tag_rate, tuple) else (self.tag_rate,)
         if len(rates) not in (1, 2) or not all(_number(rate) and 0 <= rate <= 1 for rate in rates):
