@@ -276,7 +276,8 @@ def _tensors(column: pa.ChunkedArray) -> tuple[torch.Tensor, ...]:
     """The rows of a column of lists, as int64."""
     array = one_array(column)
     lengths = pa.compute.list_value_length(array).to_pylist()
-    return torch.from_numpy(array.flatten().to_numpy().astype(np.int64)).split(lengths)
+    values = torch.from_numpy(array.flatten().to_numpy().astype(np.int64))
+    return torch.split(values, lengths)
 
 
 def add_tags(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:

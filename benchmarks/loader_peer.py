@@ -27,6 +27,8 @@ COLUMNS = ("input_ids", "labels")
 IGNORED = -100
 CHECK, TIME = "check", "time"
 
+torch.set_num_threads(1)  # as in the workers of a DataLoader
+
 
 @dataclass(frozen=True)
 class Pass:
