@@ -20,7 +20,7 @@ _ORDER = {
     "rank": "the highest first",
 }
 _CONTROL = {
-    "shuffled": "tags go to other spans",
+    "shuffled": "tags go to other spans of the corpus",
     "shuffled-in-document": "tags go to other spans of the document",
     "constant": "each tag is the first of its family",
     "reversed": "the first tag of a family stands for the last, and so on",

@@ -7,7 +7,7 @@ tags of the layout "begin-end" nest. (The closing tag of "change" ends a state, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +15,20 @@ import pyarrow as pa
 
 from annotate.tags.placements import CLOSE, MARK, OPEN, PLACEMENTS, merge, placements_at
 from annotate.tags.scheme import TagScheme
-from annotate.tags.states import NONE, Int64, Measured, States, states
+from annotate.tags.states import NONE, Int64, Measured, Ranks, Ruled, States, by_rules, shuffled, states
 from annotate.tags.words import later_words
 from annotate.text.keyed import keyed_hash, uniform
 
-Ranks = Mapping[str, npt.NDArray[np.float64]]
 CLOSES = 1 << 14  # added to a state, its closing tag
 
 
 def place(
-    measured: Measured, scheme: TagScheme, *, ranks: Ranks | None = None, texts: pa.Array | None = None
+    measured: Measured,
+    scheme: TagScheme,
+    *,
+    ranks: Ranks | None = None,
+    texts: pa.Array | None = None,
+    ruled: Ruled | None = None,
 ) -> pa.Table:
     """Place the tags of a unit.
 
@@ -33,6 +37,7 @@ def place(
         scheme: the tags.
         ranks: float64 `[n_spans]` by axis, the rank of each score in [0, 1]; for the order "rank".
         texts: large_string `[n_spans]`, of the spans; for the layout "repeat".
+        ruled: what rules and controls give the spans; None for what those of the scheme do, among these spans.
 
     Returns:
         Placements of kinds `open`, `close` and `mark`, as `PLACEMENTS` says.
@@ -40,12 +45,14 @@ def place(
     Raises:
         ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
     """
-    found = states(measured, scheme)
+    if ruled is None:
+        ruled = shuffled(by_rules(measured, scheme, ranks), measured, scheme)
+    found = states(ruled, measured, scheme)
     layouts = [family.layout for family, _ in scheme.grouped]
     slots = [_before(found, layouts, measured.row)]
     if {"begin-end", "suffix"} & set(layouts):
         slots += _after(found, layouts)
-    if (order := _order(measured, scheme, ranks)) is not None:
+    if (order := _order(measured, scheme, ruled)) is not None:
         reverse = order[:, ::-1]
         slots = [np.take_along_axis(each, by, axis=1) for each, by in zip(slots, (order, reverse, order), strict=False)]
     elif len(slots) > 1:
@@ -60,19 +67,15 @@ def place(
     return placed
 
 
-def _order(measured: Measured, scheme: TagScheme, ranks: Ranks | None) -> npt.NDArray[np.int64] | None:
+def _order(measured: Measured, scheme: TagScheme, ruled: Ruled) -> npt.NDArray[np.int64] | None:
     """The order of the families at each span, int64 `[n_spans, n_families]`; None for that of the scheme."""
     families = scheme.grouped
-    if scheme.order == "fixed" or len(families) < 2 or not measured.spans.num_rows:
+    if ruled.order is not None:
+        return ruled.order.astype(np.int64)
+    if scheme.order != "shuffled" or len(families) < 2 or not measured.spans.num_rows:
         return None
-    if scheme.order == "shuffled":
-        keys = np.stack([measured.drawn(scheme.seed, f"order of {family.name}") for family, _ in families], axis=1)
-        return np.argsort(keys, axis=1, kind="stable")
-    assert ranks is not None, "the order by rank takes ranks"
-    none = np.full(measured.spans.num_rows, -1.0)
-    first_axes = [next((axis for tag in tags for axis in tag.parsed.axes), "") for _, tags in families]
-    values = np.stack([np.nan_to_num(ranks.get(axis, none), nan=-1.0) for axis in first_axes], axis=1)
-    return np.argsort(-values, axis=1, kind="stable")
+    keys = np.stack([measured.drawn(scheme.seed, f"order of {family.name}") for family, _ in families], axis=1)
+    return np.argsort(keys, axis=1, kind="stable")
 
 
 def _before(found: States, layouts: Sequence[str], row: Int64) -> States:

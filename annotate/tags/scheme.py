@@ -131,9 +131,10 @@ class TagScheme:
             the highest score among all spans first.
         document_dropout: share of documents that get no tag at all, so that a model knows untagged text (for guidance
             at least 0.1: Fan et al. 2025, arXiv 2505.16570).
-        control: another rendering of the same text, to compare with. "shuffled": tags go to other spans of the work
-            unit; "shuffled-in-document": of the document; "constant": each is the first of its family; "reversed": the
-            first of a family for the last; "hashed-names": names that tell nothing; "untagged": no tags.
+        control: another rendering of the same text, to compare with. "shuffled": tags go to other spans of the corpus,
+            all that a span has to one; "shuffled-in-document": of the document; "constant": each is the first of its
+            family; "reversed": the first of a family for the last; "hashed-names": names that tell nothing;
+            "untagged": no tags.
         phases: of training, in their order, each with its share of documents that keep their tags; none for one
             phase with all tags.
         seed: of all that is drawn.
@@ -312,6 +313,11 @@ class TagScheme:
     def columns(self) -> tuple[str, ...]:
         """All columns of the corpus that the rules compare with texts, sorted."""
         return tuple(sorted({name for tag in self.tags for name in tag.parsed.columns}))
+
+    @property
+    def ranked(self) -> bool:
+        """Whether the order of the families at a span is that of its scores."""
+        return self.order == "rank" and len(self.grouped) > 1
 
     @property
     def reads_text(self) -> bool:

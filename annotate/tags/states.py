@@ -22,6 +22,7 @@ from annotate.text.keyed import keyed_hash, name_key, uniform
 
 Scores = npt.NDArray[np.float32]
 States = npt.NDArray[np.int16]
+Ranks = Mapping[str, npt.NDArray[np.float64]]
 Int64 = npt.NDArray[np.int64]
 
 NONE, SILENT = -1, -2
@@ -65,19 +66,65 @@ class Measured:
         return keyed_hash(seed, name_key(self.shard), self.row, span, name_key(purpose))
 
 
-def states(measured: Measured, scheme: TagScheme) -> States:
-    """The state of each span in each family: int16 `[n_spans, n_families]`.
+@dataclass(frozen=True, kw_only=True)
+class Ruled:
+    """What rules give spans: all that a control moves to other spans, together.
+
+    Attributes:
+        states: int16 `[n_spans, n_families]`, without null tags, aliases and the dropout of documents.
+        order: of the families at each span by the ranks of its scores, int16 `[n_spans, n_families]`; None where the
+            scheme has another order, which tells nothing of the scores.
+    """
+
+    states: States
+    order: States | None = None
+
+    def taken(self, spans: Int64) -> Ruled:
+        """Those of these spans, in their order."""
+        return Ruled(states=self.states[spans], order=None if self.order is None else self.order[spans])
+
+
+def by_rules(measured: Measured, scheme: TagScheme, ranks: Ranks | None = None) -> Ruled:
+    """What rules give each span after the dropout of families, and what a control makes of each span by itself.
+
+    Args:
+        measured: the spans, and all that rules read of them.
+        scheme: the tags.
+        ranks: float64 `[n_spans]` by axis, the rank of each score in [0, 1]; for the order "rank".
 
     Raises:
         ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
     """
-    found, readable = _by_rules(measured, scheme)
-    for k, (family, _) in enumerate(scheme.grouped):
+    found, readable = _first_that_holds(measured, scheme)
+    for k, (family, tags) in enumerate(scheme.grouped):
         if family.dropout:
             lost = uniform(measured.drawn(scheme.seed, f"dropout of {family.name}")) < family.dropout
             found[lost, k] = NONE
             readable[lost, k] = False
-    found = _controlled(found, readable, measured, scheme)
+        if scheme.control in ("constant", "reversed"):
+            numbers = np.array([scheme.tags.index(tag) for tag in tags], np.int16)
+            found[:, k] = _other(found[:, k], readable[:, k], numbers, scheme.control)
+    return Ruled(states=found, order=_by_rank(measured, scheme, ranks) if scheme.ranked else None)
+
+
+def shuffled(ruled: Ruled, measured: Measured, scheme: TagScheme) -> Ruled:
+    """What a control makes of them that moves them to other spans; "shuffled" to any of those given."""
+    match scheme.control:
+        case "shuffled":
+            return ruled.taken(np.argsort(shuffle_keys(measured, scheme), kind="stable"))
+        case "shuffled-in-document":
+            return ruled.taken(np.lexsort((shuffle_keys(measured, scheme), measured.row)))
+    return ruled
+
+
+def shuffle_keys(measured: Measured, scheme: TagScheme) -> npt.NDArray[np.uint64]:
+    """In their order the states of spans are given to the spans in the order of the text: uint64 `[n_spans]`."""
+    return measured.drawn(scheme.seed, "shuffled")
+
+
+def states(ruled: Ruled, measured: Measured, scheme: TagScheme) -> States:
+    """The state of each span in each family, given what rules and controls give it: int16 `[n_spans, n_families]`."""
+    found = ruled.states.copy()
     _join(found, scheme)
     for k, (family, _) in enumerate(scheme.grouped):
         if family.null is not None:
@@ -97,7 +144,7 @@ def _untagged(measured: Measured, scheme: TagScheme) -> npt.NDArray[np.bool_]:
     return drawn < scheme.document_dropout
 
 
-def _by_rules(measured: Measured, scheme: TagScheme) -> tuple[States, npt.NDArray[np.bool_]]:
+def _first_that_holds(measured: Measured, scheme: TagScheme) -> tuple[States, npt.NDArray[np.bool_]]:
     """The first tag of each family whose rule holds, and whether all that the family's rules read is there."""
     n = measured.spans.num_rows
     frame = pl.DataFrame({"span": np.arange(n), **_columns(measured, scheme)})
@@ -151,18 +198,13 @@ def _columns(measured: Measured, scheme: TagScheme) -> dict[str, pl.Series]:
     return columns
 
 
-def _controlled(found: States, readable: npt.NDArray[np.bool_], measured: Measured, scheme: TagScheme) -> States:
-    """What a control makes of the states."""
-    match scheme.control:
-        case "shuffled":
-            return found[np.argsort(measured.drawn(scheme.seed, "shuffled"), kind="stable")]
-        case "shuffled-in-document":
-            return found[np.lexsort((measured.drawn(scheme.seed, "shuffled"), measured.row))]
-        case "constant" | "reversed":
-            for k, (_, tags) in enumerate(scheme.grouped):
-                numbers = np.array([scheme.tags.index(tag) for tag in tags], np.int16)
-                found[:, k] = _other(found[:, k], readable[:, k], numbers, scheme.control)
-    return found
+def _by_rank(measured: Measured, scheme: TagScheme, ranks: Ranks | None) -> States:
+    """The families at each span, the one of the highest score first: int16 `[n_spans, n_families]`."""
+    assert ranks is not None, "the order by rank takes ranks"
+    none = np.full(measured.spans.num_rows, -1.0)
+    first_axes = [next((axis for tag in tags for axis in tag.parsed.axes), "") for _, tags in scheme.grouped]
+    values = np.stack([np.nan_to_num(ranks.get(axis, none), nan=-1.0) for axis in first_axes], axis=1)
+    return np.argsort(-values, axis=1, kind="stable").astype(np.int16)
 
 
 def _other(state: States, readable: npt.NDArray[np.bool_], numbers: States, control: str) -> States:

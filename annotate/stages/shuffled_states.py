@@ -1,0 +1,161 @@
+"""The control "shuffled": tags go to other spans of the corpus, however that is sorted.
+
+span states ─► shuffled states ─► unit states
+
+Each span's states are sent to a partition that a hash of the span draws. There they are given, in the order of that
+hash, to the spans that sent them, in the order of the corpus: a permutation, which knows nothing of the text. Then they
+go back to their units. One partition holds as many spans as a range of units has, on average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.stages.base import RANGE_UNITS, Exchange, Received, Stage, Tables
+from annotate.stages.measuring import Measuring
+from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.score import Annotations
+from annotate.stages.thresholds import Thresholds
+from annotate.storage.parts import Output
+from annotate.tags.states import Ruled, by_rules, shuffle_keys
+
+WHERE = ("to", "unit", "place", "key")
+"""The columns that stay with a span; all others go to another one together."""
+
+
+@dataclass(frozen=True)
+class SpanStates(Measuring):
+    """What the rules of a scheme give each span of a unit, after the dropout of families."""
+
+    name: ClassVar[str] = "span-states"
+    schema: ClassVar[str] = "span-states"
+
+    def unit(self, tables: Tables) -> Output:
+        """Apply the rules to the spans of a unit."""
+        measured = self.measured(tables, self.documents(tables))
+        ruled = by_rules(measured, self.scheme, self.ranks(tables, measured.scores))
+        columns: dict[str, npt.NDArray[Any]] = {"key": shuffle_keys(measured, self.scheme)}
+        for k, (family, _) in enumerate(self.scheme.grouped):
+            columns[f"state of {family.name}"] = ruled.states[:, k]
+            if ruled.order is not None:
+                columns[f"order {k}"] = ruled.order[:, k]
+        return Output(pa.table(columns))
+
+
+@dataclass(frozen=True)
+class ShuffledStates(Exchange):
+    """The states of spans, given to other spans."""
+
+    states: SpanStates
+
+    name: ClassVar[str] = "shuffled-states"
+    schema: ClassVar[str] = "shuffled-states"
+    sent_schema: ClassVar[str] = "sent-span-states"
+    ranged: ClassVar[bool] = False  # as many partitions as there are ranges: what is sent is less than the text
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The states."""
+        return {"states": self.states}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The states."""
+        return ("states",)
+
+    @property
+    def beside(self) -> tuple[tuple[str, ...], ...]:
+        """The states again: by their units partitions are counted."""
+        return (("states",),)
+
+    def settings(self) -> Mapping[str, Any]:
+        """None of its own."""
+        return {}
+
+    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+        """Send the states of each span to the partition of its hash, with the place of the span."""
+        to = (table["key"].to_numpy() % np.uint64(partitions)).astype(np.int32)
+        unit = np.full(len(to), number, np.int64)
+        place = np.arange(len(to), dtype=np.int32)
+        return pa.table({"to": to, "unit": unit, "place": place, **_columns(table)})
+
+    def receive(self, received: Received) -> Output:
+        """Give the states, in the order of the hashes, to the places, in the order of the corpus."""
+        sent = received.sent
+        by = pa.array(np.argsort(sent["key"].to_numpy(), kind="stable"))
+        moved = sent.drop_columns(list(WHERE)).take(by)
+        return Output(pa.table({"unit": sent["unit"], "place": sent["place"], **_columns(moved)}))
+
+
+@dataclass(frozen=True)
+class UnitStates(Exchange):
+    """The states that spans were given, where the units are that have the spans."""
+
+    shuffled: ShuffledStates
+
+    name: ClassVar[str] = "unit-states"
+    schema: ClassVar[str] = "shuffled-states"
+    sent_schema: ClassVar[str] = "sent-shuffled-states"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The shuffled states, and the states that they were."""
+        return {"shuffled": self.shuffled, "states": self.shuffled.states}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The shuffled states."""
+        return ("shuffled",)
+
+    @property
+    def beside(self) -> tuple[tuple[str, ...], ...]:
+        """The states that they were, whose units are cut in ranges."""
+        return (("states",),)
+
+    def settings(self) -> Mapping[str, Any]:
+        """None of its own."""
+        return {}
+
+    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+        """Send each to the range of its unit."""
+        del number, partitions
+        to = (table["unit"].to_numpy() // RANGE_UNITS).astype(np.int32)
+        return pa.table({"to": to, **_columns(table)})
+
+    def receive(self, received: Received) -> Output:
+        """Put them in order."""
+        sent = received.sent
+        order = np.lexsort((sent["place"].to_numpy(), sent["unit"].to_numpy()))
+        return Output(sent.drop_columns("to").take(pa.array(order)))
+
+
+def shuffled_states(
+    scores: tuple[Annotations, ...], verdicts: NearDuplicates | None, thresholds: Thresholds
+) -> UnitStates:
+    """The stage that shuffles the states of a scheme, of what `Place` is given."""
+    return UnitStates(ShuffledStates(SpanStates(scores, verdicts, thresholds)))
+
+
+def states_of_unit(table: pa.Table, number: int) -> Ruled:
+    """What the spans of unit `number` were given, from the table of its range."""
+    own = table.filter(pc.equal(table["unit"], number))
+    found, order = (_rows(own, prefix) for prefix in ("state ", "order "))
+    assert found is not None, "a scheme has a family"
+    return Ruled(states=found, order=order)
+
+
+def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _rows(table: pa.Table, prefix: str) -> npt.NDArray[np.int16] | None:
+    """The columns that are called so, as a matrix; None where there are none."""
+    columns = [table[name].to_numpy() for name in table.column_names if name.startswith(prefix)]
+    return np.stack(columns, axis=1) if columns else None
