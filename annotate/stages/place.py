@@ -89,7 +89,7 @@ class Place(Measuring):
 
     @functools.cached_property
     def inputs(self) -> Mapping[str, Stage]:
-        """What the scheme reads; the schedule, where it has phases; and the states of spans, where these are shuffled."""
+        """What the scheme reads; the schedule, where it has phases; the states of spans, where these are shuffled."""
         inputs = dict(super().inputs)
         if self.schedule is not None and self.scheme.phases:
             inputs["schedule"] = self.schedule
