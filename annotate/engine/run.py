@@ -382,12 +382,14 @@ class _Run:
         """Run a regroup stage whose parts are made from rows that units of its inputs send to them."""
         aligned = Aligned.of(dataset)
         context = Context(stage, self.workdir, aligned.whole)
-        partitions = stage.partitions(context.shared())
+        whole = context.shared()
+        partitions = stage.partitions(whole)
+        limit = int(SEND_UNITS * _task_bytes(self.stages) / stage.growth(whole))
         reference = ray.put(context)
         units = next(source.manifest.units for source in aligned.by_unit.values() if source.manifest is not None)
         self.events.started(dataset.label, units + partitions)
         send, make = (ray.remote(f).options(num_cpus=1, max_retries=0) for f in (worker.send_rows, worker.make_part))
-        parcels = _parcels(aligned.units(), SEND_UNITS * _task_bytes(self.stages), _text_bytes)
+        parcels = _parcels(aligned.units(), limit, _text_bytes)
         works = (
             Work(aligned.key(stage, units, f"send to {partitions}"), _text_unit(units[0]).shard, 0, 0, 0, tuple(units))
             for units in parcels

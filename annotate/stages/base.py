@@ -276,6 +276,11 @@ class Regroup(Stage):
         """Partitions there are, given the tables of wide inputs."""
         raise NotImplementedError
 
+    def growth(self, whole: Mapping[str, pa.Table]) -> float:
+        """How many times what it reads a unit of the inputs sends, at most; at least 1."""
+        del whole
+        return 1.0
+
     def send(self, tables: Tables) -> Output:
         """The rows that a unit of the inputs sends, each with the partition that it goes to; what it quarantines."""
         raise NotImplementedError

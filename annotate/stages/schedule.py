@@ -160,8 +160,7 @@ class Schedule(Wide):
                 f"{table[self.mix.column].type} is no text",
                 hint=f"Name a column of texts or integers. {error}",
             ) from error
-        self.mix.check(sources)
-        return sources
+        return self.mix.named(sources)
 
     def piece(self, tables: Tables) -> pa.Table:
         """Count the text of a unit, by source and bin."""

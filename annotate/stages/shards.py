@@ -57,6 +57,8 @@ class Shards(Regroup):
                 f"{self.placements!r}"
             )
         object.__setattr__(self, "exclude", read_ids(self.exclude))
+        if self.schedule is not None and not isinstance(self.schedule, Schedule):
+            raise ConfigError(f"schedule must be a Schedule, or None for corpus order, got {self.schedule!r}")
         if self.part_bytes < 1:
             raise ConfigError(f"part_bytes must be at least 1, got {self.part_bytes}")
         if self.placements.verdicts != self.verdicts:
@@ -173,6 +175,10 @@ class Shards(Regroup):
     def partitions(self, whole: Mapping[str, pa.Table]) -> int:
         """Parts of all phases."""
         return sum(self._parts(whole["schedule"]))
+
+    def growth(self, whole: Mapping[str, pa.Table]) -> float:
+        """The most copies of a document."""
+        return max([1.0, *whole["schedule"]["repeats"].to_pylist()])
 
     def _parts(self, schedule: pa.Table) -> list[int]:
         """Parts of each phase: of about `part_bytes`, at least one."""

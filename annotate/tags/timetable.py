@@ -27,6 +27,9 @@ PASSES = 1000
 SOURCES = 256
 """The most sources that can be mixed: their counts by bin are held together."""
 
+OTHERS = "*"
+"""The sources that a mix does not name."""
+
 Exhaustion = Literal["first_exhausted", "all_exhausted"]
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
@@ -41,7 +44,8 @@ class Mix:
 
     Attributes:
         column: of the corpus, that says of what source a document is.
-        weights: of each source, by its value in the column; of a source with the weight 0 nothing is used.
+        weights: of each source, by its value in the column; "*" stands for all others together. Of a source with the
+            weight 0 nothing is used.
         exhaustion: how much there is, as `interleave_datasets` of Hugging Face `datasets` names it: "first_exhausted"
             until one source is used up, no document twice; "all_exhausted" until every source is, the others repeated.
     """
@@ -78,24 +82,27 @@ class Mix:
         if len(pairs) > SOURCES:
             raise ConfigError(f"a mix can have at most {SOURCES:,} sources, got {len(pairs):,}")
 
-    def check(self, sources: pa.Array) -> None:
-        """Check that each of these documents is of a source that has a weight.
+    def named(self, sources: pa.Array) -> pa.Array:
+        """The source of each document as the weights name it: string `[n]`.
 
         Raises:
-            ConfigError: one is not.
+            ConfigError: a document is of a source that has no weight.
         """
         known = pa.array([source for source, _ in self.weights], pa.string())
+        if OTHERS in known.to_pylist():
+            return pc.if_else(pc.is_in(sources, known), sources, OTHERS)
         for source in pc.unique(sources).filter(pc.invert(pc.is_in(pc.unique(sources), known))).to_pylist()[:1]:
             n = pc.sum(pc.equal(sources, source) if source is not None else pc.is_null(sources)).as_py()
             if source is None:
                 raise ConfigError(
                     f"{n:,} documents have no value in the column {self.column!r}, by which sources are mixed",
-                    hint="Give them one.",
+                    hint=f"Give them one, or all that have none a weight: {OTHERS}=1.",
                 )
             raise ConfigError(
                 f"the mix has no weight for the source {f'{source:.80}'!r}, of which there are {n:,} documents here",
-                hint="Give it one: 0 leaves its documents out.",
+                hint=f"Give it one, or all others together: {OTHERS}=1. 0 leaves documents out.",
             )
+        return sources
 
     def identity(self) -> dict[str, Any]:
         """All that decides it, JSON-ready."""

@@ -203,9 +203,11 @@ def test_impossible_budgets_and_mixes() -> None:
         timetable(counted(frame, mixed=True), (), Mix(column="s", weights={"news": 1, **dict.fromkeys(SOURCES, 1)}))
     mix = Mix(column="s", weights={"web": 1})
     with pytest.raises(ConfigError, match="no weight for the source 'code', of which there are 1 documents here"):
-        mix.check(pa.array(["web", "code"]))
+        mix.named(pa.array(["web", "code"]))
+    others = Mix(column="s", weights={"web": 1, "*": 2})
+    assert others.named(pa.array(["web", "code", None])).to_pylist() == ["web", "*", "*"]
     with pytest.raises(ConfigError, match="2 documents have no value in the column 's'"):
-        mix.check(pa.array(["web", None, None]))
+        mix.named(pa.array(["web", None, None]))
     with pytest.raises(ConfigError, match="must be a number from 0 on, got -1"):
         Mix(column="s", weights={"web": -1})
     with pytest.raises(ConfigError, match=r"the source 'code' would come [0-9,]+ times, more than 1,000"):
@@ -216,7 +218,7 @@ def test_impossible_budgets_and_mixes() -> None:
     with pytest.raises(ConfigError, match="one weight, got two for 'web'"):
         Mix(column="s", weights=[("web", 1), ("code", 1), ("web", 2)])
     with pytest.raises(ConfigError, match=f"for the source '{'x' * 80}', of which"):
-        mix.check(pa.array(["x" * 100_000]))
+        mix.named(pa.array(["x" * 100_000]))
     with pytest.raises(ConfigError, match="needs a weight above 0"):
         Mix(column="s", weights={"web": 0})
     with pytest.raises(ConfigError, match="first_exhausted"):
