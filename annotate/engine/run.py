@@ -50,6 +50,7 @@ T = TypeVar("T")
 PIECES = 64  # units in one piece of a wide stage, and pieces in one merge
 TASK_UNITS = 32  # small units that one task does in turn
 SEND_UNITS = 4  # what one task of an exchange sends, as a multiple of the work unit
+MOST_PARTS = 16  # parts that one task makes of what was sent to them
 ROW_BYTES = 32  # of a row in memory, at least; on disk rows of sorted numbers take a fraction of it
 AHEAD = 3  # prepared units in front of each model
 
@@ -388,7 +389,7 @@ class _Run:
         reference = ray.put(context)
         units = next(source.manifest.units for source in aligned.by_unit.values() if source.manifest is not None)
         self.events.started(dataset.label, units + partitions)
-        send, make = (ray.remote(f).options(num_cpus=1, max_retries=0) for f in (worker.send_rows, worker.make_part))
+        send, make = (ray.remote(f).options(num_cpus=1, max_retries=0) for f in (worker.send_rows, worker.make_parts))
         parcels = _parcels(aligned.units(), limit, _text_bytes)
         works = (
             Work(aligned.key(stage, units, f"send to {partitions}"), _text_unit(units[0]).shard, 0, 0, 0, tuple(units))
@@ -407,12 +408,14 @@ class _Run:
         sent = ray.put([pieces[i] for i in sorted(pieces)])
         calls = self._calls(
             dataset.label,
-            lambda partition: make.remote(reference, partition, partitions, sent),
-            lambda partition: f"part {partition} of {partitions}",
+            lambda some: make.remote(reference, some, partitions, sent),
+            lambda some: f"parts from {some.start} on, of {partitions}",
             per_worker=2,
         )
-        results = calls.results(iter(range(partitions)))
-        self._collect([dataset], ((i, [None], [[unit]]) for i, _, unit in results))
+        # Few for each task where there are few, so that all workers have some.
+        together = max(1, min(MOST_PARTS, partitions // (4 * Resources.found(self.options.workers).workers)))
+        ranges = (range(n, min(n + together, partitions)) for n in range(0, partitions, together))
+        self._collect([dataset], ((i, [some], [made]) for i, some, made in calls.results(ranges)))
 
     def _score(self, datasets: Sequence[Dataset]) -> None:
         """Run scoring stages that share a backbone: prepare, forward and finish of each unit, with units in front."""

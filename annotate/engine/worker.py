@@ -25,7 +25,7 @@ from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, Output, Part, chain, commit, heal, intact, joined, read_entry, read_part
-from annotate.storage.slices import by_partition, commit_slices, read_slice, slice_checksum
+from annotate.storage.slices import by_partition, commit_slices, read_slice, slice_checksum, slice_index
 from annotate.storage.store import Directory
 
 P = ParamSpec("P")
@@ -231,9 +231,19 @@ def send_rows(context: Context, work: Work) -> Unit:
     return Unit("", 0, 0, 0, (entry,))
 
 
+def make_parts(context: Context, some: range, partitions: int, pieces: Sequence[Unit]) -> list[Unit]:
+    """Commit some parts of a regroup stage, of all `partitions`, from what was sent to them."""
+    sent = [entry for unit in pieces for entry in unit.entries]
+    # Read once: the index of a piece can be larger than the slice that a part has in it.
+    indices = [slice_index(context.directory, entry.part, some) for entry in sent]
+    return [_make_part(context, partition, partitions, sent, indices) for partition in some]
+
+
 @frugal
-def make_part(context: Context, partition: int, partitions: int, pieces: Sequence[Unit]) -> Unit:
-    """Commit a part of a regroup stage from what was sent to it.
+def _make_part(
+    context: Context, partition: int, partitions: int, sent: Sequence[Entry], indices: Sequence[pa.Table]
+) -> Unit:
+    """Commit a part from the pieces that were sent.
 
     It is named by what it is made of, so that one whose rows are the same stays as it is. What the pieces have counted
     and put in quarantine is shared out among the parts.
@@ -241,12 +251,14 @@ def make_part(context: Context, partition: int, partitions: int, pieces: Sequenc
     stage, directory = context.stage, context.directory
     assert isinstance(stage, Regroup)
     reach("unit: started")
-    sent = [entry for unit in pieces for entry in unit.entries]
-    sums = [slice_checksum(directory, entry.part, partition) for entry in sent]
+    sums = [slice_checksum(index, partition) for index in indices]
     key = digest([stage.recipe, "part", partition, sums])[:24]
     made = find(directory, key)
     if made is None:
-        slices = (read_slice(directory, entry.part, partition, schema=stage.sent_schema) for entry in sent)
+        slices = (
+            read_slice(directory, entry.part, partition, schema=stage.sent_schema, index=index)
+            for entry, index in zip(sent, indices, strict=True)
+        )
         output = stage.receive(pa.concat_tables(slices))
         reach("unit: computed")
         made = commit(directory, key, output, schema=stage.schema)

@@ -90,15 +90,22 @@ def commit_slices(
     return create_entry(dataset, Entry(key, part, bad, counts or {}))
 
 
-def read_slice(dataset: Directory, part: Part, to: int, *, schema: str) -> pa.Table:
+def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: pa.Table | None = None) -> pa.Table:
     """Read the rows of a part that go to one partition.
+
+    Args:
+        dataset: where the part lies.
+        part: as `commit_slices` has put it.
+        to: the partition.
+        schema: contract of the rows.
+        index: from `slice_index`, where it is read once for several partitions.
 
     Raises:
         StorageError: the part is missing or damaged.
     """
     if dataset.size(part.path) != part.bytes:
         raise _damaged(dataset, part, "it is missing or truncated")
-    index = _index(dataset, part)
+    index = _index(dataset, part) if index is None else index
     at = int(np.searchsorted(index["to"].to_numpy(), to))
     if at == index.num_rows or index["to"][at].as_py() != to:
         kind = (index.schema.metadata or {}).get(_SCHEMA)
@@ -110,13 +117,19 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str) -> pa.Ta
     return contract(schema).check(pa.ipc.open_stream(data).read_all(), f"{dataset.url}/{part.path}")
 
 
-def slice_checksum(dataset: Directory, part: Part, to: int) -> str:
-    """The checksum of the rows of a part that go to one partition; where none do, that of their schema.
+def slice_index(dataset: Directory, part: Part, partitions: range) -> pa.Table:
+    """Where in a part the rows are that go to some partitions.
 
     Raises:
         StorageError: the part is missing or damaged.
     """
     index = _index(dataset, part)
+    first, stop = np.searchsorted(index["to"].to_numpy(), [partitions.start, partitions.stop]).tolist()
+    return index.take(pa.array(np.arange(first, stop)))  # a slice would hold all of it
+
+
+def slice_checksum(index: pa.Table, to: int) -> str:
+    """The checksum of the rows that go to one partition; where none do, that of their schema."""
     at = int(np.searchsorted(index["to"].to_numpy(), to))
     there = at < index.num_rows and index["to"][at].as_py() == to
     return str(index["checksum"][at].as_py()) if there else checksum((index.schema.metadata or {}).get(_SCHEMA, b""))
