@@ -107,8 +107,8 @@ def weights_of(mix: tuple[str, ...]) -> list[tuple[str, float]]:
     pairs = [each.rpartition("=") for each in mix]
     try:
         return [(source, float(weight)) for source, _, weight in pairs]
-    except ValueError as error:
-        raise annotate.ConfigError(f"weights are written as source=0.5, got {', '.join(mix)}: {error}") from None
+    except ValueError:
+        raise annotate.ConfigError(f"weights are written as source=0.5,other=0.5, got {', '.join(mix)}") from None
 
 
 def three_tags(quantile: float) -> TagScheme:

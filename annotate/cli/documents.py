@@ -152,7 +152,11 @@ def _shard_parts(target: Target) -> Iterator[pa.Table]:
     assert target.workdir is not None
     items = [target.dataset] if target.dataset else target.of_stage(SHARDS)
     if not items:
-        raise StorageError(f"the last run in {target.workdir.url} left no training shards", hint="Try --scores.")
+        tokens = bool(target.of_stage("token-shards"))
+        raise StorageError(
+            f"the last run in {target.workdir.url} left no text shards" + (": its shards are tokens" if tokens else ""),
+            hint="Try --scores, which shows the tags of documents too.",
+        )
     for item in items:
         directory = target.workdir.child(item.dataset)
         for unit in read_units(directory, item.manifest(target.workdir)):

@@ -28,6 +28,8 @@ def as_texts(column: pa.ChunkedArray, name: str, shard: str) -> pa.Array:
         ConfigError: it is of no texts and no integers; names column, file and type.
     """
     try:
+        if pa.types.is_floating(column.type):
+            raise pa.ArrowInvalid("Two numbers that look alike may differ: compare them as an axis, by column_scorer.")
         return column.cast(pa.string()).combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ConfigError(

@@ -194,10 +194,10 @@ def _repeats(sources: Sequence[str | None], sizes: Int64, mix: Mix | None) -> Fl
     lasts = {}
     for source, weight in mix.weights:
         if weight and not found.get(source):
-            known = ", ".join(sorted(s for s in found if s is not None)) or "none"
+            known = ", ".join(sorted(s for s in found if s not in (None, OTHERS))) or "none"
             raise ConfigError(
                 f"the source {source!r} has the weight {weight:g}, but there is no text of it to train on",
-                hint=f"The column {mix.column!r} has: {known}.",
+                hint=f"Of those that have a weight, the column {mix.column!r} has: {known}.",
             )
         if weight:
             lasts[source] = found[source] * total / weight

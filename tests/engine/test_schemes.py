@@ -39,6 +39,7 @@ from annotate import (
     shards,
     tables,
 )
+from annotate.stages.tables import as_texts
 from annotate.tags.rendering import strip
 
 
@@ -170,6 +171,13 @@ def test_what_cannot_be_nested_or_read(ray_cluster, tmp_path: Path, corpus: Path
     outer = Place(inner.scores, None, Thresholds(inner.scores, None, repeated, scheme))
     with pytest.raises(ConfigError, match="the outer ones can have none"):
         Nest(outer, inner)
+
+
+def test_numbers_with_a_fraction_are_no_names() -> None:
+    for kind in (pa.float64(), pa.float32()):
+        with pytest.raises(ConfigError, match="'reward' of s, whose type (double|float) is no text"):
+            as_texts(pa.chunked_array([pa.array([0.1, None], kind)]), "reward", "s")
+    assert as_texts(pa.chunked_array([pa.array([2000, None])]), "year", "s").to_pylist() == ["2000", None]
 
 
 def test_a_column_that_is_not_there_is_told_before_anything_runs(ray_cluster, tmp_path: Path, corpus: Path) -> None:

@@ -22,5 +22,5 @@ def test_a_mix_has_an_order(tmp_path: Path) -> None:
         build(made, {**given, "order": "corpus"})
     with pytest.raises(ConfigError, match="got two for 'web'"):
         build(made, {**given, "mix": "web=1,web=2"})
-    with pytest.raises(ConfigError, match=r"weights are written as source=0\.5, got web"):
+    with pytest.raises(ConfigError, match=r"weights are written as source=0\.5,other=0\.5, got web"):
         build(made, {**given, "mix": "web"})
