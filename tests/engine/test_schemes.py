@@ -119,7 +119,7 @@ def test_tags_inside_spans_and_by_rank(ray_cluster, tmp_path: Path, corpus: Path
 
 
 def test_equal_bytes_however_units_are_cut(ray_cluster, tmp_path: Path, corpus: Path) -> None:
-    """What is drawn does not depend on units; only the control `shuffled` does, which says so."""
+    """What is drawn does not depend on units; only the control `shuffled` does, of more than 16 units."""
     scheme = TagScheme(
         tags=(Tag(name="a", rule="length > 0"), Tag(name="b", rule="length > 30")),
         families=(Family(name="a", dropout=0.3),),
