@@ -32,12 +32,16 @@ SCHEME = TagScheme(
 )
 
 
-def placed(scheme: TagScheme = SCHEME, *, repeated: bool = False, filtered: bool = False) -> Place:
+SCORERS = [length_scorer("length"), length_scorer("width")]
+
+
+def placed(scheme: TagScheme = SCHEME, *, filtered: bool = False) -> Place:
+    """A scheme on a corpus; with filtered, under verdicts, and repeated spans are left out."""
     documents = Corpus("corpus")
     verdicts = NearDuplicates(documents) if filtered else None
     spans = Split(documents)
-    scores = score(spans, skip=verdicts, scorers=[length_scorer("length"), length_scorer("width")])
-    drop = RepeatedSpans(spans, verdicts, drop=True) if repeated else None
+    scores = score(spans, skip=verdicts, scorers=SCORERS)
+    drop = RepeatedSpans(spans, verdicts, drop=True) if filtered else None
     return Place(scores, verdicts, Thresholds(scores, verdicts, Calibrate(scores, verdicts, repeated=drop), scheme))
 
 
@@ -62,7 +66,7 @@ def given_to(place: Place, states: list[pa.Table]) -> list[pa.Table]:
     return [ranges[number // RANGE_UNITS] for number in range(len(states))]
 
 
-def unit_of(n: int, first: int, *, ranked: bool) -> pa.Table:
+def unit_of(n: int, first: int, *, ranked: bool = False) -> pa.Table:
     """States of a unit of n spans, of which each has a number of its own in all its columns."""
     numbers = np.arange(first, first + n, dtype=np.int16)
     keys = keyed_hash(1, numbers) if n else np.empty(0, np.uint64)
@@ -72,7 +76,7 @@ def unit_of(n: int, first: int, *, ranked: bool) -> pa.Table:
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 9), min_size=1, max_size=4 * RANGE_UNITS), st.booleans())
-def test_each_row_of_states_goes_to_one_span(sizes: list[int], ranked: bool) -> None:  # noqa: FBT001
+def test_each_row_of_states_goes_to_one_span(sizes: list[int], ranked: Any) -> None:
     edges = np.cumsum([0, *sizes])
     units = [unit_of(n, first, ranked=ranked) for n, first in zip(sizes, edges[:-1].tolist(), strict=True)]
     found = [states_of_unit(table, number) for number, table in enumerate(given_to(placed(), units))]
@@ -87,29 +91,22 @@ def test_each_row_of_states_goes_to_one_span(sizes: list[int], ranked: bool) -> 
 
 
 def test_states_are_independent_of_where_the_corpus_has_them() -> None:
-    """Units of one source each, in four ranges: of all, a share of its spans gets the tag of its source by chance."""
-    sizes = [50] * 60
-    units = [
-        unit_of(n, 0, ranked=False).set_column(1, "state of a", pa.array(np.full(n, i >= 30, np.int16)))
-        for i, n in enumerate(sizes)
-    ]
-    units = [
-        table.set_column(0, "key", pa.array(keyed_hash(2, np.full(50, i), np.arange(50))))
-        for i, table in enumerate(units)
-    ]
+    """A corpus of two sources, one after the other, in units of one source each: half of all spans has tag 1."""
+    n, own = 60, 50
+    states = (np.full(own, i >= n // 2, np.int16) for i in range(n))
+    keys = (keyed_hash(2, np.full(own, i), np.arange(own)) for i in range(n))
+    units = [pa.table({"key": key, "state of a": state}) for key, state in zip(keys, states, strict=True)]
     found = [states_of_unit(table, number).states[:, 0] for number, table in enumerate(given_to(placed(), units))]
-    n = sum(sizes)
-    kept = int(np.concatenate(found[30:]).sum())
-    low, high = hypergeom.interval(1 - 1e-6, n, n // 2, n // 2)
-    assert low <= kept <= high
-    assert sum(int(each.sum()) for each in found) == n // 2
-    by_unit = Counter(int(each.sum()) for each in found)
-    low, high = hypergeom.interval(1 - 1e-6 / 60, n, n // 2, 50)
-    assert all(low <= each <= high for each in by_unit)
+    total, half = n * own, n * own // 2
+    assert sum(int(each.sum()) for each in found) == half
+    low, high = hypergeom.interval(1 - 1e-6, total, half, half)
+    assert low <= sum(int(each.sum()) for each in found[n // 2 :]) <= high  # of `half`, if they stayed in their unit
+    low, high = hypergeom.interval(1 - 1e-6 / n, total, half, own)
+    assert all(low <= each.sum() <= high for each in found)
 
 
 def corpus(units: int, rng: np.random.Generator) -> list[dict[str, Any]]:
-    """Inputs of the units of one shard: three documents each, some of which are not kept, some spans left out."""
+    """Inputs of units of three documents, of spans of one character; some are not kept, some spans are left out."""
     made = []
     for number in range(units):
         rows = np.repeat(np.arange(3 * number, 3 * number + 3), rng.integers(1, 5, 3))
@@ -119,8 +116,8 @@ def corpus(units: int, rng: np.random.Generator) -> list[dict[str, Any]]:
         scored = kept[rows - 3 * number]
         scores = pa.table({"row": rows[scored], "span": pa.array(span[scored], pa.int32())})
         values = {axis: rng.integers(0, 100, n).astype(np.float32)[scored] for axis in ("length", "width")}
-        out = (rng.random(n) < 0.2) & scored
-        offsets = {name: np.arange(n) + (name.endswith("end")) for name in ("start", "end", "byte_start", "byte_end")}
+        out = scored & (rng.random(n) < 0.2)
+        offsets = {name: span + name.endswith("end") for name in ("start", "end", "byte_start", "byte_end")}
         made.append(
             {
                 "spans": pa.table({"row": rows, **offsets}),
@@ -141,10 +138,10 @@ def corpus(units: int, rng: np.random.Generator) -> list[dict[str, Any]]:
     return made
 
 
-def tags_of_spans(place: Place, units: list[dict[str, Any]], *, with_states: bool) -> list[tuple[int, int, str]]:
+def tags_of_spans(place: Place, units: list[dict[str, Any]]) -> list[tuple[int, int, str]]:
     """Row, offset and tags of every span that has some."""
     shared: list[dict[str, pa.Table]] = [{} for _ in units]
-    if with_states:
+    if "shuffled" in place.inputs:
         states = place.inputs["shuffled"].shuffled.states
         tables = [states.unit(Given("s", 3 * i, 3 * i + 3, i, **unit)).table for i, unit in enumerate(units)]
         tables = [contract("span-states").check(table, "span-states") for table in tables]
@@ -159,30 +156,17 @@ def tags_of_spans(place: Place, units: list[dict[str, Any]], *, with_states: boo
 
 def test_only_spans_that_are_trained_on_give_and_get_tags() -> None:
     units = corpus(40, np.random.default_rng(0))
-    place = placed(repeated=True, filtered=True)
-    true = placed(replace(SCHEME, control="none"), repeated=True, filtered=True)
-    before, after = tags_of_spans(true, units, with_states=False), tags_of_spans(place, units, with_states=True)
+    place = placed(filtered=True)
+    true = placed(replace(SCHEME, control="none"), filtered=True)
+    before, after = tags_of_spans(true, units), tags_of_spans(place, units)
     assert Counter(tags for *_, tags in before) == Counter(tags for *_, tags in after)  # no tags is one of the states
     assert {"long", "wide", "thin", "longwide", "longthin"} == {tags for *_, tags in after}
     assert {(row, offset) for row, offset, _ in before} != {(row, offset) for row, offset, _ in after}
     kept = np.concatenate([unit["verdicts"]["kept"].to_numpy() for unit in units])
     assert all(kept[row] for row, *_ in after)
-    out = {
-        (row, span)
-        for unit in units
-        for row, span in zip(*unit["repeated"].select([0, 1]).to_pydict().values(), strict=True)
-    }
-    spans = {
-        (row, at): span
-        for unit in units
-        for row, at, span in zip(
-            unit["spans"]["row"].to_pylist(),
-            unit["spans"]["start"].to_pylist(),
-            (np.arange(unit["spans"].num_rows) - np.searchsorted(unit["spans"]["row"], unit["spans"]["row"])).tolist(),
-            strict=True,
-        )
-    }
-    assert not {(row, spans[row, at]) for row, at, _ in after} & out
+    repeated = pa.concat_tables([unit["repeated"] for unit in units])
+    left_out = set(zip(repeated["row"].to_pylist(), repeated["span"].to_pylist(), strict=True))
+    assert left_out and not left_out & {(row, offset) for row, offset, _ in after}
 
 
 @pytest.mark.parametrize("cut", [1, 2, 5])
@@ -216,6 +200,5 @@ def test_in_one_partition_it_is_what_the_function_does_with_the_whole(cut: int) 
 def test_only_this_control_shuffles_over_the_corpus() -> None:
     for control in ("none", "shuffled-in-document", "constant"):
         assert "shuffled" not in placed(replace(SCHEME, control=control)).inputs
-    place = placed()
-    other = replace(place, thresholds=replace(place.thresholds, scheme=replace(SCHEME, seed=1)))
-    assert place.inputs["shuffled"] == replace(place).inputs["shuffled"] != other.inputs["shuffled"]
+    assert placed().inputs["shuffled"] == placed().inputs["shuffled"]
+    assert placed().inputs["shuffled"] != placed(replace(SCHEME, seed=1)).inputs["shuffled"]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, hypergeom
 
 from annotate.errors import ConfigError
 from annotate.tags import TagScheme
@@ -287,6 +287,20 @@ def test_controls_keep_the_text_and_the_number_of_tags(control: Any) -> None:
         assert others == counts and other != true
         within = [Counter(plain.findall(text)) for text in other] == [Counter(plain.findall(text)) for text in true]
         assert within == (control == "shuffled-in-document")
+
+
+@pytest.mark.parametrize("control", ["shuffled", "shuffled-in-document"])
+def test_orders_by_rank_are_shuffled_with_the_tags(control: Any) -> None:
+    """They would tell which score of a span is the highest."""
+    n = 400
+    x = np.repeat([0.9, 0.1], n // 2)
+    scheme = TagScheme(tags=(Tag(name="a", rule="x > 0"), Tag(name="b", rule="y > 0")), order="rank", control=control)
+    ranks = {"x": x, "y": 1 - x}
+    text = tagged([[f"s{i} " for i in range(n)]], scheme, {"x": x, "y": 1 - x}, ranks=ranks)[0]
+    first = re.findall(r"<([ab])><[ab]>s", text)
+    assert Counter(first) == {"a": n // 2, "b": n // 2}
+    low, high = hypergeom.interval(1 - 1e-6, n, n // 2, n // 2)
+    assert low <= first[: n // 2].count("a") <= high  # n // 2, if they stayed
 
 
 def test_a_lone_tag_reversed_changes_places_with_none() -> None:
