@@ -131,8 +131,8 @@ def read_tags(files: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise StorageError(
             f"{directory.url} has no tags.json: these are no token shards, or it was removed",
-            hint="Run the pipeline with TokenShards, in the shipped one by --set tokenizer=...; of token shards the same "
-            "run writes the file again.",
+            hint="Run the pipeline with TokenShards, in the shipped one by --set tokenizer=...; the same run of token "
+            "shards writes the file again.",
         ) from None
     return card
 

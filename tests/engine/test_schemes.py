@@ -151,7 +151,7 @@ def test_what_cannot_be_nested_or_read(ray_cluster, tmp_path: Path, corpus: Path
 
 def test_numbers_with_a_fraction_are_no_names() -> None:
     for kind in (pa.float64(), pa.float32()):
-        with pytest.raises(ConfigError, match="'reward' of s, whose type (double|float) is no text"):
+        with pytest.raises(ConfigError, match=r"'reward' of s, whose type (double|float) is no text"):
             as_texts(pa.chunked_array([pa.array([0.1, None], kind)]), "reward", "s")
     assert as_texts(pa.chunked_array([pa.array([2000, None])]), "year", "s").to_pylist() == ["2000", None]
 
