@@ -26,7 +26,7 @@ from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 from annotate.tags.timetable import phase_names, times
-from annotate.text.arrays import one_array
+from annotate.text.arrays import lists_by_row, one_array
 from annotate.text.splits import SplitName
 
 PHASE = "phase"
@@ -247,9 +247,5 @@ def _packed(table: pa.Table) -> pa.Array:
 def placement_lists(placed: pa.Table, documents: int) -> pa.Array:
     """Placements by document, list<struct> `[documents]` as the contract of training shards has them."""
     kind = contract("training-shards").schema.field("placements").type
-    names = [field.name for field in kind.value_type]
-    values = pa.StructArray.from_arrays(
-        [placed[name].combine_chunks().cast(kind.value_type.field(name).type) for name in names], names=names
-    )
-    offsets = np.searchsorted(placed["row"].to_numpy(), np.arange(documents + 1)).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
+    fields = pa.schema([pa.field("row", pa.int64()), *kind.value_type])
+    return lists_by_row(placed.select(fields.names).cast(fields), documents).cast(kind)

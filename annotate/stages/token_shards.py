@@ -30,7 +30,7 @@ from annotate.tags.forgery import spells_a_tag
 from annotate.tags.gaps import moved
 from annotate.tags.rules import Quantile
 from annotate.tags.scheme import shown_name
-from annotate.text.arrays import one_array
+from annotate.text.arrays import lists_by_row, one_array
 
 Packing = Literal["best-fit", "concatenate"]
 Loss = Literal["train", "mask", "mask-all-but-closing"]
@@ -142,7 +142,7 @@ class TokenShards(Shards):
         return (
             documents.table.select(["row", "id", "text"])
             .append_column("placements", placement_lists(placed, len(texts)))
-            .append_column("spans", _lists(self._spans(documents, tables), len(texts)))
+            .append_column("spans", lists_by_row(self._spans(documents, tables), len(texts)))
         )
 
     def _spans(self, documents: Documents, tables: Tables) -> pa.Table:
@@ -362,14 +362,6 @@ def _tags(places: tuple[Place, ...]) -> tuple[list[str], list[str], dict[str, in
             if family.layout == "prefix" and place is places[-1]:
                 of_spans += own
     return names, closing, families, of_spans
-
-
-def _lists(table: pa.Table, documents: int) -> pa.Array:
-    """The rows of each document, which `row` numbers, as list<struct> `[documents]`."""
-    names = [name for name in table.column_names if name != "row"]
-    values = pa.StructArray.from_arrays([table[name].combine_chunks() for name in names], names=names)
-    offsets = np.searchsorted(table["row"].to_numpy(), np.arange(documents + 1)).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.Table:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from annotate.tags.buffers import Documents, cut
 from annotate.tags.placements import PLACEMENTS, renumbered
+from annotate.text.arrays import lists_by_row
 
 Int64 = npt.NDArray[np.int64]
 _FIELDS = ("start", "end", "byte_start", "byte_end")
@@ -77,6 +78,4 @@ def moved(placements: pa.Table, gaps: pa.Table) -> pa.Table:
 
 def gap_lists(gaps: pa.Table, documents: int, kind: pa.ListType) -> pa.Array:
     """The gaps of each document, list<struct<start, end, byte_start, byte_end>> `[documents]`."""
-    values = pa.StructArray.from_arrays([gaps[name].combine_chunks() for name in _FIELDS], names=list(_FIELDS))
-    offsets = np.searchsorted(gaps["row"].to_numpy(), np.arange(documents + 1)).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values).cast(kind)
+    return lists_by_row(gaps.select(["row", *_FIELDS]), documents).cast(kind)

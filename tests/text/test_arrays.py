@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from annotate.text.arrays import large_string, one_array
+from annotate.text.arrays import large_string, lists_by_row, one_array
 
 
 def address(array: pa.Array) -> int:
@@ -25,3 +25,14 @@ def test_chunks_of_any_kind_of_text(kind: pa.DataType) -> None:
     assert found.type == pa.large_string() and found.to_pylist() == ["a", None, "bc"]
     assert large_string(pa.chunked_array([], kind)).to_pylist() == []
     assert one_array(pa.chunked_array([[1], [2, 3]])).to_pylist() == [1, 2, 3]
+
+
+def test_lines_become_lists_of_their_rows() -> None:
+    table = pa.table({"a": pa.chunked_array([["x"], ["y", "z"]]), "row": [0, 2, 2], "b": [1, 2, 3]})
+    assert lists_by_row(table, 4).to_pylist() == [
+        [{"a": "x", "b": 1}],
+        [],
+        [{"a": "y", "b": 2}, {"a": "z", "b": 3}],
+        [],
+    ]
+    assert lists_by_row(table.slice(0, 0), 2).to_pylist() == [[], []]
