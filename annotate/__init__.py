@@ -5,6 +5,7 @@ Public names are imported when they are first used.
 
 from typing import TYPE_CHECKING
 
+from annotate.installed import warn_of_other
 from annotate.lazy import attributes
 
 if TYPE_CHECKING:
@@ -134,3 +135,4 @@ __all__ = [
 ]
 
 __getattr__ = attributes(__name__, _HOMES)
+warn_of_other()

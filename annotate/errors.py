@@ -11,6 +11,10 @@ A single bad row raises nothing: it goes to quarantine with its reason.
 
 from __future__ import annotations
 
+from annotate.installed import check_ours
+
+check_ours()  # here, since all other modules import this one
+
 
 class AnnotateError(Exception):
     """Base class; `hint` says what the user can do about it."""

@@ -172,7 +172,8 @@ def choose_documents(documents: int) -> list[Document]:
     are read, and the longest stay, so that 2,000 documents come to about 2 MB.
     """
     packages = {_normalized(each): each for each in reversed(list(distributions()))}  # of two, the first on the path
-    for name in ("", "annotate"):  # a broken installation, and this project: each edit would change its docstrings
+    # A broken installation, and this project: each edit would change its docstrings.
+    for name in ("", "annotate-corpora"):
         packages.pop(name, None)
     streams = [package_documents(packages[name]) for name in sorted(packages)]
     candidates: dict[str, Document] = {}

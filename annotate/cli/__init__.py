@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 def entry() -> NoReturn:
     """The `annotate` command."""
+    from annotate.installed import check_ours
+
+    try:
+        check_ours()
+    except ImportError as error:
+        sys.stderr.write(f"error: {error}\n")
+        _leave(2)
     from annotate.cli.app import app, guarded
 
     _leave(guarded(app, sys.argv[1:]))

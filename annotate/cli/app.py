@@ -16,6 +16,7 @@ from rich.console import Console
 
 from annotate.cli.terminal import visible
 from annotate.errors import AnnotateError
+from annotate.installed import DISTRIBUTION
 
 COMMANDS = {
     "run": ("annotate.cli.run", "Run a pipeline file, or say what a run would do (--plan)."),
@@ -51,7 +52,7 @@ class _Commands(click.Group):
 
 
 @click.command(cls=_Commands, help=f"Condition tags for pretraining corpora.\n\n{(__doc__ or '').split('.', 1)[1]}")
-@click.version_option(package_name="annotate")
+@click.version_option(package_name=DISTRIBUTION)
 def app() -> None:
     """Condition tags for pretraining corpora."""
 

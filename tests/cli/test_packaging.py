@@ -47,6 +47,9 @@ def test_the_wheel_carries_what_the_package_reads(installed):
     for path in ("schemas/spans.json", "pipelines/conditional_pretraining.py", "scorers/heads/niceness.safetensors"):
         assert (installed / "annotate" / path).is_file()
     assert not list(installed.glob("tests*"))
+    shown = run(sys.executable, "-m", "annotate", "--version", folder=installed.parent, PYTHONPATH=str(installed))
+    assert shown.endswith("version 0.1.0\n")
+    assert [path.name for path in installed.glob("*.dist-info")] == ["annotate_corpora-0.1.0.dist-info"]
 
 
 def test_a_new_pipeline_runs_from_the_wheel_in_an_empty_directory(installed, tmp_path):

@@ -187,7 +187,7 @@ def test_a_spoilt_or_missing_package_is_an_error(copy_model, monkeypatch):
         raise ImportError(name)
 
     monkeypatch.setattr(models_module.importlib, "import_module", missing)
-    with pytest.raises(ConfigError, match=r"annotate\[minilm\]"):
+    with pytest.raises(ConfigError, match=r"annotate-corpora\[minilm\]"):
         find_minilm()
 
 
