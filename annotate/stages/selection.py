@@ -41,8 +41,15 @@ class Documents:
 
     def placed(self, placements: pa.Table, start: int) -> pa.Table:
         """Placements of a unit that begins at row `start`, those of these documents, by their places in the text."""
-        found = at_positions(placements, self.table["row"].to_numpy() - start, start)
-        return found if self.gaps is None else moved(found, self.gaps)
+        return self.without_gaps(self.at(placements, start))
+
+    def at(self, table: pa.Table, start: int) -> pa.Table:
+        """The rows of a unit that begins at row `start` which are of these documents; `row` is the document's place."""
+        return at_positions(table, self.table["row"].to_numpy() - start, start)
+
+    def without_gaps(self, places: pa.Table) -> pa.Table:
+        """Places in these documents (`row`, `offset`, `byte_offset`), without what is left out of the text."""
+        return places if self.gaps is None else moved(places, self.gaps)
 
 
 @dataclass(frozen=True)

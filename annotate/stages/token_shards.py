@@ -21,13 +21,13 @@ from annotate.stages.base import Stage, Tables
 from annotate.stages.calibrate import read_scores
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans
-from annotate.stages.selection import Documents, at_positions
-from annotate.stages.shards import PHASE, Shards, placement_lists
+from annotate.stages.selection import Documents
+from annotate.stages.shards import PHASE, Shards
 from annotate.stages.tables import span_numbers
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.forgery import spells_a_tag
-from annotate.tags.gaps import moved
+from annotate.tags.in_force import InForce, in_force, span_ends
 from annotate.tags.rules import Quantile
 from annotate.tags.scheme import shown_name
 from annotate.text.arrays import lists_by_row, one_array
@@ -36,6 +36,8 @@ Packing = Literal["best-fit", "concatenate"]
 Loss = Literal["train", "mask", "mask-all-but-closing"]
 SCORES = "scores_"
 """What the name of an axis has before it, as the column of a token's score."""
+PLACE = ["row", "offset", "byte_offset"]
+"""The columns that are a place in a document."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,7 @@ class TokenShards(Shards):
 
     name: ClassVar[str] = "token-shards"
     schema: ClassVar[str] = "token-shards"
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,10 +107,12 @@ class TokenShards(Shards):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Those of all shards, the thresholds for `tags.json`, and the scores where they are written."""
-        thresholds = {f"thresholds-{i}": place.thresholds for i, place in enumerate(self.placements.places)}
-        scores = {f"scores-{i}": stage for i, stage in enumerate(self.placements.places[-1].scores) if self.scores}
-        return {**super().inputs, **thresholds, **scores}
+        """Those of all shards, the spans that tags are of, the thresholds for `tags.json`, and scores to be written."""
+        places = self.placements.places
+        spans = {f"spans-{i}": places[i].spans for i in self._in_force.of_spans}
+        thresholds = {f"thresholds-{i}": place.thresholds for i, place in enumerate(places)}
+        scores = {f"scores-{i}": stage for i, stage in enumerate(places[-1].scores) if self.scores}
+        return {**super().inputs, **spans, **thresholds, **scores}
 
     def settings(self) -> Mapping[str, Any]:
         """What the tokenizer is, by a hash of it, and all that decides the windows."""
@@ -118,10 +123,15 @@ class TokenShards(Shards):
             "reserved": list(self.reserved),
             "ids": [self._tokens.begin_id, self._tokens.end_id, self._tokens.pad_id],
             "tags": list(self.placements.spelled),
-            "in_force": _tags(self.placements.places)[1:],
+            "in_force": self._in_force.identity(),
             **{name: getattr(self, name) for name in names},
             **({"scores": True} if self.scores else {}),
         }
+
+    @property
+    def _in_force(self) -> InForce:
+        """How long tags are in force."""
+        return in_force([place.scheme for place in self.placements.places])
 
     @functools.cached_property
     def _tokens(self) -> _Tokens:
@@ -134,19 +144,19 @@ class TokenShards(Shards):
         return {**state, "_expected": self._tokens.hash}
 
     def rows(self, documents: Documents, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
-        """The documents, with lists of their placements and of their spans, by places in the text."""
+        """The documents, with lists of their placements and of their spans, by bytes of the text."""
         del bad
         texts = documents.table["text"]
         counts["documents_that_spell_a_tag"] += int(spells_a_tag(texts, self.placements.spelled).sum())
-        placed = documents.placed(tables["placements"], tables.rows.start)
+        placed = placed_until(documents, tables, self._in_force.of_spans)
         return (
             documents.table.select(["row", "id", "text"])
-            .append_column("placements", placement_lists(placed, len(texts)))
+            .append_column("placements", lists_by_row(placed, len(texts)))
             .append_column("spans", lists_by_row(self._spans(documents, tables), len(texts)))
         )
 
     def _spans(self, documents: Documents, tables: Tables) -> pa.Table:
-        """The spans of documents by their places in the text, with their numbers, and their scores if wanted."""
+        """The spans of documents by bytes of the text, with their numbers, and their scores if wanted."""
         place = self.placements.places[-1]
         scores: dict[str, npt.NDArray[np.float32]] = {}
         if self.scores:
@@ -157,16 +167,15 @@ class TokenShards(Shards):
             spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
             if self.selection.repeated is not None:
                 spans = spans.filter(pa.array(~dropped_spans(tables["repeated"], tables["spans"])))
-        spans = spans.select(["row", "start", "byte_start", "byte_end", "span"])
+        spans = spans.select(["row", "start", "end", "byte_start", "byte_end", "span"])
         for axis, values in scores.items():
             spans = spans.append_column(f"{SCORES}{axis}", pa.array(values))
-        spans = at_positions(spans, documents.table["row"].to_numpy() - tables.rows.start, tables.rows.start)
-        lengths = spans["byte_end"].to_numpy() - spans["byte_start"].to_numpy()
-        if documents.gaps is not None:
-            spans = moved(spans.rename_columns({"start": "offset", "byte_start": "byte_offset"}), documents.gaps)
-            spans = spans.rename_columns({"offset": "start", "byte_offset": "byte_start"})
-        ends = pa.array(spans["byte_start"].to_numpy() + lengths)
-        return spans.set_column(spans.column_names.index("byte_end"), "byte_end", ends).drop_columns("start")
+        spans = documents.at(spans, tables.rows.start)
+        for name in ("start", "end"):
+            places = spans.select(["row", name, f"byte_{name}"]).rename_columns(PLACE)
+            at = spans.column_names.index(f"byte_{name}")
+            spans = spans.set_column(at, f"byte_{name}", documents.without_gaps(places)["byte_offset"])
+        return spans.drop_columns(["start", "end"])
 
     def part(self, rows: pa.Table) -> Output:
         """Tokenize and pack the documents of one part."""
@@ -289,10 +298,10 @@ class _Tokens:
         from annotate.tokens import add_tags, load_tokenizer, tokenizer_hash
 
         untagged = load_tokenizer(stage.tokenizer, revision=stage.revision)
-        names, closing, families, of_spans = _tags(stage.placements.places)
+        tags = stage._in_force
         try:
             tagged, vocabulary = add_tags(
-                untagged, names, closing=closing, reserved=stage.reserved, families=families, of_spans=of_spans
+                untagged, tags.names, closing=tags.closing, reserved=stage.reserved, families=tags.families
             )
         except ConfigError as error:
             raise functools.reduce(lambda e, place: place.scheme.located(e), stage.placements.places, error) from None
@@ -336,32 +345,27 @@ def _loaded(stage: TokenShards) -> _Tokens:
     return stage._tokens
 
 
-def _tags(places: tuple[Place, ...]) -> tuple[list[str], list[str], dict[str, int], list[str]]:
-    """Names of all tags, those that are closed, their families, those in force no longer than their span.
+def placed_until(documents: Documents, tables: Tables, of_spans: Mapping[int, list[str]]) -> pa.Table:
+    """Placements of documents, with where the span ends that each is of, without what is left out of the text.
 
-    A tag before its span is in force as long as that; of nested placements only the innermost ones are of these spans:
-    the others are until the next of their family.
+    Args:
+        documents: of a unit.
+        tables: `placements` of the unit, and `spans-<number>` for each number of `of_spans`.
+        of_spans: as `InForce` has them.
+
+    Returns:
+        `row`, `byte_offset`, `byte_end` (int64; null for a tag that its span does not end), `tag`, `kind` (string).
     """
-    names, closing, of_spans = list[str](), list[str](), list[str]()
-    families: dict[str, int] = {}
-    number = 0
-    for place in places:
-        scheme = place.scheme
-        shown = dict(zip(scheme.names, scheme.shown, strict=True))
-        names += scheme.shown
-        closing += [shown[name] for name in scheme.closed]
-        for family, tags in scheme.grouped:
-            own = [shown[tag.name] for tag in tags] + ([shown[family.null]] if family.null is not None else [])
-            own += [
-                shown[a.name]
-                for a in scheme.aliases
-                if not a.expand and scheme.meant(a.name)[0] in {t.name for t in tags}
-            ]
-            number += 1
-            families |= dict.fromkeys(own, -1 if family.layout in ("suffix", "repeat") else number)
-            if family.layout == "prefix" and place is places[-1]:
-                of_spans += own
-    return names, closing, families, of_spans
+    start = tables.rows.start
+    placed = documents.at(tables["placements"], start)
+    ends = pa.nulls(placed.num_rows, pa.int64())
+    for i, names in of_spans.items():
+        spans = documents.at(tables[f"spans-{i}"], start)
+        behind = documents.without_gaps(spans.select(["row", "end", "byte_end"]).rename_columns(PLACE))
+        ends = pc.coalesce(ends, span_ends(placed, names, spans, behind["byte_offset"]))
+    tags = {name: placed[name].cast(pa.string()) for name in ("tag", "kind")}
+    places = documents.without_gaps(placed.select(PLACE))
+    return pa.table({"row": places["row"], "byte_offset": places["byte_offset"], "byte_end": ends, **tags})
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.Table:

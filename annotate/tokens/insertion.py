@@ -35,8 +35,9 @@ class Tagged:
             where no spans were given.
         documents: int64 `[n + 1]`, the first token of each document, and `n_tokens`.
         vocabulary: the tags.
-        placements: number of placements.
-        moved: how many of them have moved past characters that are not blank.
+        ends: int64 `[n_placements]`, the token from which on each tag is in force no longer, whatever stands there: the
+            end of its span, or of its document.
+        moved: how many placements have moved past characters that are not blank.
     """
 
     ids: Int32
@@ -45,13 +46,13 @@ class Tagged:
     spans: Int64 | None
     documents: Int64
     vocabulary: TagVocabulary
-    placements: int
+    ends: Int64
     moved: int
 
     @property
     def moved_share(self) -> float:
         """Share of the placements that stand inside a token, and so after it."""
-        return self.moved / self.placements if self.placements else 0.0
+        return self.moved / len(self.ends) if len(self.ends) else 0.0
 
 
 def insert(
@@ -71,7 +72,8 @@ def insert(
         texts: the documents, `[n]`, string or large_string, as `encoded` was made of them.
         placements: columns `row`, `byte_offset` (int64), `tag`, `kind` (strings, or dictionaries of them), sorted by
             row, byte offset and order; `kind` is `open`, `close` or `mark`, a tag that is in force nowhere (its family
-            is -1). Those at one place keep their order.
+            is -1). Those at one place keep their order. A column `byte_end` (int64, null or not), where there is one,
+            says where the span ends that a tag is of, beyond which it is not in force; null for the document's end.
         vocabulary: the tags that the tokenizer knows.
         spans: columns `row`, `byte_start` (int64), sorted; those of a document tile it. A token of the text belongs to
             the span whose tag would stand before it.
@@ -115,7 +117,7 @@ def insert(
         spans=out_spans if spans is not None else None,
         documents=documents.astype(np.int64),
         vocabulary=vocabulary,
-        placements=len(row),
+        ends=_ends(encoded, texts, placements, index, documents, 0 if begin_id is None else 1),
         moved=int(moved.sum()),
     )
 
@@ -152,6 +154,40 @@ def _translated(placements: pa.Table, vocabulary: TagVocabulary) -> tuple[Int32,
     which = np.array([vocabulary.names.index(name) for name, _ in found], np.int32)
     what = np.array([CLOSE if one == "close" else OPEN for _, one in found], np.uint8)
     return which[of_pair], what[of_pair], token[of_pair]
+
+
+def _ends(
+    encoded: Encoded,
+    texts: pa.Array | pa.ChunkedArray,
+    placements: pa.Table,
+    index: Int64,
+    documents: Int64,
+    begin: int,
+) -> Int64:
+    """The tagged token at which each tag's span ends, before the tags that stand there; int64 `[m]`.
+
+    Args:
+        encoded: the documents' tokens.
+        texts: the documents.
+        placements: as `insert` takes them.
+        index: int64 `[m]`, the token of the text before which each placement is; it never falls.
+        documents: int64 `[n + 1]`, the first tagged token of each document.
+        begin: tokens before the first of a document's text.
+    """
+    row = _int64(placements, "row")
+    ends = documents[row + 1].astype(np.int64)
+    if "byte_end" not in placements.column_names:
+        return ends
+    given = placements["byte_end"].is_valid().to_numpy()
+    byte_end = placements["byte_end"].fill_null(0).to_numpy()
+    order = np.lexsort((byte_end, row))
+    order = order[given[order]]
+    row = row[order]
+    end, _ = boundaries(encoded, texts, row, byte_end[order])
+    tags_before = np.searchsorted(index, end) - np.searchsorted(_int64(placements, "row"), row)
+    text_before = end - encoded.documents[row]
+    ends[order] = documents[row] + begin + text_before + np.maximum(tags_before, 0)
+    return ends
 
 
 def _encoded(column: pa.ChunkedArray) -> tuple[Int64, list[str]]:

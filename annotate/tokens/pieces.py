@@ -1,8 +1,11 @@
 """Documents to pieces that fit in a window.
 
 A document that fits is one piece. A longer one is cut, preferably where a span begins, never behind a tag, and the
-tags in force at the cut are said again at the head of the next piece. Which are in force: one that has a closing tag,
-until it; one that has none, until the next of its family, or the end of its span where the vocabulary says so.
+tags in force at the cut are said again at the head of the next piece, in the order in which they stood.
+
+Of each family one tag is in force at most. It is so from where it stands until another of its family stands, with a
+closing tag or without; until its own closing tag; and no longer than the span that it is of, where it is of one. A tag
+of family -1 is in force nowhere.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from annotate.errors import ConfigError, InputError
+from annotate.errors import InputError
 from annotate.minhash.compiled import compiled, constant
 from annotate.tokens.insertion import Tagged
 from annotate.tokens.kinds import CLOSE, END, OPEN, TEXT, Kinds
@@ -67,13 +70,8 @@ def cut(tagged: Tagged, window: int, tolerance: int, *, in_sequence: bool) -> Pi
     Raises:
         InputError: more tags are in force at a place of a document than a window has room for; names the document.
     """
-    vocabulary = tagged.vocabulary
-    if vocabulary.of_spans and tagged.spans is None:
-        raise ConfigError(
-            f"tags that are of spans need the spans, and none were given: {', '.join(sorted(vocabulary.of_spans))}",
-            hint="give `insert` the spans",
-        )
-    of_spans = [name in vocabulary.of_spans for name in vocabulary.names]
+    families = tagged.vocabulary.families
+    placed = np.flatnonzero(tagged.tags >= 0)
     capacity = len(tagged.documents) + 4 * len(tagged.ids) // window + 16
     heads_capacity = capacity * 4
     while True:
@@ -84,9 +82,10 @@ def cut(tagged: Tagged, window: int, tolerance: int, *, in_sequence: bool) -> Pi
             constant(tagged.tags, np.int32),
             constant(np.zeros(0) if tagged.spans is None else tagged.spans, np.int64),
             constant(tagged.documents, np.int64),
-            constant([i >= 0 for i in vocabulary.close_ids], np.bool_),
-            constant(vocabulary.families, np.int32),
-            constant(of_spans, np.bool_),
+            constant(placed, np.int64),
+            constant(tagged.ends, np.int64),
+            constant(families, np.int32),
+            len(set(families)),
             window,
             tolerance,
             in_sequence,
@@ -119,9 +118,10 @@ def _cut(
     tags: Int32,
     spans: Int64,
     documents: Int64,
-    closes: npt.NDArray[np.bool_],
+    placed: Int64,
+    ends: Int64,
     families: Int32,
-    of_spans: npt.NDArray[np.bool_],
+    n_families: int,
     window: int,
     tolerance: int,
     in_sequence: bool,  # noqa: FBT001 - numba has no keyword-only arguments
@@ -133,23 +133,21 @@ def _cut(
 
     What does not fit in the arrays is counted only.
     """
-    n = n_heads = at_spans = number = 0
+    n = n_heads = at_spans = number = placement = 0
     room = window
-    active, opened = np.empty(8, np.int32), np.empty(8, np.int64)  # tags in force, and where each stands
+    # The tags in force, in the order in which they stand; and the token at which each is so no longer.
+    active, until = np.empty(n_families, np.int32), np.empty(n_families, np.int64)
     for document in range(len(documents) - 1):
         first, last = documents[document], documents[document + 1]
         n_active = 0
-        text = first - 1  # the last token of the text so far
         at = first
         while at < last:
             head = 0
-            fresh = at > first and _begins_span(kinds, spans, at, first, last)
-            if at > first:
-                for k in range(n_active):
-                    if _carries(kinds, tags, families, closes, of_spans, active[k], at, last, fresh):
-                        if n_heads + head < len(head_tags):
-                            head_tags[n_heads + head] = active[k]
-                        head += 1
+            for k in range(n_active):
+                if _goes_on(kinds, tags, families, active[k], until[k], at, last):
+                    if n_heads + head < len(head_tags):
+                        head_tags[n_heads + head] = active[k]
+                    head += 1
             stop = _end_of_piece(kinds, spans, at, first, last, at + room - head, tolerance)
             if stop == at:
                 if in_sequence and room < window:
@@ -158,7 +156,7 @@ def _cut(
                     continue
                 return n, n_heads, at_spans, document
             n_heads += head
-            at_spans += fresh
+            at_spans += at > first and _begins_span(kinds, spans, at, first, last)
             if n < pieces.shape[1]:
                 pieces[0, n], pieces[1, n], pieces[2, n], pieces[3, n] = at, stop, document, number
                 heads[n + 1] = n_heads
@@ -168,23 +166,10 @@ def _cut(
                 if room == 0 or stop < last:  # what follows a cut is in another window
                     room = window
                     number += 1
-            if stop == last:
-                break
-            for i in range(at, stop):
-                if kinds[i] == TEXT:
-                    if len(spans) > 0 and text >= first and spans[i] != spans[text]:
-                        n_active = _drop_of_spans(active, opened, n_active, of_spans, text)
-                    text = i
-                elif kinds[i] == CLOSE:
-                    n_active = _drop_closed(active, opened, n_active, tags[i])
-                elif kinds[i] == OPEN and families[tags[i]] >= 0:
-                    if not closes[tags[i]]:
-                        n_active = _drop_family(active, opened, n_active, families, closes, tags[i])
-                    if n_active == len(active):
-                        active = np.append(active, np.empty_like(active))
-                        opened = np.append(opened, np.empty_like(opened))
-                    active[n_active], opened[n_active] = tags[i], i
-                    n_active += 1
+            while placement < len(placed) and placed[placement] < stop:
+                i = placed[placement]
+                n_active = _stand(active, until, n_active, families, kinds[i], tags[i], ends[placement])
+                placement += 1
             at = stop
     return n, n_heads, at_spans, -1
 
@@ -230,59 +215,35 @@ def _begins_span(kinds: Kinds, spans: Int64, at: int, first: int, last: int) -> 
 
 
 @compiled
-def _carries(
-    kinds: Kinds,
-    tags: Int32,
-    families: Int32,
-    closes: npt.NDArray[np.bool_],
-    of_spans: npt.NDArray[np.bool_],
-    tag: int,
-    at: int,
-    last: int,
-    fresh: bool,  # noqa: FBT001 - as above
-) -> bool:
-    """Whether a tag in force before a cut is still so behind it; the tags that stand there may take its place."""
-    if closes[tag]:
-        return True
-    if of_spans[tag] and fresh:
+def _stand(active: Int32, until: Int64, n_active: int, families: Int32, kind: int, tag: int, end: int) -> int:
+    """Read one tag, of which `end` is the end of its span; how many are in force behind it."""
+    if families[tag] < 0:
+        return n_active
+    kept = 0
+    for k in range(n_active):
+        ended = active[k] == tag if kind == CLOSE else families[active[k]] == families[tag]
+        if not ended:
+            active[kept], until[kept] = active[k], until[k]
+            kept += 1
+    if kind == OPEN:
+        active[kept], until[kept] = tag, end
+        kept += 1
+    return kept
+
+
+@compiled
+def _goes_on(kinds: Kinds, tags: Int32, families: Int32, tag: int, end: int, at: int, last: int) -> bool:
+    """Whether a tag that is in force before a cut, until `end`, is to be said again behind it.
+
+    It is not where another takes its place before any text. It is where its closing tag comes first, so that none
+    closes what was not opened.
+    """
+    if end <= at:
         return False
-    while at < last and kinds[at] == OPEN:
-        if families[tags[at]] == families[tag] and not closes[tags[at]]:
+    while at < last and (kinds[at] == OPEN or kinds[at] == CLOSE):
+        if kinds[at] == CLOSE and tags[at] == tag:
+            return True
+        if kinds[at] == OPEN and families[tags[at]] == families[tag]:
             return False
         at += 1
     return True
-
-
-@compiled
-def _drop_of_spans(active: Int32, opened: Int64, n_active: int, of_spans: npt.NDArray[np.bool_], text: int) -> int:
-    """End the tags of the span before: those that stand before its last token."""
-    kept = 0
-    for k in range(n_active):
-        if not of_spans[active[k]] or opened[k] > text:
-            active[kept], opened[kept] = active[k], opened[k]
-            kept += 1
-    return kept
-
-
-@compiled
-def _drop_closed(active: Int32, opened: Int64, n_active: int, tag: int) -> int:
-    """End the last of this tag."""
-    for k in range(n_active - 1, -1, -1):
-        if active[k] == tag:
-            for j in range(k, n_active - 1):
-                active[j], opened[j] = active[j + 1], opened[j + 1]
-            return n_active - 1
-    return n_active
-
-
-@compiled
-def _drop_family(
-    active: Int32, opened: Int64, n_active: int, families: Int32, closes: npt.NDArray[np.bool_], tag: int
-) -> int:
-    """End the tags whose place this one takes."""
-    kept = 0
-    for k in range(n_active):
-        if closes[active[k]] or families[active[k]] != families[tag]:
-            active[kept], opened[kept] = active[k], opened[k]
-            kept += 1
-    return kept

@@ -24,15 +24,14 @@ NONE = -1
 
 @dataclass(frozen=True, kw_only=True)
 class TagVocabulary:
-    """The tags that a tokenizer knows, and how long each stays in force.
+    """The tags that a tokenizer knows, and which of them take each other's place.
 
     Attributes:
         names: names of the tags, `nice` for `<nice>`.
         open_ids: the id of each tag.
         close_ids: the id of each tag's closing tag; -1 for a tag that has none.
-        families: tags of one family take each other's place; a tag without a closing tag is in force until the next
-            one of its family. -1: the tag is in force nowhere but where it stands. Left out: each is its own family.
-        of_spans: tags that are in force no longer than their span, whatever follows it.
+        families: tags of one family take each other's place, as `annotate.tokens.pieces` says. -1: the tag is in
+            force nowhere. Left out: each is its own family.
 
     Raises:
         ConfigError: the lengths differ, or an id or a name is there twice.
@@ -42,7 +41,6 @@ class TagVocabulary:
     open_ids: tuple[int, ...]
     close_ids: tuple[int, ...]
     families: tuple[int, ...] = ()
-    of_spans: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.families:
@@ -53,9 +51,6 @@ class TagVocabulary:
         for what, values in (("name", self.names), ("id", tuple(map(str, self.ids)))):
             if twice := sorted({value for value in values if values.count(value) > 1}):
                 raise ConfigError(f"each tag needs a {what} of its own; used twice: {', '.join(twice)}")
-        unknown = sorted(self.of_spans - set(self.names))
-        if unknown:
-            raise ConfigError(f"of_spans names tags that are not known: {', '.join(unknown)}")
 
     @property
     def closing_ids(self) -> list[int]:
@@ -108,7 +103,6 @@ def add_tags(
     closing: Collection[str] = (),
     reserved: Sequence[str] = (),
     families: Mapping[str, int] | None = None,
-    of_spans: Collection[str] = (),
 ) -> tuple[Any, TagVocabulary]:
     """Make a tokenizer that knows the tags.
 
@@ -120,7 +114,6 @@ def add_tags(
             `[unused1]`, so that a model keeps its size; `reserved_slots` finds those that are usual. Without, tokens
             are added behind the last.
         families: family by tag, as `TagVocabulary` says; a tag that has none given is its own family.
-        of_spans: as `TagVocabulary` says.
 
     Returns:
         A copy of the tokenizer, and the vocabulary of tags. A tokenizer that has the tags already as special tokens
@@ -131,7 +124,7 @@ def add_tags(
             tokenizer has an ordinary token that is spelled like a tag.
     """
     names = tuple(names)
-    for what, some in (("closing", closing), ("families", families or {}), ("of_spans", of_spans)):
+    for what, some in (("closing", closing), ("families", families or {})):
         if unknown := sorted(set(some) - set(names)):
             raise ConfigError(f"{what} names tags that are not known: {', '.join(unknown)}")
     tokens = [spell(name, "open") for name in names]
@@ -148,7 +141,6 @@ def add_tags(
         open_ids=tuple(ids[spell(name, "open")] for name in names),
         close_ids=tuple(ids.get(spell(name, "close"), NONE) for name in names),
         families=tuple(given.get(name, free + i) for i, name in enumerate(names)),
-        of_spans=frozenset(of_spans),
     )
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from token_reference import VOCABULARY, active_at, best_fit, tagged_documents
+from token_reference import VOCABULARY, best_fit, in_force, tagged_documents
 
 from annotate.errors import ConfigError, InputError
 from annotate.tokens import Tagged, TagVocabulary, loss_mask, pack, token_table
@@ -75,7 +75,7 @@ def test_cuts_repeat_the_tags_in_force(tagged: Tagged, window, way):
         assert tagged.documents[document] <= begin < end <= tagged.documents[document + 1]
         head = pieces.tags[pieces.heads[i] : pieces.heads[i + 1]].tolist()
         fresh = begin == tagged.documents[document]
-        assert head == ([] if fresh else active_at(tagged, document, int(begin)))
+        assert head == ([] if fresh else in_force(tagged, document, int(begin)))
         assert end - begin + len(head) <= window
         if end < tagged.documents[document + 1]:
             assert tagged.kinds[end - 1] in (TEXT, CLOSE)
@@ -149,12 +149,12 @@ def test_positions_spans_and_masks(tagged: Tagged, window, way):
 
 
 def documents_of(*parts: str, **more) -> Tagged:
-    """Documents written as kinds: `n` opens nice, `p` plain, `P` closes plain, `t` tone, `.` text, `^` begin, `$` end.
+    """Documents written as kinds: `n`, `p`, `t` open tags; `N`, `P`, `T` close; `.` text, `^` begin, `$` end.
 
     A blank begins a span.
     """
     kinds, tags, spans, documents, span = [], [], [], [0], 0
-    letters = {"n": (OPEN, 0), "p": (OPEN, 1), "t": (OPEN, 2), "P": (CLOSE, 1)}
+    letters = {"n": (OPEN, 0), "p": (OPEN, 1), "t": (OPEN, 2), "N": (CLOSE, 0), "P": (CLOSE, 1), "T": (CLOSE, 2)}
     letters |= {"^": (BEGIN, -1), "$": (END, -1), ".": (TEXT, -1)}
     for part in parts:
         for letter in part:
@@ -167,8 +167,16 @@ def documents_of(*parts: str, **more) -> Tagged:
             spans.append(span if kind == TEXT else -1)
         documents.append(len(kinds))
         span += 1
-    ids = [800 + tag if kind == OPEN else i for i, (kind, tag) in enumerate(zip(kinds, tags, strict=True))]
-    families = more.pop("families", (0, 1, 2))
+    ids = [
+        {OPEN: 800 + tag, CLOSE: 810 + tag}.get(kind, i) for i, (kind, tag) in enumerate(zip(kinds, tags, strict=True))
+    ]
+    families, of_spans = more.pop("families", (0, 1, 2)), more.pop("of_spans", ())
+    ends = []
+    for i in np.flatnonzero(np.array(tags) >= 0).tolist():
+        document_end = next(end for end in documents if end > i)
+        text = [j for j in range(i, document_end) if kinds[j] == TEXT]
+        of_span = [j for j in text if spans[j] == spans[text[0]]]
+        ends.append(of_span[-1] + 1 if VOCABULARY.names[tags[i]] in of_spans else document_end)
     return Tagged(
         ids=np.array(ids, np.int32),
         kinds=np.array(kinds, np.uint8),
@@ -180,9 +188,8 @@ def documents_of(*parts: str, **more) -> Tagged:
             open_ids=VOCABULARY.open_ids,
             close_ids=VOCABULARY.close_ids,
             families=families,
-            of_spans=frozenset(more.pop("of_spans", ())),
         ),
-        placements=0,
+        ends=np.array(ends, np.int64),
         moved=0,
     )
 
@@ -190,8 +197,8 @@ def documents_of(*parts: str, **more) -> Tagged:
 def drawn(packed) -> list[str]:
     """Windows written in the same way: repeated tags in brackets, padding as `_`."""
     names = {9000: "n", 9001: "p", 9002: "t"}
-    letters = {TEXT: ".", CLOSE: "P", BEGIN: "^", END: "$", PADDING: "_"}
-    tags = {800: "n", 801: "p", 802: "t"}
+    letters = {TEXT: ".", BEGIN: "^", END: "$", PADDING: "_"}
+    tags, closing = {800: "n", 801: "p", 802: "t"}, {810: "N", 811: "P", 812: "T"}
     shown = []
     for ids, kinds in zip(packed.ids.tolist(), packed.kinds.tolist(), strict=True):
         line = ""
@@ -199,7 +206,7 @@ def drawn(packed) -> list[str]:
             if kind == REPEATED:
                 line += f"[{names[i]}]"
             else:
-                line += tags[i] if kind == OPEN else letters[kind]
+                line += {OPEN: tags, CLOSE: closing}[kind][i] if kind in (OPEN, CLOSE) else letters[kind]
         shown.append(line)
     return shown
 
@@ -255,9 +262,16 @@ def test_a_tag_of_a_span_is_in_force_in_it_alone():
         ("tn........ .......", ["tn......", "[t][n]......", "[t]...____"]),
     ):
         assert drawn(pack(documents_of(document, **of_spans), 8, pad_id=PAD)) == windows_
-    with pytest.raises(ConfigError, match="tags that are of spans need the spans"):
-        whole = documents_of("n.", **of_spans)
-        pack(Tagged(**{**vars(whole), "spans": None}), 8, pad_id=PAD)
+
+
+@pytest.mark.parametrize("way", ["best-fit", "concatenate"])
+def test_a_state_takes_the_place_of_the_one_before_it_though_neither_is_closed(way):
+    states = {"families": (0, 0, 0)}
+    for document, windows_ in (
+        ("n. p. n. p. t. ...... ....", ["n.p.n.p.", "t.......", "[t]....___"]),
+        ("n. p... ....P... t......", ["n.p.....", "[p]..P..._", "t......_"]),
+    ):
+        assert drawn(pack(documents_of(document, **states), 8, pad_id=PAD, way=way)) == windows_
 
 
 def test_more_tags_than_a_window_holds_is_said_of_the_row():

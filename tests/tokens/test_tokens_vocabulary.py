@@ -124,10 +124,9 @@ def test_tags_that_are_there_already_keep_their_ids():
     assert vocabulary_size(again) == vocabulary_size(tokenizer)
 
 
-def test_families_and_tags_of_spans():
-    _, vocabulary = add_tags(family("byte-level"), TAGS, families={"tone": 4, "nice": 4}, of_spans=["nice"])
+def test_a_tag_without_a_family_is_one_of_its_own():
+    _, vocabulary = add_tags(family("byte-level"), TAGS, families={"tone": 4, "nice": 4})
     assert vocabulary.families == (4, 6, 4)
-    assert vocabulary.of_spans == {"nice"}
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,6 @@ def test_families_and_tags_of_spans():
         (["nice", "/nice"], {"closing": ["nice"]}, "used twice: </nice>"),
         (["nice"], {"closing": ["rude"]}, "closing names tags that are not known: rude"),
         (["nice"], {"families": {"rude": 1}}, "families names tags that are not known: rude"),
-        (["nice"], {"of_spans": ["rude"]}, "of_spans names tags that are not known: rude"),
         (["nice", "tone"], {"reserved": ["<s>"]}, "2 tokens need as many different reserved slots, got 1"),
         (["nice", "tone"], {"reserved": ["<s>", "<s>"]}, "as many different reserved slots, got 1"),
         (["nice"], {"reserved": ["<slot>"]}, "no token '<slot>' to put <nice> on"),

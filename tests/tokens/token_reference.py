@@ -92,49 +92,34 @@ def place_of(text: str, at: int, tokens: list[tuple[int, int]]) -> tuple[int, bo
     return token + moved, moved
 
 
-def active_at(tagged: Tagged, document: int, at: int) -> list[int]:
-    """The tags in force before token `at` of a document, in order, that are to be said again there."""
-    vocabulary = tagged.vocabulary
+def in_force(tagged: Tagged, document: int, at: int) -> list[int]:
+    """The tags in force before token `at` of a document, in order, but for those that are replaced right there.
+
+    What is in force is walked to from the start of the document: of each family the last tag that stood.
+    """
     first, last = tagged.documents[document : document + 2]
-    spans = tagged.spans
-    active: list[tuple[int, int | None]] = []  # tag, and the span that it is of, where it is known
-    closes = [i >= 0 for i in vocabulary.close_ids]
-
-    def span_at(token: int) -> int | None:
-        """The span of the next token of the text, or of the last, where none follows."""
-        text = [i for i in range(first, last) if tagged.kinds[i] == TEXT]
-        if spans is None or not text:
-            return None
-        return int(spans[next((i for i in text if i >= token), text[-1])])
-
+    families = tagged.vocabulary.families
+    ends = dict(zip(np.flatnonzero(tagged.tags >= 0).tolist(), tagged.ends.tolist(), strict=True))
+    of_family: dict[int, tuple[int, int]] = {}  # the tag, and where its span ends
     for i in range(first, at):
         tag = int(tagged.tags[i])
-        if tagged.kinds[i] == CLOSE:
-            same = [k for k, (other, _) in enumerate(active) if other == tag]
-            if same:
-                del active[same[-1]]
-        elif tagged.kinds[i] == OPEN and vocabulary.families[tag] >= 0:
-            if not closes[tag]:
-                active = [
-                    one for one in active if closes[one[0]] or vocabulary.families[one[0]] != vocabulary.families[tag]
-                ]
-            active.append((tag, span_at(i)))
-    here = span_at(at)
-    run = []
+        family = families[tag]
+        if tagged.kinds[i] == OPEN and family >= 0:
+            of_family.pop(family, None)  # for the order
+            of_family[family] = tag, ends[i]
+        elif tagged.kinds[i] == CLOSE and of_family.get(family, (None, None))[0] == tag:
+            del of_family[family]
+    wanted = {family: tag for family, (tag, end) in of_family.items() if end > at}
+    closed = set()
     for i in range(at, last):
-        if tagged.kinds[i] != OPEN:
+        if tagged.kinds[i] not in (OPEN, CLOSE):
             break
-        if not closes[tagged.tags[i]]:
-            run.append(vocabulary.families[tagged.tags[i]])
-    kept = []
-    for tag, span in active:
-        if not closes[tag]:
-            if vocabulary.names[tag] in vocabulary.of_spans and span != here:
-                continue
-            if vocabulary.families[tag] in run:
-                continue
-        kept.append(tag)
-    return kept
+        family = families[tagged.tags[i]]
+        if tagged.kinds[i] == CLOSE:
+            closed.add(family)
+        elif family not in closed:
+            wanted.pop(family, None)
+    return list(wanted.values())
 
 
 def best_fit(rooms: list[int], window: int) -> list[int]:
@@ -156,13 +141,16 @@ def best_fit(rooms: list[int], window: int) -> list[int]:
 @st.composite
 def tagged_documents(draw: st.DrawFn, *, longest: int = 60) -> Tagged:
     """Tagged tokens of documents of any length, as `insert` makes them: spans, tags at their starts, closing tags."""
-    seed = draw(st.integers(0, 2**32 - 1))
-    rng = np.random.default_rng(seed)
-    closes, spans_given = draw(st.booleans()), draw(st.booleans())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    spans_given, closed_late = draw(st.booleans()), draw(st.booleans())
     ends = draw(st.booleans())
+    families = draw(st.sampled_from([(0, 1, 2), (0, 1, 0), (0, 0, 0), (1, 1, 0), (-1, 1, 2)]))
+    of_spans = draw(st.sets(st.sampled_from(range(len(TAGS)))))
+    closing = draw(st.sets(st.sampled_from(range(len(TAGS)))))
     kinds: list[int] = []
     tags: list[int] = []
     spans: list[int] = []
+    placed_ends: list[int | None] = []
     documents = [0]
     span = -1
 
@@ -170,35 +158,41 @@ def tagged_documents(draw: st.DrawFn, *, longest: int = 60) -> Tagged:
         kinds.append(kind)
         tags.append(tag)
         spans.append(of)
+        if kind in (OPEN, CLOSE):
+            placed_ends.append(None)
 
     for _ in range(draw(st.integers(0, 6))):
         if ends:
             put(BEGIN)
+        late: list[int] = []
+        first_placed = len(placed_ends)
         for _ in range(int(rng.integers(1, 6))):
             span += 1
+            for tag in late:  # the closing tag of a state that ends
+                put(CLOSE, tag)
             opened = [tag for tag in range(len(TAGS)) if rng.random() < 0.4]
+            opening = len(placed_ends)
             for tag in opened:
                 put(OPEN, tag)
             for _ in range(int(rng.integers(1, longest // 3))):
                 put(TEXT, of=span)
-            for tag in opened[::-1]:
-                if VOCABULARY.close_ids[tag] >= 0 and closes:
-                    put(CLOSE, tag)
+            for k, tag in enumerate(opened):
+                if tag in of_spans:
+                    placed_ends[opening + k] = len(kinds)
+            closes = [tag for tag in opened[::-1] if tag in closing]
+            late = closes if closed_late else []
+            for tag in [] if closed_late else closes:
+                put(CLOSE, tag)
         if ends:
             put(END)
         documents.append(len(kinds))
-    families = draw(st.sampled_from([(0, 1, 2), (0, 1, 0), (-1, 1, 2)]))
-    of_spans = frozenset(draw(st.sampled_from([(), ("nice",), ("nice", "tone")]))) if spans_given else frozenset()
+        placed_ends[first_placed:] = [len(kinds) if e is None else e for e in placed_ends[first_placed:]]
     ids = np.arange(len(kinds), dtype=np.int32)  # those of tags aside, each is there once
-    for kind, of_kind in ((OPEN, VOCABULARY.open_ids), (CLOSE, VOCABULARY.close_ids)):
+    for kind, of_kind in ((OPEN, VOCABULARY.open_ids), (CLOSE, (9010, 9011, 9012))):
         here = np.array(kinds, np.uint8) == kind
         ids[here] = np.array(of_kind)[np.array(tags, np.int64)[here]]
     vocabulary = TagVocabulary(
-        names=TAGS,
-        open_ids=VOCABULARY.open_ids,
-        close_ids=VOCABULARY.close_ids,
-        families=families,
-        of_spans=of_spans,
+        names=TAGS, open_ids=VOCABULARY.open_ids, close_ids=(9010, 9011, 9012), families=families
     )
     return Tagged(
         ids=ids,
@@ -207,6 +201,6 @@ def tagged_documents(draw: st.DrawFn, *, longest: int = 60) -> Tagged:
         spans=np.array(spans, np.int64) if spans_given else None,
         documents=np.array(documents, np.int64),
         vocabulary=vocabulary,
-        placements=sum(tag >= 0 for tag in tags),
+        ends=np.array(placed_ends, np.int64),
         moved=0,
     )
