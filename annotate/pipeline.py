@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import keyword
 import sys
 import traceback
 import types
@@ -25,16 +26,43 @@ from annotate.errors import AnnotateError, ConfigError
 from annotate.stages.base import Stage, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.repeated_ids import RepeatedIds
+from annotate.stages.shards import SHARDS, Shards
 
 
 class Pipeline:
-    """The stages that a run is to make, with all that they need; ids of a corpus are looked at for repeats."""
+    """The stages that a run is to make, with all that they need; ids of a corpus are looked at for repeats.
 
-    def __init__(self, *outputs: Stage) -> None:
-        if not outputs or not all(isinstance(output, Stage) for output in outputs):
-            raise ConfigError(f"Pipeline(...) takes one or more stages, got {outputs!r}")
-        named = [stage for stage in graph(outputs) if isinstance(stage, Corpus) and stage.id is not None]
-        self.outputs = (*(RepeatedIds(corpus) for corpus in named), *outputs)
+        Pipeline(train=Render(...), evaluation=Render(..., split="evaluation"))
+
+    Outputs have names, by which `annotate.shards`, commands and the ledger tell them apart. One that is given without a
+    name is called after what it makes: shards are `shards`, verdicts `verdicts`.
+
+    Attributes:
+        outputs: stages by name.
+        checks: stages that are run too, though nothing is made of them.
+
+    Raises:
+        ConfigError: there are no outputs, a name is no Python name, or two outputs have one name or are one stage.
+    """
+
+    def __init__(self, *unnamed: Stage, **named: Stage) -> None:
+        given = [*((None, stage) for stage in unnamed), *named.items()]
+        if not given or not all(isinstance(stage, Stage) for _, stage in given):
+            raise ConfigError(f"Pipeline(...) takes one or more stages, got {[stage for _, stage in given]!r}")
+        outputs: dict[str, Stage] = {}
+        for name, stage in ((name or _name(stage), stage) for name, stage in given):
+            if not name.isidentifier() or keyword.iskeyword(name):
+                raise ConfigError(f"an output is called {name!r}, which is no Python name")
+            if name in outputs:
+                raise ConfigError(
+                    f"two outputs are called {name!r}", hint="Name them, as in Pipeline(train=..., evaluation=...)."
+                )
+            if same := [other for other, made in outputs.items() if made == stage]:
+                raise ConfigError(f"the outputs {same[0]!r} and {name!r} are one and the same stage")
+            outputs[name] = stage
+        self.outputs: Mapping[str, Stage] = outputs
+        corpora = [stage for stage in graph(outputs.values()) if isinstance(stage, Corpus)]
+        self.checks = tuple(RepeatedIds(corpus) for corpus in corpora if corpus.id is not None)
 
     def stages(self) -> list[Stage]:
         """All stages, inputs before users.
@@ -42,7 +70,7 @@ class Pipeline:
         Raises:
             ConfigError: there is a cycle.
         """
-        return graph(self.outputs)
+        return graph([*self.checks, *self.outputs.values()])
 
     def run(self, workdir: str, options: Options = DEFAULTS, observer: Observer | None = None) -> Result:
         """Make all datasets in `workdir`, on the Ray cluster that this process is connected to.
@@ -53,7 +81,12 @@ class Pipeline:
             StorageError: the work directory can't be used.
             WorkError: a unit failed on every attempt.
         """
-        return run(self.outputs, workdir, options, observer)
+        return run(self.outputs, workdir, options, observer, checks=self.checks)
+
+
+def _name(stage: Stage) -> str:
+    """What an output is called that was given no name."""
+    return SHARDS if isinstance(stage, Shards) else stage.name.replace("-", "_")
 
 
 Definition = Pipeline | Callable[..., Pipeline]

@@ -9,7 +9,7 @@ from typing import Literal, Optional
 
 import pytest
 
-from annotate import ConfigError, Corpus, Pipeline, Split
+from annotate import ConfigError, Corpus, Pipeline, Split, Splitter
 from annotate.pipeline import build, load
 
 
@@ -69,3 +69,26 @@ def test_the_shipped_pipeline_takes_the_columns_that_travel(
     built = build(pipeline, {"columns": text, "corpus": str(tmp_path)})
     (corpus,) = (stage for stage in built.stages() if isinstance(stage, Corpus))
     assert corpus.columns == columns
+
+
+def test_outputs_have_names():
+    corpus = Corpus("corpus")
+    assert list(Pipeline(Split(corpus)).outputs) == ["spans"]
+    spans, lines = Split(corpus), Split(corpus, Splitter(by="line"))
+    assert list(Pipeline(train=spans, evaluation=lines).outputs) == ["train", "evaluation"]
+    assert [stage.name for stage in Pipeline(spans).checks] == ["ids"]
+
+
+def test_names_of_outputs_are_checked():
+    spans, lines = Split(Corpus("corpus")), Split(Corpus("corpus"), Splitter(by="line"))
+    for given, named, said in (
+        ((spans, lines), {}, "two outputs are called 'spans'"),
+        ((spans,), {"spans": lines}, "two outputs are called 'spans'"),
+        ((), {"a b": spans}, "'a b', which is no Python name"),
+        ((), {"class": spans}, "'class', which is no Python name"),
+        ((), {"one": spans, "two": Split(Corpus("corpus"))}, "'one' and 'two' are one and the same"),
+        ((), {"one": "spans"}, "takes one or more stages"),
+        ((), {}, "takes one or more stages"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            Pipeline(*given, **named)

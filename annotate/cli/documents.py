@@ -6,7 +6,7 @@ Everything is read unit by unit, and no further than to the last document that i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from annotate.errors import ConfigError, StorageError
+from annotate.cli.target import ANNOTATIONS, SHARDS, Target
+from annotate.errors import StorageError
 from annotate.stages.corpus import Corpus
 from annotate.stages.tables import check_hashes
 from annotate.storage.contracts import contract
-from annotate.storage.latest import LATEST, Latest, read_latest
+from annotate.storage.latest import Latest
 from annotate.storage.manifests import Unit, read_units
 from annotate.storage.parts import read_part
 from annotate.storage.store import Directory
 
 BATCH = 64  # documents of a lone file that are held at a time
-SHARDS, ANNOTATIONS = "training-shards", "annotations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,110 +58,65 @@ class Scored:
     note: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """What a path names: a lone shard file, or a work directory with, perhaps, one of its datasets."""
+@dataclass(kw_only=True)
+class TaggedView:
+    """The documents of one output, or of a lone file; `looked` and `shown` count them."""
 
-    path: str
-    file: tuple[Directory, str] | None = None
-    workdir: Directory | None = None
-    latest: list[Latest] = field(default_factory=list)
-    dataset: Latest | None = None
+    target: Target
+    shards: Latest | None
+    looked: int = 0
+    shown: int = 0
 
-    @staticmethod
-    def of(path: str) -> Target:
-        """Find out what a path names.
+    @property
+    def heading(self) -> str:
+        """Which they are."""
+        return "" if self.shards is None else self.shards.described
+
+    def documents(self, doc: str | None) -> Iterator[Tagged]:
+        """Stream them; with `doc` the one of that id, or at that `<shard>:<row>`.
 
         Raises:
-            StorageError: nothing that can be shown; says what can.
+            StorageError: a file is no training shard, or damaged.
         """
-        place = Directory.at(path.rstrip("/").removesuffix("/parts"))
-        parent, _, name = place.url.rpartition("/")
-        above = Directory(parent)
-        if name.endswith(".parquet"):
-            if above.size(name) is None:
-                raise StorageError(f"there is no file {place.url}")
-            return Target(path=path, file=(above, name))
-        if place.size(LATEST) is not None:
-            return Target(path=path, workdir=place, latest=read_latest(place))
-        if above.size(LATEST) is not None:
-            latest = read_latest(above)
-            chosen = [item for item in latest if item.dataset == name]
-            if chosen:
-                return Target(path=path, workdir=above, latest=latest, dataset=chosen[0])
-            shown = [item.dataset for item in latest if item.stage in (SHARDS, ANNOTATIONS)]
-            raise StorageError(
-                f"{place.url} is no dataset of the last run in {parent}",
-                hint=f"Those that can be shown: {', '.join(shown) or 'none'}. Of an older one, name a .parquet file.",
-            )
-        raise StorageError(
-            f"{place.url} is neither a work directory with a finished run, nor a dataset in one, nor a .parquet file",
-            hint="Name the work directory of a run that went to its end, a dataset in it (training-shards-..., "
-            "annotations-...), or a training shard.",
-        )
+        wanted = doc if doc is None or self.shards is None else _id_at(self.target, self.shards, doc)
+        for table in self._parts():
+            self.looked += table.num_rows
+            ids = table["id"].cast(pa.string())
+            found = range(table.num_rows) if wanted is None else np.flatnonzero(pc.equal(ids, wanted).to_numpy())[:1]
+            for i in map(int, found):
+                text, placements = table["text"][i].as_py(), table["placements"][i].as_py()
+                yield Tagged(id=ids[i].as_py(), text=text, placements=placements)
+            if wanted is not None and len(found):
+                return
 
-    def of_stage(self, stage: str) -> list[Latest]:
-        """The last run's datasets of a stage."""
-        return [item for item in self.latest if item.stage == stage]
-
-    def input(self, item: Latest, name: str) -> Latest | None:
-        """The dataset that another was made from, by the name it read it under."""
-        wanted = item.inputs.get(name)
-        return next((source for source in self.latest if source.fingerprint == wanted), None)
-
-    def tag_axes(self) -> dict[str, tuple[str, ...]]:
-        """The axes that the rule of each tag reads, in the order of the scheme."""
-        from annotate.tags.rules import parse_rule
-
-        tags = [tag for item in self.of_stage("placements") for tag in item.settings["tags"]]
-        return {tag["name"]: parse_rule(tag["rule"]).axes for tag in tags}
-
-    def axes(self) -> list[str]:
-        """All axes that are scored, in the order of the pipeline where a calibration tells it."""
-        groups = [group for item in self.of_stage("calibration") for group in item.settings["axes"]]
-        groups += [item.settings["axes"] for item in self.of_stage(ANNOTATIONS)]
-        return list(dict.fromkeys(axis for group in groups for axis in group))
+    def _parts(self) -> Iterator[pa.Table]:
+        if self.target.file is not None:
+            yield from _lone_file(*self.target.file)
+            return
+        assert self.shards is not None and self.target.workdir is not None, "else it is a lone file"
+        directory = self.target.workdir.child(self.shards.dataset)
+        for unit in read_units(directory, self.shards.manifest(self.target.workdir)):
+            for entry in unit.entries:
+                yield read_part(directory, entry.part, schema=SHARDS)
 
 
-def tagged_documents(target: Target, doc: str | None) -> Iterator[Tagged]:
-    """Stream the documents of training shards; with `doc` the one of that id, or at that `<shard>:<row>`.
+def tagged_views(target: Target) -> list[TaggedView]:
+    """The text shards that a path names: of each output by itself.
 
     Raises:
-        ConfigError: there is no such document; says how many were looked through.
-        StorageError: there are no training shards, or a file is none.
+        StorageError: there are none.
     """
-    wanted = _id_at(target, doc) if doc is not None and target.workdir is not None else doc
-    looked = 0
-    for table in _lone_file(*target.file) if target.file else _shard_parts(target):
-        looked += table.num_rows
-        ids = table["id"].cast(pa.string())
-        found = range(table.num_rows) if wanted is None else np.flatnonzero(pc.equal(ids, wanted).to_numpy())[:1]
-        for i in map(int, found):
-            text, placements = table["text"][i].as_py(), table["placements"][i].as_py()
-            yield Tagged(id=ids[i].as_py(), text=text, placements=placements)
-        if wanted is not None and len(found):
-            return
-    if doc is not None:
-        hint = "Near-duplicates and documents in quarantine are not written."
-        if target.workdir is not None:
-            hint += f" `annotate show {target.workdir.url} --scores --doc ...` also finds those, and says why."
-        raise ConfigError(f"no document {doc!r} in {target.path}: looked through {looked:,}", hint=hint)
-
-
-def _shard_parts(target: Target) -> Iterator[pa.Table]:
-    assert target.workdir is not None
-    items = [target.dataset] if target.dataset else target.of_stage(SHARDS)
+    if target.file is not None:
+        return [TaggedView(target=target, shards=None)]
+    items = target.datasets or target.of_stage(SHARDS)
     if not items:
+        assert target.workdir is not None, "it is no file"
         tokens = bool(target.of_stage("token-shards"))
         raise StorageError(
             f"the last run in {target.workdir.url} left no text shards" + (": its shards are tokens" if tokens else ""),
             hint="Try --scores, which shows the tags of documents too.",
         )
-    for item in items:
-        directory = target.workdir.child(item.dataset)
-        for unit in read_units(directory, item.manifest(target.workdir)):
-            for entry in unit.entries:
-                yield read_part(directory, entry.part, schema=SHARDS)
+    return [TaggedView(target=target, shards=item) for item in items]
 
 
 def _lone_file(directory: Directory, name: str) -> Iterator[pa.Table]:
@@ -182,15 +137,16 @@ def _lone_file(directory: Directory, name: str) -> Iterator[pa.Table]:
         raise StorageError(f"{where} is not Parquet, or damaged: {error}") from error
 
 
-def _id_at(target: Target, doc: str) -> str:
-    """The id of the document at `<shard>:<row>`; `doc` itself where that is not meant."""
-    corpora = target.of_stage("corpus")
-    assert target.workdir is not None
-    for item in corpora:
-        directory = target.workdir.child(item.dataset)
-        for unit in read_units(directory, item.manifest(target.workdir)) if _place(doc) else ():
-            if (row := _row_in(unit, doc)) is not None and item.location is not None:
-                return str(_corpus(item).read(directory, unit)["id"][row - unit.start].as_py())
+def _id_at(target: Target, shards: Latest, doc: str) -> str:
+    """The id of the document at `<shard>:<row>` of the corpus of some shards; `doc` itself where that is not meant."""
+    corpus = target.input(shards, "corpus")
+    if corpus is None or corpus.location is None or _place(doc) is None:
+        return doc
+    assert target.workdir is not None, "it is no file"
+    directory = target.workdir.child(corpus.dataset)
+    for unit in read_units(directory, corpus.manifest(target.workdir)):
+        if (row := _row_in(unit, doc)) is not None:
+            return str(_corpus(corpus).read(directory, unit)["id"][row - unit.start].as_py())
     return doc
 
 
@@ -214,68 +170,88 @@ def _corpus(item: Latest) -> Corpus:
     return Corpus(item.location, text=item.settings["text"], id=item.settings["id"], columns=())
 
 
-def scored_documents(target: Target, doc: str | None) -> Iterator[Scored]:
-    """Stream the documents that are scored, with all the last run's scores, or those of one annotation dataset.
-
-    With `doc`, the one of that id or at that `<shard>:<row>`, scored or not.
+def scored_views(target: Target) -> list[ScoredView]:
+    """The scores of the last run, or of the annotation datasets that the path names: of each split by itself.
 
     Raises:
-        ConfigError: there is no such document; says how many were looked through.
-        InputError: the corpus is gone, or changed.
-        StorageError: there are no annotations.
+        StorageError: there are none.
     """
-    view = _View.of(target)
-    looked = 0
-    jump = doc is not None and any(_row_in(units["corpus"], doc) is not None for units in view.units())
-    for units in view.units():
-        unit = units["corpus"]
-        looked += unit.stop - unit.start
-        if doc is None:
-            rows = np.unique(np.concatenate([view.read(name, units)["row"].to_numpy() for name in view.annotations]))
-        elif jump:
-            row = _row_in(unit, doc)
-            rows = np.array([] if row is None else [row], np.int64)
-        else:
-            ids = view.documents(unit)["id"].cast(pa.string())
-            rows = unit.start + np.flatnonzero(pc.equal(ids, doc).to_numpy())[:1]
-        if len(rows):
-            yield from view.scored(units, rows)
-            if doc is not None:
-                return
-    if doc is not None:
-        raise ConfigError(f"no document {doc!r} in {target.path}: looked through {looked:,}")
+    by_spans: dict[str, list[Latest]] = {}
+    for item in target.datasets or target.of_stage(ANNOTATIONS):
+        corpus = target.input(item, "corpus")
+        if corpus is not None and corpus.stage == "corpus" and target.input(item, "spans") is not None:  # no labels
+            by_spans.setdefault(item.inputs["spans"], []).append(item)
+    if not by_spans:
+        assert target.workdir is not None, "it is no file"
+        raise StorageError(f"the last run in {target.workdir.url} left no annotations that can be shown")
+    return [ScoredView.of(target, scores) for scores in by_spans.values()]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _View:
-    """The datasets of one run that go together unit by unit."""
+@dataclass(kw_only=True)
+class ScoredView:
+    """The datasets of one run that go together unit by unit; `looked` and `shown` count documents.
+
+    `placed_too` are the labels of other placements of these scores, whose tags are not shown.
+    """
 
     workdir: Directory
     corpus: Corpus
     items: Mapping[str, Latest]  # "corpus", "spans", annotations by label, and "verdicts", "placements" if any
     annotations: Sequence[str]
+    calibrations: Sequence[Latest]
+    placed_too: Sequence[str]
+    looked: int = 0
+    shown: int = 0
 
     @staticmethod
-    def of(target: Target) -> _View:
-        assert target.workdir is not None
-        scores = [target.dataset] if target.dataset else target.of_stage(ANNOTATIONS)
-        corpus, spans = (target.input(scores[0], name) if scores else None for name in ("corpus", "spans"))
-        if corpus is None or spans is None:
-            raise StorageError(f"the last run in {target.workdir.url} left no annotations that can be shown")
-        scores = [item for item in scores if item.inputs.get("spans") == spans.fingerprint]
-        fingerprints = {item.fingerprint for item in scores}
-        placed = [item for item in target.of_stage("placements") if fingerprints & set(item.inputs.values())]
+    def of(target: Target, scores: Sequence[Latest]) -> ScoredView:
+        """What goes with scores of one split."""
+        corpus, spans = (target.input(scores[0], name) for name in ("corpus", "spans"))
+        assert target.workdir is not None and corpus is not None and spans is not None, "they were looked for"
+        read = {item.fingerprint for item in scores}
+        placed = [item for item in target.of_stage("placements") if read & set(item.inputs.values())]
         items = {"corpus": corpus, "spans": spans, **{item.label: item for item in scores}}
         if (verdicts := target.input(scores[0], "verdicts")) is not None:
             items["verdicts"] = verdicts
         if placed:
             items["placements"] = placed[0]
-        return _View(
+        return ScoredView(
             workdir=target.workdir,
             corpus=_corpus(corpus),
             items=items,
             annotations=[item.label for item in scores],
+            calibrations=[item for item in target.of_stage("calibration") if read & set(item.inputs.values())],
+            placed_too=[item.label for item in placed[1:]],
         )
+
+    @property
+    def heading(self) -> str:
+        """Of which spans the scores are."""
+        return f"{self.items['spans'].label} of {self.items['corpus'].location}"
+
+    def documents(self, doc: str | None) -> Iterator[Scored]:
+        """Stream those that are scored; with `doc`, the one of that id or at that `<shard>:<row>`, scored or not.
+
+        Raises:
+            InputError: the corpus is gone, or changed.
+        """
+        jump = doc is not None and any(_row_in(units["corpus"], doc) is not None for units in self.units())
+        for units in self.units():
+            unit = units["corpus"]
+            self.looked += unit.stop - unit.start
+            if doc is None:
+                read = [self.read(name, units)["row"].to_numpy() for name in self.annotations]
+                rows = np.unique(np.concatenate(read))
+            elif jump:
+                row = _row_in(unit, doc)
+                rows = np.array([] if row is None else [row], np.int64)
+            else:
+                ids = self.texts(unit)["id"].cast(pa.string())
+                rows = unit.start + np.flatnonzero(pc.equal(ids, doc).to_numpy())[:1]
+            if len(rows):
+                yield from self.scored(units, rows)
+                if doc is not None:
+                    return
 
     def units(self) -> Iterator[dict[str, Unit]]:
         """The units of all datasets, in step."""
@@ -285,8 +261,8 @@ class _View:
     def _directory(self, name: str) -> Directory:
         return self.workdir.child(self.items[name].dataset)
 
-    def documents(self, unit: Unit) -> pa.Table:
-        """The documents of a unit."""
+    def texts(self, unit: Unit) -> pa.Table:
+        """The documents of a unit of the corpus."""
         return self.corpus.read(self._directory("corpus"), unit)
 
     def read(self, name: str, units: Mapping[str, Unit]) -> pa.Table:
@@ -297,7 +273,7 @@ class _View:
     def scored(self, units: Mapping[str, Unit], rows: npt.NDArray[np.int64]) -> Iterator[Scored]:
         """The documents at `rows` of a unit."""
         unit = units["corpus"]
-        documents = self.documents(unit)
+        documents = self.texts(unit)
         tables = {name: self.read(name, units) for name in self.items if name != "corpus"}
         check_hashes(documents, tables["spans"], range(unit.start, unit.stop), unit.shard)
         for row in rows.tolist():
@@ -323,6 +299,19 @@ class _View:
             note="" if scores else _why(document, here),
         )
 
+    def samples(self) -> dict[str, npt.NDArray[np.float32]]:
+        """Sorted scores of a sample of kept spans by axis, from their calibration; empty where there is none."""
+        samples: dict[str, npt.NDArray[np.float32]] = {}
+        for item in self.calibrations:
+            directory = self.workdir.child(item.dataset)
+            for unit in read_units(directory, item.manifest(self.workdir)):
+                for entry in unit.entries:
+                    table = read_part(directory, entry.part, schema="calibration")
+                    for axis, values in zip(table["axis"].to_pylist(), table["sample"], strict=True):
+                        found = values.values.to_numpy()
+                        samples.setdefault(axis, np.sort(found[~np.isnan(found)]))
+        return samples
+
 
 def _why(document: Mapping[str, Any], here: Mapping[str, pa.Table]) -> str:
     """Why a document has no scores."""
@@ -333,18 +322,3 @@ def _why(document: Mapping[str, Any], here: Mapping[str, pa.Table]) -> str:
         keeper = f"{verdict['keeper_shard']}:{verdict['keeper_row']}"
         return f"a near-duplicate of {keeper}, similarity {verdict['similarity']:.2f}"
     return "not scored"
-
-
-def score_samples(target: Target) -> dict[str, npt.NDArray[np.float32]]:
-    """Sorted scores of a sample of kept spans by axis, from the last run's calibration; empty where there is none."""
-    samples: dict[str, npt.NDArray[np.float32]] = {}
-    for item in target.of_stage("calibration"):
-        assert target.workdir is not None
-        directory = target.workdir.child(item.dataset)
-        for unit in read_units(directory, item.manifest(target.workdir)):
-            for entry in unit.entries:
-                table = read_part(directory, entry.part, schema="calibration")
-                for axis, values in zip(table["axis"].to_pylist(), table["sample"], strict=True):
-                    found = values.values.to_numpy()
-                    samples[axis] = np.sort(found[~np.isnan(found)])
-    return samples

@@ -26,16 +26,16 @@ FORMATS: dict[str, type[Format]] = {form.name: form for form in (HuggingFace, Me
 @click.argument("workdir")
 @click.argument("out")
 @click.option("--format", "name", type=click.Choice(list(FORMATS)), required=True, help="What reads it.")
-@click.option("--shards", "label", help="Which shards, where a pipeline made several, as `annotate status` names them.")
-def command(workdir: str, out: str, name: str, label: str | None) -> None:
+@click.option("--output", metavar="NAME", help="Which token shards, where a pipeline has several outputs.")
+def command(workdir: str, out: str, name: str, output: str | None) -> None:
     """Write the token shards of the last run in WORKDIR to OUT, a folder or URL, in a trainer's own format."""
     target = Directory.at(out)
     if target.url == Directory.at(workdir).url:
         raise ConfigError(f"{out} is the work directory", hint="Export to a folder of its own.")
-    vocabulary = vocabulary_of(workdir, label)
+    vocabulary = vocabulary_of(workdir, output)
     _refuse_others(target, name)
     target.create()
-    written = export(shard_tables(workdir, label), target, FORMATS[name](), vocabulary)
+    written = export(shard_tables(workdir, output), target, FORMATS[name](), vocabulary)
     windows, tokens, targets = (written["counts"][name] for name in ("windows", "tokens", "mask_sum"))
     say(console(), f"{windows:,} windows, {tokens:,} tokens, {targets:,} of them targets: {target.url}")
     say(console(), f"How it is loaded: {target.url}/README.md")
@@ -55,9 +55,9 @@ def _refuse_others(target: Directory, name: str) -> None:
         )
 
 
-def vocabulary_of(workdir: str, label: str | None) -> Vocabulary:
+def vocabulary_of(workdir: str, output: str | None) -> Vocabulary:
     """What `tags.json` says of the ids."""
-    card = read_tags(shard_files(workdir, label))
+    card = read_tags(shard_files(workdir, output))
     shards = card["shards"]
     return Vocabulary(
         tokenizer=shards["tokenizer"],

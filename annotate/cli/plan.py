@@ -15,7 +15,7 @@ STYLES = {"done": "green", "resumable": "yellow", "stale": "yellow", "new": "cya
 
 def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, console: Console) -> None:
     """Plan a run and print it."""
-    made = plan(pipeline.outputs, workdir, options, sample)
+    made = plan(pipeline.outputs, workdir, options, sample, checks=pipeline.checks)
     table = Table("stage", "state", "units", "rows", "why")
     for stage in made.stages:
         units = (
@@ -24,8 +24,11 @@ def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, 
         rows = "?" if stage.rows is None else f"{stage.rows:,}"
         table.add_row(stage.label, f"[{STYLES[stage.state]}]{stage.state}[/]", units, rows, stage.why)
     console.print(table)
-    reached = "" if made.reached == made.documents else f", of which {made.reached:,} will be reached"
-    console.print(f"{counted(made.documents, 'document')}{reached}; {made.text_bytes / 1e6:,.1f} MB of text")
+    for corpus in made.corpora:
+        reached = "" if corpus.reached == corpus.documents else f", of which {corpus.reached:,} will be reached"
+        of = f"{corpus.path}: " if len(made.corpora) > 1 else ""
+        size = f"{corpus.text_bytes / 1e6:,.1f} MB of text"
+        console.print(f"{of}{counted(corpus.documents, 'document')}{reached}; {size}", markup=False)
     _print_scoring(made, console)
     if made.write_bytes is not None:
         free = "unknown" if made.free_bytes is None else f"{made.free_bytes / 1e9:,.1f} GB"

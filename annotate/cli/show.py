@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
 import click
 from rich.console import Console
@@ -10,12 +13,15 @@ from rich.rule import Rule
 from rich.text import Text
 
 from annotate.cli.colours import colours, panel, span_table, tag_colours, tagged_text
-from annotate.cli.documents import ANNOTATIONS, SHARDS, Target, score_samples, scored_documents, tagged_documents
+from annotate.cli.documents import Scored, ScoredView, Tagged, TaggedView, scored_views, tagged_views
+from annotate.cli.target import ANNOTATIONS, SHARDS, Target
 from annotate.cli.terminal import console, say, visible
 from annotate.errors import ConfigError
 
 CHARACTERS = 3000  # of a document that was not asked for by name
 SPANS = 60
+
+V = TypeVar("V", TaggedView, ScoredView)
 
 
 @click.command()
@@ -23,17 +29,21 @@ SPANS = 60
 @click.option("--doc", metavar="ID", help="Show this document, whole: its id, or SHARD:ROW in the corpus.")
 @click.option("-n", "documents", type=click.IntRange(1), default=3, show_default=True, help="Documents to show.")
 @click.option("--scores", is_flag=True, help="Show scores span by span, also of training shards' documents.")
-def command(path: str, doc: str | None, documents: int, scores: bool) -> None:  # noqa: FBT001 - click names it
+@click.option("--output", metavar="NAME", help="Of which output of the pipeline, where there are several [each].")
+def command(path: str, doc: str | None, documents: int, scores: bool, output: str | None) -> None:  # noqa: FBT001 - click names it
     """Show documents of PATH: a work directory, a dataset in it, or a training shard.
 
     Training shards are shown as they stand: tags in colour, and the text after each in its colour. Annotations are
     shown span by span: scores, each with a bar for where it lies among all scores, and the tags that the last run put
-    there.
+    there. Of a pipeline with several outputs, documents of each are shown.
     """
     target = Target.of(path)
-    if target.dataset is not None and target.dataset.stage not in (SHARDS, ANNOTATIONS):
+    if output is not None:
+        target = target.of_output(output)
+    kinds = {item.stage for item in target.datasets}
+    if kinds - {SHARDS, ANNOTATIONS}:
         raise ConfigError(
-            f"{path} holds {target.dataset.stage}, which have no view of their own",
+            f"{path} holds {min(kinds)}, which have no view of their own",
             hint="Show training-shards-... or annotations-..., or the work directory.",
         )
     if scores and target.file is not None:
@@ -41,35 +51,80 @@ def command(path: str, doc: str | None, documents: int, scores: bool) -> None:  
             f"{path} alone has no scores: they are in the work directory",
             hint="annotate show WORKDIR --scores",
         )
-    if scores and target.dataset is not None and target.dataset.stage == SHARDS:
-        target = Target.of(target.workdir.url) if target.workdir is not None else target
-    annotations = scores or (target.dataset is not None and target.dataset.stage == ANNOTATIONS)
-    show = _show_scored if annotations else _show_tagged
-    show(target, doc, documents, console())
+    if scores and SHARDS in kinds:
+        target = replace(target.of_shards(), datasets=())
+    if scores or ANNOTATIONS in kinds:
+        _show_scored(target, doc, documents, console())
+    else:
+        _show_tagged(target, doc, documents, console())
 
 
 def _show_tagged(target: Target, doc: str | None, documents: int, out: Console) -> None:
     colour_of = tag_colours(target.tag_axes(), target.axes()) if target.workdir is not None else {}
-    for document in itertools.islice(tagged_documents(target, doc), documents):
-        tags = dict.fromkeys(str(p["tag"]) for p in document.placements if p["kind"] in ("open", "mark"))
-        fresh = [tag for tag in tags if tag not in colour_of]
-        colour_of |= dict(zip(fresh, list(colours([*colour_of, *fresh]).values())[len(colour_of) :], strict=True))
-        body = tagged_text(document.text, document.placements, colour_of)
-        out.print(panel(body, document.id, None if doc is not None else CHARACTERS))
+    views = tagged_views(target)
+    for view in _with_headings(views, out):
+        for document in itertools.islice(view.documents(doc), documents):
+            view.shown += 1
+            colour_of |= _fresh(document, colour_of)
+            body = tagged_text(document.text, document.placements, colour_of)
+            out.print(panel(body, document.id, None if doc is not None else CHARACTERS))
+    hint = "Near-duplicates and documents in quarantine are not written."
+    if target.workdir is not None:
+        hint += f" `annotate show {target.workdir.url} --scores --doc ...` also finds those, and says why."
+    _found(views, target, doc, hint)
     if colour_of:
         out.print(Text(" ").join(Text(f"<{tag}>", style=f"bold {colour}") for tag, colour in colour_of.items()))
+
+
+def _fresh(document: Tagged, colour_of: dict[str, str]) -> dict[str, str]:
+    """Colours for the tags of a document that have none yet."""
+    tags = dict.fromkeys(str(p["tag"]) for p in document.placements if p["kind"] in ("open", "mark"))
+    fresh = [tag for tag in tags if tag not in colour_of]
+    return dict(zip(fresh, list(colours([*colour_of, *fresh]).values())[len(colour_of) :], strict=True))
 
 
 def _show_scored(target: Target, doc: str | None, documents: int, out: Console) -> None:
     axis_colours = colours(target.axes())
     of_tags = tag_colours(target.tag_axes(), target.axes())
-    samples = score_samples(target)
-    for document in itertools.islice(scored_documents(target, doc), documents):
-        name = Text.assemble((visible(document.id), "bold"), (f"  {visible(document.place)}", "dim"))
-        out.print(Rule(name, align="left", style="dim"))
-        if document.note:
-            out.print(Text(f"no scores: {visible(document.note)}", style="yellow"))
-        out.print(span_table(document, axis_colours, of_tags, samples, None if doc is not None else SPANS))
-    if samples:
-        n = max(len(sample) for sample in samples.values())
-        say(out, f"Bars: where a score lies among those of a sample of {n:,} spans.", "dim")
+    views = scored_views(target)
+    for view in _with_headings(views, out):
+        samples = view.samples()
+        for document in itertools.islice(view.documents(doc), documents):
+            view.shown += 1
+            _print_scored(document, out)
+            out.print(span_table(document, axis_colours, of_tags, samples, None if doc is not None else SPANS))
+        if view.placed_too and view.shown:
+            others = ", ".join(view.placed_too)
+            say(out, f"Tags are those of {view.items['placements'].label}; with --output, of {others}.", "dim")
+        if samples and view.shown:
+            n = max(len(sample) for sample in samples.values())
+            say(out, f"Bars: where a score lies among those of a sample of {n:,} spans.", "dim")
+    _found(views, target, doc, None)
+
+
+def _print_scored(document: Scored, out: Console) -> None:
+    name = Text.assemble((visible(document.id), "bold"), (f"  {visible(document.place)}", "dim"))
+    out.print(Rule(name, align="left", style="dim"))
+    if document.note:
+        out.print(Text(f"no scores: {visible(document.note)}", style="yellow"))
+
+
+def _with_headings(views: Sequence[V], out: Console) -> Iterator[V]:
+    """Views, each under its heading where there are several."""
+    for view in views:
+        if len(views) > 1:
+            say(out, visible(view.heading), "bold")
+        yield view
+
+
+def _found(
+    views: Sequence[TaggedView] | Sequence[ScoredView], target: Target, doc: str | None, hint: str | None
+) -> None:
+    """Check that a document that was asked for was shown.
+
+    Raises:
+        ConfigError: it was not; says how many were looked through.
+    """
+    if doc is not None and not any(view.shown for view in views):
+        looked = sum(view.looked for view in views)
+        raise ConfigError(f"no document {doc!r} in {target.path}: looked through {looked:,}", hint=hint)

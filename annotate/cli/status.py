@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from annotate.cli.ledgers import ledger_table
 from annotate.cli.terminal import console, duration, say, size, visible
 from annotate.engine.status import StageStatus, Status, read_status
 from annotate.storage.store import Directory
@@ -34,9 +32,9 @@ def command(workdir: str) -> None:
         _stuck(stage, out)
     for warning in status.warnings:
         say(out, f"warning: {visible(warning)}", "yellow")
-    if status.ledger is not None:
+    if status.ledgers:
         say(out, "Documents" if status.finished else "Documents, by the last run that finished")
-        out.print(_ledger(status.ledger))
+        out.print(ledger_table(status.ledgers, status.outputs))
 
 
 def _run(status: Status, url: str) -> Text:
@@ -84,16 +82,3 @@ def _stuck(stage: StageStatus, out: Console) -> None:
     what = f"{stage.label}: no unit was finished for {duration(stage.quiet)}"
     names = f"; in flight: {', '.join(stage.stuck)}" if stage.stuck else ""
     say(out, visible(what + names), "bold yellow")
-
-
-def _ledger(ledger: Mapping[str, Any]) -> Table:
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row("input", f"{ledger['documents']:,}")
-    for state, n in ledger["states"].items():
-        table.add_row(state.replace("_", " "), f"{n:,}")
-    for name, n in ledger["beside"].items():
-        if n:
-            table.add_row(Text(name.replace("_", " "), style="dim"), Text(f"{n:,}", style="dim"))
-    return table

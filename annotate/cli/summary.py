@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from dataclasses import dataclass
+
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from annotate.cli.colours import example
+from annotate.cli.ledgers import ledger_table
 from annotate.cli.terminal import counted, visible
-from annotate.engine.datasets import Dataset
+from annotate.engine.datasets import Dataset, latest
 from annotate.engine.run import Result
 from annotate.stages.calibrate import Calibrate, sample_of
 from annotate.stages.place import Place
 from annotate.stages.render import Render
 from annotate.stages.schedule import Schedule
+from annotate.stages.shards import SHARDS, Shards
 from annotate.stages.token_shards import TokenShards
 
 QUANTILES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
@@ -21,42 +27,63 @@ QUANTILES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 
 def print_summary(result: Result, console: Console) -> None:
     """Print what a run made."""
-    if result.ledger is not None:
-        table = Table(title="Documents", show_header=False)
-        table.add_row("input", f"{result.ledger.documents:,}")
-        for state, n in result.ledger.states.items():
-            table.add_row(state.replace("_", " "), f"{n:,}")
-        for name, n in result.ledger.beside.items():
-            if n:
-                table.add_row(f"[dim]{name.replace('_', ' ')}[/]", f"[dim]{n:,}[/]")
+    described = {name: latest(result.datasets[stage]).described for name, stage in result.outputs.items()}
+    if result.ledgers:
+        table = ledger_table(result.ledgers, described)
+        table.title = "Documents"
         console.print(table)
     for reason, n in list(result.quarantined.items())[:10]:
         console.print(f"quarantined: {counted(n, 'time')}: {visible(reason)}", markup=False)
     if result.quarantined:
         console.print(f"  see {result.workdir.url}/quarantine", markup=False)
     for stage, dataset in result.datasets.items():
+        of = f", {dataset.label}" if dataset.label != stage.label else ""
         if isinstance(stage, Place):
-            _tag_rates(stage, dataset, console)
+            _tag_rates(stage, dataset, of, console)
         if isinstance(stage, Calibrate) and _found(dataset):
-            _scores(stage, dataset, console)
+            _scores(stage, dataset, of, console)
         if isinstance(stage, Schedule) and (stage.phases or stage.mix) and _found(dataset):
-            _phases(stage, dataset, console)
-    for stage, dataset in result.datasets.items():
+            _phases(stage, dataset, of, console)
+    several = sum(isinstance(stage, Shards) for stage in result.outputs.values()) > 1
+    for name, stage in result.outputs.items():
+        dataset = result.datasets[stage]
+        if not isinstance(stage, Shards) or not _found(dataset):
+            continue
+        place = _Place(result.workdir.url, described[name], name if several else None)
         if isinstance(stage, Render):
-            _shards(stage, dataset, result.workdir.url, console)
+            _shards(stage, dataset, place, console)
         elif isinstance(stage, TokenShards):
-            _windows(stage, dataset, result.workdir.url, console)
+            _windows(stage, dataset, place, console)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where shards are: the work directory, what the output is called, and its name if that must be said."""
+
+    workdir: str
+    described: str
+    output: str | None
+
+    def call(self, function: str) -> str:
+        """A call of a function of `annotate` that works as it stands."""
+        named = "" if self.output is None else f', output="{self.output}"'
+        return f"annotate.{function}({json.dumps(self.workdir, ensure_ascii=False)}{named})"
+
+    @property
+    def heading(self) -> str:
+        """What stands before the count."""
+        return f"{self.described}: " if self.output is not None or self.described != SHARDS else ""
 
 
 def _found(dataset: Dataset) -> bool:
     return dataset.manifest is not None or dataset.find()
 
 
-def _tag_rates(stage: Place, dataset: Dataset, console: Console) -> None:
+def _tag_rates(stage: Place, dataset: Dataset, of: str, console: Console) -> None:
     if not _found(dataset) or dataset.manifest is None:
         return
     spans = dataset.manifest.counts.get("spans", 0)
-    table = Table("tag", "rule", "spans", "share", title=f"Tags on {counted(spans, 'span')}")
+    table = Table("tag", "rule", "spans", "share", title=f"Tags on {counted(spans, 'span')}{of}")
     rules = {tag.name: tag.rule for tag in stage.scheme.tags}
     for name, shown in zip(stage.scheme.names, stage.scheme.shown, strict=True):
         n = dataset.manifest.counts.get(f"<{shown}>", 0)
@@ -64,12 +91,11 @@ def _tag_rates(stage: Place, dataset: Dataset, console: Console) -> None:
     console.print(table)
 
 
-def _scores(stage: Calibrate, dataset: Dataset, console: Console) -> None:
+def _scores(stage: Calibrate, dataset: Dataset, of: str, console: Console) -> None:
     unit = next(dataset.units())
     sample = sample_of(stage.read(dataset.directory, unit))
-    table = Table(
-        "axis", *(f"q({q})" for q in QUANTILES), title=f"Scores, over a sample of {counted(sample.num_rows, 'span')}"
-    )
+    title = f"Scores, over a sample of {counted(sample.num_rows, 'span')}{of}"
+    table = Table("axis", *(f"q({q})" for q in QUANTILES), title=title)
     for axis in sample.column_names[1:]:
         values = sample[axis].to_numpy()
         values = values[~np.isnan(values)]
@@ -80,12 +106,11 @@ def _scores(stage: Calibrate, dataset: Dataset, console: Console) -> None:
     console.print(table)
 
 
-def _phases(stage: Schedule, dataset: Dataset, console: Console) -> None:
+def _phases(stage: Schedule, dataset: Dataset, of: str, console: Console) -> None:
     unit = "bytes" if stage.tokenizer is None else "tokens"
     schedule = stage.read(dataset.directory, next(dataset.units()))
-    table = Table(
-        "phase", "source", unit, "budget", "documents", "copies", "tag rate", title="Phases, in training order"
-    )
+    title = f"Phases, in training order{of}"
+    table = Table("phase", "source", unit, "budget", "documents", "copies", "tag rate", title=title)
     for column in table.columns[2:]:
         column.justify = "right"
     phase = None
@@ -104,34 +129,34 @@ def _phases(stage: Schedule, dataset: Dataset, console: Console) -> None:
     console.print(table)
 
 
-def _shards(stage: Render, dataset: Dataset, workdir: str, console: Console) -> None:
-    if not _found(dataset) or dataset.manifest is None:
-        return
+def _shards(stage: Render, dataset: Dataset, place: _Place, console: Console) -> None:
     manifest = dataset.manifest
+    assert manifest is not None, "it was found"
     example(stage, dataset, console)
     written = f"{counted(manifest.rows, 'document')} in {counted(manifest.units, 'training shard')}"
     console.print(
-        f"{written}, {manifest.size / 1e6:,.1f} MB: {dataset.directory.url}/parts",
+        f"{place.heading}{written}, {manifest.size / 1e6:,.1f} MB: {dataset.directory.url}/parts",
         style="bold",
         markup=False,
     )
-    console.print(f'  in Python:  polars.read_parquet(annotate.shards("{workdir}"))', markup=False)
-    console.print(f"  by eye:     annotate show {dataset.directory.url}", markup=False)
+    console.print(f"  in Python:  polars.read_parquet({place.call('shards')})", markup=False)
+    one = "" if place.output is None else f" --output {place.output}"
+    console.print(f"  by eye:     annotate show {shlex.quote(place.workdir)}{one}", markup=False)
 
 
-def _windows(stage: TokenShards, dataset: Dataset, workdir: str, console: Console) -> None:
-    if not _found(dataset) or dataset.manifest is None:
-        return
-    counts = dataset.manifest.counts
+def _windows(stage: TokenShards, dataset: Dataset, place: _Place, console: Console) -> None:
+    manifest = dataset.manifest
+    assert manifest is not None, "it was found"
+    counts = manifest.counts
     windows, tokens = counts.get("windows", 0), counts.get("tokens", 0)
     filled = tokens / (windows * stage.window) if windows else 0.0
     console.print(
-        f"{windows:,} windows of {stage.window:,} tokens, filled to {filled:.1%}, in "
-        f"{counted(dataset.manifest.units, 'token shard')}: {dataset.directory.url}/parts",
+        f"{place.heading}{windows:,} windows of {stage.window:,} tokens, filled to {filled:.1%}, in "
+        f"{counted(manifest.units, 'token shard')}: {dataset.directory.url}/parts",
         style="bold",
         markup=False,
     )
     moved, tags = counts.get("moved_tags", 0), counts.get("tags", 0)
     console.print(f"  {tags:,} tags, {moved / max(tags, 1):.2%} of them inside what one token holds", markup=False)
-    console.print(f'  in Python:  polars.read_parquet(annotate.shards("{workdir}"))', markup=False)
-    console.print(f'  tokenizer:  annotate.shard_files("{workdir}"), with tags.json', markup=False)
+    console.print(f"  in Python:  polars.read_parquet({place.call('shards')})", markup=False)
+    console.print(f"  tokenizer:  {place.call('shard_files')}, with tags.json", markup=False)

@@ -11,9 +11,10 @@ import xxhash
 
 from annotate.errors import ConfigError, InputError
 from annotate.stages.attributes import AttributeFiles
-from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Source, Stage, Wide, Work, digest
+from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Source, Stage, Wide, Work, digest, documents_of
 from annotate.stages.corpus import RENAMED, UNREADABLE, Corpus
 from annotate.stages.score import Score
+from annotate.stages.shards import SHARDS, Shards
 from annotate.storage.corpus_files import SourceFile, UnreadableFile
 from annotate.storage.latest import Latest
 from annotate.storage.manifests import Manifest, ManifestWriter, Unit, missing_parts, read_manifest, read_units
@@ -26,7 +27,8 @@ COUNTED = 50_000
 class Dataset:
     """A stage's dataset in a work directory; `manifest` is None until it is committed.
 
-    `label` tells it from the other datasets of the pipeline: the stage's own, numbered where two stages have one.
+    `label` tells it from the other datasets of the pipeline: the stage's own, with the output's name for named shards,
+    numbered where two stages have one. `output` is the name of an output of the pipeline.
     """
 
     stage: Stage
@@ -34,6 +36,7 @@ class Dataset:
     fingerprint: str
     inputs: Mapping[str, Dataset]
     label: str
+    output: str | None = None
     manifest: Manifest | None = None
     damaged: bool = False
 
@@ -143,23 +146,36 @@ def read_together(work: Work) -> str:
 
 
 def plan_datasets(
-    stages: Sequence[Stage], workdir: Directory, corpora: Mapping[Stage, Dataset]
+    stages: Sequence[Stage], workdir: Directory, corpora: Mapping[Stage, Dataset], outputs: Mapping[str, Stage]
 ) -> dict[Stage, Dataset]:
-    """All datasets of a graph, with their fingerprints; corpora are opened before."""
+    """All datasets of a graph, with their fingerprints; corpora are opened before. `outputs` are those with a name."""
     datasets: dict[Stage, Dataset] = dict(corpora)
+    named = {stage: name for name, stage in outputs.items()}
     seen: Counter[str] = Counter()
     for stage in stages:
         if stage not in datasets:
             inputs = {name: datasets[source] for name, source in stage.inputs.items()}
             fingerprint = stage.fingerprint({name: source.fingerprint for name, source in inputs.items()})
             datasets[stage] = Dataset(stage, workdir.child(stage.dataset), fingerprint, inputs, stage.label)
-        seen[stage.label] += 1
-        if seen[stage.label] > 1:
-            datasets[stage].label = f"{stage.label} #{seen[stage.label]}"
+        dataset = datasets[stage]
+        dataset.output = named.get(stage)
+        if isinstance(stage, Shards) and dataset.output not in (None, SHARDS):
+            dataset.label = f"{stage.label} ({dataset.output})"
+        seen[dataset.label] += 1
+        if seen[dataset.label] > 1:
+            dataset.label = f"{dataset.label} #{seen[dataset.label]}"
     return datasets
 
 
-def needed(outputs: Sequence[Stage], datasets: Mapping[Stage, Dataset]) -> list[Stage]:
+def limited(outputs: Iterable[Stage]) -> set[Stage]:
+    """The corpora that a limit cuts: those whose documents end in an output.
+
+    One that is only learned from, such as labels, or filtered against is read whole.
+    """
+    return {documents_of(stage) for stage in outputs}
+
+
+def needed(outputs: Iterable[Stage], datasets: Mapping[Stage, Dataset]) -> list[Stage]:
     """The stages that must run: those not committed that an output, or another of them, needs."""
     wanted: dict[Stage, None] = {}
     waiting = list(outputs)
@@ -285,13 +301,17 @@ def _add(writer: ManifestWriter, state: Any, units: Iterator[Unit]) -> None:
 
 def latest(dataset: Dataset) -> Latest:
     """What `latest.json` keeps of a dataset."""
+    stage = dataset.stage
     return Latest(
         label=dataset.label,
-        stage=dataset.stage.name,
-        dataset=dataset.stage.dataset,
-        recipe=dataset.stage.recipe,
+        stage=stage.name,
+        dataset=stage.dataset,
+        recipe=stage.recipe,
         fingerprint=dataset.fingerprint,
-        settings=dataset.stage.settings(),
+        settings=stage.settings(),
         inputs={name: source.fingerprint for name, source in dataset.inputs.items()},
-        location=dataset.stage.path if isinstance(dataset.stage, Corpus) else None,
+        location=stage.path if isinstance(stage, Corpus) else None,
+        output=dataset.output,
+        split=stage.split if isinstance(stage, Shards) and stage.selection.splits is not None else None,
+        control=stage.control if isinstance(stage, Shards) else None,
     )

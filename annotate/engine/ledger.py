@@ -1,9 +1,9 @@
-"""The ledger: every input document in exactly one state, from what is committed on disk."""
+"""The ledger: of each output, every input document in exactly one state, from what is committed on disk."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from annotate.engine.datasets import Dataset
@@ -14,6 +14,9 @@ from annotate.stages.place import Place
 from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.score import Annotations
 from annotate.stages.shards import Shards
+from annotate.storage.store import Directory
+
+LEDGER = "ledger.json"
 
 
 @dataclass(frozen=True)
@@ -30,20 +33,43 @@ class Ledger:
     states: Mapping[str, int]
     beside: Mapping[str, int]
 
-    def to_bytes(self) -> bytes:
-        """The JSON form."""
-        return json.dumps(vars(self), indent=1).encode()
+
+def write_ledgers(workdir: Directory, ledgers: Mapping[str, Ledger]) -> None:
+    """Write `ledger.json`, the ledgers by output; where a run has none, it goes."""
+    if ledgers:
+        data = {name: vars(ledger) for name, ledger in ledgers.items()}
+        workdir.put(LEDGER, json.dumps(data, indent=1).encode())
+    else:
+        workdir.delete([LEDGER])
 
 
-def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledger | None:
-    """Draw up the ledger of the first output that is shards, or None where there is none.
+def read_ledgers(workdir: Directory) -> dict[str, Ledger]:
+    """The ledgers of the last run that went to its end, by output.
+
+    Raises:
+        StorageError: the file is damaged, or another version wrote it.
+    """
+    try:
+        return {name: Ledger(**fields) for name, fields in json.loads(workdir.get(LEDGER)).items()}
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StorageError(
+            f"{workdir.url}/{LEDGER} is damaged, or of another version of annotate: {error}",
+            hint="Run the pipeline again: it writes the file anew.",
+        ) from error
+
+
+def balance(datasets: Mapping[Stage, Dataset], outputs: Mapping[str, Stage]) -> dict[str, Ledger]:
+    """Draw up the ledger of each output that is shards.
 
     Raises:
         StorageError: the states do not sum to the input, which would be a bug.
     """
-    shards = next((stage for stage in outputs if isinstance(stage, Shards)), None)
-    if shards is None:
-        return None
+    return {name: _balanced(datasets, name, stage) for name, stage in outputs.items() if isinstance(stage, Shards)}
+
+
+def _balanced(datasets: Mapping[Stage, Dataset], name: str, shards: Shards) -> Ledger:
     counts = _counts(datasets, shards)
     corpus = _counts(datasets, shards.corpus)
     states = {
@@ -56,7 +82,7 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Sequence[Stage]) -> Ledg
         "not_reached": corpus["documents"] - counts.get("documents", 0) + counts.get("not_reached", 0),
     }
     if sum(states.values()) != corpus["documents"] or min(states.values()) < 0:
-        raise StorageError(f"the ledger does not balance: {states} of {corpus['documents']} documents")
+        raise StorageError(f"the ledger of {name} does not balance: {states} of {corpus['documents']} documents")
     places = shards.placements.places
     placed = _counts(datasets, places[-1])
     left_out = shards.selection.repeated

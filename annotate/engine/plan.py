@@ -23,6 +23,7 @@ from annotate.engine.datasets import (
     Dataset,
     columns_read,
     count_units,
+    limited,
     needed,
     open_attributes,
     open_corpus,
@@ -32,7 +33,7 @@ from annotate.engine.imports import find_imported
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
 from annotate.stages.attributes import AttributeFiles
-from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, graph
+from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, documents_of, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group, prepare
 from annotate.storage.corpus_files import SourceFile, is_jsonl
@@ -92,19 +93,29 @@ class ScoringTime:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A plan: stages in order, scoring times, and the bytes to be written and free (None: unknown)."""
+class CorpusPlan:
+    """A corpus: where it is, its documents, how many of them are reached, and the bytes of text in these."""
 
-    stages: Sequence[StagePlan]
-    scoring: Sequence[ScoringTime]
+    path: str
     documents: int
     reached: int
     text_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan: stages in order, scoring times, corpora, and the bytes to be written and free (None: unknown)."""
+
+    stages: Sequence[StagePlan]
+    scoring: Sequence[ScoringTime]
+    corpora: Sequence[CorpusPlan]
     write_bytes: int | None
     free_bytes: int | None
 
 
-def plan(outputs: Sequence[Stage], location: str, options: Options, sample: int) -> Plan:
+def plan(
+    outputs: Mapping[str, Stage], location: str, options: Options, sample: int, *, checks: Sequence[Stage] = ()
+) -> Plan:
     """Say what a run would do.
 
     Args:
@@ -112,32 +123,44 @@ def plan(outputs: Sequence[Stage], location: str, options: Options, sample: int)
         location: the work directory, which need not exist.
         options: as for `run`.
         sample: spans to time; 0 to time nothing.
+        checks: as for `run`.
 
     Raises:
         ConfigError: the graph is wrong, or a model can't be loaded; or the corpus is of JSON lines.
         InputError: a corpus can't be read.
     """
-    stages = graph(outputs)
+    stages = graph([*checks, *outputs.values()])
     workdir = Directory.at(location)
     with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
-        datasets = plan_datasets(stages, workdir, _open(stages, workdir, Directory.at(scratch), options.limit))
-        missing = needed(outputs, datasets)
+        limit = dict.fromkeys(limited(outputs.values()), options.limit)
+        opened = _open(stages, workdir, Directory.at(scratch), limit)
+        datasets = plan_datasets(stages, workdir, opened, outputs)
+        missing = needed([*checks, *outputs.values()], datasets)
         before = {item.label: item for item in read_latest(workdir)}
         scoring: list[ScoringTime] = []
         write: int | None = None
-        corpus = next((stage for stage in stages if isinstance(stage, Corpus)), None)
-        if corpus is None:
+        corpora = [_read(stage, datasets[stage]) for stage in stages if isinstance(stage, Corpus)]
+        if not corpora:
             raise ConfigError("the pipeline reads no corpus")
-        manifest = datasets[corpus].manifest
-        assert manifest is not None, "a corpus is opened before"
-        plans = [_stage(datasets[stage], before, manifest, workdir, missing=stage in missing) for stage in stages]
+        plans = [
+            _stage(datasets[stage], before, datasets[documents_of(stage)], workdir, missing=stage in missing)
+            for stage in stages
+        ]
         if sample and missing:
             scoring, write = _timed(stages, missing, datasets, workdir, options, sample)
-        return Plan(plans, scoring, manifest.counts["documents"], manifest.rows, manifest.size, write, _free(workdir))
+        return Plan(plans, scoring, corpora, write, _free(workdir))
 
 
-def _open(stages: Sequence[Stage], workdir: Directory, scratch: Directory, limit: int | None) -> dict[Stage, Dataset]:
-    """Open the corpora, with their lists of units in a scratch directory."""
+def _read(corpus: Corpus, dataset: Dataset) -> CorpusPlan:
+    manifest = dataset.manifest
+    assert manifest is not None, "a corpus is opened before"
+    return CorpusPlan(corpus.path, manifest.counts["documents"], manifest.rows, manifest.size)
+
+
+def _open(
+    stages: Sequence[Stage], workdir: Directory, scratch: Directory, limit: Mapping[Stage, int | None]
+) -> dict[Stage, Dataset]:
+    """Open the corpora, with their lists of units in a scratch directory; `limit` is by corpus."""
     corpora: dict[Stage, Dataset] = {}
     for stage in stages:
         if isinstance(stage, Corpus):
@@ -151,15 +174,17 @@ def _open(stages: Sequence[Stage], workdir: Directory, scratch: Directory, limit
                     f"{stage.path} is JSON lines, {size:,.1f} MB in {n} files: they must be imported before a plan",
                     hint="Run with --limit 1, which imports them all; then plan.",
                 )
-            corpora[stage] = open_corpus(stage, scratch, files, limit, readers=columns_read(stages, stage))
+            corpora[stage] = open_corpus(stage, scratch, files, limit.get(stage), readers=columns_read(stages, stage))
         elif isinstance(stage, AttributeFiles):
             corpora[stage] = open_attributes(stage, scratch, corpora[stage.corpus])
     return corpora
 
 
 def _stage(
-    dataset: Dataset, before: Mapping[str, Latest], corpus: Manifest, workdir: Directory, *, missing: bool
+    dataset: Dataset, before: Mapping[str, Latest], documents: Dataset, workdir: Directory, *, missing: bool
 ) -> StagePlan:
+    corpus = documents.manifest
+    assert corpus is not None, "a corpus is opened before"
     stage, manifest = dataset.stage, dataset.manifest
     last = before.get(dataset.label)
     if isinstance(stage, Corpus) and manifest is not None:
@@ -259,7 +284,8 @@ def _timed(
 ) -> tuple[list[ScoringTime], int]:
     """Time the models on a sample of the corpus, and weigh what is made of it."""
     times = []
-    written = 0.0
+    scored = 0.0
+    weighed: dict[Stage, float] = {}  # by corpus
     for scores in group([stage for stage in stages if isinstance(stage, Score)]):
         corpus = datasets[scores[0].corpus]
         tables, rows, text_bytes = _sample(scores[0], corpus, workdir, sample)
@@ -267,7 +293,8 @@ def _timed(
         share = corpus.manifest.size / max(text_bytes, 1)
         spans = tables["spans"]
         weight = parquet_bytes(spans).size + parquet_bytes(tables["corpus"]).size
-        written = max(written, weight * share) + 4.0 * spans.num_rows * share * sum(len(s.axes) for s in scores)
+        weighed[corpus.stage] = max(weighed.get(corpus.stage, 0.0), weight * share)
+        scored += 4.0 * spans.num_rows * share * sum(len(stage.axes) for stage in scores)
         todo = [stage for stage in scores if stage in missing]
         if todo:
             started = time.perf_counter()
@@ -278,7 +305,7 @@ def _timed(
             label = ", ".join(axis for stage in todo for axis in stage.axes)
             models = options.workers or _models(todo[0].threads)
             times.append(ScoringTime(label, spans.num_rows, batch.prepared.tokens, spent, left, models))
-    return times, int(written)
+    return times, int(sum(weighed.values()) + scored)
 
 
 def _forward_seconds(stages: Sequence[Score], prepared: Any) -> float:

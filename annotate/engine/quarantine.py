@@ -1,64 +1,85 @@
 """`quarantine/`: a view of the quarantine parts that the datasets of the last run committed, one file a dataset.
 
 The parts have all rows; a view has the first `MOST_ROWS`, which is what the driver reads to write it, once a dataset.
+Whatever stage commits such parts has a view.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from annotate.engine.datasets import Dataset
-from annotate.stages.render import Render
-from annotate.stages.score import Score
-from annotate.storage.parts import parquet_bytes, read_part
+from annotate.stages.base import Source, Stage, documents_of
+from annotate.storage.parts import Part, parquet_bytes, read_part
 from annotate.storage.store import Directory
 
 MOST_ROWS = 100_000
 FOLDER = "quarantine"
+_SAME = ["corpus", "shard", "row", "span", "axis", "reason"]
 
 
-def write_views(workdir: Directory, datasets: Iterable[Dataset]) -> dict[str, int]:
-    """Write a view for what was rendered and scored, where there is none yet, and remove those of other datasets.
+@dataclass(frozen=True)
+class Quarantined:
+    """What the views have.
 
-    Returns:
-        How many rows of the views each reason has, most first.
+    Attributes:
+        reasons: rows of the views by reason, most first. What several stages say of one document, span and axis counts
+            once: two outputs have the same bad rows, and splitting met them before.
+        remarks: of which dataset the view does not have all rows.
     """
-    reasons: Counter[str] = Counter()
+
+    reasons: Mapping[str, int]
+    remarks: Sequence[str]
+
+
+def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quarantined:
+    """Write a view of each dataset that has quarantined rows, where there is none yet, and remove other views."""
+    there = {path for path, _ in workdir.sizes(f"{FOLDER}/")}
     kept: set[str] = set()
-    for dataset in datasets:
-        if dataset.manifest is None or not isinstance(dataset.stage, Render | Score):
+    rows: list[pl.DataFrame] = []
+    remarks: list[str] = []
+    for dataset in datasets.values():
+        if dataset.manifest is None or isinstance(dataset.stage, Source):
             continue
-        stem = f"{FOLDER}/{dataset.stage.dataset}-{dataset.fingerprint[:8]}"
-        kept |= {f"{stem}.json", f"{stem}.parquet"}
-        try:
-            reasons.update(json.loads(workdir.get(f"{stem}.json")))
-        except (FileNotFoundError, ValueError):
-            reasons.update(_write(workdir, stem, dataset))
-    workdir.delete([path for path, _ in workdir.sizes(f"{FOLDER}/") if path not in kept])
-    return dict(reasons.most_common())
+        parts = [e.quarantine for unit in dataset.units() for e in unit.entries if e.quarantine is not None]
+        if not parts:
+            continue
+        path = f"{FOLDER}/{dataset.stage.dataset}-{dataset.fingerprint[:8]}.parquet"
+        view = _read(workdir, path) if path in there else None
+        if view is None:
+            view = _first_rows(dataset.directory, parts)
+            workdir.put(path, memoryview(parquet_bytes(view)).cast("B"))
+        kept.add(path)
+        corpus = datasets[documents_of(dataset.stage)].fingerprint
+        rows.append(pl.DataFrame(view).with_columns(corpus=pl.lit(corpus)).select(_SAME))
+        if (total := sum(part.rows for part in parts)) > view.num_rows:
+            where = f"all are in {dataset.directory.url}/{FOLDER}"
+            remarks.append(f"{path} has the first {view.num_rows:,} of {total:,} rows in quarantine; {where}")
+    workdir.delete(sorted(there - kept))
+    counted = pl.concat(rows).unique()["reason"].value_counts() if rows else pl.DataFrame({"reason": [], "count": []})
+    most_first = counted.sort(["count", "reason"], descending=[True, False])
+    return Quarantined(dict(most_first.iter_rows()), remarks)
 
 
-def _write(workdir: Directory, stem: str, dataset: Dataset) -> dict[str, int]:
-    shown = list(_first_rows(dataset))
-    table = pa.concat_tables(shown).combine_chunks() if shown else None
-    counted = (
-        {} if table is None else {item["values"]: item["counts"] for item in table["reason"].value_counts().to_pylist()}
-    )
-    if table is not None:
-        workdir.put(f"{stem}.parquet", memoryview(parquet_bytes(table)).cast("B"))
-    workdir.put(f"{stem}.json", json.dumps(counted).encode())
-    return counted
+def _read(workdir: Directory, path: str) -> pa.Table | None:
+    """A view that is there; None where it is damaged."""
+    try:
+        data = pa.BufferReader(workdir.get(path))
+        return pq.read_table(data, columns=_SAME[1:], use_threads=False, pre_buffer=False)
+    except (FileNotFoundError, pa.ArrowInvalid, OSError):
+        return None
 
 
-def _first_rows(dataset: Dataset) -> Iterator[pa.Table]:
+def _first_rows(directory: Directory, parts: Sequence[Part]) -> pa.Table:
+    tables: list[pa.Table] = []
     left = MOST_ROWS
-    for unit in dataset.units():
-        for entry in unit.entries:
-            if entry.quarantine is not None and left > 0:
-                table = read_part(dataset.directory, entry.quarantine, schema="quarantine").slice(0, left)
-                left -= table.num_rows
-                yield table
+    for part in parts:
+        if left > 0:
+            tables.append(read_part(directory, part, schema="quarantine").slice(0, left))
+            left -= tables[-1].num_rows
+    return pa.concat_tables(tables).combine_chunks()

@@ -19,6 +19,7 @@ from annotate.engine.datasets import (
     columns_read,
     count_units,
     latest,
+    limited,
     needed,
     open_attributes,
     open_corpus,
@@ -29,7 +30,7 @@ from annotate.engine.datasets import (
 from annotate.engine.events import Events, Observer, Silent
 from annotate.engine.imports import import_lines
 from annotate.engine.lease import hold
-from annotate.engine.ledger import Ledger, balance
+from annotate.engine.ledger import Ledger, balance, write_ledgers
 from annotate.engine.quarantine import write_views
 from annotate.engine.rescore import drop, to_drop
 from annotate.engine.scoring import Models, group_label, together
@@ -95,23 +96,41 @@ class Result:
 
     Attributes:
         workdir: where.
+        outputs: the stages that were asked for, by name.
         datasets: of all stages.
-        ledger: every input document in one state; None for a pipeline that does not end in shards.
+        ledgers: by output, for those that are shards: every input document in one state.
         quarantined: rows by reason.
         remarks: what was said loudly.
     """
 
     workdir: Directory
+    outputs: Mapping[str, Stage]
     datasets: Mapping[Stage, Dataset]
-    ledger: Ledger | None
+    ledgers: Mapping[str, Ledger]
     quarantined: Mapping[str, int]
     remarks: Sequence[str]
 
+    @property
+    def ledger(self) -> Ledger | None:
+        """The ledger of the only output that is shards; None where there is none.
+
+        Raises:
+            ConfigError: there are several.
+        """
+        if len(self.ledgers) > 1:
+            raise ConfigError(f"there are ledgers of several outputs: {', '.join(self.ledgers)}", hint="See `ledgers`.")
+        return next(iter(self.ledgers.values()), None)
+
 
 def run(
-    outputs: Sequence[Stage], location: str, options: Options = DEFAULTS, observer: Observer | None = None
+    outputs: Mapping[str, Stage],
+    location: str,
+    options: Options = DEFAULTS,
+    observer: Observer | None = None,
+    *,
+    checks: Sequence[Stage] = (),
 ) -> Result:
-    """Make the datasets of `outputs` in the work directory at `location`.
+    """Make the datasets of `outputs`, by name, in the work directory at `location`; `checks` are run too.
 
     Raises:
         ConfigError: Ray does not run, or the graph is wrong.
@@ -119,7 +138,7 @@ def run(
         StorageError: the work directory can't be used, or holds something damaged.
         WorkError: a unit failed on every attempt.
     """
-    stages = graph(outputs)
+    stages = graph([*checks, *outputs.values()])
     Resources.found(options.workers)
     workdir = Directory.at(location)
     for stage in stages:
@@ -135,7 +154,7 @@ def run(
     dropped = to_drop(workdir, stages, rescore=options.rescore)
     with hold(workdir, events.run, share=options.share, what="rescore" if dropped else "run"):
         try:
-            return _Run(stages, outputs, workdir, options, events).go(dropped)
+            return _Run(stages, outputs, checks, workdir, options, events).go(dropped)
         finally:
             events.flush()
 
@@ -143,7 +162,8 @@ def run(
 @dataclass
 class _Run:
     stages: Sequence[Stage]
-    outputs: Sequence[Stage]
+    outputs: Mapping[str, Stage]
+    checks: Sequence[Stage]
     workdir: Directory
     options: Options
     events: Events
@@ -154,24 +174,24 @@ class _Run:
         if dropped:
             self._drop(dropped)
         self.events.planned(latest(dataset) for dataset in datasets.values())
-        missing = needed(self.outputs, datasets)
+        missing = needed([*self.checks, *self.outputs.values()], datasets)
         for stage in self.stages:
             dataset = datasets[stage]
             if stage not in missing and (dataset.manifest is not None or dataset.find()):
                 self.events.finished(dataset.label, _described(dataset))
         for stages in together(missing):
             self._stage([datasets[stage] for stage in stages])
-        for stage in self.outputs:
+        for stage in self.outputs.values():
             self._companions(datasets[stage])
         self._latest(datasets)
         reach("driver: before ledger")
-        ledger = balance(datasets, self.outputs)
-        if ledger is not None:
-            self.workdir.put("ledger.json", ledger.to_bytes())
-        remarks = self._remarks(datasets, ledger)
+        ledgers = balance(datasets, self.outputs)
+        write_ledgers(self.workdir, ledgers)
+        quarantined = write_views(self.workdir, datasets)
+        remarks = [*self._remarks(datasets), *quarantined.remarks]
         for text in remarks:
             self.events.said("warning", text)
-        return Result(self.workdir, datasets, ledger, write_views(self.workdir, datasets.values()), remarks)
+        return Result(self.workdir, self.outputs, datasets, ledgers, quarantined.reasons, remarks)
 
     def _drop(self, names: Sequence[str]) -> None:
         """Drop scores, once it is sure that the corpus can be read and that the cluster has room for the models."""
@@ -181,24 +201,23 @@ class _Run:
         held, size = drop(self.workdir, names)
         self.events.said("info", f"scores dropped: {held} of {len(names)} annotation datasets, {size:,} bytes")
 
-    def _remarks(self, datasets: Mapping[Stage, Dataset], ledger: Ledger | None) -> list[str]:
+    def _remarks(self, datasets: Mapping[Stage, Dataset]) -> list[str]:
         """What should be said loudly of this run."""
         remarks = [f"{d.label}: {text}" for s, d in datasets.items() if d.manifest for text in s.remarks(d.manifest)]
-        left = self._unread(datasets) if ledger is not None else 0
-        if ledger is not None and left:
-            remarks.append(
-                f"--limit left {left:,} of {ledger.documents:,} documents: verdicts, calibration and thresholds are of "
-                "the others"
-            )
+        for stage, dataset in datasets.items():
+            if not isinstance(stage, Corpus) or dataset.manifest is None:
+                continue
+            documents = dataset.manifest.counts["documents"]
+            if left := documents - dataset.manifest.rows:
+                remarks.append(
+                    f"--limit left {left:,} of {documents:,} documents of {stage.path}: verdicts, calibration and "
+                    "thresholds are of the others"
+                )
         return remarks
-
-    def _unread(self, datasets: Mapping[Stage, Dataset]) -> int:
-        """Documents that `--limit` has left out."""
-        manifests = [d.manifest for s, d in datasets.items() if isinstance(s, Corpus) and d.manifest is not None]
-        return sum(manifest.counts["documents"] - manifest.rows for manifest in manifests[:1])
 
     def _open(self) -> dict[Stage, Dataset]:
         corpora: dict[Stage, Dataset] = {}
+        cut = limited(self.outputs.values())
         for stage in self.stages:
             if isinstance(stage, Corpus):
                 files, unreadable = self._imported(stage)
@@ -206,13 +225,13 @@ class _Run:
                     stage,
                     self.workdir,
                     files,
-                    self.options.limit,
+                    self.options.limit if stage in cut else None,
                     unreadable,
                     columns_read(self.stages, stage),
                 )
             elif isinstance(stage, AttributeFiles):
                 corpora[stage] = open_attributes(stage, self.workdir, corpora[stage.corpus])
-        return plan_datasets(self.stages, self.workdir, corpora)
+        return plan_datasets(self.stages, self.workdir, corpora, self.outputs)
 
     def _imported(self, corpus: Corpus) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:
         """The Parquet files of a corpus; JSON lines are imported first."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from annotate.engine.lease import holder
+from annotate.engine.ledger import Ledger, read_ledgers
 from annotate.errors import StorageError
 from annotate.storage.latest import read_latest
 from annotate.storage.manifests import read_manifest
@@ -58,7 +59,8 @@ class Status:
         holder: who works there now: `run`, `host`, `pid`; None if nobody does.
         stages: inputs before users.
         warnings: what the run said.
-        ledger: of the last run that went to its end.
+        outputs: of the last run that went to its end: what each is called, with split and control, by its name.
+        ledgers: of that run, by output.
     """
 
     run: str
@@ -66,7 +68,8 @@ class Status:
     holder: Mapping[str, Any] | None
     stages: Sequence[StageStatus]
     warnings: Sequence[str]
-    ledger: Mapping[str, Any] | None
+    outputs: Mapping[str, str]
+    ledgers: Mapping[str, Ledger]
 
 
 def read_status(workdir: Directory) -> Status:
@@ -76,7 +79,8 @@ def read_status(workdir: Directory) -> Status:
         StorageError: the directory is missing, or no run was ever started in it.
     """
     run, files = _newest_run(workdir)
-    latest = {item.label: (item.dataset, item.fingerprint) for item in read_latest(workdir)}
+    left = read_latest(workdir)
+    latest = {item.label: (item.dataset, item.fingerprint) for item in left}
     held = holder(workdir)
     if not files and not latest and held is None:
         raise StorageError(
@@ -99,7 +103,8 @@ def read_status(workdir: Directory) -> Status:
         holder=held,
         stages=steps + stages,
         warnings=told.warnings,
-        ledger=_ledger(workdir),
+        outputs={item.output: item.described for item in left if item.output is not None},
+        ledgers=read_ledgers(workdir),
     )
 
 
@@ -229,13 +234,3 @@ def _events(workdir: Directory, files: Iterable[str]) -> Iterator[dict[str, Any]
                 raise StorageError(
                     f"{workdir.url}/{path} is damaged: {error}", hint="Delete it: events are for people only."
                 ) from error
-
-
-def _ledger(workdir: Directory) -> dict[str, Any] | None:
-    try:
-        ledger: dict[str, Any] = json.loads(workdir.get("ledger.json"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise StorageError(f"{workdir.url}/ledger.json is damaged: {error}", hint="Run the pipeline again.") from error
-    return ledger

@@ -290,6 +290,16 @@ class Regroup(Stage):
         raise NotImplementedError
 
 
+def documents_of(stage: Stage) -> Stage:
+    """The source whose documents a stage is about: not what it only learns from, such as labels, or filters against.
+
+    An input `corpus` leads to it, else the first one.
+    """
+    while inputs := stage.inputs:
+        stage = inputs.get("corpus") or next(iter(inputs.values()))
+    return stage
+
+
 def graph(outputs: Iterable[Stage]) -> list[Stage]:
     """All stages that `outputs` need, inputs before users; equal stages appear once.
 

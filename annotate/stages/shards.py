@@ -32,6 +32,9 @@ from annotate.text.splits import SplitName
 PHASE = "phase"
 """The column of the phase, where the scheme has phases."""
 
+SHARDS = "shards"
+"""What the output of a pipeline is called that is shards and was given no name."""
+
 
 @dataclass(frozen=True)
 class Shards(Regroup):
@@ -93,6 +96,12 @@ class Shards(Regroup):
         placements = self.placements
         repeated = placements.repeated if placements.repeated is not None and placements.repeated.drop else None
         return Selection(placements.spans, self.verdicts, repeated, placements.splits, self.split)
+
+    @property
+    def control(self) -> str | None:
+        """The control of the tags, if any; of nested tags there may be several."""
+        controls = dict.fromkeys(place.scheme.control for place in self.placements.places)
+        return ", ".join(control for control in controls if control != "none") or None
 
     @property
     def phases(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,26 @@ BY_UNIT = {
 }
 """Contracts of the datasets that have the work units of the corpus, by the stage that made them."""
 
-SHARDS = ("training-shards", "token-shards")
+TEXT, TOKENS = SHARDS = ("training-shards", "token-shards")
+"""Text shards, token shards."""
 
 
 @dataclass(frozen=True)
 class Latest:
     """One dataset that the last run left.
 
-    `location` says where a corpus was read: the only place that does, since a recipe does not change with it.
+    Attributes:
+        label: of its stage, as `annotate status` names it.
+        stage: the name of the kind of stage.
+        dataset: its directory in the work directory.
+        recipe: of the stage.
+        fingerprint: of the dataset.
+        settings: of the stage.
+        inputs: fingerprints of what it was made from, by the name it was read under.
+        location: where a corpus was read: the only place that says so, since a recipe does not change with it.
+        output: its name as an output of the pipeline, if it is one.
+        split: of training shards, the split that they are, where there are splits.
+        control: of training shards, the control of their tags, if any.
     """
 
     label: str
@@ -40,6 +52,15 @@ class Latest:
     settings: Mapping[str, Any]
     inputs: Mapping[str, str]
     location: str | None = None
+    output: str | None = None
+    split: str | None = None
+    control: str | None = None
+
+    @property
+    def described(self) -> str:
+        """An output for people: its name, with split and control."""
+        about = [f"{name} {getattr(self, name)}" for name in ("split", "control") if getattr(self, name) is not None]
+        return (self.output or self.label) + (f" ({', '.join(about)})" if about else "")
 
     def manifest(self, workdir: Directory) -> Manifest:
         """Read its manifest.
@@ -54,9 +75,9 @@ class Latest:
 
 
 def write_latest(workdir: Directory, datasets: list[Latest]) -> None:
-    """Point at the datasets of a run."""
+    """Point at the datasets of a run, in their order: inputs before users."""
     data = {item.label: {k: v for k, v in vars(item).items() if k != "label" and v is not None} for item in datasets}
-    workdir.put(LATEST, json.dumps(data, indent=1, sort_keys=True).encode())
+    workdir.put(LATEST, json.dumps(data, indent=1).encode())
 
 
 def read_latest(workdir: Directory) -> list[Latest]:
@@ -75,44 +96,53 @@ def read_latest(workdir: Directory) -> list[Latest]:
         raise StorageError(f"{workdir.url}/{LATEST} is damaged: {error}", hint="Run the pipeline again.") from error
 
 
-def shards(workdir: str | Path, label: str | None = None) -> list[str]:
+def shards(workdir: str | Path, output: str | None = None) -> list[str]:
     """Paths, or URLs, of the training shards that the last run wrote, in the order in which they are trained on.
 
     This is what a trainer should read: a work directory may hold shards of earlier runs too.
 
     Args:
         workdir: the work directory.
-        label: which shards, for a pipeline that renders several, as `annotate status` names them.
+        output: which shards, for a pipeline that has several: the name of the output, as in
+            `Pipeline(train=..., evaluation=...)`.
 
     Raises:
-        StorageError: there are none, or several and no label says which.
+        StorageError: there are none, or none of that name; or several, and no name says which.
     """
     directory = Directory.at(workdir)
-    return list(_parts(directory, _shards(directory, label)))
+    return list(_parts(directory, _shards(directory, output)))
 
 
-def shard_tables(workdir: str | Path, label: str | None = None) -> Iterator[pa.Table]:
-    """The tables of the training shards that the last run wrote, checked; in the order of `shards`."""
+def shard_tables(workdir: str | Path, output: str | None = None) -> Iterator[pa.Table]:
+    """The tables of the token shards that the last run wrote, checked; in the order of `shards`.
+
+    Args:
+        workdir: the work directory.
+        output: which of them, as for `shards`; text shards are none.
+
+    Raises:
+        StorageError: as for `shards`; or a part is damaged.
+    """
     directory = Directory.at(workdir)
-    item = _shards(directory, label)
+    item = _shards(directory, output, (TOKENS,))
     dataset = directory.child(item.dataset)
     for unit in read_units(dataset, item.manifest(directory)):
         for entry in unit.entries:
             yield read_part(dataset, entry.part, schema=item.stage)
 
 
-def shard_files(workdir: str | Path, label: str | None = None) -> str:
+def shard_files(workdir: str | Path, output: str | None = None) -> str:
     """Path, or URL, of what lies beside token shards: `tokenizer`, which knows the tags, `tags.json` and `README.md`.
 
     Args:
         workdir: the work directory.
-        label: which shards, as for `shards`.
+        output: which of them, as for `shards`; text shards are none.
 
     Raises:
-        StorageError: there are none, or several and no label says which.
+        StorageError: as for `shards`.
     """
     directory = Directory.at(workdir)
-    item = _shards(directory, label)
+    item = _shards(directory, output, (TOKENS,))
     return f"{directory.child(item.dataset).url}/{files_of(item.fingerprint)}"
 
 
@@ -142,36 +172,83 @@ def files_of(fingerprint: str) -> str:
     return f"files/{fingerprint[:8]}"
 
 
-def _shards(directory: Directory, label: str | None) -> Latest:
-    found = [item for item in read_latest(directory) if item.stage in SHARDS and label in (None, item.label)]
-    if not found:
+def _shards(directory: Directory, output: str | None, kinds: Sequence[str] = SHARDS) -> Latest:
+    left = [item for item in read_latest(directory) if item.stage in SHARDS]
+    if not left:
         raise StorageError(f"there are no training shards in {directory.url}", hint="Run a pipeline to its end first.")
+    named = [item for item in left if output in (None, item.output)]
+    if not named:
+        raise StorageError(f"{directory.url} has no training shards of an output {output!r}", hint=_they_are(left))
+    found = [item for item in named if item.stage in kinds]
+    if not found:
+        raise StorageError(
+            f"{directory.url} has text shards, no token shards: {', '.join(item.described for item in named)}",
+            hint="Run the pipeline with TokenShards, in the shipped one by --set tokenizer=...",
+        )
     if len(found) > 1:
-        names = ", ".join(repr(item.label) for item in found)
-        raise StorageError(f"{directory.url} has several training shards: {names}", hint="Name one of them.")
+        one = found[0].output
+        raise StorageError(
+            f"{directory.url} has training shards of several outputs: {', '.join(item.described for item in found)}",
+            hint=f'Name one of them: output="{one}" in Python, --output {one} in a command.',
+        )
     return found[0]
 
 
-def tables(workdir: str | Path, dataset: str) -> Iterator[pa.Table]:
+def _they_are(outputs: Sequence[Latest]) -> str:
+    return f"The last run's outputs are: {', '.join(item.described for item in outputs) or 'none'}."
+
+
+def made_from(items: Sequence[Latest], output: str) -> list[Latest]:
+    """An output of the last run, and all that it was made from.
+
+    Raises:
+        StorageError: there is no such output.
+    """
+    outputs = [item for item in items if item.output is not None]
+    waiting = [item.fingerprint for item in outputs if item.output == output]
+    if not waiting:
+        raise StorageError(f"the last run has no output {output!r}", hint=_they_are(outputs))
+    wanted: set[str] = set()
+    by_fingerprint = {item.fingerprint: item for item in items}
+    while waiting:
+        fingerprint = waiting.pop()
+        if fingerprint not in wanted and fingerprint in by_fingerprint:
+            wanted.add(fingerprint)
+            waiting.extend(by_fingerprint[fingerprint].inputs.values())
+    return [item for item in items if item.fingerprint in wanted]
+
+
+def tables(workdir: str | Path, dataset: str, output: str | None = None) -> Iterator[pa.Table]:
     """The tables of a dataset that the last run left, a work unit at a time, in corpus order.
 
     Args:
         workdir: the work directory.
         dataset: its label, as `annotate status` names it: "verdicts", "signatures", "spans", "annotations (...)",
             "placements", "nested-placements", "repeated-spans".
+        output: look only among what this output was made from; there "placements" is "placements #2", where that is
+            the one.
 
     Returns:
         Tables as `schemas/` says, each with a column `shard` in front.
 
     Raises:
-        StorageError: the last run left no such dataset, or a part is damaged.
+        StorageError: the last run left no such dataset, or several, or a part is damaged.
     """
     directory = Directory.at(workdir)
-    left = {item.label: item for item in read_latest(directory) if item.stage in BY_UNIT}
-    if dataset not in left:
-        known = ", ".join(left) or "none"
-        raise StorageError(f"the last run in {directory.url} left no dataset {dataset!r}", hint=f"It left: {known}.")
-    item = left[dataset]
+    items = read_latest(directory)
+    left = [item for item in (items if output is None else made_from(items, output)) if item.stage in BY_UNIT]
+    found = [item for item in left if item.label == dataset]
+    if output is not None and not found:
+        found = [item for item in left if item.label.partition(" #")[0] == dataset]
+    if len(found) != 1:
+        known = ", ".join(item.label for item in found or left) or "none"
+        of = f" of the output {output!r}" if output is not None else ""
+        raise StorageError(
+            f"the last run in {directory.url} left {'several' if found else 'no'} dataset{'s' if found else ''} "
+            f"{dataset!r}{of}",
+            hint=f"{'They are' if found else 'It left'}: {known}.",
+        )
+    item = found[0]
     folder = directory.child(item.dataset)
     for unit in read_units(folder, item.manifest(directory)):
         for entry in unit.entries:

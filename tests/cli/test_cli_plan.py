@@ -8,7 +8,9 @@ from annotate.engine.plan import plan
 
 
 def of(pipeline, workdir, limit=None):
-    return {s.label: s for s in plan(pipeline.outputs, str(workdir), Options(limit=limit), 0).stages}
+    return {
+        s.label: s for s in plan(pipeline.outputs, str(workdir), Options(limit=limit), 0, checks=pipeline.checks).stages
+    }
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ if __name__ == "__main__":
     more = {"verify": "exact", "repeated_above": 2} if "--spans" in sys.argv else {}
     pipeline = support.pipeline(corpus, calls, **more)
     if "--spans" in sys.argv:  # in training order, with phases
-        render = pipeline.outputs[-1]
+        render = pipeline.outputs["shards"]
         assert isinstance(render, Render) and isinstance(render.placements, Place)
         place = render.placements
         phases = (Phase(name="a", share=0.3, tag_rate=(0, 1)), Phase(name="b"))

@@ -123,7 +123,7 @@ def test_what_is_left_out_is_not_calibrated_and_copies_do_not_count(ray_cluster,
     spans = Split(documents, Splitter(by="line", blanks="previous"))
     scores = score(spans, skip=verdicts, scorers=[length_scorer()])
     repeated = RepeatedSpans(spans, verdicts, drop=True, above=10, keep=0)
-    made = Pipeline(Calibrate(scores, verdicts), Calibrate(scores, verdicts, repeated=repeated))
+    made = Pipeline(all=Calibrate(scores, verdicts), left=Calibrate(scores, verdicts, repeated=repeated))
     found = made.run(str(tmp_path / "out"), Options(workers=2))
     whole, without = (
         next(d.manifest.counts for s, d in found.datasets.items() if isinstance(s, Calibrate) and s.repeated == which)

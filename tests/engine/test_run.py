@@ -88,7 +88,7 @@ def test_shards_hold_every_kept_document_and_its_columns(ray_cluster, tmp_path, 
     assert sum(result.ledger.states.values()) == 90
     assert result.ledger.states["written"] == len(written)
     assert result.ledger.states["near_duplicate"] == 6
-    assert json.loads((tmp_path / "out" / "ledger.json").read_text())["documents"] == 90
+    assert json.loads((tmp_path / "out" / "ledger.json").read_text())["shards"]["documents"] == 90
 
 
 def test_taking_the_placements_out_gives_back_the_text(ray_cluster, tmp_path, corpus):
@@ -236,17 +236,17 @@ def test_a_stage_that_goes_on_tells_at_its_start_of_units_that_are_committed(ray
 def test_two_outputs_keep_their_datasets_and_groups_run_before_their_readers(ray_cluster, tmp_path):
     corpus = Corpus(str(write_corpus(tmp_path / "corpus", shards=1)), unit_bytes=2000)
     scores = score(Split(corpus), scorers=[FakeScorer(axes=("niceness",)), FakeScorer(axes=("tone",))])
-    outputs = []
+    outputs = {}
     for stage, axis in zip(scores, ("niceness", "tone"), strict=True):
         scheme = TagScheme(tags=(Tag(name=axis, rule=f"{axis} >= q(0.5)"),))
         placed = Place((stage,), None, Thresholds((stage,), None, Calibrate((stage,)), scheme))
-        outputs.append(Render(corpus, None, placed))
-    result = Pipeline(*outputs).run(str(tmp_path / "out"), Options(workers=1))
+        outputs[axis] = Render(corpus, None, placed)
+    result = Pipeline(**outputs).run(str(tmp_path / "out"), Options(workers=1))
     latest = read_latest(Directory.at(tmp_path / "out"))
     assert len(latest) == len(result.datasets) == len({item.label for item in latest})
-    assert any("<niceness>" in t for t in pl.read_parquet(shards(tmp_path / "out", "training-shards"))["text"])
-    assert any("<tone>" in t for t in pl.read_parquet(shards(tmp_path / "out", "training-shards #2"))["text"])
-    with pytest.raises(StorageError, match="#2"):
+    assert any("<niceness>" in t for t in pl.read_parquet(shards(tmp_path / "out", "niceness"))["text"])
+    assert any("<tone>" in t for t in pl.read_parquet(shards(tmp_path / "out", "tone"))["text"])
+    with pytest.raises(StorageError, match=r"(?s)several outputs: niceness, tone.*--output niceness in a command"):
         shards(tmp_path / "out")
 
 

@@ -177,7 +177,7 @@ def test_what_goes_with_the_shards(ray_cluster, tmp_path: Path, corpus: Path, to
     assert card["vocabulary"]["padded_size"] % 128 == 0
     told = (folder / "README.md").read_text()
     assert "<long> stands before its span" in told and "target-aligned" in told and "length" in told
-    counts = json.loads((tmp_path / "out" / "ledger.json").read_text())
+    counts = json.loads((tmp_path / "out" / "ledger.json").read_text())["shards"]
     assert counts["states"]["written"] == 58 and counts["states"]["quarantined"] == 2
     assert counts["beside"]["documents_that_spell_a_tag"] == 2
 

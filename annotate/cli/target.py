@@ -1,0 +1,97 @@
+"""What a path on the command line names: a work directory, the datasets in one of its folders, or a lone shard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from annotate.errors import ConfigError, StorageError
+from annotate.storage.latest import LATEST, Latest, made_from, read_latest
+from annotate.storage.store import Directory
+
+SHARDS, ANNOTATIONS = "training-shards", "annotations"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What a path names: a lone shard file, or a work directory with, perhaps, the datasets in one of its folders."""
+
+    path: str
+    file: tuple[Directory, str] | None = None
+    workdir: Directory | None = None
+    latest: Sequence[Latest] = ()
+    datasets: Sequence[Latest] = ()
+
+    @staticmethod
+    def of(path: str) -> Target:
+        """Find out what a path names.
+
+        Raises:
+            StorageError: nothing that can be shown; says what can.
+        """
+        place = Directory.at(path.rstrip("/").removesuffix("/parts"))
+        parent, _, name = place.url.rpartition("/")
+        above = Directory(parent)
+        if name.endswith(".parquet"):
+            if above.size(name) is None:
+                raise StorageError(f"there is no file {place.url}")
+            return Target(path=path, file=(above, name))
+        if place.size(LATEST) is not None:
+            return Target(path=path, workdir=place, latest=read_latest(place))
+        if above.size(LATEST) is not None:
+            latest = read_latest(above)
+            if chosen := [item for item in latest if item.dataset == name]:
+                return Target(path=path, workdir=above, latest=latest, datasets=chosen)
+            shown = dict.fromkeys(item.dataset for item in latest if item.stage in (SHARDS, ANNOTATIONS))
+            raise StorageError(
+                f"{place.url} is no dataset of the last run in {parent}",
+                hint=f"Those that can be shown: {', '.join(shown) or 'none'}. Of an older one, name a .parquet file.",
+            )
+        raise StorageError(
+            f"{place.url} is neither a work directory with a finished run, nor a dataset in one, nor a .parquet file",
+            hint="Name the work directory of a run that went to its end, a dataset in it (training-shards-..., "
+            "annotations-...), or a training shard.",
+        )
+
+    def of_output(self, name: str) -> Target:
+        """No more than an output and what it was made from.
+
+        Raises:
+            ConfigError: this is a lone file; or the datasets that the path names are of other outputs.
+            StorageError: there is no such output.
+        """
+        if self.file is not None:
+            raise ConfigError(f"{self.path} is one file, of one output", hint="Leave --output out.")
+        latest = made_from(self.latest, name)
+        datasets = [item for item in self.datasets if item in latest]
+        if self.datasets and not datasets:
+            raise ConfigError(f"the output {name!r} was not made from {self.path}", hint="Leave --output out.")
+        return replace(self, latest=latest, datasets=datasets)
+
+    def of_shards(self) -> Target:
+        """No more than what the training shards that the path names were made from, where these are of one output."""
+        outputs = {item.output for item in self.datasets}
+        name = outputs.pop() if len(outputs) == 1 else None
+        return self if name is None else self.of_output(name)
+
+    def of_stage(self, stage: str) -> list[Latest]:
+        """The last run's datasets of a stage."""
+        return [item for item in self.latest if item.stage == stage]
+
+    def input(self, item: Latest, name: str) -> Latest | None:
+        """The dataset that another was made from, by the name it read it under."""
+        wanted = item.inputs.get(name)
+        return next((source for source in self.latest if source.fingerprint == wanted), None)
+
+    def tag_axes(self) -> dict[str, tuple[str, ...]]:
+        """The axes that the rule of each tag reads, in the order of the scheme."""
+        from annotate.tags.rules import parse_rule
+
+        tags = [tag for item in self.of_stage("placements") for tag in item.settings["tags"]]
+        return {tag["name"]: parse_rule(tag["rule"]).axes for tag in tags}
+
+    def axes(self) -> list[str]:
+        """All axes that are scored, in the order of the pipeline where a calibration tells it."""
+        groups = [group for item in self.of_stage("calibration") for group in item.settings["axes"]]
+        groups += [item.settings["axes"] for item in self.of_stage(ANNOTATIONS)]
+        return list(dict.fromkeys(axis for group in groups for axis in group))

@@ -1,0 +1,49 @@
+"""Of which corpus a stage is: what a limit cuts, and what a plan counts."""
+
+from length_scorer import length_scorer
+from support import to_shards
+
+from annotate import Calibrate, Corpus, NearDuplicates, Render, RepeatedSpans, Schedule, Split, Tag, TagScheme, score
+from annotate.engine.datasets import limited
+from annotate.stages.base import AGAINST, documents_of, graph
+from annotate.stages.fit_curves import FitCurves
+from annotate.text.splits import Splits
+
+
+def everything():
+    """Shards that need every kind of stage there is, with labels and a corpus to filter against."""
+    corpus, old = Corpus("new"), Corpus("old")
+    verdicts = NearDuplicates(corpus, against=old, verify="exact", keep="highest:quality")
+    spans = Split(corpus)
+    scores = score(spans, skip=verdicts, scorers=[length_scorer()])
+    repeated = RepeatedSpans(spans, verdicts, drop=True, above=2)
+    scheme = TagScheme(
+        tags=(Tag(name="long", rule="p(length) > 0.5"), Tag(name="q", rule="length > q(0.5, by=source)")),
+        control="shuffled",
+    )
+    splits = Splits(train=0.8, calibration=0.1, evaluation=0.1)
+    calibration = Calibrate(scores, verdicts, labels="labels.parquet", repeated=repeated, splits=splits)
+    schedule = Schedule(spans, verdicts, repeated=repeated, splits=splits)
+    made = to_shards(scores, scheme, verdicts, calibration, schedule=schedule, exclude=("a",))
+    return corpus, old, made
+
+
+def test_every_stage_is_of_the_corpus_whose_documents_it_is_about():
+    corpus, old, made = everything()
+    stages = graph(made.outputs.values())
+    learned = [stage for stage in stages if isinstance(stage, FitCurves)]
+    of_others = set(graph(learned))
+    for stage in stages:
+        behind = [source for name, source in stage.inputs.items() if name.startswith(AGAINST)]
+        of_others |= set(graph(behind))
+    own = [stage for stage in stages if stage not in of_others]
+    assert len(own) > 20 and {documents_of(stage) for stage in own} == {corpus}
+    assert {documents_of(stage) for stage in of_others} == {old, learned[0].labels}
+
+
+def test_a_limit_cuts_the_corpora_of_outputs_and_no_other():
+    corpus, _, made = everything()
+    assert limited(made.outputs.values()) == {corpus}
+    other = Corpus("other")
+    assert limited([*made.outputs.values(), NearDuplicates(other)]) == {corpus, other}
+    assert isinstance(made.outputs["shards"], Render)
