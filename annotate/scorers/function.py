@@ -78,15 +78,20 @@ class PythonScorer:
         """The same scorer: there is nothing to pin."""
         return self
 
+    @functools.cached_property
+    def _source(self) -> Json:
+        """What identifies the function: read once, since files may be edited while a run goes on."""
+        return source_identity(self.function, self.version)
+
     def identity(self) -> Json:
-        """The function's source, or its version.
+        """The function's source with that of what it reaches, or its version.
 
         Raises:
             ConfigError: there is no source, and no version.
         """
         return {
             "kind": "python",
-            "function": source_identity(self.function, self.version),
+            "function": self._source,
             "axes": list(self.axes),
             "columns": list(self.columns),
             "batch_rows": self.batch_rows,

@@ -17,6 +17,7 @@ FILE = '''
 
 import time
 
+import letters
 import numpy as np
 import pyarrow.compute as pc
 
@@ -26,7 +27,7 @@ from annotate import Tag, TagScheme, Thresholds, score
 
 
 def shouting(table):
-    return pc.count_substring_regex(table["text"], "[A-Z]").cast("float32")
+    return pc.count_substring_regex(table["text"], letters.CAPITALS).cast("float32")
 
 
 class Slow:
@@ -61,6 +62,7 @@ if __name__ == "__main__":
 def here(tmp_path, monkeypatch):
     write_corpus(tmp_path / "corpus", shards=2, documents=15)
     (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "letters.py").write_text('CAPITALS = "[A-Z]"\n')
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -80,7 +82,7 @@ def fingerprints(workdir):
     return {label: item["fingerprint"] for label, item in json.loads((workdir / "latest.json").read_text()).items()}
 
 
-def test_a_file_and_the_command_give_equal_fingerprints(ray_cluster, here):
+def test_a_file_and_the_command_give_equal_fingerprints(ray_cluster, here, monkeypatch):
     code, output = command("-m", "annotate", "run", "mine.py", "--workdir", "one", "--set", "share=0.7")
     assert code == 0, output
     assert "<loud>" in output and "30 documents" in output
@@ -88,6 +90,15 @@ def test_a_file_and_the_command_give_equal_fingerprints(ray_cluster, here):
     assert code == 0, output
     assert fingerprints(here / "one") == fingerprints(here / "two")
     assert shard_bytes(here / "one") == shard_bytes(here / "two") != {}
+
+    # Another constant in the module beside the file: the scores are stale, and so is what is made of them.
+    monkeypatch.setenv("COLUMNS", "200")
+    arguments = ["mine.py", "--workdir", "two", "--set", "share=0.7", "--plan", "--sample", "0"]
+    code, before = command(*arguments)
+    (here / "letters.py").write_text('CAPITALS = "[A-Y]"\n')
+    code, after = command(*arguments)
+    assert code == 0, after
+    assert "recipe changed" not in before and "recipe changed: function.modules.letters" in after
 
 
 def test_a_plan_runs_nothing(here, capsys):

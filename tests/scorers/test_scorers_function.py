@@ -233,10 +233,10 @@ def test_the_fake_scorer_is_a_function_of_text_and_axis(spans):
 def test_the_examples_in_the_docs_run():
     import doctest
 
-    from annotate import source
     from annotate.scorers import function, testing
+    from annotate.source import functions
 
-    for module in (function, testing, source):
+    for module in (function, testing, functions):
         result = doctest.testmod(module)
         assert result.attempted > 0
         assert result.failed == 0
