@@ -84,10 +84,20 @@ class TaggedView:
             ids = table["id"].cast(pa.string())
             found = range(table.num_rows) if wanted is None else np.flatnonzero(pc.equal(ids, wanted).to_numpy())[:1]
             for i in map(int, found):
-                text, placements = table["text"][i].as_py(), table["placements"][i].as_py()
-                yield Tagged(id=ids[i].as_py(), text=text, placements=placements)
+                yield self._tagged(table, i)
             if wanted is not None and len(found):
                 return
+
+    def _tagged(self, table: pa.Table, i: int) -> Tagged:
+        """Row `i` of a table, the last of those looked at."""
+        try:
+            text, placements = table["text"][i].as_py(), table["placements"][i].as_py()
+            return Tagged(id=str(table["id"][i].as_py()), text=text, placements=placements)
+        except UnicodeDecodeError as error:
+            raise StorageError(
+                f"{self.target.path}: document {self.looked - table.num_rows + i} has bytes that are not valid UTF-8",
+                hint="An earlier version of this project wrote it, or another program: run the pipeline again.",
+            ) from error
 
     def _parts(self) -> Iterator[pa.Table]:
         if self.target.file is not None:
@@ -134,7 +144,7 @@ def _lone_file(directory: Directory, name: str) -> Iterator[pa.Table]:
             for batch in file.iter_batches(BATCH, columns=columns, use_threads=False):
                 yield contract(SHARDS).check(pa.Table.from_batches([batch]), where)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise StorageError(f"{where} is not Parquet, or damaged: {error}") from error
+        raise StorageError(f"{where} can't be read as Parquet: {error}") from error
 
 
 def _id_at(target: Target, shards: Latest, doc: str) -> str:

@@ -15,9 +15,9 @@ from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Source, Stage, W
 from annotate.stages.corpus import RENAMED, UNREADABLE, Corpus
 from annotate.stages.score import Score
 from annotate.stages.shards import SHARDS, Shards
-from annotate.storage.corpus_files import SourceFile, UnreadableFile
 from annotate.storage.latest import Latest
 from annotate.storage.manifests import Manifest, ManifestWriter, Unit, missing_parts, read_manifest, read_units
+from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
 COUNTED = 50_000

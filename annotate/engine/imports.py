@@ -24,10 +24,10 @@ from annotate.engine.events import Events
 from annotate.errors import InputError, StorageError
 from annotate.stages.base import digest
 from annotate.stages.corpus import Corpus
-from annotate.storage.corpus_files import SourceFile, UnreadableFile
 from annotate.storage.faults import reach
 from annotate.storage.jsonl import convert, merge_schemas, scan, wanted_fields
 from annotate.storage.parts import Entry, Part, commit_file, intact, read_entry
+from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
 BATCH_FILES = 32

@@ -36,10 +36,11 @@ from annotate.stages.attributes import AttributeFiles
 from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, documents_of, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group, prepare
-from annotate.storage.corpus_files import SourceFile, is_jsonl
+from annotate.storage.corpus_files import is_jsonl
 from annotate.storage.latest import Latest, read_latest
 from annotate.storage.manifests import Manifest, Unit, read_manifest, read_units
 from annotate.storage.parts import parquet_bytes
+from annotate.storage.source_files import SourceFile
 from annotate.storage.store import Directory
 
 State = Literal["done", "resumable", "stale", "new"]

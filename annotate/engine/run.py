@@ -40,10 +40,11 @@ from annotate.stages.attributes import AttributeFiles
 from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Regroup, Stage, Wide, Work, digest, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score
-from annotate.storage.corpus_files import SourceFile, UnreadableFile, is_jsonl
+from annotate.storage.corpus_files import is_jsonl
 from annotate.storage.faults import reach
 from annotate.storage.latest import files_of, write_latest
 from annotate.storage.manifests import Unit
+from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
 T = TypeVar("T")

@@ -16,20 +16,11 @@ import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
 from annotate.stages.base import Source, Stage
-from annotate.storage.corpus_files import (
-    Footer,
-    RowReader,
-    SourceFile,
-    UnreadableFile,
-    corpus_directory,
-    cut,
-    find_files,
-    is_text,
-    read_footer,
-)
+from annotate.storage.corpus_files import Footer, RowReader, corpus_directory, cut, find_files, is_text, read_footer
 from annotate.storage.jsonl import PROBLEM
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Entry, Part
+from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 from annotate.text.arrays import large_string
 from annotate.text.utf8 import invalid_utf8
@@ -242,7 +233,7 @@ class Corpus(Source):
         if problem.null_count < len(problem):
             text = pc.if_else(problem.is_null(), text, pa.scalar(None, text.type))
         if errors:
-            reason = pa.scalar(f"the file is damaged here: {errors[-1].reason(file.directory, file.shard)}")
+            reason = pa.scalar(f"the file can't be read here: {errors[-1].reason(file.directory, file.shard)}")
             problem = pc.fill_null(problem, reason) if len(errors) == 1 else pa.repeat(reason, len(text))
         rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
         others = {name: table[source] for name, source in sources.items()}

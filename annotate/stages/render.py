@@ -51,7 +51,7 @@ class Render(Shards):
 
     name: ClassVar[str] = "training-shards"
     schema: ClassVar[str] = "training-shards"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -162,6 +162,6 @@ def _known_ids(documents: pa.Table) -> pa.Array:
         return ids
     # A line or a page that could not be read has no id either.
     reasons = documents["problem"].combine_chunks()
-    unknown = pc.match_substring_regex(reasons, "^(the id is null|the line|the file is damaged)")
+    unknown = pc.match_substring_regex(reasons, "^(the id is null|the line|the file can't be read)")
     unknown = pc.and_(pc.equal(ids, 0), unknown)
     return pc.if_else(unknown, pa.scalar(None, ids.type), ids)

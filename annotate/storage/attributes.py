@@ -21,8 +21,9 @@ import pyarrow.compute as pc
 import xxhash
 
 from annotate.errors import InputError
-from annotate.storage.corpus_files import JSONL, PARQUET, SourceFile, UnreadableFile
+from annotate.storage.corpus_files import JSONL, PARQUET
 from annotate.storage.jsonl import blocks, columnar
+from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 from annotate.text.arrays import large_string, one_array
 from annotate.text.overlaps import Ranges

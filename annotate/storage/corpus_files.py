@@ -10,13 +10,14 @@ import bisect
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotate.errors import InputError
+from annotate.storage.source_files import READ_ERRORS, SourceFile, changed, explained, open_parquet, unsupported
 from annotate.storage.store import Directory, checksum
 
 PARQUET = (".parquet", ".pq")
@@ -29,31 +30,11 @@ BATCH_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class SourceFile:
-    """A file of a corpus: `shard` names it in the corpus, `path` below `directory`.
-
-    The two names are the same, unless the file was imported: then the path is that of its Parquet part, and `content`
-    is that part's checksum. Of other files nobody knows the content before it is read.
-    """
-
-    directory: Directory
-    path: str
-    shard: str
-    size: int
-    content: str = ""
-
-    @property
-    def imported(self) -> bool:
-        """Whether this is the Parquet part made of a file of JSON lines."""
-        return self.path != self.shard
-
-    def __str__(self) -> str:
-        return self.shard if self.imported else f"{self.directory.url}/{self.path}"
-
-
-@dataclass(frozen=True)
 class Footer:
     """What a Parquet footer tells: identity, schema, and rows and bytes of text of each row group.
+
+    `int96` are the columns that have timestamps of that type, `codecs` are compressions that are not supported, by
+    column.
 
     `checksum` is `<size>-<hash of the footer>`, and of an imported file `<size>-<hash of the footer>.<its content>`:
     two files that differ in a few words can have equal footers.
@@ -63,6 +44,8 @@ class Footer:
     schema: pa.Schema
     group_rows: tuple[int, ...]
     group_bytes: tuple[int, ...]
+    int96: tuple[str, ...] = ()
+    codecs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:
@@ -78,15 +61,6 @@ class RowRange:
     stop: int
     text_bytes: int
     row_group: int | None = None  # where the range is a part of one
-
-
-class UnreadableFile(InputError):
-    """A file is not Parquet, or is damaged: a corpus may choose to pass over it."""
-
-    def reason(self, directory: Directory, shard: str) -> str:
-        """What is wrong with the file, on one line and without where it lies, for what must not tell that."""
-        message = self.message.split("\n", 1)[0].replace(f"{directory.url}/", "")
-        return message.removeprefix(shard).strip().removeprefix("is ")
 
 
 def corpus_directory(path: str) -> Directory:
@@ -213,12 +187,9 @@ def read_footer(file: SourceFile, text: str) -> Footer:
     Raises:
         InputError: the file is not Parquet or is truncated; or the text column is missing or holds no strings.
     """
-    try:
-        with pq.ParquetFile(file.directory.open(file.path, file.size)) as parquet:
-            metadata, schema = parquet.metadata, parquet.schema_arrow
-            footer = _footer_bytes(file)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise _unreadable(file, error) from error
+    parquet, footer = open_parquet(file)
+    metadata, schema = parquet.metadata, parquet.schema_arrow
+    parquet.close()
     twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
     if twice:
         raise InputError(f"{file} has more than one column {twice[0]!r}", hint="Give each column a name of its own.")
@@ -228,16 +199,43 @@ def read_footer(file: SourceFile, text: str) -> Footer:
             hint="Name the text column, e.g. --set text=content, or `annotate duplicates --text content`.",
         )
     found = schema.field(text).type
-    if not is_text(found):
+    if not (is_text(found) or pa.types.is_null(found)):
         raise InputError(f"{file}: column {text!r} has type {found}, expected string", hint="Name another column.")
     leaf = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text)
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    int96, codecs = _physical(schema, groups)
+    if text in codecs:
+        raise unsupported(file, f"column {text!r} is compressed with {codecs[text]}")
     return Footer(
         checksum=f"{file.size}-{checksum(footer)}" + (f".{file.content}" if file.content else ""),
         schema=schema,
         group_rows=tuple(group.num_rows for group in groups),
         group_bytes=tuple(group.column(leaf).total_uncompressed_size for group in groups),
+        int96=int96,
+        codecs=codecs,
     )
+
+
+def _physical(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Which columns are INT96, and which have what unsupported compression: so it is in all row groups of a file."""
+    int96: dict[str, None] = {}
+    codecs: dict[str, str] = {}
+    for leaf in [groups[0].column(i) for i in range(groups[0].num_columns)] if groups else []:
+        known = leaf.compression == "UNCOMPRESSED" or _available(leaf.compression)
+        if known and leaf.physical_type != "INT96":
+            continue
+        for name in schema.names:
+            if f"{leaf.path_in_schema}.".startswith(f"{name}."):
+                int96 |= {name: None} if leaf.physical_type == "INT96" else {}
+                codecs |= {} if known else {name: leaf.compression}
+    return tuple(int96), codecs
+
+
+def _available(codec: str) -> bool:
+    try:
+        return bool(pa.Codec.is_available(codec))
+    except ValueError:  # a name that Arrow doesn't know
+        return False
 
 
 def is_text(kind: pa.DataType) -> bool:
@@ -245,32 +243,6 @@ def is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
-def _footer_bytes(file: SourceFile) -> bytes:
-    source = file.directory.open(file.path, file.size)
-    source.seek(file.size - 8)
-    length = int.from_bytes(source.read(4), "little")
-    source.seek(file.size - 8 - length)
-    return bytes(source.read(length))
-
-
-def _unreadable(file: SourceFile, error: Exception) -> InputError:
-    if file.directory.size(file.path) != file.size:
-        return _changed(file)
-    source = file.directory.open(file.path, file.size)
-    start = bytes(source.read(4)) if file.size >= 4 else b""
-    if start == b"PAR1":
-        what = f"{file} is truncated or damaged Parquet: {error}"
-    else:
-        what = f"{file} is not Parquet: it has {file.size} bytes and starts with {start!r}"
-    return UnreadableFile(
-        what, hint='Replace or remove the file, or let the run pass it over with Corpus(unreadable="quarantine").'
-    )
-
-
-def _changed(file: SourceFile) -> InputError:
-    return InputError(f"{file} changed while it was being read", hint="Run again: changed shards are redone.")
 
 
 def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
@@ -300,9 +272,6 @@ def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
         yield RowRange(first, first + rows, size)
 
 
-_DAMAGE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError)
-
-
 class RowReader:
     """Reads row ranges of one Parquet file; a row group is decoded once while ranges rise.
 
@@ -316,16 +285,11 @@ class RowReader:
     def __init__(self, file: SourceFile, footer_checksum: str) -> None:
         self._file = file
         if file.directory.size(file.path) != file.size:
-            raise _changed(file)
-        try:
-            self._parquet = pq.ParquetFile(
-                file.directory.open(file.path, file.size), buffer_size=READ_BUFFER, pre_buffer=False
-            )
-            found = f"{file.size}-{checksum(_footer_bytes(file))}"
-        except (pa.ArrowInvalid, OSError) as error:
-            raise _unreadable(file, error) from error
+            raise changed(file)
+        self._parquet, footer = open_parquet(file, buffer_size=READ_BUFFER)
+        found = f"{file.size}-{checksum(footer)}"
         if found != footer_checksum.partition(".")[0]:
-            raise _changed(file)
+            raise changed(file)
         metadata = self._parquet.metadata
         counts = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
         self._edges = [0, *itertools.accumulate(counts)]
@@ -354,14 +318,14 @@ class RowReader:
         """
         try:
             return self._read(start, stop, tuple(columns), exactly=False)
-        except _DAMAGE:
+        except READ_ERRORS:
             self._group = -1
         # A batch can reach beyond the range, how far depends on what was read before, and the damage can be there:
         # whether a range can be read must not depend on that.
         try:
             return self._read(start, stop, tuple(columns), exactly=True)
-        except _DAMAGE as error:
-            raise _unreadable(self._file, error) from error
+        except READ_ERRORS as error:
+            raise explained(self._file, error) from error
         finally:
             self._group = -1
 

@@ -24,7 +24,8 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from annotate.errors import InputError
-from annotate.storage.corpus_files import SourceFile, UnreadableFile
+from annotate.storage.compressed import unpacked
+from annotate.storage.source_files import PASS_OVER, SourceFile, UnreadableFile, packing
 
 PROBLEM = "_problem"
 BLOCK_BYTES = 1 << 20
@@ -52,9 +53,11 @@ def scan(file: SourceFile, id_field: str | None) -> pa.Schema:
             lines, objects = lines + len(values), objects + sum(value is not None for value in values)
         _merge_fields(fields, found)
     if lines and not objects:
+        packed = packing(bytes(file.directory.open(file.path, file.size).read(5)))
         raise UnreadableFile(
-            f"{file} is not JSON lines: none of its {lines} lines is a JSON object",
-            hint='Replace or remove the file, or let the run pass it over with Corpus(unreadable="quarantine").',
+            f"{file} is not JSON lines: none of its {lines} lines is a JSON object"
+            + (f", and it starts as {packed} does" if packed else ""),
+            hint=f"{'Name the file by its compression' if packed else 'Replace or remove the file'}, or {PASS_OVER}",
         )
     return pa.schema(fields)
 
@@ -109,26 +112,16 @@ def convert(file: SourceFile, schema: pa.Schema, text: str, path: Path) -> int:
 
 def blocks(file: SourceFile) -> Iterator[bytes]:
     """Whole lines of a file, about `BLOCK_BYTES` of them or one longer line at a time."""
-    name = file.path.lower()
-    packed = "zstd" if name.endswith(".zst") else "gzip" if name.endswith(".gz") else None
-    stream: Any = file.directory.open_stream(file.path, file.size)
-    if packed:
-        stream = pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), packed)
     pieces: list[bytes] = []
-    try:
-        data = stream.read(BLOCK_BYTES).removeprefix(b"\xef\xbb\xbf")
-        while data:
-            cut = data.rfind(b"\n") + 1
-            if cut:
-                yield b"".join([*pieces, data[:cut]])
-                pieces = []
-            pieces.append(data[cut:])
-            data = stream.read(BLOCK_BYTES)
-    except OSError as error:  # what Arrow raises where the compression is broken
-        raise UnreadableFile(
-            f"{file} is truncated or damaged: {error}",
-            hint='Replace or remove the file, or let the run pass it over with Corpus(unreadable="quarantine").',
-        ) from error
+    first = True
+    for data in unpacked(file, BLOCK_BYTES):
+        data = data.removeprefix(b"\xef\xbb\xbf") if first else data
+        first = False
+        cut = data.rfind(b"\n") + 1
+        if cut:
+            yield b"".join([*pieces, data[:cut]])
+            pieces = []
+        pieces.append(data[cut:])
     if any(pieces):
         yield b"".join(pieces)
 

@@ -155,7 +155,10 @@ def _read(dataset: Directory, part: Part, offset: int, size: int) -> bytes:
             file.seek(offset)
             return file.read(size) or b""
     except (OSError, StorageError) as error:
-        raise _damaged(dataset, part, str(error)) from error
+        # Only what is gone or cut off can be mended by making it again: a store that fails may hold it whole.
+        if dataset.size(part.path) == part.bytes:
+            raise
+        raise _damaged(dataset, part, "it is missing or truncated") from error
 
 
 def _damaged(dataset: Directory, part: Part, why: str) -> StorageError:

@@ -42,5 +42,5 @@ def test_documents_in_damaged_pages_are_quarantined_and_the_ledger_balances(ray_
         if entry.quarantine
     )
     assert bad.select("shard", "row").rows() == [("s1.parquet", row) for row in range(10, 20)]
-    assert bad["reason"].str.starts_with("the file is damaged here: ").all()
+    assert bad["reason"].str.starts_with("the file can't be read here: ").all()
     assert not bad["reason"].str.contains(str(tmp_path), literal=True).any()

@@ -241,7 +241,7 @@ def test_documents_in_damaged_pages_go_to_quarantine(tmp_path: Path, kind: str, 
     assert found["row"].to_pylist() == list(range(6))
     problems = found["problem"].to_pylist()
     assert problems[:3] == [None] * 3
-    assert all(problem.startswith("the file is damaged here: ") for problem in problems[3:])
+    assert all(problem.startswith("the file can't be read here: ") for problem in problems[3:])
     assert str(tmp_path) not in str(problems)
     assert found["list"].to_pylist() == [[0], [1], [2], None, None, None]
     assert [found.schema.field(name).type for name in MORE] == [table.schema.field(name).type for name in MORE]

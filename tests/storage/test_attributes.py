@@ -18,7 +18,7 @@ from annotate.errors import InputError
 from annotate.storage import attributes as module
 from annotate.storage import jsonl
 from annotate.storage.attributes import AttributeReader, Lines, content_of, find_attributes, stem
-from annotate.storage.corpus_files import SourceFile
+from annotate.storage.source_files import SourceFile
 from annotate.storage.store import Directory
 
 NAME = "toxicity__v1__toxic"

@@ -1,0 +1,147 @@
+"""One file of a corpus: its names, how it is opened, and what an error in reading it means.
+
+Only what the file itself is can be damage. A file that changed or is gone, one that may not be read, a network that
+fails, and a feature of the format that is not supported are each said as what they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from annotate.errors import AnnotateError, InputError, StorageError
+from annotate.storage.store import Directory
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a corpus: `shard` names it in the corpus, `path` below `directory`.
+
+    The two names are the same, unless the file was imported: then the path is that of its Parquet part, and `content`
+    is that part's checksum. Of other files nobody knows the content before it is read.
+    """
+
+    directory: Directory
+    path: str
+    shard: str
+    size: int
+    content: str = ""
+
+    @property
+    def imported(self) -> bool:
+        """Whether this is the Parquet part made of a file of JSON lines."""
+        return self.path != self.shard
+
+    def __str__(self) -> str:
+        return self.shard if self.imported else f"{self.directory.url}/{self.path}"
+
+
+class UnreadableFile(InputError):
+    """A file is not what its name says, is damaged, or uses what is not supported: a corpus may pass over it."""
+
+    def reason(self, directory: Directory, shard: str) -> str:
+        """What is wrong with the file, on one line and without where it lies, for what must not tell that."""
+        message = self.message.split("\n", 1)[0].replace(f"{directory.url}/", "")
+        return message.removeprefix(shard).strip().removeprefix("is ")
+
+
+READ_ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError, StorageError)
+"""What opening or reading a file raises, for `explained`."""
+PASS_OVER = 'let the run pass it over with Corpus(unreadable="quarantine").'
+_SIGNATURE = 28  # bytes that stand after the footer of a file with encrypted columns
+_PACKED = {b"\x1f\x8b": "gzip", b"(\xb5/\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x04\x22M\x18": "lz4"}
+
+
+def open_parquet(file: SourceFile, **options: Any) -> tuple[pq.ParquetFile, bytes]:
+    """Open a Parquet file of a corpus, and read its footer.
+
+    Timestamps of the old type INT96 are read in microseconds: in nanoseconds, Arrow's default, the year 9999 becomes
+    1816 without a word.
+
+    Raises:
+        UnreadableFile: the file is not Parquet, is damaged, is encrypted, or uses what is not supported.
+        InputError: the file changed or is gone.
+        StorageError: the store can't be read.
+    """
+    try:
+        source = file.directory.open(file.path, file.size)
+        parquet = pq.ParquetFile(source, pre_buffer=False, coerce_int96_timestamp_unit="us", **options)
+        footer = footer_bytes(file)
+        # Asking for the metadata of an encrypted column ends the process: it is an exception that nothing catches.
+        if len(footer) - parquet.metadata.serialized_size == _SIGNATURE:
+            raise _encrypted(file)
+        assert parquet.schema_arrow is not None  # which reads names and types
+    except READ_ERRORS as error:
+        raise explained(file, error) from error
+    return parquet, footer
+
+
+def footer_bytes(file: SourceFile) -> bytes:
+    """The footer of a Parquet file, without its length."""
+    source = file.directory.open(file.path, file.size)
+    source.seek(file.size - 8)
+    length = int.from_bytes(source.read(4), "little")
+    source.seek(file.size - 8 - length)
+    return bytes(source.read(length))
+
+
+def explained(file: SourceFile, error: Exception) -> AnnotateError:
+    """What to raise for one of `READ_ERRORS` that came while a Parquet file was being read.
+
+    Raises:
+        StorageError: the store can't be read.
+    """
+    if file.directory.size(file.path) != file.size:
+        return changed(file)
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, UnicodeDecodeError):
+        return UnreadableFile(
+            f"{file} has a column whose name is not valid UTF-8", hint=f"Rename the column, or {PASS_OVER}"
+        )
+    source = file.directory.open(file.path, file.size)
+    start = bytes(source.read(5))
+    if start.startswith(b"PARE"):
+        return _encrypted(file)
+    if not start.startswith(b"PAR1"):
+        packed = packing(start)
+        return UnreadableFile(
+            f"{file} is not Parquet: it has {file.size} bytes and starts with {start[:4]!r}"
+            + (f", as {packed} does" if packed else ""),
+            hint=f"{'Unpack' if packed else 'Replace or remove'} the file, or {PASS_OVER}",
+        )
+    if isinstance(error, pa.ArrowNotImplementedError) or "not supported" in str(error):
+        return unsupported(file, str(error))
+    return UnreadableFile(
+        f"{file} is truncated or damaged Parquet: {error}", hint=f"Replace or remove the file, or {PASS_OVER}"
+    )
+
+
+def packing(start: bytes) -> str | None:
+    """The compression of which a file's first bytes are, such as `gzip`."""
+    return next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
+
+
+def changed(file: SourceFile) -> InputError:
+    """A file is not the one that was listed."""
+    if file.directory.size(file.path) is None:
+        return InputError(f"{file} is gone", hint="Run again: the files of a corpus are listed at the start.")
+    return InputError(f"{file} changed while it was being read", hint="Run again: changed shards are redone.")
+
+
+def unsupported(file: SourceFile, what: str) -> UnreadableFile:
+    """A file is what it should be, but can't be read."""
+    return UnreadableFile(
+        f"{file} uses what is not supported: {what}",
+        hint=f"Write the file anew, with zstd compression for example, or {PASS_OVER}",
+    )
+
+
+def _encrypted(file: SourceFile) -> UnreadableFile:
+    return UnreadableFile(
+        f"{file} has encrypted columns, which are not supported",
+        hint=f"Write the file without encryption, or {PASS_OVER}",
+    )
