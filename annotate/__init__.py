@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
     from annotate.stages.token_shards import TokenShards
-    from annotate.storage.latest import shard_files, shards, tables
+    from annotate.storage.latest import read_tags, shard_files, shards, tables
     from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
     from annotate.tags.phases import Phase
     from annotate.tags.timetable import Mix
@@ -78,6 +78,7 @@ _HOMES = {
     "Family": "annotate.tags",
     "Alias": "annotate.tags",
     "main": "annotate.cli",
+    "read_tags": "annotate.storage.latest",
     "score": "annotate.stages.score",
     "shard_files": "annotate.storage.latest",
     "shards": "annotate.storage.latest",
@@ -128,6 +129,7 @@ __all__ = [
     "load_scheme",
     "main",
     "preset",
+    "read_tags",
     "score",
     "shard_files",
     "shards",

@@ -280,6 +280,19 @@ def _tensors(column: pa.ChunkedArray) -> tuple[torch.Tensor, ...]:
     return torch.split(values, lengths)
 
 
+def padded_vocabulary_size(files: str) -> int:
+    """Rows that a model trained on token shards needs, in its embedding and its output matrix.
+
+    Args:
+        files: what `annotate.shard_files` gives.
+
+    Raises:
+        StorageError: there is no `tags.json`.
+    """
+    size: int = read_tags(files)["vocabulary"]["padded_size"]
+    return size
+
+
 def add_tags(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:
     """Give a model rows for the tags, in place, as `tags.json` recommends.
 
@@ -304,7 +317,7 @@ def add_tags(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:
         raise ConfigError(
             f"the model has rows for {there} tokens, but the tokenizer of the shards has {old} without tags"
         )
-    size = card["vocabulary"]["padded_size"]
+    size = padded_vocabulary_size(files)
     if there < size:
         model.resize_token_embeddings(size, mean_resizing=False)
     rows = sorted({*card["initialisation"]["rows"], *range(max(old, there), size)})

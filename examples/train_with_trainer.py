@@ -251,8 +251,7 @@ def show_samples(model: GPT2LMHeadModel, files: str, text: str, guidance: float,
     model.eval()
     names = [tag["name"] for tag in read_tags(files)["tags"]]
     for tags, strength in [([], 1.0), *(([name], strength) for name in names for strength in (1.0, guidance))]:
-        given = prompt(tokenizer, files, text, tags, guidance=strength)  # all tags are banned: none is sampled
-        given = {name: x.to(model.device) if isinstance(x, torch.Tensor) else x for name, x in given.items()}
+        given = prompt(tokenizer, files, text, tags, guidance=strength, model=model)
         set_seed(seed)  # the same draws under each tag
         made = model.generate(
             **given, max_new_tokens=tokens, do_sample=True, temperature=0.8, pad_token_id=tokenizer.eos_token_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import tempfile
@@ -234,6 +235,8 @@ class TokenShards(Shards):
             for i, place in enumerate(self.placements.places)
             for name, said in _about(place, whole[f"thresholds-{i}"])
         }
+        for name, layout in _layouts(self.placements.places):
+            about[name] = {**about.get(name, {}), **layout}
         card = tags_card(
             tokens.vocabulary, tokens.tagged, untagged=tokens.untagged, about=about, multiple=self.multiple
         )
@@ -244,6 +247,8 @@ class TokenShards(Shards):
             "begin_id": tokens.begin_id,
             "end_id": tokens.end_id,
             "pad_id": tokens.pad_id,
+            "segments": self.segments,
+            "splitter": dataclasses.asdict(self.placements.places[-1].spans.splitter),
         }
         card["aliases"] = {
             alias.name: [shown_name(name, place.scheme.control) for name in place.scheme.meant(alias.name)]
@@ -366,6 +371,15 @@ def placed_until(documents: Documents, tables: Tables, of_spans: Mapping[int, li
     tags = {name: placed[name].cast(pa.string()) for name in ("tag", "kind")}
     places = documents.without_gaps(placed.select(PLACE))
     return pa.table({"row": places["row"], "byte_offset": places["byte_offset"], "byte_end": ends, **tags})
+
+
+def _layouts(places: tuple[Place, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """How each tag stands, for `tags.json`: its layout, and whether it is there again at each (innermost) span."""
+    for place in places:
+        for family, names in place.scheme.by_family:
+            again = place is places[-1] and family.layout in ("prefix", "begin-end")
+            for name in names:
+                yield shown_name(name, place.scheme.control), {"layout": family.layout, "every_span": again}
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.Table:

@@ -261,6 +261,16 @@ class TagScheme:
         return tuple((given.get(name, Family(name=name)), tuple(own)) for name, own in tags.items())
 
     @cached_property
+    def by_family(self) -> tuple[tuple[Family, tuple[str, ...]], ...]:
+        """The families with all names that can stand for one: tags, null tag, aliases of a tag that stand instead."""
+        found = []
+        for family, tags in self.grouped:
+            own = tuple(tag.name for tag in tags)
+            instead = [a.name for a in self.aliases if not a.expand and self.meant(a.name)[0] in own]
+            found.append((family, (*own, *([] if family.null is None else [family.null]), *instead)))
+        return tuple(found)
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """All names that can stand in text, without closing tags: tags, null tags, aliases that are not expanded."""
         nulls = [family.null for family in self.families if family.null is not None]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import asdict
 from pathlib import Path
 
+import measure_steering
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +22,7 @@ from support import sentences
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from annotate import shard_files
+from annotate import Splitter, shard_files
 from annotate.exports.hf import HuggingFace
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import export
@@ -67,8 +70,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     plain = PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer")
     tagged, vocabulary = add_tags(plain, TAGS)
     end = plain.eos_token_id
-    card = tags_card(vocabulary, tagged, untagged=plain)
+    about = {name: {"layout": "prefix", "every_span": True} for name in TAGS}
+    card = tags_card(vocabulary, tagged, untagged=plain, about=about)
     shards = {"window": WINDOW, "tokenizer": tokenizer_hash(plain), "begin_id": None, "end_id": end, "pad_id": end}
+    shards |= {"loss": "mask", "segments": False, "splitter": asdict(Splitter(min_chars=0))}
     card |= {"aliases": {}, "shards": shards}
     latest = {"stage": "token-shards", "dataset": "shards", "recipe": "r", "fingerprint": "f" * 32}
     files = folder / "run" / "shards" / files_of(latest["fingerprint"])
@@ -114,6 +119,14 @@ def test_it_trains_goes_on_and_samples_under_each_tag(
     assert example.Start.last(tmp_path).step == 4
     run(made, tmp_path, "--steps", "4")  # which only samples
     assert len(seen) == 5 * BATCH
+    sizes = ["--texts", "3", "--tokens", "4", "--sentences", "1", "--prompt", "Be. An"]
+    result = CliRunner().invoke(
+        measure_steering.main, [str(made / "run"), str(tmp_path / "checkpoint-4"), *sizes], catch_exceptions=False
+    )
+    lines = [line.rsplit("  ", 1) for line in result.output.splitlines()[1:]]
+    ways = ["no tag", '<nice>, later="again"', '<nice>, later="none"']  # tags were no targets
+    assert [line[0].split("  ")[0] for line in lines] == [way for way in ways for _ in ("score", "gain")]
+    assert all(re.fullmatch(r"[+-]\d\.\d{3} ± \d\.\d{3}", figure.strip()) for _, figure in lines)
 
 
 def test_accelerate_does_not_divide_the_samples_of_a_rank(made: Path, tmp_path: Path) -> None:

@@ -1,0 +1,92 @@
+"""How likely spans are under tags: what tells whether a model has learned what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from annotate.errors import ConfigError
+from annotate.inference.tagged import Trained
+
+
+def log_likelihood(
+    model: Any,
+    tokenizer: Any,
+    files: str,
+    texts: Sequence[str],
+    tags: str | Sequence[str] = (),
+    *,
+    batch_size: int = 8,
+) -> pa.Table:
+    """The log-likelihood of each span of texts, all under the same tags, as these stand in the shards.
+
+        nice = log_likelihood(model, tokenizer, files, texts, "nice")
+        plain = log_likelihood(model, tokenizer, files, texts)
+        gain = nice["log_likelihood"].to_numpy() - plain["log_likelihood"].to_numpy()  # large where a span is nice
+
+    Args:
+        model: a causal model of Transformers that has rows for the tags.
+        tokenizer: the one that lies beside the shards.
+        files: what `annotate.shard_files` gives.
+        texts: documents, or beginnings of documents, not empty.
+        tags: names of tags, or of aliases that stand for several; one string is one name. None for the untagged text.
+        batch_size: texts in one forward pass.
+
+    Returns:
+        One row a span, in order: `document`, its number in `texts`; `byte_start` and `byte_end` in its UTF-8; `tokens`
+        that count (int64); `log_likelihood`, their sum in nats (float64). Tags are given, and do not count. Where the
+        shards have no token for the begin of a document, neither does the first token of a text, which has nothing
+        before it without tags: so sums under different tags are of the same tokens.
+
+    Raises:
+        ConfigError: a tag is not known, the tokenizer has other ids for the tags, a text is empty, or longer than what
+            the model has positions for.
+        StorageError: there is no `tags.json`.
+    """
+    trained = Trained.read(tokenizer, files)
+    if empty := [i for i, text in enumerate(texts) if not text]:
+        raise ConfigError(f"text {empty[0]} is empty")
+    tagged, spans = trained.encode(texts, trained.named(tags), every_span=True)
+    begin = [] if trained.begin_id is None else [trained.begin_id]
+    assert tagged.spans is not None, "spans were given"
+    number, sums = np.zeros(spans.num_rows, np.int64), np.zeros(spans.num_rows)
+    borders = list(zip(tagged.documents[:-1], tagged.documents[1:], strict=True))
+    longest = max((int(stop - start) + len(begin) for start, stop in borders), default=0)
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and longest > positions:
+        raise ConfigError(
+            f"a text has {longest:,} tokens with its tags; the model has {positions:,} positions",
+            hint="Cut it, for example at paragraphs.",
+        )
+    for first in range(0, len(borders), batch_size):
+        some = borders[first : first + batch_size]
+        rows = [[*begin, *tagged.ids[start:stop].tolist()] for start, stop in some]
+        for (start, stop), values in zip(some, _log_likelihoods(model, rows), strict=True):
+            of_span, values = tagged.spans[start:stop], values[len(begin) :]
+            counted = of_span >= 0
+            if not begin:
+                counted[np.argmax(counted)] = False
+            np.add.at(number, of_span[counted], 1)
+            np.add.at(sums, of_span[counted], values[counted])
+    table = spans.select(["document", "byte_start", "byte_end"])
+    return table.append_column("tokens", pa.array(number)).append_column("log_likelihood", pa.array(sums))
+
+
+@torch.no_grad()
+def _log_likelihoods(model: Any, rows: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float64]]:
+    """The log-likelihood of each token after those before it, float64 `[len(row)]`; 0 for the first."""
+    width = max(map(len, rows))
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
+    logits = model(input_ids=ids, attention_mask=mask).logits
+    found = []
+    for i, row in enumerate(rows):  # one by one: a softmax over the vocabulary is as large as the logits
+        n = len(row) - 1
+        lost = torch.nn.functional.cross_entropy(logits[i, :n].float(), ids[i, 1 : n + 1], reduction="none")
+        found.append(np.append(0.0, -lost.double().cpu().numpy()))
+    return found

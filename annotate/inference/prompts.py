@@ -1,0 +1,115 @@
+"""Prompts under tags, for a model that was trained on token shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+
+from annotate.errors import ConfigError
+from annotate.inference.guidance import Guidance
+from annotate.inference.steering import TagsAgain
+from annotate.inference.tagged import Trained
+
+Later = Literal["again", "free", "none"]
+
+
+def prompt(
+    tokenizer: Any,
+    files: str,
+    text: str | Sequence[str] = "",
+    tags: str | Sequence[str] = (),
+    *,
+    later: Later = "again",
+    against: str | Sequence[str] = (),
+    guidance: float = 1.0,
+    model: Any = None,
+) -> dict[str, Any]:
+    """What `model.generate` takes to write on from texts under tags.
+
+        given = prompt(tokenizer, files, "Once", "nice")
+        model.generate(**given, max_new_tokens=50)
+
+    Each call of `generate` needs a prompt of its own.
+
+    Args:
+        tokenizer: the one that lies beside the shards.
+        files: what `annotate.shard_files` gives.
+        text: to be continued: one, or several, which are padded on the left.
+        tags: in force: names of tags, or of aliases that stand for several; one string is one name.
+        later: what stands before the spans after the first, for tags that do so in the shards. "again": the same tags,
+            before each sentence of the prompt and of what is written. "free": before those of the prompt; after it
+            whatever tags the model writes. "none": no more tags, so that the model goes on as after one tag and then
+            text without, unless the shards have one tag a document, or the layout "change".
+        against: tags of the other prompt that guidance goes away from; none for the untagged text.
+        guidance: 1 for none. Above, log-probabilities are those of the other prompt plus so many times the difference
+            to them (Sanchez et al. 2023, arXiv 2306.17806; with tags, Fan et al. 2025, arXiv 2505.16570).
+        model: the one that generates, for guidance.
+
+    Returns:
+        `input_ids` and `attention_mask`, int64 `[n, length]`, on the model's device if one is given; and
+        `logits_processor`. Several returned sequences and beams are possible, with guidance too.
+
+    Raises:
+        ConfigError: a tag is not known, the tokenizer has other ids for the tags, there is nothing to start from,
+            guidance has no model, or `later` is "free" where tags were no targets.
+        StorageError: there is no `tags.json`.
+    """
+    trained = Trained.read(tokenizer, files)
+    if later not in get_args(Later):
+        raise ConfigError(f'later must be "again", "free" or "none", got {later!r}')
+    if later == "free" and trained.loss != "train":
+        raise ConfigError(
+            f'later="free" needs a model that writes tags; these shards have loss "{trained.loss}"',
+            hint='Use later="again", or shards with loss="train".',
+        )
+    texts = [text] if isinstance(text, str) else list(text)
+    names = trained.named(tags)
+    ids, mask = _padded(trained, texts, names, later)
+    processors: list[Any] = []
+    if guidance != 1.0:
+        if model is None:
+            raise ConfigError("guidance needs the model", hint="Give prompt(..., model=model).")
+        other = trained.named(against)
+        processors.append(
+            Guidance(
+                model,
+                *_padded(trained, texts, other, later),
+                scale=guidance,
+                width=ids.shape[1],
+                tags=trained.vocabulary.ids,
+                again=() if later == "none" else trained.again(other),
+            )
+        )
+    if later != "free":
+        processors.append(
+            TagsAgain(
+                tokenizer,
+                banned=trained.vocabulary.ids,
+                again=trained.again(names) if later == "again" else (),
+                splitter=trained.splitter,
+                padding=(ids.shape[1] - mask.sum(dim=1)).tolist(),
+                width=ids.shape[1],
+            )
+        )
+    device = None if model is None else model.device
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "logits_processor": processors}
+
+
+def _padded(
+    trained: Trained, texts: Sequence[str], names: Sequence[str], later: Later
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and mask of the texts under tags, int64 `[n_texts, length]`, padded on the left."""
+    tagged, _ = trained.encode(texts, names, every_span=later != "none")
+    begin = [] if trained.begin_id is None else [trained.begin_id]
+    rows = [
+        [*begin, *tagged.ids[start:stop].tolist()]
+        for start, stop in zip(tagged.documents[:-1], tagged.documents[1:], strict=True)
+    ]
+    if not rows or not all(rows):
+        raise ConfigError("there is neither a text, nor a tag, nor a token for the begin of a document to start from")
+    width = max(map(len, rows))
+    ids = [[trained.pad_id] * (width - len(row)) + row for row in rows]
+    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids), torch.tensor(mask)

@@ -1,0 +1,142 @@
+"""Which tags stand before the spans that a model writes: a logits processor for `model.generate`.
+
+A model trained on spans that each have their tag sees, after one tag and two sentences, what it has seen of sentences
+without. So where it would begin a new span, the tags that are in force are made to stand first, as in training.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import string
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from annotate.inference.tagged import filler
+from annotate.text.splitting import Splitter
+from annotate.tokens.tokenizer import backend_of
+
+READ = 128  # tokens at the end of a text that are looked at to tell whether a span begins
+BLANKS = ("", " ", "\n", "\n\n")
+KINDS = {"Lu": "A", "Lt": "A", "Ll": "a", "L": "一", "N": "1", "Ps": "«", "Pi": "«", "Pe": "»", "Pf": "»"}
+OTHER = "•"
+CLASSES = tuple(itertools.product(BLANKS, dict.fromkeys((*KINDS.values(), OTHER, *string.punctuation))))
+"""What may follow a text: the blanks, and a first character, which but for the marks of ASCII stands for its kind."""
+NO_CLASS = len(CLASSES)
+
+
+class TagsAgain:
+    """Lets no tag be written but those in force, and these wherever a new span begins.
+
+    Where the next token would begin a span, as the splitter of the shards has it, the probability of all such tokens
+    goes to the first of the tags; the other tags follow, and then only such a token can. So whether a span ends is the
+    model's choice, and what it writes then is written under the tags.
+
+    What has to come next is told from the tokens alone, so beams and returned sequences may be reordered at will.
+
+    Args:
+        tokenizer: the one that lies beside the shards.
+        banned: all ids of tags.
+        again: ids that stand between two spans; none where the tags at the start stay in force.
+        splitter: of the shards' spans.
+        padding: tokens of padding before each prompt.
+        width: tokens of a prompt, padding counted.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        banned: Sequence[int],
+        again: Sequence[int],
+        splitter: Splitter | None,
+        padding: Sequence[int],
+        width: int,
+    ) -> None:
+        self.backend = backend_of(tokenizer)
+        self.banned, self.again, self.splitter = list(banned), list(again), splitter
+        self.padding, self.width = list(padding), width
+        self.classes = token_classes(tokenizer, len(tokenizer)) if again else None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """Move the scores, float `[n, n_tokens]`, of the tokens that may follow `input_ids`, int64 `[n, length]`."""
+        banned = torch.tensor(self.banned, dtype=torch.long, device=scores.device)
+        moved = scores.index_fill(1, banned, -torch.inf)
+        if self.classes is None or self.splitter is None:
+            return moved
+        rows = input_ids.tolist()
+        begins = span_begins(self.splitter, self._texts(rows))
+        of_token = torch.full((scores.shape[1],), NO_CLASS)
+        of_token[: len(self.classes)] = self.classes[: scores.shape[1]]
+        for i, row in enumerate(rows):
+            written = self._written(row)
+            if 0 < written < len(self.again):
+                moved[i] = -torch.inf
+                moved[i, self.again[written]] = 0.0
+                continue
+            begin = torch.from_numpy(begins[i])[of_token].to(scores.device)
+            if written:
+                moved[i] = moved[i].masked_fill(~begin, -torch.inf)
+            elif begin.any():
+                moved[i, self.again[0]] = torch.logsumexp(moved[i][begin], 0)
+                moved[i] = moved[i].masked_fill(begin, -torch.inf)
+        return moved
+
+    def _written(self, row: list[int]) -> int:
+        """How many tags stand at the end of what was written."""
+        tags = set(self.banned)
+        return sum(1 for _ in itertools.takewhile(tags.__contains__, reversed(row[self.width :])))
+
+    def _texts(self, rows: list[list[int]]) -> list[str]:
+        """The ends of the texts, without tags."""
+        tags, each = set(self.banned), len(rows) // len(self.padding)
+        ids = [
+            [token for token in row[max(self.padding[i // each], len(row) - READ) :] if token not in tags]
+            for i, row in enumerate(rows)
+        ]
+        texts: list[str] = self.backend.decode_batch(ids, skip_special_tokens=True)
+        return texts
+
+
+def span_begins(splitter: Splitter, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Whether a span begins with what follows each text, by class of what does: bool `[n_texts, n_classes + 1]`.
+
+    The last class is of tokens that are blank, or have no text: they begin none. Before a first word nothing begins:
+    the tags that stand there are the prompt's.
+    """
+    probes = [text + blank + first + filler(splitter) for text in texts for blank, first in CLASSES]
+    spans = splitter.split(pa.array(probes, pa.large_string()))
+    last = np.zeros(len(probes), np.int64)
+    np.maximum.at(last, spans["document"].to_numpy(), spans["start"].to_numpy())
+    words = np.array([len(text.rstrip()) for text in texts])
+    begins = np.zeros((len(texts), NO_CLASS + 1), bool)
+    begins[:, :NO_CLASS] = (last.reshape(len(texts), NO_CLASS) >= words[:, None]) & (words > 0)[:, None]
+    return begins
+
+
+@functools.lru_cache(maxsize=4)
+def token_classes(tokenizer: Any, size: int) -> torch.Tensor:
+    """The class of each token, by the text that it adds: int64 `[size]`, an index of `CLASSES`, or `NO_CLASS`."""
+    backend = backend_of(tokenizer)
+    before = backend.encode("a.", add_special_tokens=False).ids[-1:]  # alone, some decoders drop a token's blank
+    alone = backend.decode(before, skip_special_tokens=True)
+    texts = backend.decode_batch([[*before, i] for i in range(size)], skip_special_tokens=True)
+    return torch.tensor([_class(text.removeprefix(alone)) for text in texts])
+
+
+def _class(text: str) -> int:
+    words = text.lstrip()
+    if not words:
+        return NO_CLASS
+    lines = text[: len(text) - len(words)].count("\n")
+    blank = "\n" * min(lines, 2) or " " * (len(words) < len(text))
+    if words[0] in string.punctuation:
+        return CLASSES.index((blank, words[0]))
+    category = unicodedata.category(words[0])
+    return CLASSES.index((blank, KINDS.get(category) or KINDS.get(category[0], OTHER)))

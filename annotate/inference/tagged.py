@@ -1,0 +1,165 @@
+"""What token shards say of their tags, and texts with tags laid into them as in these shards."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.storage.latest import read_tags
+from annotate.text.splitting import Splitter
+from annotate.tokens import Encoded, Encoder, Tagged, TagVocabulary, check_ids, insert
+
+Int64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trained:
+    """How the tags of token shards stand in them.
+
+    Attributes:
+        vocabulary: the tags and their ids.
+        aliases: the tags that each alias stands for.
+        every_span: tags that stand again at each span; the others stay in force, or are of larger spans.
+        splitter: what the spans of these tags are; None where it can't be told from the text before a span's end.
+        segments: whether each span was tokenized by itself.
+        begin_id: stands before each document; None for none.
+        pad_id: fills up a batch.
+        loss: whether tags were targets.
+        encoder: of the tokenizer.
+    """
+
+    vocabulary: TagVocabulary
+    aliases: Mapping[str, Sequence[str]]
+    every_span: frozenset[str]
+    splitter: Splitter | None
+    segments: bool
+    begin_id: int | None
+    pad_id: int
+    loss: str
+    encoder: Encoder
+
+    @staticmethod
+    def read(tokenizer: Any, files: str) -> Trained:
+        """Read `tags.json`.
+
+        Args:
+            tokenizer: the one that lies beside the shards.
+            files: what `annotate.shard_files` gives.
+
+        Raises:
+            ConfigError: the tokenizer has other ids for the tags, or the file is of an older version.
+            StorageError: there is none.
+        """
+        card = read_tags(files)
+        check_ids(card, tokenizer)
+        tags, shards = card["tags"], card["shards"]
+        if "splitter" not in shards:
+            raise ConfigError(
+                f"{files}/tags.json does not say how tags stand in the shards: an older version wrote it",
+                hint="Run the pipeline again: it finds the shards, and writes this file anew.",
+            )
+        return Trained(
+            vocabulary=TagVocabulary(
+                names=tuple(tag["name"] for tag in tags),
+                open_ids=tuple(tag["id"] for tag in tags),
+                close_ids=tuple(-1 if tag["closing_id"] is None else tag["closing_id"] for tag in tags),
+            ),
+            aliases=card["aliases"],
+            every_span=frozenset(tag["name"] for tag in tags if tag["every_span"]),
+            splitter=None if shards["splitter"]["by"] == "tokens" else Splitter(**shards["splitter"]),
+            segments=shards["segments"],
+            begin_id=shards["begin_id"],
+            pad_id=shards["pad_id"],
+            loss=shards["loss"],
+            encoder=_encoder(tokenizer, len(tokenizer)),
+        )
+
+    def named(self, tags: str | Sequence[str]) -> tuple[str, ...]:
+        """The tags that names of tags and of aliases stand for, in the order in which the shards have them.
+
+        Raises:
+            ConfigError: a name is not known.
+        """
+        given = [tags] if isinstance(tags, str) else tags
+        names = {name for tag in given for name in self.aliases.get(tag, [tag])}
+        known = self.vocabulary.names
+        for name in sorted(names - set(known)):
+            raise ConfigError(f"there is no tag {name!r}; tags: {', '.join([*known, *self.aliases])}")
+        return tuple(name for name in known if name in names)
+
+    def again(self, names: Sequence[str]) -> tuple[int, ...]:
+        """The ids that stand between two spans that both have these tags: what closes, then what opens."""
+        return tuple(self.vocabulary.id_of(*tag) for tag in self._between(names))
+
+    def encode(self, texts: Sequence[str], names: Sequence[str], *, every_span: bool) -> tuple[Tagged, pa.Table]:
+        """Tokenize texts, each under the same tags.
+
+        Args:
+            texts: what may be the beginning of a document; their last spans are not closed.
+            names: as `named` gives them.
+            every_span: whether tags that in the shards stand at every span do so here; else all stand at the start.
+
+        Returns:
+            The tokens, and the spans of the texts, as `Splitter.split` gives them: without `every_span`, or without a
+            splitter, each text is one.
+        """
+        array = pa.array(texts, pa.large_string())
+        splitter = self.splitter if every_span and self.splitter is not None else Splitter(by="document")
+        spans = _begun(splitter, texts)
+        spans = spans.append_column("row", spans["document"])
+        encoded = self.encoder.encode_segments(array, spans) if self.segments else self.encoder.encode(array)
+        placements = self._placements(encoded, spans, names)
+        return insert(encoded, array, placements, self.vocabulary, spans=spans), spans
+
+    def _placements(self, encoded: Encoded, spans: pa.Table, names: Sequence[str]) -> pa.Table:
+        """All tags before the first span of a text, and before each other one those that stand again."""
+        row, start = spans["row"].to_pylist(), spans["byte_start"].to_pylist()
+        at = [(k, 0, name, "open") for k in range(len(encoded.documents) - 1) for name in names]
+        at += [(k, i, *tag) for k, i in zip(row, start, strict=True) if i for tag in self._between(names)]
+        at.sort(key=lambda placed: placed[:2])
+        columns = list(zip(*at, strict=True)) or [(), (), (), ()]
+        types = (pa.int64(), pa.int64(), pa.string(), pa.string())
+        arrays = [pa.array(list(values), kind) for values, kind in zip(columns, types, strict=True)]
+        return pa.table(arrays, names=["row", "byte_offset", "tag", "kind"])
+
+    def _between(self, names: Sequence[str]) -> list[tuple[str, str]]:
+        """Tags and kinds of what stands between two spans that both have the tags."""
+        closing = dict(zip(self.vocabulary.names, self.vocabulary.close_ids, strict=True))
+        opened = [name for name in names if name in self.every_span]
+        closed = [name for name in reversed(opened) if closing[name] >= 0]
+        return [*((name, "close") for name in closed), *((name, "open") for name in opened)]
+
+
+def filler(splitter: Splitter) -> str:
+    """Letters for what follows a text, so many that no span is too short to stand alone because its text is cut."""
+    return "b" * (splitter.limits[0] + 1)
+
+
+def _begun(splitter: Splitter, texts: Sequence[str]) -> pa.Table:
+    """The spans of texts that may go on: a last span counts as if more letters followed, and blanks begin none."""
+    more = filler(splitter)
+    spans = splitter.split(pa.array([text + more for text in texts], pa.large_string()))
+    document = spans["document"].to_numpy()
+    start = spans["byte_start"].to_numpy()
+    words = np.array([len(text.rstrip().encode()) for text in texts])
+    sizes = np.array([len(text.encode()) for text in texts])
+    kept = (start < words[document]) & (start < sizes[document])
+    spans = spans.filter(pa.array(kept)).select(["document", "byte_start"])
+    document, start = spans["document"].to_numpy(), spans["byte_start"].to_numpy()
+    last = np.append(document[1:] != document[:-1], np.ones(min(len(document), 1), bool))
+    ends = np.where(last, sizes[document], np.append(start[1:], 0))
+    return spans.append_column("byte_end", pa.array(ends, pa.int64()))
+
+
+@functools.lru_cache(maxsize=4)
+def _encoder(tokenizer: Any, size: int) -> Encoder:
+    """Parses the tokenizer, once for a number of prompts; with more tokens it is another one."""
+    del size
+    return Encoder(tokenizer)

@@ -1,0 +1,86 @@
+"""Guidance from one prompt to the other, whatever becomes of the rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tagged_model import tokenizer_of, untrained
+
+from annotate.inference import prompt
+from annotate.training import add_tags
+
+
+@pytest.fixture(scope="module")
+def model(files: Path) -> Any:
+    made = untrained(files)
+    add_tags(made, tokenizer_of(files), str(files))
+    return made
+
+
+def last(model: Any, ids: list[int]) -> torch.Tensor:
+    """Log-probabilities of what follows some tokens, read in one go."""
+    with torch.no_grad():
+        return torch.log_softmax(model(torch.tensor([ids])).logits[0, -1], -1)
+
+
+def test_the_first_token_goes_from_one_prompt_to_the_other(files: Path, model: Any) -> None:
+    known = tokenizer_of(files)
+
+    def first_scores(**options: Any) -> torch.Tensor:
+        given = prompt(known, str(files), "one two", model=model, later="none", **options)
+        out = model.generate(
+            **given, max_new_tokens=1, do_sample=False, return_dict_in_generate=True, output_scores=True, pad_token_id=0
+        )
+        return out.scores[0][0]
+
+    usual = torch.isfinite(first_scores())
+    plain, nice = (
+        last(model, prompt(known, str(files), "one two", tags)["input_ids"][0].tolist()) for tags in ([], ["nice"])
+    )
+    guided = first_scores(tags=["nice"], guidance=3.0)
+    expected = torch.log_softmax(plain + 3 * (nice - plain), -1)
+    assert torch.allclose(guided[usual], expected[usual], atol=1e-4)
+    assert not usual[known.convert_tokens_to_ids("<nice>")]  # banned
+    away = first_scores(tags=["nice"], against=["true"], guidance=3.0)
+    assert not torch.allclose(away[usual], guided[usual], atol=1e-4)
+
+
+@pytest.mark.parametrize("against", [(), ("ideal",)])
+def test_rows_of_beams_are_followed_and_tags_are_those_of_the_other_prompt(
+    files: Path, model: Any, against: tuple[str, ...]
+) -> None:
+    known = tokenizer_of(files)
+    given = prompt(known, str(files), ["one two", "The"], "nice", against=against, guidance=2.0, model=model)
+    guidance = given["logits_processor"][0]
+    nice, tags = known.convert_tokens_to_ids("<nice>"), set(guidance.tags)
+    again = known.convert_tokens_to_ids(["</true>", "<nice>", "<true>"]) if against else []
+    others = [prompt(known, str(files), text, against)["input_ids"][0].tolist() for text in ("one two", "The")]
+    ids = given["input_ids"].repeat_interleave(2, 0)
+    texts = [others[0], others[0], others[1], others[1]]
+    # Rows are swapped within a prompt, one takes the other's place, and tags are put in some rows only.
+    for order, tokens in [
+        ([0, 1, 2, 3], [3, 4, 5, nice]),
+        ([1, 0, 2, 3], [6, 7, nice, 8]),
+        ([1, 1, 3, 2], [nice, 9, 10, 11]),
+        ([0, 0, 2, 3], [12, 13, 14, 15]),
+    ]:
+        scores = torch.randn(4, 128)
+        found = guidance(ids, scores)
+        for row in range(4):
+            other, own = last(model, texts[row]), torch.log_softmax(scores[row], -1)
+            expected = torch.log_softmax(other + 2 * (own - other), -1)
+            assert torch.allclose(found[row], expected, atol=1e-4)
+        ids = torch.cat([ids[order], torch.tensor(tokens)[:, None]], 1)
+        texts = [texts[i] + (again if token in tags else [token]) for i, token in zip(order, tokens, strict=True)]
+
+
+@pytest.mark.parametrize("options", [{"do_sample": True, "num_return_sequences": 3}, {"num_beams": 3}])
+def test_sequences_and_beams_are_guided(files: Path, model: Any, options: dict[str, Any]) -> None:
+    known = tokenizer_of(files)
+    torch.manual_seed(0)
+    given = prompt(known, str(files), ["one two", "The"], "nice", guidance=3.0, model=model)
+    made = model.generate(**given, **options, max_new_tokens=20, pad_token_id=0)
+    assert len(made) == 2 * options.get("num_return_sequences", 1)
