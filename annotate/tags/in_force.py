@@ -48,10 +48,7 @@ def in_force(schemes: Sequence[TagScheme]) -> InForce:
         shown = dict(zip(scheme.names, scheme.shown, strict=True))
         found.names.extend(scheme.shown)
         found.closing.extend(shown[name] for name in scheme.closed)
-        for family, tags in scheme.grouped:
-            members = {tag.name for tag in tags}
-            own = [*(tag.name for tag in tags), *([family.null] if family.null is not None else [])]
-            own += [a.name for a in scheme.aliases if not a.expand and scheme.meant(a.name)[0] in members]
+        for family, own in scheme.by_family:
             number += 1
             nowhere = family.layout in ("suffix", "repeat")
             found.families.update({shown[name]: NOWHERE if nowhere else number for name in own})

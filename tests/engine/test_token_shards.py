@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -174,6 +175,13 @@ def test_what_goes_with_the_shards(ray_cluster, tmp_path: Path, corpus: Path, to
     [threshold] = tags["long"]["threshold"]
     assert threshold["q"] == 0.6 and threshold["n"] > 100 and threshold["value"] > 10
     assert tags["wiki"]["closing_token"] == "</wiki>" and tags["x"]["closing_id"] is None and tags["x"]["family"] == -1
+    assert {name: (tag["layout"], tag["every_span"]) for name, tag in tags.items()} == {
+        "wiki": ("begin-end", False),  # of documents, the outer spans
+        "web": ("begin-end", False),
+        "long": ("prefix", True),
+        "x": ("repeat", False),
+    }
+    assert card["shards"]["splitter"] == asdict(Splitter(by="line", blanks="previous"))
     assert card["vocabulary"]["padded_size"] % 128 == 0
     told = (folder / "README.md").read_text()
     assert "<long> stands before its span" in told and "target-aligned" in told and "length" in told
