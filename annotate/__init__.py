@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from annotate.engine.run import Options, Result
     from annotate.errors import AnnotateError, ConfigError, InputError, StorageError, WorkError
     from annotate.pipeline import Pipeline
-    from annotate.scorers import Classifier, Encoder, Likelihood, Probe, PythonScorer, RewardModel, column_scorer
+    from annotate.scorers import (
+        CausalModel,
+        Classifier,
+        Encoder,
+        Likelihood,
+        Probe,
+        PythonScorer,
+        RewardModel,
+        column_scorer,
+    )
     from annotate.stages.attributes import AttributeScores
     from annotate.stages.calibrate import Calibrate
     from annotate.stages.corpus import Corpus
@@ -38,6 +47,7 @@ _HOMES = {
     "AnnotateError": "annotate.errors",
     "AttributeScores": "annotate.stages.attributes",
     "Calibrate": "annotate.stages.calibrate",
+    "CausalModel": "annotate.scorers",
     "Classifier": "annotate.scorers",
     "ConfigError": "annotate.errors",
     "Corpus": "annotate.stages.corpus",
@@ -92,6 +102,7 @@ __all__ = [
     "AnnotateError",
     "AttributeScores",
     "Calibrate",
+    "CausalModel",
     "Classifier",
     "ConfigError",
     "Corpus",

@@ -1,0 +1,103 @@
+"""What the pages name, made small: a corpus, models, tokenizers, files, and two runs that all blocks read."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import support
+from length_scorer import length_scorer
+from pages import REPOSITORY
+from tiny_tokenizer import byte_tokenizer
+
+from annotate import (
+    Calibrate,
+    Corpus,
+    NearDuplicates,
+    Options,
+    Pipeline,
+    Place,
+    Render,
+    Split,
+    Tag,
+    TagScheme,
+    Thresholds,
+    TokenShards,
+    score,
+)
+from annotate.cli.new import shipped_pipelines, write_pipeline
+
+sys.path.insert(0, str(REPOSITORY / "tests" / "scorers"))
+from tiny_models import save_tiny_model
+
+MODELS = {
+    "unitary/toxic-bert": "bert",
+    "Skywork/Skywork-Reward-V2-Qwen3-0.6B": "reward",
+    "gpt2": "gpt2",
+}
+"""Hub models that pages name, and the tiny one that stands in a folder of that name: a folder comes before the hub."""
+TOKENIZERS = ("path/to/model", "T")
+PIPELINES = ("pipeline", "my", "mine")
+"""Pipeline files that pages name: copies of the shipped one, as `annotate new` writes them."""
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """A corpus with the columns that pages name."""
+    folder = support.write_corpus(tmp_path_factory.mktemp("pages") / "data", shards=1, documents=20)
+    path = folder / "s0.parquet"
+    frame = pl.read_parquet(path).with_columns(source=pl.Series(["wiki", "web"] * 10), year=2000, reward=0.5)
+    frame.write_parquet(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def runs(ray_cluster, corpus, tmp_path_factory):
+    """Work directories of a run to text shards, and of one to token shards, by kind."""
+    folder = tmp_path_factory.mktemp("runs")
+    documents = Corpus(str(corpus))
+    verdicts = NearDuplicates(documents)
+    scores = score(Split(documents), skip=verdicts, scorers=[length_scorer("niceness")])
+    scheme = TagScheme(tags=(Tag(name="nice", rule="niceness >= q(0.5)"),))
+    placed = Place(scores, verdicts, Thresholds(scores, verdicts, Calibrate(scores, verdicts), scheme))
+    tokenizer = byte_tokenizer(folder / "tokenizer")
+    tokens = TokenShards(documents, verdicts, placed, tokenizer=str(tokenizer), window=64, loss="mask")
+    Pipeline(Render(documents, verdicts, placed)).run(str(folder / "text"), Options(workers=1))
+    shutil.copytree(folder / "text", folder / "tokens")
+    Pipeline(tokens).run(str(folder / "tokens"), Options(workers=1))
+    return {"text": folder / "text", "tokens": folder / "tokens"}
+
+
+@pytest.fixture(scope="session")
+def world(corpus, tmp_path_factory):
+    """A folder in which all is there that pages name, but for work directories."""
+    folder = tmp_path_factory.mktemp("world")
+    (folder / "data").symlink_to(corpus)
+    for name, kind in MODELS.items():
+        save_tiny_model(kind, folder / name)
+    for name in TOKENIZERS:
+        byte_tokenizer(folder / name)
+    source = shipped_pipelines()["conditional_pretraining"]
+    for name in PIPELINES:
+        write_pipeline(name, source, folder)
+    for name in ("pipelines", "benchmarks", "examples"):
+        (folder / name).symlink_to(REPOSITORY / name)
+    (folder / "takedowns.txt").write_text("doc-0-3\n")
+    texts = {"text": [f"text {i}" for i in range(8)], "niceness": [i % 2 for i in range(8)]}
+    pq.write_table(pa.table(texts), folder / "labelled.parquet")
+    return folder
+
+
+@pytest.fixture
+def place(world, runs, page, tmp_path, monkeypatch):
+    """A copy of the world to run a page in, with `out` and `dup`; `out` is of tokens where the page is about these."""
+    folder = shutil.copytree(world, tmp_path / "page", symlinks=True)
+    kind = "tokens" if page == "docs/token-shards.md" else "text"
+    shutil.copytree(runs[kind], folder / "out")
+    (folder / "dup").symlink_to("out")
+    monkeypatch.chdir(folder)
+    return Path(os.fspath(folder))
