@@ -18,7 +18,7 @@ from annotate.errors import ConfigError
 from annotate.scorers.base import FloatArray, Forward, Prepared, Scorer
 from annotate.scorers.models import MINILM
 from annotate.scorers.probe_file import Feature, Head
-from annotate.scorers.textmodel import TextModel, load_model
+from annotate.scorers.textmodel import TextModel
 from annotate.scorers.tokens import drop_repeats, encode, sort_and_batch, text_list
 
 if TYPE_CHECKING:
@@ -58,17 +58,19 @@ class Encoder(TextModel):
             ConfigError: a probe was made for another encoder, or a file can't be read.
         """
         from annotate.scorers.encoder_forward import EncoderForward
-        from annotate.scorers.forward import warm_up
+        from annotate.scorers.warm_up import warm_up
 
         heads = []
         for scorer in scorers:
             if not isinstance(scorer, HasHead):
                 raise ConfigError(f"an Encoder serves probes, got {type(scorer).__name__}")
             heads.append(scorer.head())
-        return warm_up(EncoderForward(self, heads, device), self, len(heads), self.model)
+        return warm_up(EncoderForward(self, heads, device), self, len(heads))
 
     def load_model(self, device: torch.device | str = "cpu") -> Any:
         """The Transformers model without its pooler, in evaluation mode."""
+        from annotate.scorers.loading import load_model
+
         model = load_model("AutoModel", self, device, optional=("pooler.",))
         if getattr(model, "pooler", None) is not None:
             model.pooler = None

@@ -27,7 +27,7 @@ class EncoderForward:
         self.device = find_device(device)
         self.name = encoder.model
         self.dtype = encoder.dtype
-        self.pad_id = encoder.pad_id()
+        self.encoder = encoder
         self.trunk = Trunk(encoder.load_model(self.device), encoder.model)
         self.heads = heads
         found = encoder.files().hashes() if heads else {}
@@ -58,7 +58,7 @@ class EncoderForward:
             for i, some in zip(wanted, features, strict=True)
             if i in self.branches
         }
-        batches = Batches(prepared, self.pad_id)
+        batches = self.encoder.batches(prepared)
 
         def step(start: int, stop: int) -> torch.Tensor:
             pools = pool_batch(self.trunk, batches, start, stop, self.device, self.dtype, trunk, branches)
@@ -86,7 +86,8 @@ def pool_batch(
     batch = batches.read(start, stop)
     mask = None if batch.mask is None else to_device(batch.mask, device)
     with precision(device, dtype):
-        return trunk.pools(to_device(batch.ids, device), to_device(batch.lengths, device), mask, features, branches)
+        ids, lengths, starts = (to_device(array, device) for array in (batch.ids, batch.lengths, batch.starts))
+        return trunk.pools(ids, lengths, starts, mask, features, branches)
 
 
 def load_tail(trunk: Trunk, tail: Tail) -> Branch:
@@ -113,7 +114,7 @@ def extract_features(encoder: Encoder, prepared: Prepared, features: Sequence[Fe
     place = find_device(device)
     trunk = Trunk(encoder.load_model(place), encoder.model)
     wanted = frozenset(features)
-    batches = Batches(prepared, encoder.pad_id())
+    batches = encoder.batches(prepared)
 
     def step(start: int, stop: int) -> torch.Tensor:
         pools = pool_batch(trunk, batches, start, stop, place, encoder.dtype, wanted, {})

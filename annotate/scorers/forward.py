@@ -7,11 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import torch
 
-from annotate.errors import ConfigError
-from annotate.scorers.base import Backbone, Forward, Scores
+from annotate.scorers.base import Scores
 from annotate.scorers.batches import collect, fill
 from annotate.scorers.device import free_memory, is_broken, is_out_of_memory
 
@@ -47,30 +45,6 @@ def run_batches(
     with torch.inference_mode():
         reasons, halved = fill(values, step, ranges, name, functools.partial(recover_from, device=device))
     return collect(values.cpu().numpy(), order, reasons, widths, halved)
-
-
-def warm_up(forward: Forward, backbone: Backbone, count: int, name: str) -> Forward:
-    """Score a short text, so that a model which fails on everything stops the run instead of failing each input.
-
-    Args:
-        forward: a loaded model.
-        backbone: what it was loaded from; columns that it reads beside the text are null here.
-        count: number of scorers that `forward` was loaded with.
-        name: what to call the model in messages.
-
-    Returns:
-        `forward`.
-
-    Raises:
-        ConfigError: it gives no score.
-    """
-    if not count:
-        return forward
-    columns = {column: pa.nulls(1, pa.string()) for column in backbone.columns} | {"text": pa.array(["A short text."])}
-    for scores in forward(backbone.prepare(pa.table(columns)), range(count)):
-        if scores.failures:
-            raise ConfigError(f"model {name!r} can't score a short text: {next(iter(scores.failures.values()))}")
-    return forward
 
 
 def recover_from(error: Exception, device: torch.device) -> None:

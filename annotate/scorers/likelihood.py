@@ -72,15 +72,15 @@ class CausalModel(TextModel):
         Raises:
             ConfigError: the model is no causal language model.
         """
-        from annotate.scorers.forward import warm_up
         from annotate.scorers.likelihood_forward import LikelihoodForward
+        from annotate.scorers.warm_up import warm_up
 
         signs = []
         for scorer in scorers:
             if not isinstance(scorer, Likelihood):
                 raise ConfigError(f"a causal model serves likelihood scorers, got {scorer!r}")
             signs.append(scorer.sign)
-        return warm_up(LikelihoodForward(self, signs, device), self, len(signs), self.model)
+        return warm_up(LikelihoodForward(self, signs, device), self, len(signs))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from annotate.scorers.base import Prepared, Scores
 from annotate.scorers.device import find_device, to_device
 from annotate.scorers.forward import run_batches
 from annotate.scorers.likelihood import CausalModel
+from annotate.scorers.loading import load_model
 from annotate.scorers.precision import precision
-from annotate.scorers.textmodel import load_model
 from annotate.scorers.tokens import Batches
 
 
@@ -28,7 +28,8 @@ class LikelihoodForward:
 
     def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
         """Score the inputs for the scorers at positions `wanted`."""
-        batches = Batches(prepared, self.pad_id)
+        # On the right, whatever side the tokenizer pads: no token sees what stands behind it.
+        batches = Batches(prepared, self.pad_id, "right")
         counted_from = prepared.arrays["counted_from"]
         signs = torch.tensor([float(self.signs[i]) for i in wanted], device=self.device)
 

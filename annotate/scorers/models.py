@@ -36,6 +36,9 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jin
 OLD_TOKENIZER_FILES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
 """What a fast tokenizer is built from where `tokenizer.json` is missing."""
 
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -76,19 +79,52 @@ class ModelFiles:
             raise ConfigError(
                 f"model {self.name!r}: {missing[0]} is missing in {self.directory}, but its index names it"
             )
+        self._check_whole()
         if not self.tokenizer():
             raise ConfigError(
                 f"model {self.name!r}: no tokenizer in {self.directory}",
                 hint="save the tokenizer beside the model: `tokenizer.save_pretrained(directory)`",
             )
 
+    def _check_whole(self) -> None:
+        """Refuse a model of which parts lie where no hash of ours sees them."""
+        if (self.directory / "adapter_config.json").is_file():
+            raise ConfigError(
+                f"model {self.name!r}: {self.directory} holds an adapter, whose base model is elsewhere",
+                hint="merge it once and save the whole: `model.merge_and_unload().save_pretrained(directory)`",
+            )
+        try:
+            config = json.loads((self.directory / "config.json").read_text())
+            named = dict(config)
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"model {self.name!r}: its config.json can't be read: {reason(error)}",
+                hint="save the model again with `save_pretrained`",
+            ) from error
+        if named.get("transformers_weights"):
+            raise ConfigError(
+                f"model {self.name!r}: its config.json names weights in a file of another name, "
+                f"{named['transformers_weights']!r}",
+                hint=f"name that file {WEIGHTS} and take transformers_weights out of config.json",
+            )
+
     def weights(self) -> list[Path]:
-        """The safetensors files that Transformers would load."""
-        index = self.directory / "model.safetensors.index.json"
-        if index.is_file():
+        """The safetensors files that Transformers would load: one file before an index, as it does.
+
+        Raises:
+            ConfigError: the index can't be read.
+        """
+        index = self.directory / WEIGHTS_INDEX
+        if (one := self._present([WEIGHTS])) or not index.is_file():
+            return one
+        try:
             shards = set(json.loads(index.read_text())["weight_map"].values())
             return sorted(self.directory / name for name in shards)
-        return self._present(["model.safetensors"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"model {self.name!r}: {index} is no index of weights: {reason(error)}",
+                hint="save the model again with `save_pretrained`",
+            ) from error
 
     def tokenizer(self) -> list[Path]:
         """The files that the tokenizer is read from, or none where there is no vocabulary."""
@@ -150,7 +186,7 @@ def _find_on_hub(name: str, revision: str | None, *, remote_code: bool, offline:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    patterns = ["*.safetensors", "model.safetensors.index.json", *CONFIG_FILES, *TOKENIZER_FILES, *OLD_TOKENIZER_FILES]
+    patterns = ["*.safetensors", WEIGHTS_INDEX, *CONFIG_FILES, *TOKENIZER_FILES, *OLD_TOKENIZER_FILES]
     if remote_code:
         patterns.append("*.py")
     shown = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
@@ -215,6 +251,11 @@ def _wrong_minilm_files(directory: Path) -> list[str]:
         for name, expected in MINILM_SHA256.items()
         if not (directory / name).is_file() or hash_file(directory / name) != expected
     ]
+
+
+def reason(error: BaseException) -> str:
+    """An error of a library in one line, with its kind, since its message alone may be a bare name."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
 
 
 def hash_files(paths: Iterable[Path]) -> str:

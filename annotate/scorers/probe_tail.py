@@ -119,7 +119,7 @@ def train_tail(
         branch = Branch(start=start, layers=trunk.copy_layers(start, layers).requires_grad_(True).train())
         wanted = (Feature(layer=start + layers, pool="mean", tail=True),)
         model = _Model(branch, linear, trunk.width).to(place)
-        batches = Batches(prepared, encoder.pad_id())
+        batches = encoder.batches(prepared)
         _optimise(encoder, trunk, branch, wanted, model, batches, (frozen, goal, group), seed)
     trained = LinearHead(
         weight=model.trunk_weight.detach().cpu().numpy().astype(np.float64),

@@ -99,15 +99,15 @@ class SequenceClassifier(TextModel):
         Raises:
             ConfigError: the model is no sequence classifier, or lacks a label that a scorer names.
         """
-        from annotate.scorers.forward import warm_up
         from annotate.scorers.sequence_forward import SequenceForward
+        from annotate.scorers.warm_up import warm_up
 
         readouts = []
         for scorer in scorers:
             if not isinstance(scorer, SequenceScorer):
                 raise ConfigError(f"a sequence classifier serves classifiers and reward models, got {scorer!r}")
             readouts.append(scorer.readout())
-        return warm_up(SequenceForward(self, readouts, device), self, len(readouts), self.model)
+        return warm_up(SequenceForward(self, readouts, device), self, len(readouts))
 
     def labels(self) -> list[str]:
         """Names of the model's outputs, in order."""

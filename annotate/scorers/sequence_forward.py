@@ -9,10 +9,11 @@ import torch
 from annotate.scorers.base import Prepared, Scores
 from annotate.scorers.device import find_device, to_device
 from annotate.scorers.forward import run_batches
+from annotate.scorers.loading import load_model
 from annotate.scorers.precision import precision
 from annotate.scorers.sequence import Readout, SequenceClassifier
-from annotate.scorers.textmodel import configured_pad_id, load_model
-from annotate.scorers.tokens import Batch, Batches
+from annotate.scorers.textmodel import configured_pad_id
+from annotate.scorers.tokens import Batch, Batches, Side
 
 
 class SequenceForward:
@@ -27,11 +28,14 @@ class SequenceForward:
         self.model = load_model("AutoModelForSequenceClassification", settings, self.device)
         # Decoders find the end of an input by the padding token that their config names. Where it names none they
         # refuse batches, so the last token is found by length instead.
-        self.finds_end = configured_pad_id(self.model.config) is not None or not hasattr(self.model, "score")
+        decodes = hasattr(self.model, "score")
+        self.finds_end = configured_pad_id(self.model.config) is not None or not decodes
+        # To a decoder what stands behind a token is invisible: padding there can't reach a score, nor shift positions.
+        self.side: Side = "right" if decodes else settings.padding_side()
 
     def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
         """Score the inputs for the readouts at positions `wanted`."""
-        batches = Batches(prepared, self.pad_id)
+        batches = Batches(prepared, self.pad_id, self.side)
 
         def step(start: int, stop: int) -> torch.Tensor:
             with precision(self.device, self.dtype):

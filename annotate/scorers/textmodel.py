@@ -1,34 +1,22 @@
-"""What all model-backed scorers share: the settings of a Transformers model, its tokenizer, and how it is loaded."""
+"""What all model-backed scorers share: the settings of a Transformers model, and its tokenizer."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Json
-from annotate.scorers.models import ModelFiles, Stamp, find_model
-from annotate.scorers.tokens import BATCH_TOKENS
+from annotate.scorers.base import Json, Prepared
+from annotate.scorers.models import ModelFiles, Stamp, find_model, reason
+from annotate.scorers.positions import named_positions, positions_of
+from annotate.scorers.tokens import BATCH_TOKENS, Batches, Side
 
 LONGEST_DEFAULT = 4096
 """`max_length` where none is named and the model would take more: attention over 128k tokens is no default."""
-
-_POSITIONS_AFTER_PADDING = {
-    "roberta",
-    "xlm-roberta",
-    "camembert",
-    "xlm-roberta-xl",
-    "mpnet",
-    "longformer",
-    "data2vec-text",
-}
-"""Model types that count positions from the padding id on, so that `max_position_embeddings` is too many."""
 
 Dtype = Literal["float32", "bfloat16"]
 
@@ -73,8 +61,15 @@ class TextModel:
         return find_model(self.model, self.revision, remote_code=self.trust_remote_code)
 
     def resolved(self) -> Self:
-        """The same model with its directory made absolute, or its revision a commit."""
+        """The same model with its directory made absolute, or its revision a commit.
+
+        Raises:
+            ConfigError: it can't be found, or its tokenizer has ids that it has not.
+        """
         files = self.files()
+        rows = getattr(self.config().get_text_config(), "vocab_size", None)
+        if isinstance(rows, int):
+            self.check_ids(rows)
         if files.commit is not None:
             return dataclasses.replace(self, revision=files.commit)
         if Path(self.model).expanduser().is_dir():
@@ -91,6 +86,8 @@ class TextModel:
             "dtype": self.dtype,
             "batch_tokens": self.batch_tokens,
             "trust_remote_code": self.trust_remote_code,
+            # All was padded on the right once: what is padded so still keeps its scores.
+            **({"padding": "left"} if self.padding_side() == "left" else {}),
         }
 
     def window(self) -> int:
@@ -101,9 +98,7 @@ class TextModel:
         """
         positions = self._positions()
         if self.max_length is not None:
-            # Where positions are relative (DeBERTa), more than in training is possible, if asked for.
-            absolute = getattr(self.config(), "position_biased_input", True)
-            if positions is not None and absolute and self.max_length > positions:
+            if positions is not None and self.bounded() and self.max_length > positions:
                 raise ConfigError(f"model {self.model!r} takes {positions} tokens, got max_length={self.max_length}")
             return self.max_length
         limits = [limit for limit in (positions, self._tokenizer_limit()) if limit is not None]
@@ -114,14 +109,17 @@ class TextModel:
             )
         return min(*limits, LONGEST_DEFAULT)
 
+    def bounded(self) -> bool:
+        """Whether the model can't read more than its positions; where they are relative (DeBERTa) it can, if asked."""
+        return bool(getattr(self.config(), "position_biased_input", True))
+
     def _positions(self) -> int | None:
-        config = self.config()
-        positions = getattr(config, "max_position_embeddings", None)
-        if not isinstance(positions, int) or positions <= 0:
-            return None
-        if config.model_type in _POSITIONS_AFTER_PADDING:
-            positions -= int(config.pad_token_id) + 1
-        return positions
+        named = named_positions(config := self.config())
+        pad = configured_pad_id(config)
+        if named is None or pad is None or (self.max_length is not None and self.max_length + pad < named):
+            # Enough of them wherever they begin: the model need not be looked at.
+            return named
+        return positions_of(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
 
     def _tokenizer_limit(self) -> int | None:
         limit = self.tokenizer().model_max_length
@@ -150,6 +148,36 @@ class TextModel:
         choices = (configured_pad_id(self.config()), tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         return next(int(choice) for choice in choices if choice is not None)
 
+    def padding_side(self) -> Side:
+        """The side on which the tokenizer pads, as the model was trained: XLNet reads its last token."""
+        return "left" if self.tokenizer().padding_side == "left" else "right"
+
+    def batches(self, prepared: Prepared) -> Batches:
+        """The batches of prepared inputs, padded as the tokenizer does."""
+        return Batches(prepared, self.pad_id(), self.padding_side())
+
+    def check_ids(self, rows: int) -> None:
+        """Refuse a model whose inputs could have ids that its embedding of `rows` rows has not.
+
+        Raises:
+            ConfigError: the padding token of its config, or a token of its tokenizer, is outside.
+        """
+        pad = configured_pad_id(self.config())
+        if pad is not None and not 0 <= pad < rows:
+            raise ConfigError(
+                f"model {self.model!r}: its config.json has pad_token_id {pad}, but its embedding has the ids 0 to "
+                f"{rows - 1}",
+                hint="set pad_token_id in its config.json to the id of a token, or to null if it has no padding token",
+            )
+        highest, token = _highest_id(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
+        if highest >= rows:
+            raise ConfigError(
+                f"model {self.model!r}: its tokenizer gives {token!r} the id {highest}, but its embedding has the ids "
+                f"0 to {rows - 1}",
+                hint="the tokenizer is another model's, or tokens were added to it and not to the model: take them out "
+                "of it, or call `model.resize_token_embeddings(len(tokenizer))` and train that token",
+            )
+
 
 def configured_pad_id(config: Any) -> int | None:
     """The padding token in a model's configuration, if there is one."""
@@ -163,9 +191,9 @@ def _read_config(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
 
     try:
         return AutoConfig.from_pretrained(files.directory, trust_remote_code=remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:
         raise ConfigError(
-            f"model {files.name!r}: its config.json can't be read: {error}",
+            f"model {files.name!r}: its config.json can't be read: {reason(error)}",
             hint="a model that brings its own code needs trust_remote_code=True",
         ) from error
 
@@ -189,65 +217,8 @@ def _read_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> An
     return tokenizer
 
 
-def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: Sequence[str] = ()) -> Any:
-    """Read a model's weights onto a device, ready to score.
-
-    Args:
-        auto_class: name of the Transformers class, such as "AutoModel".
-        settings: which model, and its dtype.
-        device: a torch device.
-        optional: prefixes of weights that may be missing because they are not used.
-
-    Raises:
-        ConfigError: the files can't be read, or lack weights that this kind of model needs.
-    """
-    import torch
-    import transformers
-
-    from annotate.scorers.precision import convert_weights
-
-    files = settings.files()
-    try:
-        with _quiet():
-            model, info = getattr(transformers, auto_class).from_pretrained(
-                files.directory,
-                use_safetensors=True,
-                trust_remote_code=settings.trust_remote_code,
-                # A large model is read as it was saved: it may not fit in memory as float32.
-                dtype=torch.float32 if settings.dtype == "float32" else "auto",
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise ConfigError(
-            f"model {files.name!r} can't be loaded by {auto_class}: {error}",
-            hint="its config.json must name a class of that kind; a model that brings its own code needs "
-            "trust_remote_code=True",
-        ) from error
-    missing = sorted(name for name in info["missing_keys"] if not name.startswith(tuple(optional)))
-    if missing:
-        raise ConfigError(
-            f"model {files.name!r} has no weights for {missing[0]} ({len(missing)} missing), which {auto_class} "
-            "would make up at random",
-            hint="name a model that was trained for this",
-        )
-    # One pass an input: nothing is gained from keeping keys and values.
-    model.config.use_cache = False
-    if settings.dtype == "bfloat16":
-        convert_weights(model)
-    return model.to(device).eval()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Transformers from drawing bars and logging reports: what matters of them is raised as an error."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+@functools.lru_cache(maxsize=16)
+def _highest_id(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> tuple[int, str]:
+    """The highest id that a model's tokenizer can give, and the token that has it; looked for once a process."""
+    vocabulary = _read_tokenizer(files, stamp, remote_code=remote_code).get_vocab()
+    return max((number, token) for token, number in vocabulary.items())

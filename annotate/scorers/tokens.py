@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from annotate.errors import ConfigError
 from annotate.scorers.base import Prepared
 
 IntArray = npt.NDArray[np.int32]
+Side = Literal["left", "right"]
 
 BATCH_TOKENS = 2048
 """Default token budget of a batch; on two cores MiniLM gave 8.9k tokens/s with it, and 7.0k with 8,192."""
@@ -197,17 +198,19 @@ def cut_batches(lengths: IntArray, batch_tokens: int) -> npt.NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Some rows of the prepared arrays, padded on the right.
+    """Some rows of the prepared arrays, padded to one length.
 
     Attributes:
         ids: int64 `[rows, longest]`.
         lengths: int64 `[rows]`.
+        starts: int64 `[rows]`, where the first token of each row is: 0 unless padding is on the left.
         mask: int64 `[rows, longest]`, 1 at tokens, or None where nothing is padded.
         types: int64 `[rows, longest]`, or None where no input is a pair.
     """
 
     ids: npt.NDArray[np.int64]
     lengths: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
     mask: npt.NDArray[np.int64] | None
     types: npt.NDArray[np.int64] | None
 
@@ -215,9 +218,10 @@ class Batch:
 class Batches:
     """Reads batches from what `sort_and_batch` made; row ranges may be cut further."""
 
-    def __init__(self, prepared: Prepared, pad_id: int) -> None:
+    def __init__(self, prepared: Prepared, pad_id: int, side: Side = "right") -> None:
         self.arrays = prepared.arrays
         self.pad_id = pad_id
+        self.side = side
         self._offsets = np.concatenate([[0], np.cumsum(self.arrays["lengths"], dtype=np.int64)])
 
     def ranges(self) -> Iterator[tuple[int, int]]:
@@ -230,11 +234,16 @@ class Batches:
         lengths = self.arrays["lengths"][start:stop].astype(np.int64)
         tokens = slice(self._offsets[start], self._offsets[stop])
         width = max(1, int(lengths.max()))
-        filled = None if int(lengths.min()) == width else np.arange(width) < lengths[:, None]
+        starts = width - lengths if self.side == "left" else np.zeros_like(lengths)
+        filled = None
+        if int(lengths.min()) < width:
+            places = np.arange(width) - starts[:, None]
+            filled = (places >= 0) & (places < lengths[:, None])
         types = self.arrays.get("types")
         return Batch(
             ids=_pad(self.arrays["ids"][tokens], filled, width, self.pad_id),
             lengths=lengths,
+            starts=starts,
             mask=None if filled is None else filled.astype(np.int64),
             types=None if types is None else _pad(types[tokens], filled, width, 0),
         )

@@ -33,6 +33,7 @@ class _Pass:
     features: frozenset[Feature] = frozenset()
     branches: Mapping[int, tuple[Branch, frozenset[Feature]]] = field(default_factory=dict)
     lengths: torch.Tensor | None = None
+    starts: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     top: int = 0
     states: dict[int, torch.Tensor] = field(default_factory=dict)
@@ -44,7 +45,7 @@ class _Pass:
         wanted = self.features if owner is None else self.branches[owner][1]
         for feature in wanted:
             if feature.layer == layer:
-                self.pools[owner, feature] = pool(hidden, feature.pool, self.lengths, self.mask)
+                self.pools[owner, feature] = pool(hidden, feature.pool, self.lengths, self.starts, self.mask)
 
 
 class _Wrapped(nn.Module):
@@ -101,6 +102,7 @@ class Trunk:
         self,
         ids: torch.Tensor,
         lengths: torch.Tensor,
+        starts: torch.Tensor,
         mask: torch.Tensor | None,
         features: frozenset[Feature],
         branches: Mapping[int, tuple[Branch, frozenset[Feature]]],
@@ -110,6 +112,7 @@ class Trunk:
         Args:
             ids: int64 `[rows, longest]`.
             lengths: int64 `[rows]`.
+            starts: int64 `[rows]`, where the first token of each row is.
             mask: int64 `[rows, longest]`, None where nothing is padded.
             features: what is wanted of the trunk.
             branches: by owner, a tail and what is wanted of it.
@@ -118,7 +121,7 @@ class Trunk:
             float32 `[rows, width]` by owner (None for the trunk) and feature.
         """
         top = max([1, *(feature.layer for feature in features), *(branch.start for branch, _ in branches.values())])
-        run = _Pass(features=features, branches=branches, lengths=lengths, mask=mask, top=top)
+        run = _Pass(features=features, branches=branches, lengths=lengths, starts=starts, mask=mask, top=top)
         self._run[0] = run
         try:
             self.model(input_ids=ids, attention_mask=mask)
@@ -127,17 +130,22 @@ class Trunk:
         return run.pools
 
 
-def pool(hidden: torch.Tensor, how: str, lengths: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor:
+def pool(
+    hidden: torch.Tensor,
+    how: str,
+    lengths: torch.Tensor | None,
+    starts: torch.Tensor | None,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
     """Turn hidden states `[rows, longest, width]` into float32 `[rows, width]`, leaving padding out."""
     hidden = hidden.float()
-    if how == "first":
-        return hidden[:, 0]
-    if mask is None or lengths is None:
-        if how == "last":
-            return hidden[:, -1]
+    if mask is None or lengths is None or starts is None:
+        if how in ("first", "last"):
+            return hidden[:, 0 if how == "first" else -1]
         return hidden.mean(dim=1) if how == "mean" else hidden.amax(dim=1)
-    if how == "last":
-        return hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1]
+    if how in ("first", "last"):
+        at = starts if how == "first" else starts + lengths - 1
+        return hidden[torch.arange(len(hidden), device=hidden.device), at]
     if how == "max":
         return hidden.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).amax(dim=1)
     return (hidden * mask.unsqueeze(-1)).sum(dim=1) / lengths.unsqueeze(-1)

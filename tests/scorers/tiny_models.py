@@ -10,16 +10,27 @@ from transformers import (
     BertModel,
     DebertaV2Config,
     DebertaV2Model,
+    FNetConfig,
+    FNetForSequenceClassification,
     GPT2Config,
+    GPT2ForSequenceClassification,
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForSequenceClassification,
+    LongformerConfig,
+    LongformerForSequenceClassification,
     ModernBertConfig,
     ModernBertModel,
+    MPNetConfig,
+    MPNetForSequenceClassification,
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForSequenceClassification,
     RobertaModel,
+    RobertaPreLayerNormConfig,
+    RobertaPreLayerNormForSequenceClassification,
+    XLNetConfig,
+    XLNetForSequenceClassification,
 )
 
 WORDS = """the a cat dog sat ran on mat nice idiot you are is thank good bad . , ! user assistant : hello""".split()  # noqa: SIM905
@@ -66,6 +77,28 @@ BUILDERS = {
         {"max_position_embeddings": 64, "num_labels": 1, "problem_type": "regression"},
     ),
     "roberta": (RobertaForSequenceClassification, RobertaConfig, {"max_position_embeddings": 66, **LABELS}),
+    "roberta-prelayernorm": (
+        RobertaPreLayerNormForSequenceClassification,
+        RobertaPreLayerNormConfig,
+        {"max_position_embeddings": 66, "pad_token_id": 1, **LABELS},
+    ),
+    "mpnet": (
+        MPNetForSequenceClassification,
+        MPNetConfig,
+        {"max_position_embeddings": 66, "pad_token_id": 1, **LABELS},
+    ),
+    "longformer": (
+        LongformerForSequenceClassification,
+        LongformerConfig,
+        {"max_position_embeddings": 66, "pad_token_id": 1, "attention_window": [8, 8], **LABELS},
+    ),
+    "xlnet": (
+        XLNetForSequenceClassification,
+        XLNetConfig,
+        {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48, "num_labels": 1},
+    ),
+    "fnet": (FNetForSequenceClassification, FNetConfig, {"max_position_embeddings": 64, **LABELS}),
+    "gpt2-left": (GPT2ForSequenceClassification, GPT2Config, {"n_positions": 64, "num_labels": 1}),
     "bert-encoder": (BertModel, BertConfig, {"max_position_embeddings": 64}),
     "roberta-encoder": (RobertaModel, RobertaConfig, {"max_position_embeddings": 66}),
     "deberta-encoder": (
@@ -103,7 +136,13 @@ BUILDERS = {
         {"n_positions": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None},
     ),
 }
+PAD_IS_ONE = {"pad_token": "<s>", "bos_token": "<pad>"}
 TOKENIZERS = {
+    "roberta-prelayernorm": PAD_IS_ONE,
+    "mpnet": PAD_IS_ONE,
+    "longformer": PAD_IS_ONE,
+    "xlnet": {"padding_side": "left"},
+    "gpt2-left": {"padding_side": "left"},
     "bert": {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]},
     "reward": {"eos": False, "chat_template": CHAT},
     "reward-no-pad": {"eos": False, "chat_template": CHAT, "pad_token": None},
@@ -111,11 +150,16 @@ TOKENIZERS = {
 }
 
 
+def _sizes(name: str) -> dict[str, int]:
+    own_names = {"d_model"} & set(BUILDERS[name][2])
+    return {key: SIZES[key] for key in ("vocab_size", "pad_token_id")} if own_names else SIZES
+
+
 def save_tiny_model(name: str, directory: Path) -> None:
     """Write the model and its tokenizer."""
     model, config, settings = BUILDERS[name]
     torch.manual_seed(0)
-    built = model(config(**(SIZES | settings))).eval()
+    built = model(config(**(_sizes(name) | settings))).eval()
     for parameter in built.parameters():
         parameter.data.normal_(0, 0.2)
     built.save_pretrained(directory)

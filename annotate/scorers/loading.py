@@ -1,0 +1,119 @@
+"""Reads a model's weights, and checks what Transformers passes over: weights made up or left out, ids out of reach."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from annotate.errors import ConfigError
+from annotate.scorers.models import reason
+from annotate.scorers.positions import usable_positions
+from annotate.scorers.textmodel import TextModel
+
+_BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias")
+"""Ends of names that old checkpoints have and no model is trained by: tables that are computed anew."""
+
+
+def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: Sequence[str] = ()) -> Any:
+    """Read a model's weights onto a device, ready to score.
+
+    Args:
+        auto_class: name of the Transformers class, such as "AutoModel".
+        settings: which model, and its dtype.
+        device: a torch device.
+        optional: prefixes of weights that may be missing because they are not used.
+
+    Raises:
+        ConfigError: the files can't be read; they lack weights that this kind of model needs, or have some that it
+            has no place for; or an input could have ids or positions that the model has not.
+    """
+    import torch
+    import transformers
+
+    from annotate.scorers.precision import convert_weights
+
+    files = settings.files()
+    try:
+        with _quiet():
+            model, info = getattr(transformers, auto_class).from_pretrained(
+                files.directory,
+                use_safetensors=True,
+                trust_remote_code=settings.trust_remote_code,
+                # A large model is read as it was saved: it may not fit in memory as float32.
+                dtype=torch.float32 if settings.dtype == "float32" else "auto",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+            )
+    except Exception as error:
+        raise ConfigError(
+            f"model {files.name!r} can't be loaded by {auto_class}: {reason(error)}",
+            hint="its config.json must name a class of that kind; a model that brings its own code needs "
+            "trust_remote_code=True",
+        ) from error
+    if mismatched := sorted(info["mismatched_keys"]):
+        name, there, expected = mismatched[0]
+        raise ConfigError(
+            f"model {files.name!r}: {name} has the shape {tuple(there)} in its weights, by its config.json "
+            f"{tuple(expected)} ({len(mismatched)} such weights)",
+            hint="its config.json is not that of these weights, or has another number of labels",
+        )
+    missing = sorted(name for name in info["missing_keys"] if not name.startswith(tuple(optional)))
+    if missing:
+        raise ConfigError(
+            f"model {files.name!r} has no weights for {missing[0]} ({len(missing)} missing), which {auto_class} "
+            "would make up at random",
+            hint="name a model that was trained for this",
+        )
+    left_out = list(_left_out(model, info["unexpected_keys"]))
+    if left_out:
+        raise ConfigError(
+            f"model {files.name!r} has weights that its config.json has no place for: {left_out[0]} "
+            f"({len(left_out)} in all); without them it is not the model that was trained",
+            hint="correct the config (layers, biases), or merge an adapter into the model; if they are of no use, "
+            "read the model with Transformers and `save_pretrained` it, which leaves them out",
+        )
+    _check_reach(model, settings)
+    # One pass an input: nothing is gained from keeping keys and values.
+    model.config.use_cache = False
+    if settings.dtype == "bfloat16":
+        convert_weights(model)
+    return model.to(device).eval()
+
+
+def _left_out(model: Any, unexpected: Iterable[str]) -> Iterator[str]:
+    """Weights that belong inside the base model, by their names, and were not read; another task's head does not."""
+    base = model.base_model
+    parts = {name for name, _ in base.named_children()}
+    for name in sorted(unexpected):
+        inside = name.removeprefix(f"{base.base_model_prefix}.")
+        if inside.partition(".")[0] in parts and not inside.endswith(_BUFFERS):
+            yield name
+
+
+def _check_reach(model: Any, settings: TextModel) -> None:
+    """Refuse a model that an input could index outside of its tables: on a GPU that ends the process."""
+    with contextlib.suppress(NotImplementedError, AttributeError):
+        settings.check_ids(int(model.get_input_embeddings().weight.shape[0]))
+    positions = usable_positions(model)
+    if positions is not None and settings.bounded() and settings.window() > positions:
+        raise ConfigError(
+            f"model {settings.model!r} takes {positions} tokens, got inputs of up to {settings.window()}",
+            hint=f"set max_length={positions}",
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Transformers from drawing bars and logging reports: what matters of them is raised as an error."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
