@@ -25,7 +25,7 @@ class HuggingFace(Format):
 
     Columns: `input_ids`, `labels` (-100 where the mask is 0; aligned with `input_ids`, since the models shift),
     `position_ids` (restart with each segment), `loss_mask`, `seq_lengths` (of the segments, without padding),
-    `document_rows`, and what else the token table has, as it is. Lists of windows of one width are
+    `document_rows`, `document_pieces`, and what else the token table has, as it is. Lists of windows of one width are
     fixed-size lists. There is no `attention_mask`: padding lies behind all tokens of a window and has no
     label, so a causal model needs none, and one would keep Transformers from finding packed segments by `position_ids`.
 
@@ -85,6 +85,7 @@ def shard_table(windows: Windows) -> pa.Table:
         "loss_mask": _lists(windows, windows.mask),
         "seq_lengths": _segment_lists(windows, windows.segments.astype(np.int32)),
         "document_rows": _segment_lists(windows, windows.documents),
+        "document_pieces": _segment_lists(windows, windows.pieces),
     }
     known = {*PER_TOKEN, *PER_SEGMENT}
     return pa.table(columns | {name: windows.table[name] for name in windows.table.column_names if name not in known})

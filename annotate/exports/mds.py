@@ -26,8 +26,9 @@ COLUMNS = {
     "input_ids": "ndarray:uint32",
     "length": "uint64",
     "mask": "ndarray:uint8",
+    "pieces": "ndarray:int32",
 }
-"""Encodings by name, sorted by name as in a shard: those of MeCo, and the corpus row of each segment."""
+"""Encodings by name, sorted by name as in a shard: those of MeCo, and which piece of which document a segment is."""
 SIZES = [8 if encoding == "uint64" else None for encoding in COLUMNS.values()]
 OFFSET = 4  # bytes a sample takes in the table of a shard
 
@@ -37,7 +38,8 @@ class Mds(Format):
     """A folder a part, as `MDSWriter` would leave it, and an `index.json` of all, as `merge_index` writes it.
 
     A sample is a window: `input_ids` and `mask` (padding included), `length` (tokens without padding), `indices`
-    (start and end of each segment, k x 2), `documents` (the corpus row of each segment).
+    (start and end of each segment, k x 2), `documents` and `pieces` (the corpus row of each segment, and its
+    number among the pieces of that document).
 
     Attributes:
         size_limit: bytes of a shard; a sample that is larger is a shard of its own.
@@ -133,6 +135,7 @@ def samples(windows: Windows) -> pa.LargeBinaryArray:
         "indices": _arrays(indices, np.uint32, windows.firsts, spans),
         "input_ids": _arrays(windows.tokens, np.uint32, windows.starts, lengths),
         "mask": _arrays(windows.mask, np.uint8, windows.starts, lengths),
+        "pieces": _arrays(windows.pieces, np.int32, windows.firsts, spans),
     }
     sizes = np.stack([pc.binary_length(column).to_numpy() for column in variable.values()], axis=1)
     columns = {**variable, "length": _cut(used, np.uint64, np.arange(len(used) + 1))}

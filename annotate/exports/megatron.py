@@ -49,12 +49,12 @@ def index_bytes(lengths: NDArray[np.int64], dtype: np.dtype) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Megatron(Format):
-    """Four pairs a part, each with one sequence a window.
+    """Five pairs a part, each with one sequence a window.
 
     `NAME_00000` has the tokens (uint16 below 65500 ids, else int32), `NAME_00000_mask` the mask (uint8),
     `NAME_00000_segments` the lengths of the window's segments (int32), `NAME_00000_documents` their corpus rows
-    (int64). All are read by `IndexedDataset`; the mask reaches the loss by
-    `annotate/exports/adapters/megatron_masks.py`.
+    (int64), `NAME_00000_pieces` which piece of its document each is (int32). All are read by `IndexedDataset`; the mask
+    reaches the loss by `annotate/exports/adapters/megatron_masks.py`.
     """
 
     prefix: str = "tokens"
@@ -86,6 +86,7 @@ class Megatron(Format):
             (f"{stem}_mask", self.mask(windows), tokens, np.dtype(np.uint8)),
             (f"{stem}_segments", windows.segments, segments, np.dtype(np.int32)),
             (f"{stem}_documents", windows.documents, segments, np.dtype(np.int64)),
+            (f"{stem}_pieces", windows.pieces, segments, np.dtype(np.int32)),
         ]
         for name, values, lengths, dtype in pairs:
             yield File(f"{name}.bin", little_endian(values, dtype))

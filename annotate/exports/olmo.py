@@ -24,7 +24,8 @@ class Olmo(Format):
     """Three files a part.
 
     `tokens/part-00000.npy` has the tokens, in the smallest of uint8, uint16, uint32 that holds the ids;
-    `tokens/part-00000.csv.gz` a line `start,end,document row` a segment; `label_mask/part-00000.npy` a bool a token.
+    `tokens/part-00000.csv.gz` a line `start,end,document row,piece` a segment; `label_mask/part-00000.npy` a bool a
+    token.
     OLMo-core finds documents by their end token where it reads tokens in windows: a piece of a document that another
     follows in its window without one is merged with it. The manifest counts those (`segments_without_eos`).
     """
@@ -41,7 +42,8 @@ class Olmo(Format):
         """The three files of a part."""
         yield File(f"tokens/part-{number:05d}.npy", little_endian(windows.tokens, self.token_dtype(vocabulary)))
         ends = windows.segment_ends
-        bounds = pa.table([ends - windows.segments, ends, windows.documents], names=["start", "end", "document"])
+        columns = [ends - windows.segments, ends, windows.documents, windows.pieces]
+        bounds = pa.table(columns, names=["start", "end", "document", "piece"])
         lines = pa.BufferOutputStream()
         pyarrow.csv.write_csv(bounds, lines, pyarrow.csv.WriteOptions(include_header=False))
         packed = gzip.compress(lines.getvalue(), 6, mtime=0)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from annotate.errors import ConfigError, InputError
 
 PER_TOKEN = ("input_ids", "loss_mask", "position_ids")
-PER_SEGMENT = ("segment_lengths", "document_rows")
+PER_SEGMENT = ("segment_lengths", "document_rows", "document_pieces")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,7 @@ class Windows:
         starts: int64, where each window starts in `tokens`, and the end of the last: one more than windows.
         segments: int64, tokens of each segment.
         documents: int64, the corpus row of each segment.
+        pieces: int32, its number among the pieces of its document.
         firsts: int64, the number of each window's first segment, and their number: one more than windows.
     """
 
@@ -65,6 +66,7 @@ class Windows:
     starts: NDArray[np.int64]
     segments: NDArray[np.int64]
     documents: NDArray[np.int64]
+    pieces: NDArray[np.int32]
     firsts: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -101,7 +103,8 @@ def read_windows(table: pa.Table, vocabulary: Vocabulary, where: str = "the toke
 
     Args:
         table: `input_ids`, `loss_mask`, `position_ids` (lists of integers, of one length in a row), `segment_lengths`,
-            `document_rows` (lists of integers, of one length in a row); other columns are left alone.
+            `document_rows`, `document_pieces` (lists of integers, of one length in a row); other columns are left
+            alone.
         vocabulary: what the ids have to lie in.
         where: how errors name the table.
 
@@ -125,6 +128,7 @@ def read_windows(table: pa.Table, vocabulary: Vocabulary, where: str = "the toke
         starts=_offsets(lengths["input_ids"]),
         segments=_values(table, "segment_lengths", np.int64),
         documents=_values(table, "document_rows", np.int64),
+        pieces=_values(table, "document_pieces", np.int32),
         firsts=_offsets(lengths["segment_lengths"]),
     )
     _check(windows, vocabulary, where)

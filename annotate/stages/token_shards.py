@@ -198,7 +198,7 @@ class TokenShards(Shards):
         if PHASE in rows.column_names:  # all documents of a part are of one phase
             phase = rows[PHASE][0] if rows.num_rows else pa.scalar("", pa.string())
             table = table.add_column(
-                table.column_names.index("document_ids") + 1, PHASE, pa.repeat(phase, table.num_rows)
+                table.column_names.index("document_pieces") + 1, PHASE, pa.repeat(phase, table.num_rows)
             )
         counts = {
             "windows": table.num_rows,

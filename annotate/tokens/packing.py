@@ -39,6 +39,7 @@ class Packed:
         lengths: int32 `[n_segments]`, tokens of each segment, tags at its head counted. A segment is a piece of a
             document; those of a window follow one another from its start, and padding follows them.
         documents: int64 `[n_segments]`, the document that each is of.
+        pieces: int32 `[n_segments]`, its number among the pieces of its document, from 0.
         segments: int64 `[n_windows + 1]`, the first segment of each window.
         cuts: cuts within documents.
         cuts_at_spans: how many of them are where a span begins.
@@ -50,6 +51,7 @@ class Packed:
     spans: Int64 | None
     lengths: Int32
     documents: Int64
+    pieces: Int32
     segments: Int64
     cuts: int
     cuts_at_spans: int
@@ -156,6 +158,7 @@ def _filled(tagged: Tagged, pieces: Pieces, windows: Int64, window: int, pad_id:
         spans=spans if with_spans else None,
         lengths=pieces.lengths[order].astype(np.int32),
         documents=pieces.documents[order],
+        pieces=pieces.numbers[order],
         segments=segments.astype(np.int64),
         cuts=pieces.cuts,
         cuts_at_spans=pieces.at_spans,

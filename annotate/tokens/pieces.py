@@ -52,6 +52,11 @@ class Pieces:
         return self.ends - self.begins + np.diff(self.heads)
 
     @property
+    def numbers(self) -> Int32:
+        """The number of each piece among those of its document, from 0; int32 `[n_pieces]`."""
+        return (np.arange(len(self.documents)) - np.searchsorted(self.documents, self.documents)).astype(np.int32)
+
+    @property
     def cuts(self) -> int:
         """Cuts within documents."""
         return len(self.documents) - len(np.unique(self.documents))

@@ -36,8 +36,9 @@ def token_table(
 
     Returns:
         `input_ids` (list<int32>), `loss_mask` (list<uint8>), `position_ids` (list<int32>), `segment_lengths`
-        (list<int32>), `document_rows` (list<int64>, one a segment); `span_ids` (list<int32>, number of the span in its
-        document, -1 for what is not text) and `scores_<axis>` (list<float32>, NaN there) where they are asked for.
+        (list<int32>), `document_rows` (list<int64>, one a segment), `document_pieces` (list<int32>, the number of each
+        segment among those of its document); `span_ids` (list<int32>, number of the span in its document, -1 for what
+        is not text) and `scores_<axis>` (list<float32>, NaN there) where they are asked for.
 
     Raises:
         ConfigError: span ids or scores are asked for, but `insert` was given no spans.
@@ -52,6 +53,7 @@ def token_table(
         "position_ids": _by_window(packed.positions, chosen),
         "segment_lengths": _lists(packed.segments, packed.lengths),
         "document_rows": _lists(packed.segments, documents),
+        "document_pieces": _lists(packed.segments, packed.pieces),
     }
     if spans is not None and packed.spans is not None:
         columns["span_ids"] = _by_window(span_numbers(packed.spans, spans), chosen)

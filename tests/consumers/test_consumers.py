@@ -78,6 +78,7 @@ def test_hugging_face(parts, tmp_path):
     assert read["position_ids"] == [row["position_ids"] for row in given]
     assert read["seq_lengths"] == [row["segment_lengths"] for row in given]
     assert read["document_rows"] == [row["document_rows"] for row in given]
+    assert read["document_pieces"] == [row["document_pieces"] for row in given]
     assert (np.array(read["labels"]) != -100).tolist() == np.array(read["loss_mask"], bool).tolist()
     assert f"length={WIDTH}" in read["features"]["input_ids"]
     assert read["shapes"]["input_ids"] == [WIDTH]
@@ -101,6 +102,7 @@ def test_megatron(parts, tmp_path):
     assert read["tokens"]["documents"] == list(range(len(given) + 1))
     assert read["_segments"]["sequences"] == [row["segment_lengths"] for row in given]
     assert read["_documents"]["sequences"] == [row["document_rows"] for row in given]
+    assert read["_pieces"]["sequences"] == [row["document_pieces"] for row in given]
     by_tokens = {tuple(row["input_ids"]): row for row in given}
     assert len(by_tokens) == len(given)
     for extra in (True, False):
@@ -165,6 +167,7 @@ def mds_sample(row: dict) -> dict:
         "input_ids": row["input_ids"],
         "length": ends[-1],
         "mask": row["loss_mask"],
+        "pieces": row["document_pieces"],
     }
 
 
@@ -201,6 +204,7 @@ def documents(seed: int) -> pa.Table:
                 "position_ids": list(range(len(row))),
                 "segment_lengths": [len(row)],
                 "document_rows": [n],
+                "document_pieces": [0],
             }
             for n, row in enumerate(ids)
         ]

@@ -64,7 +64,8 @@ def test_megatron_comes_back(table, size):
     assert read_indexed(found, "tokens_00003_mask")[0] == [[0, *mask[1:]] for mask in column(table, "loss_mask")]
     assert read_indexed(found, "tokens_00003_segments")[0] == column(table, "segment_lengths")
     assert read_indexed(found, "tokens_00003_documents")[0] == column(table, "document_rows")
-    assert len(found) == 8
+    assert read_indexed(found, "tokens_00003_pieces")[0] == column(table, "document_pieces")
+    assert len(found) == 10
 
 
 # datatrove
@@ -163,6 +164,7 @@ def test_mds_comes_back(table, limit):
             "length": ends[-1],
             "indices": [[start, end] for start, end in zip([0, *ends], ends, strict=False)],
             "documents": given_row["document_rows"],
+            "pieces": given_row["document_pieces"],
         }
     merged = json.loads(next(iter(form.root([2], found.__getitem__))).data)
     assert [s["raw_data"]["basename"] for s in merged["shards"]] == sorted(p for p in found if p.endswith(".mds"))
@@ -192,8 +194,8 @@ def test_olmo_comes_back(table, size):
     starts = np.cumsum([0, *map(len, column(table, "input_ids"))])
     expected = []
     for at, row in zip(starts, table.to_pylist(), strict=False):
-        for length, document in zip(row["segment_lengths"], row["document_rows"], strict=True):
-            expected.append((at, at + length, document))
+        for length, *of in zip(row["segment_lengths"], row["document_rows"], row["document_pieces"], strict=True):
+            expected.append((at, at + length, *of))
             at += length
     assert bounds == expected
 
@@ -213,6 +215,7 @@ def test_hugging_face_comes_back(table, row_group):
         "position_ids": "position_ids",
         "seq_lengths": "segment_lengths",
         "document_rows": "document_rows",
+        "document_pieces": "document_pieces",
         "axis": "loss_mask",
     }.items():
         assert column(read, name) == column(table, source)

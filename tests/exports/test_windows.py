@@ -19,6 +19,7 @@ def test_rows_come_back_from_the_flat_arrays(table):
         assert windows.tokens[tokens].tolist() == row["input_ids"]
         assert windows.mask[tokens].tolist() == row["loss_mask"]
         assert windows.documents[segments].tolist() == row["document_rows"]
+        assert windows.pieces[segments].tolist() == row["document_pieces"]
         assert (ends[segments] - windows.starts[i]).tolist() == np.cumsum(row["segment_lengths"]).tolist()
         assert windows.padding[i] == len(row["input_ids"]) - sum(row["segment_lengths"])
         assert windows.targets()[tokens].tolist() == [0, *row["loss_mask"][1:]]
@@ -65,7 +66,7 @@ def broken(**columns):
         (broken(loss_mask=[1, 1, 1, 1]), "is 1 on padding"),
         (broken(segment_lengths=[2, 3]), "row 1 of the token table has 4 tokens, but its segments have 5"),
         (broken(segment_lengths=[3, 0]), "a segment of 0 tokens"),
-        (broken(segment_lengths=[], document_rows=[]), "row 1 of the token table has no segment"),
+        (broken(segment_lengths=[], document_rows=[], document_pieces=[]), "row 1 of the token table has no segment"),
         (broken(input_ids=None), "has 1 nulls"),
         (example().drop_columns("loss_mask"), "has no column loss_mask"),
         (example().set_column(0, "input_ids", [["a"]] * 8), "it has to be a list of integers"),

@@ -14,6 +14,7 @@ SCHEMA = pa.schema(
         ("position_ids", pa.list_(pa.int32())),
         ("segment_lengths", pa.list_(pa.int32())),
         ("document_rows", pa.list_(pa.int64())),
+        ("document_pieces", pa.list_(pa.int32())),
     ]
 )
 
@@ -32,6 +33,7 @@ def window(pieces, width, draw_mask, row):
         "position_ids": [i for piece in pieces for i in range(len(piece))] + list(range(pad)),
         "segment_lengths": [len(piece) for piece in pieces],
         "document_rows": [row + i for i in range(len(pieces))],
+        "document_pieces": [(row + i) % 3 for i in range(len(pieces))],
     }
 
 

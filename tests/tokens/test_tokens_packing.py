@@ -40,14 +40,17 @@ def segments_of(packed):
 def test_each_token_is_there_once_and_windows_do_not_end_in_tags(tagged: Tagged, window, way, tolerance):
     packed = pack(tagged, window, pad_id=PAD, way=way, tolerance=tolerance)
     body = (packed.kinds != PADDING) & (packed.kinds != REPEATED)
+    segments = segments_of(packed)
     for document in range(len(tagged.documents) - 1):
         own = slice(*tagged.documents[document : document + 2])
-        pieces = [(w, a, b) for w, a, b, d in segments_of(packed) if d == document]
+        pieces = {int(packed.pieces[n]): segment for n, segment in enumerate(segments) if segment[3] == document}
+        assert sorted(pieces) == list(range(sum(segment[3] == document for segment in segments)))
         expected = [*zip(tagged.ids[own].tolist(), tagged.kinds[own].tolist(), strict=True)]
-        found = [
-            [(int(packed.ids[w, i]), int(packed.kinds[w, i])) for i in range(a, b) if body[w, i]] for w, a, b in pieces
-        ]
-        assert _is_shuffled(expected, found)
+        found = []
+        for number in sorted(pieces):
+            w, a, b, _ = pieces[number]
+            found += [(int(packed.ids[w, i]), int(packed.kinds[w, i])) for i in range(a, b) if body[w, i]]
+        assert found == expected
     last = packed.kinds[:, -1]
     assert not np.isin(last, [OPEN, CLOSE, REPEATED]).any()
     padding = int((packed.kinds == PADDING).sum())
@@ -55,16 +58,6 @@ def test_each_token_is_there_once_and_windows_do_not_end_in_tags(tagged: Tagged,
     assert packed.counts["padding"] == padding
     assert packed.counts["text_tokens"] == (tagged.kinds == TEXT).sum()
     assert packed.counts["segments"] - packed.counts["cuts"] == (np.diff(tagged.documents) > 0).sum()
-
-
-def _is_shuffled(expected, pieces):
-    """Whether the pieces, in some order, are the whole."""
-    if not pieces:
-        return not expected
-    return any(
-        expected[: len(piece)] == piece and _is_shuffled(expected[len(piece) :], pieces[:i] + pieces[i + 1 :])
-        for i, piece in enumerate(pieces)
-    )
 
 
 @settings(deadline=None, max_examples=200)
@@ -322,12 +315,14 @@ def test_the_table_of_tokens():
         "position_ids": "list<item: int32>",
         "segment_lengths": "list<item: int32>",
         "document_rows": "list<item: int64>",
+        "document_pieces": "list<item: int32>",
         "span_ids": "list<item: int32>",
         "scores_tone": "list<item: float>",
     }
     first = table.slice(0, 1).to_pylist()[0]
     assert first["segment_lengths"] == [7, 4]
     assert first["document_rows"] == [70, 80]
+    assert [row["document_pieces"] for row in table.to_pylist()] == [[0, 0], [0], [1]]
     assert first["span_ids"] == [-1, -1, 0, 0, 1, 1, -1, -1, 0, 0, -1, -1]
     assert first["position_ids"] == [*range(7), *range(4), 0]
     assert first["loss_mask"] == [0, 0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 0]

@@ -74,7 +74,7 @@ def own_bytes(name, sequences, dtype):
 
 
 prefix = f"{folder}/tokens_00000"
-found = {name or "tokens": sequences(prefix + name) for name in ("", "_mask", "_segments", "_documents")}
+found = {name or "tokens": sequences(prefix + name) for name in ("", "_mask", "_segments", "_documents", "_pieces")}
 for extra in (True, False):
     for masked in (True, False):
         found[f"samples, extra {extra}, masked {masked}"] = samples(prefix, extra=extra, masked=masked)
