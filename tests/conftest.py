@@ -9,9 +9,14 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 _HERE = Path(__file__).parent
 os.environ["PYTHONPATH"] = os.pathsep.join([str(_HERE.parent), str(_HERE), os.environ.get("PYTHONPATH", "")])
 
-import pytest  # noqa: E402  # what it imports reads the environment
+import hypothesis  # noqa: E402  # what it imports reads the environment
+import pytest  # noqa: E402
 import ray  # noqa: E402
 import support  # noqa: E402
+
+# How long an example takes tells of the machine's load, not of what is tested.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

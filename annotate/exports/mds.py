@@ -100,8 +100,12 @@ class Mds(Format):
         del vocabulary, width
         return (
             "`StreamingDataset(local=FOLDER, batch_size=...)`, or `remote=` and a `local` cache. A sample has "
-            "`input_ids`, `mask`, `length`, `indices` and `documents`; for a Transformers model, "
-            "`labels = input_ids` with -100 where `mask` is 0, not shifted.\n"
+            "`input_ids`, `mask`, `length`, `indices`, `documents` and `pieces`. The last three have an entry a "
+            "segment: they differ in length, and a DataLoader can't batch them by itself. Give it `collate` of "
+            "`annotate/exports/adapters/mds_collate.py`, a file that can be copied:\n\n"
+            "    DataLoader(StreamingDataset(local=FOLDER, batch_size=8), batch_size=8, collate_fn=collate)\n\n"
+            "Batches have `input_ids`, `labels` (-100 where `mask` is 0, not shifted) and `position_ids`, as a "
+            "Transformers model takes them.\n"
         )
 
     def _config(self) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 Layout: https://github.com/NVIDIA/Megatron-LM, megatron/core/datasets/indexed_dataset.py.
 
 One sequence is one window, padding included, and a document of its own to Megatron. `GPTDataset` concatenates sequences
-in shuffled order and cuts the stream every `sequence_length` tokens, taking one more as the last label. So where a
-window has exactly `sequence_length` tokens (not one more), each sample's tokens are one window; its last label is the
-first token of the window that comes next, which is why the mask never counts a window's first token.
+in shuffled order and cuts the stream every `sequence_length` tokens. So where a window has exactly `sequence_length`
+tokens (not one more), each sample's tokens are one window. It takes one token more as the last label: the first of the
+window that comes next, which is why the mask never counts a window's first token. Behind the last window of a file none
+comes, and `GPTDataset` drops it, one a file and run. An extra token at the file's end would be shuffled as a sequence,
+and would shift all windows behind it. So our dataset does without the extra token.
 """
 
 from __future__ import annotations
@@ -102,6 +104,9 @@ class Megatron(Format):
             + "The format has no loss mask. Use `MaskedGPTDataset` of `annotate/exports/adapters/megatron_masks.py` in "
             f"place of `GPTDataset`: it reads `{self.prefix}_NNNNN_mask` and zeroes the loss of labels that don't "
             "count.\n"
+            "`GPTDataset` itself takes a token more for the last label, and so never gives one window of each file, "
+            "its last after shuffling; `MaskedGPTDataset` gives all. With another dataset set "
+            "`add_extra_token_to_sequence=False` in `GPTDatasetConfig`: the last label of a window never counts.\n"
         )
 
 

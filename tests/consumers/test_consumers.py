@@ -105,10 +105,12 @@ def test_megatron(parts, tmp_path):
     assert read["_pieces"]["sequences"] == [row["document_pieces"] for row in given]
     by_tokens = {tuple(row["input_ids"]): row for row in given}
     assert len(by_tokens) == len(given)
+    plain = read["samples, extra False, masked False"]
+    # With one more token as the last label, an epoch has one sample less; ours has all, whatever is configured.
+    assert len(read["samples, extra True, masked False"]) == len(given) - 1
     for extra in (True, False):
-        masked, plain = (read[f"samples, extra {extra}, masked {flag}"] for flag in (True, False))
-        # With one more token as the last label, an epoch has one sample less; without, all.
-        assert len(masked) == len(plain) == len(given) - extra
+        masked = read[f"samples, extra {extra}, masked True"]
+        assert len(masked) == len(plain) == len(given)
         assert [s["tokens"] for s in masked] == [s["tokens"] for s in plain]
         seen = {tuple(sample["tokens"]) for sample in masked}
         assert seen <= set(by_tokens) and len(seen) == len(masked)  # each sample is one of our windows
@@ -149,6 +151,7 @@ def test_mds(parts, tmp_path):
         form,
         parts,
         tmp_path,
+        "mds_collate.py",
         samples={f"{n:05d}": samples for n, samples in enumerate(expected)},
         columns=COLUMNS,
         hashes=list(form.hashes),
@@ -156,7 +159,24 @@ def test_mds(parts, tmp_path):
     )
     assert len(read["equal bytes"]) > 5 and all(read["equal bytes"].values()), read["equal bytes"]
     assert read["local"] == read["streamed"] == expected[0] + expected[1]
+    assert read["without collate"] == "an integer is required"  # torch takes no uint64 of NumPy
+    batched = [sample for batch in read["batches"] for sample in rows_of_batch(batch)]
+    assert batched == [in_batch(row) for row in rows(parts)]
     assert read["kinds"] == {name: encoding.split(":")[-1] for name, encoding in COLUMNS.items()}
+
+
+def rows_of_batch(batch: dict) -> list[dict]:
+    return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
+
+
+def in_batch(row: dict) -> dict:
+    """What a batch has of a window."""
+    sample = mds_sample(row)
+    labels = [token if counts else -100 for token, counts in zip(row["input_ids"], row["loss_mask"], strict=True)]
+    used = sample["length"]
+    positions = row["position_ids"][:used] + [0] * (len(row["position_ids"]) - used)
+    of_segments = {name: sample[name] for name in ("indices", "documents", "pieces")}
+    return {"input_ids": row["input_ids"], "labels": labels, "position_ids": positions, "length": used, **of_segments}
 
 
 def mds_sample(row: dict) -> dict:

@@ -1,1 +1,1 @@
-"""Loss masks for trainers whose readers have none. Each file needs the trainer alone, and can be copied to it."""
+"""What trainers' readers lack: loss masks, batches. Each file needs the trainer alone, and can be copied to it."""

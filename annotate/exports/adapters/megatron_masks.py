@@ -1,15 +1,22 @@
-"""Megatron's GPT dataset with our loss mask: zeroes the loss of labels that don't count.
+"""Megatron's GPT dataset with our loss mask: zeroes the loss of labels that don't count, and gives every window.
 
 Needs megatron-core alone: copy this file to where the trainer is, and use `MaskedGPTDataset` for `GPTDataset`.
+
+`GPTDataset` takes one token more than a sample has, as the last label: of a file with n windows it makes n - 1 samples,
+and the last window, another one for each seed, is never seen. The mask counts no window's first token, so that label
+never counts. This dataset does without it, whatever its configuration says, and makes n samples.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy
 import torch
 from megatron.core.datasets.gpt_dataset import GPTDataset
+
+_EXTRA = "add_extra_token_to_sequence"
 
 
 class MaskedGPTDataset(GPTDataset):
@@ -17,9 +24,18 @@ class MaskedGPTDataset(GPTDataset):
 
     dataset: Any
 
-    def __init__(self, indexed_dataset: Any, dataset_path: Any, *rest: Any, **options: Any) -> None:
-        super().__init__(indexed_dataset, dataset_path, *rest, **options)
-        self._masks = self.build_low_level_dataset(f"{dataset_path}_mask", self.config)
+    def __init__(
+        self, indexed_dataset: Any, dataset_path: Any, indexed_indices: Any, num_samples: Any, split: Any, config: Any
+    ) -> None:
+        own = copy.copy(config)  # others of a blend share it
+        setattr(own, _EXTRA, False)
+        super().__init__(indexed_dataset, dataset_path, indexed_indices, num_samples, split, own)
+        self._masks = self.build_low_level_dataset(f"{dataset_path}_mask", own)
+
+    @staticmethod
+    def _key_config_attributes() -> list[str]:
+        """By these a cache of indices is found: not one that was made with the extra token."""
+        return [*GPTDataset._key_config_attributes(), _EXTRA]
 
     def _query_document_sample_shuffle_indices(self, idx: int) -> tuple[numpy.ndarray, numpy.ndarray]:
         # The mask of a sample is cut and joined as its tokens are: by the same method, from the other file.
@@ -32,11 +48,11 @@ class MaskedGPTDataset(GPTDataset):
         return super()._query_document_sample_shuffle_indices(idx)
 
     def __getitem__(self, idx: int | None) -> dict[str, torch.Tensor]:
-        """The sample of `GPTDataset`; labels[i] is token i+1, so its loss counts where mask[i+1] is 1."""
+        """A sample: labels[i] is token i+1, so its loss counts where mask[i+1] is 1, and the last never."""
         sample = super().__getitem__(idx)
         if self.masks_and_position_ids_are_cached:
             # In the mask that it keeps for all samples, megatron-core 0.16 zeroes the padding of the first one.
             self.cached_loss_mask = torch.ones_like(sample["loss_mask"])
-        counts = torch.from_numpy(self._mask == 1)
-        counts = counts[1:] if self.config.add_extra_token_to_sequence else torch.roll(counts, -1)
+        counts = torch.roll(torch.from_numpy(self._mask == 1), -1)
+        counts[-1] = False
         return {**sample, "loss_mask": sample["loss_mask"] * counts}

@@ -1,6 +1,7 @@
-"""Run in the environment of MosaicML streaming: FOLDER, where to put what was read, options."""
+"""Run in the environment of MosaicML streaming: FOLDER, where to put what was read, options, the adapter's path."""
 
 import importlib.machinery
+import importlib.util
 import json
 import sys
 import types
@@ -17,11 +18,17 @@ sys.modules["torchvision.datasets"].VisionDataset = object
 sys.modules["torchvision.transforms.functional"].to_tensor = None
 
 import streaming  # noqa: E402
+import torch  # noqa: E402
 from streaming import LocalDataset, MDSWriter, StreamingDataset  # noqa: E402
 from streaming.base.util import merge_index  # noqa: E402
 
 folder, answer, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 work = Path(answer).parent
+
+
+spec = importlib.util.spec_from_file_location("adapter", sys.argv[4])
+adapter = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(adapter)
 
 
 def plain(sample):
@@ -33,6 +40,16 @@ kinds = {name: str(np.asarray(value).dtype) for name, value in local[0].items()}
 streamed = StreamingDataset(
     local=str(work / "cache"), remote=folder, shuffle=False, batch_size=1, validate_hash=options["hashes"][0]
 )
+
+batches = [
+    {name: [torch.as_tensor(value).tolist() for value in values] for name, values in batch.items()}
+    for batch in torch.utils.data.DataLoader(streamed, batch_size=4, collate_fn=adapter.collate)
+]
+try:
+    torch.utils.data.default_collate([local[i] for i in range(4)])
+    without = "no error"
+except Exception as error:
+    without = str(error)
 
 # What MDSWriter itself writes of the same samples, and merge_index of their folders.
 own = work / "own"
@@ -55,6 +72,8 @@ Path(answer).write_text(
             "version": streaming.__version__,
             "kinds": kinds,
             "local": [plain(local[i]) for i in range(len(local))],
+            "batches": batches,
+            "without collate": without,
             "streamed": [plain(sample) for sample in streamed],
             "equal bytes": {name: (own / name).read_bytes() == (Path(folder) / name).read_bytes() for name in files},
         }
