@@ -30,6 +30,9 @@ class Prepared:
         distinct: number of distinct inputs.
         tokens: number of model tokens of the distinct inputs, 0 where there is no tokenizer.
         truncated: bool `[n_spans]`, whether the span was longer than the model's window.
+        context_cut: bool `[n_spans]`, whether what is read before the span (a prompt, a context) lost its start for
+            the same reason; None where nothing is.
+        unfit: by distinct input, why it can't be scored, whatever the model gives for it.
     """
 
     arrays: Mapping[str, Any]
@@ -37,6 +40,8 @@ class Prepared:
     distinct: int
     tokens: int
     truncated: npt.NDArray[np.bool_]
+    context_cut: npt.NDArray[np.bool_] | None = None
+    unfit: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +128,9 @@ def expand(prepared: Prepared, scores: Scores) -> tuple[FloatArray, dict[int, st
         float32 `[n_spans, n_axes]`, and the reason of failure by span.
     """
     values = scores.values[prepared.inverse]
-    if not scores.failures:
+    failures = {**scores.failures, **prepared.unfit}
+    if not failures:
         return values, {}
-    failed = np.isin(prepared.inverse, np.fromiter(scores.failures, np.int64))
-    return values, {int(i): scores.failures[int(prepared.inverse[i])] for i in np.flatnonzero(failed)}
+    values[np.isin(prepared.inverse, np.fromiter(prepared.unfit, np.int64))] = np.nan
+    failed = np.isin(prepared.inverse, np.fromiter(failures, np.int64))
+    return values, {int(i): failures[int(prepared.inverse[i])] for i in np.flatnonzero(failed)}

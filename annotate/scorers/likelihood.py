@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -49,8 +49,8 @@ class CausalModel(TextModel):
     def prepare(self, spans: pa.Table) -> Prepared:
         """Drop repeats, tokenize contexts and spans apart, join them, sort and batch.
 
-        Of an input that is too long the start of the context goes first, then the end of the span; only the latter
-        counts as truncated.
+        Of an input that is too long the start of the context goes first, then the end of the span; they are counted
+        apart.
         """
         distinct, inverse = drop_repeats(spans, self.columns)
         tokenizer = self.tokenizer().backend_tokenizer
@@ -63,6 +63,7 @@ class CausalModel(TextModel):
         else:
             contexts = encode(tokenizer, text_list(distinct.column(self.context_column)), None, special=False)
             context_ids, before = _keep_ends(contexts, room - spans_encoded.lengths)
+            spans_encoded = replace(spans_encoded, context_cut=before < contexts.lengths)
         encoded, counted_from = _join(first, context_ids, before, spans_encoded)
         return sort_and_batch(encoded, inverse, self.batch_tokens, counted_from=counted_from)
 
@@ -149,4 +150,4 @@ def _join(first: int | None, context_ids: IntArray, before: IntArray, spans: Enc
     ids = np.full(len(within), first if first is not None else 0, np.int32)
     ids[is_context] = context_ids
     ids[is_span] = spans.ids
-    return Encoded(ids=ids, lengths=lengths, truncated=spans.truncated), counted_from
+    return Encoded(ids=ids, lengths=lengths, truncated=spans.truncated, context_cut=spans.context_cut), counted_from

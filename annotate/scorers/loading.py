@@ -33,6 +33,8 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
 
     from annotate.scorers.precision import convert_weights
 
+    # An environment variable or another library may have allowed less.
+    torch.set_float32_matmul_precision("highest")
     files = settings.files()
     try:
         with _quiet():

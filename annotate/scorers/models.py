@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from annotate.errors import ConfigError
 from annotate.installed import DISTRIBUTION
@@ -32,6 +33,9 @@ MINILM_SHA256 = {
 CONFIG_FILES = ("config.json",)
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
 """All that a fast tokenizer is read from."""
+
+SPECIAL_TOKENS_FILE = "special_tokens_map.json"
+ADDED_TOKENS_FILE = "added_tokens.json"
 
 OLD_TOKENIZER_FILES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
 """What a fast tokenizer is built from where `tokenizer.json` is missing."""
@@ -93,20 +97,28 @@ class ModelFiles:
                 f"model {self.name!r}: {self.directory} holds an adapter, whose base model is elsewhere",
                 hint="merge it once and save the whole: `model.merge_and_unload().save_pretrained(directory)`",
             )
-        try:
-            config = json.loads((self.directory / "config.json").read_text())
-            named = dict(config)
-        except (OSError, ValueError, TypeError) as error:
-            raise ConfigError(
-                f"model {self.name!r}: its config.json can't be read: {reason(error)}",
-                hint="save the model again with `save_pretrained`",
-            ) from error
+        named = self._settings("config.json")
         if named.get("transformers_weights"):
             raise ConfigError(
                 f"model {self.name!r}: its config.json names weights in a file of another name, "
                 f"{named['transformers_weights']!r}",
                 hint=f"name that file {WEIGHTS} and take transformers_weights out of config.json",
             )
+
+    def _settings(self, name: str) -> dict[str, Any]:
+        """A JSON file of settings, empty where there is none.
+
+        Raises:
+            ConfigError: it is no JSON object.
+        """
+        path = self.directory / name
+        try:
+            return dict(json.loads(path.read_text())) if path.is_file() else {}
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"model {self.name!r}: its {name} can't be read: {reason(error)}",
+                hint="save the model again with `save_pretrained`",
+            ) from error
 
     def weights(self) -> list[Path]:
         """The safetensors files that Transformers would load: one file before an index, as it does.
@@ -129,7 +141,16 @@ class ModelFiles:
     def tokenizer(self) -> list[Path]:
         """The files that the tokenizer is read from, or none where there is no vocabulary."""
         vocabulary = self._present(["tokenizer.json"]) or self._present(OLD_TOKENIZER_FILES)
-        return sorted({*vocabulary, *self._present(TOKENIZER_FILES)}) if vocabulary else []
+        return sorted({*vocabulary, *self._present(TOKENIZER_FILES), *self._also_read()}) if vocabulary else []
+
+    def _also_read(self) -> list[Path]:
+        """Other files that Transformers reads: those of old tokenizers where the settings do not say the same."""
+        templates = sorted((self.directory / "additional_chat_templates").glob("*.jinja"))
+        settings = self._settings("tokenizer_config.json")
+        if "added_tokens_decoder" in settings:
+            return templates
+        said = all(settings.get(key) == value for key, value in self._settings(SPECIAL_TOKENS_FILE).items())
+        return templates + self._present([ADDED_TOKENS_FILE, *([] if said else [SPECIAL_TOKENS_FILE])])
 
     def hashes(self) -> dict[str, str]:
         """SHA-256 of weights, tokenizer and config, each as `hash_files` gives it."""
@@ -140,7 +161,18 @@ class ModelFiles:
         }
 
     def code(self) -> str | None:
-        """SHA-256 of the sorted lines "path hash" of all Python files that come with the model, or None without any."""
+        """SHA-256 of the sorted lines "path hash" of all Python files that come with the model, or None without any.
+
+        Raises:
+            ConfigError: the model's code is that of another model, elsewhere.
+        """
+        for name in ("config.json", "tokenizer_config.json"):
+            classes = self._settings(name).get("auto_map") or {}
+            if "--" in (found := json.dumps(classes)):
+                raise ConfigError(
+                    f"model {self.name!r}: its {name} takes code from another repository: {found}",
+                    hint="put that code beside the model and name it there without the repository",
+                )
         files = ((path.relative_to(self.directory).as_posix(), path) for path in self.directory.rglob("*.py"))
         lines = sorted(f"{name} {hash_file(path)}\n" for name, path in files)
         return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
@@ -187,6 +219,7 @@ def _find_on_hub(name: str, revision: str | None, *, remote_code: bool, offline:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     patterns = ["*.safetensors", WEIGHTS_INDEX, *CONFIG_FILES, *TOKENIZER_FILES, *OLD_TOKENIZER_FILES]
+    patterns += [SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE, "additional_chat_templates/*.jinja"]
     if remote_code:
         patterns.append("*.py")
     shown = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import Json
+from annotate.scorers.chat import DATE
 from annotate.scorers.sequence import Inputs, Readout, SequenceClassifier, SequenceScorer
 
 
@@ -21,7 +22,9 @@ class RewardModel(SequenceScorer):
         inputs: "chat": by the model's chat template; "pair": prompt and span as a pair of texts; "text": the span
             alone.
         prompt: what the user is supposed to have said, the same for all spans.
-        prompt_column: or a column of the span table that says it.
+        prompt_column: or a column of the span table that says it. Of a prompt and a span that are too long together
+            the prompt loses its start, the span its end, each down to half of the room.
+        date: the day that a chat template is told it is, `YYYY-MM-DD`, where it asks for the time.
         sign: -1 where a low reward means more of the axis.
         anchors: `{axis: (text that must score low, text that must score high)}`.
         revision: branch, tag or commit of a hub id.
@@ -34,11 +37,12 @@ class RewardModel(SequenceScorer):
     inputs: Inputs = "chat"
     prompt: str | None = None
     prompt_column: str | None = None
+    date: str = DATE
 
     @property
     def backbone(self) -> SequenceClassifier:
         """The model and what it reads."""
-        return self._reading(self.inputs, self.prompt, self.prompt_column)
+        return self._reading(self.inputs, self.prompt, self.prompt_column, self.date)
 
     def identity(self) -> Json:
         """The model's identity and the sign."""

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
-import numpy as np
 import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import Forward, Json, Prepared, Scorer
+from annotate.scorers.chat import DATE, encode_chat, read_chat
 from annotate.scorers.checks import check_axes, check_sign
+from annotate.scorers.pairs import encode_pairs
 from annotate.scorers.textmodel import Dtype, TextModel
-from annotate.scorers.tokens import (
-    BATCH_TOKENS,
-    CHARACTERS_PER_TOKEN,
-    Encoded,
-    drop_repeats,
-    encode,
-    sort_and_batch,
-    text_list,
-)
+from annotate.scorers.tokens import BATCH_TOKENS, drop_repeats, encode, sort_and_batch, text_list
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +26,6 @@ Inputs = Literal["text", "pair", "chat"]
 
 Readout = Callable[["torch.Tensor"], "torch.Tensor"]
 """Turns float32 logits `[rows, n_labels]` into scores `[rows]`."""
-
-_MARK = "SPANGOESHERE"
-"""Stands for the span when a template is looked at."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +37,22 @@ class SequenceClassifier(TextModel):
             prompt as the user's turn and the span as the assistant's.
         prompt: the same for all spans.
         prompt_column: a prompt for each span, from the span table; null counts as empty.
+        date: the day that the chat template is told it is, `YYYY-MM-DD`.
     """
 
     inputs: Inputs = "text"
     prompt: str | None = None
     prompt_column: str | None = None
+    date: str = DATE
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        try:
+            datetime.date.fromisoformat(self.date)
+        except (ValueError, TypeError) as error:
+            raise ConfigError(f"date must be a day as YYYY-MM-DD, got {self.date!r}") from error
+        if self.inputs != "chat" and self.date != DATE:
+            raise ConfigError(f"a date is for a chat template, which inputs={self.inputs!r} does not use")
         if self.inputs not in ("text", "pair", "chat"):
             raise ConfigError(f"inputs must be 'text', 'pair' or 'chat', got {self.inputs!r}")
         prompts = (self.prompt is not None) + (self.prompt_column is not None)
@@ -71,7 +70,20 @@ class SequenceClassifier(TextModel):
     def identity(self) -> Json:
         """The model's identity, and what it reads."""
         inputs = {"inputs": self.inputs, "prompt": self.prompt, "prompt_column": self.prompt_column}
-        return {**super().identity(), **inputs}
+        # A long prompt was once cut elsewhere, or not at all; a span alone is read as ever.
+        cut = {} if self.inputs == "text" else {"cut": "both"}
+        date = {"date": self.date} if self.inputs == "chat" else {}
+        return {**super().identity(), **inputs, **cut, **date}
+
+    def resolved(self) -> Self:
+        """The same model, pinned.
+
+        Raises:
+            ConfigError: as for any model; or its chat template does not write prompt and span.
+        """
+        if self.inputs == "chat":
+            read_chat(self.tokenizer(), self.date, self.model)
+        return super().resolved()
 
     def prepare(self, spans: pa.Table) -> Prepared:
         """Drop repeats, put prompt and span together, tokenize, sort and batch."""
@@ -83,9 +95,10 @@ class SequenceClassifier(TextModel):
         elif self.inputs == "pair":
             types = "token_type_ids" in tokenizer.model_input_names
             prompts = self._prompts(distinct)
-            encoded = encode(tokenizer.backend_tokenizer, prompts, self.window(), pairs=texts, types=types)
+            backend = tokenizer.backend_tokenizer
+            encoded = encode_pairs(backend, prompts, texts, self.window(), self.model, types=types)
         else:
-            encoded = encode_chat(tokenizer, self._prompts(distinct), texts, self.window(), self.model)
+            encoded = encode_chat(tokenizer, self._prompts(distinct), texts, self.window(), self.date, self.model)
         return sort_and_batch(encoded, inverse, self.batch_tokens)
 
     def _prompts(self, distinct: pa.Table) -> list[str]:
@@ -158,7 +171,7 @@ class SequenceScorer(ABC):
         """
 
     def _reading(
-        self, inputs: Inputs, prompt: str | None = None, prompt_column: str | None = None
+        self, inputs: Inputs, prompt: str | None = None, prompt_column: str | None = None, date: str = DATE
     ) -> SequenceClassifier:
         """The model with these inputs."""
         return SequenceClassifier(
@@ -171,6 +184,7 @@ class SequenceScorer(ABC):
             inputs=inputs,
             prompt=prompt,
             prompt_column=prompt_column,
+            date=date,
         )
 
     def resolved(self) -> Self:
@@ -183,45 +197,3 @@ class SequenceScorer(ABC):
         resolved = dataclasses.replace(self, model=backbone.model, revision=backbone.revision)
         resolved.readout()
         return resolved
-
-
-def encode_chat(tokenizer: Any, prompts: Sequence[str], texts: Sequence[str], max_length: int, name: str) -> Encoded:
-    """Tokenize conversations as the model's chat template writes them.
-
-    The template writes all special tokens, the first included, so none is added. Of a conversation that is too long the
-    span's end is cut, not the template's, which is where a reward model reads.
-
-    Raises:
-        ConfigError: there is no chat template, or it leaves no room for a span.
-    """
-    if not tokenizer.chat_template:
-        raise ConfigError(f"model {name!r} has no chat template", hint="set inputs='pair' or inputs='text'")
-    after = _render(tokenizer, [("", _MARK)])[0].rpartition(_MARK)[2]
-    kept = len(tokenizer.backend_tokenizer.encode(after, add_special_tokens=False).ids)
-    longest = CHARACTERS_PER_TOKEN * max_length
-    conversations = _render(tokenizer, [(p[:longest], t[:longest]) for p, t in zip(prompts, texts, strict=True)])
-    whole = encode(tokenizer.backend_tokenizer, conversations, None, special=False)
-    too_long = whole.lengths > max_length
-    if kept >= max_length:
-        raise ConfigError(f"model {name!r}: its chat template takes {kept} of max_length={max_length} tokens")
-    starts = np.cumsum(whole.lengths, dtype=np.int64) - whole.lengths
-    drop = np.zeros(len(whole.ids) + 1, np.int64)
-    first = starts[too_long] + max_length - kept
-    last = starts[too_long] + whole.lengths[too_long] - kept
-    np.add.at(drop, first, 1)
-    np.add.at(drop, last, -1)
-    return Encoded(
-        ids=whole.ids[np.cumsum(drop[:-1]) == 0],
-        lengths=np.minimum(whole.lengths, max_length),
-        truncated=too_long | np.fromiter((len(text) > longest for text in texts), np.bool_, len(texts)),
-    )
-
-
-def _render(tokenizer: Any, turns: Sequence[tuple[str, str]]) -> list[str]:
-    conversations = [
-        [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}] for prompt, text in turns
-    ]
-    if not conversations:
-        return []
-    rendered: list[str] = tokenizer.apply_chat_template(conversations, tokenize=False)
-    return rendered

@@ -7,8 +7,8 @@ bytes of scores, are the same wherever a unit runs.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -39,12 +39,25 @@ class Encoded:
         lengths: int32 `[n]`.
         truncated: bool `[n]`, whether the input did not fit.
         types: uint8 `[sum(lengths)]`, 1 in the second part of a pair, or None where no input has one.
+        context_cut: bool `[n]`, whether what is read before the text did not fit, or None where nothing is.
+        unfit: by input, why it can't be scored.
     """
 
     ids: IntArray
     lengths: IntArray
     truncated: npt.NDArray[np.bool_]
     types: npt.NDArray[np.uint8] | None = None
+    context_cut: npt.NDArray[np.bool_] | None = None
+    unfit: Mapping[int, str] = field(default_factory=dict)
+
+    def cut(self, before: npt.NDArray[np.bool_], after: npt.NDArray[np.bool_]) -> Encoded:
+        """The same, with contexts and texts that were cut already."""
+        context = before if self.context_cut is None else self.context_cut | before
+        return replace(self, truncated=self.truncated | after, context_cut=context)
+
+    def without(self, unfit: Mapping[int, str]) -> Encoded:
+        """The same, with inputs that can't be scored."""
+        return replace(self, unfit=unfit)
 
 
 def drop_repeats(spans: pa.Table, columns: Sequence[str]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
@@ -183,6 +196,8 @@ def sort_and_batch(
         distinct=len(lengths),
         tokens=len(encoded.ids),
         truncated=encoded.truncated[inverse],
+        context_cut=None if encoded.context_cut is None else encoded.context_cut[inverse],
+        unfit=encoded.unfit,
     )
 
 

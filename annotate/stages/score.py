@@ -130,6 +130,11 @@ class Score(Annotations):
         spans = counts.get("spans", 0)
         if (truncated := counts.get("truncated_spans", 0)) * 20 > spans:
             said.append(f"{truncated:,} of {spans:,} spans are longer than the model's window and were truncated")
+        if cut := counts.get("cut_contexts", 0):
+            said.append(
+                f"{cut:,} of {spans:,} spans have a prompt or context that leaves them too little of the model's "
+                "window: its start was cut"
+            )
         if halved := counts.get("halved_batches", 0):
             said.append(f"{halved:,} batches were halved; scores may differ in the last digits from an undisturbed run")
         kinds = sorted(name.removeprefix("device=") for name in manifest.notes if name.startswith("device="))
@@ -250,11 +255,13 @@ def finish(
         spans=[int(batch.span[at]) for at, _ in failed],
         axes=[axis for _, axis in failed],
     )
+    context = batch.prepared.context_cut
     counts = {
         "spans": int(fresh.sum()),
         "distinct_inputs": batch.prepared.distinct,
         "tokens": batch.prepared.tokens,
         "truncated_spans": int(batch.prepared.truncated[fresh].sum()),
+        **({} if context is None else {"cut_contexts": int(context[fresh].sum())}),
         "failed_scores": len(failed),
         "halved_batches": scores.halved,
     }

@@ -198,3 +198,30 @@ def test_any_error_of_a_config_names_the_model(copy_model, config):
     with pytest.raises(ConfigError, match=rf"model '{directory}'") as told:
         Classifier(str(directory), axis="nice", label="nice").resolved().backbone.load([], "cpu")
     assert told.value.hint
+
+
+def test_old_files_of_a_tokenizer_are_in_its_hash_where_they_are_read(copy_model, edit_json):
+    directory = copy_model("reward")
+    before = find_model(str(directory)).hashes()
+    (directory / "special_tokens_map.json").write_text('{"bos_token": "</s>"}')
+    assert find_model(str(directory)).hashes()["tokenizer"] != before["tokenizer"]
+    edit_json(directory / "tokenizer_config.json", added_tokens_decoder={})
+    listed = find_model(str(directory)).hashes()
+    (directory / "special_tokens_map.json").unlink()
+    assert find_model(str(directory)).hashes() == listed
+
+
+def test_code_of_another_repository_is_refused(copy_model, edit_json):
+    directory = copy_model("bert")
+    edit_json(directory / "config.json", auto_map={"AutoModel": "someone/else--modeling.Model"})
+    with pytest.raises(ConfigError, match=r"takes code from another repository: .*someone/else--modeling"):
+        Classifier(str(directory), axis="nice", label="nice", trust_remote_code=True).identity()
+
+
+def test_products_are_exact_whatever_was_allowed(tiny):
+    torch.set_float32_matmul_precision("medium")
+    try:
+        score(Classifier(tiny("bert"), axis="nice", label="nice"), TEXTS)
+        assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.set_float32_matmul_precision("highest")

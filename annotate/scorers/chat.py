@@ -1,0 +1,153 @@
+"""Conversations as a model's chat template writes them: with the clock stopped, and each span found in them."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import inspect
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from annotate.errors import ConfigError
+from annotate.scorers.models import reason
+from annotate.scorers.pairs import Places, fit, shorten
+from annotate.scorers.tokens import Encoded, encode
+
+DATE = "2024-07-26"
+"""The day that a template is told it is, unless another is set: the one that Llama 3's own falls back to."""
+
+_PROMPT, _SPAN = "PROMPTGOESHERE", "SPANGOESHERE"
+"""Stand for prompt and span when a template is looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chat:
+    """A chat template, by what it writes before, between and after prompt and span.
+
+    Attributes:
+        template: compiled, of Jinja.
+        names: the special tokens by name, which a template may write.
+        head: before the prompt.
+        middle: between prompt and span.
+        tail: after the span.
+    """
+
+    template: Any
+    names: dict[str, str]
+    head: str
+    middle: str
+    tail: str
+
+    def write(self, prompt: str, text: str) -> tuple[str, tuple[int, int, int, int] | None]:
+        """One conversation, and where in it prompt and span begin and end; None where they do not stand in it.
+
+        Many templates strip what they are given: then both may lack the blanks round them, and nothing else.
+        """
+        written = _render(self.template, self.names, prompt, text)
+        for said, answered in itertools.product(_blanks(prompt), _blanks(text)):
+            size = len(self.head) + len(said) + len(self.middle) + len(answered) + len(self.tail)
+            if len(written) == size and written == self.head + said + self.middle + answered + self.tail:
+                begin = len(self.head) + len(said) + len(self.middle)
+                return written, (len(self.head), len(self.head) + len(said), begin, begin + len(answered))
+        return written, None
+
+
+def read_chat(tokenizer: Any, date: str, name: str) -> Chat:
+    """Look at a model's chat template.
+
+    Args:
+        tokenizer: a Transformers tokenizer.
+        date: the day that the template is told it is, `YYYY-MM-DD`.
+        name: what to call the model in messages.
+
+    Raises:
+        ConfigError: there is no template; it fails, or draws at random; or it does not write prompt and span.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError(f"model {name!r} has no chat template", hint="set inputs='pair' or inputs='text'")
+    names = {key: str(token) for key, token in tokenizer.special_tokens_map.items()}
+    try:
+        template = _compile(tokenizer.get_chat_template(), date)
+        written = _render(template, names, _PROMPT, _SPAN)
+    except Exception as error:
+        raise ConfigError(
+            f"model {name!r}: its chat template fails on a prompt and an answer: {reason(error)}",
+            hint="set inputs='pair' or inputs='text', if the model was trained so; or mend its chat_template.jinja",
+        ) from error
+    head, _, rest = written.partition(_PROMPT)
+    middle, _, tail = rest.partition(_SPAN)
+    if (written.count(_PROMPT), rest.count(_SPAN), head.count(_SPAN)) != (1, 1, 0):
+        raise ConfigError(
+            f"model {name!r}: its chat template does not write once what the roles 'user' and 'assistant' say, in this "
+            f"order; of two messages it makes {written[:200]!r}",
+            hint="its template may know other roles: mend its chat_template.jinja, or set inputs='pair' or "
+            "inputs='text', if the model was trained so",
+        )
+    return Chat(template=template, names=names, head=head, middle=middle, tail=tail)
+
+
+def encode_chat(
+    tokenizer: Any, prompts: Sequence[str], texts: Sequence[str], max_length: int, date: str, name: str
+) -> Encoded:
+    """Tokenize conversations as the model's chat template writes them.
+
+    The template writes all special tokens, the first included, so none is added. Of a conversation that is too long the
+    prompt's start and the span's end are cut, not the template's, whose end is where a reward model reads.
+
+    Raises:
+        ConfigError: as `read_chat`; or the template leaves no room.
+    """
+    chat = read_chat(tokenizer, date, name)
+    prompts, texts, cut_before, cut_after = shorten(prompts, texts, max_length)
+    written, places, unfit = [], [], {}
+    for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+        conversation, at = chat.write(prompt, text)
+        if at is None:
+            which = "span" if text.strip() not in conversation else "prompt"
+            unfit[i] = f"the chat template does not write the {which} as it is"
+            # What is no score may be short.
+            conversation, at = chat.head + chat.middle + chat.tail, (0, 0, 0, 0)
+        written.append(conversation)
+        places.append(at)
+    whole = encode(tokenizer.backend_tokenizer, written, None, special=False)
+
+    def parts(row: int, encoding: Any) -> tuple[Places, Places]:
+        offsets = np.array(encoding.offsets)
+        prompt_begin, prompt_end, begin, end = places[row]
+        inside = [
+            np.flatnonzero((offsets[:, 0] >= first) & (offsets[:, 1] <= last) & (offsets[:, 1] > offsets[:, 0]))
+            for first, last in ((prompt_begin, prompt_end), (begin, end))
+        ]
+        return inside[0], inside[1]
+
+    fitted = fit(whole, tokenizer.backend_tokenizer, written, parts, max_length, name, special=False)
+    return fitted.cut(cut_before, cut_after).without(unfit)
+
+
+def _blanks(text: str) -> list[str]:
+    """A text as it is, and without the blanks round it, as templates may write it."""
+    return list(dict.fromkeys((text, text.strip(), text.lstrip(), text.rstrip())))
+
+
+@functools.lru_cache(maxsize=16)
+def _compile(source: str, date: str) -> Any:
+    """A template in the environment that Transformers makes for it, but for what would differ from run to run."""
+    from transformers.utils import chat_template_utils
+
+    # Not the one that Transformers keeps, which others in this process may use.
+    template = inspect.unwrap(chat_template_utils._compile_jinja_template)(source)
+    day = datetime.datetime.fromisoformat(date)
+    template.environment.globals["strftime_now"] = day.strftime
+    template.environment.globals.pop("lipsum", None)
+    template.environment.filters.pop("random", None)
+    return template
+
+
+def _render(template: Any, names: dict[str, str], prompt: str, text: str) -> str:
+    messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
+    written: str = template.render(messages=messages, tools=None, documents=None, add_generation_prompt=False, **names)
+    return written
