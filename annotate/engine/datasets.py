@@ -7,14 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 import xxhash
 
 from annotate.errors import ConfigError, InputError
 from annotate.stages.attributes import AttributeFiles
 from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Source, Stage, Wide, Work, digest, documents_of
-from annotate.stages.corpus import RENAMED, UNREADABLE, Corpus
+from annotate.stages.corpus import SAID, UNREADABLE, Corpus
 from annotate.stages.score import Score
 from annotate.stages.shards import SHARDS, Shards
+from annotate.storage.column_types import ColumnTypes
 from annotate.storage.latest import Latest
 from annotate.storage.manifests import Manifest, ManifestWriter, Unit, missing_parts, read_manifest, read_units
 from annotate.storage.source_files import SourceFile, UnreadableFile
@@ -108,7 +110,10 @@ class Aligned:
 
     def key(self, stage: Stage, units: Sequence[Mapping[str, Unit]], purpose: str = "") -> str:
         """Name a unit of work by its recipe and what it reads."""
-        read = [{name: unit.identity for name, unit in item.items() if stage.identifies(name, unit)} for item in units]
+        read = [
+            {name: stage.identity_of(name, unit) for name, unit in item.items() if stage.identifies(name, unit)}
+            for item in units
+        ]
         whole = {name: [unit.identity for unit in units] for name, units in self.whole.items()}
         return digest([stage.recipe, purpose, read, whole])[:24]
 
@@ -234,42 +239,76 @@ def open_corpus(
     Raises:
         InputError: a file can't be read, or has no column that a stage reads; or the corpus has no rows.
     """
-    directory = workdir.child(corpus.dataset)
-    writer = ManifestWriter(directory)
-    state = xxhash.xxh3_128()
-    documents = 0
-    renamed: list[str] = []
-    selection = _Selection(limit)
-    passed_over = dict(unreadable or {})
-    for file, footer in corpus.footers(files):
-        if isinstance(footer, UnreadableFile):
-            passed_over[file.shard] = footer
-            continue
-        corpus.check_columns(file, footer, readers or {})
-        renamed = renamed or corpus.renamed(file, footer)
-        documents += footer.rows
-        if limit is None:
-            _add(writer, state, corpus.units(file, footer))
-        else:
-            selection.shards.append(list(corpus.units(file, footer)))
-    _add(writer, state, selection.chosen())
-    for shard, error in sorted(passed_over.items()):
-        writer.count("unreadable_files", 1)
-        writer.note(f"{UNREADABLE}{shard}: {error.reason(corpus.directory, shard)}")
-    for name in renamed:
-        writer.note(RENAMED + name)
-    if documents == 0:
+    listing = _listed(corpus, workdir, files, limit, unreadable or {}, readers or {}, {})
+    if widened := listing.types.widened:
+        # Units were listed before the types of later files were known: now each is told its own.
+        listing = _listed(corpus, workdir, files, limit, unreadable or {}, readers or {}, widened)
+        if listing.types.widened != widened:
+            raise InputError(f"files of {corpus.path} changed while they were being read", hint="Run again.")
+    if listing.documents == 0:
+        passed_over = listing.passed_over
         raise InputError(
             f"{corpus.path} has no rows in {len(files)} file{'s' if len(files) != 1 else ''}, "
             f"{len(passed_over)} of them unreadable"
             + "".join(f"; {shard}: {error.reason(corpus.directory, shard)}" for shard, error in _first(passed_over)),
             hint="Check the corpus path, and what is in the files.",
         )
-    writer.count("documents", documents)
-    identity = [corpus.recipe, state.hexdigest(), documents, sorted(passed_over)]
-    dataset = Dataset(corpus, directory, digest(identity), {}, corpus.label)
-    dataset.commit(writer)
+    types = {"types": {name: str(kind) for name, kind in sorted(widened.items())}} if widened else {}
+    identity = [
+        corpus.recipe,
+        listing.state.hexdigest(),
+        listing.documents,
+        sorted(listing.passed_over),
+        *types.items(),
+    ]
+    dataset = Dataset(corpus, workdir.child(corpus.dataset), digest(identity), {}, corpus.label)
+    dataset.commit(listing.writer)
     return dataset
+
+
+@dataclass
+class _Listing:
+    """What the footers of a corpus tell: units, documents, files that are passed over, types of columns."""
+
+    writer: ManifestWriter
+    passed_over: dict[str, UnreadableFile]
+    state: xxhash.xxh3_128 = field(default_factory=xxhash.xxh3_128)
+    documents: int = 0
+    types: ColumnTypes = field(default_factory=ColumnTypes)
+
+
+def _listed(
+    corpus: Corpus,
+    workdir: Directory,
+    files: Sequence[SourceFile],
+    limit: int | None,
+    unreadable: Mapping[str, UnreadableFile],
+    readers: Mapping[str, str],
+    widened: Mapping[str, pa.DataType],
+) -> _Listing:
+    """List the units of a corpus; those of files whose types are not the `widened` ones are told these."""
+    listing = _Listing(ManifestWriter(workdir.child(corpus.dataset)), dict(unreadable))
+    notes: dict[str, None] = {}
+    selection = _Selection(limit)
+    for file, footer in corpus.footers(files, listing.types, readers):
+        if isinstance(footer, UnreadableFile):
+            listing.passed_over[file.shard] = footer
+            continue
+        notes |= dict.fromkeys(corpus.remarkable(file, footer))
+        listing.documents += footer.rows
+        units = corpus.units(file, footer, widened)
+        if limit is None:
+            _add(listing.writer, listing.state, units)
+        else:
+            selection.shards.append(list(units))
+    _add(listing.writer, listing.state, selection.chosen())
+    for shard, error in sorted(listing.passed_over.items()):
+        listing.writer.count("unreadable_files", 1)
+        listing.writer.note(f"{UNREADABLE}{shard}: {error.reason(corpus.directory, shard)}")
+    for note in [*notes, *(SAID + said for said in listing.types.said)]:
+        listing.writer.note(note)
+    listing.writer.count("documents", listing.documents)
+    return listing
 
 
 def open_attributes(attributes: AttributeFiles, workdir: Directory, corpus: Dataset) -> Dataset:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from annotate.errors import ConfigError
+from annotate.storage.column_types import typed_identity
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output, read_part
 from annotate.storage.store import Directory, checksum
@@ -63,6 +64,15 @@ class Stage(abc.ABC):
     def columns_read(self) -> tuple[str, ...]:
         """The columns of its input `corpus` that it reads, but for text and id: looked for before anything runs."""
         return ()
+
+    @property
+    def types_read(self) -> tuple[str, ...] | None:
+        """The columns of its input `corpus` whose types can change the output; None for all that travel."""
+        return self.columns_read
+
+    def identity_of(self, name: str, unit: Unit) -> str:
+        """What a unit of input `name` is known by in the name of what is made of it."""
+        return typed_identity(unit, self.types_read) if name.removeprefix(AGAINST) == "corpus" else unit.identity
 
     def identifies(self, name: str, unit: Unit) -> bool:
         """Whether a unit of input `name` is part of the name of what is made of it, as all that can change it must."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +16,21 @@ import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
 from annotate.stages.base import Source, Stage
-from annotate.storage.corpus_files import Footer, RowReader, corpus_directory, cut, find_files, is_text, read_footer
+from annotate.storage.column_types import ColumnTypes, Types, carried, travelling_type, types_note, types_told
+from annotate.storage.columns import id_type
+from annotate.storage.corpus_files import Footer, RowReader, corpus_directory, cut, find_files, read_footer
 from annotate.storage.jsonl import PROBLEM
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Entry, Part
-from annotate.storage.source_files import SourceFile, UnreadableFile
+from annotate.storage.source_files import SourceFile, UnreadableFile, unsupported
 from annotate.storage.store import Directory
-from annotate.text.arrays import large_string
+from annotate.text.arrays import large_string, one_array
 from annotate.text.utf8 import invalid_utf8
 
 READ = ("row", "id", "text", "problem")
 OURS = (*READ, "placements", "gaps", "phase")
 PREFIX = "corpus_"
-UNREADABLE, RENAMED = "unreadable: ", "renamed: "  # how notes of the manifest begin
+UNREADABLE, SAID = "unreadable: ", "said: "  # how notes of the manifest begin
 FOOTERS = 1024  # read ahead at most
 
 
@@ -100,27 +102,42 @@ class Corpus(Source):
         return find_files(self.path)
 
     def footers(
-        self, files: Sequence[SourceFile], threads: int = 16
+        self,
+        files: Sequence[SourceFile],
+        types: ColumnTypes | None = None,
+        readers: Mapping[str, str] | None = None,
+        threads: int = 16,
     ) -> Iterator[tuple[SourceFile, Footer | UnreadableFile]]:
         """Stream the footers of Parquet files in order; the error stands for a file that is to be quarantined.
 
+        Args:
+            files: sorted by shard name.
+            types: is told the types of each file's columns.
+            readers: columns that stages read, each with the stage that does.
+            threads: that read footers.
+
         Raises:
-            InputError: a file can't be read, or two files have different columns.
+            InputError: a file can't be read, lacks a column, or has one that can't travel; or two files have different
+                columns.
         """
-        first: tuple[SourceFile, Footer] | None = None
+        types = types if types is not None else ColumnTypes()
         with ThreadPoolExecutor(threads) as pool:
             for start in range(0, len(files), FOOTERS):
                 some = files[start : start + FOOTERS]
                 for file, footer in zip(some, pool.map(self._footer, some), strict=True):
                     if isinstance(footer, Footer):
                         self._check(file, footer)
-                        first = first or (file, footer)
-                        self._compare(*first, file, footer)
+                        self._check_read(file, footer, readers or {})
+                        types.add(file, self._types(file, footer.schema, readers or {}))
                     yield file, footer
 
-    def units(self, file: SourceFile, footer: Footer) -> Iterator[Unit]:
-        """Cut one file into units."""
+    def units(
+        self, file: SourceFile, footer: Footer, widened: Mapping[str, pa.DataType] | None = None
+    ) -> Iterator[Unit]:
+        """Cut one file into units, which are told the types of those `widened` columns that the file has as others."""
         notes = {"imported": "yes"} if file.imported else {}
+        if widened:
+            notes |= types_note(self._types(file, footer.schema, widened), widened)
         for rows in cut(footer, self.unit_bytes):
             # There is no unit entry to name: the key says which units are best read together.
             key = "" if rows.row_group is None else f"{file.shard}#{rows.row_group}"
@@ -129,7 +146,11 @@ class Corpus(Source):
 
     def _footer(self, file: SourceFile) -> Footer | UnreadableFile:
         try:
-            return read_footer(file, self.text)
+            footer = read_footer(file, self.text)
+            for name in (self.id or self.text, *self._extra(file, footer.schema)):
+                if name in footer.codecs:
+                    raise unsupported(file, f"column {name!r} is compressed with {footer.codecs[name]}")
+            return footer
         except UnreadableFile as error:
             if self.unreadable == "quarantine":
                 return error
@@ -147,10 +168,10 @@ class Corpus(Source):
                 )
         if self.id:
             kind = footer.schema.field(self.id).type
-            if _id_type(kind) is None:
+            if id_type(kind) is None:
                 raise InputError(f"{file}: id column {self.id!r} has type {kind}, expected a string or an integer")
         extra = self._extra(file, footer.schema)
-        clash = next((name for name in self.renamed(file, footer) if PREFIX + name in extra), None)
+        clash = next((name for name in self._renamed(file, footer) if PREFIX + name in extra), None)
         if clash:
             raise InputError(
                 f"{file}: the extra column {clash!r} has a name that this project uses, and there is a column "
@@ -158,14 +179,10 @@ class Corpus(Source):
                 hint="Choose the columns that travel with Corpus(columns=(...)).",
             )
 
-    def check_columns(self, file: SourceFile, footer: Footer, readers: Mapping[str, str]) -> None:
-        """Check that a file has the columns that stages read, each with the stage that does.
-
-        Raises:
-            InputError: it does not; says who wants the column, and what there is.
-        """
+    def _check_read(self, file: SourceFile, footer: Footer, readers: Mapping[str, str]) -> None:
+        """Check that a file has the columns that stages read."""
         there = [name for name in footer.schema.names if not (file.imported and name == PROBLEM)]
-        travelling = {PREFIX + name for name in self.renamed(file, footer)}
+        travelling = {PREFIX + name for name in self._renamed(file, footer)}
         for name, reader in readers.items():
             if name not in there and name not in travelling:
                 near = difflib.get_close_matches(name, there, 1)
@@ -174,23 +191,32 @@ class Corpus(Source):
                     hint=f"Did you mean {near[0]!r}?" if near else None,
                 )
 
-    def renamed(self, file: SourceFile, footer: Footer) -> list[str]:
+    def remarkable(self, file: SourceFile, footer: Footer) -> list[str]:
+        """What is to be said of the columns of a file, as notes of the manifest."""
+        extra = self._extra(file, footer.schema)
+        said = [
+            f"the column {name!r} travels as {PREFIX + name!r}: it has a name that this project uses"
+            for name in self._renamed(file, footer)
+        ]
+        said += [
+            f"the column {name!r} has timestamps of the type INT96: they travel in microseconds, what is finer is cut"
+            for name in footer.int96
+            if name in extra
+        ]
+        return [SAID + line for line in said]
+
+    def _renamed(self, file: SourceFile, footer: Footer) -> list[str]:
         """The columns that travel under another name, as theirs is one of ours."""
         return [name for name in self._extra(file, footer.schema) if name in OURS]
 
-    def _compare(self, first: SourceFile, expected: Footer, file: SourceFile, footer: Footer) -> None:
-        for column in self._extra(first, expected.schema):
-            want = expected.schema.field(column).type
-            found = footer.schema.field(column).type if column in footer.schema.names else "no such column"
-            if found != want:
-                raise _different(first, file, column, want, found)
-        for column in self._extra(file, footer.schema):
-            if column not in expected.schema.names:
-                raise _different(first, file, column, "no such column", footer.schema.field(column).type)
-        if self.id and _id_type(expected.schema.field(self.id).type) != _id_type(footer.schema.field(self.id).type):
-            raise _different(
-                first, file, self.id, expected.schema.field(self.id).type, footer.schema.field(self.id).type
-            )
+    def _types(self, file: SourceFile, schema: pa.Schema, read: Iterable[str]) -> dict[str, Types]:
+        """The types of the columns that travel or are read, by the names they travel by, and those of ids."""
+        sources = {**self._sources(file, schema, None), **self._sources(file, schema, tuple(read))}
+        own = {name: schema.field(source).type for name, source in sources.items() if source in schema.names}
+        types = {name: (kind, travelling_type(file, sources[name], kind)) for name, kind in own.items()}
+        if self.id:
+            types["id"] = (schema.field(self.id).type, id_type(schema.field(self.id).type))
+        return types
 
     def _extra(self, file: SourceFile, schema: pa.Schema) -> list[str]:
         """The other columns that travel; all in order of name, as files may have them in different orders."""
@@ -225,19 +251,26 @@ class Corpus(Source):
             raise InputError(f"{file} has no column {lost[0]!r}; it has: {', '.join(schema.names)}")
         ours = [self.text, *([self.id] if self.id else []), *([PROBLEM] if file.imported else [])]
         table, errors = self._read(reader, unit, ours, [name for name in sources.values() if name not in ours])
+        told = types_told(unit)
+        types = {
+            source: told.get(name) or travelling_type(file, source, schema.field(source).type)
+            for name, source in sources.items()
+        }
+        others, fault = carried(file, table, types)
         text = large_string(table[self.text])
         problem = _problems(text)
         if file.imported:
             problem = pc.coalesce(table[PROBLEM].combine_chunks(), problem)
-        ids, problem = self._ids(table, unit, problem)
+        ids, problem = self._ids(file, table, unit, problem)
         if problem.null_count < len(problem):
             text = pc.if_else(problem.is_null(), text, pa.scalar(None, text.type))
         if errors:
             reason = pa.scalar(f"the file can't be read here: {errors[-1].reason(file.directory, file.shard)}")
             problem = pc.fill_null(problem, reason) if len(errors) == 1 else pa.repeat(reason, len(text))
+        problem = pc.coalesce(problem, fault)  # other stages read no such column: the text stays
         rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
-        others = {name: table[source] for name, source in sources.items()}
-        return pa.table({"row": rows, "id": ids, "text": text, "problem": problem, **others})
+        columns = {name: others[source] for name, source in sources.items()}
+        return pa.table({"row": rows, "id": ids, "text": text, "problem": problem, **columns})
 
     def _sources(self, file: SourceFile, schema: pa.Schema, extra: Sequence[str] | None) -> dict[str, str]:
         """The columns of the file that are wanted, by the names they travel by."""
@@ -275,16 +308,17 @@ class Corpus(Source):
     def named(self, directory: Directory, unit: Unit) -> pa.Table:
         """Read row and id of the documents of a unit that have an id, and no text; the corpus must have an id column.
 
-        With `unreadable="quarantine"`, ids that are damaged are left out.
+        Ids that are not valid UTF-8 are left out, and with `unreadable="quarantine"` those that are damaged.
 
         Raises:
             InputError: the file changed or is damaged.
         """
         assert self.id is not None
-        _, reader = self._source(directory, unit)
-        ids = self._read(reader, unit, [self.id], [])[0][self.id]
+        file, reader = self._source(directory, unit)
+        table = self._read(reader, unit, [self.id], [])[0]
+        ids = carried(file, table, {self.id: id_type(reader.schema.field(self.id).type)})[0][self.id]
         rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
-        return pa.table({"row": rows, "id": ids.cast(_id_type(ids.type))}).filter(ids.is_valid())
+        return pa.table({"row": rows, "id": ids}).filter(ids.is_valid())
 
     def rows(self, directory: Directory, unit: Unit) -> int:
         """Documents in the file that a unit is of.
@@ -295,9 +329,9 @@ class Corpus(Source):
         return self._source(directory, unit)[1].rows
 
     def columns_of(self, directory: Directory, unit: Unit, names: Sequence[str]) -> pa.Table:
-        """Read columns of the documents of a unit as the file has them, and no text but where a name says so.
+        """Read columns of the documents of a unit by the names that the file has, and no text but where one says so.
 
-        With `unreadable="quarantine"`, damaged values are null.
+        What is not valid UTF-8 is null; with `unreadable="quarantine"`, damaged values are, too.
 
         Raises:
             InputError: the file changed or is damaged, or has no such column; says which it has.
@@ -307,16 +341,14 @@ class Corpus(Source):
         for name in names:
             if name not in there:
                 raise InputError(f"{file} has no column {name!r}; it has: {', '.join(there)}")
-        return self._read(reader, unit, names, [])[0]
+        table = self._read(reader, unit, names, [])[0]
+        types = {name: travelling_type(file, name, reader.schema.field(name).type) for name in names}
+        return pa.table(carried(file, table, types)[0])
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say which files were passed over, and which columns travel under another name."""
+        """Say which files were passed over, and how columns travel where that is not as they are."""
         unreadable = sorted(note for note in manifest.notes if note.startswith(UNREADABLE))
-        renamed = sorted(note.removeprefix(RENAMED) for note in manifest.notes if note.startswith(RENAMED))
-        remarks = [
-            f"the column {name!r} travels as {PREFIX + name!r}: it has a name that this project uses"
-            for name in renamed
-        ]
+        remarks = sorted(note.removeprefix(SAID) for note in manifest.notes if note.startswith(SAID))
         if unreadable:
             files = "1 file" if len(unreadable) == 1 else f"{len(unreadable):,} files"
             was = "was" if len(unreadable) == 1 else "were"
@@ -331,9 +363,12 @@ class Corpus(Source):
         file = SourceFile(source, entry.part.path, unit.shard, size)
         return file, _reader(file, "-".join(entry.part.checksum.split("-", 2)[:2]))
 
-    def _ids(self, table: pa.Table, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
+    def _ids(self, file: SourceFile, table: pa.Table, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
         """Ids, named by shard and row where there is none."""
-        ids = table[self.id].cast(_id_type(table.schema.field(self.id).type)).combine_chunks() if self.id else None
+        ids = None
+        if self.id:
+            own, fault = carried(file, table, {self.id: id_type(table.schema.field(self.id).type)})
+            ids, problem = one_array(own[self.id]), pc.coalesce(problem, fault)
         if ids is not None and ids.null_count == 0:
             return ids, problem
         if ids is not None and not pa.types.is_large_string(ids.type):
@@ -350,17 +385,6 @@ def _reader(file: SourceFile, footer_checksum: str) -> RowReader:
     return RowReader(file, footer_checksum)
 
 
-def _id_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type in which ids are handed on, or None where a column can't hold ids."""
-    if is_text(kind) or pa.types.is_null(kind):
-        return pa.large_string()
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if kind == pa.uint64():
-        return pa.uint64()
-    return pa.int64() if pa.types.is_integer(kind) else None
-
-
 def _problems(text: pa.Array) -> pa.Array:
     """Why texts cannot be used; null for those that can."""
     invalid = pa.array(invalid_utf8(text))
@@ -373,11 +397,4 @@ def _problems(text: pa.Array) -> pa.Array:
         "the text is not valid UTF-8 (a lone surrogate, or another encoding)",
         "the text is empty",
         "the text has only blanks",
-    )
-
-
-def _different(first: SourceFile, file: SourceFile, column: str, expected: object, found: object) -> InputError:
-    return InputError(
-        f"{file} differs from {first}: column {column!r} is {found}, expected {expected}",
-        hint="Choose the columns that travel with Corpus(columns=(...)), or make the files alike.",
     )

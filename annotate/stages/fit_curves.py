@@ -65,6 +65,11 @@ class FitCurves(Wide):
         """The kind of curve."""
         return {"kind": self.kind}
 
+    @property
+    def types_read(self) -> None:
+        """Those of all columns that travel."""
+        return
+
     def piece(self, tables: Tables) -> pa.Table:
         """Scores with labels of a unit.
 

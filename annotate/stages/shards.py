@@ -123,6 +123,11 @@ class Shards(Regroup):
         """The documents that are taken out, if any."""
         return Excluded(self.corpus, read_ids(self.exclude)) if self.exclude else None
 
+    @property
+    def types_read(self) -> None:
+        """Those of all columns that travel."""
+        return
+
     def identifies(self, name: str, unit: Unit) -> bool:
         """A unit of which nothing is excluded is made of what it would be made of without."""
         return name != "excluded" or any(entry.part.rows for entry in unit.entries)

@@ -8,6 +8,8 @@ null. Values are equal to those of the file, and a type that can't travel is ref
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -20,6 +22,7 @@ from annotate.text.utf8 import invalid_utf8
 Mask = npt.NDArray[np.bool_]
 
 MAX_DIGITS = 38  # of a decimal that Polars can read
+_OFFSET = re.compile(r"[+-]\d\d:?\d\d")
 _AS_THEY_ARE = (
     *(pt.is_null, pt.is_boolean, pt.is_integer, pt.is_floating, pt.is_date32, pt.is_time64),
     pt.is_fixed_size_binary,
@@ -58,9 +61,14 @@ def travelling(kind: pa.DataType) -> pa.DataType:
 
 
 def _measured(kind: pa.DataType) -> pa.DataType:
-    """The type that times and decimals travel as; those of a second as milliseconds, as Parquet has none."""
+    """The type that times and decimals travel as.
+
+    Those of a second travel as milliseconds, as Parquet has none; those whose zone is an offset such as `+05:30`, on
+    which Polars crashes, in UTC: they are the same instants.
+    """
     if pt.is_timestamp(kind):
-        return pa.timestamp("ms", kind.tz) if kind.unit == "s" else kind
+        zone = "UTC" if kind.tz and _OFFSET.fullmatch(kind.tz) else kind.tz
+        return pa.timestamp("ms" if kind.unit == "s" else kind.unit, zone)
     if pt.is_duration(kind):
         return pa.duration("ms") if kind.unit == "s" else kind
     if pt.is_time32(kind):
@@ -96,6 +104,17 @@ def _extension(kind: pa.BaseExtensionType) -> pa.DataType:
         return pa.opaque(storage, kind.type_name, kind.vendor_name)
     known = ("arrow.uuid", "arrow.bool8", "arrow.fixed_shape_tensor")
     return kind if name in known and storage == kind.storage_type else storage
+
+
+def id_type(kind: pa.DataType) -> pa.DataType | None:
+    """The type in which ids are handed on, or None where a column can't hold ids."""
+    if pt.is_dictionary(kind):
+        kind = kind.value_type
+    if is_any_string(kind) or pt.is_null(kind):
+        return pa.large_string()
+    if kind == pa.uint64():
+        return pa.uint64()
+    return pa.int64() if pt.is_integer(kind) else None
 
 
 def is_any_string(kind: pa.DataType) -> bool:

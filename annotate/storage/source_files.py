@@ -102,6 +102,11 @@ def explained(file: SourceFile, error: Exception) -> AnnotateError:
         return UnreadableFile(
             f"{file} has a column whose name is not valid UTF-8", hint=f"Rename the column, or {PASS_OVER}"
         )
+    if "Invalid UTF8" in str(error):  # Arrow looks at the values of dictionaries only
+        return UnreadableFile(
+            f"{file} has a dictionary of strings that are not valid UTF-8",
+            hint=f"Write the column as plain strings, choose others with Corpus(columns=(...)), or {PASS_OVER}",
+        )
     source = file.directory.open(file.path, file.size)
     start = bytes(source.read(5))
     if start.startswith(b"PARE"):
