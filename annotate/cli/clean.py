@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import sys
+import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +17,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import console, say, size
+from annotate.cli.terminal import console, counted, say, size, visible
 from annotate.engine.lease import hold, holder
 from annotate.engine.status import read_status
 from annotate.errors import ConfigError, StorageError
+from annotate.storage.corpus_files import corpus_directory
 from annotate.storage.latest import SHARDS, Latest, files_of, read_latest
 from annotate.storage.manifests import Manifest, read_manifest, read_units
+from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_ours
 from annotate.storage.parts import Entry, read_entry
-from annotate.storage.store import Directory
+from annotate.storage.store import Directory, batches
 
 PART = re.compile(r"parts/.*\.parquet")
 MOST_NAMED = 1000
-DATASET = re.compile(r"[a-z][a-z0-9_-]*-[0-9a-f]{8}")
+TEMPORARY = re.compile(r"#\d+$")  # what a local store puts behind the name of a file that it has not finished
 OLD_RECIPE, NO_ENTRY, NO_MANIFEST, OLD_UNIT, UNFINISHED = (
     "the last run does not use this dataset",
     "no entry names it",
@@ -48,6 +50,14 @@ class Unused:
     why: str
 
 
+@dataclass(frozen=True)
+class Left:
+    """Something in a work directory that stays, whether it is used or not, and why."""
+
+    dataset: str
+    why: str
+
+
 @click.command()
 @click.argument("workdir")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
@@ -59,31 +69,40 @@ def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  #
     That is: datasets of other recipes, and in the others what no unit entry and no manifest names, and what lies
     beside token shards that no manifest names. A pipeline that
     goes back to one of those recipes makes it again. A second run of the same pipeline finds everything.
+
+    Only what runs wrote is removed: files of a kind that they write, in folders that they marked as theirs.
     """
     directory = Directory.at(workdir)
     out = console()
-    latest = read_latest(directory)
-    if not latest:
-        raise StorageError(
-            f"no run has finished in {directory.url}, so nothing tells what is in use",
-            hint="Run a pipeline to its end first; to remove everything, remove the directory.",
-        )
+    _read_latest(directory)
     if dry_run:
         _refuse_if_held(directory)
-        _list(find_unused(directory, latest, old_units=old_units), directory, out)
+        _list(*find_unused(directory, _read_latest(directory), old_units=old_units), directory, out)
         return
-    with hold(directory, "annotate clean", share=False, what="clean"):
-        found = find_unused(directory, latest, old_units=old_units)
-        _list(found, directory, out)
+    run = f"clean-{uuid.uuid4().hex[:6]}"
+    with hold(directory, run, share=False, what="clean", say=lambda level, text: say(out, f"{level}: {text}")) as lease:
+        # Read once the lease is held: until then a run may have finished.
+        found, left = find_unused(directory, _read_latest(directory), old_units=old_units)
+        _list(found, left, directory, out)
         if found and (yes or _confirmed()):
-            remove(directory, found)
+            remove(directory, found, lease.confirm)
             say(out, f"Removed {size(sum(item.bytes for item in found))}.")
+
+
+def _read_latest(workdir: Directory) -> list[Latest]:
+    latest = read_latest(workdir)
+    if not latest:
+        raise StorageError(
+            f"no run has finished in {workdir.url}, so nothing tells what is in use",
+            hint="Run a pipeline to its end first; to remove everything, remove the directory.",
+        )
+    return latest
 
 
 def _refuse_if_held(workdir: Directory) -> None:
     if (other := holder(workdir)) is not None:
         raise StorageError(
-            f"another run works in {workdir.url}: {other['run']} (process {other['pid']} on {other['host']})",
+            f"another {other.what} works in {workdir.url}: {other}",
             hint="Wait for it: what it is making looks unused until it has finished.",
         )
 
@@ -94,8 +113,10 @@ def _confirmed() -> bool:
     return click.confirm("Remove all of this?")
 
 
-def _list(found: list[Unused], workdir: Directory, out: Console) -> None:
-    """Print what can go, a line a dataset and reason."""
+def _list(found: list[Unused], left: Sequence[Left], workdir: Directory, out: Console) -> None:
+    """Print what can go, a line a dataset and reason, and what stays although it may be of no use."""
+    for other in left:
+        say(out, visible(f"Left alone: {other.dataset}: {other.why}."))
     if not found:
         say(out, f"{workdir.url} holds nothing that the last run does not use.")
         return
@@ -131,7 +152,7 @@ def _list_shards(found: list[Unused], out: Console) -> None:
         say(out, f"  and {len(paths) - MOST_NAMED:,} more")
 
 
-def find_unused(workdir: Directory, latest: list[Latest], *, old_units: bool) -> list[Unused]:
+def find_unused(workdir: Directory, latest: list[Latest], *, old_units: bool) -> tuple[list[Unused], list[Left]]:
     """All objects that can go, in the order in which they should: what names others before what it names.
 
     Args:
@@ -139,39 +160,45 @@ def find_unused(workdir: Directory, latest: list[Latest], *, old_units: bool) ->
         latest: the datasets of the last run.
         old_units: whether units that only other manifests list can go too.
 
+    Returns:
+        What can go, and what is not looked at because it is not sure that a run wrote it.
+
     Raises:
-        StorageError: an entry or a manifest is damaged, so what it names is not known.
+        StorageError: an entry or a manifest is damaged, so what it names is not known; or a dataset has a format that
+            is not known.
     """
     used: dict[str, list[Latest]] = {}
     for item in latest:
         used.setdefault(item.dataset, []).append(item)
+    corpora = [f"{corpus_directory(item.location).url}/" for item in latest if item.location is not None]
     found: list[Unused] = []
-    for name in _datasets(workdir):
+    left: list[Left] = []
+    for name, marker in datasets_in(workdir).items():
         directory = workdir.child(name)
+        if marker is None:
+            left.append(Left(name, f"it has no {MARKER}, as in older versions; a run that uses it puts one there"))
+            continue
+        if any(corpus.startswith(f"{directory.url}/") for corpus in corpora):
+            left.append(Left(name, "a corpus of the last run lies there"))
+            continue
+        listed = list(directory.sizes(""))
+        ours = [(path, n) for path, n in listed if is_ours(path)]
+        if strays := sorted({path for path, _ in listed} - {path for path, _ in ours}):
+            left.append(Left(name, f"{counted(len(strays), 'file')} that no run wrote, such as {strays[0]}"))
         if name in used:
             manifests = {item.fingerprint: item.manifest(workdir) for item in used[name]}
             imports = used[name][0].stage == "corpus"  # what a corpus's entries are: no manifest lists them
-            found += _in_dataset(directory, name, manifests, old_units=old_units and not imports)
+            found += _in_dataset(directory, name, ours, manifests, old_units=old_units and not imports)
         else:
-            found += [Unused(name, path, n, OLD_RECIPE) for path, n in directory.sizes("")]
+            found += [Unused(name, path, n, OLD_RECIPE) for path, n in ours]
         found += _cut_short(directory, name)
-    return sorted(found, key=lambda item: (item.dataset, _rank(item.path), item.path))
-
-
-def _datasets(workdir: Directory) -> list[str]:
-    """The datasets in a work directory, told by their names: nothing else is ever touched."""
-    if workdir.local is not None:
-        names = {path.name for path in workdir.local.iterdir() if path.is_dir()}
-    else:
-        names = {path.partition("/")[0] for path, _ in workdir.sizes("")}
-    return sorted(name for name in names if DATASET.fullmatch(name))
+    return sorted(found, key=lambda item: (item.dataset, _rank(item.path), item.path)), left
 
 
 def _in_dataset(
-    directory: Directory, name: str, manifests: dict[str, Manifest], *, old_units: bool
+    directory: Directory, name: str, listed: list[tuple[str, int]], manifests: dict[str, Manifest], *, old_units: bool
 ) -> Iterator[Unused]:
-    """What can go from a dataset that is used, whose `manifests` of the last run are given by fingerprint."""
-    listed = list(directory.sizes(""))
+    """What of `listed` can go from a dataset that is used; `manifests` of the last run are given by fingerprint."""
     known = dict(manifests)
     old = [path for path, _ in listed if path.startswith("manifests/") and path.endswith(".json")]
     for path in old if not old_units else ():
@@ -224,36 +251,47 @@ def _read_entries(directory: Directory, keys: list[str]) -> Iterator[Entry]:
 def _cut_short(directory: Directory, name: str) -> Iterator[Unused]:
     """Temporary files that a killed process left: listings of a local store do not show them."""
     if directory.local is not None:
-        for path in sorted(directory.local.rglob("*#*")):
-            if path.is_file() and re.search(r"#\d+$", path.name):
-                yield Unused(name, path.relative_to(directory.local).as_posix(), path.stat().st_size, UNFINISHED)
+        for file in sorted(directory.local.rglob("*#*")):
+            path = file.relative_to(directory.local).as_posix()
+            whole, found = TEMPORARY.subn("", path)
+            if found and is_ours(whole) and file.is_file():
+                yield Unused(name, path, file.stat().st_size, UNFINISHED)
 
 
 def _rank(path: str) -> int:
-    """Manifests go first, then entries, then parts: cut short, nothing that is left names what is gone."""
+    """Manifests go first, then entries, then parts: cut short, nothing that is left names what is gone.
+
+    Last go the two that say what the rest is.
+    """
     folder = path.partition("/")[0]
-    return {"manifests": 0, "units": 1}.get(folder, 2)
+    return {"manifests": 0, "units": 1, RESCORE: 3, MARKER: 4}.get(folder, 2)
 
 
-def remove(workdir: Directory, found: list[Unused]) -> None:
-    """Remove objects, in the order given, and folders that are empty then."""
+def remove(workdir: Directory, found: list[Unused], confirm: Callable[[], None]) -> None:
+    """Remove objects, in the order given, and folders that are empty then.
+
+    Raises:
+        StorageError: one can't be removed; or `confirm`, which is called before each batch, says that it may not be.
+    """
     by_dataset: dict[str, list[Unused]] = {}
     for item in found:
         by_dataset.setdefault(item.dataset, []).append(item)
     for name, items in by_dataset.items():
         directory = workdir.child(name)
-        directory.delete([item.path for item in items if item.why != UNFINISHED])
+        for batch in batches(item.path for item in items if item.why != UNFINISHED):
+            confirm()
+            directory.delete(batch)
         if directory.local is not None:
+            confirm()
             for item in items:
-                (directory.local / item.path).unlink(missing_ok=True)
+                if item.why == UNFINISHED:
+                    (directory.local / item.path).unlink(missing_ok=True)
             _remove_empty(directory.local, items)
-            if items[0].why == OLD_RECIPE and not any(path.is_file() for path in directory.local.rglob("*")):
-                shutil.rmtree(directory.local)
 
 
 def _remove_empty(folder: Path, items: list[Unused]) -> None:
-    """Remove the folders that held objects and hold nothing now."""
-    held = {folder / parent for item in items for parent in Path(item.path).parents if parent.name}
+    """Remove the folders that held objects and hold nothing now, that of the dataset too."""
+    held = {folder / parent for item in items for parent in Path(item.path).parents}
     for path in sorted(held, key=lambda path: len(path.parts), reverse=True):
         with contextlib.suppress(OSError):  # it holds something, or is gone
             path.rmdir()

@@ -41,7 +41,7 @@ def _run(status: Status, url: str) -> Text:
     held = status.holder
     shown = Text(f"{url}: ")
     if held is not None:
-        shown.append(f"{held['run']} works there, process {held['pid']} on {held['host']}", style="cyan")
+        shown.append(visible(f"{held.run} works there, process {held.pid} on {held.host}"), style="cyan")
     elif status.finished:
         shown.append(f"finished{f', run {status.run}' if status.run else ''}", style="green")
     else:

@@ -56,7 +56,7 @@ def read_ledgers(workdir: Directory) -> dict[str, Ledger]:
     except (ValueError, TypeError, AttributeError) as error:
         raise StorageError(
             f"{workdir.url}/{LEDGER} is damaged, or of another version of annotate: {error}",
-            hint="Run the pipeline again: it writes the file anew.",
+            hint="Delete it, and run the pipeline again: it writes the file anew.",
         ) from error
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 
 from annotate.engine.datasets import Dataset
 from annotate.stages.base import Source, Stage, documents_of
+from annotate.storage.marker import is_view
 from annotate.storage.parts import Part, parquet_bytes, read_part
 from annotate.storage.store import Directory
 
@@ -60,7 +61,7 @@ def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quaran
         if (total := sum(part.rows for part in parts)) > view.num_rows:
             where = f"all are in {dataset.directory.url}/{FOLDER}"
             remarks.append(f"{path} has the first {view.num_rows:,} of {total:,} rows in quarantine; {where}")
-    workdir.delete(sorted(there - kept))
+    workdir.delete(sorted(path for path in there - kept if is_view(path)))
     counted = pl.concat(rows).unique()["reason"].value_counts() if rows else pl.DataFrame({"reason": [], "count": []})
     most_first = counted.sort(["count", "reason"], descending=[True, False])
     return Quarantined(dict(most_first.iter_rows()), remarks)

@@ -1,78 +1,92 @@
 """Dropping committed scores, so that a run scores again from nothing; what is made from them is looked at again.
 
-A marker in each annotation dataset says that it is to go, and is the last of it that goes: a run that was killed while
-it dropped scores is continued by the next one, whatever its options.
+An object in each annotation dataset says that its scores are to go, and goes after them: a run that was killed while it
+dropped scores is continued by the next one, whatever its options.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from annotate.stages.base import Stage
 from annotate.stages.score import Score
 from annotate.storage.manifests import read_manifest
-from annotate.storage.store import Directory
-
-MARKER = "rescore"
-
-
-def to_drop(workdir: Directory, stages: Iterable[Stage], *, rescore: bool) -> list[str]:
-    """The annotation datasets of a pipeline whose scores are to go: all if `rescore`, else those half dropped."""
-    names = dict.fromkeys(stage.dataset for stage in stages if isinstance(stage, Score))
-    return [name for name in names if rescore or workdir.child(name).size(MARKER) is not None]
+from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_ours, mark
+from annotate.storage.store import Directory, batches
 
 
-def drop(workdir: Directory, names: Sequence[str]) -> tuple[int, int]:
-    """Remove all that is in annotation datasets, and the manifests of all datasets that were made from theirs.
+def to_drop(workdir: Directory, stages: Iterable[Stage], *, rescore: bool) -> dict[str, str]:
+    """The annotation datasets of a pipeline whose scores are to go, with their recipes.
+
+    All if `rescore`, else those half dropped.
+    """
+    names = {stage.dataset: stage.recipe for stage in stages if isinstance(stage, Score)}
+    return {name: names[name] for name in names if rescore or workdir.child(name).size(RESCORE) is not None}
+
+
+def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], None]) -> tuple[int, int]:
+    """Remove what runs wrote in annotation datasets, and the manifests of all datasets that were made from theirs.
 
     Units that were made from scores stay: they are known by the checksums of what they read, so that each is used
     again just if equal scores come.
+
+    Args:
+        workdir: the work directory.
+        names: what `to_drop` gives.
+        confirm: is called before each batch that is removed, and raises if it may not be.
 
     Returns:
         The number of datasets that held scores, and their bytes.
 
     Raises:
-        StorageError: a manifest is damaged, or something can't be removed.
+        StorageError: a manifest is damaged, something can't be removed, or `confirm` says no.
     """
-    listed, manifests = _listed(workdir, names)
-    held = sorted({path.partition("/")[0] for path in listed})
+    listed = {name: dict(workdir.child(name).sizes("")) for name in names}
+    held = {name: paths for name, paths in listed.items() if paths.keys() - {MARKER}}
+    users = list(_users(workdir, held))
+    for name, recipe in [*((name, names[name]) for name in held), *(user for some in users for user in some.values())]:
+        mark(workdir.child(name), recipe)  # where an older version made it; nothing is removed without a marker
     for name in held:
-        workdir.child(name).put(MARKER, b"")
+        confirm()
+        workdir.child(name).put(RESCORE, b"")
+
+    def remove(paths: Iterable[str]) -> None:
+        for batch in batches(paths):
+            confirm()
+            workdir.delete(batch)
+
     # Users before what they were made from, manifests before entries, entries before parts: cut short anywhere,
     # nothing that is left names what is gone, and what is still to go can be found.
-    for users in reversed(list(_users(workdir, names, manifests))):
-        workdir.delete(users)
+    for some in reversed(users):
+        remove(some)
+    ours = {f"{name}/{path}": size for name, paths in held.items() for path, size in paths.items() if is_ours(path)}
     for rank in range(3):
-        workdir.delete([path for path in listed if _rank(path) == rank])
-    workdir.delete([f"{name}/{MARKER}" for name in held])
-    return len(held), sum(listed.values())
+        remove(path for path in ours if _rank(path) == rank)
+    remove(f"{name}/{RESCORE}" for name in held)
+    return len(held), sum(size for path, size in ours.items() if _rank(path) is not None)
 
 
-def _listed(workdir: Directory, names: Sequence[str]) -> tuple[dict[str, int], list[str]]:
-    """What is in the datasets `names`, with sizes, and all manifests of the work directory."""
-    listed: dict[str, int] = {}
-    manifests: list[str] = []
-    for path, size in workdir.sizes(""):
-        dataset, _, rest = path.partition("/")
-        if dataset in names:
-            listed[path] = size
-        if rest.startswith("manifests/") and path.endswith(".json"):
-            manifests.append(path)
-    return listed, manifests
+def _users(workdir: Directory, dropped: Iterable[str]) -> Iterator[dict[str, tuple[str, str]]]:
+    """Manifests of other datasets that were made from those dropped: what reads them, what reads that, and so on.
 
-
-def _users(workdir: Directory, names: Sequence[str], manifests: Sequence[str]) -> Iterator[list[str]]:
-    """Manifests of other datasets that were made from those of `names`: what reads them, what reads that, and so on."""
+    With each manifest's path go the name and the recipe of its dataset.
+    """
     inputs: dict[str, set[str]] = {}
+    datasets: dict[str, tuple[str, str]] = {}
     gone: set[str] = set()
-    for path in manifests:
-        dataset, fingerprint = path.partition("/")[0], _fingerprint(path)
-        if dataset in names:
-            gone.add(fingerprint)
-        elif (manifest := read_manifest(workdir.child(dataset), fingerprint)) is not None:
-            inputs[path] = set(manifest.inputs.values())
+    for name in datasets_in(workdir):
+        folder = workdir.child(name)
+        for path, _ in folder.sizes("manifests/"):
+            if not is_ours(path) or not path.endswith(".json"):
+                continue
+            fingerprint = _fingerprint(path)
+            if name in dropped:
+                gone.add(fingerprint)
+            elif (manifest := read_manifest(folder, fingerprint)) is not None:
+                inputs[f"{name}/{path}"] = set(manifest.inputs.values())
+                datasets[f"{name}/{path}"] = name, manifest.recipe
     while found := [path for path in inputs if inputs[path] & gone]:
-        yield found
+        yield {path: datasets[path] for path in found}
         gone = {_fingerprint(path) for path in found}
         inputs = {path: read for path, read in inputs.items() if path not in found}
 
@@ -81,6 +95,7 @@ def _fingerprint(path: str) -> str:
     return path.rpartition("/")[2].removesuffix(".json")
 
 
-def _rank(path: str) -> int:
+def _rank(path: str) -> int | None:
+    """When an object of a dataset goes; None for the two that say what the dataset is."""
     folder = path.split("/")[1]
-    return {"manifests": 0, "units": 1, MARKER: 3}.get(folder, 2)
+    return None if folder in (MARKER, RESCORE) else {"manifests": 0, "units": 1}.get(folder, 2)

@@ -29,13 +29,14 @@ from annotate.engine.datasets import (
 )
 from annotate.engine.events import Events, Observer, Silent
 from annotate.engine.imports import import_lines
-from annotate.engine.lease import hold
+from annotate.engine.lease import Lease, hold
 from annotate.engine.ledger import Ledger, balance, write_ledgers
+from annotate.engine.place import check_place
 from annotate.engine.quarantine import write_views
 from annotate.engine.rescore import drop, to_drop
 from annotate.engine.scoring import Models, group_label, together
 from annotate.engine.worker import Context
-from annotate.errors import ConfigError
+from annotate.errors import ConfigError, StorageError
 from annotate.stages.attributes import AttributeFiles
 from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Regroup, Stage, Wide, Work, digest, graph
 from annotate.stages.corpus import Corpus
@@ -44,6 +45,7 @@ from annotate.storage.corpus_files import is_jsonl
 from annotate.storage.faults import reach
 from annotate.storage.latest import files_of, write_latest
 from annotate.storage.manifests import Unit
+from annotate.storage.marker import mark
 from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
@@ -142,20 +144,21 @@ def run(
     stages = graph([*checks, *outputs.values()])
     Resources.found(options.workers)
     workdir = Directory.at(location)
-    for stage in stages:
-        if isinstance(stage, Corpus) and stage.directory.url == workdir.url:
-            raise ConfigError(
-                f"the work directory {workdir.url} is the folder of a corpus",
-                hint="Choose another folder: a corpus is read, and nothing is written beside it.",
-            )
+    check_place(workdir, stages)
     workdir.create()
     events = Events(workdir, observer or Silent())
     for module in options.by_value:
         cloudpickle.register_pickle_by_value(sys.modules[module])
     dropped = to_drop(workdir, stages, rescore=options.rescore)
-    with hold(workdir, events.run, share=options.share, what="rescore" if dropped else "run"):
+    what = "rescore" if dropped else "run"
+    with hold(workdir, events.run, share=options.share, what=what, say=events.said) as lease:
         try:
-            return _Run(stages, outputs, checks, workdir, options, events).go(dropped)
+            if to_drop(workdir, stages, rescore=options.rescore) != dropped:
+                raise StorageError(
+                    f"another run began to drop scores in {workdir.url}, and did not end",
+                    hint="Run the same command again: it goes on with that.",
+                )
+            return _Run(stages, outputs, checks, workdir, options, events, lease).go(dropped)
         finally:
             events.flush()
 
@@ -168,9 +171,10 @@ class _Run:
     workdir: Directory
     options: Options
     events: Events
+    lease: Lease
 
-    def go(self, dropped: Sequence[str]) -> Result:
-        """Make what is missing, after dropping the scores in `dropped`, names of annotation datasets."""
+    def go(self, dropped: Mapping[str, str]) -> Result:
+        """Make what is missing, after dropping the scores that `to_drop` named."""
         datasets = self._open()
         if dropped:
             self._drop(dropped)
@@ -179,11 +183,13 @@ class _Run:
         for stage in self.stages:
             dataset = datasets[stage]
             if stage not in missing and (dataset.manifest is not None or dataset.find()):
+                self._mark(stage)
                 self.events.finished(dataset.label, _described(dataset))
         for stages in together(missing):
             self._stage([datasets[stage] for stage in stages])
         for stage in self.outputs.values():
             self._companions(datasets[stage])
+        self.lease.confirm()  # nothing that this run found or made was removed
         self._latest(datasets)
         reach("driver: before ledger")
         ledgers = balance(datasets, self.outputs)
@@ -194,12 +200,12 @@ class _Run:
             self.events.said("warning", text)
         return Result(self.workdir, self.outputs, datasets, ledgers, quarantined.reasons, remarks)
 
-    def _drop(self, names: Sequence[str]) -> None:
+    def _drop(self, names: Mapping[str, str]) -> None:
         """Drop scores, once it is sure that the corpus can be read and that the cluster has room for the models."""
         for stage in self.stages:
             if isinstance(stage, Score):
                 Resources.of_models(stage, self.options.workers, self.options.device)
-        held, size = drop(self.workdir, names)
+        held, size = drop(self.workdir, names, self.lease.confirm)
         self.events.said("info", f"scores dropped: {held} of {len(names)} annotation datasets, {size:,} bytes")
 
     def _remarks(self, datasets: Mapping[Stage, Dataset]) -> list[str]:
@@ -220,6 +226,8 @@ class _Run:
         corpora: dict[Stage, Dataset] = {}
         cut = limited(self.outputs.values())
         for stage in self.stages:
+            if isinstance(stage, Corpus | AttributeFiles):
+                self._mark(stage)
             if isinstance(stage, Corpus):
                 files, unreadable = self._imported(stage)
                 corpora[stage] = open_corpus(
@@ -234,6 +242,10 @@ class _Run:
                 corpora[stage] = open_attributes(stage, self.workdir, corpora[stage.corpus])
         return plan_datasets(self.stages, self.workdir, corpora, self.outputs)
 
+    def _mark(self, stage: Stage) -> None:
+        """Mark the folder of a stage's dataset as ours: what has no marker is never removed."""
+        mark(self.workdir.child(stage.dataset), stage.recipe)
+
     def _imported(self, corpus: Corpus) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:
         """The Parquet files of a corpus; JSON lines are imported first."""
         files = corpus.files()
@@ -247,6 +259,8 @@ class _Run:
         """Make the datasets of one stage, or of scoring stages that share a backbone."""
         reach("driver: stage started")
         stage = datasets[0].stage
+        for dataset in datasets:
+            self._mark(dataset.stage)
         if isinstance(stage, Score):
             self._score(datasets)
         elif isinstance(stage, Narrow):
@@ -501,6 +515,7 @@ class _Run:
         following = 0
         for index, _, units in results:
             reach("driver: receipt taken")
+            self.lease.check()
             early[index] = units
             self.events.advanced(label, len(units[0]), sum(e.part.rows for u in units[0] for e in u.entries))
             while following in early:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from annotate.engine.lease import holder
+from annotate.engine.lease import Holder, holder
 from annotate.engine.ledger import Ledger, read_ledgers
 from annotate.errors import StorageError
 from annotate.storage.latest import read_latest
@@ -56,7 +56,7 @@ class Status:
     Attributes:
         run: its name, which starts with the UTC time at which it began; empty where no events are left.
         finished: whether it went to its end.
-        holder: who works there now: `run`, `host`, `pid`; None if nobody does.
+        holder: who works there now; None if nobody does.
         stages: inputs before users.
         warnings: what the run said.
         outputs: of the last run that went to its end: what each is called, with split and control, by its name.
@@ -65,7 +65,7 @@ class Status:
 
     run: str
     finished: bool
-    holder: Mapping[str, Any] | None
+    holder: Holder | None
     stages: Sequence[StageStatus]
     warnings: Sequence[str]
     outputs: Mapping[str, str]
@@ -88,7 +88,7 @@ def read_status(workdir: Directory) -> Status:
         )
     told = _told(_events(workdir, files))
     planned = told.planned or latest
-    alive = held is not None and held["run"] == run
+    alive = held is not None and held.run == run
     cut_short = any(seen.started and not seen.finished for seen in told.stages.values())
     finished = not alive and not cut_short and bool(latest) and latest.items() <= planned.items()
     steps = [

@@ -10,13 +10,14 @@ import bisect
 import functools
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotate.errors import InputError
+from annotate.storage.marker import check_corpus_place, datasets_among
 from annotate.storage.source_files import READ_ERRORS, SourceFile, changed, explained, open_parquet, unsupported
 from annotate.storage.store import Directory, checksum
 
@@ -82,19 +83,21 @@ def find_files(path: str) -> list[SourceFile]:
 
     Names that begin with a dot or an underscore are passed over, unless the path names the file itself. In a directory
     a `.json` file is taken for metadata; as JSON lines it has to be named, or matched. Work directories of this project
-    that lie in a directory are passed over.
+    that lie in a directory are passed over; what lies in a dataset of theirs is no corpus.
 
     Returns:
         Files sorted by shard name, all of one format.
 
     Raises:
-        InputError: the path is missing or a work directory, nothing matches, or both Parquet and JSON lines match.
+        InputError: the path is missing or a work directory, nothing matches, both Parquet and JSON lines match, or a
+            file lies in a dataset of ours.
     """
     directory, pattern = _place(path)
     if directory.local is not None and not directory.local.exists():
         raise InputError(f"no such file or directory: {path}", hint="Check the corpus path, and quote globs.")
     listed = sorted(directory.sizes("", deep=not pattern or "/" in pattern or "**" in pattern))
-    workdirs = () if pattern else _workdirs(name for name, _ in listed)
+    datasets = datasets_among(directory, (name for name, _ in listed))
+    workdirs = () if pattern else tuple(name[: name.rfind("/", 0, -1) + 1] for name in datasets)
     if "" in workdirs:
         raise InputError(
             f"{path} is a work directory, not a corpus", hint=f"Use a glob that matches the corpus: {path}/*.parquet"
@@ -107,16 +110,8 @@ def find_files(path: str) -> list[SourceFile]:
         )
     if len({is_jsonl(name) for name, _ in names}) > 1:
         raise InputError(f"{path} matches both Parquet and JSON lines", hint="Use a glob that matches one of them.")
+    check_corpus_place(path, directory, [name for name, _ in names], datasets)
     return [SourceFile(directory, name, name, size) for name, size in names]
-
-
-def _workdirs(names: Iterable[str]) -> tuple[str, ...]:
-    """The work directories among files, each with a slash at the end: that of the files themselves is empty."""
-    return tuple({found[1] for name in names if (found := _OF_WORKDIR.fullmatch(name))})
-
-
-# The lease or ledger of a run, or a dataset's manifest or committed unit. Others too may call a file latest.json.
-_OF_WORKDIR = re.compile(r"((?:.*/)?)(?:lease\.json|ledger\.json|[^/]+-[0-9a-f]{8}/(?:manifests|units)/[0-9a-f]{24}.*)")
 
 
 def is_jsonl(name: str) -> bool:

@@ -93,7 +93,9 @@ def read_latest(workdir: Directory) -> list[Latest]:
     try:
         return [Latest(label=label, **fields) for label, fields in json.loads(data).items()]
     except (ValueError, TypeError) as error:
-        raise StorageError(f"{workdir.url}/{LATEST} is damaged: {error}", hint="Run the pipeline again.") from error
+        raise StorageError(
+            f"{workdir.url}/{LATEST} is damaged: {error}", hint="Delete it, and run the pipeline again."
+        ) from error
 
 
 def shards(workdir: str | Path, output: str | None = None) -> list[str]:

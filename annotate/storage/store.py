@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Iterator
+import itertools
+import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,13 @@ def checksum_file(path: Path) -> tuple[str, int]:
             state.update(piece)
             size += len(piece)
     return state.hexdigest(), size
+
+
+def batches(paths: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
+    """Cut paths into lists that a store removes in one request."""
+    rest = iter(paths)
+    while batch := list(itertools.islice(rest, size)):
+        yield batch
 
 
 @functools.lru_cache(maxsize=64)
@@ -68,8 +77,9 @@ class Directory:
         try:
             if self.local is not None:
                 self.local.mkdir(parents=True, exist_ok=True)
-            obstore.put(_store(self.url), ".writable", b"")
-            self.delete([".writable"])
+            probe = f".writable-{uuid.uuid4().hex}"  # a name that nobody else has: it is removed
+            obstore.put(_store(self.url), probe, b"")
+            self.delete([probe])
         except (BaseError, OSError) as error:
             raise self._failed("is not writable", "", error) from error
 
@@ -136,6 +146,18 @@ class Directory:
                 yield from ((str(item["path"]), int(item["size"])) for item in batch)
         except (BaseError, OSError) as error:
             raise self._failed("cannot be listed", prefix, error) from error
+
+    def folders(self) -> list[str]:
+        """Names of the folders that lie directly in this one, sorted."""
+        if self._absent():
+            return []
+        try:
+            if self.local is not None:
+                return sorted(path.name for path in self.local.iterdir() if path.is_dir())
+            found = obstore.list_with_delimiter(_store(self.url))["common_prefixes"]
+            return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
+        except (BaseError, OSError) as error:
+            raise self._failed("cannot be listed", "", error) from error
 
     def version(self, path: str) -> str | None:
         """What changes when an object does: its entity tag, or else when it was written; None where there is none."""

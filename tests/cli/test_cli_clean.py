@@ -7,7 +7,11 @@ import annotate as package
 from annotate import Options
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
+from annotate.errors import ConfigError, StorageError
+from annotate.storage.marker import is_ours, mark
 from annotate.storage.store import Directory
+
+KEY = "0123456789abcdef01234567"
 
 
 class Record(Silent):
@@ -25,14 +29,15 @@ def plant(workdir):
     latest = json.loads((workdir / "latest.json").read_text())
     spans = workdir / latest["spans"]["dataset"]
     planted = [
-        spans / "parts" / "0123456789abcdef-0123456789abcdef.parquet",
-        spans / "quarantine" / "0123456789abcdef-0123456789abcdef.parquet",
+        spans / "parts" / f"{KEY}-0123456789abcdef.parquet",
+        spans / "quarantine" / f"{KEY}-0123456789abcdef.parquet",
         spans / "manifests" / "units-0123456789abcdef.parquet",
-        spans / "parts" / "half-written.parquet#7",
+        spans / "parts" / f"{KEY}-f123456789abcdef.parquet#7",
         spans / "files" / "01234567" / "tokenizer" / "tokenizer.json",
-        workdir / "spans-00000000" / "units" / "0123456789abcdef",
-        workdir / "spans-00000000" / "parts" / "0123456789abcdef-0123456789abcdef.parquet",
+        workdir / "spans-00000000" / "units" / KEY,
+        workdir / "spans-00000000" / "parts" / f"{KEY}-0123456789abcdef.parquet",
     ]
+    mark(Directory.at(workdir / "spans-00000000"), "0" * 32)
     for path in planted:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 1000)
@@ -47,7 +52,7 @@ def test_it_removes_what_nothing_names_and_a_second_run_finds_the_rest(annotate,
     before = tree(workdir)
     planted = plant(workdir)
     code, out, _ = annotate("clean", workdir, "--yes")
-    assert code == 0 and "spans-00000000" in out and "7.0 kB" in out
+    assert code == 0 and "spans-00000000" in out and "7.2 kB" in out
     assert not any(path.exists() for path in planted) and not (workdir / "spans-00000000").exists()
     assert [path.name for path in beside.parent.parent.iterdir()] == [beside.parent.name]
     assert tree(workdir) == before
@@ -81,7 +86,7 @@ def test_it_asks_and_takes_no_for_an_answer(annotate, workdir, tree, monkeypatch
     monkeypatch.setattr("sys.stdin", type("Terminal", (), {"isatty": lambda self: True})())
     monkeypatch.setattr("click.confirm", lambda text: next(answers))
     assert annotate("clean", workdir)[0] == 0 and tree(workdir) == before
-    assert annotate("clean", workdir)[0] == 0 and len(tree(workdir)) == len(before) - 7
+    assert annotate("clean", workdir)[0] == 0 and len(tree(workdir)) == len(before) - 8
 
 
 def test_units_that_only_an_older_run_used_go_when_asked(annotate, corpus, tmp_path, ray_cluster, tree):
@@ -125,11 +130,14 @@ def test_it_warns_where_a_later_run_was_cut_short(annotate, workdir):
     assert "stopped before its end" in annotate("clean", workdir, "--dry-run")[1]
 
 
-@pytest.mark.parametrize("damage", ["units", "manifests"])
+EXTRA = {"units": KEY, "manifests": f"{'0' * 32}.json"}
+
+
+@pytest.mark.parametrize("damage", list(EXTRA))
 def test_where_it_cannot_tell_what_is_named_it_removes_nothing(annotate, workdir, damage):
     planted = plant(workdir)
     latest = json.loads((workdir / "latest.json").read_text())
-    (workdir / latest["spans"]["dataset"] / damage / "extra.json").write_text("{]")
+    (workdir / latest["spans"]["dataset"] / damage / EXTRA[damage]).write_text("{]")
     code, _, err = annotate("clean", workdir, "--yes")
     assert code == 4 and "is damaged" in err and all(path.exists() for path in planted)
 
@@ -142,8 +150,135 @@ def test_a_directory_without_a_finished_run_is_left_alone(annotate, tmp_path, tr
     assert code == 4 and "no run has finished" in err and tree(tmp_path) == before
 
 
-def test_other_people_s_folders_are_never_touched(annotate, workdir):
-    mine = workdir / "my-notes" / "units" / "x"
-    mine.parent.mkdir(parents=True)
-    mine.write_text("x")
-    assert annotate("clean", workdir, "--yes")[0] == 0 and mine.exists()
+def put(path, content="mine"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+OTHERS = (
+    "my-notes/units/x",
+    "wiki-20231101/a.parquet",  # a corpus whose folder has the name that a dataset could have
+    "wiki-20231102/dataset.json",
+    f"wiki-20231103/parts/{KEY}-0123456789abcdef.parquet",
+    f"spans-11111111/units/{KEY}",  # of an older version, or a copy: it has no marker
+    "spans-22222222/parts/mine.parquet",  # in folders of ours, but of no kind that runs write
+    "spans-22222222/notes.md",
+    "spans-22222222/files/0123abcd/tokenizer/model.safetensors",
+    "spans-22222222/draft#2",
+    "quarantine/mine.parquet",
+    "quarantine/report-20231101.json",
+    "events/party.jsonl",
+    "leases/flat.json",
+    "files/0123abcd/tags.json",
+)
+
+
+def test_what_no_run_wrote_is_never_touched(annotate, workdir, pipeline):
+    used = json.loads((workdir / "latest.json").read_text())["spans"]["dataset"]
+    others = [put(workdir / name) for name in (*OTHERS, f"{used}/parts/mine.parquet", f"{used}/mine/a.parquet")]
+    mark(Directory.at(workdir / "spans-33333333"), "3" * 32)
+    shutil.copy(workdir / "spans-33333333" / "dataset.json", workdir / "wiki-20231103")  # it says another name
+    said = (workdir / "spans-33333333" / "dataset.json").read_text().replace("spans-33333333", "spans-22222222")
+    marker = put(workdir / "spans-22222222" / "dataset.json", said)
+    code, out, _ = annotate("clean", workdir, "--yes", "--old-units")
+    assert code == 0 and not marker.exists() and not (workdir / "spans-33333333").exists()
+    assert [path for path in others if not path.exists()] == []
+    assert "Left alone: spans-11111111: it has no dataset.json" in out
+    assert "Left alone: spans-22222222: 3 files that no run wrote, such as files/0123abcd/" in out
+    assert f"Left alone: {used}: 2 files that no run wrote, such as mine/a.parquet" in out
+    assert "wiki-" not in out and "my-notes" not in out
+    pipeline.run(str(workdir), Options(workers=2, rescore=True))
+    assert [path for path in others if not path.exists()] == []
+
+
+def test_all_that_a_run_writes_in_a_dataset_has_a_name_of_ours(finished):
+    latest = json.loads((finished / "latest.json").read_text())
+    for item in latest.values():
+        folder = finished / item["dataset"]
+        names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
+        assert "dataset.json" in names and all(map(is_ours, names)), names
+
+
+def test_a_dataset_in_which_the_last_run_read_a_corpus_stays(annotate, workdir):
+    latest = json.loads((workdir / "latest.json").read_text())
+    plant(workdir)
+    latest["corpus"]["location"] = str(workdir / "spans-00000000" / "parts" / "*.parquet")
+    (workdir / "latest.json").write_text(json.dumps(latest))
+    code, out, _ = annotate("clean", workdir, "--yes")
+    assert code == 0 and "Left alone: spans-00000000: a corpus of the last run lies there" in out
+    assert len(list((workdir / "spans-00000000" / "parts").iterdir())) == 1
+
+
+def test_a_dataset_of_an_unknown_format_stops_it_and_a_run(annotate, workdir, pipeline, tree):
+    plant(workdir)
+    spans = workdir / json.loads((workdir / "latest.json").read_text())["spans"]["dataset"] / "dataset.json"
+    spans.write_text(spans.read_text().replace('"format": 1', '"format": 2'))
+    before = tree(workdir)
+    code, _, err = annotate("clean", workdir, "--yes")
+    assert code == 4 and "has format 2; this version reads and writes format 1" in err
+    with pytest.raises(StorageError, match="has format 2"):
+        pipeline.run(str(workdir))
+    assert tree(workdir) == before
+
+
+def test_a_run_marks_what_an_older_version_made(annotate, workdir, pipeline, tree):
+    before = tree(workdir)
+    for path in workdir.glob("*/dataset.json"):
+        path.unlink()
+    code, out, _ = annotate("clean", workdir, "--yes")
+    assert code == 0 and "holds nothing" in out and out.count("Left alone") > 5
+    again = Record()
+    pipeline.run(str(workdir), observer=again)
+    assert again.ran == []
+    assert {path: data for path, data in tree(workdir).items() if path in before} == before
+
+
+def test_scores_that_an_older_version_made_are_dropped_with_what_was_made_of_them(workdir, pipeline, tree):
+    before = tree(workdir)
+    for path in workdir.glob("*/dataset.json"):
+        path.unlink()
+    again = Record()
+    pipeline.run(str(workdir), Options(workers=2, rescore=True), again)
+    assert {"calibration", "thresholds", "placements", "training-shards"} < set(again.ran)
+    assert {path: data for path, data in tree(workdir).items() if path in before} == before
+
+
+@pytest.mark.parametrize("name", ["latest.json", "ledger.json"])
+@pytest.mark.parametrize("content", ["{}x", '{"books": {"2023": 7}}', "[1]"])
+def test_a_run_writes_over_no_file_of_others(workdir, pipeline, tree, name, content):
+    (workdir / name).write_text(content)
+    before = tree(workdir)
+    with pytest.raises(StorageError, match="is not what a run writes there"):
+        pipeline.run(str(workdir))
+    assert tree(workdir) == before
+
+
+@pytest.mark.parametrize("folder", ["events", "quarantine/deep", "leases", "."])
+def test_a_corpus_may_not_lie_where_a_run_writes(ray_cluster, tmp_path, tree, folder):
+    import support
+
+    support.write_corpus(tmp_path / folder, shards=1)
+    before = tree(tmp_path)
+    with pytest.raises(ConfigError, match=r"lies where a run in|is the folder of a corpus"):
+        support.pipeline(tmp_path / folder, tmp_path / "calls").run(str(tmp_path))
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", [".", "wiki-20231101/out"])
+def test_a_work_directory_around_a_corpus_or_in_its_folder_loses_nothing_of_it(
+    annotate, corpus, finished, tmp_path, ray_cluster, place
+):
+    import support
+
+    data = tmp_path / "data"
+    workdir = shutil.copytree(finished, data / place)
+    mine = shutil.copytree(corpus, data / "wiki-20231101", dirs_exist_ok=True)
+    again = Record()
+    support.pipeline(mine, tmp_path / "calls", unit_bytes=2000, part_bytes=4000).run(str(workdir), observer=again)
+    assert again.ran == []  # the corpus is what it was, without what lies in the work directory
+    planted = plant(workdir)
+    code, out, _ = annotate("clean", workdir, "--yes")
+    assert code == 0 and "spans-00000000" in out and "wiki" not in out.replace(str(data), "")
+    assert not any(path.exists() for path in planted)
+    assert sorted(path.name for path in mine.glob("*.parquet")) == sorted(path.name for path in corpus.iterdir())

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from support import shard_bytes, write_corpus
 
+from annotate.engine.lease import hold
 from annotate.storage.faults import POINTS
+from annotate.storage.store import Directory
 
 DRIVE = Path(__file__).with_name("drive.py")
 SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1,2").split(",")]
@@ -140,9 +142,7 @@ def test_two_drivers_at_once_on_one_work_directory(folder):
 
 def test_a_second_driver_is_told_of_the_first(folder):
     plan(folder, point="none")
-    (folder / "held" / "leases").mkdir(parents=True)
-    lease = {"run": "r", "what": "run", "host": os.uname().nodename, "pid": os.getpid(), "until": 1e12}
-    (folder / "held" / "leases" / "r.json").write_text(json.dumps(lease))
-    done = drive(folder, "held")
+    with hold(Directory.at(folder / "held"), "r", share=False):
+        done = drive(folder, "held")
     assert done.returncode == 1
     assert "another run works in" in done.stdout

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from annotate.errors import InputError
 from annotate.storage import corpus_files
 from annotate.storage.corpus_files import MAX_ROWS_PER_UNIT, Footer, RowReader, cut, find_files, read_footer
+from annotate.storage.marker import mark
 from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
@@ -410,8 +411,7 @@ def test_whether_a_range_can_be_read_depends_on_nothing_read_before(tmp_path: Pa
 @pytest.mark.parametrize(
     "name",
     [
-        "lease.json",
-        "ledger.json",
+        "spans-0123abcd/dataset.json",
         "spans-0123abcd/manifests/0123456789abcdef0123456789abcdef.json",
         "spans-0123abcd/units/0123456789abcdef01234567-0",
     ],
@@ -421,10 +421,14 @@ def test_work_directories_in_a_corpus_directory_are_no_corpus(tmp_path: Path, na
     for workdir in ("out", "deep/er/out"):
         write(tmp_path / workdir / "spans-0123abcd" / "parts" / "0123456789abcdef01234567-0123456789abcdef.parquet")
         (tmp_path / workdir / "events").mkdir()
-        (tmp_path / workdir / "events" / "20260101-000000-0.jsonl").write_text("{}\n")
+        (tmp_path / workdir / "events" / "20260101T000000-0a1b2c-0.jsonl").write_text("{}\n")
         (tmp_path / workdir / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / workdir / name).write_text("{}")
+        if name.endswith("/dataset.json"):
+            mark(Directory.at(tmp_path / workdir / "spans-0123abcd"), "0123abcd")
+        else:
+            (tmp_path / workdir / name).write_text("{}")
     write(tmp_path / "deep" / "output.parquet")
+    (tmp_path / "deep" / "ledger.json").write_text("{}")  # somebody's books
     (tmp_path / "deep" / "latest.json").write_text("{}")  # others have such files too
     assert [file.shard for file in find_files(str(tmp_path))] == ["a.parquet", "deep/output.parquet"]
     with pytest.raises(InputError, match="is a work directory, not a corpus"):

@@ -1,0 +1,68 @@
+"""Whether a work directory may be where it is: beside or around a corpus, never in it, and over nobody's files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+from annotate.engine.ledger import LEDGER
+from annotate.errors import ConfigError, StorageError
+from annotate.stages.base import Stage
+from annotate.stages.corpus import Corpus
+from annotate.storage.latest import LATEST
+from annotate.storage.marker import check_format, dataset_around, read_marker
+from annotate.storage.store import Directory
+
+_FOLDERS = ("events", "leases", "quarantine")
+_FILES = {LATEST: {"dataset", "fingerprint"}, LEDGER: {"documents", "states"}}
+
+
+def check_place(workdir: Directory, stages: Iterable[Stage]) -> None:
+    """Look at what is in a work directory before anything is written there.
+
+    Raises:
+        ConfigError: it is the folder of a corpus, or lies in a dataset of ours; or a corpus is where a run writes.
+        StorageError: a dataset has a format that is not known; or a file has a name of ours and is not.
+    """
+    if (around := dataset_around(workdir)) is not None:
+        raise ConfigError(
+            f"the work directory {workdir.url} lies in the dataset {around}", hint="Choose another place."
+        )
+    for stage in stages:
+        folder = workdir.child(stage.dataset)
+        check_format(folder, read_marker(folder))
+        if isinstance(stage, Corpus):
+            _check_corpus(workdir, stage.directory)
+    for name, keys in _FILES.items():
+        _check_file(workdir, name, keys)
+
+
+def _check_corpus(workdir: Directory, corpus: Directory) -> None:
+    if corpus.url == workdir.url:
+        raise ConfigError(
+            f"the work directory {workdir.url} is the folder of a corpus",
+            hint="Choose another folder: a corpus is read, and nothing is written beside it.",
+        )
+    for name in _FOLDERS:
+        if f"{corpus.url}/".startswith(f"{workdir.child(name).url}/"):
+            raise ConfigError(
+                f"the corpus {corpus.url} lies where a run in {workdir.url} writes files of its own",
+                hint=f"Choose another work directory, or give the folder {name!r} another name.",
+            )
+
+
+def _check_file(workdir: Directory, name: str, keys: set[str]) -> None:
+    """A file that a run writes over has to be of a run."""
+    try:
+        found = json.loads(workdir.get(name))
+    except FileNotFoundError:
+        return
+    except ValueError:
+        found = []
+    # By label or output; a ledger of older versions is that of the only output.
+    items = [found] if not isinstance(found, dict) or keys <= found.keys() else found.values()
+    if not all(isinstance(item, dict) and keys <= item.keys() for item in items):
+        raise StorageError(
+            f"{workdir.url}/{name} is not what a run writes there, and would be written over",
+            hint="Move it away, or choose another work directory; if a run wrote it and it is damaged, delete it.",
+        )
