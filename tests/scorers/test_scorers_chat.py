@@ -53,7 +53,8 @@ def conversation(template, **settings):
 
 
 def test_the_clock_reaches_no_template(with_template, monkeypatch):
-    directory = with_template(CLOCK)
+    # As many known words as there are years since 2000, since the tiny vocabulary knows no dates.
+    directory = with_template("{{ 'cat ' * (strftime_now('%Y') | int - 2000) }}" + CLOCK)
     scorer = RewardModel(directory, axis="helpful", prompt="hello")
     today = scorer.backbone.prepare(pa.table({"text": TEXTS}))
     monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Tomorrow)
