@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from annotate.pipeline import Definition
 
 
@@ -20,9 +22,13 @@ def entry() -> NoReturn:
     except ImportError as error:
         sys.stderr.write(f"error: {error}\n")
         _leave(2)
-    from annotate.cli.app import app, guarded
 
-    _leave(guarded(app, sys.argv[1:]))
+    def run(arguments: list[str]) -> int:
+        from annotate.cli.app import app, guarded
+
+        return guarded(app, arguments)
+
+    _leave(_interruptible(run))
 
 
 def main(pipeline: Definition) -> NoReturn:
@@ -31,10 +37,26 @@ def main(pipeline: Definition) -> NoReturn:
     Args:
         pipeline: a `Pipeline`, or a function with typed keyword parameters that returns one.
     """
-    from annotate.cli.app import guarded
-    from annotate.cli.run import command_for
 
-    _leave(guarded(command_for(pipeline), sys.argv[1:]))
+    def run(arguments: list[str]) -> int:
+        from annotate.cli.app import guarded
+        from annotate.cli.run import command_for
+
+        return guarded(command_for(pipeline), arguments)
+
+    _leave(_interruptible(run))
+
+
+def _interruptible(run: Callable[[list[str]], int]) -> int:
+    """Run a command, whose imports alone take seconds, so that a signal at any time ends it with a line of ours."""
+    from annotate.cli.interrupts import listen, told
+
+    arguments = sys.argv[1:]
+    try:
+        listen()
+        return run(arguments)
+    except KeyboardInterrupt:
+        return told(arguments)
 
 
 def _leave(code: int) -> NoReturn:

@@ -1,8 +1,8 @@
 """The commands, and what becomes of an error: a message with a hint, and an exit code.
 
 Exit codes: 0 done; 1 a bug, with its traceback; 2 a wrong command, pipeline, parameter, model or tag scheme; 3 a corpus
-that can't be read; 4 a work directory that can't be used, or is damaged; 5 a work unit that failed on every attempt;
-130 interrupted.
+that can't be read; 4 a work directory that can't be used, or is damaged; 5 a work unit that failed on every attempt,
+or a local Ray that did not start, twice; 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from annotate.cli import interrupts
 from annotate.cli.terminal import visible
 from annotate.errors import AnnotateError
 from annotate.installed import DISTRIBUTION
@@ -63,6 +64,8 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
     try:
         code: Any = command.main(list(arguments), standalone_mode=False)
     except AnnotateError as error:
+        if interrupts.came() is not None:  # what ends in order may fail at something else that has ended
+            return interrupts.told(arguments)
         console.print(f"[bold red]error:[/] {_plain(error.message)}")
         if error.hint:
             console.print(f"[bold]hint:[/] {_plain(error.hint)}")
@@ -71,12 +74,13 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
         error.show()
         return 2
     except (KeyboardInterrupt, click.Abort):
-        console.print("[bold]interrupted.[/] What is committed is kept: run the same command again to go on.")
-        if "--rescore" in arguments:
-            console.print("If it has said 'scores dropped', leave --rescore out: else all is scored once more.")
-        return 130
+        return interrupts.told(arguments)
     except BrokenPipeError:
         return 0
+    except Exception:
+        if interrupts.came() is None:
+            raise
+        return interrupts.told(arguments)
     return code if isinstance(code, int) else 0
 
 

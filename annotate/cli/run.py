@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Literal
 
 import click
-import ray
 from rich.console import Console
 
+from annotate.cli.local_ray import ray_running
 from annotate.cli.progress import observer
 from annotate.cli.summary import print_summary
 from annotate.engine.run import Options, Result
@@ -148,29 +145,3 @@ def _settings(items: tuple[str, ...]) -> dict[str, str]:
             raise ConfigError(f"--set takes NAME=VALUE, got {item!r}")
         settings[name.strip()] = value
     return settings
-
-
-@contextmanager
-def ray_running(console: Console) -> Iterator[None]:
-    """A connection to the cluster that RAY_ADDRESS names, or a local one for the length of the run."""
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    if address := os.environ.get("RAY_ADDRESS"):
-        console.print(f"connecting to the Ray cluster at {address}", style="dim", markup=False)
-    else:
-        console.print("starting Ray on this machine", style="dim")
-        options |= {"address": "local", "include_dashboard": False}
-        # glibc's default is 8 arenas a core, and each keeps what its threads have freed.
-        os.environ.setdefault("MALLOC_ARENA_MAX", "2")
-        os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a worker has one CPU
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = f"the Ray cluster at {address}" if address else "a local Ray"
-        raise ConfigError(
-            f"can't connect to {where}: {error}", hint="Check RAY_ADDRESS, or unset it to run on this machine."
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()

@@ -1,0 +1,221 @@
+"""Ray for the length of a command: started on this machine or connected to, and nothing of it left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ray
+from rich.console import Console
+
+from annotate.cli import interrupts
+from annotate.cli.terminal import counted, say
+from annotate.errors import ConfigError, WorkError
+
+if TYPE_CHECKING:
+    from psutil import Process
+
+ATTEMPTS = 2
+BUSY_SECONDS = 20.0
+_SESSION = re.compile(r"([^\s=]*)/(session_[\d_-]+_(\d+))(?:[/\s]|$)")
+
+# Ray's defaults suit an idle machine. (What its start waits for the node itself is fixed, at 30 seconds.)
+_PATIENT = {
+    "RAY_NUM_REDIS_GET_RETRIES": "60",
+    "RAY_gcs_server_port_wait_time_s": "120",
+    "RAY_agent_register_timeout_ms": "180000",
+    "RAY_raylet_client_num_connect_attempts": "60",
+    "RAY_worker_register_timeout_seconds": "180",
+}
+
+
+@contextmanager
+def ray_running(console: Console) -> Iterator[None]:
+    """A connection to the cluster that RAY_ADDRESS names, or a local one for the length of the run.
+
+    Raises:
+        ConfigError: nothing answers at RAY_ADDRESS.
+        WorkError: a local Ray did not start, twice.
+    """
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    try:
+        with _sigterm_told():
+            if address:
+                _connect(address, console)
+            else:
+                _start(console)
+        yield
+    finally:
+        try:
+            with interrupts.armed():
+                ray.shutdown()
+        finally:
+            if not address:
+                _end_ours()
+                interrupts.at_once(lambda: None)
+
+
+@contextmanager
+def _sigterm_told() -> Iterator[None]:
+    """While Ray starts it has a handler of its own for SIGTERM, which raises SystemExit."""
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
+    finally:
+        interrupts.arm()
+
+
+def _connect(address: str, console: Console) -> None:
+    console.print(f"connecting to the Ray cluster at {address}", style="dim", markup=False)
+    try:
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:
+        raise ConfigError(
+            f"can't connect to the Ray cluster at {address}: {error}",
+            hint="Check RAY_ADDRESS, or unset it to run on this machine.",
+        ) from error
+
+
+def _start(console: Console) -> None:
+    # glibc's default is 8 arenas a core, and each keeps what its threads have freed.
+    os.environ.setdefault("MALLOC_ARENA_MAX", "2")
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a worker has one CPU
+    for name, value in _PATIENT.items():
+        os.environ.setdefault(name, value)
+    interrupts.at_once(_end_ours)
+    if left := _left_by_others():
+        numbers = ", ".join(str(process.pid) for process in left)
+        say(console, f"ending {counted(len(left), 'process')} of Ray that a killed run left: {numbers}", "dim")
+        _end(left)
+    say(console, "starting Ray on this machine", "dim")
+    for attempt in range(1, ATTEMPTS + 1):
+        busy = threading.Timer(BUSY_SECONDS, say, [console, "Ray is still starting: this machine is busy", "dim"])
+        busy.daemon = True
+        busy.start()
+        try:
+            with _groups_of_their_own():
+                ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+            return
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            with contextlib.suppress(Exception):
+                ray.shutdown()
+            _end_ours()
+            if attempt == ATTEMPTS:
+                raise WorkError(
+                    f"Ray did not start on this machine in {ATTEMPTS} attempts; at last {reason}",
+                    hint="Run the same command again when the machine is less busy: what is committed is kept. Or "
+                    "start Ray with `ray start --head`, and set RAY_ADDRESS=auto. Its logs lie in "
+                    f"{_folder() / 'session_latest' / 'logs'}.",
+                ) from error
+            say(console, f"Ray did not start ({reason}); trying once more", "dim")
+        finally:
+            busy.cancel()
+
+
+_apart = False
+
+
+@contextmanager
+def _groups_of_their_own() -> Iterator[None]:
+    """Keep the signals of a terminal, or of whoever ends a process group, from what is forked here.
+
+    The first Ctrl-C or SIGTERM is for this process, which then ends Ray in order: a driver whose raylet dies first is
+    ended by Ray's C++. On Linux the kernel ends them with this process, elsewhere it takes the group.
+    """
+    global _apart
+    _apart = sys.platform.startswith("linux")
+    try:
+        yield
+    finally:
+        _apart = False
+
+
+def _leave_group() -> None:
+    if _apart:
+        os.setpgid(0, 0)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_group)
+
+
+def _folder() -> Path:
+    """Where a local Ray keeps its sessions, each in a folder that is named by the process that started it."""
+    system = "TMPDIR" if sys.platform.startswith("linux") else ""
+    return Path(os.environ.get("RAY_TMPDIR") or os.environ.get(system) or "/tmp").resolve() / "ray"
+
+
+def _sessions() -> dict[int, list[Process]]:
+    """The user's processes of local Rays, by the process that started each Ray."""
+    import psutil  # Ray brings it
+
+    found = defaultdict(list)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.uids().real == os.getuid() and process.status() != psutil.STATUS_ZOMBIE:
+                command = " ".join(process.cmdline())
+                if "ray" in command and (driver := _driver(process, command)) is not None:
+                    found[driver].append(process)
+    return found
+
+
+def _driver(process: Process, command: str) -> int | None:
+    """The process that started the Ray of a process: its folder is in the command, or is where its logs are open."""
+    for places in (lambda: [command], lambda: [file.path for file in process.open_files()]):
+        for place in places():
+            found = _SESSION.search(place)
+            if found and Path(found[1]).resolve() == _folder():
+                return int(found[3])
+    return None
+
+
+def _left_by_others() -> list[Process]:
+    """What is left of Rays whose starter is dead, and that have lost their own servers too.
+
+    A Ray that `ray start` began has outlived its starter, but has a raylet or a GCS server.
+    """
+    import psutil
+
+    return [
+        process
+        for driver, processes in _sessions().items()
+        if driver == os.getpid() or not psutil.pid_exists(driver)
+        if not any(process.name() in ("raylet", "gcs_server") for process in processes)
+        for process in processes
+    ]
+
+
+def _end_ours() -> None:
+    """End what is left of a Ray that this process started."""
+    import psutil
+
+    since = psutil.Process().create_time()  # an older Ray may have been started by another process of our number
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        ours = [process for process in _sessions().get(os.getpid(), []) if process.create_time() >= since]
+        if not _end(ours):
+            return
+
+
+def _end(processes: list[Process]) -> int:
+    """Kill processes, wait until they are gone, and say how many they were."""
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(processes, timeout=10)
+    return len(processes)
