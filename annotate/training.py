@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from annotate.errors import ConfigError, InputError, StorageError
 from annotate.exports.hf import HuggingFace
 from annotate.exports.order import Order, Stretch
+from annotate.exports.readers import Passes, asked_for, place_among_ranks
 from annotate.exports.write import MANIFEST
 from annotate.storage.latest import read_tags
 from annotate.storage.store import Directory, checksum
@@ -38,27 +40,34 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
     So what all ranks have consumed after a step is always a beginning of the sequence, and its length is all that has
     to be saved, to go on with other numbers of ranks and workers:
 
-        shards = ShardDataset("s3://bucket/export", batch_size=8, rank=rank, ranks=ranks, shuffle=True)
+        shards = ShardDataset("s3://bucket/export", batch_size=8, shuffle=True)
         shards.load_state_dict(checkpoint["data"])
-        for batch in DataLoader(shards, batch_size=8, num_workers=3):
-            ...
-        checkpoint["data"] = shards.state_dict(batches)  # batches that this rank has taken from the loader
+        loader = shards.loader(num_workers=3)
+        for epoch in range(shards.epoch, 3):
+            for batch in loader:
+                ...
+            checkpoint["data"] = shards.state_dict(batches)  # that this rank has taken since the state was loaded
 
-    Workers that read an object store have to be spawned: `DataLoader(..., multiprocessing_context="spawn")`.
+    Each time that it is iterated it goes on with the next `epochs` of the sequence: shuffled, in another order. That
+    holds for any DataLoader, whose workers may be forked, spawned or persistent. A batch that is only looked at begins
+    a pass too. Workers that read an object store have to be spawned, as `loader` does.
 
     A sample has the `columns` as int64 tensors `[window]`. A worker decodes each row group that has a window of its
     own: row groups of about `ranks * batch_size` windows (`HuggingFace(row_group=...)`) waste least.
 
     Args:
         location: the export: a folder, or a URL.
-        batch_size: of the DataLoader; it has to be told here, since it decides which worker reads what.
+        batch_size: of the DataLoader; it has to be told here, since it decides which worker reads what. A DataLoader
+            that has another is refused when it takes the first batch.
         rank: of this process, from 0.
-        ranks: processes that train together.
+        ranks: processes that train together. Where neither is given they are those of `torch.distributed`, if it is
+            initialised, else `RANK` and `WORLD_SIZE` of the environment, else one process. Where processes share data,
+            as with tensor parallelism, give those of the data-parallel group.
         shuffle: whether the windows of a phase are permuted, differently in each epoch.
         seed: of the shuffle.
         mixed: row groups whose rows are shuffled together; they are read at once.
-        epochs: times that the export is gone through. What is left at the very end for less than a whole batch of every
-            rank is not given.
+        epochs: times that the export is gone through each time that the dataset is iterated. What is left at the very
+            end of that for less than a whole batch of every rank is not given.
         columns: of the Parquet files that a sample has.
         parts: numbers of the output parts that are read, all others being left out: `manifest["parts"]` has them. No
             document is in two parts, so what is held out by parts shares none with the rest.
@@ -76,8 +85,8 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         location: str | Path | Directory,
         *,
         batch_size: int,
-        rank: int = 0,
-        ranks: int = 1,
+        rank: int | None = None,
+        ranks: int | None = None,
         shuffle: bool = False,
         seed: int = 0,
         mixed: int = 16,
@@ -85,14 +94,13 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         columns: tuple[str, ...] = COLUMNS,
         parts: Sequence[int] | None = None,
     ) -> None:
-        for name, value in {"batch_size": batch_size, "ranks": ranks, "mixed": mixed, "epochs": epochs}.items():
+        for name, value in {"batch_size": batch_size, "mixed": mixed, "epochs": epochs}.items():
             if value < 1:
                 raise ConfigError(f"{name} is at least 1, not {value}")
-        if not 0 <= rank < ranks:
-            raise ConfigError(f"rank is 0 to {ranks - 1}, not {rank}")
+        self.rank, self.ranks = place_among_ranks(rank, ranks)
         self.directory = location if isinstance(location, Directory) else Directory.at(location)
-        self.batch_size, self.rank, self.ranks, self.epochs, self.columns = batch_size, rank, ranks, epochs, columns
-        self.consumed = 0
+        self.batch_size, self.epochs, self.columns = batch_size, epochs, columns
+        self._passes = Passes()
         self.manifest = _manifest(self.directory)
         read = _chosen(self.manifest["parts"], parts)
         self._files: list[tuple[str, int]] = [(p["files"][0]["path"], p["files"][0]["bytes"]) for p in read]
@@ -106,37 +114,72 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         )
 
     def __len__(self) -> int:
-        """Samples that this rank has still to give."""
-        return self._batches * self.batch_size
+        """Samples that this rank gives when it is iterated next."""
+        return self._batches(self._passes.begun) * self.batch_size
 
-    def state_dict(self, batches: int = 0) -> dict[str, Any]:
-        """Where training is, once each rank has taken `batches` batches since the state was loaded."""
-        order = self.order
-        return {
-            "consumed": self.consumed + batches * self.batch_size * self.ranks,
-            "seed": order.seed,
-            "mixed": order.mixed,
-            "shards": self._identity,
-        }
+    @property
+    def epoch(self) -> int:
+        """The epoch, from 0, in which it begins when it is iterated next."""
+        return self._edges(self._passes.begun)[0] // max(1, self.order.total)
+
+    def loader(self, *, num_workers: int = 0, **options: Any) -> DataLoader[Any]:
+        """A DataLoader of this batch size, whose workers are spawned where they have to be.
+
+        Args:
+            num_workers: processes that read; 0 for this one.
+            options: others of `torch.utils.data.DataLoader`.
+        """
+        if num_workers and self.directory.local is None:
+            options.setdefault("multiprocessing_context", "spawn")
+        return DataLoader(self, batch_size=self.batch_size, num_workers=num_workers, **options)
+
+    def state_dict(self, batches: int = 0, *, passes: int = 0) -> dict[str, Any]:
+        """Where training is, once each rank has taken `batches` batches since the state was loaded.
+
+        Args:
+            batches: that have been taken. Where it was iterated more than once, those of all times together; each but
+                the last went to its end.
+            passes: times that it was iterated before that, whether to the end or not, whose batches don't count.
+
+        Raises:
+            ConfigError: there can't have been so many batches, or it was iterated more often than they say.
+        """
+        number, left = passes, batches
+        while left > (whole := self._batches(number)):
+            if not whole:
+                raise ConfigError(f"{batches} batches can't have been taken: no pass has any")
+            number, left = number + 1, left - whole
+        begun = self._passes.begun
+        if begun and number != begun - 1 and (number, left) != (begun, 0):
+            raise ConfigError(
+                f"{batches} batches end in pass {number} since the state was loaded, but {begun} have begun",
+                hint=f"If one was left before its end, give the batches of the last alone, and passes={begun - 1}.",
+            )
+        start = self._edges(number)[0] if number or left else self._passes.start
+        return {"consumed": start + left * self.batch_size * self.ranks, **self._sequence}
+
+    @property
+    def _sequence(self) -> dict[str, Any]:
+        """What decides the global sequence."""
+        return {"seed": self.order.seed, "mixed": self.order.mixed, "shards": self._identity}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from where `state` was taken, with whatever ranks, workers and batch size.
 
+        Of the epochs that are gone through at a time, what is left comes first, if it makes a batch for every rank.
+
         Raises:
             ConfigError: it is of other shards, or of another order of them.
         """
-        own = self.state_dict()
-        for name in ("shards", "seed", "mixed"):
-            if state[name] != own[name]:
+        for name, own in reversed(self._sequence.items()):
+            if state[name] != own:
                 raise ConfigError(
-                    f"the state was taken with {name} {state[name]}, but this dataset has {own[name]}",
+                    f"the state was taken with {name} {state[name]}, but this dataset has {own}",
                     hint="Only with the same shards, seed and shuffle does the count say what was seen.",
                 )
-        if not 0 <= state["consumed"] <= self.order.total * self.epochs:
-            raise ConfigError(
-                f"the state says that {state['consumed']} windows were consumed, of {self.order.total * self.epochs}"
-            )
-        self.consumed = int(state["consumed"])
+        if not isinstance(state["consumed"], int) or state["consumed"] < 0:
+            raise ConfigError(f"the state says that {state['consumed']} windows were consumed")
+        self._passes.restart(state["consumed"])
 
     def where(self, n: int) -> tuple[int, str, int]:
         """Epoch, file and row of sample `n` of the global sequence."""
@@ -145,26 +188,46 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         return epoch, self._files[part][0], row
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        """The samples of this rank and of this DataLoader worker, from what is consumed on."""
+        """The samples of this rank and of this DataLoader worker, in the pass that begins."""
+        return self._samples(self._passes.begin())  # it has begun before anyone asks for a sample
+
+    def _samples(self, number: int) -> Iterator[dict[str, torch.Tensor]]:
+        taken = asked_for(sys._getframe(1))
+        if taken not in (None, self.batch_size):
+            raise ConfigError(
+                f"the DataLoader has batch_size={taken}, but the dataset was given batch_size={self.batch_size}",
+                hint="By it samples are dealt out to ranks and workers. Give both the same, or use shards.loader().",
+            )
         worker = get_worker_info()
-        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        own_number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
         total, step = self.order.total, self.ranks * self.batch_size
-        at, end = self.consumed, self.consumed + self._batches * step
+        begin, _ = self._edges(number)
+        at, end = begin, begin + self._batches(number) * step
         while at < end:
             epoch, index = divmod(at, total)
             stretch = self.order.stretch(epoch, index)
             first = epoch * total + stretch.start
             stop = min(end, first + len(stretch.rows))
-            since = np.arange(at, stop) - self.consumed
-            own = (since // self.batch_size % self.ranks == self.rank) & (since // step % workers == number)
+            since = np.arange(at, stop) - begin
+            own = (since // self.batch_size % self.ranks == self.rank) & (since // step % workers == own_number)
             yield from self._read(stretch, stretch.rows[at - first : stop - first][own])
             at = stop
 
-    @property
-    def _batches(self) -> int:
-        """Batches that each rank has still to give."""
-        left = self.order.total * self.epochs - self.consumed
-        return left // (self.ranks * self.batch_size)
+    def _edges(self, number: int) -> tuple[int, int]:
+        """Where a pass since the state was loaded begins and ends in the global sequence."""
+        span = self.order.total * self.epochs
+        if not span:
+            return 0, 0
+        start = self._passes.start
+        first = start // span
+        if (first + 1) * span - start < self.ranks * self.batch_size:  # too little is left of those epochs for a batch
+            first, start = first + 1, (first + 1) * span
+        return ((first + number) * span if number else start), (first + number + 1) * span
+
+    def _batches(self, number: int) -> int:
+        """Batches that each rank has to give in such a pass."""
+        begin, end = self._edges(number)
+        return (end - begin) // (self.ranks * self.batch_size)
 
     def _read(self, stretch: Stretch, rows: np.ndarray) -> Iterator[dict[str, torch.Tensor]]:
         """Rows of the row groups of a stretch, in the order that is asked for."""

@@ -216,7 +216,7 @@ def data(
     )
     if start.data_state is not None:
         shards.load_state_dict(start.data_state)
-    held = ShardDataset(export, batch_size=1, parts=numbers[kept:])
+    held = ShardDataset(export, batch_size=1, ranks=1, parts=numbers[kept:])  # each rank evaluates on all of it
     pairs = [with_and_without_tags(window, card["banned_when_sampling"]) for window in held]
     return shards, {"with_tags": [one for one, _ in pairs], "without_tags": [other for _, other in pairs]}
 

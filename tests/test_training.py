@@ -1,6 +1,8 @@
 """The dataset that trainers read: its order, and that it goes on with other ranks and workers."""
 
+import copy
 import multiprocessing
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from token_tables import SCHEMA, example, of_phase, vocabulary
 from torch.utils.data import DataLoader
 
 from annotate.errors import ConfigError, InputError, StorageError
+from annotate.exports import readers
 from annotate.exports.hf import HuggingFace
 from annotate.exports.olmo import Olmo
 from annotate.exports.write import export, export_part, finish_export
@@ -123,18 +126,24 @@ def test_two_ranks_of_three_workers_go_on_as_three_ranks_of_one(shards, shuffle)
 def test_any_ranks_go_on_as_any(small, count, batch_size, then, then_batch, steps, seed):
     """Without workers: a rank's own samples, in one process."""
     options = {"shuffle": seed > 0, "seed": seed, "mixed": 3}
-    whole = numbers(ShardDataset(small, batch_size=1, **options))
+    read = ShardDataset(small, batch_size=1, **options)
+    whole, second = numbers(read), numbers(read)
     before = [ShardDataset(small, batch_size=batch_size, rank=r, ranks=count, **options) for r in range(count)]
     steps = min(steps, len(before[0]) // batch_size)
     taken = [chunks(numbers(dataset), batch_size)[:steps] for dataset in before]
     after = [ShardDataset(small, batch_size=then_batch, rank=r, ranks=then, **options) for r in range(then)]
     for dataset in after:
         dataset.load_state_dict(before[0].state_dict(steps))
+    lengths = [len(dataset) for dataset in after]
     rest = [chunks(numbers(dataset), then_batch) for dataset in after]
-    assert [len(dataset) for dataset in after] == [sum(map(len, batches)) for batches in rest]
-    sequence = interleaved(taken) + interleaved(rest)
-    assert sequence == whole[: len(sequence)]
-    assert len(whole) - len(sequence) < then * then_batch
+    assert lengths == [sum(map(len, batches)) for batches in rest]
+    before, after = interleaved(taken), interleaved(rest)
+    assert before == whole[: len(before)]
+    left = whole[len(before) :]
+    if len(left) < then * then_batch:  # not a batch for every rank: the next epoch comes
+        left = second
+    assert after == left[: len(after)]
+    assert len(left) - len(after) < then * then_batch
 
 
 def chunks(values, n):
@@ -188,6 +197,8 @@ def test_a_fork_is_not_left_to_hang_in_object_storage():
         ({"rank": 2, "ranks": 2}, "rank is 0 to 1, not 2"),
         ({"mixed": 0, "shuffle": True}, "mixed is at least 1"),
         ({"epochs": 0}, "epochs is at least 1"),
+        ({"rank": 1}, "given together"),
+        ({"ranks": 2}, "given together"),
     ],
 )
 def test_arguments_out_of_range(shards, options, said):
@@ -212,8 +223,8 @@ def test_a_state_of_other_shards_or_another_order_is_refused(shards, small):
     ):
         with pytest.raises(ConfigError, match="the state was taken with"):
             other.load_state_dict(state)
-    with pytest.raises(ConfigError, match=f"82 windows were consumed, of {TOTAL}"):
-        ShardDataset(shards, batch_size=1, shuffle=True, seed=1).load_state_dict({**state, "consumed": 82})
+    with pytest.raises(ConfigError, match="-1 windows were consumed"):
+        ShardDataset(shards, batch_size=1, shuffle=True, seed=1).load_state_dict({**state, "consumed": -1})
 
 
 def test_a_missing_column_or_file_is_said(tmp_path):
@@ -234,3 +245,146 @@ def test_parts_that_are_held_out_share_nothing_with_the_rest(shards):
         held.load_state_dict(ShardDataset(shards, batch_size=1).state_dict())
     with pytest.raises(ConfigError, match="the export has no part 4"):
         ShardDataset(shards, batch_size=1, parts=[4, 0])
+
+
+LOADERS = {
+    "none": {},
+    "forks": {"num_workers": 2, "multiprocessing_context": "fork"},
+    "persistent forks": {"num_workers": 2, "multiprocessing_context": "fork", "persistent_workers": True},
+    "persistent spawned": {"num_workers": 2, "multiprocessing_context": "spawn", "persistent_workers": True},
+}
+
+
+def sequence(dataset, begin, end):
+    """Windows of the global sequence, by what `where` says."""
+    starts = {f"data/train-{i:05d}.parquet": sum(SIZES[:i]) for i in range(4)}
+    return [starts[path] + row for _, path, row in map(dataset.where, range(begin, end))]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize(("kind", "epochs"), [*((kind, 1) for kind in LOADERS), ("none", 2), ("forks", 2)])
+def test_each_time_a_loader_is_iterated_it_goes_on_with_the_next_epochs(shards, kind, epochs):
+    options = {"shuffle": True, "seed": 2, "mixed": 4, "epochs": epochs}
+    dataset = ShardDataset(shards, batch_size=4, **options)
+    loader = DataLoader(dataset, batch_size=4, **LOADERS[kind])
+    span = TOTAL * epochs
+    for k in range(3):
+        assert dataset.epoch == k * epochs
+        torch.manual_seed(0)  # the same base seed for each
+        assert numbers(loader) == sequence(dataset, k * span, k * span + span // 4 * 4)
+    assert sequence(dataset, 0, span) != sequence(dataset, span, 2 * span)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
+@pytest.mark.parametrize("kind", ["none", "forks", "persistent forks"])
+def test_a_pass_that_is_left_early_is_one(shards, kind):
+    dataset = ShardDataset(shards, batch_size=4, shuffle=True, seed=2, mixed=4)
+    loader = DataLoader(dataset, batch_size=4, **LOADERS[kind])
+    next(iter(loader))
+    assert numbers(loader) == sequence(dataset, TOTAL, TOTAL + 80)
+    with pytest.raises(ConfigError, match="3 batches end in pass 0 since the state was loaded, but 2 have begun"):
+        dataset.state_dict(3)
+    assert dataset.state_dict(3, passes=1)["consumed"] == TOTAL + 12
+    assert dataset.state_dict(20, passes=1)["consumed"] == TOTAL + 80
+    assert dataset.epoch == 2
+
+
+@given(
+    batch_size=st.integers(1, 9),
+    ranks=st.integers(1, 3),
+    epochs=st.integers(1, 3),
+    taken=st.lists(st.integers(0, 60), min_size=1, max_size=4),
+    then=st.tuples(st.integers(1, 9), st.integers(1, 3), st.integers(1, 3)),
+)
+def test_states_of_any_pass_go_on_where_they_were_taken(small, batch_size, ranks, epochs, taken, then):
+    """What a state stands for is walked to: batch by batch, pass by pass."""
+    total = 23
+    dataset = ShardDataset(small, batch_size=batch_size, rank=0, ranks=ranks, epochs=epochs, shuffle=True)
+    at, step, span = 0, batch_size * ranks, total * epochs
+    for batches in taken:
+        for _ in range(batches if span >= step else 0):
+            end = (at // span + 1) * span
+            at = (end if at + step > end else at) + step
+        state = dataset.state_dict(batches if span >= step else 0)
+        assert state["consumed"] == at
+        batch_size, ranks, epochs = then
+        dataset = ShardDataset(small, batch_size=batch_size, rank=0, ranks=ranks, epochs=epochs, shuffle=True)
+        dataset.load_state_dict(state)
+        assert dataset.state_dict()["consumed"] == at
+        step, span = batch_size * ranks, total * epochs
+        end = (at // span + 1) * span
+        begin = end if at + step > end and span >= step else at
+        assert dataset.epoch == begin // total or span < step
+        assert len(dataset) == ((begin // span + 1) * span - begin) // step * batch_size
+        first = [(epoch, path, row) for epoch, path, row in map(dataset.where, range(at, at + 3))]
+        assert len(set(first)) == 3
+
+
+def test_no_batches_can_have_been_taken_of_passes_that_have_none(small):
+    with pytest.raises(ConfigError, match="no pass has any"):
+        ShardDataset(small, batch_size=24).state_dict(1)
+
+
+def test_workers_that_could_not_begin_find_the_pass_of_the_others(monkeypatch):
+    """The second worker was stopped before its first pass began, and all are started anew."""
+
+    def begun(worker, seed):
+        info = None if worker is None else SimpleNamespace(id=worker, num_workers=2, seed=seed + worker)
+        monkeypatch.setattr(readers, "get_worker_info", lambda: info)
+        return passes.begin()
+
+    passes = readers.Passes()
+    assert begun(0, 7) == 0
+    assert [begun(1, 8), begun(0, 8)] == [1, 1]
+    assert [begun(0, 8), begun(1, 8)] == [2, 2]  # the base seed may repeat
+    assert begun(None, 0) == 3
+    assert [begun(1, 9), begun(0, 9)] == [4, 4]
+    for k in range(5, 3000):
+        assert [begun(k % 2, k), begun(1 - k % 2, k)] == [k, k]
+    copied = copy.deepcopy(passes)
+    assert copied.begun == passes.begun == 3000
+    passes.restart(5)
+    assert (passes.start, passes.begun, copied.begun) == (5, 0, 3000)
+    assert begun(1, 9) == 0
+
+
+@pytest.mark.parametrize(("workers", "collate"), [(0, None), (0, list), (1, None)])
+def test_a_loader_of_another_batch_size_is_refused(shards, workers, collate):
+    for batch_size in (3,) if workers else (1, 3, 8):
+        loader = DataLoader(
+            ShardDataset(shards, batch_size=4), batch_size=batch_size, num_workers=workers, collate_fn=collate
+        )
+        with pytest.raises(ConfigError, match=f"the DataLoader has batch_size={batch_size}, but .* batch_size=4"):
+            next(iter(loader))
+    assert len(next(iter(DataLoader(ShardDataset(shards, batch_size=4), batch_size=None)))["input_ids"]) == 16
+
+
+def test_its_own_loader_has_its_batch_size(shards):
+    loader = ShardDataset(shards, batch_size=4).loader(num_workers=2, pin_memory=False)
+    assert loader.batch_size == 4 and numbers(loader) == list(range(80))
+    assert ShardDataset(shards, batch_size=4).loader().multiprocessing_context is None
+    out = Directory.at("memory:///spawned")
+    export([example(windows=9)], out, HuggingFace(), vocabulary())
+    assert ShardDataset(out, batch_size=2).loader(num_workers=1).multiprocessing_context.get_start_method() == "spawn"
+
+
+def test_ranks_are_found(shards, monkeypatch):
+    def found(**given_):
+        dataset = ShardDataset(shards, batch_size=1, **given_)
+        return dataset.rank, dataset.ranks
+
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert found() == (0, 1) and found(ranks=1) == (0, 1) and found(rank=1, ranks=3) == (1, 3)
+    monkeypatch.setenv("RANK", "2")
+    with pytest.raises(ConfigError, match="both to be numbers, but it has RANK=2"):
+        found()
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert found() == (2, 4) and found(ranks=1) == (0, 1) and found(rank=0, ranks=2) == (0, 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="rank is 0 to 1, not 2"):
+        found()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 5)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 6)
+    assert found() == (5, 6)

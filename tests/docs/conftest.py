@@ -29,6 +29,7 @@ from annotate import (
     TokenShards,
     score,
 )
+from annotate.cli.app import app, guarded
 from annotate.cli.new import shipped_pipelines, write_pipeline
 
 sys.path.insert(0, str(REPOSITORY / "tests" / "scorers"))
@@ -94,10 +95,15 @@ def world(corpus, tmp_path_factory):
 
 @pytest.fixture
 def place(world, runs, page, tmp_path, monkeypatch):
-    """A copy of the world to run a page in, with `out` and `dup`; `out` is of tokens where the page is about these."""
+    """A copy of the world to run a page in, with `out` and `dup`.
+
+    `out` is of tokens, with an export, where the page is about these.
+    """
     folder = shutil.copytree(world, tmp_path / "page", symlinks=True)
     kind = "tokens" if page == "docs/token-shards.md" else "text"
     shutil.copytree(runs[kind], folder / "out")
     (folder / "dup").symlink_to("out")
     monkeypatch.chdir(folder)
+    if kind == "tokens":
+        assert guarded(app, ["export", "out", "exported-hf", "--format", "huggingface"]) == 0
     return Path(os.fspath(folder))
