@@ -141,7 +141,7 @@ def _check(windows: Windows, vocabulary: Vocabulary, where: str) -> None:
         at = int(np.flatnonzero((tokens < 0) | (tokens >= vocabulary.size))[0])
         raise InputError(
             f"{where} has id {tokens[at]}, but the vocabulary has ids 0 to {vocabulary.size - 1}",
-            hint="Give the size of the vocabulary with its tags: `len(tokenizer)`.",
+            hint="Give the size of the vocabulary with its tags: one more than the highest id.",
         )
     if len(mask) and int(mask.max()) > 1:
         raise InputError(f"loss_mask of {where} has the value {mask.max()}; it is 0 or 1")

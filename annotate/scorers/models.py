@@ -16,6 +16,7 @@ from typing import Any
 
 from annotate.errors import ConfigError
 from annotate.installed import DISTRIBUTION
+from annotate.tokenizer_file import CONVERT, FILE, PLAIN, instead_of_file
 
 MINILM = "all-MiniLM-L6-v2"
 """Name of the embedded default encoder."""
@@ -31,13 +32,13 @@ MINILM_SHA256 = {
 """The upstream files; heads were trained on exactly these."""
 
 CONFIG_FILES = ("config.json",)
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+TOKENIZER_FILES = (FILE, "tokenizer_config.json", "chat_template.jinja")
 """All that a fast tokenizer is read from."""
 
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ADDED_TOKENS_FILE = "added_tokens.json"
 
-OLD_TOKENIZER_FILES = ("vocab.txt", "vocab.json", "merges.txt", "spiece.model", "sentencepiece.bpe.model")
+OLD_TOKENIZER_FILES = tuple(name for form in PLAIN for name in form)
 """What a fast tokenizer is built from where `tokenizer.json` is missing."""
 
 WEIGHTS = "model.safetensors"
@@ -85,9 +86,12 @@ class ModelFiles:
             )
         self._check_whole()
         if not self.tokenizer():
+            there = instead_of_file(self.directory)
             raise ConfigError(
-                f"model {self.name!r}: no tokenizer in {self.directory}",
-                hint="save the tokenizer beside the model: `tokenizer.save_pretrained(directory)`",
+                f"model {self.name!r}: {there or f'no tokenizer in {self.directory}'}",
+                hint=CONVERT
+                if there
+                else "save the tokenizer beside the model: `tokenizer.save_pretrained(directory)`",
             )
 
     def _check_whole(self) -> None:
@@ -140,7 +144,8 @@ class ModelFiles:
 
     def tokenizer(self) -> list[Path]:
         """The files that the tokenizer is read from, or none where there is no vocabulary."""
-        vocabulary = self._present(["tokenizer.json"]) or self._present(OLD_TOKENIZER_FILES)
+        whole = [form for form in ((FILE,), *PLAIN) if len(self._present(form)) == len(form)]
+        vocabulary = self._present(whole[0]) if whole else []
         return sorted({*vocabulary, *self._present(TOKENIZER_FILES), *self._also_read()}) if vocabulary else []
 
     def _also_read(self) -> list[Path]:

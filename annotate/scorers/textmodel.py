@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -14,6 +13,7 @@ from annotate.scorers.base import Json, Prepared
 from annotate.scorers.models import ModelFiles, Stamp, find_model, reason
 from annotate.scorers.positions import named_positions, positions_of
 from annotate.scorers.tokens import BATCH_TOKENS, Batches, Side
+from annotate.tokenizer_file import load
 
 LONGEST_DEFAULT = 4096
 """`max_length` where none is named and the model would take more: attention over 128k tokens is no default."""
@@ -138,7 +138,7 @@ class TextModel:
         """The model's fast tokenizer (a Transformers one), read once a process.
 
         Raises:
-            ConfigError: it can't be read, or there is no fast one.
+            ConfigError: it can't be read, there is no fast one, or its class gives other tokens than `tokenizer.json`.
         """
         return _read_tokenizer(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
 
@@ -200,21 +200,20 @@ def _read_config(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _read_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
-    # Several tasks prepare units at a time: with a pool of all cores in each, they would only be in each other's way.
-    # Tokenizers reads this when it is called; what a user has set stands.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from transformers import AutoTokenizer
-
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(files.directory, trust_remote_code=remote_code, use_fast=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ConfigError(f"model {files.name!r}: its tokenizer can't be read: {error}") from error
-    if not tokenizer.is_fast:
+    loaded = load(f"model {files.name!r}: its tokenizer", str(files.directory), remote_code=remote_code)
+    if not loaded.tokenizer.is_fast:
         raise ConfigError(
             f"model {files.name!r}: there is no fast tokenizer for it",
             hint="convert it once with `AutoTokenizer.from_pretrained(..., from_slow=True)` and save it",
         )
-    return tokenizer
+    if loaded.rewritten is not None:
+        raise ConfigError(
+            f"model {files.name!r}, in {files.directory}: {loaded.rewritten}",
+            hint="which of them the model was trained with, only its makers know. If the file's: set "
+            '"tokenizer_class": "PreTrainedTokenizerFast" in tokenizer_config.json of a copy of the model. If those of '
+            "the class: save the tokenizer as it is loaded, `AutoTokenizer.from_pretrained(...).save_pretrained(copy)`",
+        )
+    return loaded.tokenizer
 
 
 @functools.lru_cache(maxsize=16)

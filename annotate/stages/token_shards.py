@@ -223,6 +223,11 @@ class TokenShards(Shards):
                 )
         if spell := counts.get("documents_that_spell_a_tag", 0):
             said.append(f"{spell:,} documents spell a tag: it was tokenized as ordinary text")
+        if self._tokens.rewritten:
+            said.append(
+                f"tokenizer {self.tokenizer!r}: {self._tokens.rewritten}. The shards have those of the file; load the "
+                "tokenizer from beside them"
+            )
         return said
 
     def companions(self, whole: Mapping[str, pa.Table], manifest: Manifest) -> dict[str, bytes]:
@@ -293,6 +298,7 @@ class _Tokens:
     untagged: Any
     tagged: Any
     vocabulary: Any
+    rewritten: str | None
     hash: str
     begin_id: int | None
     end_id: int | None
@@ -300,9 +306,10 @@ class _Tokens:
 
     @staticmethod
     def load(stage: TokenShards) -> _Tokens:
-        from annotate.tokens import add_tags, load_tokenizer, tokenizer_hash
+        from annotate.tokens import add_tags, held_to_file, tokenizer_hash
 
-        untagged = load_tokenizer(stage.tokenizer, revision=stage.revision)
+        loaded = held_to_file(stage.tokenizer, revision=stage.revision)
+        untagged = loaded.tokenizer
         tags = stage._in_force
         try:
             tagged, vocabulary = add_tags(
@@ -324,6 +331,7 @@ class _Tokens:
             untagged=untagged,
             tagged=tagged,
             vocabulary=vocabulary,
+            rewritten=loaded.rewritten if loaded.text_too else None,
             hash=tokenizer_hash(untagged),
             begin_id=ids["bos"],
             end_id=ids["eos"],

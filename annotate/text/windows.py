@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from annotate.errors import ConfigError
 from annotate.text.gaps import Gaps
 from annotate.text.pages import Page, Positions
 from annotate.text.utf8 import byte_offsets, code_point_offsets
+from annotate.tokenizer_file import CONVERT, FILE, instead_of_file, parse_file
 
 
 def tokenizer_hash(path: str) -> str:
@@ -31,8 +31,6 @@ def load_tokenizer(path: str) -> Tokenizer:
     Raises:
         ConfigError: there is no such file, or it is not a tokenizer.
     """
-    # Several tasks split units at a time: pools of all cores would be in each other's way. What a user has set stands.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     return _parsed(path, _read(path))
 
 
@@ -79,22 +77,17 @@ def _sorted_byte_offsets(page: Page, code_points: Positions) -> Positions:
 
 
 def _read(path: str) -> bytes:
-    file = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+    there = instead_of_file(Path(path))
+    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
     try:
         return file.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"tokenizer {path!r} cannot be read: {error.strerror}",
-            hint="name a tokenizer.json or a directory that holds one",
+            f"tokenizer {path!r} cannot be read: {there or error.strerror}",
+            hint=CONVERT if there else "name a tokenizer.json or a directory that holds one",
         ) from error
 
 
 @lru_cache(maxsize=4)
 def _parsed(path: str, content: bytes) -> Tokenizer:
-    try:
-        tokenizer = Tokenizer.from_buffer(content)
-    except ValueError as error:
-        raise ConfigError(f"tokenizer {path!r} is not a tokenizer.json: {error}") from error
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    return parse_file(f"tokenizer {path!r}", content)

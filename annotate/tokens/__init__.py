@@ -7,7 +7,7 @@ from annotate.tokens.masks import ALIGNMENT, Policy, loss_mask
 from annotate.tokens.packing import Packed, pack
 from annotate.tokens.slots import reserved_slots
 from annotate.tokens.table import token_table
-from annotate.tokens.tokenizer import load_tokenizer, pin_tokenizer, tokenizer_hash
+from annotate.tokens.tokenizer import held_to_file, load_tokenizer, pin_tokenizer, tokenizer_hash
 from annotate.tokens.vocabulary import TagVocabulary, add_tags
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Tagged",
     "add_tags",
     "check_ids",
+    "held_to_file",
     "insert",
     "load_tokenizer",
     "loss_mask",

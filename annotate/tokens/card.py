@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from annotate.errors import ConfigError
+from annotate.tokenizer_file import PROBES, highest_id
 from annotate.tokens.tokenizer import backend_of
 from annotate.tokens.vocabulary import NONE, TagVocabulary, spell
 
@@ -18,9 +21,7 @@ def vocabulary_size(tokenizer: Any, *, multiple: int = 1) -> int:
     """
     if multiple < 1:
         raise ConfigError(f"the multiple that a vocabulary is padded to must be at least 1, not {multiple}")
-    backend = backend_of(tokenizer)
-    size = max([backend.get_vocab_size(), *(i + 1 for i in backend.get_added_tokens_decoder())])
-    return -(-size // multiple) * multiple
+    return -(-(highest_id(backend_of(tokenizer)) + 1) // multiple) * multiple
 
 
 def token_bits(size: int) -> int:
@@ -38,6 +39,8 @@ def tags_card(
     noise: float = 0.01,
 ) -> dict[str, Any]:
     """What `tags.json` says: ids, what the tags mean, how to make their rows, what to ban when sampling.
+
+    It also has the tokens of some texts, by which a tokenizer that was loaded elsewhere is known for the same.
 
     Args:
         vocabulary: the tags.
@@ -74,11 +77,12 @@ def tags_card(
             f"those of `rows` left out, plus normal noise of standard deviation {noise}",
         },
         "banned_when_sampling": vocabulary.ids,
+        "examples": [{"text": text, "ids": _ids(tokenizer, text)} for text in PROBES],
     }
 
 
 def check_ids(card: Mapping[str, Any], tokenizer: Any) -> None:
-    """Check that a tokenizer has the tags of a `tags.json`, each with its id.
+    """Check that a tokenizer has the tags of a `tags.json`, each with its id, and cuts text as that of the shards did.
 
     Raises:
         ConfigError: it is another tokenizer; names the tag, and both ids.
@@ -91,6 +95,26 @@ def check_ids(card: Mapping[str, Any], tokenizer: Any) -> None:
                     f"{token} is id {number} in the shards, but {found} for this tokenizer",
                     hint="Load the tokenizer that lies beside the shards, in `tokenizer/`.",
                 )
+    for example in card.get("examples", ()):
+        text, expected = example["text"], example["ids"]
+        if (ids := _ids(tokenizer, text)) != expected:
+            raise ConfigError(
+                f"{text!r} has the ids {expected[:8]} in the shards, but {ids[:8]} from this tokenizer "
+                f"({type(tokenizer).__name__}): the model was trained on other tokens",
+                hint="Load the tokenizer that lies beside the shards, in `tokenizer/`; should the class have changed "
+                "it, `PreTrainedTokenizerFast.from_pretrained` takes its tokenizer.json as it is.",
+            )
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of a text, whatever padding and truncation the tokenizer was last asked for."""
+    if isinstance(tokenizer, Tokenizer):
+        made = Tokenizer.from_str(tokenizer.to_str()) if tokenizer.truncation or tokenizer.padding else tokenizer
+        made.no_truncation()
+        made.no_padding()
+        return made.encode(text, add_special_tokens=False).ids
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _entry(vocabulary: TagVocabulary, i: int, said: Mapping[str, Any]) -> dict[str, Any]:

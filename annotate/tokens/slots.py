@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.errors import ConfigError
+from annotate.tokenizer_file import load
 from annotate.tokens.tokenizer import backend_of
 
 # Llama 3, BERT, Gemma, T5, Qwen, Mistral.
@@ -32,8 +33,6 @@ def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str])
     Raises:
         ConfigError: there are too few slots, one is named twice, the tokenizer does not have it, or needs it.
     """
-    from transformers import AutoTokenizer
-
     names = dict(zip(reserved, tokens, strict=False))
     if len(names) != len(tokens):
         raise ConfigError(
@@ -62,12 +61,10 @@ def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str])
                 content = _renamed(content, names)
             file.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
         try:
-            return AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-        except (
-            Exception
-        ) as error:  # the tokenizers library raises nothing more special  # T5 of Transformers 4 counts its slots
+            return load("the tokenizer with its slots renamed", folder).tokenizer
+        except ConfigError as error:  # T5 of Transformers 4 counts its slots
             raise ConfigError(
-                f"{type(tokenizer).__name__} can't be without its slots: {error}",
+                f"{type(tokenizer).__name__} can't be without its slots: {error.__cause__ or error.message}",
                 hint="leave `reserved` out: tokens are then added",
             ) from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,15 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from annotate.errors import ConfigError
+from annotate.tokenizer_file import LOADED_FROM, Loaded, load, load_file
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> Any:
     """Load a fast tokenizer as Transformers has it, so that it can be saved with the shards; runs no code of its own.
+
+    Its tokens are those of its `tokenizer.json`, where it has one, whatever its class would make of that.
 
     Args:
         name: a `tokenizer.json`, a directory that `save_pretrained` wrote or that holds a `tokenizer.json`, or a hub
@@ -29,9 +31,16 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> Any:
     Raises:
         ConfigError: there is no such tokenizer, or it is not a fast one, or a revision is given for a local file.
     """
-    # Several tasks tokenize at a time: pools of all cores would be in each other's way. What a user has set stands.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    path = Path(name)
+    return held_to_file(name, revision=revision).tokenizer
+
+
+def held_to_file(name: str, *, revision: str | None = None) -> Loaded:
+    """As `load_tokenizer`, with what its class would have given otherwise than its `tokenizer.json`.
+
+    Raises:
+        ConfigError: as there.
+    """
+    path, subject = Path(name), f"tokenizer {name!r}"
     if path.exists() and revision is not None:
         raise ConfigError(
             f"a revision is for a hub name, but the tokenizer {name!r} is a local file; revision={revision!r}"
@@ -39,12 +48,15 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> Any:
     file = _lone_file(path)
     if file is None and not path.exists() and name.endswith(".json"):
         raise ConfigError(
-            f"tokenizer {name!r} cannot be read: there is no such file",
-            hint="name a tokenizer.json, a directory that holds one, or a model of the hub",
+            f"{subject} cannot be read: there is no such file",
+            hint=LOADED_FROM,
         )
-    loaded = _from_file(name, file) if file is not None else _from_pretrained(name, revision)
-    backend_of(loaded).no_truncation()
-    backend_of(loaded).no_padding()
+    if file is not None:
+        from transformers import PreTrainedTokenizerFast
+
+        return Loaded(tokenizer=PreTrainedTokenizerFast(tokenizer_object=load_file(subject, file)))
+    loaded = load(subject + (f" at revision {revision!r}" if revision else ""), name, revision=revision)
+    backend_of(loaded.tokenizer)
     return loaded
 
 
@@ -69,7 +81,11 @@ def pin_tokenizer(name: str, *, revision: str | None = None) -> tuple[str, str |
     try:
         folder = Path(snapshot_download(name, revision=revision, allow_patterns=["tokenizer_config.json"]))
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise _not_loaded(name, revision, error) from error
+        at = f" at revision {revision!r}" if revision else ""
+        raise ConfigError(
+            f"tokenizer {name!r}{at} cannot be loaded: {str(error).strip().splitlines()[0] if str(error) else error!r}",
+            hint=LOADED_FROM,
+        ) from error
     return name, folder.name if _COMMIT.fullmatch(folder.name) else revision
 
 
@@ -100,36 +116,3 @@ def _lone_file(path: Path) -> Path | None:
     beside = ("tokenizer_config.json", "config.json")
     lone = (path / "tokenizer.json").is_file() and not any((path / name).is_file() for name in beside)
     return path / "tokenizer.json" if lone else None
-
-
-def _from_file(name: str, file: Path) -> Any:
-    from transformers import PreTrainedTokenizerFast
-
-    try:
-        backend = Tokenizer.from_buffer(file.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"tokenizer {name!r} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(
-            f"tokenizer {name!r} is not a tokenizer.json: {error}",
-            hint="a vocabulary file alone is not enough: name the file that `save_pretrained` writes",
-        ) from error
-    return PreTrainedTokenizerFast(tokenizer_object=backend)
-
-
-def _from_pretrained(name: str, revision: str | None) -> Any:
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(name, revision=revision, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _not_loaded(name, revision, error) from error
-
-
-def _not_loaded(name: str, revision: str | None, error: Exception) -> ConfigError:
-    at = f" at revision {revision!r}" if revision else ""
-    return ConfigError(
-        f"tokenizer {name!r}{at} cannot be loaded: {str(error).strip().splitlines()[0] if str(error) else error!r}",
-        hint="name a tokenizer.json, a directory that holds one, or a model of the hub; "
-        "tokenizers that need code of their own or have no fast form can't be used",
-    )

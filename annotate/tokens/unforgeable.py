@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from annotate.tokenizer_file import highest_id
+
 # No tokenizer's words have both a blank and this character: some cut at blanks, others turn them into marks, and the
 # alphabet of bytes has neither. That no text gets through all the same is checked on every document.
 _HIDDEN = "\U0010fffe {} \U0010fffe"
@@ -46,8 +48,7 @@ def unforgeable(tokenizer: Tokenizer) -> Twin:
     made |= {"truncation": None, "padding": None, "post_processor": None}
     special = [token for token in made["added_tokens"] if token["special"]]
     spellings = tuple(sorted(token["content"] for token in special))
-    size = max([tokenizer.get_vocab_size(), *(token["id"] + 1 for token in made["added_tokens"])])
-    forbidden = np.zeros(size, np.bool_)
+    forbidden = np.zeros(highest_id(tokenizer) + 1, np.bool_)
     forbidden[[token["id"] for token in special]] = True
     unknown = _unknown_id(made["model"])
     if unknown is not None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from tokenizers import AddedToken
 
 from annotate.errors import ConfigError
+from annotate.tokenizer_file import shared_ids
 from annotate.tokens.slots import put_on_slots
 from annotate.tokens.tokenizer import backend_of
 
@@ -134,6 +135,7 @@ def add_tags(
     _check_ordinary(tokenizer, tokens)
     made = _added(put_on_slots(tokenizer, tokens, reserved) if reserved else tokenizer, tokens)
     ids = {token: _one_id(made, token) for token in tokens}
+    _check_own(made, ids)
     given = families or {}
     free = max(given.values(), default=-1) + 1
     return made, TagVocabulary(
@@ -163,6 +165,17 @@ def _added(tokenizer: Any, tokens: Sequence[str]) -> Any:
     # False: the special tokens that there are stay; the argument's name is not the same in all versions.
     made.add_special_tokens({"additional_special_tokens": new}, False)
     return made
+
+
+def _check_own(tokenizer: Any, ids: Mapping[str, int]) -> None:
+    """No word has the id of a tag, and no two words one id: a model reads words by their ids alone."""
+    for i, words in shared_ids(backend_of(tokenizer)).items():
+        shown = " and ".join(map(repr, words))
+        tag = next((token for token, own in ids.items() if own == i), None)
+        raise ConfigError(
+            f"the tokenizer has one id, {i}, for {shown}" + (f": {tag} would be that word" if tag else ""),
+            hint="the ids of its words have holes: load it with `annotate.tokens.load_tokenizer`, which fills them",
+        )
 
 
 def _one_id(tokenizer: Any, token: str) -> int:

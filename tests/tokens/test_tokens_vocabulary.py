@@ -19,9 +19,11 @@ from transformers import (
 )
 
 from annotate.errors import ConfigError
+from annotate.tokenizer_file import PROBES
 from annotate.tokens import (
     Encoder,
     add_tags,
+    check_ids,
     load_tokenizer,
     reserved_slots,
     tags_card,
@@ -77,17 +79,26 @@ def test_classes_that_build_their_tokenizer_themselves(of_class, tmp_path):
     copy_of(CLASSES[of_class]).save_pretrained(tmp_path / "plain")
     config = tmp_path / "plain" / "tokenizer_config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"tokenizer_class": of_class.__name__}))
+    file = Tokenizer.from_file(str(tmp_path / "plain" / "tokenizer.json"))
     tokenizer = load_tokenizer(str(tmp_path / "plain"))
-    assert type(tokenizer) is of_class
     made, vocabulary = add_tags(tokenizer, TAGS, closing=["tone"])
     made.save_pretrained(tmp_path / "tagged")
     again = load_tokenizer(str(tmp_path / "tagged"))
-    assert again.convert_tokens_to_ids(list(vocabulary.tokens)) == list(vocabulary.tokens.values())
-    text = pa.array([" ".join([*vocabulary.tokens, *again.all_special_tokens, "the dog"])])
+    for other in (tokenizer, again, AutoTokenizer.from_pretrained(tmp_path / "tagged")):
+        for text in (*TEXT, *PROBES):
+            assert other(text, add_special_tokens=False)["input_ids"] == file.encode(text, add_special_tokens=False).ids
+    classed = AutoTokenizer.from_pretrained(tmp_path / "plain")
+    assert type(classed) is of_class
+    assert not_a_special_token_of_text(*add_tags(classed, TAGS, closing=["tone"]))
+    assert not_a_special_token_of_text(again, vocabulary)
+
+
+def not_a_special_token_of_text(tokenizer, vocabulary):
+    assert tokenizer.convert_tokens_to_ids(list(vocabulary.tokens)) == list(vocabulary.tokens.values())
+    text = pa.array([" ".join([*vocabulary.tokens, *tokenizer.all_special_tokens, "the dog"])])
     # T5's own class takes entry 2 for what is unknown, whatever it is called.
-    unknown = {again.unk_token_id, json.loads(again.backend_tokenizer.to_str())["model"].get("unk_id")}
-    special = set(again.all_special_ids) - unknown
-    assert not special & set(Encoder(again).encode(text).ids.tolist())
+    unknown = {tokenizer.unk_token_id, json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("unk_id")}
+    return not (set(tokenizer.all_special_ids) - unknown) & set(Encoder(tokenizer).encode(text).ids.tolist())
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -223,6 +234,19 @@ def test_the_card_of_tags():
     }
     assert card["initialisation"]["rows"] == card["banned_when_sampling"] == [500, 501, 502, 503]
     assert (card["initialisation"]["noise"], card["initialisation"]["of_rows_below"]) == (0.01, 500)
+    assert {example["text"]: example["ids"] for example in card["examples"]} == {
+        text: family("byte-level")(text)["input_ids"] for text in PROBES
+    }
+    for like in (tokenizer, Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())):
+        check_ids(card, like)
+        getattr(like, "backend_tokenizer", like).enable_truncation(2)  # as a user's last call may have left it
+        getattr(like, "backend_tokenizer", like).enable_padding(length=9)
+        check_ids(card, like)
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    other = add_tags(family("tiktoken"), TAGS, closing=["plain"])[0]
+    with pytest.raises(ConfigError, match=r"has the ids .* in the shards, but .*the model was trained on other tokens"):
+        check_ids(card, other)
     with pytest.raises(ConfigError, match="not known: rude"):
         tags_card(vocabulary, tokenizer, untagged=family("byte-level"), about={"rude": {}})
     with pytest.raises(ConfigError, match="keys that are taken: id"):
