@@ -112,6 +112,10 @@ def print_report(report: ProbeReport, out: Console) -> None:
     out.print(table)
     say(out, f"Its probability, fitted on {report.calibration.labels:,} other labels")
     out.print(_calibration(report.calibration))
+    for sentence in report.understood:
+        say(out, visible(f"{sentence[0].upper()}{sentence[1:]}."))
+    if report.contradictions:
+        say(out, f"{report.contradictions:,} texts have different labels in one source: each label counts.")
     if report.repeats:
         say(out, f"{report.repeats:,} spans were left out of training: a test span has the same text.")
     say(out, f"Wrote {report.path}, {size(report.size)}: {_features(report.features)}; penalty {report.penalty:g}.")

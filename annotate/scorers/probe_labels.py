@@ -24,6 +24,9 @@ VALIDATION_SHARE = 0.2
 MIN_ROWS = 50
 """Spans that a training needs at least."""
 
+IGNORED = -100
+"""What many training programs take for "no label"."""
+
 FloatVector = npt.NDArray[np.float64]
 BoolVector = npt.NDArray[np.bool_]
 
@@ -43,6 +46,8 @@ class LabelledSpans:
         test: bool `[n]`, kept for the report.
         validation: bool `[n]`, chooses the regularisation and fits the curve; the rest is for fitting.
         repeats: number of spans left out because their text was among the test spans too.
+        understood: by source, a sentence: what its labels were taken for.
+        contradictions: texts that a source has with different labels.
     """
 
     texts: list[str]
@@ -54,6 +59,8 @@ class LabelledSpans:
     test: BoolVector
     validation: BoolVector
     repeats: int
+    understood: tuple[str, ...]
+    contradictions: int
 
     @property
     def train(self) -> BoolVector:
@@ -82,8 +89,8 @@ def read_labels(
 
     Raises:
         InputError: the file can't be read.
-        ConfigError: a column is missing or of the wrong type, a value is null or not finite, there are too few spans,
-            or a source or part has only one kind of label.
+        ConfigError: a column is missing or of the wrong type, a value is null or not finite, or stands for "no label"
+            by the look of it (-1, -100), there are too few spans, or a source or part has only one kind of label.
     """
     table = data if isinstance(data, pa.Table) else _read_table(Path(data))
     columns = {"text": text, "label": label, "source": source, "split": split}
@@ -110,6 +117,9 @@ def read_labels(
     sources = frame["source"].cast(pl.String) if source else pl.repeat("all", len(frame), eager=True)
     names = tuple(sorted(set(sources.to_list())))
     codes = np.searchsorted(np.array(names), sources.to_numpy()).astype(np.int64)
+    _refuse_marks(labels, codes, names, label)
+    frame = frame.with_columns(key=key, source=pl.Series(codes))
+    different = frame.group_by("key", "source").agg(pl.col("label").n_unique() > 1)["label"]
     codes, test = codes[keep], test[keep]
     targets, rated = _make_targets(labels[keep], codes, names, test)
     spans = LabelledSpans(
@@ -122,6 +132,11 @@ def read_labels(
         test=test,
         validation=~test & (drawn_validation[keep] < VALIDATION_SHARE),
         repeats=int((~keep).sum()),
+        understood=tuple(
+            f"labels of {name}: {_understood(labels[keep][codes == i], rated=bool(rated[i]))}"
+            for i, name in enumerate(names)
+        ),
+        contradictions=int(different.sum()),
     )
     _check_parts(spans)
     return spans
@@ -136,7 +151,10 @@ def _read_table(path: Path) -> pa.Table:
 
 def _check_labels(column: pl.Series, name: str) -> FloatVector:
     if not (column.dtype.is_numeric() or column.dtype == pl.Boolean):
-        raise ConfigError(f"column {name!r} must hold 0 and 1, or ratings, got {column.dtype}")
+        raise ConfigError(
+            f"column {name!r} must hold 0 and 1, or ratings, got {column.dtype}",
+            hint="cast it to numbers: what a text such as '1' or 'yes' stands for is not guessed",
+        )
     labels = column.cast(pl.Float64).to_numpy().astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(labels))
     if len(bad):
@@ -144,6 +162,37 @@ def _check_labels(column: pl.Series, name: str) -> FloatVector:
     if len(labels) < MIN_ROWS:
         raise ConfigError(f"training needs {MIN_ROWS} labelled spans or more, got {len(labels)}")
     return labels
+
+
+def _refuse_marks(labels: FloatVector, sources: npt.NDArray[np.int64], names: tuple[str, ...], column: str) -> None:
+    """Refuse labels that by the look of them stand for "no label": a lone negative number, or -100 far below others."""
+    for i, name in enumerate(names):
+        found = np.unique(labels[sources == i])
+        negative, others = found[found < 0], found[found >= 0]
+        lone = len(negative) == 1 and len(others) > 0 and negative[0] == np.round(negative[0])
+        far = len(found) > 1 and found[0] == IGNORED and found[1] > IGNORED / 10
+        if lone or far:
+            rows = np.flatnonzero((sources == i) & (labels == found[0]))
+            of = f" of source {name!r}" if len(names) > 1 else ""
+            raise ConfigError(
+                f"{len(rows):,} labels of column {column!r} are {found[0]:g}, the first in row {rows[0]}; "
+                f"the others{of} are {_shown(found[1:])}: {found[0]:g} often stands for a span without a label",
+                hint=f"leave these rows out. If {found[0]:g} is meant as a label, write 0 and 1, or ratings from 0 on",
+            )
+
+
+def _understood(labels: FloatVector, *, rated: bool) -> str:
+    if not rated:
+        return f"0 and 1 ({int((labels == 0).sum()):,} and {int((labels == 1).sum()):,} spans)"
+    found = np.unique(labels)
+    return f"ratings, learned and measured by rank ({len(found):,} different ones: {_shown(found)})"
+
+
+def _shown(values: FloatVector) -> str:
+    """A few values, or the ends of many."""
+    if len(values) > 5:
+        return f"{values[0]:g} to {values[-1]:g}"
+    return ", ".join(f"{value:g}" for value in values)
 
 
 def _read_split(column: pl.Series, name: str) -> BoolVector:

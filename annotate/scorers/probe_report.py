@@ -89,6 +89,8 @@ class ProbeReport:
         sources: one report a source.
         calibration: of the curve in the file.
         repeats: labelled spans left out because a test span has the same text.
+        understood: by source, a sentence: what its labels were taken for.
+        contradictions: texts that a source has with different labels.
     """
 
     axis: str
@@ -99,6 +101,8 @@ class ProbeReport:
     sources: tuple[SourceReport, ...]
     calibration: CalibrationReport
     repeats: int
+    understood: tuple[str, ...]
+    contradictions: int
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""

@@ -137,6 +137,8 @@ def train_probe(
             curve, test[rows], yes[rows], _source_weights(spans.sources[rows]), len(validation)
         ),
         repeats=spans.repeats,
+        understood=spans.understood,
+        contradictions=spans.contradictions,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -74,14 +75,15 @@ class FitCurves(Wide):
         """Scores with labels of a unit.
 
         Raises:
-            ConfigError: no axis has a column of labels, or a label is neither 0 nor 1.
+            ConfigError: no axis has a column of labels, or a label is neither 0, 1 nor null (or NaN); names the row.
         """
         spans, scores = kept_scores(tables, {f"scores-{i}": s for i, s in enumerate(self.scores)}, verdicts=False)
         documents = self.labels.documents(tables.directory("corpus"), tables.unit("corpus"), extra=None)
         position = pa.array(spans["row"].to_numpy() - tables.rows.start)
         pieces = [contract("labelled-scores").schema.empty_table()]
         for axis in [axis for axis in scores if axis in documents.column_names]:
-            values = pc.cast(documents[axis].take(position), pa.float64()).to_numpy(zero_copy_only=False)
+            labels = _checked(documents[axis], f"{self.labels.path}, labels of {axis}", tables.rows.start)
+            values = labels[position.to_numpy()]
             usable = ~np.isnan(values) & ~np.isnan(scores[axis])
             columns = [pa.array([axis] * int(usable.sum()), pa.string()), scores[axis][usable], values[usable]]
             pieces.append(pa.table(columns, schema=contract("labelled-scores").schema))
@@ -105,6 +107,26 @@ class FitCurves(Wide):
                 raise ConfigError(f"{self.labels.path}, labels of {axis}: {error.message}") from error
             rows.append({"axis": axis, "labels": here.num_rows, "curve": json.dumps(curve.to_json())})
         return Output(pa.Table.from_pylist(rows, schema=contract("curves").schema))
+
+
+def _checked(column: pa.ChunkedArray, what: str, first: int) -> npt.NDArray[np.float64]:
+    """Labels as float64 `[n]`, NaN where there is none; `first` is the row of the first."""
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        if pa.types.is_null(kind):
+            return np.full(len(column), np.nan)
+        raise ConfigError(
+            f"{what}: must be 0, 1 or null, got a column of type {kind}",
+            hint="Cast it to numbers: what a text such as '1' or 'yes' stands for is not guessed.",
+        )
+    values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    wrong = np.flatnonzero(~(np.isnan(values) | np.isin(values, (0.0, 1.0))))
+    if len(wrong):
+        raise ConfigError(
+            f"{what}: must be 0, 1 or null, got {values[wrong[0]]:g} in row {first + wrong[0]}",
+            hint="Write null where there is no label; of ratings, say from which on they are a yes.",
+        )
+    return values
 
 
 def fit_curves(labels: str, scores: Sequence[Annotations], *, text: str = "text", kind: Kind = "auto") -> FitCurves:

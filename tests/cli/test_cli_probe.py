@@ -36,6 +36,7 @@ def test_a_probe_is_trained_measured_and_shown(annotate, labelled, tmp_path):
     rows = [line for line in shown.splitlines() if "auroc" in line]
     assert len(rows) == 2 and any("garden" in row for row in rows) and any("[b]car[/b]" in row for row in rows)
     assert all(row.count(" to ") == 2 for row in rows), "each source is measured, and measured when it is held out"
+    assert "Labels of garden: 0 and 1 (" in shown and "Labels of [b]car[/b]: 0 and 1 (" in shown
     assert "fitted curve (platt)" in shown and f'Probe("{out}")' in shown
     code, card, _ = annotate("probe", "show", out)
     anchors = Probe(str(out)).anchors["kindness"]

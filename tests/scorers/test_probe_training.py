@@ -282,3 +282,65 @@ def test_integer_and_bool_labels_are_fine(table):
     labels = np.array(table.column("label")).astype(np.int8)
     one, other = (read(replaced(table, "label", values)) for values in (labels, labels == 1))
     assert dataclasses.asdict(one)["targets"].tolist() == other.targets.tolist()
+
+
+def labelled(*values, n=300):
+    """Texts with labels that go round these values."""
+    texts, _ = made_up_texts(n)
+    return pa.table({"text": texts, "label": np.resize(np.array(values, np.float64), n)})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ((0, 1, -1), "100 labels of column 'label' are -1, the first in row 2; the others are 0, 1: -1 often stands"),
+        ((0, 1, 1, -100), "75 labels of column 'label' are -100, the first in row 3"),
+        ((-1, 0, 1, 2, 3, 4, 5), "43 labels of column 'label' are -1, the first in row 0; the others are 0 to 5"),
+        ((-100, -2, -1, 0, 1, 2), "50 labels of column 'label' are -100"),
+        ((-1, 1), "150 labels of column 'label' are -1"),
+        ((-1, 0.25, 0.75), "100 labels of column 'label' are -1"),
+        ((1, 1, 1), "all labels of source 'all' are"),
+    ],
+)
+def test_what_often_stands_for_no_label_is_not_taken_for_one(values, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        read(labelled(*values))
+    if "often stands" in said or "are -1" in said:
+        assert "leave these rows out" in caught.value.hint
+
+
+def test_marks_are_looked_for_in_each_source():
+    both = pa.concat_tables([labelled(0, 1), labelled(-2, -1, 0, 1, 2)])
+    both = both.append_column("source", pa.array(["a"] * 300 + ["b"] * 300))
+    assert read(both, source="source").rated.tolist() == [False, True]
+    marked = pa.concat_tables([labelled(0, 1), labelled(0, 1, -1)]).append_column("source", both["source"])
+    with pytest.raises(ConfigError, match="first in row 302; the others of source 'b' are 0, 1"):
+        read(marked, source="source")
+
+
+@pytest.mark.parametrize(
+    ("values", "understood"),
+    [
+        ((0, 1), "0 and 1 (150 and 150 spans)"),
+        ((0, 1, 2), "ratings, learned and measured by rank (3 different ones: 0, 1, 2)"),
+        ((-2, -1, 1, 2), "ratings, learned and measured by rank (4 different ones: -2, -1, 1, 2)"),
+        ((0, 0.1, 0.2, 0.5, 0.9, 1), "ratings, learned and measured by rank (6 different ones: 0 to 1)"),
+    ],
+)
+def test_what_labels_were_taken_for_is_said(values, understood):
+    distinct = labelled(*values)
+    distinct = distinct.set_column(0, "text", pa.array([f"{i} text" for i in range(300)]))
+    assert read(distinct).understood == (f"labels of all: {understood}",)
+
+
+def test_texts_with_labels_of_both_kinds_are_counted():
+    table = labelled(0, 1).set_column(0, "text", pa.array([f"{i} Text" for i in range(300)]))
+    again = pa.table({"text": ["0  TEXT", "1 text", "2 text"], "label": [1.0, 1.0, 1.0]})
+    assert read(table).contradictions == 0
+    assert read(pa.concat_tables([table, again])).contradictions == 2
+
+
+def test_labels_that_are_texts_are_not_guessed():
+    table = labelled(0, 1)
+    with pytest.raises(ConfigError, match="must hold 0 and 1, or ratings, got String"):
+        read(table.set_column(1, "label", table["label"].cast(pa.string())))
