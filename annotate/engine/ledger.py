@@ -18,6 +18,9 @@ from annotate.storage.store import Directory
 
 LEDGER = "ledger.json"
 
+LOST = ("documents_with_lost_characters", "unknown_tokens", "dropped_characters")
+"""Counts of what a tokenizer has lost of the text."""
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -93,6 +96,7 @@ def _balanced(datasets: Mapping[Stage, Dataset], name: str, shards: Shards) -> L
         "spans": placed.get("spans", 0),
         "spans_with_a_null_score": placed.get("spans_with_a_null_score", 0),
         "documents_that_spell_a_tag": counts.get("documents_that_spell_a_tag", 0),
+        **{name: counts[name] for name in LOST if name in counts},
         "unreadable_files": corpus.get("unreadable_files", 0),
         **{
             f"failed_scores ({', '.join(stage.axes)})": _counts(datasets, stage).get("failed_scores", 0)

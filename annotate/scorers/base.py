@@ -33,6 +33,8 @@ class Prepared:
         context_cut: bool `[n_spans]`, whether what is read before the span (a prompt, a context) lost its start for
             the same reason; None where nothing is.
         unfit: by distinct input, why it can't be scored, whatever the model gives for it.
+        unknown: bool `[n_spans]`, whether the model's tokenizer does not know half of the span or more; None where
+            there is no tokenizer.
     """
 
     arrays: Mapping[str, Any]
@@ -42,6 +44,7 @@ class Prepared:
     truncated: npt.NDArray[np.bool_]
     context_cut: npt.NDArray[np.bool_] | None = None
     unfit: Mapping[int, str] = field(default_factory=dict)
+    unknown: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,4 +150,4 @@ def _join(first: int | None, context_ids: IntArray, before: IntArray, spans: Enc
     ids = np.full(len(within), first if first is not None else 0, np.int32)
     ids[is_context] = context_ids
     ids[is_span] = spans.ids
-    return Encoded(ids=ids, lengths=lengths, truncated=spans.truncated, context_cut=spans.context_cut), counted_from
+    return replace(spans, ids=ids, lengths=lengths), counted_from

@@ -15,12 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
+from tokenizers.models import Unigram
 
 from annotate.errors import ConfigError
 from annotate.scorers.base import Prepared
 
 IntArray = npt.NDArray[np.int32]
 Side = Literal["left", "right"]
+
+_NO_CHARACTER = "\U0010fffe"
 
 BATCH_TOKENS = 2048
 """Default token budget of a batch; on two cores MiniLM gave 8.9k tokens/s with it, and 7.0k with 8,192."""
@@ -38,6 +41,7 @@ class Encoded:
         ids: int32 `[sum(lengths)]`.
         lengths: int32 `[n]`.
         truncated: bool `[n]`, whether the input did not fit.
+        unknown: bool `[n]`, whether the vocabulary lacks half of the input or more, special tokens not counted.
         types: uint8 `[sum(lengths)]`, 1 in the second part of a pair, or None where no input has one.
         context_cut: bool `[n]`, whether what is read before the text did not fit, or None where nothing is.
         unfit: by input, why it can't be scored.
@@ -46,6 +50,7 @@ class Encoded:
     ids: IntArray
     lengths: IntArray
     truncated: npt.NDArray[np.bool_]
+    unknown: npt.NDArray[np.bool_]
     types: npt.NDArray[np.uint8] | None = None
     context_cut: npt.NDArray[np.bool_] | None = None
     unfit: Mapping[int, str] = field(default_factory=dict)
@@ -156,7 +161,33 @@ def encode(
     parts_of = None
     if types:
         parts_of = np.fromiter(itertools.chain.from_iterable(e.type_ids for e in encodings), np.uint8, len(ids))
-    return Encoded(ids=ids, lengths=lengths, truncated=truncated, types=parts_of)
+    around = tokenizer.num_special_tokens_to_add(pairs is not None) if special else 0
+    unknown = _mostly_unknown(ids, lengths, unknown_id(tokenizer), around)
+    unknown &= np.fromiter((bool(text.strip()) for text in parts[-1]), np.bool_, len(texts))
+    return Encoded(ids=ids, lengths=lengths, truncated=truncated, unknown=unknown, types=parts_of)
+
+
+def unknown_id(tokenizer: Any) -> int | None:
+    """The token that stands for what the vocabulary of a `tokenizers.Tokenizer` lacks, if there is one."""
+    found: int | None
+    if isinstance(tokenizer.model, Unigram):  # it does not tell, but gives it to a character that no text has
+        try:
+            found = next((token.id for token in tokenizer.model.tokenize(_NO_CHARACTER)), None)
+        except Exception:
+            found = None
+        return found
+    token = getattr(tokenizer.model, "unk_token", None)
+    found = None if token is None else tokenizer.token_to_id(token)
+    return found
+
+
+def _mostly_unknown(ids: IntArray, lengths: IntArray, unknown: int | None, around: int) -> npt.NDArray[np.bool_]:
+    """Which inputs have nothing but `around` special tokens, or stand for the unknown by half of the others or more."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    counts = np.zeros(len(lengths), np.int64)
+    if unknown is not None and len(at := np.flatnonzero(ids == unknown)):
+        counts += np.bincount(np.searchsorted(ends, at, side="right"), minlength=len(lengths))
+    return 2 * counts >= lengths - around
 
 
 def sort_and_batch(
@@ -198,6 +229,7 @@ def sort_and_batch(
         truncated=encoded.truncated[inverse],
         context_cut=None if encoded.context_cut is None else encoded.context_cut[inverse],
         unfit=encoded.unfit,
+        unknown=encoded.unknown[inverse],
     )
 
 

@@ -135,6 +135,11 @@ class Score(Annotations):
                 f"{cut:,} of {spans:,} spans have a prompt or context that leaves them too little of the model's "
                 "window: its start was cut"
             )
+        if unknown := counts.get("mostly_unknown_spans", 0):
+            said.append(
+                f"{unknown:,} of {spans:,} spans ({unknown / spans:.1%}) are by half or more of characters that "
+                "the model's tokenizer does not know: their scores mean nothing"
+            )
         if halved := counts.get("halved_batches", 0):
             said.append(f"{halved:,} batches were halved; scores may differ in the last digits from an undisturbed run")
         kinds = sorted(name.removeprefix("device=") for name in manifest.notes if name.startswith("device="))
@@ -255,13 +260,14 @@ def finish(
         spans=[int(batch.span[at]) for at, _ in failed],
         axes=[axis for _, axis in failed],
     )
-    context = batch.prepared.context_cut
+    context, unknown = batch.prepared.context_cut, batch.prepared.unknown
     counts = {
         "spans": int(fresh.sum()),
         "distinct_inputs": batch.prepared.distinct,
         "tokens": batch.prepared.tokens,
         "truncated_spans": int(batch.prepared.truncated[fresh].sum()),
         **({} if context is None else {"cut_contexts": int(context[fresh].sum())}),
+        **({} if unknown is None else {"mostly_unknown_spans": int(unknown[fresh].sum())}),
         "failed_scores": len(failed),
         "halved_batches": scores.halved,
     }

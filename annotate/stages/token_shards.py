@@ -208,6 +208,10 @@ class TokenShards(Shards):
             "moved_tags": tagged.moved,
             "cuts": packed.cuts,
             "cuts_at_spans": packed.cuts_at_spans,
+            "tokenized": rows.num_rows,
+            "documents_with_lost_characters": int(((encoded.unknown > 0) | (encoded.dropped > 0)).sum()),
+            "unknown_tokens": int(encoded.unknown.sum()),
+            "dropped_characters": int(encoded.dropped.sum()),
         }
         return Output(table, counts=counts)
 
@@ -223,6 +227,15 @@ class TokenShards(Shards):
                 )
         if spell := counts.get("documents_that_spell_a_tag", 0):
             said.append(f"{spell:,} documents spell a tag: it was tokenized as ordinary text")
+        if lost := counts.get("documents_with_lost_characters", 0):
+            of = counts["tokenized"]
+            unknown, dropped = counts["unknown_tokens"], counts["dropped_characters"]
+            said.append(
+                f"{lost:,} of {of:,} documents ({lost / of:.1%}) have characters that the tokenizer does not know: "
+                f"{unknown:,} tokens stand for such, {dropped:,} characters are dropped"
+            )
+        if manifest.counts.get("windows") and (away := self._tokens.taken_away):
+            said.append(f"the tokenizer takes away {', '.join(away)}: texts that differ in that alone get equal tokens")
         if self._tokens.rewritten:
             said.append(
                 f"tokenizer {self.tokenizer!r}: {self._tokens.rewritten}. The shards have those of the file; load the "
@@ -344,6 +357,13 @@ class _Tokens:
         from annotate.tokens import Encoder
 
         return Encoder(self.tagged)
+
+    @functools.cached_property
+    def taken_away(self) -> list[str]:
+        """What the tokenizer takes away of a text."""
+        from annotate.tokens import taken_away
+
+        return taken_away(self.encoder)
 
 
 @functools.lru_cache(maxsize=1)

@@ -3,6 +3,7 @@
 from annotate.tokens.card import check_ids, tags_card, token_bits, vocabulary_size
 from annotate.tokens.encoding import Encoded, Encoder, spells
 from annotate.tokens.insertion import Tagged, insert
+from annotate.tokens.losses import taken_away
 from annotate.tokens.masks import ALIGNMENT, Policy, loss_mask
 from annotate.tokens.packing import Packed, pack
 from annotate.tokens.slots import reserved_slots
@@ -29,6 +30,7 @@ __all__ = [
     "reserved_slots",
     "spells",
     "tags_card",
+    "taken_away",
     "token_bits",
     "token_table",
     "tokenizer_hash",

@@ -19,6 +19,7 @@ from annotate.minhash.compiled import text_buffers
 from annotate.text.arrays import large_string
 from annotate.text.pages import require_text
 from annotate.text.utf8 import is_continuation
+from annotate.tokens.losses import dropped_characters, letters_of, missing_letters
 from annotate.tokens.spelling import Spelling
 from annotate.tokens.tokenizer import backend_of
 from annotate.tokens.unforgeable import Twin, unforgeable
@@ -40,6 +41,8 @@ class Encoded:
         starts: int64 `[n_tokens]`, first byte in the document of what a token stands for, blanks counted.
         ends: int64 `[n_tokens]`, one past the last byte. Tokens that share a character, as byte fallback makes them,
             may each have the range of all of it.
+        unknown: int64 `[n]`, tokens of each document that stand for what the vocabulary does not have.
+        dropped: int64 `[n]`, characters of each document that no token stands for, blanks left out.
         by_segment: whether the segments of a document were tokenized each on its own.
         tokenized_twice: documents for which the library was asked again, for offsets.
     """
@@ -48,6 +51,8 @@ class Encoded:
     documents: Int64
     starts: Int64
     ends: Int64
+    unknown: Int64
+    dropped: Int64
     by_segment: bool = False
     tokenized_twice: int = 0
 
@@ -71,6 +76,11 @@ class Encoder:
                         f"text that spells {spelled!r} gets the special token from this tokenizer",
                         hint="name a tokenizer whose special tokens are not words of its vocabulary",
                     )
+
+    @cached_property
+    def _letters(self) -> Int64 | None:
+        """The characters of each id, where they tell what is dropped."""
+        return letters_of(self.twin.made, len(self.twin.special))
 
     @cached_property
     def spelling(self) -> Spelling | None:
@@ -116,6 +126,8 @@ class Encoder:
             documents=encoded.documents[np.searchsorted(row, np.arange(len(array) + 1))],
             starts=encoded.starts + shift,
             ends=encoded.ends + shift,
+            unknown=_summed(encoded.unknown, row, len(array)),
+            dropped=_summed(encoded.dropped, row, len(array)),
             by_segment=True,
             tokenized_twice=encoded.tokenized_twice,
         )
@@ -141,8 +153,9 @@ class Encoder:
         ids, documents = _ids(encodings)
         data, text_starts = text_buffers(texts)
         starts, ends, spelled = spelling.offsets(ids, documents, data, text_starts)
+        dropped = np.zeros(len(spelled), np.int64)
         if spelled.all():
-            return Encoded(ids=ids, documents=documents, starts=starts, ends=ends)
+            return self._counted(ids, documents, starts, ends, dropped)
         # The few that a normalizer has changed: their offsets from the library; ids are the same.
         rows = np.flatnonzero(~spelled)
         again = self._with_offsets(texts.take(pa.array(rows)), [strings[row] for row in rows])
@@ -150,7 +163,9 @@ class Encoder:
         if not np.array_equal(ids[tokens], again.ids):
             raise InputError(f"the tokenizer gives row {rows[0]} or a later one other tokens when asked for offsets")
         starts[tokens], ends[tokens] = again.starts, again.ends
-        return Encoded(ids=ids, documents=documents, starts=starts, ends=ends, tokenized_twice=len(rows))
+        # Of a character of which some bytes are dropped, the other tokens have all of its range.
+        dropped[rows] = np.maximum(again.dropped, spelling.shortened(ids, documents, text_starts)[rows])
+        return self._counted(ids, documents, starts, ends, dropped, tokenized_twice=len(rows))
 
     def _with_offsets(self, texts: pa.LargeStringArray, strings: list[str]) -> Encoded:
         encodings = self.twin.tokenizer.encode_batch(strings, add_special_tokens=False)
@@ -166,7 +181,35 @@ class Encoder:
             starts, ends = (begins[first + points[:, side]] - origin for side in (0, 1))
         else:
             starts, ends = points.T.copy()
-        return Encoded(ids=ids, documents=documents, starts=starts, ends=ends)
+        if self._letters is not None:
+            cleaned = text_buffers(self._normalized(texts, strings))
+            dropped = missing_letters(ids, documents, self._letters, *cleaned)
+        else:
+            composed = self.twin.made["normalizer"] is not None
+            dropped = dropped_characters(starts, ends, documents, data, text_starts, composed=composed)
+        return self._counted(ids, documents, starts, ends, dropped)
+
+    def _normalized(self, texts: pa.LargeStringArray, strings: list[str]) -> pa.LargeStringArray:
+        normalizer = self.twin.tokenizer.normalizer
+        if normalizer is None:
+            return texts
+        return pa.array([normalizer.normalize_str(text) for text in strings], pa.large_string())
+
+    def _counted(
+        self, ids: Int32, documents: Int64, starts: Int64, ends: Int64, dropped: Int64, *, tokenized_twice: int = 0
+    ) -> Encoded:
+        unknown = np.zeros(len(documents) - 1, np.int64)
+        if self.twin.unknown is not None and len(at := np.flatnonzero(ids == self.twin.unknown)):
+            unknown += np.bincount(np.searchsorted(documents, at, side="right") - 1, minlength=len(unknown))
+        return Encoded(
+            ids=ids,
+            documents=documents,
+            starts=starts,
+            ends=ends,
+            unknown=unknown,
+            dropped=dropped,
+            tokenized_twice=tokenized_twice,
+        )
 
 
 def spells(texts: pa.Array | pa.ChunkedArray, spellings: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -212,8 +255,9 @@ def _joined(parts: Sequence[Encoded]) -> Encoded:
     if len(parts) == 1:
         return parts[0]
     lengths = [np.zeros(1, np.int64), *(np.diff(part.documents) for part in parts)]
+    none = np.zeros(0, int)
     empty = Encoded(
-        ids=np.zeros(0, np.int32), documents=np.zeros(1, int), starts=np.zeros(0, int), ends=np.zeros(0, int)
+        ids=np.zeros(0, np.int32), documents=np.zeros(1, int), starts=none, ends=none, unknown=none, dropped=none
     )
     parts = [empty, *parts]
     return Encoded(
@@ -221,8 +265,17 @@ def _joined(parts: Sequence[Encoded]) -> Encoded:
         documents=np.cumsum(np.concatenate(lengths)),
         starts=np.concatenate([part.starts for part in parts]),
         ends=np.concatenate([part.ends for part in parts]),
+        unknown=np.concatenate([part.unknown for part in parts]),
+        dropped=np.concatenate([part.dropped for part in parts]),
         tokenized_twice=sum(part.tokenized_twice for part in parts),
     )
+
+
+def _summed(counts: Int64, row: Int64, n: int) -> Int64:
+    """Counts of segments by document."""
+    summed = np.zeros(n, np.int64)
+    np.add.at(summed, row, counts)
+    return summed
 
 
 def _check_tiled(row: Int64, begin: Int64, end: Int64, sizes: Int64) -> None:

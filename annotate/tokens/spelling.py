@@ -29,11 +29,13 @@ class Spelling:
         data: uint8, all of them end to end.
         starts: int64 `[vocabulary]`.
         lengths: int64 `[vocabulary]`, -1 for an id that stands for no fixed bytes.
+        whole: whether the tokens of a text spell all of it: nothing normalizes it, and no token swallows blanks.
     """
 
     data: npt.NDArray[np.uint8]
     starts: Int64
     lengths: Int64
+    whole: bool
 
     @classmethod
     def of(cls, twin: Twin) -> Spelling | None:
@@ -55,7 +57,14 @@ class Spelling:
             data=constant(data, np.uint8),
             starts=constant(ends - np.maximum(lengths, 0), np.int64),
             lengths=constant(lengths, np.int64),
+            whole=normalizer is None
+            and not any(token["lstrip"] or token["rstrip"] for token in twin.made["added_tokens"]),
         )
+
+    def shortened(self, ids: Int32, documents: Int64, text_starts: Int64) -> npt.NDArray[np.bool_]:
+        """Which documents have fewer bytes in their tokens than in their text, without a reason: bool `[n]`."""
+        ends = np.append(0, np.cumsum(np.maximum(self.lengths[ids], 0)))[documents]
+        return (np.diff(ends) < np.diff(text_starts)) & self.whole
 
     def offsets(
         self, ids: Int32, documents: Int64, text: npt.NDArray[np.uint8], text_starts: Int64

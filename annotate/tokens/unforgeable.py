@@ -30,6 +30,7 @@ class Twin:
     Attributes:
         tokenizer: gives text the ids that the original gives it, but never a special token, and offsets that count
             blanks: it has no post-processor, which is what trims them and adds special tokens.
+        unknown: the id that stands for what the vocabulary can't spell, if there is one.
         special: bool `[vocabulary]`, ids that no text may get: those of special tokens, except the one that stands for
             what the vocabulary can't spell.
         spellings: what special tokens look like in text, sorted.
@@ -37,6 +38,7 @@ class Twin:
     """
 
     tokenizer: Tokenizer
+    unknown: int | None
     special: npt.NDArray[np.bool_]
     spellings: tuple[str, ...]
     made: dict[str, Any]
@@ -56,7 +58,7 @@ def unforgeable(tokenizer: Tokenizer) -> Twin:
     _hide(made, special)
     twin = Tokenizer.from_str(json.dumps(made))
     twin.encode_special_tokens = True
-    return Twin(tokenizer=twin, special=forbidden, spellings=spellings, made=made)
+    return Twin(tokenizer=twin, unknown=unknown, special=forbidden, spellings=spellings, made=made)
 
 
 def _hide(made: dict[str, Any], special: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from length_scorer import length_scorer
 from ray import cloudpickle
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from annotate import (
@@ -41,6 +41,8 @@ from annotate import (
 )
 from annotate.cli.app import app, guarded
 from annotate.stages.token_shards import _loaded
+from annotate.storage.manifests import Manifest
+from annotate.text.arrays import lists_by_row
 
 NOTICE = "All of this is of no use to anybody.\n"
 WINDOW = 64
@@ -190,6 +192,8 @@ def test_what_goes_with_the_shards(ray_cluster, tmp_path: Path, corpus: Path, to
     counts = json.loads((tmp_path / "out" / "ledger.json").read_text())["shards"]
     assert counts["states"]["written"] == 58 and counts["states"]["quarantined"] == 2
     assert counts["beside"]["documents_that_spell_a_tag"] == 2
+    lost = ("documents_with_lost_characters", "unknown_tokens", "dropped_characters")
+    assert {name: counts["beside"][name] for name in lost} == dict.fromkeys(lost, 0)
 
 
 def test_equal_bytes_for_any_workers_and_a_second_run_does_nothing(
@@ -268,3 +272,57 @@ def test_they_are_exported(ray_cluster, tmp_path_factory, corpus: Path, tokenize
     before = {path: path.read_bytes() for path in corpus.iterdir()}
     assert guarded(app, ["export", str(base), str(corpus), "--format", form]) == 4
     assert before == {path: path.read_bytes() for path in corpus.iterdir()}
+
+
+def test_what_the_tokenizer_loses_is_counted_and_said(tmp_path: Path, corpus: Path) -> None:
+    """A tokenizer that drops what it does not know, and lowers case: one document in four has other letters."""
+    words = Tokenizer(models.BPE())
+    words.pre_tokenizer, words.normalizer = pre_tokenizers.Metaspace(), normalizers.Lowercase()
+    words.train_from_iterator(
+        ["the dog of the house", "a cafe"],
+        trainers.BpeTrainer(vocab_size=60, special_tokens=["<|end|>"], show_progress=False),
+    )
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<|end|>").save_pretrained(tmp_path)
+    stage = made(corpus, tmp_path)
+    texts = ["the dog", "The House", "\u4f60\u597d the", "a cafe"]
+    ends = [len(text.encode()) for text in texts]
+    spans = pa.table({"row": range(4), "byte_start": [0] * 4, "byte_end": ends, "span": [0] * 4})
+    placed = pa.table(
+        {
+            "row": pa.array([0], pa.int64()),
+            "offset": pa.array([0], pa.int64()),
+            "byte_offset": pa.array([0], pa.int64()),
+            "order": pa.array([0], pa.int32()),
+            "tag": ["long"],
+            "kind": ["open"],
+        }
+    )
+    rows = pa.table({"id": [*"abcd"], "text": pa.array(texts, pa.large_string())})
+    rows = rows.append_column("placements", lists_by_row(placed, 4)).append_column("spans", lists_by_row(spans, 4))
+    counts = stage.part(rows).counts
+    lost = {name: counts[name] for name in ("tokenized", "documents_with_lost_characters", "unknown_tokens")}
+    assert lost == {"tokenized": 4, "documents_with_lost_characters": 1, "unknown_tokens": 0}
+    assert counts["dropped_characters"] == 2
+    manifest = Manifest("", "", "", {}, {}, (), 1, 1, 1, {**counts, "documents": 4, "written": 4})
+    said = " ".join(stage.remarks(manifest))
+    assert "1 of 4 documents (25.0%) have characters that the tokenizer does not know" in said
+    assert "2 characters are dropped" in said
+    assert "the tokenizer takes away case" in said
+
+
+def test_a_tokenizer_that_its_class_rewrites_is_said_and_the_shards_have_the_file(
+    tmp_path: Path, corpus: Path, tokenizer: Path
+) -> None:
+    folder = shutil.copytree(tokenizer, tmp_path / "rewritten")
+    file = json.loads((folder / "tokenizer.json").read_text())
+    digits = {"type": "Digits", "individual_digits": True}
+    file["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [digits, file["pre_tokenizer"]]}
+    file["model"]["vocab"]["20"] = 400
+    file["model"]["merges"].append(["2", "0"])
+    (folder / "tokenizer.json").write_text(json.dumps(file))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config | {"tokenizer_class": "GPT2Tokenizer"}))
+    stage = made(corpus, folder)
+    said = " ".join(stage.remarks(Manifest("", "", "", {}, {}, (), 1, 1, 1, {})))
+    assert "GPT2Tokenizer, its class, gives other tokens than its tokenizer.json: 'In 2024" in said
+    assert _loaded(stage).encoder.encode(pa.array(["20"])).ids.tolist() == [file["model"]["vocab"][d] for d in "20"]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from tiny_models import TEXTS, save_tiny_model
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from annotate import Corpus, PythonScorer, Split
 from annotate.errors import ConfigError
 from annotate.scorers.encoder import Encoder
+from annotate.scorers.tokens import encode, unknown_id
+from annotate.stages.score import Score
+from annotate.storage.manifests import Manifest
 
 
 def saved(folder: Path, of_class: str) -> Path:
@@ -60,3 +66,48 @@ def test_a_tokenizer_in_another_form_is_named_with_what_to_do(tmp_path: Path, fi
     with pytest.raises(ConfigError, match=f"there is no tokenizer.json in .*, only {file}") as caught:
         Encoder(str(tmp_path)).tokenizer()
     assert "pip install sentencepiece" in str(caught.value.hint)
+
+
+def test_spans_that_the_tokenizer_does_not_know_are_found(tmp_path: Path) -> None:
+    """By half of their tokens or more; those round a text do not count, and blanks alone are nothing to know."""
+    save_tiny_model("bert-encoder", tmp_path)
+    texts = ["the cat sat", "the strange cat", "quite strange cat", "all of it strange", "", "  ", "the odd"]
+    prepared = Encoder(str(tmp_path)).prepare(pa.table({"text": [*texts, "the cat sat", "quite strange cat"]}))
+    assert prepared.unknown is not None
+    assert prepared.unknown.tolist() == [False, False, True, True, False, False, True, False, True]
+
+
+def unigram() -> Tokenizer:
+    made = Tokenizer(models.Unigram())
+    made.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=["<s>", "<?>"], unk_token="<?>", show_progress=False
+    )
+    made.train_from_iterator(TEXTS, trainer)
+    return made
+
+
+def dropping() -> Tokenizer:
+    made = Tokenizer(models.BPE())
+    made.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=60, show_progress=False))
+    return made
+
+
+@pytest.mark.parametrize(("made", "number"), [(unigram, 1), (dropping, None)])
+def test_what_stands_for_the_unknown_is_found_whatever_the_model(
+    made: Callable[[], Tokenizer], number: int | None
+) -> None:
+    tokenizer = made()
+    assert unknown_id(tokenizer) == number
+    encoded = encode(tokenizer, ["the cat", "\u4e16\u754c", "\u4e16"], 20)
+    assert encoded.unknown.tolist() == [False, True, True]
+
+
+def test_scores_of_what_is_unknown_are_said_to_mean_nothing() -> None:
+    stage = Score(Split(Corpus("corpus")), PythonScorer(function=len, axes=("length",), version=1))
+    counts = {"spans": 200, "mostly_unknown_spans": 30}
+    said = stage.remarks(Manifest("", "", "", {}, {}, (), 1, 1, 1, counts))
+    assert said == [
+        "30 of 200 spans (15.0%) are by half or more of characters that the model's tokenizer does not know: "
+        "their scores mean nothing"
+    ]
