@@ -151,3 +151,16 @@ def test_a_file_without_rows_has_a_say_in_types(tmp_path: Path) -> None:
     schema = pa.schema([("text", pa.string()), ("id", pa.string()), ("more", pa.int64())])
     pq.write_table(schema.empty_table(), tmp_path / "c" / "b.parquet")
     assert read(*opened(tmp_path / "c")).schema.field("more").type == pa.int64()
+
+
+def test_what_int96_may_cut_is_said(tmp_path: Path) -> None:
+    (tmp_path / "c").mkdir()
+    table = pa.table({"text": ["one"], "id": ["a"], "seen": pa.array([0], pa.timestamp("us"))})
+    pq.write_table(table, tmp_path / "c" / "a.parquet", use_deprecated_int96_timestamps=True)
+    corpus, dataset = opened(tmp_path / "c")
+    assert dataset.manifest is not None
+    assert corpus.remarks(dataset.manifest) == [
+        "the column 'seen' has timestamps of the type INT96: they travel in microseconds, what is finer is cut"
+    ]
+    corpus, dataset = opened(tmp_path / "c", columns=())
+    assert dataset.manifest is not None and corpus.remarks(dataset.manifest) == []
