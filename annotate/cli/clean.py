@@ -24,7 +24,7 @@ from annotate.errors import ConfigError, StorageError
 from annotate.storage.corpus_files import corpus_directory
 from annotate.storage.latest import SHARDS, Latest, files_of, read_latest
 from annotate.storage.manifests import Manifest, read_manifest, read_units
-from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_ours
+from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_linked, is_ours
 from annotate.storage.parts import Entry, read_entry
 from annotate.storage.store import Directory, batches
 
@@ -180,6 +180,9 @@ def find_unused(workdir: Directory, latest: list[Latest], *, old_units: bool) ->
             continue
         if any(corpus.startswith(f"{directory.url}/") for corpus in corpora):
             left.append(Left(name, "a corpus of the last run lies there"))
+            continue
+        if is_linked(directory):
+            left.append(Left(name, "it is reached by a link, and may be of another work directory"))
             continue
         listed = list(directory.sizes(""))
         ours = [(path, n) for path, n in listed if is_ours(path)]

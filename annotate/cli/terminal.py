@@ -33,8 +33,8 @@ def visible(text: str) -> str:
 
 
 def counted(n: int, noun: str) -> str:
-    """A number of things, for people: `1 unit`, `2,000 units`."""
-    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+    """A number of things, for people: `1 unit`, `2,000 units`, `3 processes`."""
+    return f"{n:,} {noun}{'' if n == 1 else 'es' if noun.endswith('s') else 's'}"
 
 
 def size(n: int | None) -> str:

@@ -1,4 +1,4 @@
-"""Whether a work directory may be where it is: beside or around a corpus, never in it, and over nobody's files."""
+"""Whether a work directory may be where it is: not the folder of a corpus itself, and over nobody's files."""
 
 from __future__ import annotations
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from annotate.errors import StorageError
 from annotate.stages.base import Stage
 from annotate.stages.score import Score
 from annotate.storage.manifests import read_manifest
-from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_ours, mark
+from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_linked, is_ours, mark
 from annotate.storage.store import Directory, batches
 
 
@@ -39,13 +40,20 @@ def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], Non
         The number of datasets that held scores, and their bytes.
 
     Raises:
-        StorageError: a manifest is damaged, something can't be removed, or `confirm` says no.
+        StorageError: a manifest is damaged, something can't be removed, a dataset is reached by a link, or `confirm`
+            says no.
     """
     listed = {name: dict(workdir.child(name).sizes("")) for name in names}
     held = {name: paths for name, paths in listed.items() if paths.keys() - {MARKER}}
     users = list(_users(workdir, held))
     for name, recipe in [*((name, names[name]) for name in held), *(user for some in users for user in some.values())]:
-        mark(workdir.child(name), recipe)  # where an older version made it; nothing is removed without a marker
+        folder = workdir.child(name)
+        if is_linked(folder):
+            raise StorageError(
+                f"{folder.url} is reached by a link, and may be of another work directory: its scores are not dropped",
+                hint="Remove the link, and the same command scores anew here.",
+            )
+        mark(folder, recipe)  # where an older version made it; nothing is removed without a marker
     for name in held:
         confirm()
         workdir.child(name).put(RESCORE, b"")

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotate.errors import InputError
-from annotate.storage.marker import check_corpus_place, datasets_among
+from annotate.storage.marker import check_corpus_place, datasets_among, written_by_runs
 from annotate.storage.source_files import READ_ERRORS, SourceFile, changed, explained, open_parquet, unsupported
 from annotate.storage.store import Directory, checksum
 
@@ -82,8 +82,8 @@ def find_files(path: str) -> list[SourceFile]:
     """Find the files of a corpus: a file, a directory (all below it), or a glob with `*`, `?`, `[...]` and `**`.
 
     Names that begin with a dot or an underscore are passed over, unless the path names the file itself. In a directory
-    a `.json` file is taken for metadata; as JSON lines it has to be named, or matched. Work directories of this project
-    that lie in a directory are passed over; what lies in a dataset of theirs is no corpus.
+    a `.json` file is taken for metadata; as JSON lines it has to be named, or matched. Of a work directory that lies in
+    a directory, what runs wrote is passed over, and nothing else; named or matched, a file in a dataset is refused.
 
     Returns:
         Files sorted by shard name, all of one format.
@@ -97,12 +97,12 @@ def find_files(path: str) -> list[SourceFile]:
         raise InputError(f"no such file or directory: {path}", hint="Check the corpus path, and quote globs.")
     listed = sorted(directory.sizes("", deep=not pattern or "/" in pattern or "**" in pattern))
     datasets = datasets_among(directory, (name for name, _ in listed))
-    workdirs = () if pattern else tuple(name[: name.rfind("/", 0, -1) + 1] for name in datasets)
-    if "" in workdirs:
+    if not pattern and any(name.count("/") == 1 for name in datasets):
         raise InputError(
             f"{path} is a work directory, not a corpus", hint=f"Use a glob that matches the corpus: {path}/*.parquet"
         )
-    names = [(name, size) for name, size in listed if not name.startswith(workdirs) and _matches(name, pattern, path)]
+    ours = set() if pattern else written_by_runs((name for name, _ in listed), datasets)
+    names = [(name, size) for name, size in listed if name not in ours and _matches(name, pattern, path)]
     if not names:
         there = ", ".join(name for name, _ in listed[:5]) or "nothing"
         raise InputError(

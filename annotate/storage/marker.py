@@ -173,6 +173,23 @@ def datasets_among(directory: Directory, paths: Iterable[str]) -> set[str]:
     return found
 
 
+def written_by_runs(paths: Iterable[str], datasets: Iterable[str]) -> set[str]:
+    """Those files that lie in one of the datasets that `datasets_among` found, or that runs keep beside them."""
+    inside = tuple(datasets)
+    workdirs = {dataset[: dataset.rfind("/", 0, -1) + 1] for dataset in inside}
+
+    def beside(path: str) -> bool:
+        return _OF_WORKDIR.fullmatch(path) is not None and f"{path.rsplit('/', 2)[0]}/" in workdirs
+
+    return {path for path in paths if path.startswith(inside) or beside(path)}
+
+
+def is_linked(folder: Directory) -> bool:
+    """Whether a folder, or one in it, is a link on a local disk: what is there may be of another work directory."""
+    local = folder.local
+    return local is not None and (local.is_symlink() or any(path.is_symlink() for path in local.iterdir()))
+
+
 def check_corpus_place(path: str, directory: Directory, names: Sequence[str], datasets: Iterable[str] = ()) -> None:
     """Refuse corpus files that lie in a dataset of ours, or that a run keeps in its work directory.
 

@@ -210,6 +210,28 @@ def test_a_dataset_in_which_the_last_run_read_a_corpus_stays(annotate, workdir):
     assert len(list((workdir / "spans-00000000" / "parts").iterdir())) == 1
 
 
+@pytest.mark.parametrize("part", ["", "parts"])
+def test_a_dataset_that_is_reached_by_a_link_stays(annotate, workdir, tmp_path, tree, part):
+    plant(workdir)
+    theirs = tmp_path / "theirs" / "spans-00000000" / part
+    shutil.move(workdir / "spans-00000000" / part, theirs)
+    (workdir / "spans-00000000" / part).symlink_to(theirs)
+    before = tree(tmp_path / "theirs")
+    code, out, _ = annotate("clean", workdir, "--yes")
+    assert code == 0 and "Left alone: spans-00000000: it is reached by a link" in out
+    assert tree(tmp_path / "theirs") == before and (workdir / "spans-00000000" / "dataset.json").exists()
+
+
+def test_scores_that_are_reached_by_a_link_are_not_dropped(workdir, pipeline, tmp_path, tree):
+    name = next(path.name for path in workdir.glob("annotations-*"))
+    shutil.move(workdir / name, tmp_path / "theirs" / name)
+    (workdir / name).symlink_to(tmp_path / "theirs" / name)
+    before = tree(tmp_path / "theirs")
+    with pytest.raises(StorageError, match=f"{name} is reached by a link"):
+        pipeline.run(str(workdir), Options(workers=2, rescore=True))
+    assert tree(tmp_path / "theirs") == before
+
+
 def test_a_dataset_of_an_unknown_format_stops_it_and_a_run(annotate, workdir, pipeline, tree):
     plant(workdir)
     spans = workdir / json.loads((workdir / "latest.json").read_text())["spans"]["dataset"] / "dataset.json"

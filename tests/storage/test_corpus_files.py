@@ -416,7 +416,7 @@ def test_whether_a_range_can_be_read_depends_on_nothing_read_before(tmp_path: Pa
         "spans-0123abcd/units/0123456789abcdef01234567-0",
     ],
 )
-def test_work_directories_in_a_corpus_directory_are_no_corpus(tmp_path: Path, name: str) -> None:
+def test_of_work_directories_in_a_corpus_directory_what_runs_wrote_is_no_corpus(tmp_path: Path, name: str) -> None:
     write(tmp_path / "a.parquet")
     for workdir in ("out", "deep/er/out"):
         write(tmp_path / workdir / "spans-0123abcd" / "parts" / "0123456789abcdef01234567-0123456789abcdef.parquet")
@@ -427,9 +427,15 @@ def test_work_directories_in_a_corpus_directory_are_no_corpus(tmp_path: Path, na
             mark(Directory.at(tmp_path / workdir / "spans-0123abcd"), "0123abcd")
         else:
             (tmp_path / workdir / name).write_text("{}")
+        write(tmp_path / workdir / "quarantine" / "annotations-0123abcd-0123abcd.parquet")
     write(tmp_path / "deep" / "output.parquet")
+    write(tmp_path / "out" / "wiki-20231101" / "quarantine" / "a.parquet")  # of a work directory, what runs wrote
     (tmp_path / "deep" / "ledger.json").write_text("{}")  # somebody's books
     (tmp_path / "deep" / "latest.json").write_text("{}")  # others have such files too
-    assert [file.shard for file in find_files(str(tmp_path))] == ["a.parquet", "deep/output.parquet"]
+    assert [file.shard for file in find_files(str(tmp_path))] == [
+        "a.parquet",
+        "deep/output.parquet",
+        "out/wiki-20231101/quarantine/a.parquet",
+    ]
     with pytest.raises(InputError, match="is a work directory, not a corpus"):
         find_files(str(tmp_path / "out"))
