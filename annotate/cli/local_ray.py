@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2
 BUSY_SECONDS = 20.0
+# A program of Ray's package, or the title that one gives itself; not an editor or a pager that has a log of Ray open.
+_PROGRAM = re.compile(r"^ray(::|-)|/ray/(_private|autoscaler|core|dashboard)/")
 _SESSION = re.compile(r"([^\s=]*)/(session_[\d_-]+_(\d+))(?:[/\s]|$)")
 
 # Ray's defaults suit an idle machine. (What its start waits for the node itself is fixed, at 30 seconds.)
@@ -166,8 +168,9 @@ def _sessions() -> dict[int, list[Process]]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             if process.uids().real == os.getuid() and process.status() != psutil.STATUS_ZOMBIE:
-                command = " ".join(process.cmdline())
-                if "ray" in command and (driver := _driver(process, command)) is not None:
+                words = process.cmdline()
+                is_ray = _PROGRAM.search(" ".join(words[:3])) is not None  # `python -u PROGRAM`
+                if is_ray and (driver := _driver(process, " ".join(words))) is not None:
                     found[driver].append(process)
     return found
 

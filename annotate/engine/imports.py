@@ -21,13 +21,13 @@ import ray
 
 from annotate.engine.cluster import Calls
 from annotate.engine.events import Events
-from annotate.errors import InputError, StorageError
+from annotate.errors import StorageError
 from annotate.stages.base import digest
 from annotate.stages.corpus import Corpus
 from annotate.storage.faults import reach
 from annotate.storage.jsonl import convert, merge_schemas, scan, wanted_fields
 from annotate.storage.parts import Entry, Part, commit_file, intact, read_entry
-from annotate.storage.source_files import SourceFile, UnreadableFile
+from annotate.storage.source_files import SourceFile, UnreadableFile, changed
 from annotate.storage.store import Directory
 
 BATCH_FILES = 32
@@ -200,13 +200,13 @@ def _import_key(corpus: Corpus, item: Scanned, fields: pa.Schema) -> str:
 def _version(file: SourceFile) -> str:
     version = file.directory.version(file.path)
     if version is None:
-        raise InputError(f"{file} is gone", hint="Run again: the files of a corpus are listed at the start.")
+        raise changed(file)
     return version
 
 
 def _unchanged(file: SourceFile, version: str) -> None:
     if file.directory.version(file.path) != version:
-        raise InputError(f"{file} changed while it was being read", hint="Run again: changed shards are redone.")
+        raise changed(file)
 
 
 def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:

@@ -167,6 +167,9 @@ def test_ray_that_starts_slowly_is_tried_once_more(here, start, failures, code):
         assert "in 2 attempts; at last Exception: The current node" in text and "hint: Run the same command" in text
 
 
+RAYLET = "/lib/ray/core/src/ray/raylet/raylet"
+
+
 def test_only_a_ray_without_servers_whose_starter_is_dead_counts_as_left(here, tmp_path):
     from annotate.cli import local_ray
 
@@ -176,12 +179,16 @@ def test_only_a_ray_without_servers_whose_starter_is_dead_counts_as_left(here, t
     other = subprocess.Popen(["true"])
     other.wait()
     folder = f"{local_ray._folder()}/session_2026-01-01_00-00-00_000000_"
-    wait = ["-c", "sleep 600 & wait", "ray"]
+    wait = ["-c", "sleep 600 & wait", "sh"]
     processes = [
-        subprocess.Popen([program, *wait, f"--log_dir={folder}{driver}/logs"], start_new_session=True)
-        for program, driver in (
-            *(("/bin/sh", dead.pid), ("/bin/sh", os.getppid())),
-            *(("/bin/sh", other.pid), (str(tmp_path / "raylet"), other.pid)),  # as `ray start` leaves one
+        subprocess.Popen([title, *wait, f"--log_dir={folder}{driver}/logs"], executable=program, start_new_session=True)
+        for title, program, driver in (
+            *(("ray::Agent", "/bin/sh", dead.pid), ("ray::Agent", "/bin/sh", os.getppid())),
+            *(
+                ("ray::Agent", "/bin/sh", other.pid),
+                (RAYLET, tmp_path / "raylet", other.pid),
+            ),  # the last is of `ray start`
+            ("less", "/bin/sh", dead.pid),  # somebody reads a log of a Ray
         )
     ]
     try:
