@@ -9,12 +9,13 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
+import itertools
 import keyword
 import sys
 import traceback
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ class Pipeline:
         Pipeline(train=Render(...), evaluation=Render(..., split="evaluation"))
 
     Outputs have names, by which `annotate.shards`, commands and the ledger tell them apart. One that is given without a
-    name is called after what it makes: shards are `shards`, verdicts `verdicts`.
+    name is called after what it makes: shards are `shards`, verdicts `verdicts`, and further annotations `annotations_2`.
+    Two outputs that are shards are told apart by names of yours.
 
     Attributes:
         outputs: stages by name.
@@ -50,7 +52,7 @@ class Pipeline:
         if not given or not all(isinstance(stage, Stage) for _, stage in given):
             raise ConfigError(f"Pipeline(...) takes one or more stages, got {[stage for _, stage in given]!r}")
         outputs: dict[str, Stage] = {}
-        for name, stage in ((name or _name(stage), stage) for name, stage in given):
+        for name, stage in ((name or _name(stage, outputs), stage) for name, stage in given):
             if not name.isidentifier() or keyword.iskeyword(name):
                 raise ConfigError(f"an output is called {name!r}, which is no Python name")
             if name in outputs:
@@ -84,9 +86,12 @@ class Pipeline:
         return run(self.outputs, workdir, options, observer, checks=self.checks)
 
 
-def _name(stage: Stage) -> str:
-    """What an output is called that was given no name."""
-    return SHARDS if isinstance(stage, Shards) else stage.name.replace("-", "_")
+def _name(stage: Stage, taken: Collection[str]) -> str:
+    """What an output is called that was given no name; one that is no shards gets a number where its kind is taken."""
+    if isinstance(stage, Shards):
+        return SHARDS
+    kind = stage.name.replace("-", "_")
+    return next(name for name in (kind, *(f"{kind}_{i}" for i in itertools.count(2))) if name not in taken)
 
 
 Definition = Pipeline | Callable[..., Pipeline]

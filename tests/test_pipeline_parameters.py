@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Literal, Optional
 
 import pytest
+from support import to_shards
 
-from annotate import ConfigError, Corpus, Pipeline, Split, Splitter
+from annotate import ConfigError, Corpus, Pipeline, Split, Splitter, Tag, TagScheme, column_scorer, score
 from annotate.pipeline import build, load
+from annotate.stages.base import Stage
 
 
 def made(**given: str) -> dict[str, object]:
@@ -75,14 +77,20 @@ def test_outputs_have_names():
     corpus = Corpus("corpus")
     assert list(Pipeline(Split(corpus)).outputs) == ["spans"]
     spans, lines = Split(corpus), Split(corpus, Splitter(by="line"))
+    assert list(Pipeline(spans, lines).outputs) == ["spans", "spans_2"]
     assert list(Pipeline(train=spans, evaluation=lines).outputs) == ["train", "evaluation"]
     assert [stage.name for stage in Pipeline(spans).checks] == ["ids"]
+
+
+def shards(spans: Split, tag: str) -> Stage:
+    scheme = TagScheme(tags=(Tag(name=tag, rule="reward > 0"),))
+    return to_shards(score(spans, scorers=[column_scorer("reward")]), scheme).outputs["shards"]
 
 
 def test_names_of_outputs_are_checked():
     spans, lines = Split(Corpus("corpus")), Split(Corpus("corpus"), Splitter(by="line"))
     for given, named, said in (
-        ((spans, lines), {}, "two outputs are called 'spans'"),
+        (tuple(shards(spans, names) for names in ("en", "de")), {}, "two outputs are called 'shards'"),
         ((spans,), {"spans": lines}, "two outputs are called 'spans'"),
         ((), {"a b": spans}, "'a b', which is no Python name"),
         ((), {"class": spans}, "'class', which is no Python name"),
