@@ -1,6 +1,6 @@
 """Peak memory of the pipeline's processes on corpora of 16, 64 and 256 MiB: it should depend on the work unit alone.
 
-    python benchmarks/memory.py [--json FILE] [--sizes 16,64,256] [--unit 8]
+    python benchmarks/memory.py [--json FILE] [--sizes 16,64,256] [--unit 8] [--columns 20] [--outputs text,...]
 
 The pipeline is Corpus, Split by paragraph, Score, Calibrate, Thresholds, Place, Render, on a local Ray with two
 workers. Its scorer is a Python function whose cost is the same for each byte. There is no near-duplicate filter:
@@ -14,12 +14,18 @@ Peaks are the kernel's own (VmHWM), read twenty times a second, less pages of Ra
 touched, which all processes share: the most that one has of these is listed apart ("store"). A model is an actor,
 started anew for each run: its idle memory is what those of the first run held. `peak_16x_over_1x` is the peak above
 idle of the worst worker or model, on the largest corpus over the smallest: close to 1 is good. Linux only.
+
+Then the smallest corpus is measured again with other columns, which travel to the shards, of `--columns` times its
+text: a string with most of it, and a list of structs. For each of `--outputs`, text shards and token shards, in corpus
+order and in training order, `columns_<output>` is the peak with them over the peak without. `--outputs none` leaves
+this out, and `--sizes` with one size the growth.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +35,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from processes import local_ray, measured_apart
 from report import parser, print_table, write_json
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 from watch import Watch, totals
 
 from annotate import (
@@ -39,11 +47,13 @@ from annotate import (
     Place,
     PythonScorer,
     Render,
+    Schedule,
     Split,
     Splitter,
     Tag,
     TagScheme,
     Thresholds,
+    TokenShards,
     score,
 )
 from annotate.engine.events import Silent
@@ -56,48 +66,97 @@ PARAGRAPH, PARAGRAPHS = 400, 10  # bytes, a document
 DOCUMENT = PARAGRAPH * PARAGRAPHS
 MIB = 1 << 20
 KINDS = ("worker", "model", "driver")
+OUTPUTS = ("text", "text_shuffled", "tokens", "tokens_shuffled")
+SNIPPET = 500  # bytes, of a struct in a list
+TOKENIZER, END = "tokenizer", "<|endoftext|>"
+
+Runs = Mapping[Any, Sequence[Mapping[str, Any]]]
 
 
 def main() -> None:
-    """Measure each size in a process of its own, print tables, write JSON."""
+    """Measure each corpus in a process of its own, print tables, write JSON."""
     options = parser(__doc__, runs=3)
     options.add_argument("--sizes", default="16,64,256", help="of the corpora, in MiB, rising")
     options.add_argument("--unit", type=float, default=8, help="of work, in MiB")
+    options.add_argument("--columns", type=float, default=20, help="size of the other columns, in sizes of the text")
+    options.add_argument("--outputs", default=",".join(OUTPUTS), help="measured with other columns and without")
     options.add_argument("--measure", type=Path, help="only measure the corpus in this folder, and print JSON")
     chosen = options.parse_args()
     if chosen.measure:
-        print(json.dumps(watched(chosen.measure, chosen.unit)))
+        print(json.dumps(watched(chosen.measure, chosen.unit, chosen.outputs)))
         return
     sizes = [float(size) for size in chosen.sizes.split(",")]
-    runs: dict[float, list[dict[str, Any]]] = {size: [] for size in sizes}
+    outputs = [output for output in OUTPUTS if output in chosen.outputs.split(",")]
+    runs: dict[float, list[dict[str, Any]]] = {size: [] for size in sizes if len(sizes) > 1}
+    beside: dict[str, list[dict[str, Any]]] = {}
     for _ in range(chosen.runs):
-        for size in sizes:
-            runs[size].append(one(size, chosen.unit))
-    write_json(chosen.json, show(runs, chosen.unit), {"unit_mib": chosen.unit, "runs": runs})
+        for size in runs:
+            runs[size].append(one(size, chosen.unit, "text"))
+        for output in outputs:
+            for name, columns in ((output, 0.0), (f"{output}, columns", chosen.columns)):
+                beside.setdefault(name, []).append(one(min(sizes), chosen.unit, output, columns))
+    ratios = show(runs, chosen.unit) if runs else {}
+    ratios |= show_columns(beside, chosen.unit, outputs) if beside else {}
+    write_json(chosen.json, ratios, {"unit_mib": chosen.unit, "runs": runs, "columns": beside})
 
 
-def one(size: float, unit: float) -> dict[str, Any]:
+def one(size: float, unit: float, output: str, columns: float = 0.0) -> dict[str, Any]:
     """Make the corpora of one size and measure them."""
 
     def write(folder: Path) -> None:
-        write_corpus(folder / "small", WARM_UP, seed=1)
-        write_corpus(folder / "corpus", size, seed=0)
+        write_corpus(folder / "small", WARM_UP, seed=1, columns=columns)
+        write_corpus(folder / "corpus", size, seed=0, columns=columns)
+        if output.startswith("tokens"):
+            write_tokenizer(folder / TOKENIZER, folder / "small")
 
-    return measured_apart(__file__, write, "--unit", str(unit))
+    return measured_apart(__file__, write, "--unit", str(unit), "--outputs", output)
 
 
-def write_corpus(folder: Path, mib: float, seed: int) -> None:
-    """Write a corpus of about so many MiB: whole documents, each with four bytes for its length."""
+def write_corpus(folder: Path, mib: float, seed: int, columns: float = 0.0) -> None:
+    """Write a corpus of about so many MiB: whole documents, each with four bytes for its length.
+
+    With columns of so many times the text, three quarters of these are a string and the rest a list of structs.
+    """
     folder.mkdir()
     rng = np.random.default_rng(seed)
     documents = int(0.99 * mib * MIB / SHARDS / (DOCUMENT + 4))
+    html, snippets = int(DOCUMENT * columns * 3 / 4), round(DOCUMENT * columns / 4 / SNIPPET)
     for shard in range(SHARDS):
         letters = rng.integers(ord("a"), ord("z") + 1, documents * DOCUMENT, dtype=np.uint8)
         letters[rng.integers(0, len(letters), len(letters) // 6)] = ord(" ")
         letters.reshape(-1, PARAGRAPH)[:, -2:] = ord("\n")
-        edges = np.arange(documents + 1, dtype=np.int64) * DOCUMENT
-        texts = pa.LargeStringArray.from_buffers(documents, pa.py_buffer(edges), pa.py_buffer(letters))
-        pq.write_table(pa.table({"text": texts}), folder / f"{shard}.parquet", use_dictionary=False)
+        table = pa.table({"text": _strings(letters, DOCUMENT)})
+        if columns:
+            values = pa.StructArray.from_arrays(
+                [pa.array(np.arange(documents * snippets)), _strings(_letters(rng, documents * snippets), SNIPPET)],
+                names=["at", "text"],
+            )
+            edges = pa.array(np.arange(documents + 1) * snippets, pa.int32())
+            table = table.append_column("html", _strings(_letters(rng, documents, html), html))
+            table = table.append_column("snippets", pa.ListArray.from_arrays(edges, values))
+        pq.write_table(table, folder / f"{shard}.parquet", use_dictionary=False, write_batch_size=16)
+
+
+def _letters(rng: np.random.Generator, rows: int, length: int = SNIPPET) -> npt.NDArray[np.uint8]:
+    """Random letters for so many strings."""
+    return rng.integers(ord("a"), ord("z") + 1, rows * length, dtype=np.uint8)
+
+
+def _strings(letters: npt.NDArray[np.uint8], length: int) -> pa.LargeStringArray:
+    """Strings of one length, of letters that lie one after the other."""
+    edges = np.arange(len(letters) // length + 1, dtype=np.int64) * length
+    return pa.LargeStringArray.from_buffers(len(edges) - 1, pa.py_buffer(edges), pa.py_buffer(letters))
+
+
+def write_tokenizer(folder: Path, corpus: Path) -> None:
+    """Train a byte-level BPE on a corpus."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=4000, initial_alphabet=alphabet, special_tokens=[END], show_progress=False)
+    made.train_from_iterator(pq.read_table(corpus, columns=["text"])["text"].to_pylist(), trainer)
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END).save_pretrained(folder)
 
 
 def mean_byte(table: pa.Table) -> npt.NDArray[np.float32]:
@@ -107,7 +166,7 @@ def mean_byte(table: pa.Table) -> npt.NDArray[np.float32]:
     return (sums / np.diff(offsets)).astype(np.float32)
 
 
-def pipeline(corpus: Path, unit: float) -> Pipeline:
+def pipeline(corpus: Path, unit: float, output: str, tokenizer: Path) -> Pipeline:
     """Corpus to shards, without a near-duplicate filter."""
     size = int(unit * MIB)
     documents = Corpus(str(corpus), id=None, unit_bytes=size)
@@ -115,7 +174,13 @@ def pipeline(corpus: Path, unit: float) -> Pipeline:
     scores = score(spans, scorers=[PythonScorer(function=mean_byte, axes=("mean",), version=1)])
     scheme = TagScheme(tags=(Tag(name="high", rule="mean >= q(0.7)"),))
     placements = Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
-    return Pipeline(Render(documents, None, placements, part_bytes=size))
+    schedule = Schedule(spans) if output.endswith("shuffled") else None
+    given: dict[str, Any] = {"schedule": schedule, "part_bytes": size}
+    if output.startswith("text"):
+        return Pipeline(Render(documents, None, placements, **given))
+    return Pipeline(
+        TokenShards(documents, None, placements, tokenizer=str(tokenizer), window=2048, loss="mask", **given)
+    )
 
 
 class Stages(Silent):
@@ -140,15 +205,15 @@ class Stages(Silent):
         return dict(zip(self.names, np.diff(self.finishes).tolist(), strict=True))
 
 
-def watched(folder: Path, unit: float) -> dict[str, Any]:
+def watched(folder: Path, unit: float, output: str) -> dict[str, Any]:
     """Run the pipeline on the small corpus, then on the corpus; figures of the second run, in bytes and seconds."""
     options = Options(workers=WORKERS)
     with local_ray(WORKERS), Watch() as watch:
-        pipeline(folder / "small", WARM_UP / 32).run(str(folder / "small-out"), options)
+        pipeline(folder / "small", WARM_UP / 32, output, folder / TOKENIZER).run(str(folder / "small-out"), options)
         watch.settle()
         stages = Stages(watch)
         watch.now_doing("open")
-        pipeline(folder / "corpus", unit).run(str(folder / "out"), options, stages)
+        pipeline(folder / "corpus", unit, output, folder / TOKENIZER).run(str(folder / "out"), options, stages)
     return {
         "seconds": stages.seconds(),
         "above_idle": watch.above_idle(),
@@ -157,24 +222,10 @@ def watched(folder: Path, unit: float) -> dict[str, Any]:
     }
 
 
-def show(runs: dict[float, list[dict[str, Any]]], unit: float) -> dict[str, float]:
+def show(runs: Runs, unit: float) -> dict[str, float]:
     """Print a table of processes and one of stages; the ratio."""
     print(f"MiB above idle, units of {unit:g} MiB")
-    rows, worst = [], {}
-    for size, several in runs.items():
-        peaks = {k: float(np.median([totals(run["above_idle"])[k] for run in several])) / MIB for k in KINDS}
-        worst[size] = max(peaks["worker"], peaks["model"])
-        seconds = float(np.median([sum(run["seconds"].values()) for run in several]))
-        rows.append(
-            [
-                f"{size:g} MiB",
-                *(f"{peaks[kind]:.1f}" for kind in KINDS),
-                f"{worst[size] / unit:.1f}",
-                f"{max(run['shared'] for run in several) / MIB:.1f}",
-                f"{seconds:.1f}",
-            ]
-        )
-    print_table(["corpus", *KINDS, "worst / unit", "store", "s"], rows)
+    worst = _show_processes("corpus", {f"{size:g} MiB": several for size, several in runs.items()}, unit)
     largest = runs[max(runs)][0]
     print(f"\nstages of {max(runs):g} MiB")
     rows = [
@@ -182,7 +233,41 @@ def show(runs: dict[float, list[dict[str, Any]]], unit: float) -> dict[str, floa
         for stage, peaks in largest["above_idle"].items()
     ]
     print_table(["stage", *KINDS, "s"], rows)
-    return {"peak_16x_over_1x": worst[max(runs)] / worst[min(runs)]}
+    return {"peak_16x_over_1x": worst[f"{max(runs):g} MiB"] / worst[f"{min(runs):g} MiB"]}
+
+
+def show_columns(runs: Runs, unit: float, outputs: Sequence[str]) -> dict[str, float]:
+    """Print a table of outputs with other columns and without, and one of their worst stages; the ratios."""
+    print(f"\nMiB above idle, units of {unit:g} MiB, with other columns and without")
+    worst = _show_processes("output", runs, unit)
+    print("\nworst stages")
+    rows = []
+    for name, several in runs.items():
+        peaks = {stage: max(seen.values(), default=0) for stage, seen in several[0]["above_idle"].items()}
+        most = sorted(peaks, key=lambda stage: -peaks[stage])[:3]
+        rows.append([name, ", ".join(f"{stage} {peaks[stage] / MIB:.1f}" for stage in most)])
+    print_table(["output", "MiB"], rows)
+    return {f"columns_{output}": worst[f"{output}, columns"] / worst[output] for output in outputs}
+
+
+def _show_processes(what: str, runs: Runs, unit: float) -> dict[str, float]:
+    """Print the peaks of each kind of process, medians of some runs, in MiB; that of the worst worker or model."""
+    rows, worst = [], {}
+    for name, several in runs.items():
+        peaks = {k: float(np.median([totals(run["above_idle"])[k] for run in several])) / MIB for k in KINDS}
+        worst[name] = max(peaks["worker"], peaks["model"])
+        seconds = float(np.median([sum(run["seconds"].values()) for run in several]))
+        rows.append(
+            [
+                name,
+                *(f"{peaks[kind]:.1f}" for kind in KINDS),
+                f"{worst[name] / unit:.1f}",
+                f"{max(run['shared'] for run in several) / MIB:.1f}",
+                f"{seconds:.1f}",
+            ]
+        )
+    print_table([what, *KINDS, "worst / unit", "store", "s"], rows)
+    return worst
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ from annotate.stages.score import Score
 from annotate.storage.corpus_files import is_jsonl
 from annotate.storage.faults import reach
 from annotate.storage.latest import files_of, write_latest
-from annotate.storage.manifests import Unit
+from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.marker import mark
 from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
@@ -418,20 +418,21 @@ class _Run:
         aligned = Aligned.of(dataset)
         context = Context(stage, self.workdir, aligned.whole)
         whole = context.shared()
-        partitions = stage.partitions(whole)
-        limit = int(SEND_UNITS * _task_bytes(self.stages) / stage.growth(whole))
+        groups = stage.partitions(whole, _manifests(dataset))
+        partitions = sum(groups)
+        limit = SEND_UNITS * _task_bytes(self.stages)
         reference = ray.put(context)
         units = next(source.manifest.units for source in aligned.by_unit.values() if source.manifest is not None)
         self.events.started(dataset.label, units + partitions)
         send, make = (ray.remote(f).options(num_cpus=1, max_retries=0) for f in (worker.send_rows, worker.make_parts))
-        parcels = _parcels(aligned.units(), limit, _text_bytes)
+        parcels = _parcels(aligned.units(), limit, stage.held)
         works = (
-            Work(aligned.key(stage, units, f"send to {partitions}"), _text_unit(units[0]).shard, 0, 0, 0, tuple(units))
+            Work(aligned.key(stage, units, f"send to {groups}"), _text_unit(units[0]).shard, 0, 0, 0, tuple(units))
             for units in parcels
         )
         calls = self._calls(
             dataset.label,
-            lambda work: send.remote(reference, work),
+            lambda work: send.remote(reference, work, groups, limit + limit // 2),
             lambda work: f"what {work.shard} sends",
             per_worker=2,
         )
@@ -556,9 +557,8 @@ def _described(dataset: Dataset) -> str:
 def _regrouped(dataset: Dataset, aligned: Aligned) -> Iterator[Work]:
     stage = dataset.stage
     assert isinstance(stage, Regroup)
-    manifests = {name: source.manifest for name, source in dataset.inputs.items() if source.manifest is not None}
-    for units in stage.plan(aligned.units(), manifests):
-        size = sum(next(iter(item.values())).text_bytes for item in units)
+    for units in stage.plan(aligned.units(), _manifests(dataset)):
+        size = sum(_text_unit(item).text_bytes for item in units)
         yield Work(aligned.key(stage, units), "", 0, 0, size, tuple(units))
 
 
@@ -603,8 +603,9 @@ def _text_unit(units: Mapping[str, Unit]) -> Unit:
     return next(iter(units.values()))
 
 
-def _text_bytes(units: Mapping[str, Unit]) -> int:
-    return _text_unit(units).text_bytes
+def _manifests(dataset: Dataset) -> dict[str, Manifest]:
+    """Those of a dataset's inputs."""
+    return {name: source.manifest for name, source in dataset.inputs.items() if source.manifest is not None}
 
 
 def _task_bytes(stages: Sequence[Stage]) -> int:

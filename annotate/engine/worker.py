@@ -24,9 +24,32 @@ from annotate.stages.base import Exchange, Narrow, Received, Regroup, Stage, Tab
 from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, Output, Part, chain, commit, heal, intact, joined, read_entry, read_part
-from annotate.storage.slices import by_partition, commit_slices, read_slice, slice_checksum, slice_index
+from annotate.storage.parts import (
+    Entry,
+    Output,
+    Part,
+    chain,
+    commit,
+    commit_all,
+    find_all,
+    heal,
+    intact,
+    joined,
+    put_output,
+    read_entry,
+    read_part,
+)
+from annotate.storage.slices import (
+    by_partition,
+    commit_slices,
+    put_slices,
+    read_slice,
+    slice_bytes,
+    slice_checksum,
+    slice_index,
+)
 from annotate.storage.store import Directory
+from annotate.text.arrays import held_bytes
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,12 +61,16 @@ def frugal(work: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(work)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         result = work(*args, **kwargs)
-        pa.default_memory_pool().release_unused()
-        if (trim := _malloc_trim()) is not None:
-            trim(0)
+        _give_back()
         return result
 
     return wrapped
+
+
+def _give_back() -> None:
+    pa.default_memory_pool().release_unused()
+    if (trim := _malloc_trim()) is not None:
+        trim(0)
 
 
 @functools.cache
@@ -105,20 +132,30 @@ def run_units(context: Context, works: Sequence[Work]) -> list[Unit]:
 @frugal
 def _run_unit(context: Context, work: Work) -> Unit:
     reach("unit: started")
-    entry = find(context.directory, work.key)
-    if entry is None:
-        output = _make(context, work)
-        reach("unit: computed")
-        entry = commit(context.directory, work.key, output, schema=context.stage.schema)
-    return Unit(work.shard, work.start, work.stop, work.text_bytes, (entry,))
+    entries = find_all(context.directory, work.key)
+    if entries is None:
+        entries = _commit_parts(context, work.key, _make(context, work))
+    return Unit(work.shard, work.start, work.stop, work.text_bytes, entries)
 
 
-def _make(context: Context, work: Work) -> Output:
+def _make(context: Context, work: Work) -> Iterator[Output]:
     tables = context.tables(work)
     if isinstance(context.stage, Regroup):
         return context.stage.regrouped(tables)
     assert isinstance(context.stage, Narrow)
-    return context.stage.unit(next(tables))
+    return iter([context.stage.unit(next(tables))])
+
+
+def _commit_parts(context: Context, key: str, outputs: Iterator[Output]) -> tuple[Entry, ...]:
+    """Commit the parts of a unit as they come, of which one at a time is in memory."""
+
+    def put(output: Output) -> Entry:
+        reach("unit: computed")
+        entry = put_output(context.directory, key, output, schema=context.stage.schema)
+        _give_back()
+        return entry
+
+    return commit_all(context.directory, key, map(put, outputs))
 
 
 @frugal
@@ -207,28 +244,48 @@ def receive(context: Context, work: Work, pieces: Sequence[Unit], units: int, ro
 
 
 @frugal
-def send_rows(context: Context, work: Work) -> Unit:
-    """Commit what some units send to the parts of a regroup stage, in slices by part."""
+def send_rows(context: Context, work: Work, partitions: tuple[int, ...], most: int) -> Unit:
+    """Commit what some units send to the parts of a regroup stage, in slices by part, of about `most` bytes a piece."""
     stage = context.stage
     assert isinstance(stage, Regroup)
     reach("unit: started")
-    entry = find(context.directory, work.key)
-    if entry is None:
-        outputs = [stage.send(tables) for tables in context.tables(work)]
-        bad = [output.quarantine for output in outputs if output.quarantine is not None]
-        counts: Counter[str] = Counter()
-        for output in outputs:
-            counts.update(output.counts)
+    entries = find_all(context.directory, work.key)
+    if entries is None:
+        outputs = (output for tables in context.tables(work) for output in stage.send(tables, partitions, most))
+        entries = commit_all(context.directory, work.key, _sent_pieces(context, work.key, outputs, most))
+    return Unit("", 0, 0, 0, entries)
+
+
+def _sent_pieces(context: Context, key: str, outputs: Iterator[Output], most: int) -> Iterator[Entry]:
+    """Put what is sent, in pieces of about `most` bytes."""
+    stage = context.stage
+    assert isinstance(stage, Regroup)
+    sent: list[pa.Table] = []
+    bad: list[pa.Table] = []
+    counts: Counter[str] = Counter()
+    size = 0
+
+    def put() -> Entry:
         reach("unit: computed")
-        entry = commit_slices(
-            context.directory,
-            work.key,
-            [by_partition(output.table) for output in outputs],
-            schema=stage.sent_schema,
-            quarantine=pa.concat_tables(bad) if bad else None,
-            counts=counts,
+        quarantine = pa.concat_tables(bad) if bad else None
+        entry = put_slices(
+            context.directory, key, sent, schema=stage.sent_schema, quarantine=quarantine, counts=dict(counts)
         )
-    return Unit("", 0, 0, 0, (entry,))
+        for kept in (sent, bad, counts):
+            kept.clear()
+        _give_back()
+        return entry
+
+    for output in outputs:
+        own = held_bytes(output.table)
+        if sent and size + own > most:
+            yield put()
+            size = 0
+        sent.append(by_partition(output.table))
+        bad += [output.quarantine] if output.quarantine is not None else []
+        counts.update(output.counts)
+        size += own
+    yield put()
 
 
 def make_parts(context: Context, some: range, partitions: int, pieces: Sequence[Unit]) -> list[Unit]:
@@ -253,20 +310,20 @@ def _make_part(
     reach("unit: started")
     sums = [slice_checksum(index, partition) for index in indices]
     key = digest([stage.recipe, "part", partition, sums])[:24]
-    made = find(directory, key)
+    made = find_all(directory, key)
     if made is None:
-        slices = (
-            read_slice(directory, entry.part, partition, schema=stage.sent_schema, index=index)
-            for entry, index in zip(sent, indices, strict=True)
-        )
-        output = stage.receive(pa.concat_tables(slices))
-        reach("unit: computed")
-        made = commit(directory, key, output, schema=stage.schema)
+
+        def slices() -> Iterator[pa.Table]:
+            for entry, index in zip(sent, indices, strict=True):
+                yield read_slice(directory, entry.part, partition, schema=stage.sent_schema, index=index)
+
+        size = sum(slice_bytes(index, partition) for index in indices)
+        made = _commit_parts(context, key, stage.receive(slices, size))
     own = sent[partition::partitions]
     told = [[dict(sorted(e.counts.items())), e.quarantine.checksum if e.quarantine else ""] for e in own]
     key = digest([key, told])[:24]
-    entry = find(directory, key) or joined(directory, key, made, own)
-    return Unit("", 0, 0, 0, (entry,))
+    entry = find(directory, key) or joined(directory, key, made[-1], own)
+    return Unit("", 0, 0, 0, (*made[:-1], entry))
 
 
 # Scoring: prepare (CPU) -> Model.score (holds the model) -> finish (CPU), for a group of stages on one backbone.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import abc
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -271,8 +271,12 @@ class Regroup(Stage):
         """Group consecutive units of the inputs into units of this stage."""
 
     @abc.abstractmethod
-    def regrouped(self, tables: Iterator[Tables]) -> Output:
-        """Make one unit from a group."""
+    def regrouped(self, tables: Iterator[Tables]) -> Iterator[Output]:
+        """Make one unit from a group: one part, or several where one would be too large."""
+
+    def held(self, units: Mapping[str, Unit]) -> int:
+        """Bytes that are read of a unit of the inputs, about."""
+        return next(iter(units.values())).text_bytes
 
     @property
     def shuffled(self) -> bool:
@@ -282,21 +286,24 @@ class Regroup(Stage):
     sent_schema: ClassVar[str] = ""
     """Contract of what is sent, with a column `to`."""
 
-    def partitions(self, whole: Mapping[str, pa.Table]) -> int:
-        """Partitions there are, given the tables of wide inputs."""
+    def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
+        """Partitions there are, in groups that the stage knows, given the tables of wide inputs and all manifests."""
         raise NotImplementedError
 
-    def growth(self, whole: Mapping[str, pa.Table]) -> float:
-        """How many times what it reads a unit of the inputs sends, at most; at least 1."""
-        del whole
-        return 1.0
+    def send(self, tables: Tables, partitions: tuple[int, ...], most: int) -> Iterator[Output]:
+        """The rows that a unit of the inputs sends, each with the partition that it goes to; what it quarantines.
 
-    def send(self, tables: Tables) -> Output:
-        """The rows that a unit of the inputs sends, each with the partition that it goes to; what it quarantines."""
+        Where they are many, they come in several outputs, of about `most` bytes at most.
+        """
         raise NotImplementedError
 
-    def receive(self, sent: pa.Table) -> Output:
-        """Make the unit of a partition from what was sent to it, in the order of the units that sent it."""
+    def receive(self, sent: Callable[[], Iterator[pa.Table]], size: int) -> Iterator[Output]:
+        """Make the unit of a partition: one part, or several where one would be too large.
+
+        Args:
+            sent: reads what was sent to it, in the order of the units that sent it; may be called several times.
+            size: of that, in bytes of memory.
+        """
         raise NotImplementedError
 
 

@@ -24,7 +24,7 @@ from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Entry, Part
 from annotate.storage.source_files import SourceFile, UnreadableFile, unsupported
 from annotate.storage.store import Directory
-from annotate.text.arrays import large_string, one_array
+from annotate.text.arrays import beside, large_string, one_array
 from annotate.text.utf8 import invalid_utf8
 
 READ = ("row", "id", "text", "problem")
@@ -35,6 +35,18 @@ FOOTERS = 1024  # read ahead at most
 
 
 NO_ID = "the id is null"  # an integer column has no value that could name the document
+OTHER_BYTES = "other_bytes"
+"""What a unit counts: bytes of the columns that travel beside the text, as the footer states them."""
+SLICES = 4  # of what travels, in the size of a unit's text
+
+
+@dataclass(frozen=True)
+class Slice:
+    """The columns that travel, of some rows of a shard, and what is wrong with each row, null if nothing is."""
+
+    rows: range
+    table: pa.Table
+    problem: pa.Array
 
 
 @dataclass(frozen=True)
@@ -65,6 +77,7 @@ class Corpus(Source):
 
     name: ClassVar[str] = "corpus"
     schema: ClassVar[str] = "corpus"
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if "://" not in self.path:
@@ -142,11 +155,13 @@ class Corpus(Source):
             # There is no unit entry to name: the key says which units are best read together.
             key = "" if rows.row_group is None else f"{file.shard}#{rows.row_group}"
             part = Part(file.path, rows.stop - rows.start, rows.text_bytes, f"{footer.checksum}-{self.text}")
-            yield Unit(file.shard, rows.start, rows.stop, rows.text_bytes, (Entry(key, part, notes=notes),))
+            counts = {OTHER_BYTES: rows.other_bytes} if rows.other_bytes else {}
+            entry = Entry(key, part, counts=counts, notes=notes)
+            yield Unit(file.shard, rows.start, rows.stop, rows.text_bytes, (entry,))
 
     def _footer(self, file: SourceFile) -> Footer | UnreadableFile:
         try:
-            footer = read_footer(file, self.text)
+            footer = read_footer(file, self.text, functools.partial(self._extra, file))
             for name in (self.id or self.text, *self._extra(file, footer.schema)):
                 if name in footer.codecs:
                     raise unsupported(file, f"column {name!r} is compressed with {footer.codecs[name]}")
@@ -238,7 +253,37 @@ class Corpus(Source):
             InputError: the file changed or is damaged.
         """
         file, reader = self._source(directory, unit)
-        schema = reader.schema
+        sources = self._wanted(file, reader.schema, extra)
+        ours = [self.text, *([self.id] if self.id else []), *([PROBLEM] if file.imported else [])]
+        table, errors = self._read(reader, unit, ours, [name for name in sources.values() if name not in ours])
+        others, fault = _carried(file, unit, table, sources)
+        text = large_string(table[self.text])
+        problem = _problems(text)
+        if file.imported:
+            problem = pc.coalesce(table[PROBLEM].combine_chunks(), problem)
+        ids, problem = self._ids(file, table, unit, problem)
+        if problem.null_count < len(problem):
+            text = pc.if_else(problem.is_null(), text, pa.scalar(None, text.type))
+        if errors:
+            reason = pa.scalar(_unread(file, errors[-1]))
+            problem = pc.fill_null(problem, reason) if len(errors) == 1 else pa.repeat(reason, len(text))
+        problem = pc.coalesce(problem, fault)  # other stages read no such column: the text stays
+        rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
+        return beside(pa.table({"row": rows, "id": ids, "text": text, "problem": problem}), others)
+
+    def _sources(self, file: SourceFile, schema: pa.Schema, extra: Sequence[str] | None) -> dict[str, str]:
+        """The columns of the file that are wanted, by the names they travel by."""
+        if extra is None:
+            return {PREFIX + name if name in OURS else name: name for name in self._extra(file, schema)}
+        plain = {PREFIX + name: name for name in OURS if PREFIX + name not in schema.names}
+        return {name: plain.get(name, name) for name in extra if name not in OURS}
+
+    def _wanted(self, file: SourceFile, schema: pa.Schema, extra: Sequence[str] | None) -> dict[str, str]:
+        """The columns of the file that are wanted, by the names they travel by.
+
+        Raises:
+            InputError: there is none of such a name.
+        """
         sources = self._sources(file, schema, extra)
         renamed = next((name for name in extra or () if name in OURS and name not in READ), None)
         if renamed is not None:
@@ -249,35 +294,7 @@ class Corpus(Source):
         lost = [name for name in sources.values() if name not in schema.names]
         if lost:
             raise InputError(f"{file} has no column {lost[0]!r}; it has: {', '.join(schema.names)}")
-        ours = [self.text, *([self.id] if self.id else []), *([PROBLEM] if file.imported else [])]
-        table, errors = self._read(reader, unit, ours, [name for name in sources.values() if name not in ours])
-        told = types_told(unit)
-        types = {
-            source: told.get(name) or travelling_type(file, source, schema.field(source).type)
-            for name, source in sources.items()
-        }
-        others, fault = carried(file, table, types)
-        text = large_string(table[self.text])
-        problem = _problems(text)
-        if file.imported:
-            problem = pc.coalesce(table[PROBLEM].combine_chunks(), problem)
-        ids, problem = self._ids(file, table, unit, problem)
-        if problem.null_count < len(problem):
-            text = pc.if_else(problem.is_null(), text, pa.scalar(None, text.type))
-        if errors:
-            reason = pa.scalar(f"the file can't be read here: {errors[-1].reason(file.directory, file.shard)}")
-            problem = pc.fill_null(problem, reason) if len(errors) == 1 else pa.repeat(reason, len(text))
-        problem = pc.coalesce(problem, fault)  # other stages read no such column: the text stays
-        rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
-        columns = {name: others[source] for name, source in sources.items()}
-        return pa.table({"row": rows, "id": ids, "text": text, "problem": problem, **columns})
-
-    def _sources(self, file: SourceFile, schema: pa.Schema, extra: Sequence[str] | None) -> dict[str, str]:
-        """The columns of the file that are wanted, by the names they travel by."""
-        if extra is None:
-            return {PREFIX + name if name in OURS else name: name for name in self._extra(file, schema)}
-        plain = {PREFIX + name: name for name in OURS if PREFIX + name not in schema.names}
-        return {name: plain.get(name, name) for name in extra if name not in OURS}
+        return sources
 
     def _read(
         self, reader: RowReader, unit: Unit, ours: Sequence[str], others: Sequence[str]
@@ -304,6 +321,58 @@ class Corpus(Source):
             if name not in there
         }
         return pa.table({**{name: found[name] for name in there if found is not None}, **lost}), errors
+
+    def others(self, directory: Directory, unit: Unit, names: Sequence[str]) -> pa.Table:
+        """Read columns of the documents of a unit by the names they travel by, and no text but where one names it.
+
+        What is not valid UTF-8 is null; with `unreadable="quarantine"`, damaged values are, too.
+
+        Raises:
+            InputError: the file changed or is damaged, or has no such column.
+        """
+        if not set(names).isdisjoint(READ):
+            return self.documents(directory, unit, extra=names).select(names)
+        file, reader = self._source(directory, unit)
+        sources = self._wanted(file, reader.schema, names)
+        table = self._read(reader, unit, list(sources.values()), [])[0]
+        return _carried(file, unit, table, sources)[0]
+
+    def travelling(self, directory: Directory, unit: Unit) -> list[str]:
+        """The columns that travel from the file of a unit, by the names they travel by.
+
+        Raises:
+            InputError: the file changed or is damaged.
+        """
+        file, reader = self._source(directory, unit)
+        return list(self._sources(file, reader.schema, None))
+
+    def slices(self, directory: Directory, unit: Unit) -> Iterator[Slice]:
+        """Stream the columns that travel, in slices of the rows of a unit: they can be many times as large as its text.
+
+        Which slices there are depends on the unit and the footer. With `unreadable="quarantine"`, damage is the problem
+        of all rows of the unit from the slice on that has it.
+
+        Raises:
+            InputError: the file changed or is damaged.
+        """
+        file, reader = self._source(directory, unit, "travelling")
+        sources = self._sources(file, reader.schema, None)
+        columns = list(sources.values())
+        if not columns:
+            yield Slice(range(unit.start, unit.stop), pa.table({}), pa.nulls(unit.stop - unit.start, pa.string()))
+            return
+        for start, stop in reader.slices(unit.start, unit.stop, columns, max(1, self.unit_bytes // SLICES)):
+            try:
+                table = reader.read(start, stop, columns)
+            except UnreadableFile as error:
+                if self.unreadable == "error":
+                    raise
+                rows = unit.stop - start
+                lost = pa.table({column: pa.nulls(rows, reader.schema.field(column).type) for column in columns})
+                problem = pa.repeat(pa.scalar(_unread(file, error)), rows)
+                yield Slice(range(start, unit.stop), _carried(file, unit, lost, sources)[0], problem)
+                return
+            yield Slice(range(start, stop), *_carried(file, unit, table, sources))
 
     def named(self, directory: Directory, unit: Unit) -> pa.Table:
         """Read row and id of the documents of a unit that have an id, and no text; the corpus must have an id column.
@@ -356,12 +425,12 @@ class Corpus(Source):
             remarks.append(f"{files} can't be read and {was} passed over, e.g. {example}")
         return remarks
 
-    def _source(self, directory: Directory, unit: Unit) -> tuple[SourceFile, RowReader]:
+    def _source(self, directory: Directory, unit: Unit, purpose: str = "text") -> tuple[SourceFile, RowReader]:
         entry = unit.entries[0]
         source = directory if "imported" in entry.notes else self.directory
         size = int(entry.part.checksum.partition("-")[0])
         file = SourceFile(source, entry.part.path, unit.shard, size)
-        return file, _reader(file, "-".join(entry.part.checksum.split("-", 2)[:2]))
+        return file, _reader(file, "-".join(entry.part.checksum.split("-", 2)[:2]), purpose)
 
     def _ids(self, file: SourceFile, table: pa.Table, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
         """Ids, named by shard and row where there is none."""
@@ -379,10 +448,35 @@ class Corpus(Source):
         return (names if ids is None else pc.coalesce(ids, names)), problem
 
 
-@functools.lru_cache(maxsize=1)
-def _reader(file: SourceFile, footer_checksum: str) -> RowReader:
-    """Keep the reader of the last file, so that the units of one row group decode it once."""
+def other_bytes(unit: Unit) -> int:
+    """Bytes of the columns that travel from a unit beside the text, as the footer states them."""
+    return unit.entries[0].counts.get(OTHER_BYTES, 0)
+
+
+@functools.lru_cache(maxsize=2)
+def _reader(file: SourceFile, footer_checksum: str, purpose: str) -> RowReader:
+    """Keep the readers of the last file, so that the units of one row group decode it once.
+
+    What travels has one of its own, as it is read in turns with the text: a reader is at one place.
+    """
+    del purpose
     return RowReader(file, footer_checksum)
+
+
+def _carried(file: SourceFile, unit: Unit, table: pa.Table, sources: Mapping[str, str]) -> tuple[pa.Table, pa.Array]:
+    """Columns of a file as what they travel as, by the names they travel by; and what is wrong with each row."""
+    told = types_told(unit)
+    types = {
+        source: told.get(name) or travelling_type(file, source, table.schema.field(source).type)
+        for name, source in sources.items()
+    }
+    columns, fault = carried(file, table, types)
+    return pa.table({name: columns[source] for name, source in sources.items()}), fault
+
+
+def _unread(file: SourceFile, error: UnreadableFile) -> str:
+    """The problem of documents that can't be read."""
+    return f"the file can't be read here: {error.reason(file.directory, file.shard)}"
 
 
 def _problems(text: pa.Array) -> pa.Array:

@@ -67,9 +67,9 @@ class FitCurves(Wide):
         return {"kind": self.kind}
 
     @property
-    def types_read(self) -> None:
-        """Those of all columns that travel."""
-        return
+    def types_read(self) -> tuple[str, ...]:
+        """Those of the labels."""
+        return tuple(axis for score in self.scores for axis in score.axes)
 
     def piece(self, tables: Tables) -> pa.Table:
         """Scores with labels of a unit.
@@ -78,10 +78,12 @@ class FitCurves(Wide):
             ConfigError: no axis has a column of labels, or a label is neither 0, 1 nor null (or NaN); names the row.
         """
         spans, scores = kept_scores(tables, {f"scores-{i}": s for i, s in enumerate(self.scores)}, verdicts=False)
-        documents = self.labels.documents(tables.directory("corpus"), tables.unit("corpus"), extra=None)
+        there = self.labels.travelling(tables.directory("corpus"), tables.unit("corpus"))
+        labelled = [axis for axis in scores if axis in there]
+        documents = self.labels.others(tables.directory("corpus"), tables.unit("corpus"), labelled)
         position = pa.array(spans["row"].to_numpy() - tables.rows.start)
         pieces = [contract("labelled-scores").schema.empty_table()]
-        for axis in [axis for axis in scores if axis in documents.column_names]:
+        for axis in labelled:
             labels = _checked(documents[axis], f"{self.labels.path}, labels of {axis}", tables.rows.start)
             values = labels[position.to_numpy()]
             usable = ~np.isnan(values) & ~np.isnan(scores[axis])
@@ -89,7 +91,7 @@ class FitCurves(Wide):
             pieces.append(pa.table(columns, schema=contract("labelled-scores").schema))
         if len(pieces) == 1:
             raise ConfigError(
-                f"{self.labels.path} has labels of no axis; it has columns {', '.join(documents.column_names[4:])}",
+                f"{self.labels.path} has labels of no axis; it has columns {', '.join(there)}",
                 hint=f"Name a column of labels after its axis: {', '.join(scores)}.",
             )
         return pa.concat_tables(pieces)

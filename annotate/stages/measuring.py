@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 
 from annotate.curves import Curve
@@ -95,7 +96,9 @@ class Measuring(Narrow):
             spans=spans,
             scores=scores,
             columns={
-                name: as_texts(documents[name].take(position), name, tables.shard) for name in self.scheme.columns
+                # Views: a span has the text of its document, and not a copy.
+                name: pl.Series(as_texts(documents[name], name, tables.shard))[position.to_numpy()]
+                for name in self.scheme.columns
             },
             thresholds=self._thresholds(tables, spans),
             curves=self._shipped() | (read_curves(tables["curves"]) if "curves" in self.inputs else {}),
@@ -103,9 +106,11 @@ class Measuring(Narrow):
         )
 
     def documents(self, tables: Tables) -> pa.Table:
-        """The documents of a unit, where rules read columns of them, or their text is read."""
+        """The documents of a unit, where their text is read; or the columns of them that rules read, if any."""
         if not self._reads_corpus:
             return pa.table({})
+        if not self.reads_text:
+            return self.corpus.others(tables.directory("corpus"), tables.unit("corpus"), self.scheme.columns)
         return self.corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=self.scheme.columns)
 
     def ranks(self, tables: Tables, scores: Mapping[str, npt.NDArray[np.float32]]) -> Ranks | None:

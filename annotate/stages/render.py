@@ -39,7 +39,7 @@ class Render(Shards):
         verdicts: which of them are kept; None for all.
         placements: the tags.
         schedule: in what order the documents are written; None for corpus order.
-        part_bytes: bytes of untagged text that a shard aims at.
+        part_bytes: bytes that a shard aims at, of untagged text and of the other columns of the corpus.
         split: which documents are written, where the calibration was given splits.
         exclude: ids of documents that are taken out (takedowns), or a file with one a line. All else stays as it was
             without: verdicts, thresholds, phases, and the bytes of parts that have none of them.
@@ -51,7 +51,8 @@ class Render(Shards):
 
     name: ClassVar[str] = "training-shards"
     schema: ClassVar[str] = "training-shards"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
+    travel: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +88,7 @@ class Render(Shards):
             "text_bytes": pc.sum(pc.binary_length(rows["text"])).as_py() or 0,
             "tags": pc.sum(pc.list_value_length(rows["placements"])).as_py() or 0,
         }
-        return Output(rows, counts=counts)
+        return Output(rows, counts=counts, large_rows=True)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when documents spell a tag, or nothing is written."""
@@ -109,5 +110,4 @@ class Render(Shards):
         }
         if documents.gaps is not None:
             columns["gaps"] = gap_lists(documents.gaps, len(texts), contract("training-shards").type_of("gaps"))
-        extra = [name for name in table.column_names if name not in ("row", "id", "text", "problem")]
-        return pa.table({**columns, **{name: table[name] for name in extra}})
+        return pa.table(columns)

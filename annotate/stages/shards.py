@@ -5,32 +5,36 @@ from __future__ import annotations
 import abc
 import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.stages.base import Regroup, Stage, Tables
-from annotate.stages.corpus import Corpus
+from annotate.stages.corpus import OTHER_BYTES, Corpus, other_bytes
 from annotate.stages.excluded import Excluded, read_ids
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.nest import Nest
 from annotate.stages.place import Place
 from annotate.stages.schedule import Schedule
 from annotate.stages.selection import Documents, Selection
+from annotate.stages.tables import chosen, quarantine
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 from annotate.tags.timetable import phase_names, times
-from annotate.text.arrays import lists_by_row, one_array
+from annotate.text.arrays import beside, held_bytes, lists_by_row, one_array
 from annotate.text.splits import SplitName
 
 PHASE = "phase"
 """The column of the phase, where the scheme has phases."""
+LARGE = 4
+"""How many times what a part aims at it may be, where footers told that columns are smaller than they are."""
 
 SHARDS = "shards"
 """What the output of a pipeline is called that is shards and was given no name."""
@@ -40,7 +44,8 @@ SHARDS = "shards"
 class Shards(Regroup):
     """Tagged documents of a corpus, in near-equal parts; of one split, where there are splits.
 
-    They are in the order of the schedule, each part within one phase; without a schedule in corpus order.
+    They are in the order of the schedule, each part within one phase; without a schedule in corpus order. What a part
+    holds is counted with the columns that travel.
     """
 
     corpus: Corpus
@@ -51,6 +56,8 @@ class Shards(Regroup):
     split: SplitName = "train"
     exclude: str | Path | tuple[str, ...] = ()
 
+    travel: ClassVar[bool]
+    """Whether the other columns of the corpus are written too."""
     sent_schema: ClassVar[str] = "sent-documents"
 
     def __post_init__(self) -> None:
@@ -124,9 +131,13 @@ class Shards(Regroup):
         return Excluded(self.corpus, read_ids(self.exclude)) if self.exclude else None
 
     @property
-    def types_read(self) -> None:
-        """Those of all columns that travel."""
-        return
+    def types_read(self) -> tuple[str, ...] | None:
+        """Those of all columns that travel; of the one that sources are mixed by, where the others don't."""
+        return None if self.travel else self._mixed_by
+
+    @property
+    def _mixed_by(self) -> tuple[str, ...]:
+        return self.schedule.columns_read if self.schedule is not None else ()
 
     def identifies(self, name: str, unit: Unit) -> bool:
         """A unit of which nothing is excluded is made of what it would be made of without."""
@@ -139,25 +150,53 @@ class Shards(Regroup):
 
     def _documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> Documents:
         """The documents of a unit that can be written, but for those that are excluded."""
-        documents = self.selection.read(tables, bad, counts, extra=None)
+        documents = self.selection.read(tables, bad, counts, extra=self._mixed_by)
         if self.excluded is None:
             return documents
         out = np.isin(documents.table["row"].to_numpy(), tables["excluded"]["row"].to_numpy())
         counts["excluded"] += int(out.sum())
         return documents.chosen(~out)
 
-    # In corpus order: parts are groups of units.
+    def _written(self, rows: pa.Table, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> Iterator[pa.Table]:
+        """Rows of documents with the columns that travel, in slices: these can be many times as large as the text."""
+        if not self.travel:
+            yield rows
+            return
+        at = rows["row"].to_numpy()
+        for some in self.corpus.slices(tables.directory("corpus"), tables.unit("corpus")):
+            own = rows.slice(*_within(at, some.rows))
+            mask = np.zeros(len(some.rows), bool)
+            mask[own["row"].to_numpy() - some.rows.start] = True
+            problem = one_array(some.problem.filter(pa.array(mask)))
+            if problem.null_count < len(problem):
+                usable = problem.is_null().to_numpy(zero_copy_only=False)
+                lost, reasons = chosen(own, ~usable), problem.drop_null()
+                bad.append(quarantine(tables.shard, one_array(lost["row"]), reasons, ids=one_array(lost["id"])))
+                counts["quarantined"] += lost.num_rows
+                own, mask[mask] = chosen(own, usable), usable
+            yield beside(own, chosen(some.table, mask).combine_chunks()) if some.table.num_columns else own
+
+    def held(self, units: Mapping[str, Unit]) -> int:
+        """Bytes of a unit's text and of the columns that travel with it, as the footers state them."""
+        return units["corpus"].text_bytes + (other_bytes(units["corpus"]) if self.travel else 0)
+
+    @property
+    def _most(self) -> int:
+        """What a part aims at: no less than the text of a unit."""
+        return max(self.part_bytes, self.corpus.unit_bytes)
+
+    # In corpus order: parts are groups of units, or pieces of a unit with large columns.
 
     def plan(
         self, units: Iterator[Mapping[str, Unit]], manifests: Mapping[str, Manifest]
     ) -> Iterator[list[Mapping[str, Unit]]]:
         """Cut the units into near-equal parts of about `part_bytes`, at the unit borders nearest to equal cuts."""
-        total = manifests["corpus"].size
+        total = self._total(manifests)
         parts = max(1, round(total / self.part_bytes))
         group: list[Mapping[str, Unit]] = []
         before = part = 0
         for unit in units:
-            size = unit["corpus"].text_bytes
+            size = self.held(unit)
             # A unit belongs to the part in which its middle lies.
             here = min(parts - 1, int((before + size / 2) * parts / total)) if total else 0
             if group and here != part:
@@ -169,15 +208,50 @@ class Shards(Regroup):
         if group:
             yield group
 
-    def regrouped(self, tables: Iterator[Tables]) -> Output:
-        """Make a part of the documents of some units."""
+    def _total(self, manifests: Mapping[str, Manifest]) -> int:
+        """Bytes of the corpus that `held` counts."""
+        corpus = manifests["corpus"]
+        return corpus.size + (corpus.counts.get(OTHER_BYTES, 0) if self.travel else 0)
+
+    def regrouped(self, tables: Iterator[Tables]) -> Iterator[Output]:
+        """Make a part of the documents of some units; several, where the columns that travel are large."""
+        units = list(tables)
+        room = self._room(sum(other_bytes(unit.unit("corpus")) for unit in units))
         bad: list[pa.Table] = []
         counts: Counter[str] = Counter()
-        rows = [self.rows(self._documents(unit, bad, counts), unit, bad, counts) for unit in tables]
-        written = pa.concat_tables(rows).drop_columns("row")
-        counts["written"] = written.num_rows
+        gathered: list[pa.Table] = []
+        size = 0
+        for unit in units:
+            rows = self.rows(self._documents(unit, bad, counts), unit, bad, counts)
+            named = rows.column_names
+            for some in self._written(rows, unit, bad, counts):
+                own = held_bytes(some.drop_columns(named))
+                if size + own > room and size:
+                    yield self._part(gathered, bad, counts)
+                    size = 0
+                gathered.append(some.drop_columns("row"))
+                size += own
+        yield self._part(gathered, bad, counts)
+
+    def _room(self, size: int) -> float:
+        """How much a part may hold of columns that travel, of which a group of units has about so many bytes.
+
+        They are cut evenly where they are more than a part aims at. The tenth more is for what footers understate, so
+        that it does not leave a small part over.
+        """
+        return 1.1 * max(size, self._most) / max(1, -(-size // self._most))
+
+    def _part(self, gathered: list[pa.Table], bad: list[pa.Table], counts: Counter[str]) -> Output:
+        """A part of what is gathered, which is forgotten then."""
+        written = pa.concat_tables(gathered).combine_chunks()
+        gathered.clear()  # they are copied
         made = self.part(written)
-        return Output(made.table, quarantine=pa.concat_tables(bad), counts={**counts, **made.counts})
+        counts["written"] += written.num_rows
+        counts.update(made.counts)
+        output = replace(made, quarantine=pa.concat_tables(bad) if bad else None, counts=dict(counts))
+        bad.clear()
+        counts.clear()
+        return output
 
     # In the order of a schedule: parts are intervals of each phase.
 
@@ -186,20 +260,13 @@ class Shards(Regroup):
         """Whether there is a schedule."""
         return self.schedule is not None
 
-    def partitions(self, whole: Mapping[str, pa.Table]) -> int:
-        """Parts of all phases."""
-        return sum(self._parts(whole["schedule"]))
-
-    def growth(self, whole: Mapping[str, pa.Table]) -> float:
-        """The most copies of a document."""
-        return max([1.0, *whole["schedule"]["repeats"].to_pylist()])
-
-    def _parts(self, schedule: pa.Table) -> list[int]:
+    def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
         """Parts of each phase: of about `part_bytes`, at least one."""
-        sizes = schedule.group_by(PHASE, use_threads=False).aggregate([("bytes", "sum")])["bytes_sum"].to_pylist()
-        return [max(1, round(size / self.part_bytes)) for size in sizes]
+        sums = whole["schedule"].group_by(PHASE, use_threads=False).aggregate([("bytes", "sum")])["bytes_sum"]
+        others = self._total(manifests) / max(1, manifests["corpus"].size)
+        return tuple(max(1, round(size * others / self.part_bytes)) for size in sums.to_pylist())
 
-    def send(self, tables: Tables) -> Output:
+    def send(self, tables: Tables, partitions: tuple[int, ...], most: int) -> Iterator[Output]:
         """Send the documents of a unit to the parts that they are written to, a row for each copy."""
         assert self.schedule is not None, "it is shuffled"
         bad: list[pa.Table] = []
@@ -212,27 +279,47 @@ class Shards(Regroup):
         reached[due.document] = True
         counts["not_reached"] += int((~reached).sum())
         rows = self.rows(documents.chosen(reached), tables, bad, counts)
-        counts["written"] += rows.num_rows
-        # The place among the rows of each copy's document; one that was put in `bad` has none.
-        place = np.full(len(row), -1)
-        place[np.searchsorted(row, rows["row"].to_numpy())] = np.arange(rows.num_rows)
-        copy = np.flatnonzero(place[due.document] >= 0)
-        counts["copies"] += len(copy) - rows.num_rows
-        phase, time = due.phase[copy], due.time[copy]
-        parts = np.array(self._parts(tables["schedule"]))
-        to = (np.cumsum(parts) - parts)[phase] + (time * parts[phase]).astype(np.int64)
-        order = np.argsort(to, kind="stable")
-        sent = rows.drop_columns("row").take(pa.array(place[due.document[copy]][order]))
-        if self.phases:
-            names = pa.array(phase_names(tables["schedule"]), pa.string())
-            sent = sent.append_column(PHASE, names.take(pa.array(phase[order])))
-        columns = {"to": pa.array(to[order], pa.int32()), "time": pa.array(time[order]), "document": _packed(sent)}
-        return Output(pa.table(columns), quarantine=pa.concat_tables(bad), counts=dict(counts))
+        del documents
+        parts = np.array(partitions)
+        firsts = np.cumsum(parts) - parts
+        for some in self._written(rows, tables, bad, counts):
+            counts["written"] += some.num_rows
+            # The place among the rows of each copy's document; one that is not here, or was put in `bad`, has none.
+            place = np.full(len(row), -1)
+            place[np.searchsorted(row, some["row"].to_numpy())] = np.arange(some.num_rows)
+            copies = np.flatnonzero(place[due.document] >= 0)
+            counts["copies"] += len(copies) - some.num_rows
+            own = some.drop_columns("row")
+            pieces = 1 + int(held_bytes(own) * len(copies) / max(1, own.num_rows) / most)
+            for copy in np.array_split(copies, pieces):
+                phase, time = due.phase[copy], due.time[copy]
+                to = firsts[phase] + (time * parts[phase]).astype(np.int64)
+                order = np.argsort(to, kind="stable")
+                sent = own.take(pa.array(place[due.document[copy]][order]))
+                if self.phases:
+                    names = pa.array(phase_names(tables["schedule"]), pa.string())
+                    sent = sent.append_column(PHASE, names.take(pa.array(phase[order])))
+                columns = {"to": pa.array(to[order], pa.int32()), "time": pa.array(time[order])}
+                table = pa.table({**columns, "document": _packed(sent)})
+                yield Output(table, quarantine=pa.concat_tables(bad) if bad else None, counts=dict(counts))
+                bad.clear()
+                counts.clear()
 
-    def receive(self, sent: pa.Table) -> Output:
-        """Make a part of the documents that were sent to it, in the order of their times."""
-        order = np.argsort(sent["time"].to_numpy(), kind="stable")
-        return self.part(pa.Table.from_struct_array(sent["document"]).take(pa.array(order)))
+    def receive(self, sent: Callable[[], Iterator[pa.Table]], size: int) -> Iterator[Output]:
+        """Make a part of the documents that were sent to it, in the order of their times.
+
+        Columns that travel can be larger than the footers say. Then it is several parts, of one interval of the times
+        after the other, for each of which all that was sent is read.
+        """
+        ends: list[float] = [np.inf]
+        if self.travel and size > LARGE * self._most:
+            sorted_times = np.sort(np.concatenate([table["time"].to_numpy() for table in sent()]))
+            pieces = np.array_split(sorted_times, -(-size // self._most))
+            ends = [*np.unique([piece[0] for piece in pieces[1:] if len(piece)]).tolist(), np.inf]
+        begin = -np.inf
+        for end in ends:
+            yield self.part(_in_order([_between(table, begin, end) for table in sent()]))
+            begin = end
 
     @abc.abstractmethod
     def rows(self, documents: Documents, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
@@ -251,6 +338,25 @@ class Shards(Regroup):
             f"none of {documents:,} documents was written: the ledger says where they went. Damage in a file takes "
             "whole work units, so less is lost with smaller ones (unit_bytes)"
         ]
+
+
+def _within(at: npt.NDArray[np.int64], rows: range) -> tuple[int, int]:
+    """Where a range of rows begins in a sorted array of them, and how many it has there."""
+    first, stop = np.searchsorted(at, [rows.start, rows.stop]).tolist()
+    return first, stop - first
+
+
+def _between(table: pa.Table, begin: float, end: float) -> pa.Table:
+    """The rows of an interval of times."""
+    time = table["time"].to_numpy()
+    return chosen(table, (time >= begin) & (time < end))
+
+
+def _in_order(sent: Sequence[pa.Table]) -> pa.Table:
+    """The documents of what was sent, in the order of their times."""
+    whole = pa.concat_tables(sent)
+    order = np.argsort(whole["time"].to_numpy(), kind="stable")
+    return pa.Table.from_struct_array(whole["document"]).take(pa.array(order))
 
 
 def _packed(table: pa.Table) -> pa.Array:

@@ -90,6 +90,7 @@ class TokenShards(Shards):
     name: ClassVar[str] = "token-shards"
     schema: ClassVar[str] = "token-shards"
     version: ClassVar[int] = 2
+    travel: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

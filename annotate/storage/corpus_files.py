@@ -10,7 +10,7 @@ import bisect
 import functools
 import itertools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -28,11 +28,13 @@ ROW_BYTES = 128  # of text that a row counts for at least
 READ_BUFFER = 1 << 20
 BATCH_BYTES = 1 << 20
 BATCH_ROWS = 4096
+CODED_ROWS = 256  # of a column with a dictionary that are read at once, however long a value may be
+_WIDTHS = {"BOOLEAN": 1 / 8, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a Parquet footer tells: identity, schema, and rows and bytes of text of each row group.
+    """What a Parquet footer tells: identity, schema; rows, bytes of text and of other columns of each row group.
 
     `int96` are the columns that have timestamps of that type, `codecs` are compressions that are not supported, by
     column.
@@ -45,6 +47,7 @@ class Footer:
     schema: pa.Schema
     group_rows: tuple[int, ...]
     group_bytes: tuple[int, ...]
+    group_other_bytes: tuple[int, ...]
     int96: tuple[str, ...] = ()
     codecs: Mapping[str, str] = field(default_factory=dict)
 
@@ -56,11 +59,12 @@ class Footer:
 
 @dataclass(frozen=True)
 class RowRange:
-    """Rows `[start, stop)` of a shard, the work of one unit, and the bytes of text that the footer states for them."""
+    """Rows `[start, stop)` of a shard, the work of one unit, and the bytes of them that the footer states."""
 
     start: int
     stop: int
     text_bytes: int
+    other_bytes: int
     row_group: int | None = None  # where the range is a part of one
 
 
@@ -172,12 +176,15 @@ def _translate(pattern: str) -> str:
     return out
 
 
-def read_footer(file: SourceFile, text: str) -> Footer:
+def read_footer(
+    file: SourceFile, text: str, others: Callable[[pa.Schema], Sequence[str]] = lambda schema: ()
+) -> Footer:
     """Read a Parquet footer.
 
     Args:
         file: a Parquet file.
         text: name of the text column, whose sizes are wanted.
+        others: the other columns whose sizes are wanted, given the schema.
 
     Raises:
         InputError: the file is not Parquet or is truncated; or the text column is missing or holds no strings.
@@ -206,6 +213,7 @@ def read_footer(file: SourceFile, text: str) -> Footer:
         schema=schema,
         group_rows=tuple(group.num_rows for group in groups),
         group_bytes=tuple(group.column(leaf).total_uncompressed_size for group in groups),
+        group_other_bytes=_column_bytes(groups, metadata.schema, others(schema)),
         int96=int96,
         codecs=codecs,
     )
@@ -233,6 +241,25 @@ def _available(codec: str) -> bool:
         return False
 
 
+def _column_bytes(
+    groups: Sequence[pq.RowGroupMetaData], schema: pq.ParquetSchema, columns: Sequence[str]
+) -> tuple[int, ...]:
+    """Bytes of some columns in each row group, as the footer states them."""
+    leaves = [schema.column(i).path for i in range(len(schema))]
+    wanted = [i for i, path in enumerate(leaves) if _is_of(path, columns)]
+    if 2 * len(wanted) <= len(leaves):
+        return tuple(sum(group.column(i).total_uncompressed_size for i in wanted) for group in groups)
+    # Mostly all columns but a few: a file can have thousands of row groups, and each question costs.
+    others = set(range(len(leaves))).difference(wanted)
+    sizes = (g.total_byte_size - sum(g.column(i).total_uncompressed_size for i in others) for g in groups)
+    return tuple(max(0, size) for size in sizes)
+
+
+def _is_of(path: str, columns: Sequence[str]) -> bool:
+    """Whether a leaf of a file's schema is one of these columns, or is in it."""
+    return f"{path}.".startswith(tuple(f"{column}." for column in columns))
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type can hold documents: string, large_string, string_view or a dictionary of these."""
     if pa.types.is_dictionary(kind):
@@ -248,23 +275,26 @@ def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
     range never has parts of two row groups, unless it has them whole.
     """
     most = max(1, min(MAX_ROWS_PER_UNIT, unit_bytes // ROW_BYTES))
-    first, rows, size = 0, 0, 0
-    for group, (group_rows, group_bytes) in enumerate(zip(footer.group_rows, footer.group_bytes, strict=True)):
+    first, rows, size, others = 0, 0, 0, 0
+    groups = zip(footer.group_rows, footer.group_bytes, footer.group_other_bytes, strict=True)
+    for group, (group_rows, group_bytes, group_others) in enumerate(groups):
         if rows and (size + group_bytes > unit_bytes or rows + group_rows > most):
-            yield RowRange(first, first + rows, size)
-            first, rows, size = first + rows, 0, 0
+            yield RowRange(first, first + rows, size, others)
+            first, rows, size, others = first + rows, 0, 0, 0
         pieces = max(-(-group_bytes // unit_bytes), -(-group_rows // most))
         if pieces > 1:
             edges = [group_rows * i // pieces for i in range(pieces + 1)]
             for start, stop in itertools.pairwise(edges):
                 if stop > start:
-                    before, until = (group_bytes * edge // group_rows for edge in (start, stop))
-                    yield RowRange(first + start, first + stop, until - before, group)
+                    text, other = (
+                        sum * stop // group_rows - sum * start // group_rows for sum in (group_bytes, group_others)
+                    )
+                    yield RowRange(first + start, first + stop, text, other, group)
             first += group_rows
         else:
-            rows, size = rows + group_rows, size + group_bytes
+            rows, size, others = rows + group_rows, size + group_bytes, others + group_others
     if rows:
-        yield RowRange(first, first + rows, size)
+        yield RowRange(first, first + rows, size, others)
 
 
 class RowReader:
@@ -324,6 +354,29 @@ class RowReader:
         finally:
             self._group = -1
 
+    def slices(self, start: int, stop: int, columns: Sequence[str], slice_bytes: int) -> Iterator[tuple[int, int]]:
+        """Cut rows `[start, stop)` in slices of which these columns have about `slice_bytes`, as the footer tells."""
+        groups = range(bisect.bisect_right(self._edges, start) - 1, bisect.bisect_left(self._edges, stop))
+        step = min(self._fitting(group, columns, slice_bytes) for group in groups)
+        return itertools.pairwise([*range(start, stop, step), stop])
+
+    def _fitting(self, group: int, columns: Sequence[str], size: int) -> int:
+        """Rows of a row group of which these columns have about so many bytes, at least one."""
+        found = self._parquet.metadata.row_group(group)
+        total = coded = 0.0
+        for leaf in map(found.column, range(found.num_columns)):
+            if not _is_of(leaf.path_in_schema, columns):
+                continue
+            width = _WIDTHS.get(leaf.physical_type, 0)
+            total += max(leaf.total_uncompressed_size, leaf.num_values * width)
+            if leaf.has_dictionary_page and not width:
+                coded += leaf.total_uncompressed_size * max(1.0, leaf.num_values / max(found.num_rows, 1))
+        rows = size * found.num_rows / max(total, 1.0)
+        if coded:
+            # A value that comes often is there once: all that is sure is that none is longer than its column.
+            rows = min(rows, max(CODED_ROWS, 8 * size / coded))
+        return max(1, int(rows))
+
     def _read(self, start: int, stop: int, columns: tuple[str, ...], *, exactly: bool) -> pa.Table:
         taken: list[pa.RecordBatch] = []
         while start < stop:
@@ -340,12 +393,7 @@ class RowReader:
 
         They have at most so many rows; if `exactly`, one of them ends after so many.
         """
-        found = self._parquet.metadata.row_group(group)
-        leaves = (found.column(i) for i in range(found.num_columns))
-        wanted = tuple(f"{column}." for column in columns)
-        size = sum(leaf.total_uncompressed_size for leaf in leaves if f"{leaf.path_in_schema}.".startswith(wanted))
-        fitting = BATCH_BYTES * found.num_rows // max(size, 1)
-        batch = max(1, min(rows, fitting, BATCH_ROWS))
+        batch = max(1, min(rows, self._fitting(group, columns, BATCH_BYTES), BATCH_ROWS))
         if exactly:
             batch = next(n for n in range(batch, 0, -1) if rows % n == 0)
         # What a thread of a pool frees stays with that thread, and a worker has one CPU.

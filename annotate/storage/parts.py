@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,10 @@ from annotate.errors import StorageError
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.store import Directory, checksum, checksum_file
+from annotate.text.arrays import held_bytes
+
+EARLIER = "earlier"
+"""The note of how many entries a unit has beside the one that has its key."""
 
 
 @dataclass(frozen=True)
@@ -71,18 +75,37 @@ class Entry:
 
 @dataclass(frozen=True)
 class Output:
-    """What one unit of a stage makes: a table, bad rows with their reasons, and counts for the ledger."""
+    """What one unit of a stage makes: a table, bad rows with their reasons, and counts for the ledger.
+
+    With `large_rows`, values of the table can be so large that few of them are to be on one page.
+    """
 
     table: pa.Table
     quarantine: pa.Table | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+    large_rows: bool = False
 
 
-def parquet_bytes(table: pa.Table) -> pa.Buffer:
-    """Write a table as one Parquet file in memory; equal tables give equal bytes for one version of pyarrow."""
+PAGE_ROWS, PAGE_BYTES = 1024, 1 << 20
+
+
+def parquet_bytes(table: pa.Table, *, large_rows: bool = False) -> pa.Buffer:
+    """Write a table as one Parquet file in memory; equal tables give equal bytes for one version of pyarrow.
+
+    A page has about a megabyte, but is looked at only after each 1,024 values: with `large_rows` after fewer, where
+    these would be more. Who reads a page holds all of it.
+    """
+    batch = PAGE_BYTES * table.num_rows // max(1, held_bytes(table)) if large_rows else PAGE_ROWS
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=max(1, table.num_rows), write_statistics=True)
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        row_group_size=max(1, table.num_rows),
+        write_statistics=True,
+        write_batch_size=min(PAGE_ROWS, max(1, batch)),
+    )
     return sink.getvalue()
 
 
@@ -104,13 +127,62 @@ def commit(dataset: Directory, key: str, output: Output, *, schema: str) -> Entr
     Raises:
         StorageError: the output breaks its contract; or the entry that stands names another part that is gone.
     """
+    return create_entry(dataset, put_output(dataset, key, output, schema=schema))
+
+
+def put_output(dataset: Directory, key: str, output: Output, *, schema: str) -> Entry:
+    """Put the part of an output, and its bad rows.
+
+    Returns:
+        The entry, which is not created yet.
+
+    Raises:
+        StorageError: the output breaks its contract.
+    """
     table = contract(schema).check(output.table, f"{dataset.url}/units/{key}").combine_chunks()
-    data = parquet_bytes(table)
+    data = parquet_bytes(table, large_rows=output.large_rows)
     reach("commit: before part")
     part = put_part(dataset, f"parts/{key}", data, table.num_rows)
     quarantine = put_quarantine(dataset, key, output.quarantine)
     reach("commit: part put")
-    return create_entry(dataset, Entry(key, part, quarantine, output.counts, output.notes))
+    return Entry(key, part, quarantine, output.counts, output.notes)
+
+
+def commit_all(dataset: Directory, key: str, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Commit a unit that has one part or more, as they are put.
+
+    The last entry has the key of the unit, and is created when all others are; it notes how many these are.
+
+    Args:
+        dataset: where they lie.
+        key: of the unit.
+        entries: at least one, in order, not created yet.
+
+    Returns:
+        The entries that stand, in order.
+
+    Raises:
+        StorageError: an entry that stands names another part that is gone.
+    """
+    done: list[Entry] = []
+    last: Entry | None = None
+    for entry in entries:
+        if last is not None:
+            done.append(create_entry(dataset, replace(last, key=f"{key}-{len(done)}")))
+        last = entry
+    assert last is not None, "a unit has a part"
+    notes = {**last.notes, EARLIER: str(len(done))} if done else last.notes
+    return (*done, create_entry(dataset, replace(last, key=key, notes=notes)))
+
+
+def find_all(dataset: Directory, key: str) -> tuple[Entry, ...] | None:
+    """The entries of a committed unit, in order, if their parts are there; None if it is to be computed."""
+    last = read_entry(dataset, key)
+    if last is None:
+        return None
+    entries = [read_entry(dataset, f"{key}-{n}") for n in range(int(last.notes.get(EARLIER, 0)))] + [last]
+    there = tuple(entry for entry in entries if entry is not None and intact(dataset, entry))
+    return there if len(there) == len(entries) else None
 
 
 def put_quarantine(dataset: Directory, key: str, rows: pa.Table | None) -> Part | None:

@@ -12,16 +12,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from annotate.errors import StorageError
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.parts import REMAKE, Entry, Part, create_entry, put_quarantine
 from annotate.storage.store import Directory, checksum
+from annotate.text.arrays import held_bytes
 
 TO = "to"
 """The column that says which partition a row goes to: int32."""
-_INDEX = pa.schema([("to", pa.int32()), ("offset", pa.int64()), ("bytes", pa.int64()), ("checksum", pa.string())])
+_INDEX = pa.schema(
+    [
+        ("to", pa.int32()),
+        ("offset", pa.int64()),
+        ("bytes", pa.int64()),
+        ("checksum", pa.string()),
+        ("held", pa.int64()),  # bytes that the rows take in memory
+    ]
+)
 _SCHEMA = b"schema"
 """Under which the metadata of an index have the schema of the slices."""
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -59,6 +69,27 @@ def commit_slices(
     Raises:
         StorageError: a table breaks its contract; or the entry that stands names another part that is gone.
     """
+    entry = put_slices(dataset, key, tables, schema=schema, quarantine=quarantine, counts=counts)
+    return create_entry(dataset, entry)
+
+
+def put_slices(
+    dataset: Directory,
+    key: str,
+    tables: Sequence[pa.Table],
+    *,
+    schema: str,
+    quarantine: pa.Table | None = None,
+    counts: Mapping[str, int] | None = None,
+) -> Entry:
+    """Put rows as `commit_slices` does.
+
+    Returns:
+        The entry, which is not created yet.
+
+    Raises:
+        StorageError: a table breaks its contract.
+    """
     tables = [contract(schema).check(table, f"{dataset.url}/units/{key}") for table in tables]
     partitions = np.unique(np.concatenate([table[TO].to_numpy() for table in tables]))
     edges = [
@@ -69,10 +100,10 @@ def commit_slices(
     rows = []
     for i, partition in enumerate(partitions.tolist()):
         own = [table.slice(left[i], right[i] - left[i]) for table, (left, right) in zip(tables, edges, strict=True)]
-        data = _stream(pa.concat_tables(own).combine_chunks())
-        rows.append(
-            dict(zip(_INDEX.names, (partition, sink.tell(), data.size, checksum(memoryview(data))), strict=True))
-        )
+        sent = pa.concat_tables(own).combine_chunks()
+        data = _stream(sent)
+        found = (partition, sink.tell(), data.size, checksum(memoryview(data)), held_bytes(sent))
+        rows.append(dict(zip(_INDEX.names, found, strict=True)))
         sink.write(data)
     own = tables[0].schema  # also where a partition gets nothing; one that the contract has whole needs no saying
     said = None if own == contract(schema).schema else {_SCHEMA: own.serialize().to_pybytes()}
@@ -87,7 +118,7 @@ def commit_slices(
         dataset.put(part.path, memoryview(whole).cast("B"))
     reach("commit: part put")
     bad = put_quarantine(dataset, key, quarantine)
-    return create_entry(dataset, Entry(key, part, bad, counts or {}))
+    return Entry(key, part, bad, counts or {})
 
 
 def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: pa.Table | None = None) -> pa.Table:
@@ -133,6 +164,11 @@ def slice_checksum(index: pa.Table, to: int) -> str:
     at = int(np.searchsorted(index["to"].to_numpy(), to))
     there = at < index.num_rows and index["to"][at].as_py() == to
     return str(index["checksum"][at].as_py()) if there else checksum((index.schema.metadata or {}).get(_SCHEMA, b""))
+
+
+def slice_bytes(index: pa.Table, to: int) -> int:
+    """Bytes that the rows take in memory that go to one partition."""
+    return int(pc.sum(index.filter(pc.equal(index["to"], to))["held"]).as_py() or 0)
 
 
 @functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts

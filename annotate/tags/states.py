@@ -49,7 +49,7 @@ class Measured:
     scores: Mapping[str, Scores]
     thresholds: Thresholds
     curves: Mapping[str, Curve]
-    columns: Mapping[str, pa.Array]
+    columns: Mapping[str, pa.Array | pl.Series]
     shard: str
     untagged: npt.NDArray[np.bool_] | None = None
 

@@ -30,3 +30,16 @@ def lists_by_row(table: pa.Table, rows: int) -> pa.ListArray:
     values = pa.StructArray.from_arrays([one_array(table[name]) for name in names], names=names)
     ends = np.searchsorted(table["row"].to_numpy(), np.arange(rows + 1)).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(ends), values)
+
+
+def held_bytes(table: pa.Table) -> int:
+    """Bytes that the values of a table take in memory: those of a message that holds them.
+
+    Equal values give equal sums, however they come in chunks; `nbytes` does not promise that.
+    """
+    return sum(map(pa.ipc.get_record_batch_size, table.combine_chunks().to_batches()))
+
+
+def beside(left: pa.Table, right: pa.Table) -> pa.Table:
+    """The columns of two tables of as many rows; the right one may have no column."""
+    return pa.table([*left.columns, *right.columns], names=[*left.column_names, *right.column_names])

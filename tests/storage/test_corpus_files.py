@@ -212,7 +212,8 @@ def test_a_file_that_changes_between_planning_and_reading_is_an_error(tmp_path: 
 
 
 def footer(groups: list[tuple[int, int]]) -> Footer:
-    return Footer("", pa.schema([]), tuple(rows for rows, _ in groups), tuple(size for _, size in groups))
+    rows, sizes = [rows for rows, _ in groups], [size for _, size in groups]
+    return Footer("", pa.schema([]), tuple(rows), tuple(sizes), tuple(20 * size + 1 for size in sizes))
 
 
 @settings(deadline=None)
@@ -226,6 +227,9 @@ def test_ranges_tile_the_rows(groups: list[tuple[int, int]], unit_bytes: int) ->
     edges = [0, *(r.stop for r in ranges)]
     assert [r.start for r in ranges] == edges[:-1]
     assert edges[-1] == sum(rows for rows, _ in groups)
+    if all(rows for rows, _ in groups):
+        assert sum(r.text_bytes for r in ranges) == sum(size for _, size in groups)
+        assert sum(r.other_bytes for r in ranges) == sum(20 * size + 1 for _, size in groups)
     group_edges = np.cumsum([0] + [rows for rows, _ in groups])
     for r in ranges:
         assert 0 < r.stop - r.start <= MAX_ROWS_PER_UNIT
