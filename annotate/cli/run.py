@@ -11,6 +11,7 @@ from rich.console import Console
 from annotate.cli.local_ray import ray_running
 from annotate.cli.progress import observer
 from annotate.cli.summary import print_summary
+from annotate.engine.place import check_place
 from annotate.engine.run import Options, Result
 from annotate.errors import ConfigError
 from annotate.pipeline import Definition, Pipeline, build, load
@@ -129,12 +130,15 @@ def run_pipeline(pipeline: Pipeline, workdir: str, options: Options, console: Co
 
 def _check_early(pipeline: Pipeline, workdir: str) -> None:
     """Find what is cheap to find, and often wrong, before Ray is started: the corpus, the work directory."""
-    for stage in pipeline.stages():
+    stages = pipeline.stages()
+    for stage in stages:
         if isinstance(stage, Corpus):
             files = stage.files()
             if not is_jsonl(files[0].path):
                 next(stage.footers(files[:1], threads=1))
-    Directory.at(workdir).create()
+    directory = Directory.at(workdir)
+    check_place(directory, stages)
+    directory.create()
 
 
 def _settings(items: tuple[str, ...]) -> dict[str, str]:

@@ -11,6 +11,8 @@ import pytest
 from support import shard_bytes, write_corpus
 
 from annotate.cli.app import app, guarded
+from annotate.storage.marker import mark
+from annotate.storage.store import Directory
 
 FILE = '''
 """A pipeline whose scorers are defined here."""
@@ -158,6 +160,27 @@ def test_a_file_without_a_pipeline_is_refused(here, capsys, source, message):
 def test_a_corpus_that_cannot_be_read_has_its_exit_code(here, capsys, corpus, code, message):
     assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--set", f"corpus={corpus}"]) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("workdir", "code", "message"),
+    [
+        ("corpus", 2, "is the folder of a corpus"),
+        ("spans-0123abcd/out", 2, "lies in the dataset"),
+        ("theirs", 4, "latest.json is not what a run writes there"),
+    ],
+)
+def test_a_wrong_work_directory_is_told_before_ray_starts_and_before_anything_is_made(
+    here, capsys, monkeypatch, tree, workdir, code, message
+):
+    mark(Directory.at(here / "spans-0123abcd"), "0123abcd")
+    (here / "theirs").mkdir()
+    (here / "theirs" / "latest.json").write_text("[1]")
+    monkeypatch.setattr("annotate.cli.run.ray_running", lambda console: pytest.fail("Ray was started"))
+    before = tree(here)
+    assert guarded(app, ["run", "mine.py", "--workdir", workdir]) == code
+    assert message in capsys.readouterr().err
+    assert tree(here) == before and not (here / "spans-0123abcd" / "out").exists()
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(ray_cluster, here):
