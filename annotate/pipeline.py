@@ -36,8 +36,8 @@ class Pipeline:
         Pipeline(train=Render(...), evaluation=Render(..., split="evaluation"))
 
     Outputs have names, by which `annotate.shards`, commands and the ledger tell them apart. One that is given without a
-    name is called after what it makes: shards are `shards`, verdicts `verdicts`, and further annotations `annotations_2`.
-    Two outputs that are shards are told apart by names of yours.
+    name is called after what it makes: shards are `shards`, verdicts `verdicts`, further verdicts `verdicts_2`. Two
+    outputs that are shards need names of yours.
 
     Attributes:
         outputs: stages by name.
