@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import inspect
-import itertools
 import keyword
 import sys
 import traceback
@@ -90,8 +89,12 @@ def _name(stage: Stage, taken: Collection[str]) -> str:
     """What an output is called that was given no name; one that is no shards gets a number where its kind is taken."""
     if isinstance(stage, Shards):
         return SHARDS
-    kind = stage.name.replace("-", "_")
-    return next(name for name in (kind, *(f"{kind}_{i}" for i in itertools.count(2))) if name not in taken)
+    kind = name = stage.name.replace("-", "_")
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{kind}_{number}"
+    return name
 
 
 Definition = Pipeline | Callable[..., Pipeline]
