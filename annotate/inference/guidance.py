@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from annotate.tokens import TagVocabulary
 
 
 class Guidance:
     """Goes from the log-probabilities under another prompt towards those under this one, and beyond.
 
     The other prompt is written on with the same tokens of text; where tags are put among these, its own are put among
-    its. Each row has a cache of its own, which follows it when beams are reordered.
+    its. Which tag comes is not guided: untagged text has none, so that any chance of one would become certainty. Each
+    row has a cache of its own, which follows it when beams are reordered.
 
     Args:
         model: the one that generates.
@@ -21,8 +25,8 @@ class Guidance:
         mask: 0 at their padding.
         scale: times the difference.
         width: tokens of the prompts that are written on, padding counted.
-        tags: ids of all tags.
-        again: what stands among the text of the other prompts, where tags stand among that of these.
+        vocabulary: all tags.
+        again: ids that close, and that open, among the text of the other prompts, where tags do so among that of these.
     """
 
     def __init__(
@@ -33,12 +37,14 @@ class Guidance:
         *,
         scale: float,
         width: int,
-        tags: Sequence[int],
-        again: Sequence[int],
+        vocabulary: TagVocabulary,
+        again: tuple[Sequence[int], Sequence[int]],
     ) -> None:
         self.model, self.ids, self.mask, self.scale, self.width = model, ids, mask, scale, width
-        self.tags, self.again = frozenset(tags), list(again)
-        self.positions = "position_ids" in inspect.signature(model.forward).parameters
+        self.tags, self.closing = frozenset(vocabulary.ids), frozenset(vocabulary.closing_ids)
+        self.again_close, self.again_open = map(list, again)
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT's forward takes anything
+        self.positions = "position_ids" in inspect.signature(inner.forward).parameters
         self.seen: torch.Tensor | None = None  # what the last call was given
         self.cache: Any = None
         self.attended, self.other = torch.empty(0, dtype=torch.long), torch.empty(0)
@@ -52,6 +58,8 @@ class Guidance:
         self.seen = input_ids
         own = torch.log_softmax(scores.float(), -1)
         guided = self.other + self.scale * (own - self.other)
+        tags = sorted(self.tags)
+        guided[:, tags] = own[:, tags]
         guided = guided.masked_fill(torch.isneginf(own), -torch.inf)  # what another processor took stays out
         return torch.log_softmax(guided, -1)
 
@@ -59,7 +67,12 @@ class Guidance:
         """What the last token of a row is for the other prompt."""
         if row[-1] not in self.tags:
             return row[-1:]
-        return [] if len(row) > self.width + 1 and row[-2] in self.tags else self.again
+        before = set(itertools.takewhile(self.tags.__contains__, reversed(row[self.width : -1])))
+        if row[-1] in self.closing:
+            return [] if before else self.again_close
+        if before - self.closing:
+            return []
+        return self.again_open if before else [*self.again_close, *self.again_open]
 
     def _continued(self, input_ids: torch.Tensor) -> torch.Tensor | None:
         """Which row of the last call each row goes on from, int64 `[n]`; None where there is no such call."""
@@ -108,5 +121,5 @@ class Guidance:
             input_ids=ids, attention_mask=self.attended, past_key_values=self.cache, use_cache=True, **more
         )
         self.cache = out.past_key_values
-        new = torch.log_softmax(out.logits[:, -1].float(), -1)
+        new = torch.log_softmax(out.logits[:, -1].to(ids.device).float(), -1)  # a model may be on several devices
         self.other = torch.where(mask[:, -1:] == 1, new, self.other) if len(self.other) else new

@@ -25,6 +25,8 @@ def log_likelihood(
 ) -> pa.Table:
     """The log-likelihood of each span of texts, all under the same tags, as these stand in the shards.
 
+    Spans are those of the shards; where these are windows of tokens, each text is one.
+
         nice = log_likelihood(model, tokenizer, files, texts, "nice")
         plain = log_likelihood(model, tokenizer, files, texts)
         gain = nice["log_likelihood"].to_numpy() - plain["log_likelihood"].to_numpy()  # large where a span is nice
@@ -44,18 +46,18 @@ def log_likelihood(
         before it without tags: so sums under different tags are of the same tokens.
 
     Raises:
-        ConfigError: a tag is not known, the tokenizer has other ids for the tags, a text is empty, or longer than what
-            the model has positions for.
+        ConfigError: a tag is not known, or never stands before text; the tokenizer has other ids for the tags; a text
+            has no tokens, or more than the model has positions.
         StorageError: there is no `tags.json`.
     """
     trained = Trained.read(tokenizer, files)
-    if empty := [i for i, text in enumerate(texts) if not text]:
-        raise ConfigError(f"text {empty[0]} is empty")
     tagged, spans = trained.encode(texts, trained.named(tags), every_span=True)
     begin = [] if trained.begin_id is None else [trained.begin_id]
     assert tagged.spans is not None, "spans were given"
     number, sums = np.zeros(spans.num_rows, np.int64), np.zeros(spans.num_rows)
     borders = list(zip(tagged.documents[:-1], tagged.documents[1:], strict=True))
+    if empty := [i for i, (start, stop) in enumerate(borders) if (tagged.spans[start:stop] < 0).all()]:
+        raise ConfigError(f"text {empty[0]} is empty, or the tokenizer drops all that it says")
     longest = max((int(stop - start) + len(begin) for start, stop in borders), default=0)
     positions = getattr(model.config, "max_position_embeddings", None)
     if positions is not None and longest > positions:
@@ -83,7 +85,7 @@ def _log_likelihoods(model: Any, rows: Sequence[Sequence[int]]) -> list[npt.NDAr
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
-    logits = model(input_ids=ids, attention_mask=mask).logits
+    logits = model(input_ids=ids, attention_mask=mask).logits.to(ids.device)  # a model may be on several devices
     found = []
     for i, row in enumerate(rows):  # one by one: a softmax over the vocabulary is as large as the logits
         n = len(row) - 1

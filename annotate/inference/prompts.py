@@ -44,7 +44,8 @@ def prompt(
             text without, unless the shards have one tag a document, or the layout "change".
         against: tags of the other prompt that guidance goes away from; none for the untagged text.
         guidance: 1 for none. Above, log-probabilities are those of the other prompt plus so many times the difference
-            to them (Sanchez et al. 2023, arXiv 2306.17806; with tags, Fan et al. 2025, arXiv 2505.16570).
+            to them (Sanchez et al. 2023, arXiv 2306.17806; with tags, Fan et al. 2025, arXiv 2505.16570). Those of tags
+            stay as they are.
         model: the one that generates, for guidance.
 
     Returns:
@@ -52,8 +53,9 @@ def prompt(
         `logits_processor`. Several returned sequences and beams are possible, with guidance too.
 
     Raises:
-        ConfigError: a tag is not known, the tokenizer has other ids for the tags, there is nothing to start from,
-            guidance has no model, or `later` is "free" where tags were no targets.
+        ConfigError: a tag is not known, or never stands before text (layouts "suffix" and "repeat"); the tokenizer has
+            other ids for the tags; there is nothing to start from; guidance has no model; or `later` is "free" where
+            tags were no targets.
         StorageError: there is no `tags.json`.
     """
     trained = Trained.read(tokenizer, files)
@@ -78,8 +80,8 @@ def prompt(
                 *_padded(trained, texts, other, later),
                 scale=guidance,
                 width=ids.shape[1],
-                tags=trained.vocabulary.ids,
-                again=() if later == "none" else trained.again(other),
+                vocabulary=trained.vocabulary,
+                again=([], []) if later == "none" else trained.again(other),
             )
         )
     if later != "free":
@@ -87,7 +89,9 @@ def prompt(
             TagsAgain(
                 tokenizer,
                 banned=trained.vocabulary.ids,
-                again=trained.again(names) if later == "again" else (),
+                between=trained.between,
+                again=trained.again(names) if later == "again" else ([], []),
+                end=trained.end_id,
                 splitter=trained.splitter,
                 padding=(ids.shape[1] - mask.sum(dim=1)).tolist(),
                 width=ids.shape[1],

@@ -20,6 +20,7 @@ import torch
 
 from annotate.inference.tagged import filler
 from annotate.text.splitting import Splitter
+from annotate.tokens import vocabulary_size
 from annotate.tokens.tokenizer import backend_of
 
 READ = 128  # tokens at the end of a text that are looked at to tell whether a span begins
@@ -34,16 +35,20 @@ NO_CLASS = len(CLASSES)
 class TagsAgain:
     """Lets no tag be written but those in force, and these wherever a new span begins.
 
-    Where the next token would begin a span, as the splitter of the shards has it, the probability of all such tokens
-    goes to the first of the tags; the other tags follow, and then only such a token can. So whether a span ends is the
-    model's choice, and what it writes then is written under the tags.
+    Where the next token would begin a span, as the splitter of the shards has it, the probability of all such tokens,
+    and of all tags that stand between spans, goes to the first of the tags in force; the other tags follow, and then
+    only such a token can. So whether a span ends is the model's choice, and what it writes then is written under the
+    tags. Behind closing tags the document may end, as it does in the shards.
 
     What has to come next is told from the tokens alone, so beams and returned sequences may be reordered at will.
 
     Args:
         tokenizer: the one that lies beside the shards.
         banned: all ids of tags.
-        again: ids that stand between two spans; none where the tags at the start stay in force.
+        between: those of tags that stand between two spans, whichever.
+        again: those that close, and those that open, between two spans that both have the tags in force; none where
+            the tags at the start stay in force.
+        end: the token that ends a document, or None.
         splitter: of the shards' spans.
         padding: tokens of padding before each prompt.
         width: tokens of a prompt, padding counted.
@@ -54,15 +59,20 @@ class TagsAgain:
         tokenizer: Any,
         *,
         banned: Sequence[int],
-        again: Sequence[int],
+        between: Sequence[int],
+        again: tuple[Sequence[int], Sequence[int]],
+        end: int | None,
         splitter: Splitter | None,
         padding: Sequence[int],
         width: int,
     ) -> None:
         self.backend = backend_of(tokenizer)
-        self.banned, self.again, self.splitter = list(banned), list(again), splitter
+        self.banned, self.between, self.splitter = list(banned), list(between), splitter
+        closing, opening = again
+        self.again, self.closing, self.end = [*closing, *opening], len(closing), end
         self.padding, self.width = list(padding), width
-        self.classes = token_classes(tokenizer, len(tokenizer)) if again else None
+        self.classes = token_classes(tokenizer, vocabulary_size(tokenizer)) if self.again else None
+        self.present = [] if self.classes is None else sorted(set(self.classes.tolist()))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Move the scores, float `[n, n_tokens]`, of the tokens that may follow `input_ids`, int64 `[n, length]`."""
@@ -71,21 +81,31 @@ class TagsAgain:
         if self.classes is None or self.splitter is None:
             return moved
         rows = input_ids.tolist()
-        begins = span_begins(self.splitter, self._texts(rows))
         of_token = torch.full((scores.shape[1],), NO_CLASS)
         of_token[: len(self.classes)] = self.classes[: scores.shape[1]]
+        begins = torch.from_numpy(span_begins(self.splitter, self._texts(rows), self.present))
+        between = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+        between[self.between] = True
         for i, row in enumerate(rows):
             written = self._written(row)
-            if 0 < written < len(self.again):
-                moved[i] = -torch.inf
-                moved[i, self.again[written]] = 0.0
-                continue
-            begin = torch.from_numpy(begins[i])[of_token].to(scores.device)
-            if written:
-                moved[i] = moved[i].masked_fill(~begin, -torch.inf)
+            begin = begins[i][of_token].to(scores.device)
+            if written == len(self.again):
+                moved[i] = torch.log_softmax(moved[i].masked_fill(~begin, -torch.inf), 0)
+            elif written:
+                moved[i] = self._next(scores[i], written)
             elif begin.any():
-                moved[i, self.again[0]] = torch.logsumexp(moved[i][begin], 0)
                 moved[i] = moved[i].masked_fill(begin, -torch.inf)
+                moved[i, self.again[0]] = torch.logsumexp(scores[i][begin | between], 0)
+        return moved
+
+    def _next(self, scores: torch.Tensor, written: int) -> torch.Tensor:
+        """Scores, `[n_tokens]`, of which only the next tag has one, and behind closing tags the end of the document."""
+        moved = torch.full_like(scores, -torch.inf)
+        moved[self.again[written]] = 0.0
+        if written == self.closing and self.end is not None:
+            logs = torch.log_softmax(scores, 0)
+            moved[self.end] = logs[self.end]
+            moved[self.again[written]] = torch.log1p(-logs[self.end].exp())
         return moved
 
     def _written(self, row: list[int]) -> int:
@@ -104,19 +124,27 @@ class TagsAgain:
         return texts
 
 
-def span_begins(splitter: Splitter, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+def span_begins(
+    splitter: Splitter, texts: Sequence[str], classes: Sequence[int] = range(NO_CLASS)
+) -> npt.NDArray[np.bool_]:
     """Whether a span begins with what follows each text, by class of what does: bool `[n_texts, n_classes + 1]`.
 
     The last class is of tokens that are blank, or have no text: they begin none. Before a first word nothing begins:
     the tags that stand there are the prompt's.
+
+    Args:
+        splitter: of the shards' spans.
+        texts: what was written.
+        classes: that are looked at; of the others none begins a span.
     """
-    probes = [text + blank + first + filler(splitter) for text in texts for blank, first in CLASSES]
+    classes = [number for number in classes if number != NO_CLASS]
+    probes = [text + "".join(CLASSES[number]) + filler(splitter) for text in texts for number in classes]
     spans = splitter.split(pa.array(probes, pa.large_string()))
     last = np.zeros(len(probes), np.int64)
     np.maximum.at(last, spans["document"].to_numpy(), spans["start"].to_numpy())
     words = np.array([len(text.rstrip()) for text in texts])
     begins = np.zeros((len(texts), NO_CLASS + 1), bool)
-    begins[:, :NO_CLASS] = (last.reshape(len(texts), NO_CLASS) >= words[:, None]) & (words > 0)[:, None]
+    begins[:, classes] = (last.reshape(len(texts), len(classes)) >= words[:, None]) & (words > 0)[:, None]
     return begins
 
 

@@ -27,9 +27,12 @@ class Trained:
         vocabulary: the tags and their ids.
         aliases: the tags that each alias stands for.
         every_span: tags that stand again at each span; the others stay in force, or are of larger spans.
-        splitter: what the spans of these tags are; None where it can't be told from the text before a span's end.
+        not_before: layout of each tag that stands behind its span, or inside.
+        splitter: what the spans of these tags are; None where they are documents, or windows of tokens, which can't be
+            told from a text's beginning.
         segments: whether each span was tokenized by itself.
         begin_id: stands before each document; None for none.
+        end_id: stands behind each document; None for none.
         pad_id: fills up a batch.
         loss: whether tags were targets.
         encoder: of the tokenizer.
@@ -38,9 +41,11 @@ class Trained:
     vocabulary: TagVocabulary
     aliases: Mapping[str, Sequence[str]]
     every_span: frozenset[str]
+    not_before: Mapping[str, str]
     splitter: Splitter | None
     segments: bool
     begin_id: int | None
+    end_id: int | None
     pad_id: int
     loss: str
     encoder: Encoder
@@ -63,7 +68,7 @@ class Trained:
         if "splitter" not in shards:
             raise ConfigError(
                 f"{files}/tags.json does not say how tags stand in the shards: an older version wrote it",
-                hint="Run the pipeline again: it finds the shards, and writes this file anew.",
+                hint="Run the pipeline again: it makes the shards anew, of the scores that there are.",
             )
         return Trained(
             vocabulary=TagVocabulary(
@@ -73,9 +78,11 @@ class Trained:
             ),
             aliases=card["aliases"],
             every_span=frozenset(tag["name"] for tag in tags if tag["every_span"]),
-            splitter=None if shards["splitter"]["by"] == "tokens" else Splitter(**shards["splitter"]),
+            not_before={tag["name"]: tag["layout"] for tag in tags if tag["layout"] in ("suffix", "repeat")},
+            splitter=None if shards["splitter"]["by"] in ("tokens", "document") else Splitter(**shards["splitter"]),
             segments=shards["segments"],
             begin_id=shards["begin_id"],
+            end_id=shards["end_id"],
             pad_id=shards["pad_id"],
             loss=shards["loss"],
             encoder=_encoder(tokenizer, len(tokenizer)),
@@ -85,18 +92,32 @@ class Trained:
         """The tags that names of tags and of aliases stand for, in the order in which the shards have them.
 
         Raises:
-            ConfigError: a name is not known.
+            ConfigError: a name is not known, or its tag never stands before text.
         """
         given = [tags] if isinstance(tags, str) else tags
         names = {name for tag in given for name in self.aliases.get(tag, [tag])}
         known = self.vocabulary.names
         for name in sorted(names - set(known)):
             raise ConfigError(f"there is no tag {name!r}; tags: {', '.join([*known, *self.aliases])}")
+        for name in sorted(names & set(self.not_before)):
+            raise ConfigError(
+                f"tag {name!r} has the layout {self.not_before[name]!r}: no text of the shards begins with it",
+                hint="Text can be written under tags of the layouts prefix, begin-end and change.",
+            )
         return tuple(name for name in known if name in names)
 
-    def again(self, names: Sequence[str]) -> tuple[int, ...]:
-        """The ids that stand between two spans that both have these tags: what closes, then what opens."""
-        return tuple(self.vocabulary.id_of(*tag) for tag in self._between(names))
+    @property
+    def between(self) -> list[int]:
+        """The ids of all tags that stand between two spans, closing tags too."""
+        known = self.vocabulary
+        tags = zip(known.names, known.open_ids, known.close_ids, strict=True)
+        return [i for name, *ids in tags if name in self.every_span for i in ids if i >= 0]
+
+    def again(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
+        """The ids that stand between two spans that both have these tags: of those that close, and that open."""
+        between = self._between(names)
+        closing, opening = ([self.vocabulary.id_of(*tag) for tag in between if tag[1] == k] for k in ("close", "open"))
+        return closing, opening
 
     def encode(self, texts: Sequence[str], names: Sequence[str], *, every_span: bool) -> tuple[Tagged, pa.Table]:
         """Tokenize texts, each under the same tags.
@@ -143,14 +164,14 @@ def filler(splitter: Splitter) -> str:
 
 
 def _begun(splitter: Splitter, texts: Sequence[str]) -> pa.Table:
-    """The spans of texts that may go on: a last span counts as if more letters followed, and blanks begin none."""
+    """The spans of texts that may go on: a last span counts as if more letters followed, and its blanks begin none."""
     more = filler(splitter)
     spans = splitter.split(pa.array([text + more for text in texts], pa.large_string()))
     document = spans["document"].to_numpy()
     start = spans["byte_start"].to_numpy()
     words = np.array([len(text.rstrip().encode()) for text in texts])
     sizes = np.array([len(text.encode()) for text in texts])
-    kept = (start < words[document]) & (start < sizes[document])
+    kept = ((start < words[document]) | (start == 0)) & (start < sizes[document])
     spans = spans.filter(pa.array(kept)).select(["document", "byte_start"])
     document, start = spans["document"].to_numpy(), spans["byte_start"].to_numpy()
     last = np.append(document[1:] != document[:-1], np.ones(min(len(document), 1), bool))

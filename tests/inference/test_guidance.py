@@ -41,7 +41,10 @@ def test_the_first_token_goes_from_one_prompt_to_the_other(files: Path, model: A
         last(model, prompt(known, str(files), "one two", tags)["input_ids"][0].tolist()) for tags in ([], ["nice"])
     )
     guided = first_scores(tags=["nice"], guidance=3.0)
-    expected = torch.log_softmax(plain + 3 * (nice - plain), -1)
+    expected = plain + 3 * (nice - plain)
+    tags = known.convert_tokens_to_ids(["<wiki>", "<nice>", "<true>", "</true>"])
+    expected[tags] = nice[tags]  # banned then, and not guided
+    expected = torch.log_softmax(expected, -1)
     assert torch.allclose(guided[usual], expected[usual], atol=1e-4)
     assert not usual[known.convert_tokens_to_ids("<nice>")]  # banned
     away = first_scores(tags=["nice"], against=["true"], guidance=3.0)
@@ -55,8 +58,9 @@ def test_rows_of_beams_are_followed_and_tags_are_those_of_the_other_prompt(
     known = tokenizer_of(files)
     given = prompt(known, str(files), ["one two", "The"], "nice", against=against, guidance=2.0, model=model)
     guidance = given["logits_processor"][0]
-    nice, tags = known.convert_tokens_to_ids("<nice>"), set(guidance.tags)
-    again = known.convert_tokens_to_ids(["</true>", "<nice>", "<true>"]) if against else []
+    tags = set(guidance.tags)
+    nice, close = known.convert_tokens_to_ids(["<nice>", "</true>"])
+    closed, opened = ([close], known.convert_tokens_to_ids(["<nice>", "<true>"])) if against else ([], [])
     others = [prompt(known, str(files), text, against)["input_ids"][0].tolist() for text in ("one two", "The")]
     ids = given["input_ids"].repeat_interleave(2, 0)
     texts = [others[0], others[0], others[1], others[1]]
@@ -65,16 +69,49 @@ def test_rows_of_beams_are_followed_and_tags_are_those_of_the_other_prompt(
         ([0, 1, 2, 3], [3, 4, 5, nice]),
         ([1, 0, 2, 3], [6, 7, nice, 8]),
         ([1, 1, 3, 2], [nice, 9, 10, 11]),
-        ([0, 0, 2, 3], [12, 13, 14, 15]),
+        ([0, 0, 2, 3], [12, 13, close, 15]),
+        ([0, 1, 2, 3], [12, 13, nice, close]),
+        ([0, 1, 3, 2], [12, 13, 8, 9]),
     ]:
         scores = torch.randn(4, 128)
         found = guidance(ids, scores)
         for row in range(4):
             other, own = last(model, texts[row]), torch.log_softmax(scores[row], -1)
-            expected = torch.log_softmax(other + 2 * (own - other), -1)
+            expected = other + 2 * (own - other)
+            expected[sorted(tags)] = own[sorted(tags)]
+            expected = torch.log_softmax(expected, -1)
             assert torch.allclose(found[row], expected, atol=1e-4)
         ids = torch.cat([ids[order], torch.tensor(tokens)[:, None]], 1)
-        texts = [texts[i] + (again if token in tags else [token]) for i, token in zip(order, tokens, strict=True)]
+        texts = [texts[i] for i in order]
+        for row, token in enumerate(tokens):
+            after_closing = ids[row, -2] == close and token == nice
+            texts[row] = texts[row] + {
+                nice: opened if after_closing else [*closed, *opened],
+                close: closed,
+            }.get(token, [token])
+
+
+def test_a_wrapped_model_is_told_positions_too(files: Path, model: Any) -> None:
+    """PEFT's model takes whatever the one inside does; padded texts need their positions."""
+
+    class Wrapped:
+        device = model.device
+
+        def get_base_model(self) -> Any:
+            return model
+
+        def forward(self, *args: Any, **kwargs: Any) -> Any:
+            return model(*args, **kwargs)
+
+        __call__ = forward
+
+    given = [
+        prompt(tokenizer_of(files), str(files), ["one two", "The"], "nice", guidance=2.0, model=m)
+        for m in (model, Wrapped())
+    ]
+    scores = torch.randn(2, 128)
+    found, wrapped = (each["logits_processor"][0](each["input_ids"], scores) for each in given)
+    assert torch.allclose(found, wrapped, atol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"do_sample": True, "num_return_sequences": 3}, {"num_beams": 3}])

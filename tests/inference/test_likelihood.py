@@ -57,6 +57,9 @@ def test_what_does_not_fit_is_named(files: Path, model: Any) -> None:
     known = tokenizer_of(files)
     with pytest.raises(ConfigError, match="text 1 is empty"):
         log_likelihood(model, known, str(files), ["a", ""])
+    for tags in ((), "nice"):
+        with pytest.raises(ConfigError, match="text 1 is empty, or the tokenizer drops all"):
+            log_likelihood(model, known, str(files), ["a", "~"], tags)
     with pytest.raises(ConfigError, match="the model has 256 positions"):
         log_likelihood(model, known, str(files), ["One two. " * 200], "nice")
     with pytest.raises(ConfigError, match="there is no tag"):

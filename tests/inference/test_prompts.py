@@ -101,6 +101,48 @@ def test_what_is_written_has_its_tags_where_the_shards_have_them(
     assert spans > 2 * len(made)
 
 
+def scores_of(known: Any, **logits: float) -> torch.Tensor:
+    """Scores of one row in which these tokens, as they are spelled, have all probability."""
+    scores = torch.full((1, 128), -torch.inf)
+    for token, value in logits.items():
+        scores[0, known(token, add_special_tokens=False)["input_ids"][0]] = value
+    return torch.log_softmax(scores, 1)
+
+
+def test_a_span_ends_as_likely_as_the_model_says_that_a_tag_or_a_span_comes(files: Path) -> None:
+    known = tokenizer_of(files)
+    given = prompt(known, str(files), "One two.", "nice")
+    steer = given["logits_processor"][0]
+    scores = scores_of(known, **{"<true>": 2.0, "<nice>": 1.0, " It": 0.0, ",": 1.5, "<wiki>": 3.0, "<|end|>": 0.5})
+    found = steer(given["input_ids"], scores).softmax(1)[0]
+    kept = (scores.exp()[0, i].item() for i in known.convert_tokens_to_ids(["<true>", "<nice>", "ĠIt", ",", "<|end|>"]))
+    true, nice, begin, comma, end = kept
+    whole = true + nice + begin + comma + end  # <wiki> is of documents: it begins no span
+    assert found[known.convert_tokens_to_ids("<nice>")].item() == pytest.approx((true + nice + begin) / whole)
+    assert found[known.convert_tokens_to_ids(",")].item() == pytest.approx(comma / whole)
+    tagged = torch.cat([given["input_ids"], torch.tensor([[known.convert_tokens_to_ids("<nice>")]])], 1)
+    behind = steer(tagged, scores)[0].exp()  # a span begins: beams are not charged for that again
+    assert behind[known.convert_tokens_to_ids("ĠIt")].item() == pytest.approx(1.0)
+
+
+def test_a_document_ends_behind_its_closing_tags(files: Path) -> None:
+    known = tokenizer_of(files)
+    given = prompt(known, str(files), "One two.", ["nice", "true"])
+    steer, ids = given["logits_processor"][0], given["input_ids"]
+    scores = scores_of(known, **{"<|end|>": 1.0, "<nice>": 1.0, " f": 1.0, ",": 1.0})
+    for token, ends in (("</true>", 0.25), ("<nice>", 0.0)):
+        ids = torch.cat([ids, torch.tensor([[known.convert_tokens_to_ids(token)]])], 1)
+        found = steer(ids, scores)[0].exp()
+        following = known.convert_tokens_to_ids("<nice>" if token == "</true>" else "<true>")
+        assert found[0].item() == pytest.approx(ends) and found[following].item() == pytest.approx(1 - ends)
+
+
+def test_blanks_are_a_text(files: Path) -> None:
+    known = tokenizer_of(files)
+    given = prompt(known, str(files), ["One", " ", "\n\n"], "nice")
+    assert [shown(files, given, row) for row in range(3)] == ["<nice>One", "<nice> ", "<nice>\n\n"]
+
+
 def stands_at(ids: list[int], known: Any, banned: set[int]) -> int:
     """How many characters that are no blanks stand before."""
     return len("".join(known.decode([token for token in ids if token not in banned]).split()))
@@ -170,9 +212,11 @@ def test_free_lets_the_model_write_tags_and_none_bans_them(files: Path, model: A
         assert bool(tags & set(made[0, given["input_ids"].shape[1] :].tolist())) == some
 
 
-def changed(files: Path, folder: Path, **said: Any) -> str:
+def changed(files: Path, folder: Path, layout: str = "prefix", **said: Any) -> str:
+    """Files of shards of which other things are said, and another layout of <nice>."""
     shutil.copytree(files, folder)
     card = json.loads((folder / "tags.json").read_text())
+    card["tags"][1]["layout"] = layout
     for name, value in said.items():
         if value is None:
             del card["shards"][name]
@@ -186,6 +230,10 @@ def test_what_does_not_fit_is_named(files: Path, tmp_path: Path) -> None:
     known = tokenizer_of(files)
     with pytest.raises(ConfigError, match="there is no tag 'kind'; tags: wiki, nice, true, ideal"):
         prompt(known, str(files), "x", ["kind"])
+    behind = changed(files, tmp_path / "behind", layout="suffix")
+    for some in ({"tags": "nice"}, {"tags": "true", "against": "ideal", "guidance": 2.0, "model": object()}):
+        with pytest.raises(ConfigError, match="tag 'nice' has the layout 'suffix': no text"):
+            prompt(known, behind, "x", **some)
     with pytest.raises(ConfigError, match="neither a text, nor a tag"):
         prompt(known, str(files))
     with pytest.raises(ConfigError, match=r"<wiki> is id .* in the shards, but None for this tokenizer"):
