@@ -138,13 +138,16 @@ def span_begins(
         classes: that are looked at; of the others none begins a span.
     """
     classes = [number for number in classes if number != NO_CLASS]
-    probes = [text + "".join(CLASSES[number]) + filler(splitter) for text in texts for number in classes]
+    befores = [text + CLASSES[number][0] for text in texts for number in classes]
+    firsts = [CLASSES[number][1] for number in classes] * len(texts)
+    probes = [before + first + filler(splitter) for before, first in zip(befores, firsts, strict=True)]
     spans = splitter.split(pa.array(probes, pa.large_string()))
-    last = np.zeros(len(probes), np.int64)
-    np.maximum.at(last, spans["document"].to_numpy(), spans["start"].to_numpy())
-    words = np.array([len(text.rstrip()) for text in texts])
+    probe, start = spans["document"].to_numpy(), spans["start"].to_numpy()
+    words = np.repeat([len(text.rstrip()) for text in texts], len(classes))
+    until = np.array([*map(len, befores)], np.int64)  # what begins behind the first character is another span
+    begun = np.bincount(probe[(start >= words[probe]) & (start <= until[probe])], minlength=len(probes)) > 0
     begins = np.zeros((len(texts), NO_CLASS + 1), bool)
-    begins[:, classes] = (last.reshape(len(texts), len(classes)) >= words[:, None]) & (words > 0)[:, None]
+    begins[:, classes] = (begun & (words > 0)).reshape(len(texts), len(classes))
     return begins
 
 

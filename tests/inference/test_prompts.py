@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tagged_model import SPLITTER, tokenizer_of, untrained
 
@@ -159,6 +159,7 @@ SPLITTERS = [
 ]
 
 
+@example(["\u4f60\u597d\u3002"], SPLITTER, CLASSES.index(("", '"')))  # the next span begins behind the mark
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(PIECES)), st.sampled_from(SPLITTERS), st.sampled_from(range(NO_CLASS)))
 def test_a_span_begins_where_the_splitter_cuts(pieces: list[str], splitter: Splitter, number: int) -> None:
