@@ -144,7 +144,7 @@ def _lone_file(directory: Directory, name: str) -> Iterator[pa.Table]:
             for batch in file.iter_batches(BATCH, columns=columns, use_threads=False):
                 yield contract(SHARDS).check(pa.Table.from_batches([batch]), where)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise StorageError(f"{where} can't be read as Parquet: {error}") from error
+        raise StorageError(f"{where} is not Parquet, is damaged, or uses what can't be read here: {error}") from error
 
 
 def _id_at(target: Target, shards: Latest, doc: str) -> str:
