@@ -16,7 +16,9 @@ started anew for each run: its idle memory is what those of the first run held. 
 idle of the worst worker or model, on the largest corpus over the smallest: close to 1 is good. Linux only.
 
 Then the smallest corpus is measured again with other columns, which travel to the shards, of `--columns` times its
-text: a string with most of it, and a list of structs. For each of `--outputs`, text shards and token shards, in corpus
+text: a string with most of it, and a list of structs, in pages of about a megabyte (pyarrow looks at the size of a page
+after each 1,024 values, unless told otherwise; a page is read whole). Pieces that are sent to shards in training order
+have several units: `--sizes 32` has four. For each of `--outputs`, text shards and token shards, in corpus
 order and in training order, `columns_<output>` is the peak with them over the peak without. `--outputs none` leaves
 this out, and `--sizes` with one size the growth.
 """
@@ -115,7 +117,8 @@ def one(size: float, unit: float, output: str, columns: float = 0.0) -> dict[str
 def write_corpus(folder: Path, mib: float, seed: int, columns: float = 0.0) -> None:
     """Write a corpus of about so many MiB: whole documents, each with four bytes for its length.
 
-    With columns of so many times the text, three quarters of these are a string and the rest a list of structs.
+    With columns of so many times the text, three quarters of these are a string and the rest a list of structs. Pages
+    have few values, else the string would have pages of 60 MB.
     """
     folder.mkdir()
     rng = np.random.default_rng(seed)

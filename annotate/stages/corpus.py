@@ -64,7 +64,8 @@ class Corpus(Source):
             `text`, `problem`, `placements`) travels as `corpus_row` and so on.
         unit_bytes: bytes of text that one work unit aims at; 8 MB suits one machine, 64 MB a cluster.
         unreadable: what to do about a file that can't be read: stop with an "error", or "quarantine" it. Of one whose
-            footer can be read, but not its pages, the documents go to quarantine, by units.
+            footer can be read, but not its pages, the documents go to quarantine, by units; where only columns that
+            travel are damaged, those of the unit from there on do, in text shards, which alone read them.
     """
 
     path: str
@@ -243,8 +244,8 @@ class Corpus(Source):
         """Read the documents of a unit: row, id, text (null where there is a problem), problem."""
         return self.documents(directory, unit, extra=())
 
-    def documents(self, directory: Directory, unit: Unit, *, extra: Sequence[str] | None) -> pa.Table:
-        """Read the documents of a unit, with extra columns (None for all that travel) under the names they travel by.
+    def documents(self, directory: Directory, unit: Unit, *, extra: Sequence[str]) -> pa.Table:
+        """Read the documents of a unit, with extra columns under the names they travel by.
 
         With `unreadable="quarantine"`, damage in the file is the problem of all documents of the unit. If only extra
         columns are damaged, these are null and the text is there: other stages could read it.
@@ -272,20 +273,20 @@ class Corpus(Source):
         return beside(pa.table({"row": rows, "id": ids, "text": text, "problem": problem}), others)
 
     def _sources(self, file: SourceFile, schema: pa.Schema, extra: Sequence[str] | None) -> dict[str, str]:
-        """The columns of the file that are wanted, by the names they travel by."""
+        """The columns of the file that are wanted, None for all that travel, by the names they travel by."""
         if extra is None:
             return {PREFIX + name if name in OURS else name: name for name in self._extra(file, schema)}
         plain = {PREFIX + name: name for name in OURS if PREFIX + name not in schema.names}
         return {name: plain.get(name, name) for name in extra if name not in OURS}
 
-    def _wanted(self, file: SourceFile, schema: pa.Schema, extra: Sequence[str] | None) -> dict[str, str]:
+    def _wanted(self, file: SourceFile, schema: pa.Schema, extra: Sequence[str]) -> dict[str, str]:
         """The columns of the file that are wanted, by the names they travel by.
 
         Raises:
             InputError: there is none of such a name.
         """
         sources = self._sources(file, schema, extra)
-        renamed = next((name for name in extra or () if name in OURS and name not in READ), None)
+        renamed = next((name for name in extra if name in OURS and name not in READ), None)
         if renamed is not None:
             raise InputError(
                 f"a column of {file} can't be read as {renamed!r}, a name that this project uses",

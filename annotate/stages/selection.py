@@ -93,10 +93,8 @@ class Selection:
         """Which documents they are, where there are splits."""
         return {"split": self.split, "splits": self.splits.identity()} if self.splits is not None else {}
 
-    def read(
-        self, tables: Tables, bad: list[pa.Table], counts: Counter[str], *, extra: Sequence[str] | None
-    ) -> Documents:
-        """The documents of a unit, with extra columns (None for all that travel).
+    def read(self, tables: Tables, bad: list[pa.Table], counts: Counter[str], *, extra: Sequence[str]) -> Documents:
+        """The documents of a unit, with extra columns.
 
         Those that can't be used are put in `bad`, those of each state are counted.
 

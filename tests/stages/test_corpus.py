@@ -25,11 +25,13 @@ def write(path: Path, table: pa.Table, **options: Any) -> Path:
 
 
 def documents(corpus: Corpus, *, extra: tuple[str, ...] | None = ()) -> pa.Table:
-    """All documents of a corpus, unit by unit."""
+    """All documents of a corpus, unit by unit, with extra columns; None for all that travel."""
     tables = []
     for file, footer in corpus.footers(corpus.files()):
         assert isinstance(footer, Footer)
-        tables += [corpus.documents(file.directory, unit, extra=extra) for unit in corpus.units(file, footer)]
+        for unit in corpus.units(file, footer):
+            names = corpus.travelling(file.directory, unit) if extra is None else extra
+            tables.append(corpus.documents(file.directory, unit, extra=names))
     return pa.concat_tables(tables)
 
 
@@ -189,10 +191,12 @@ def test_an_extra_column_whose_other_name_is_taken_is_an_error(tmp_path: Path) -
         InputError, match=r"a\.parquet: the extra column 'row' has .*and there is a column 'corpus_row'"
     ):
         documents(of(tmp_path, table, id=None))
-    found = documents(of(tmp_path, table, id=None, columns=("row",)), extra=None)
-    assert found["corpus_row"].to_pylist() == [1]
-    found = documents(of(tmp_path, table, id=None, columns=("corpus_row",)), extra=None)
-    assert found["corpus_row"].to_pylist() == [2]
+    for column, value in (("row", 1), ("corpus_row", 2)):
+        corpus = of(tmp_path, table, id=None, columns=(column,))
+        ((file, footer),) = corpus.footers(corpus.files())
+        assert isinstance(footer, Footer)
+        ((some,),) = [corpus.slices(file.directory, unit) for unit in corpus.units(file, footer)]
+        assert some.table.to_pydict() == {"corpus_row": [value]}
 
 
 def test_a_scorer_can_have_the_id_column(tmp_path: Path) -> None:

@@ -34,7 +34,9 @@ def opened(folder: Path, limit: int | None = None, **settings: Any) -> tuple[Cor
 
 def read(corpus: Corpus, dataset: Dataset) -> pa.Table:
     work = Directory.at(Path(dataset.directory.url).parent)
-    return pa.concat_tables([corpus.documents(work, unit, extra=None) for unit in dataset.units()])
+    return pa.concat_tables(
+        [corpus.documents(work, unit, extra=corpus.travelling(work, unit)) for unit in dataset.units()]
+    )
 
 
 def test_strings_of_any_layout_and_nulls_are_one_type(tmp_path: Path) -> None:
