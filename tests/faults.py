@@ -31,11 +31,13 @@ def kill(point: str) -> None:
 
 
 def _stage() -> str:
-    """The stage whose unit this process works on, with the hash of its settings; and the function that does."""
-    frame = sys._getframe()
-    while frame is not None and "context" not in frame.f_locals:
+    """The stage whose unit this process works on, with the hash of its settings; and the task that does."""
+    found, frame = "none", sys._getframe()
+    while frame is not None:
+        if "context" in frame.f_locals:  # the outermost one is the task's
+            found = f"{frame.f_locals['context'].stage.dataset}.{frame.f_code.co_name}"
         frame = frame.f_back
-    return f"{frame.f_locals['context'].stage.dataset}.{frame.f_code.co_name}" if frame is not None else "none"
+    return found
 
 
 def _first(marker: Path) -> bool:

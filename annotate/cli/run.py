@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -69,7 +71,15 @@ _options = with_options(
 def command(file: str, **options: Any) -> None:
     """Run the pipeline that FILE defines."""
     pipeline, module = load(file)
+    _let_workers_import(Path(file).resolve().parent)
     _run(pipeline, module, **options)
+
+
+def _let_workers_import(folder: Path) -> None:
+    """Let the workers of a Ray that is started here import what lies beside a pipeline file, as this process does."""
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    if str(folder) not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *paths])
 
 
 def command_for(pipeline: Definition) -> click.Command:

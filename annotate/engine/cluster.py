@@ -204,8 +204,9 @@ class Calls(Generic[Item]):
             if missing := re.search(r"No module named '([\w.]+)'", str(error)):
                 raise ConfigError(
                     f"{self.stage}: the workers can't import the module {missing[1]!r}",
-                    hint="Put what a pipeline uses into its file, or the job's --working-dir; a program that calls "
-                    "pipeline.run names its modules in Options(by_value=...).",
+                    hint="Put what a pipeline uses into its file, or its folder on the PYTHONPATH of the nodes, or "
+                    "into the job's --working-dir; a program that calls pipeline.run names its modules in "
+                    "Options(by_value=...).",
                 ) from None
             if not isinstance(cause, LOST) and not isinstance(error, LOST):
                 raise WorkError(

@@ -206,3 +206,15 @@ def test_the_work_directory_cannot_be_a_file(ray_cluster, here):
     code, output = command("-m", "annotate", "run", "mine.py", "--workdir", "mine.py")
     assert code == 4, output
     assert "mine.py" in output
+
+
+def test_workers_import_what_lies_beside_the_file(tmp_path, monkeypatch, annotate):
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    (tmp_path / "beside").mkdir()
+    (tmp_path / "beside" / "mine.py").write_text(
+        "from annotate import Corpus, Pipeline, Split\npipeline = Pipeline(Split(Corpus('none')))"
+    )
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert annotate("run", "beside/mine.py", "--workdir", "out")[0] == 3  # there is no corpus
+        assert os.environ["PYTHONPATH"] == f"{tmp_path / 'beside'}{os.pathsep}/elsewhere"
