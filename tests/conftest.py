@@ -1,6 +1,7 @@
 """One Ray cluster for the whole test session, and a small corpus with its pipeline."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -17,6 +18,16 @@ import support  # noqa: E402
 # How long an example takes tells of the machine's load, not of what is tested.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Put back what loading a pipeline file leaves in a process: its folder, for modules that lie beside it."""
+    paths, told = list(sys.path), os.environ["PYTHONPATH"]
+    try:
+        return (yield)
+    finally:
+        sys.path[:], os.environ["PYTHONPATH"] = paths, told
 
 
 @pytest.fixture(scope="session")

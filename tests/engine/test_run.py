@@ -289,13 +289,17 @@ def test_rescoring_after_a_top_up_gives_what_a_new_work_directory_does(ray_clust
     assert "training-shards" in told.ran and not any(stage.startswith("annotations") for stage in told.ran)
 
 
+def granted() -> None:
+    """The lease is held."""
+
+
 def test_a_drop_of_scores_that_was_cut_short_is_finished_by_the_next_run(ray_cluster, tmp_path, corpus, monkeypatch):
     workdir = Directory.at(tmp_path / "out")
     stages = pipeline(corpus, tmp_path / "calls").stages()
     names = to_drop(workdir, stages, rescore=True)
     whole = shutil.copytree(tmp_path / "out", tmp_path / "whole")
-    assert drop(Directory.at(whole), names)[0] == len(names) == 2
-    assert to_drop(Directory.at(whole), stages, rescore=False) == []
+    assert drop(Directory.at(whole), names, granted)[0] == len(names) == 2
+    assert to_drop(Directory.at(whole), stages, rescore=False) == {}
     delete, left = Directory.delete, 0
 
     def killed(self, paths):
@@ -310,7 +314,7 @@ def test_a_drop_of_scores_that_was_cut_short_is_finished_by_the_next_run(ray_clu
         left = steps
         monkeypatch.setattr(Directory, "delete", killed)
         try:
-            drop(cut, names)
+            drop(cut, names, granted)
             break
         except KeyboardInterrupt:
             monkeypatch.undo()
@@ -319,14 +323,14 @@ def test_a_drop_of_scores_that_was_cut_short_is_finished_by_the_next_run(ray_clu
             if path.parents[1].name in names:  # others are held to what they read by their fingerprints
                 assert not missing_parts(dataset, read_manifest(dataset, path.stem))
         again = to_drop(cut, stages, rescore=False)
-        drop(cut, again)
+        drop(cut, again, granted)
         assert below(cut.local, "*") == below(whole, "*")
     monkeypatch.undo()
     assert steps > 6
     left = 4
     monkeypatch.setattr(Directory, "delete", killed)
     with pytest.raises(KeyboardInterrupt):
-        drop(workdir, names)
+        drop(workdir, names, granted)
     monkeypatch.undo()
     scored = rows_scored(tmp_path / "calls")
     _, told = run(tmp_path, corpus)
