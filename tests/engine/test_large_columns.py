@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import shutil
 from collections.abc import Callable, Sequence
@@ -43,7 +44,6 @@ from annotate.storage.corpus_files import RowReader
 TEXT, ROWS = 1 << 12, 512  # bytes of a document, documents: 2 MiB
 UNIT = 1 << 20
 ORDERS = ("corpus", "training")
-POOLS: list[pa.MemoryPool] = []  # kept, as readers that are kept have memory of them
 
 
 def write(folder: Path, columns: dict[str, pa.Array], rows: int = ROWS, text: int = TEXT, **options: object) -> Path:
@@ -95,7 +95,8 @@ def peak(stage: Shards, workdir: Path) -> int:
     """The most that Arrow held while a pipeline ran, in bytes."""
     usual = pa.default_memory_pool()
     pool = pa.proxy_memory_pool(usual)
-    POOLS.append(pool)
+    # Readers that are cached have memory of it until the process ends: without it, they would crash it then.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(pool))
     pa.set_memory_pool(pool)
     try:
         run(stage, workdir)
