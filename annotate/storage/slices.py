@@ -47,30 +47,13 @@ def by_partition(table: pa.Table) -> pa.Table:
     return table.take(pa.array(np.argsort(to, kind="stable")))
 
 
-def commit_slices(
-    dataset: Directory,
-    key: str,
-    tables: Sequence[pa.Table],
-    *,
-    schema: str,
-    quarantine: pa.Table | None = None,
-    counts: Mapping[str, int] | None = None,
-) -> Entry:
-    """Commit rows, grouped by the partition that they go to, in their order otherwise.
-
-    Args:
-        dataset: where the part goes.
-        key: of the unit.
-        tables: the rows, at least one table, each as `by_partition` gives it.
-        schema: contract of the tables.
-        quarantine: bad rows that were found on the way.
-        counts: of what is sent.
+def commit_slices(dataset: Directory, key: str, tables: Sequence[pa.Table], *, schema: str) -> Entry:
+    """Put rows as `put_slices` does, and commit them.
 
     Raises:
         StorageError: a table breaks its contract; or the entry that stands names another part that is gone.
     """
-    entry = put_slices(dataset, key, tables, schema=schema, quarantine=quarantine, counts=counts)
-    return create_entry(dataset, entry)
+    return create_entry(dataset, put_slices(dataset, key, tables, schema=schema))
 
 
 def put_slices(
@@ -82,7 +65,15 @@ def put_slices(
     quarantine: pa.Table | None = None,
     counts: Mapping[str, int] | None = None,
 ) -> Entry:
-    """Put rows as `commit_slices` does.
+    """Put rows, grouped by the partition that they go to, in their order otherwise.
+
+    Args:
+        dataset: where the part goes.
+        key: of the unit.
+        tables: the rows, at least one table, each as `by_partition` gives it.
+        schema: contract of the tables.
+        quarantine: bad rows that were found on the way.
+        counts: of what is sent.
 
     Returns:
         The entry, which is not created yet.
