@@ -185,9 +185,9 @@ def test_a_lease_that_is_renewed_in_the_last_moment_is_not_taken(workdir, other,
     def late(directory, path, data):
         put(directory, path, data)
         if path.endswith(".gone"):  # the word lies there, and before we look a last time the holder goes on
-            there.process.send_signal(signal.SIGCONT)
             [lease] = [found for found in (workdir / FOLDER).glob("*.json") if found.stem == Path(path).stem]
-            before = lease.read_bytes()
+            before = lease.read_bytes()  # while it stands still: it writes once, and stops at the word
+            there.process.send_signal(signal.SIGCONT)
             until(lambda: lease.read_bytes() != before)
 
     monkeypatch.setattr(Directory, "put", late)
@@ -207,7 +207,7 @@ def test_of_two_that_clean_at_once_at_most_one_goes_on(workdir, other):
 
 
 def test_runs_may_share_and_then_nobody_waits(workdir, other, elsewhere):
-    there = other(**elsewhere)
+    there = other(seconds=LONG, **elsewhere)
     assert there.said() == "held"
     assert attempt(workdir, "run", share=True) == ([], None)
     assert attempt(workdir, "rescore", share=True)[1] is not None
