@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from annotate.stages.token_shards import TokenShards
     from annotate.storage.latest import read_tags, shard_files, shards, tables
     from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
-    from annotate.tags.phases import Phase
-    from annotate.tags.timetable import Mix
     from annotate.text.splits import Splits
     from annotate.text.splitting import KORBAK, Splitter
+    from annotate.training_order.mix import Mix
+    from annotate.training_order.phases import Phase
 
 _HOMES = {
     "AnnotateError": "annotate.errors",
@@ -56,11 +56,11 @@ _HOMES = {
     "Encoder": "annotate.scorers",
     "InputError": "annotate.errors",
     "Likelihood": "annotate.scorers",
-    "Mix": "annotate.tags.timetable",
+    "Mix": "annotate.training_order.mix",
     "NearDuplicates": "annotate.stages.near_duplicates",
     "Nest": "annotate.stages.nest",
     "Options": "annotate.engine.run",
-    "Phase": "annotate.tags.phases",
+    "Phase": "annotate.training_order.phases",
     "Pipeline": "annotate.pipeline",
     "Place": "annotate.stages.place",
     "Probe": "annotate.scorers",

@@ -13,6 +13,7 @@ from annotate.cli.colours import colours, tagged_text
 from annotate.cli.terminal import console, say, visible
 from annotate.curves import Platt
 from annotate.errors import ConfigError
+from annotate.randomness import keyed_hash, name_key, uniform
 from annotate.tags.explain import explain
 from annotate.tags.groups import fit
 from annotate.tags.layouts import place
@@ -20,7 +21,6 @@ from annotate.tags.rendering import render
 from annotate.tags.scheme import TagScheme, shown_name
 from annotate.tags.scheme_file import load_scheme, presets
 from annotate.tags.states import Measured
-from annotate.text.keyed import keyed_hash, name_key, uniform
 
 SAMPLE = (
     ("Rain fell all night. ", "By morning the river had left its bed. ", "Nobody was hurt."),

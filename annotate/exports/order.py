@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from annotate.errors import ConfigError
-from annotate.text.keyed import keyed_hash
+from annotate.randomness import keyed_hash
 
 Integers = NDArray[np.int64]
 GROUPS, ROWS = 0, 1  # what a permutation is of, as a key of its hash

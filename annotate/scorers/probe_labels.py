@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 from annotate.errors import ConfigError, InputError
-from annotate.text.keyed import keyed_hash, uniform
+from annotate.randomness import keyed_hash, uniform
 
 TEST_SHARE = 0.2
 """Share of the spans that is kept for the report, where no column says which."""

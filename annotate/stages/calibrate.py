@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.errors import ConfigError
+from annotate.randomness import bottom_k, keyed_hash, name_key
 from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.fit_curves import FitCurves, Kind, fit_curves
 from annotate.stages.near_duplicates import NearDuplicates
@@ -20,7 +21,6 @@ from annotate.stages.score import Annotations, kept_scores
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.tags.quantiles import BINS, histogram
-from annotate.text.keyed import bottom_k, keyed_hash, name_key
 from annotate.text.splits import Splits
 
 

@@ -23,8 +23,8 @@ from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.layouts import place
 from annotate.tags.scheme import at
-from annotate.tags.timetable import tag_rates
 from annotate.text.splits import Splits
+from annotate.training_order.schedule import tag_rates
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
+from annotate.randomness import keyed_hash, name_key, uniform
 from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.repeated_spans import RepeatedSpans
@@ -23,10 +24,10 @@ from annotate.stages.split import Split
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
-from annotate.tags.phases import Phase, check_phases
-from annotate.tags.timetable import BINS, Mix, timetable
-from annotate.text.keyed import keyed_hash, name_key, uniform
 from annotate.text.splits import SplitName, Splits
+from annotate.training_order.mix import Mix
+from annotate.training_order.phases import Phase, check_phases
+from annotate.training_order.schedule import BINS, make_schedule
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class Schedule(Wide):
     def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
         """Cut the phases."""
         del shared
-        table = timetable(merged, self.phases, self.mix)
+        table = make_schedule(merged, self.phases, self.mix)
         counts = {name: pc.sum(table[name]).as_py() or 0 for name in ("documents", "copies")}
         for phase in dict.fromkeys(table["phase"].to_pylist()):
             here = table.filter(pc.equal(table["phase"], phase))

@@ -27,9 +27,9 @@ from annotate.stages.tables import chosen, quarantine
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
-from annotate.tags.timetable import phase_names, times
 from annotate.text.arrays import beside, held_bytes, lists_by_row, one_array
 from annotate.text.splits import SplitName
+from annotate.training_order.schedule import phase_names, times
 
 PHASE = "phase"
 """The column of the phase, where the scheme has phases."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from annotate.tags.phases import Phase
 from annotate.tags.scheme import Family, Tag, TagScheme
+from annotate.training_order.phases import Phase
 
 _WHERE = {
     "prefix": "before its span",

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from annotate.randomness import keyed_hash, uniform
 from annotate.tags.placements import CLOSE, MARK, OPEN, PLACEMENTS, merge, placements_at
 from annotate.tags.scheme import TagScheme
 from annotate.tags.states import NONE, Int64, Measured, Ranks, Ruled, States, by_rules, shuffled, states
 from annotate.tags.words import later_words
-from annotate.text.keyed import keyed_hash, uniform
 
 CLOSES = 1 << 14  # added to a state, its closing tag
 

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any, Literal, get_args
 
 from annotate.errors import ConfigError
-from annotate.tags.phases import Phase, check_phases
 from annotate.tags.rules import Quantile, Rule, parse_rule
+from annotate.training_order.phases import Phase, check_phases
 
 Layout = Literal["prefix", "begin-end", "change", "suffix", "repeat"]
 Order = Literal["fixed", "shuffled", "rank"]
@@ -357,7 +357,7 @@ def shown_name(name: str, control: Control) -> str:
     """A tag's name in text, under a control."""
     if control != "hashed-names":
         return name
-    from annotate.text.keyed import name_key
+    from annotate.randomness import name_key
 
     return f"t{name_key(name):016x}"
 

@@ -45,8 +45,8 @@ from typing import Any
 
 from annotate.errors import ConfigError
 from annotate.tags.made import by_column, graded
-from annotate.tags.phases import Phase, check_phases
 from annotate.tags.scheme import Alias, Family, Tag, TagScheme
+from annotate.training_order.phases import Phase, check_phases
 
 Place = tuple[str | int, ...]
 

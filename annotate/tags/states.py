@@ -16,9 +16,9 @@ import pyarrow as pa
 
 from annotate.curves import Curve
 from annotate.errors import ConfigError
+from annotate.randomness import keyed_hash, name_key, uniform
 from annotate.tags.rules import Thresholds
 from annotate.tags.scheme import TagScheme
-from annotate.text.keyed import keyed_hash, name_key, uniform
 
 Scores = npt.NDArray[np.float32]
 States = npt.NDArray[np.int16]

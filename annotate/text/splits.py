@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotate.errors import ConfigError
-from annotate.text.keyed import keyed_hash, uniform
+from annotate.randomness import keyed_hash, uniform
 
 SplitName = Literal["train", "calibration", "evaluation"]
 

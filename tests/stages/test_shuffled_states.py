@@ -16,11 +16,11 @@ from length_scorer import length_scorer
 from scipy.stats import hypergeom
 
 from annotate import Calibrate, Corpus, NearDuplicates, Place, RepeatedSpans, Split, Tag, TagScheme, Thresholds, score
+from annotate.randomness import keyed_hash
 from annotate.stages.base import RANGE_UNITS, Exchange, Received
 from annotate.stages.shuffled_states import states_of_unit
 from annotate.storage.contracts import contract
 from annotate.tags.states import NONE, Measured, by_rules, shuffled
-from annotate.text.keyed import keyed_hash
 
 SCHEME = TagScheme(
     tags=(

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from annotate.randomness import keyed_hash
 from annotate.stages.base import Received, Stage
 from annotate.stages.duplicates.documents import DocumentExchange, Documents, UInt64, matrix, numbered, starts_of
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
-from annotate.text.keyed import keyed_hash
 
 NEIGHBOURS = 8
 RECORD_BYTES = 28

@@ -15,10 +15,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.randomness import keyed_hash, name_key
 from annotate.stages.base import AGAINST, RANGE_UNITS, Exchange, Received, Stage
 from annotate.stages.signatures import Signatures
 from annotate.text.arrays import one_array
-from annotate.text.keyed import keyed_hash, name_key
 
 UInt64 = npt.NDArray[np.uint64]
 OLDER = "against:"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.text.keyed import bottom_k, keyed_hash, name_key, uniform
+from annotate.randomness import bottom_k, keyed_hash, name_key, uniform
 
 
 def by_the_book(seed, *columns):

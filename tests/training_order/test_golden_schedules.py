@@ -1,6 +1,6 @@
 """Phases and mixes in a file for people: the documents in the order in which they are trained on, with their tags.
 
-PYTHONPATH=. python tests/tags/test_golden_schedules.py --write      # after a change that is meant
+PYTHONPATH=. python tests/training_order/test_golden_schedules.py --write      # after a change that is meant
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from annotate.tags.explain import explain
 from annotate.tags.layouts import place
 from annotate.tags.rendering import render
 from annotate.tags.states import Measured
-from annotate.tags.timetable import BINS, phase_names, tag_rates, times, timetable
+from annotate.training_order.schedule import BINS, make_schedule, phase_names, tag_rates, times
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "schedules.txt"
 SHARD, N = "golden", 24
@@ -70,7 +70,7 @@ def golden() -> Iterator[str]:
                 **dict.fromkeys(("size", "bytes"), pa.array(sizes)),
             }
         )
-        table = timetable(counted, phases, mix)
+        table = make_schedule(counted, phases, mix)
         due = times(table, places, sources if mix else None)
         scheme = TagScheme(tags=(Tag(name="good", rule="x > 0"),), phases=phases)
         untagged = schedule.untagged(SHARD, row, tag_rates(table, places))

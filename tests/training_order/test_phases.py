@@ -1,4 +1,4 @@
-"""Phases, mixes and the timetable: budgets met to a bin, rates within binomial bounds, errors that name the fix."""
+"""Phases, mixes and the schedule: budgets met to a bin, rates within binomial bounds, errors that name the fix."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from annotate import Corpus, Mix, Phase, Schedule, Split, preset
 from annotate.errors import ConfigError
 from annotate.storage.contracts import contract
-from annotate.tags.phases import check_phases
 from annotate.tags.scheme_file import parse_scheme
-from annotate.tags.timetable import BINS, SCHEDULE, tag_rates, times, timetable
+from annotate.training_order.phases import check_phases
+from annotate.training_order.schedule import BINS, SCHEDULE, make_schedule, tag_rates, times
 
 SOURCES = ("books", "code", "web")
 
@@ -48,7 +48,7 @@ weights = st.dictionaries(st.sampled_from(SOURCES), st.floats(0.05, 1), min_size
 @given(st.integers(30, 800), st.integers(0, 9), phases)
 def test_without_a_mix_every_document_is_used_once_and_budgets_are_met(n: int, seed: int, wanted) -> None:
     frame = documents(n, seed)
-    table = timetable(counted(frame, mixed=False), wanted, None)
+    table = make_schedule(counted(frame, mixed=False), wanted, None)
     due = times(table, frame["place"].to_numpy(), None)
     assert sorted(due.document.tolist()) == list(range(n))
     assert (due.time >= 0).all() and (due.time < 1).all()
@@ -64,7 +64,7 @@ def test_without_a_mix_every_document_is_used_once_and_budgets_are_met(n: int, s
 @given(st.integers(200, 800), st.integers(0, 9), phases, weights, st.sampled_from(["first_exhausted", "all_exhausted"]))
 def test_a_mix_has_its_weights_and_a_document_one_phase(n: int, seed: int, wanted, mixed, exhaustion) -> None:
     frame = documents(n, seed)
-    table = timetable(counted(frame, mixed=True), wanted, Mix(column="s", weights=mixed, exhaustion=exhaustion))
+    table = make_schedule(counted(frame, mixed=True), wanted, Mix(column="s", weights=mixed, exhaustion=exhaustion))
     due = times(table, frame["place"].to_numpy(), frame["source"].to_arrow())
     used = frame[due.document].with_columns(phase=pl.Series(due.phase), document=pl.Series(due.document))
     assert used.group_by("document").agg(pl.col("phase").n_unique())["phase"].max() == 1
@@ -103,7 +103,7 @@ def test_rates_and_mixes_of_a_hundred_thousand_documents() -> None:
     row = np.arange(n)
     places = schedule.places("shard", row)
     frame = documents(n, 0).with_columns(place=places)
-    table = timetable(counted(frame, mixed=True), wanted, mix)
+    table = make_schedule(counted(frame, mixed=True), wanted, mix)
     rates = tag_rates(table, places)
     kept = ~schedule.untagged("shard", row, rates)
     due = times(table, places, frame["source"].to_arrow())
@@ -184,23 +184,23 @@ def test_without_any_text_phases_are_empty() -> None:
     none = counted(documents(100, 1).clear(), mixed=False)
     blank = counted(documents(100, 1).with_columns(size=pl.lit(0)), mixed=False)  # no tokens, but documents
     for counts, wanted in itertools.product((none, blank), ((), (Phase(name="a", share=0.5), Phase(name="b")))):
-        table = timetable(counts, wanted, None)
+        table = make_schedule(counts, wanted, None)
         assert sum(table["documents"].to_pylist()) == sum(counts["documents"].to_pylist())
         assert sum(table["budget"].to_pylist()) == 0
     with pytest.raises(ConfigError, match="there are 0 tokens to train on"):
-        timetable(none, (Phase(name="a", tokens=10), Phase(name="b")), None)
+        make_schedule(none, (Phase(name="a", tokens=10), Phase(name="b")), None)
 
 
 def test_impossible_budgets_and_mixes() -> None:
     frame = documents(100, 1)
     total = frame["size"].sum()
     with pytest.raises(ConfigError, match=re.escape(f"there are {total:,} tokens to train on")) as caught:
-        timetable(counted(frame, mixed=False), (Phase(name="a", tokens=total + 1),), None)
+        make_schedule(counted(frame, mixed=False), (Phase(name="a", tokens=total + 1),), None)
     assert "Lower a budget" in str(caught.value.hint)
     with pytest.raises(ConfigError, match="ask for more than there is"):
-        timetable(counted(frame, mixed=False), (Phase(name="a", tokens=total), Phase(name="b")), None)
+        make_schedule(counted(frame, mixed=False), (Phase(name="a", tokens=total), Phase(name="b")), None)
     with pytest.raises(ConfigError, match="the source 'news' has the weight 1, but there is no text of it"):
-        timetable(counted(frame, mixed=True), (), Mix(column="s", weights={"news": 1, **dict.fromkeys(SOURCES, 1)}))
+        make_schedule(counted(frame, mixed=True), (), Mix(column="s", weights={"news": 1, **dict.fromkeys(SOURCES, 1)}))
     mix = Mix(column="s", weights={"web": 1})
     with pytest.raises(ConfigError, match="no weight for the source 'code', of which there are 1 documents here"):
         mix.named(pa.array(["web", "code"]))
@@ -212,7 +212,7 @@ def test_impossible_budgets_and_mixes() -> None:
         Mix(column="s", weights={"web": -1})
     with pytest.raises(ConfigError, match=r"the source 'code' would come [0-9,]+ times, more than 1,000"):
         rare = Mix(column="s", weights={"web": 1, "code": 1, "books": 1e-12}, exhaustion="all_exhausted")
-        timetable(counted(frame, mixed=True), (), rare)
+        make_schedule(counted(frame, mixed=True), (), rare)
     with pytest.raises(ConfigError, match="must be named by a text, got 1"):
         Mix(column="s", weights={"web": 1, 1: 2})  # type: ignore[dict-item]
     with pytest.raises(ConfigError, match="one weight, got two for 'web'"):

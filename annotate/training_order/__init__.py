@@ -1,0 +1,1 @@
+"""The order of training: phases, and sources mixed by weight."""
