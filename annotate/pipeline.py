@@ -23,7 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 from annotate.engine.events import Observer
 from annotate.engine.run import DEFAULTS, Options, Result, run
 from annotate.errors import AnnotateError, ConfigError
-from annotate.stages.base import Stage, graph
+from annotate.graph import Stage, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.repeated_ids import RepeatedIds
 from annotate.stages.shards import SHARDS, Shards

@@ -27,7 +27,7 @@ from report import parser, print_table, write_json
 from watch import Watch, totals
 
 from annotate import Corpus, NearDuplicates, Options, Pipeline
-from annotate.stages.base import Exchange
+from annotate.graph import Shuffle
 
 WORKERS = 2
 SHARDS = 4
@@ -97,7 +97,7 @@ def watched(folder: Path) -> dict[str, Any]:
     for stage, dataset in result.datasets.items():
         directory = folder / "out" / stage.dataset
         written[dataset.label] = sum(path.stat().st_size for path in directory.rglob("*") if path.is_file())
-        if isinstance(stage, Exchange) and dataset.manifest is not None:
+        if isinstance(stage, Shuffle) and dataset.manifest is not None:
             rows[dataset.label] = dataset.manifest.rows
     return {
         "seconds": seconds,

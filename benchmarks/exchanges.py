@@ -9,7 +9,7 @@ from itertools import count
 
 import pyarrow as pa
 
-from annotate.stages.base import AGAINST, RANGE_UNITS, Exchange, Received, Tables, graph
+from annotate.graph import AGAINST, RANGE_UNITS, Received, Shuffle, Tables, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.shared_spans import Fingerprints, KeptFingerprints
 from annotate.stages.near_duplicates import NearDuplicates
@@ -81,7 +81,7 @@ def run_filter(
                 _checked(each, each.unit(_given(each, made, unit, number)).table)
                 for number, unit in enumerate(units[each.corpus])
             ]
-        elif isinstance(each, Exchange):
+        elif isinstance(each, Shuffle):
             made[each] = _exchange(each, made, units, rows, Counter() if counts is None else counts)
     verdicts = []
     for number, unit in enumerate(units[stage.corpus]):
@@ -98,7 +98,7 @@ def run_filter(
 def _given(stage: NearDuplicates | KeptFingerprints, made: dict, unit: Given, number: int) -> Given:
     """What a narrow stage reads: the same unit of its inputs, or the range that it is in."""
     read = {
-        name: made[source][number // RANGE_UNITS if isinstance(source, Exchange) else number]
+        name: made[source][number // RANGE_UNITS if isinstance(source, Shuffle) else number]
         for name, source in stage.inputs.items()
     }
     return Given(unit.shard, unit.rows.start, unit.rows.stop, number, **read)
@@ -112,7 +112,7 @@ def _units(shards: Mapping[str, Texts], unit_rows: int) -> list[Given]:
     ]
 
 
-def _exchange(stage: Exchange, made: dict, units: dict, rows: int, counts: Counter) -> list[pa.Table]:
+def _exchange(stage: Shuffle, made: dict, units: dict, rows: int, counts: Counter) -> list[pa.Table]:
     beside = [
         (unit, {name.removeprefix(AGAINST): made[stage.inputs[name]][i] for name in names})
         for names in stage.beside
@@ -147,6 +147,6 @@ def _exchange(stage: Exchange, made: dict, units: dict, rows: int, counts: Count
 
 
 def _checked(
-    stage: Exchange | NearDuplicates | Signatures | Fingerprints | KeptFingerprints, table: pa.Table
+    stage: Shuffle | NearDuplicates | Signatures | Fingerprints | KeptFingerprints, table: pa.Table
 ) -> pa.Table:
     return contract(stage.schema).check(table, stage.name).combine_chunks()

@@ -15,9 +15,9 @@ from texts import docstrings
 from annotate import Corpus, Encoder, Probe, Score, Split, Splitter, score
 from annotate.engine.datasets import open_corpus
 from annotate.engine.worker import Context, run_units
+from annotate.graph import Tables, Work
 from annotate.scorers.base import Forward
 from annotate.scorers.textmodel import Dtype
-from annotate.stages.base import Tables, Work
 from annotate.stages.score import finish, missing_rows, prepare
 from annotate.storage.store import Directory
 

@@ -11,8 +11,8 @@ import pytest
 from support import to_shards
 
 from annotate import ConfigError, Corpus, Pipeline, Split, Splitter, Tag, TagScheme, column_scorer, score
+from annotate.graph import Stage
 from annotate.pipeline import build, load
-from annotate.stages.base import Stage
 
 
 def made(**given: str) -> dict[str, object]:

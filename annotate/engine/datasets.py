@@ -11,8 +11,8 @@ import pyarrow as pa
 import xxhash
 
 from annotate.errors import ConfigError, InputError
+from annotate.graph import RANGE_UNITS, Map, Reduce, Shuffle, Source, Stage, Work, digest, documents_of
 from annotate.stages.attributes import AttributeFiles
-from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Source, Stage, Wide, Work, digest, documents_of
 from annotate.stages.corpus import SAID, UNREADABLE, Corpus
 from annotate.stages.score import Score
 from annotate.stages.shards import SHARDS, Shards
@@ -84,11 +84,11 @@ class Aligned:
     @staticmethod
     def of(dataset: Dataset) -> Aligned:
         """Sort the inputs of a dataset, all committed, into the two."""
-        wide = {name for name, source in dataset.inputs.items() if isinstance(source.stage, Wide)}
-        by_range = {name: source for name, source in dataset.inputs.items() if isinstance(source.stage, Exchange)}
+        wide = {name for name, source in dataset.inputs.items() if isinstance(source.stage, Reduce)}
+        by_range = {name: source for name, source in dataset.inputs.items() if isinstance(source.stage, Shuffle)}
         by_unit = {name: source for name, source in dataset.inputs.items() if name not in wide | by_range.keys()}
         for name, source in by_unit.items():
-            if not isinstance(source.stage, Narrow | Score | Source):
+            if not isinstance(source.stage, Map | Score | Source):
                 raise ConfigError(f"{dataset.stage.name} can't read {source.stage.name} ({name}): it is regrouped")
         return Aligned(by_unit, by_range, {name: tuple(dataset.inputs[name].units()) for name in sorted(wide)})
 

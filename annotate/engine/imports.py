@@ -22,7 +22,7 @@ import ray
 from annotate.engine.cluster import Calls
 from annotate.engine.events import Events
 from annotate.errors import StorageError
-from annotate.stages.base import digest
+from annotate.graph import digest
 from annotate.stages.corpus import Corpus
 from annotate.storage.faults import reach
 from annotate.storage.jsonl import convert, merge_schemas, scan, wanted_fields

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.engine.datasets import Dataset
-from annotate.stages.base import Stage, graph
+from annotate.graph import Stage, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.clusters import Keepers
 from annotate.stages.duplicates.documents import row_of, starts_of, unit_of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from annotate.engine.datasets import Dataset
 from annotate.errors import StorageError
-from annotate.stages.base import Stage
+from annotate.graph import Stage
 from annotate.stages.corpus import Corpus
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import RepeatedSpans

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from annotate.engine.ledger import LEDGER
 from annotate.errors import ConfigError, StorageError
-from annotate.stages.base import Stage
+from annotate.graph import Stage
 from annotate.stages.corpus import Corpus
 from annotate.storage.latest import LATEST
 from annotate.storage.marker import check_format, dataset_around, read_marker

@@ -32,8 +32,8 @@ from annotate.engine.datasets import (
 from annotate.engine.imports import find_imported
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
+from annotate.graph import Map, Reduce, Regroup, Stage, Tables, documents_of, graph
 from annotate.stages.attributes import AttributeFiles
-from annotate.stages.base import Narrow, Regroup, Stage, Tables, Wide, documents_of, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group, prepare
 from annotate.storage.corpus_files import is_jsonl
@@ -207,9 +207,7 @@ def _stage(
     ready = all(source.manifest is not None for source in dataset.inputs.values())
     read = [] if isinstance(stage, Regroup) else [s.manifest.rows for s in dataset.inputs.values() if s.manifest]
     rows = max(read, default=corpus.rows)
-    units, done = (
-        count_units(dataset) if ready and isinstance(stage, Narrow | Score) else (_units_ahead(stage, corpus), 0)
-    )
+    units, done = count_units(dataset) if ready and isinstance(stage, Map | Score) else (_units_ahead(stage, corpus), 0)
     why = _changes(dataset, last) if last is not None and last.fingerprint != dataset.fingerprint else ""
     if done:
         return StagePlan(dataset.label, "resumable", why or "an earlier run left units", units, done, rows)
@@ -220,9 +218,9 @@ def _stage(
 
 def _units_ahead(stage: Stage, corpus: Manifest) -> int | None:
     """Units of a stage whose inputs are not there yet: those of the corpus, but for stages that merge or regroup."""
-    if isinstance(stage, Wide):
+    if isinstance(stage, Reduce):
         return 1
-    return corpus.units if isinstance(stage, Narrow | Score) else None
+    return corpus.units if isinstance(stage, Map | Score) else None
 
 
 def _share_done(dataset: Dataset) -> float:

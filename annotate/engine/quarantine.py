@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotate.engine.datasets import Dataset
-from annotate.stages.base import Source, Stage, documents_of
+from annotate.graph import Source, Stage, documents_of
 from annotate.storage.marker import is_view
 from annotate.storage.parts import Part, parquet_bytes, read_part
 from annotate.storage.store import Directory

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from annotate.errors import StorageError
-from annotate.stages.base import Stage
+from annotate.graph import Stage
 from annotate.stages.score import Score
 from annotate.storage.manifests import read_manifest
 from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_linked, is_ours, mark

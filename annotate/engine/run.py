@@ -37,8 +37,8 @@ from annotate.engine.rescore import drop, to_drop
 from annotate.engine.scoring import Models, group_label, together
 from annotate.engine.worker import Context
 from annotate.errors import ConfigError, StorageError
+from annotate.graph import RANGE_UNITS, Map, Reduce, Regroup, Shuffle, Stage, Work, digest, graph
 from annotate.stages.attributes import AttributeFiles
-from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Regroup, Stage, Wide, Work, digest, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score
 from annotate.storage.corpus_files import is_jsonl
@@ -263,15 +263,15 @@ class _Run:
             self._mark(dataset.stage)
         if isinstance(stage, Score):
             self._score(datasets)
-        elif isinstance(stage, Narrow):
+        elif isinstance(stage, Map):
             self._units(datasets[0], list_units=works)
         elif isinstance(stage, Regroup) and stage.shuffled:
             self._shuffle(datasets[0], stage)
         elif isinstance(stage, Regroup):
             self._units(datasets[0], list_units=_regrouped)
-        elif isinstance(stage, Wide):
+        elif isinstance(stage, Reduce):
             self._wide(datasets[0], stage)
-        elif isinstance(stage, Exchange):
+        elif isinstance(stage, Shuffle):
             self._exchange(datasets[0], stage)
         else:
             raise ConfigError(f"{stage.name} is no kind of stage that the engine knows: {type(stage).__mro__[1]}")
@@ -293,7 +293,7 @@ class _Run:
         found = [f"{done:,} committed before"] if done else []
         self.events.started(label or dataset.label, units, "; ".join([*found, *([detail] if detail else [])]))
 
-    def _wide(self, dataset: Dataset, stage: Wide) -> None:
+    def _wide(self, dataset: Dataset, stage: Reduce) -> None:
         """Run a wide stage: pieces of groups of units, merged until few are left, then finished."""
         aligned = Aligned.of(dataset)
         context = Context(stage, self.workdir, aligned.whole)
@@ -314,7 +314,7 @@ class _Run:
         results = ((i, [None], [[unit]]) for i, _, unit in calls.results(iter([key[:24]])))
         self._collect([dataset], results)
 
-    def _pieces(self, label: str, stage: Wide, aligned: Aligned, reference: Any) -> list[Unit]:
+    def _pieces(self, label: str, stage: Reduce, aligned: Aligned, reference: Any) -> list[Unit]:
         schema = stage.piece_schema
         piece = ray.remote(worker.run_pieces).options(num_cpus=1, max_retries=0)
         merge = ray.remote(worker.merge_pieces).options(num_cpus=1, max_retries=0)
@@ -338,7 +338,7 @@ class _Run:
             pieces = [unit for _, _, unit in sorted(merges.results(keyed), key=lambda result: result[0])]
         return pieces
 
-    def _exchange(self, dataset: Dataset, stage: Exchange) -> None:
+    def _exchange(self, dataset: Dataset, stage: Shuffle) -> None:
         """Run an exchange: rows are sent in slices, partitions receive them; in rounds, until one changes nothing."""
         context = ray.put(Context(stage, self.workdir, {}))
         ranged = [dataset.inputs[names[0]].manifest for names in stage.beside]
@@ -387,7 +387,7 @@ class _Run:
         return partitions, [unit for _, _, unit in sorted(calls.results(works()), key=lambda result: result[0])]
 
     def _receive(
-        self, dataset: Dataset, stage: Exchange, sent: tuple[int, list[Unit]], context: Any, name: str
+        self, dataset: Dataset, stage: Shuffle, sent: tuple[int, list[Unit]], context: Any, name: str
     ) -> Iterator[tuple[int, Sequence[Any], list[list[Unit]]]]:
         """Make the unit of each partition."""
         task = ray.remote(worker.receive).options(num_cpus=1, max_retries=0)

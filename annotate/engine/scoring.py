@@ -11,7 +11,7 @@ from ray import exceptions
 from annotate.engine import worker
 from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Dataset
-from annotate.stages.base import Stage, Work
+from annotate.graph import Stage, Work
 from annotate.stages.score import Score, group
 
 Item = tuple[Work, ...]  # the same unit, for each stage of a group

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.errors import ConfigError
+from annotate.graph import Map, Received, Reduce, Regroup, Shuffle, Stage, Tables, Work, digest
 from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Forward, Scores
-from annotate.stages.base import Exchange, Narrow, Received, Regroup, Stage, Tables, Wide, Work, digest
 from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
@@ -142,7 +142,7 @@ def _make(context: Context, work: Work) -> Iterator[Output]:
     tables = context.tables(work)
     if isinstance(context.stage, Regroup):
         return context.stage.regrouped(tables)
-    assert isinstance(context.stage, Narrow)
+    assert isinstance(context.stage, Map)
     return iter([context.stage.unit(next(tables))])
 
 
@@ -162,7 +162,7 @@ def _commit_parts(context: Context, key: str, outputs: Iterator[Output]) -> tupl
 def run_pieces(context: Context, work: Work, schema: str) -> Unit:
     """Merge the pieces of some units of a wide stage and commit them as one piece."""
     stage = context.stage
-    assert isinstance(stage, Wide)
+    assert isinstance(stage, Reduce)
     reach("unit: started")
     entry = find(context.directory, work.key)
     if entry is None:
@@ -177,7 +177,7 @@ def merge_pieces(context: Context, key: str, pieces: Sequence[Unit], schema: str
     """Merge committed pieces of a wide stage and commit the merged piece."""
     entry = find(context.directory, key)
     if entry is None:
-        assert isinstance(context.stage, Wide)
+        assert isinstance(context.stage, Reduce)
         merged = context.stage.merge(_pieces(context, pieces, schema))
         entry = commit(context.directory, key, Output(merged), schema=schema)
     return Unit("", 0, 0, 0, (entry,))
@@ -187,7 +187,7 @@ def merge_pieces(context: Context, key: str, pieces: Sequence[Unit], schema: str
 def finish_wide(context: Context, key: str, pieces: Sequence[Unit], work: Work | None) -> Unit:
     """Commit the dataset of a wide stage, from committed pieces, or from all units of its inputs at once."""
     stage = context.stage
-    assert isinstance(stage, Wide)
+    assert isinstance(stage, Reduce)
     reach("unit: started")
     entry = find(context.directory, key)
     if entry is None:
@@ -210,7 +210,7 @@ def _pieces(context: Context, pieces: Sequence[Unit], schema: str) -> Iterator[p
 def send(context: Context, work: Work, senders: Sequence[Stage], partitions: int) -> Unit:
     """Commit what some units send, each of a dataset of the stage beside it, in slices by partition."""
     stage = context.stage
-    assert isinstance(stage, Exchange)
+    assert isinstance(stage, Shuffle)
     reach("unit: started")
     entry = find(context.directory, work.key)
     if entry is None:
@@ -227,7 +227,7 @@ def send(context: Context, work: Work, senders: Sequence[Stage], partitions: int
 def receive(context: Context, work: Work, pieces: Sequence[Unit], units: int, rows: int) -> Unit:
     """Commit the unit of a partition of an exchange, from the slices that were sent to it."""
     stage = context.stage
-    assert isinstance(stage, Exchange)
+    assert isinstance(stage, Shuffle)
     reach("unit: started")
     entry = find(context.directory, work.key)
     if entry is None:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.errors import ConfigError, InputError
-from annotate.stages.base import Narrow, Source, Stage, Tables
+from annotate.graph import Map, Source, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.score import Annotations, check_axes, kept_spans
@@ -98,7 +98,7 @@ class AttributeFiles(Source):
 
 
 @dataclass(frozen=True)
-class AttributeScores(Annotations, Narrow):
+class AttributeScores(Annotations, Map):
     """Scores that Dolma's taggers gave to ranges of documents, as scores of spans.
 
     A span has the mean score of the ranges that overlap it, weighted by the code points that they share with it; one

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.errors import ConfigError
+from annotate.graph import Reduce, Stage, Tables
 from annotate.randomness import bottom_k, keyed_hash, name_key
-from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.fit_curves import FitCurves, Kind, fit_curves
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.repeated_spans import REPEATS, RepeatedSpans, dropped_spans, repeats
@@ -75,7 +75,7 @@ def read_scores(
 
 
 @dataclass(frozen=True)
-class Calibrate(Wide):
+class Calibrate(Reduce):
     """Counts of scores by bin, and a sample of spans with all axes together.
 
     Both merge exactly, in any order: integer counts over the high 16 bits of the order-preserving image of the float32

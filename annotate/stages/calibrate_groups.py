@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.stages.base import Stage, Tables, Wide
+from annotate.graph import Reduce, Stage, Tables
 from annotate.stages.calibrate import Calibrate, read_scores
 from annotate.stages.corpus import Corpus
 from annotate.stages.repeated_spans import REPEATS
@@ -22,7 +22,7 @@ from annotate.text.arrays import one_array
 
 
 @dataclass(frozen=True)
-class CalibrateGroups(Wide):
+class CalibrateGroups(Reduce):
     """Counts of scores by group and bin, over the documents that a calibration counts.
 
     Groups are read from the corpus, and each axis is counted: a scheme may then take any quantile by these columns.

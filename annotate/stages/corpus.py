@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.stages.base import Source, Stage
+from annotate.graph import Source, Stage
 from annotate.storage.column_types import ColumnTypes, Types, carried, travelling_type, types_note, types_told
 from annotate.storage.columns import id_type
 from annotate.storage.corpus_files import Footer, RowReader, corpus_directory, cut, find_files, read_footer

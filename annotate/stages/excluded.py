@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.stages.base import Narrow, Stage, Tables, digest
+from annotate.graph import Map, Stage, Tables, digest
 from annotate.stages.corpus import Corpus
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
@@ -19,7 +19,7 @@ from annotate.storage.parts import Output
 
 
 @dataclass(frozen=True)
-class Excluded(Narrow):
+class Excluded(Map):
     """Rows of the documents whose ids are listed.
 
     Shards read it beside what they are made of, and nothing else does: verdicts, thresholds and phases stay those of

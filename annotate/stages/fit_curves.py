@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from annotate.curves import Curve, curve_from_json, fit_curve, fit_isotonic, fit_platt
 from annotate.errors import ConfigError
-from annotate.stages.base import Stage, Tables, Wide
+from annotate.graph import Reduce, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Annotations, Score, kept_scores
 from annotate.stages.split import Split
@@ -33,7 +33,7 @@ class Labels(Corpus):
 
 
 @dataclass(frozen=True)
-class FitCurves(Wide):
+class FitCurves(Reduce):
     """A curve for each axis that a file of labelled texts has a column for.
 
     The labelled texts are scored whole by the same scorers, as any corpus is.

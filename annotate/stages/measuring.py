@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from annotate.curves import Curve
-from annotate.stages.base import Narrow, Stage, Tables
+from annotate.graph import Map, Stage, Tables
 from annotate.stages.calibrate import bin_counts, read_scores, score_inputs
 from annotate.stages.corpus import Corpus
 from annotate.stages.fit_curves import read_curves
@@ -28,7 +28,7 @@ from annotate.tags.states import Measured, Ranks
 
 
 @dataclass(frozen=True)
-class Measuring(Narrow):
+class Measuring(Map):
     """A stage that reads what the rules of a scheme do, of the spans of kept documents that are not left out.
 
     Attributes:

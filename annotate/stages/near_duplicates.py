@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
+from annotate.graph import Map, Stage, Tables
 from annotate.minhash.reference import Scheme, Tokens
-from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.candidates import Candidates
 from annotate.stages.duplicates.clusters import DocumentGroups, Groups, Keepers, Members
@@ -41,7 +41,7 @@ FEW = 1000
 
 
 @dataclass(frozen=True)
-class NearDuplicates(Narrow):
+class NearDuplicates(Map):
     """Verdicts on every document of a corpus.
 
     A cluster is a connected component over pairs of documents that are exact copies (after NFC and folding of blanks),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from annotate.errors import ConfigError
-from annotate.stages.base import Narrow, Stage, Tables
+from annotate.graph import Map, Stage, Tables
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import RepeatedSpans
@@ -20,7 +20,7 @@ from annotate.text.splits import Splits
 
 
 @dataclass(frozen=True)
-class Nest(Narrow):
+class Nest(Map):
     """The tags of `inner` inside those of `outer`.
 
     Attributes:

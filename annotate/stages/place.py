@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
-from annotate.stages.base import Stage, Tables
+from annotate.graph import Stage, Tables
 from annotate.stages.measuring import Measuring
 from annotate.stages.schedule import Schedule
 from annotate.stages.shuffled_states import shuffled_states, states_of_unit

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
-from annotate.stages.base import Tables
+from annotate.graph import Tables
 from annotate.stages.selection import Documents
 from annotate.stages.shards import Shards, placement_lists
 from annotate.stages.tables import quarantine

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.stages.base import Stage, Tables, Wide
+from annotate.graph import Reduce, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.tables import text_hashes
 from annotate.storage.contracts import contract
@@ -29,7 +29,7 @@ LISTED = 1000
 
 
 @dataclass(frozen=True)
-class RepeatedHashes(Wide):
+class RepeatedHashes(Reduce):
     """Hashes that more than one id of a corpus has.
 
     One process holds 16 bytes a document at its peak, whatever the ids: a billion documents take 16 GB.
@@ -80,7 +80,7 @@ class RepeatedHashes(Wide):
 
 
 @dataclass(frozen=True)
-class RepeatedIds(Wide):
+class RepeatedIds(Reduce):
     """Ids that more than one document of a corpus has; up to `LISTED` of them, in order of their first place.
 
     A null id is none. Where the corpus says `ids="unique"`, a repeated id is an InputError.

@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.stages.base import RANGE_UNITS, Exchange, Narrow, Received, Stage, Tables
+from annotate.graph import RANGE_UNITS, Map, Received, Shuffle, Stage, Tables
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
 from annotate.stages.tables import span_numbers, span_texts
@@ -33,7 +33,7 @@ HASH = ["exact_high", "exact_low"]
 
 
 @dataclass(frozen=True)
-class SpanHashes(Narrow):
+class SpanHashes(Map):
     """128-bit hashes of the spans of kept documents, after NFC and folding of blanks.
 
     Attributes:
@@ -76,7 +76,7 @@ class SpanHashes(Narrow):
 
 
 @dataclass(frozen=True)
-class SpanCounts(Exchange):
+class SpanCounts(Shuffle):
     """How often each span occurs, for each unit that has it; spans that occur once are left out."""
 
     hashes: SpanHashes
@@ -121,7 +121,7 @@ class SpanCounts(Exchange):
 
 
 @dataclass(frozen=True)
-class UnitCounts(Exchange):
+class UnitCounts(Shuffle):
     """The counts of spans, where the units are that have them."""
 
     counts: SpanCounts
@@ -160,7 +160,7 @@ class UnitCounts(Exchange):
 
 
 @dataclass(frozen=True)
-class RepeatedSpans(Narrow):
+class RepeatedSpans(Map):
     """Spans that occur more than once, word for word, in the kept documents of a corpus.
 
     Give it to `Calibrate`. The rules of a tag scheme can then read `repeats`, the number of times that a span occurs

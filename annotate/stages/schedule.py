@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
+from annotate.graph import Reduce, Stage, Tables
 from annotate.randomness import keyed_hash, name_key, uniform
-from annotate.stages.base import Stage, Tables, Wide
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.selection import Selection
@@ -31,7 +31,7 @@ from annotate.training_order.schedule import BINS, make_schedule
 
 
 @dataclass(frozen=True)
-class Schedule(Wide):
+class Schedule(Reduce):
     """When each document is trained on: shards that are given a schedule are in its order, a hash of the document.
 
     It counts how much text there is to train on in each bin of that hash; a phase is the interval that holds its

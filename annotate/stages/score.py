@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from annotate.curves import Curve
 from annotate.errors import ConfigError
+from annotate.graph import Stage, Tables
 from annotate.scorers.base import Backbone, Prepared, Scorer, Scores, expand
-from annotate.stages.base import Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
-from annotate.stages.base import Stage, Tables
+from annotate.graph import Stage, Tables
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.repeated_spans import RepeatedSpans, dropped_spans
 from annotate.stages.split import Split

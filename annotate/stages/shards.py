@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.stages.base import Regroup, Stage, Tables
+from annotate.graph import Regroup, Stage, Tables
 from annotate.stages.corpus import OTHER_BYTES, Corpus, other_bytes
 from annotate.stages.excluded import Excluded, read_ids
 from annotate.stages.near_duplicates import NearDuplicates

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.stages.base import RANGE_UNITS, Exchange, Received, Stage, Tables
+from annotate.graph import RANGE_UNITS, Received, Shuffle, Stage, Tables
 from annotate.stages.measuring import Measuring
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.score import Annotations
@@ -50,7 +50,7 @@ class SpanStates(Measuring):
 
 
 @dataclass(frozen=True)
-class ShuffledStates(Exchange):
+class ShuffledStates(Shuffle):
     """The states of spans, given to other spans."""
 
     states: SpanStates
@@ -95,7 +95,7 @@ class ShuffledStates(Exchange):
 
 
 @dataclass(frozen=True)
-class UnitStates(Exchange):
+class UnitStates(Shuffle):
     """The states that spans were given, where the units are that have the spans."""
 
     shuffled: ShuffledStates

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
+from annotate.graph import Map, Stage, Tables
 from annotate.minhash.reference import Scheme, Tokens
-from annotate.stages.base import Narrow, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -29,7 +29,7 @@ Hash = Literal["rolling", "sha1"]
 
 
 @dataclass(frozen=True)
-class Signatures(Narrow):
+class Signatures(Map):
     """MinHash signatures and exact hashes of documents.
 
     Attributes:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from annotate.stages.base import Narrow, Stage, Tables
+from annotate.graph import Map, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.tables import bad_documents, text_hashes
 from annotate.storage.contracts import contract
@@ -19,7 +19,7 @@ from annotate.text.splitting import Splitter
 
 
 @dataclass(frozen=True)
-class Split(Narrow):
+class Split(Map):
     """Spans that tile each document of a corpus.
 
     Attributes:

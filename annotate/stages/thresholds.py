@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.stages.base import Stage, Tables, Wide
+from annotate.graph import Reduce, Stage, Tables
 from annotate.stages.calibrate import Calibrate, read_scores
 from annotate.stages.calibrate_groups import CalibrateGroups, group_counts, group_key, whole_counts
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
@@ -31,7 +31,7 @@ FEW = 100  # scores: by chance the share of a group that is above its threshold 
 
 
 @dataclass(frozen=True)
-class Thresholds(Wide):
+class Thresholds(Reduce):
     """The exact value, n and ties of every quantile that a scheme's rules name, of each group where it is by group."""
 
     scores: tuple[Annotations, ...]

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
-from annotate.stages.base import Stage, Tables
+from annotate.graph import Stage, Tables
 from annotate.stages.calibrate import read_scores
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans

@@ -16,7 +16,7 @@ from support import sentences
 from annotate import ConfigError, Corpus, InputError, NearDuplicates, Options, Pipeline, StorageError, tables
 from annotate.engine.events import Silent
 from annotate.engine.run import Result
-from annotate.stages.base import Exchange
+from annotate.graph import Shuffle
 from annotate.storage.parts import Entry, read_entry
 from annotate.storage.store import Directory
 
@@ -262,7 +262,7 @@ def test_ten_thousand_identical_documents_take_linear_work(ray_cluster: str, tmp
     # A partition can't know that another has the same pair; what puts signatures to them drops repeats.
     partitions = next(d.manifest.units for s, d in result.datasets.items() if s.name == "candidates")
     assert n <= rows.pop("candidates") <= n * partitions
-    assert all(rows[s.label] <= 2 * n for s in result.datasets if isinstance(s, Exchange) and s.label in rows)
+    assert all(rows[s.label] <= 2 * n for s in result.datasets if isinstance(s, Shuffle) and s.label in rows)
 
 
 # Damage.

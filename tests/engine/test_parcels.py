@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.engine.run import _parcels, _sent_bytes
-from annotate.stages.base import RANGE_UNITS
+from annotate.graph import RANGE_UNITS
 from annotate.stages.corpus import Corpus
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, Part

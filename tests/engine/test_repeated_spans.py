@@ -28,7 +28,7 @@ from annotate import (
     score,
     shards,
 )
-from annotate.stages.base import Exchange
+from annotate.graph import Shuffle
 from annotate.tags.rendering import strip
 
 NOTICE = "All rights reserved, whoever may ask.\n"
@@ -169,7 +169,7 @@ def test_a_quantile_of_repeats_is_refused() -> None:
 def test_what_is_sent_for_a_span_does_not_grow_with_its_occurrences() -> None:
     repeated = RepeatedSpans(Split(Corpus("corpus")))
     counts = repeated.inputs["counts"].counts
-    assert isinstance(counts, Exchange)
+    assert isinstance(counts, Shuffle)
     n = 10_000
     table = pa.table(
         {

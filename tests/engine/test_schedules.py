@@ -41,7 +41,7 @@ from annotate import (
     shards,
 )
 from annotate.cli.app import app, guarded
-from annotate.stages.base import graph
+from annotate.graph import graph
 from annotate.storage.latest import read_tags
 from annotate.tags.rendering import strip
 

@@ -30,7 +30,7 @@ from annotate import (
     score,
     shards,
 )
-from annotate.stages.base import RANGE_UNITS
+from annotate.graph import RANGE_UNITS
 
 N = 30  # documents of each source
 SOURCES, YEARS = ["wiki"] * N + ["web"] * N, [2000 + i % 3 for i in range(2 * N)]

@@ -28,8 +28,8 @@ from annotate import (
     score,
 )
 from annotate.engine.datasets import open_attributes, open_corpus
+from annotate.graph import Tables
 from annotate.stages import attributes as module
-from annotate.stages.base import Tables
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import commit

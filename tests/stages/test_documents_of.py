@@ -5,7 +5,7 @@ from support import to_shards
 
 from annotate import Calibrate, Corpus, NearDuplicates, Render, RepeatedSpans, Schedule, Split, Tag, TagScheme, score
 from annotate.engine.datasets import limited
-from annotate.stages.base import AGAINST, documents_of, graph
+from annotate.graph import AGAINST, documents_of, graph
 from annotate.stages.fit_curves import FitCurves
 from annotate.text.splits import Splits
 

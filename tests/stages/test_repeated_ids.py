@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from annotate.engine.datasets import Aligned, Dataset, open_corpus
 from annotate.engine.worker import Context, finish_wide
 from annotate.errors import ConfigError, InputError
+from annotate.graph import Work, graph
 from annotate.stages import repeated_ids
-from annotate.stages.base import Work, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.repeated_ids import RepeatedHashes, RepeatedIds
 from annotate.storage.manifests import Manifest, read_units

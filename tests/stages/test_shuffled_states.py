@@ -16,8 +16,8 @@ from length_scorer import length_scorer
 from scipy.stats import hypergeom
 
 from annotate import Calibrate, Corpus, NearDuplicates, Place, RepeatedSpans, Split, Tag, TagScheme, Thresholds, score
+from annotate.graph import RANGE_UNITS, Received, Shuffle
 from annotate.randomness import keyed_hash
-from annotate.stages.base import RANGE_UNITS, Exchange, Received
 from annotate.stages.shuffled_states import states_of_unit
 from annotate.storage.contracts import contract
 from annotate.tags.states import NONE, Measured, by_rules, shuffled
@@ -45,7 +45,7 @@ def placed(scheme: TagScheme = SCHEME, *, filtered: bool = False) -> Place:
     return Place(scores, verdicts, Thresholds(scores, verdicts, Calibrate(scores, verdicts, repeated=drop), scheme))
 
 
-def exchanged(stage: Exchange, tables: list[pa.Table], units: int) -> list[pa.Table]:
+def exchanged(stage: Shuffle, tables: list[pa.Table], units: int) -> list[pa.Table]:
     """What the partitions of an exchange make of the tables of its source."""
     partitions = stage.partitions(-(-units // RANGE_UNITS), 0)
     sent = [stage.send(table, number, partitions) for number, table in enumerate(tables)]

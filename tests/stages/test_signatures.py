@@ -10,8 +10,8 @@ import pytest
 from datasketch import MinHash, MinHashLSH
 
 from annotate.errors import ConfigError
+from annotate.graph import Tables
 from annotate.minhash.reference import exact_hash, shingle_hash, shingles
-from annotate.stages.base import Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.signatures import Signatures
 from annotate.storage.contracts import contract

@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from annotate.graph import Received, Stage
 from annotate.randomness import keyed_hash
-from annotate.stages.base import Received, Stage
-from annotate.stages.duplicates.documents import DocumentExchange, Documents, UInt64, matrix, numbered, starts_of
+from annotate.stages.duplicates.documents import Documents, DocumentShuffle, UInt64, matrix, numbered, starts_of
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 
@@ -28,7 +28,7 @@ _EXACT, _TWIN = -1, -2  # seeds of hashes that no band has
 
 
 @dataclass(frozen=True)
-class Candidates(DocumentExchange):
+class Candidates(DocumentShuffle):
     """Pairs of documents that may be near-duplicates.
 
     Attributes:

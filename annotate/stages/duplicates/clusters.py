@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.stages.base import Received, Tables
+from annotate.graph import Received, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.components import Components
 from annotate.stages.duplicates.documents import (
-    DocumentExchange,
     Documents,
+    DocumentShuffle,
     identities,
     range_of,
     row_of,
@@ -35,7 +35,7 @@ LARGEST, SMALL = 0.01, 100
 
 
 @dataclass(frozen=True)
-class Members(DocumentExchange):
+class Members(DocumentShuffle):
     """The documents of each component, with what a keeper is chosen by; documents that are alone are in none.
 
     Attributes:
@@ -127,7 +127,7 @@ def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.float64(), safe=pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-class _ToTheEarliest(DocumentExchange):
+class _ToTheEarliest(DocumentShuffle):
     """Sends members to the earliest of their component, where all of it is seen."""
 
     sent_schema: ClassVar[str] = "sent-members"
@@ -222,7 +222,7 @@ class Groups(_ToTheEarliest):
 
 
 @dataclass(frozen=True)
-class DocumentGroups(DocumentExchange):
+class DocumentGroups(DocumentShuffle):
     """The split groups, where their documents are."""
 
     documents: Documents

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from annotate.stages.base import Received, Stage
+from annotate.graph import Received, Stage
 from annotate.stages.duplicates.candidates import unique_pairs
-from annotate.stages.duplicates.documents import DocumentExchange, Documents, UInt64, range_of
+from annotate.stages.duplicates.documents import Documents, DocumentShuffle, UInt64, range_of
 from annotate.stages.duplicates.shared_spans import SharedSpans
 from annotate.stages.duplicates.similarity import Similarity
 from annotate.storage.contracts import contract
@@ -26,7 +26,7 @@ from annotate.storage.parts import Output
 
 
 @dataclass(frozen=True)
-class Components(DocumentExchange):
+class Components(DocumentShuffle):
     """Pairs of the earliest document of a component and each of the others; alone documents are in none.
 
     Attributes:

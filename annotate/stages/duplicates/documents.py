@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.graph import AGAINST, RANGE_UNITS, Received, Shuffle, Stage
 from annotate.randomness import keyed_hash, name_key
-from annotate.stages.base import AGAINST, RANGE_UNITS, Exchange, Received, Stage
 from annotate.stages.signatures import Signatures
 from annotate.text.arrays import one_array
 
@@ -88,7 +88,7 @@ class Documents:
         return {AGAINST + name: stage for name, stage in self.inputs(corpus=corpus).items()}
 
 
-class DocumentExchange(Exchange):
+class DocumentShuffle(Shuffle):
     """An exchange whose partitions are ranges of documents, with their signatures beside."""
 
     documents: Documents

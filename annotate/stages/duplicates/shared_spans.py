@@ -15,8 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.graph import AGAINST, Map, Received, Shuffle, Stage, Tables
 from annotate.minhash.reference import Tokens
-from annotate.stages.base import AGAINST, Exchange, Narrow, Received, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.candidates import unique_pairs
 from annotate.stages.duplicates.documents import UInt64, numbered, row_of, starts_of, unit_of
@@ -30,7 +30,7 @@ COMMON = 50
 
 
 @dataclass(frozen=True)
-class Fingerprints(Narrow):
+class Fingerprints(Map):
     """Fingerprints of documents: two that share `span` tokens in a row share one, as do some that share half as many.
 
     Attributes:
@@ -74,7 +74,7 @@ def once_each(found: UInt64, ends: npt.NDArray[np.int64]) -> tuple[UInt64, npt.N
 
 
 @dataclass(frozen=True)
-class KeptFingerprints(Narrow):
+class KeptFingerprints(Map):
     """The fingerprints of documents that are no near-duplicates: these are in their keeper's group anyhow.
 
     Attributes:
@@ -116,7 +116,7 @@ class KeptFingerprints(Narrow):
 
 
 @dataclass(frozen=True)
-class SharedSpans(Exchange):
+class SharedSpans(Shuffle):
     """Pairs of the earliest document that has a fingerprint and each of the others, of up to `COMMON` in all.
 
     Attributes:

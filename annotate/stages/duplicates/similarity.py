@@ -18,11 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.stages.base import Received, Stage, Tables
+from annotate.graph import Received, Stage, Tables
 from annotate.stages.duplicates.documents import (
     OLDER,
-    DocumentExchange,
     Documents,
+    DocumentShuffle,
     range_of,
     row_of,
     starts_of,
@@ -39,7 +39,7 @@ Numbers = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class FirstSigned(DocumentExchange):
+class FirstSigned(DocumentShuffle):
     """Pairs, each with the signature and the place of its first document.
 
     Attributes:
@@ -111,7 +111,7 @@ class FirstSigned(DocumentExchange):
 
 
 @dataclass(frozen=True)
-class Similarity(DocumentExchange):
+class Similarity(DocumentShuffle):
     """Pairs with the Jaccard similarity of their shingles: the share of signature values that agree, or the exact one.
 
     Attributes:

@@ -1,0 +1,77 @@
+"""What one unit of work reads, and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from annotate.graph.stage import AGAINST, Stage
+from annotate.storage.manifests import Unit
+from annotate.storage.store import Directory
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one unit of work reads: the units of its inputs, in order; `key` names it in the dataset.
+
+    `number` is the place of the first of `units` in its dataset.
+    """
+
+    key: str
+    shard: str
+    start: int
+    stop: int
+    text_bytes: int
+    units: tuple[Mapping[str, Unit], ...]
+    number: int = 0
+
+
+class Tables:
+    """The tables of one unit of a stage's inputs, read when asked for; `number` is the unit's place in its dataset."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        workdir: Directory,
+        units: Mapping[str, Unit],
+        shared: Mapping[str, pa.Table],
+        number: int = 0,
+    ) -> None:
+        self._stage, self._workdir, self._units, self._shared = stage, workdir, units, shared
+        self.number = number
+
+    @property
+    def shard(self) -> str:
+        """Name of the corpus shard of the unit."""
+        return next(iter(self._units.values())).shard
+
+    @property
+    def rows(self) -> range:
+        """Rows of the shard that the unit covers."""
+        unit = next(iter(self._units.values()))
+        return range(unit.start, unit.stop)
+
+    def __getitem__(self, name: str) -> pa.Table:
+        """The table of input `name`: of this unit, or the whole dataset where that stage is wide."""
+        if name in self._shared:
+            return self._shared[name]
+        name = self._named(name)
+        return self._stage.inputs[name].read(self.directory(name), self._units[name])
+
+    def unit(self, name: str) -> Unit:
+        """The unit record of input `name`."""
+        return self._units[self._named(name)]
+
+    def stage(self, name: str) -> Stage:
+        """The stage that is input `name`."""
+        return self._stage.inputs[self._named(name)]
+
+    def directory(self, name: str) -> Directory:
+        """Where the dataset of input `name` lies."""
+        return self._workdir.child(self.stage(name).dataset)
+
+    def _named(self, name: str) -> str:
+        """The input that stands for `name` here: a unit of another corpus has its own."""
+        return name if name in self._units else AGAINST + name
