@@ -13,11 +13,11 @@ import pyarrow as pa
 from annotate.cli.duplicates_view import print_report
 from annotate.cli.run import HOW, WORKDIR, run_pipeline, with_options
 from annotate.cli.terminal import console
-from annotate.engine.duplicates import gather, stages_read
 from annotate.engine.run import Options
 from annotate.errors import ConfigError, InputError
 from annotate.minhash.reference import Tokens
 from annotate.pipeline import Pipeline
+from annotate.reports.duplicates import gather, stages_read
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.clusters import HIGHEST
 from annotate.stages.near_duplicates import NearDuplicates

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from annotate.cli.diff import difference
 from annotate.cli.terminal import counted, say, visible
-from annotate.engine.duplicates import Report, Sources
-from annotate.engine.large_clusters import Cluster, Document, SizeClass
+from annotate.reports.duplicates import Report, Sources
+from annotate.reports.large_clusters import Cluster, Document, SizeClass
 
 BAR = 10  # characters of a bar that stands for certainty
 

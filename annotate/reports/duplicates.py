@@ -17,11 +17,11 @@ import polars as pl
 import pyarrow as pa
 
 from annotate.engine.datasets import Dataset
-from annotate.engine.large_clusters import Cluster, SizeClass, clusters_of, own_runs, own_units, stage_of, tables_of
 from annotate.engine.run import Result
 from annotate.errors import ConfigError
 from annotate.graph import Stage
 from annotate.minhash.bands import caught, found
+from annotate.reports.large_clusters import Cluster, SizeClass, clusters_of, own_runs, own_units, stage_of, tables_of
 from annotate.stages.duplicates.clusters import Groups, Keepers
 from annotate.stages.duplicates.documents import starts_of
 from annotate.stages.duplicates.similarity import Similarity

@@ -1,0 +1,1 @@
+"""What runs have found, gathered from committed datasets for people to read."""
