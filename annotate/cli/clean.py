@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from annotate.cli.terminal import console, counted, say, size, visible
+from annotate.corpus.files import corpus_directory
 from annotate.engine.lease import hold, holder
 from annotate.engine.status import read_status
 from annotate.errors import ConfigError, StorageError
-from annotate.storage.corpus_files import corpus_directory
 from annotate.storage.latest import SHARDS, Latest, files_of, read_latest
 from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_linked, is_ours

@@ -13,6 +13,7 @@ import pyarrow as pa
 from annotate.cli.duplicates_view import print_report
 from annotate.cli.run import HOW, WORKDIR, run_pipeline, with_options
 from annotate.cli.terminal import console
+from annotate.corpus.files import find_files, is_jsonl
 from annotate.engine.run import Options
 from annotate.errors import ConfigError, InputError
 from annotate.minhash.reference import Tokens
@@ -24,7 +25,6 @@ from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.render import Render
 from annotate.stages.score import Score
 from annotate.stages.split import Split
-from annotate.storage.corpus_files import find_files, is_jsonl
 from annotate.storage.latest import read_latest
 from annotate.storage.store import Directory
 

@@ -13,12 +13,12 @@ from rich.console import Console
 from annotate.cli.local_ray import ray_running
 from annotate.cli.progress import observer
 from annotate.cli.summary import print_summary
+from annotate.corpus.files import is_jsonl
 from annotate.engine.place import check_place
 from annotate.engine.run import Options, Result
 from annotate.errors import ConfigError
 from annotate.pipeline import Definition, Pipeline, build, load
 from annotate.stages.corpus import Corpus
-from annotate.storage.corpus_files import is_jsonl
 from annotate.storage.store import Directory
 
 Option = Callable[[Any], Any]

@@ -10,16 +10,16 @@ from typing import Any
 import pyarrow as pa
 import xxhash
 
+from annotate.corpus.column_types import ColumnTypes
+from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import ConfigError, InputError
 from annotate.graph import RANGE_UNITS, Map, Reduce, Shuffle, Source, Stage, Work, digest, documents_of
 from annotate.stages.attributes import AttributeFiles
 from annotate.stages.corpus import SAID, UNREADABLE, Corpus
 from annotate.stages.score import Score
 from annotate.stages.shards import SHARDS, Shards
-from annotate.storage.column_types import ColumnTypes
 from annotate.storage.latest import Latest
 from annotate.storage.manifests import Manifest, ManifestWriter, Unit, missing_parts, read_manifest, read_units
-from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
 COUNTED = 50_000

@@ -19,15 +19,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
+from annotate.corpus.jsonl import convert, merge_schemas, scan, wanted_fields
+from annotate.corpus.source_files import SourceFile, UnreadableFile, changed
 from annotate.engine.cluster import Calls
 from annotate.engine.events import Events
 from annotate.errors import StorageError
 from annotate.graph import digest
 from annotate.stages.corpus import Corpus
 from annotate.storage.faults import reach
-from annotate.storage.jsonl import convert, merge_schemas, scan, wanted_fields
 from annotate.storage.parts import Entry, Part, commit_file, intact, read_entry
-from annotate.storage.source_files import SourceFile, UnreadableFile, changed
 from annotate.storage.store import Directory
 
 BATCH_FILES = 32

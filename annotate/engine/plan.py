@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.corpus.files import is_jsonl
+from annotate.corpus.source_files import SourceFile
 from annotate.engine.datasets import (
     Dataset,
     columns_read,
@@ -36,11 +38,9 @@ from annotate.graph import Map, Reduce, Regroup, Stage, Tables, documents_of, gr
 from annotate.stages.attributes import AttributeFiles
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score, group, prepare
-from annotate.storage.corpus_files import is_jsonl
 from annotate.storage.latest import Latest, read_latest
 from annotate.storage.manifests import Manifest, Unit, read_manifest, read_units
 from annotate.storage.parts import parquet_bytes
-from annotate.storage.source_files import SourceFile
 from annotate.storage.store import Directory
 
 State = Literal["done", "resumable", "stale", "new"]

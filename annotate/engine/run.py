@@ -11,6 +11,8 @@ from typing import Any, Literal, TypeVar
 import ray
 from ray import cloudpickle
 
+from annotate.corpus.files import is_jsonl
+from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.engine import worker
 from annotate.engine.cluster import Calls, Resources
 from annotate.engine.datasets import (
@@ -41,12 +43,10 @@ from annotate.graph import RANGE_UNITS, Map, Reduce, Regroup, Shuffle, Stage, Wo
 from annotate.stages.attributes import AttributeFiles
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score
-from annotate.storage.corpus_files import is_jsonl
 from annotate.storage.faults import reach
 from annotate.storage.latest import files_of, write_latest
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.marker import mark
-from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
 T = TypeVar("T")

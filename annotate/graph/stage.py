@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
+from annotate.corpus.column_types import typed_identity
 from annotate.errors import ConfigError
-from annotate.storage.column_types import typed_identity
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import read_part
 from annotate.storage.store import Directory, checksum

@@ -13,17 +13,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from annotate.corpus.attributes import AttributeReader, content_of, find_attributes, stem
+from annotate.corpus.files import MAX_ROWS_PER_UNIT
+from annotate.corpus.source_files import SourceFile
 from annotate.errors import ConfigError, InputError
 from annotate.graph import Map, Source, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.score import Annotations, check_axes, kept_spans
 from annotate.stages.split import Split
-from annotate.storage.attributes import AttributeReader, content_of, find_attributes, stem
-from annotate.storage.corpus_files import MAX_ROWS_PER_UNIT
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Entry, Output, Part
-from annotate.storage.source_files import SourceFile
 from annotate.storage.store import Directory
 from annotate.text.overlaps import overlap_means
 

@@ -14,15 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.corpus.column_types import ColumnTypes, Types, carried, travelling_type, types_note, types_told
+from annotate.corpus.columns import id_type
+from annotate.corpus.files import Footer, RowReader, corpus_directory, cut, find_files, read_footer
+from annotate.corpus.jsonl import PROBLEM
+from annotate.corpus.source_files import SourceFile, UnreadableFile, unsupported
 from annotate.errors import ConfigError, InputError
 from annotate.graph import Source, Stage
-from annotate.storage.column_types import ColumnTypes, Types, carried, travelling_type, types_note, types_told
-from annotate.storage.columns import id_type
-from annotate.storage.corpus_files import Footer, RowReader, corpus_directory, cut, find_files, read_footer
-from annotate.storage.jsonl import PROBLEM
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Entry, Part
-from annotate.storage.source_files import SourceFile, UnreadableFile, unsupported
 from annotate.storage.store import Directory
 from annotate.text.arrays import beside, large_string, one_array
 from annotate.text.utf8 import invalid_utf8

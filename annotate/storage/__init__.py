@@ -1,1 +1,1 @@
-"""Storage: object stores, contracts, committed parts, manifests, and the files of a corpus."""
+"""Storage: object stores, contracts, committed parts and manifests."""

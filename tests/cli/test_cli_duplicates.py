@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from annotate.reports import duplicates as engine
 from annotate.minhash.bands import caught, found
 from annotate.minhash.reference import shingles
+from annotate.reports import duplicates as engine
 from annotate.reports.large_clusters import MEMBERS
 from annotate.stages.duplicates.clusters import Groups
 from annotate.stages.near_duplicates import NearDuplicates

@@ -10,10 +10,10 @@ import zstandard
 from support import pipeline, write_corpus
 
 from annotate import Corpus, InputError, Options, Pipeline, Split, shards
+from annotate.corpus.files import read_footer
 from annotate.engine.events import Silent
 from annotate.engine.imports import import_files, scan_files
 from annotate.stages.repeated_ids import RepeatedIds
-from annotate.storage.corpus_files import read_footer
 from annotate.storage.store import Directory
 
 FIRST = ["corpus (fields)", "corpus (import)"]

@@ -36,10 +36,10 @@ from annotate import (
     score,
     shards,
 )
+from annotate.corpus.files import RowReader
 from annotate.engine import worker
 from annotate.engine.run import Result
 from annotate.stages.shards import LARGE, Shards
-from annotate.storage.corpus_files import RowReader
 
 TEXT, ROWS = 1 << 12, 512  # bytes of a document, documents: 2 MiB
 UNIT = 1 << 20

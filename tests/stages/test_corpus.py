@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from annotate.corpus.columns import travelling
+from annotate.corpus.files import Footer
 from annotate.engine.datasets import open_corpus
 from annotate.errors import ConfigError, InputError
 from annotate.stages.corpus import Corpus
-from annotate.storage.columns import travelling
 from annotate.storage.contracts import contract
-from annotate.storage.corpus_files import Footer
 from annotate.storage.manifests import Manifest, read_units
 from annotate.storage.store import Directory
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from annotate.corpus.files import find_files
 from annotate.errors import InputError, StorageError
-from annotate.storage.corpus_files import find_files
 from annotate.storage.marker import FORMAT, MARKER, datasets_in, is_ours, mark, read_marker
 from annotate.storage.store import Directory
 

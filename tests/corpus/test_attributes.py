@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotate.corpus import attributes as module
+from annotate.corpus import jsonl
+from annotate.corpus.attributes import AttributeReader, Lines, content_of, find_attributes, stem
+from annotate.corpus.source_files import SourceFile
 from annotate.errors import InputError
-from annotate.storage import attributes as module
-from annotate.storage import jsonl
-from annotate.storage.attributes import AttributeReader, Lines, content_of, find_attributes, stem
-from annotate.storage.source_files import SourceFile
 from annotate.storage.store import Directory
 
 NAME = "toxicity__v1__toxic"

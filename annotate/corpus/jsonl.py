@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
+from annotate.corpus.compressed import unpacked
+from annotate.corpus.source_files import PASS_OVER, SourceFile, UnreadableFile, packing
 from annotate.errors import InputError
-from annotate.storage.compressed import unpacked
-from annotate.storage.source_files import PASS_OVER, SourceFile, UnreadableFile, packing
 
 PROBLEM = "_problem"
 BLOCK_BYTES = 1 << 20

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotate.corpus import files as corpus_files
+from annotate.corpus.files import MAX_ROWS_PER_UNIT, Footer, RowReader, cut, find_files, read_footer
+from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError
-from annotate.storage import corpus_files
-from annotate.storage.corpus_files import MAX_ROWS_PER_UNIT, Footer, RowReader, cut, find_files, read_footer
 from annotate.storage.marker import mark
-from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
 TEXTS = pa.table({"text": ["a", "b", "c"], "id": [1, 2, 3]})

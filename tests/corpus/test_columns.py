@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import lib
 
+from annotate.corpus.columns import UnsupportedType, converted, malformed, one_type, travelling, without
 from annotate.engine.datasets import open_corpus
 from annotate.errors import InputError
 from annotate.stages.corpus import Corpus
 from annotate.stages.shards import _packed
-from annotate.storage.columns import UnsupportedType, converted, malformed, one_type, travelling, without
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output, commit
 from annotate.storage.slices import by_partition, commit_slices, read_slice

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import zstandard
 
+from annotate.corpus.source_files import PASS_OVER, SourceFile, UnreadableFile, changed, packing
 from annotate.errors import InputError, StorageError
-from annotate.storage.source_files import PASS_OVER, SourceFile, UnreadableFile, changed, packing
 
 MAX_WINDOW = 1 << 31  # bytes: what the zstd library can read, and `zstd --long=31` writes
 _END = b"the end of the file"

@@ -20,12 +20,13 @@ import pytest
 import zstandard
 from obstore.exceptions import GenericError, PermissionDeniedError
 
+from annotate.corpus import compressed
+from annotate.corpus.files import RowReader, read_footer
+from annotate.corpus.jsonl import blocks, scan
+from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError, StorageError
-from annotate.storage import compressed, store
-from annotate.storage.corpus_files import RowReader, read_footer
-from annotate.storage.jsonl import blocks, scan
+from annotate.storage import store
 from annotate.storage.slices import commit_slices, read_slice
-from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
 LINES = b"".join(b'{"text": "line %d"}\n' % i for i in range(2000))
@@ -61,7 +62,7 @@ def test_windows_of_any_length_are_read(tmp_path: Path, window_log: int) -> None
 
 @pytest.mark.parametrize("block", [1, 7, 19, 20, 1 << 20])
 def test_several_frames_and_members_are_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    monkeypatch.setattr("annotate.storage.jsonl.BLOCK_BYTES", block)
+    monkeypatch.setattr("annotate.corpus.jsonl.BLOCK_BYTES", block)
     skippable = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc"
     data = LINES[:170] + compressed._END  # which is no end where it stands in a file
     zst = packed(20, data[:50]) + skippable + packed(20, b"") + packed(20, data[50:])
@@ -131,7 +132,7 @@ def test_an_encrypted_file_is_said_to_be_that(tmp_path: Path, *, plaintext_foote
     with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
         writer.write_table(table)
     script = (
-        "import sys; from annotate.storage.corpus_files import *; from annotate.storage.source_files import *\n"
+        "import sys; from annotate.corpus.files import *; from annotate.corpus.source_files import *\n"
         "file = SourceFile(Directory.at(sys.argv[1]), 'a.parquet', 'a.parquet', int(sys.argv[2]))\n"
         "try: read_footer(file, 'text')\n"
         "except UnreadableFile as error: print(error)"

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from annotate.corpus.source_files import READ_ERRORS, SourceFile, changed, explained, open_parquet, unsupported
 from annotate.errors import InputError
 from annotate.storage.marker import check_corpus_place, datasets_among, written_by_runs
-from annotate.storage.source_files import READ_ERRORS, SourceFile, changed, explained, open_parquet, unsupported
 from annotate.storage.store import Directory, checksum
 
 PARQUET = (".parquet", ".pq")

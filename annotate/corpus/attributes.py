@@ -20,10 +20,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
 
+from annotate.corpus.files import JSONL, PARQUET
+from annotate.corpus.jsonl import blocks, columnar
+from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError
-from annotate.storage.corpus_files import JSONL, PARQUET
-from annotate.storage.jsonl import blocks, columnar
-from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 from annotate.text.arrays import large_string, one_array
 from annotate.text.overlaps import Ranges

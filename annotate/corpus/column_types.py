@@ -15,10 +15,10 @@ from collections.abc import Collection, Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.corpus.columns import UnsupportedType, converted, malformed, one_type, travelling, without
+from annotate.corpus.source_files import SourceFile
 from annotate.errors import InputError
-from annotate.storage.columns import UnsupportedType, converted, malformed, one_type, travelling, without
 from annotate.storage.manifests import Unit
-from annotate.storage.source_files import SourceFile
 from annotate.storage.store import checksum
 
 CHOOSE = "Choose the columns that travel with Corpus(columns=(...)), "

@@ -17,10 +17,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotate.corpus import jsonl
+from annotate.corpus.jsonl import PROBLEM, convert, merge_schemas, scan, wanted_fields
+from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError
-from annotate.storage import jsonl
-from annotate.storage.jsonl import PROBLEM, convert, merge_schemas, scan, wanted_fields
-from annotate.storage.source_files import SourceFile, UnreadableFile
 from annotate.storage.store import Directory
 
 
@@ -338,8 +338,8 @@ def test_memory_is_bounded_by_the_block_and_not_by_the_file(tmp_path: Path) -> N
         """
         import resource, sys
         from pathlib import Path
-        from annotate.storage.source_files import SourceFile
-        from annotate.storage.jsonl import convert, scan, wanted_fields
+        from annotate.corpus.source_files import SourceFile
+        from annotate.corpus.jsonl import convert, scan, wanted_fields
         from annotate.storage.store import Directory
         def run(name):
             path = Path(sys.argv[1]) / name

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from annotate.corpus.column_types import typed_identity, types_told
 from annotate.engine.datasets import Dataset, open_corpus
 from annotate.errors import InputError
 from annotate.stages.corpus import Corpus
 from annotate.stages.split import Split
-from annotate.storage.column_types import typed_identity, types_told
 from annotate.storage.store import Directory
 
 

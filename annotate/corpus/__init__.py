@@ -1,0 +1,1 @@
+"""The files that a corpus is read from: found, read by footers, cut into units, read by columns."""
