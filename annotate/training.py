@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from annotate.errors import ConfigError, InputError, StorageError
 from annotate.exports.hf import HuggingFace
-from annotate.exports.order import Order, Stretch
 from annotate.exports.readers import Passes, asked_for, place_among_ranks
+from annotate.exports.window_order import Stretch, WindowOrder
 from annotate.exports.write import MANIFEST
 from annotate.storage.latest import read_tags
 from annotate.storage.store import Directory, checksum
@@ -105,7 +105,7 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         read = _chosen(self.manifest["parts"], parts)
         self._files: list[tuple[str, int]] = [(p["files"][0]["path"], p["files"][0]["bytes"]) for p in read]
         self._identity = checksum(json.dumps([part["files"] for part in read]).encode())
-        self.order = Order(
+        self.order = WindowOrder(
             windows=tuple(part["counts"]["windows"] for part in read),
             phases=tuple(part["phase"] for part in read),
             row_group=self.manifest["settings"]["row_group"],
@@ -233,7 +233,7 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         """Rows of the row groups of a stretch, in the order that is asked for."""
         if not len(rows):
             return
-        part, within, sizes = (column[stretch.groups] for column in self.order.groups)
+        part, within, sizes = (column[stretch.row_groups] for column in self.order.row_groups)
         ends = np.cumsum(sizes)
         group = np.searchsorted(ends, rows, side="right")
         order = np.argsort(group, kind="stable")
@@ -356,7 +356,7 @@ def padded_vocabulary_size(files: str) -> int:
     return size
 
 
-def add_tags(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:
+def add_tag_embeddings(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:
     """Give a model rows for the tags, in place, as `tags.json` recommends.
 
     Each new row, in the embedding and in the output matrix, is the mean of the old ones plus small normal noise, so

@@ -52,7 +52,7 @@ from annotate.exports.mds import Mds
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import export
 from annotate.storage.store import Directory
-from annotate.tokens import Encoder, add_tags, token_table
+from annotate.tokens import TextTokenizer, add_tags, token_table
 from annotate.training import ShardDataset
 
 BATCH, PARTS, BUFFER = 16, 4, 1000
@@ -72,7 +72,7 @@ def write_shards(folder: Path, windows: int) -> None:
     tagged, vocabulary = add_tags(PreTrainedTokenizerFast(tokenizer_object=tokenizer), TAGS)
     end = tokenizer.token_to_id(END)
     megabytes = min(sum(len(text.encode()) for text in documents), windows * WINDOW * 4) / 1e6
-    table = token_table(*packed(annotated(documents, megabytes), Encoder(tagged), vocabulary, end))
+    table = token_table(*packed(annotated(documents, megabytes), TextTokenizer(tagged), vocabulary, end))
     table = pa.concat_tables([table] * -(-windows // table.num_rows)).slice(0, windows)
     rows = -(-windows // PARTS)
     parts = [table.slice(start, rows) for start in range(0, windows, rows)]

@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from report import measure, medians, parser, print_table, write_json
 
 from annotate.tags import DEFAULT_SCHEME
-from annotate.tags.groups import fit
+from annotate.tags.group_quantiles import fit
 from annotate.tags.layouts import place
 from annotate.tags.rendering import render
 from annotate.tags.rules import Quantile, Thresholds

@@ -41,7 +41,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import PreTrainedTokenizerFast
 
 from annotate.text.splitting import Splitter
-from annotate.tokens import Encoder, Packed, TagVocabulary, add_tags, insert, loss_mask, pack, token_table
+from annotate.tokens import Packed, TagVocabulary, TextTokenizer, add_tags, insert, loss_mask, pack, token_table
 
 TAGS = ("nice", "plain", "tone")
 WINDOW = 2048
@@ -106,7 +106,9 @@ def tokenizers(documents: Sequence[str]) -> dict[str, Tokenizer]:
     return {"byte_level": byte_level(documents), "metaspace": metaspace, "wordpiece": wordpiece}
 
 
-def packed(annotations: Annotated, encoder: Encoder, vocabulary: TagVocabulary, end_id: int) -> tuple[Packed, Any]:
+def packed(
+    annotations: Annotated, encoder: TextTokenizer, vocabulary: TagVocabulary, end_id: int
+) -> tuple[Packed, Any]:
     """All of it: windows and their mask."""
     encoded = encoder.encode(annotations.texts)
     tagged = insert(
@@ -155,7 +157,7 @@ def main() -> None:
     made = tokenizers(documents)
     for family, tokenizer in made.items():
         tagged, vocabulary = add_tags(PreTrainedTokenizerFast(tokenizer_object=tokenizer), TAGS)
-        ours = partial(packed, annotations, Encoder(tagged), vocabulary, tokenizer.token_to_id(END))
+        ours = partial(packed, annotations, TextTokenizer(tagged), vocabulary, tokenizer.token_to_id(END))
         alone = library_alone(tokenizer, texts)
         windows[family], _ = ours()
         found = windows[family].counts["text_tokens"]

@@ -42,7 +42,7 @@ import annotate
 from annotate.errors import AnnotateError, ConfigError
 from annotate.inference import prompt
 from annotate.storage.latest import read_tags
-from annotate.training import ShardDataset, add_tags
+from annotate.training import ShardDataset, add_tag_embeddings
 
 DATA_STATE = "data.json"  # in a checkpoint: which windows were trained on
 IGNORED = -100  # a label that does not count
@@ -128,7 +128,7 @@ def new_model(tokenizer: Any, files: str, width: int, layers: int) -> GPT2LMHead
             eos_token_id=card["shards"]["end_id"],
         )
     )
-    add_tags(model, tokenizer, files)
+    add_tag_embeddings(model, tokenizer, files)
     return model
 
 

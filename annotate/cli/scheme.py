@@ -15,7 +15,7 @@ from annotate.curves import Platt
 from annotate.errors import ConfigError
 from annotate.randomness import keyed_hash, name_key, uniform
 from annotate.tags.explain import explain
-from annotate.tags.groups import fit
+from annotate.tags.group_quantiles import fit
 from annotate.tags.layouts import place
 from annotate.tags.rendering import render
 from annotate.tags.scheme import TagScheme, shown_name

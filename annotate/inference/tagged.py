@@ -14,7 +14,7 @@ import pyarrow as pa
 from annotate.errors import ConfigError
 from annotate.storage.latest import read_tags
 from annotate.text.splitting import Splitter
-from annotate.tokens import Encoded, Encoder, Tagged, TagVocabulary, check_ids, insert
+from annotate.tokens import TaggedTokens, TagVocabulary, TextTokenizer, TokenizedTexts, check_ids, insert
 
 Int64 = npt.NDArray[np.int64]
 
@@ -48,7 +48,7 @@ class Trained:
     end_id: int | None
     pad_id: int
     loss: str
-    encoder: Encoder
+    encoder: TextTokenizer
 
     @staticmethod
     def read(tokenizer: Any, files: str) -> Trained:
@@ -119,7 +119,7 @@ class Trained:
         closing, opening = ([self.vocabulary.id_of(*tag) for tag in between if tag[1] == k] for k in ("close", "open"))
         return closing, opening
 
-    def encode(self, texts: Sequence[str], names: Sequence[str], *, every_span: bool) -> tuple[Tagged, pa.Table]:
+    def encode(self, texts: Sequence[str], names: Sequence[str], *, every_span: bool) -> tuple[TaggedTokens, pa.Table]:
         """Tokenize texts, each under the same tags.
 
         Args:
@@ -139,7 +139,7 @@ class Trained:
         placements = self._placements(encoded, spans, names)
         return insert(encoded, array, placements, self.vocabulary, spans=spans), spans
 
-    def _placements(self, encoded: Encoded, spans: pa.Table, names: Sequence[str]) -> pa.Table:
+    def _placements(self, encoded: TokenizedTexts, spans: pa.Table, names: Sequence[str]) -> pa.Table:
         """All tags before the first span of a text, and before each other one those that stand again."""
         row, start = spans["row"].to_pylist(), spans["byte_start"].to_pylist()
         at = [(k, 0, name, "open") for k in range(len(encoded.documents) - 1) for name in names]
@@ -180,7 +180,7 @@ def _begun(splitter: Splitter, texts: Sequence[str]) -> pa.Table:
 
 
 @functools.lru_cache(maxsize=4)
-def _encoder(tokenizer: Any, size: int) -> Encoder:
+def _encoder(tokenizer: Any, size: int) -> TextTokenizer:
     """Parses the tokenizer, once for a number of prompts; with more tokens it is another one."""
     del size
-    return Encoder(tokenizer)
+    return TextTokenizer(tokenizer)

@@ -17,7 +17,7 @@ from annotate.stages.repeated_spans import REPEATS
 from annotate.stages.tables import as_texts
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
-from annotate.tags.groups import Group, Groups, Int64, Tally, check_groups, tally_bins
+from annotate.tags.group_quantiles import GroupBy, GroupKey, Int64, Tally, check_groups, tally_bins
 from annotate.text.arrays import one_array
 
 
@@ -64,7 +64,7 @@ class CalibrateGroups(Reduce):
         counted = {name: value for name, value in self.calibration.settings().items() if name in ("axes", "splits")}
         return {"by": list(self.by), **counted}
 
-    def groups(self, tables: Tables, spans: pa.Table) -> Groups:
+    def groups(self, tables: Tables, spans: pa.Table) -> GroupBy:
         """The group of each span of a unit, by its document.
 
         Args:
@@ -78,8 +78,8 @@ class CalibrateGroups(Reduce):
         rows, documents = np.unique(spans["row"].to_numpy(), return_inverse=True)
         table = self.corpus.columns_of(tables.directory("corpus"), tables.unit("corpus"), self.by)
         table = table.take(pa.array(rows - tables.rows.start))
-        found = Groups.of([as_texts(table[name], name, tables.shard) for name in self.by])
-        return Groups(numbers=found.numbers[documents], keys=found.keys)
+        found = GroupBy.of([as_texts(table[name], name, tables.shard) for name in self.by])
+        return GroupBy(numbers=found.numbers[documents], keys=found.keys)
 
     def piece(self, tables: Tables) -> pa.Table:
         """Count the scores of a unit."""
@@ -124,7 +124,7 @@ class CalibrateGroups(Reduce):
             added.append(self._table(axis, keys, Tally.of(numbers, tally.keys, len(keys), tally.counts), nulls))
         return pa.concat_tables(added)
 
-    def _table(self, axis: str, keys: Sequence[Group], tally: Tally, nulls: Int64) -> pa.Table:
+    def _table(self, axis: str, keys: Sequence[GroupKey], tally: Tally, nulls: Int64) -> pa.Table:
         """A table with a row for each group."""
         starts = pa.array(tally.starts, pa.int32())
         columns = [
@@ -138,7 +138,7 @@ class CalibrateGroups(Reduce):
         return pa.table(columns, schema=contract(self.schema).schema)
 
 
-def group_key(group: Sequence[tuple[str, str | None]]) -> Group:
+def group_key(group: Sequence[tuple[str, str | None]]) -> GroupKey:
     """The values of a group, as a table has it."""
     return tuple(value for _, value in group)
 
@@ -148,7 +148,7 @@ def whole_counts(calibration: pa.Table) -> dict[str, Tally]:
     return {axis: _tally(calibration.slice(i, 1)) for i, axis in enumerate(calibration["axis"].to_pylist())}
 
 
-def group_counts(calibration: pa.Table) -> tuple[list[Group], dict[str, Tally]]:
+def group_counts(calibration: pa.Table) -> tuple[list[GroupKey], dict[str, Tally]]:
     """The groups in order, and the counts of each axis by group and bin, of a finished calibration by groups."""
     axes = calibration["axis"].to_pylist()
     tables = {axis: calibration.filter(pc.equal(calibration["axis"], axis)) for axis in dict.fromkeys(axes)}
@@ -156,7 +156,7 @@ def group_counts(calibration: pa.Table) -> tuple[list[Group], dict[str, Tally]]:
     return keys, {axis: _tally(table) for axis, table in tables.items()}
 
 
-def _groups(table: pa.Table) -> list[Group]:
+def _groups(table: pa.Table) -> list[GroupKey]:
     return [group_key(group) for group in table["group"].to_pylist()]
 
 

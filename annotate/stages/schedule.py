@@ -216,7 +216,7 @@ class Schedule(Reduce):
 @functools.lru_cache(maxsize=1)
 def _encoder(schedule: Schedule) -> Any:
     """Encodes documents; it parses the tokenizer, so a process makes one."""
-    from annotate.tokens import Encoder
+    from annotate.tokens import TextTokenizer
 
     tokenizer, found = schedule._loaded
     if vars(schedule).get("_expected", found) != found:
@@ -224,7 +224,7 @@ def _encoder(schedule: Schedule) -> Any:
             f"the tokenizer {schedule.tokenizer!r} is another one for this worker than for the driver",
             hint="It was changed during the run, or is another file there.",
         )
-    return Encoder(tokenizer)
+    return TextTokenizer(tokenizer)
 
 
 def _tokens(schedule: Schedule, texts: pa.ChunkedArray) -> npt.NDArray[np.int64]:

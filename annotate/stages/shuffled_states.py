@@ -42,7 +42,7 @@ class SpanStates(Measuring):
         measured = self.measured(tables, self.documents(tables))
         ruled = by_rules(measured, self.scheme, self.ranks(tables, measured.scores))
         columns: dict[str, npt.NDArray[Any]] = {"key": shuffle_keys(measured, self.scheme)}
-        for k, (family, _) in enumerate(self.scheme.grouped):
+        for k, (family, _) in enumerate(self.scheme.tags_by_family):
             columns[f"state of {family.name}"] = ruled.states[:, k]
             if ruled.order is not None:
                 columns[f"order {k}"] = ruled.order[:, k]

@@ -22,7 +22,7 @@ from annotate.stages.score import Annotations
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
-from annotate.tags.groups import Group, Groups, Tally, exact_quantiles, quantile_bins, tally_values
+from annotate.tags.group_quantiles import GroupBy, GroupKey, Tally, exact_quantiles, quantile_bins, tally_values
 from annotate.tags.quantiles import Fitted
 from annotate.tags.rules import Quantile
 from annotate.tags.scheme import Tag, TagScheme, at
@@ -89,7 +89,7 @@ class Thresholds(Reduce):
         spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated, self.calibration.splits)
         found = [self._schema("value-counts").empty_table()]
         for place, (by, keys, counted) in enumerate(self._counted(tables)):
-            groups = self.by_group[by].groups(tables, spans) if by else Groups.whole(spans.num_rows)
+            groups = self.by_group[by].groups(tables, spans) if by else GroupBy.whole(spans.num_rows)
             places = {key: number for number, key in enumerate(keys)}
             numbers = np.array([places[key] for key in groups.keys], np.int64)[groups.numbers]
             for axis, shares in self._asked(by).items():
@@ -112,7 +112,7 @@ class Thresholds(Reduce):
     def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
         """Find the exact quantiles, in the order of the scheme; of each those of all groups."""
         table = pl.DataFrame(merged)
-        fitted: dict[Quantile, list[tuple[Group, Fitted]]] = {}
+        fitted: dict[Quantile, list[tuple[GroupKey, Fitted]]] = {}
         for place, (by, keys, counted) in enumerate(self._counted(shared)):
             here = table.filter(pl.col("grouping") == place) if self.by_group else table
             for axis, shares in self._asked(by).items():
@@ -173,16 +173,16 @@ class Thresholds(Reduce):
         return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-Counted = tuple[tuple[str, ...], list[Group], dict[str, Tally]]  # columns; their groups; counts by axis
+Counted = tuple[tuple[str, ...], list[GroupKey], dict[str, Tally]]  # columns; their groups; counts by axis
 
 
 def _axes(tag: Tag) -> set[str]:
     return {*tag.parsed.axes, *(quantile.axis for quantile in tag.parsed.quantiles)}
 
 
-def threshold_values(table: pa.Table) -> dict[Quantile, dict[Group, np.float32]]:
+def threshold_values(table: pa.Table) -> dict[Quantile, dict[GroupKey, np.float32]]:
     """Raw score by quantile and group, which is `()` for the whole corpus; NaN, which nothing reaches, of no scores."""
-    found: dict[Quantile, dict[Group, np.float32]] = {}
+    found: dict[Quantile, dict[GroupKey, np.float32]] = {}
     for row in table.to_pylist():
         group = row.get("group", [])
         value = np.float32(np.nan if row["value"] is None else row["value"])
@@ -191,7 +191,7 @@ def threshold_values(table: pa.Table) -> dict[Quantile, dict[Group, np.float32]]
     return found
 
 
-def _row(quantile: Quantile, group: Group, fitted: Fitted) -> dict[str, Any]:
+def _row(quantile: Quantile, group: GroupKey, fitted: Fitted) -> dict[str, Any]:
     value = None if np.isnan(fitted.value) else float(fitted.value)
     row = {"axis": quantile.axis, "quantile": quantile.q, "value": value, "rank": fitted.rank}
     return row | {"n": fitted.n, "ties": fitted.ties, "group": list(zip(quantile.by, group, strict=True))}

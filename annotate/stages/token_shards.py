@@ -355,9 +355,9 @@ class _Tokens:
     @functools.cached_property
     def encoder(self) -> Any:
         """Encodes documents; it parses the tokenizer, so a process makes one."""
-        from annotate.tokens import Encoder
+        from annotate.tokens import TextTokenizer
 
-        return Encoder(self.tagged)
+        return TextTokenizer(self.tagged)
 
     @functools.cached_property
     def taken_away(self) -> list[str]:
@@ -405,7 +405,7 @@ def placed_until(documents: Documents, tables: Tables, of_spans: Mapping[int, li
 def _layouts(places: tuple[Place, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
     """How each tag stands, for `tags.json`: its layout, and whether it is there again at each (innermost) span."""
     for place in places:
-        for family, names in place.scheme.by_family:
+        for family, names in place.scheme.names_by_family:
             again = place is places[-1] and family.layout in ("prefix", "begin-end")
             for name in names:
                 yield shown_name(name, place.scheme.control), {"layout": family.layout, "every_span": again}

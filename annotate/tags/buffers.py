@@ -15,7 +15,7 @@ Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Documents:
+class StringBuffers:
     """A string array as its buffers: document i is `data[starts[i] : starts[i + 1]]`.
 
     Attributes:
@@ -29,7 +29,7 @@ class Documents:
     nulls: npt.NDArray[np.bool_] | None
 
     @classmethod
-    def of(cls, texts: Any) -> Documents:
+    def of(cls, texts: Any) -> StringBuffers:
         """View a `pa.Array` or `pa.ChunkedArray` of any string type; copies only to make it one large_string array."""
         array = large_string(texts)
         _, offsets, data = array.buffers()
@@ -48,14 +48,14 @@ class Documents:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
-    """What `cut` gives: the texts without the ranges, and the ranges themselves."""
+class TakenOut:
+    """What `take_out` gives: the texts without the ranges, and the ranges themselves."""
 
     texts: pa.LargeStringArray
     ranges: pa.LargeBinaryArray
 
 
-def cut(documents: Documents, begins: Int64, ends: Int64, row: Int64) -> Cut:
+def take_out(documents: StringBuffers, begins: Int64, ends: Int64, row: Int64) -> TakenOut:
     """Take byte ranges out of documents; the bytes that stay are copied once.
 
     Args:
@@ -69,7 +69,7 @@ def cut(documents: Documents, begins: Int64, ends: Int64, row: Int64) -> Cut:
     text = pieces.take(np.arange(0, len(pieces), 2))
     gone = np.concatenate(([0], np.cumsum(ends - begins)))
     before = gone[np.searchsorted(row, np.arange(len(documents.starts)))]
-    return Cut(
+    return TakenOut(
         texts=documents.with_data(text.buffers()[2], documents.starts - documents.starts[0] - before),
         ranges=pieces.take(np.arange(1, len(pieces), 2)),
     )

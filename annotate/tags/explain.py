@@ -31,12 +31,12 @@ _CONTROL = {
 
 def explain(scheme: TagScheme) -> list[str]:
     """The scheme in sentences, one a line."""
-    lines = [line for family, tags in scheme.grouped for line in _family(family, tags)]
+    lines = [line for family, tags in scheme.tags_by_family for line in _family(family, tags)]
     for alias in scheme.aliases:
         together = " ".join(f"<{name}>" for name in scheme.meant(alias.name))
         stands = "is a name in prompts for" if alias.expand else "stands instead of, where all of them hold,"
         lines.append(f"<{alias.name}> {stands} {together}.")
-    if len(scheme.grouped) > 1:
+    if len(scheme.tags_by_family) > 1:
         lines.append(f"Several tags at one place stand {_ORDER[scheme.order]}.")
     if scheme.document_dropout:
         lines.append(f"{100 * scheme.document_dropout:.3g} % of the documents get no tag.")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.tags.buffers import Documents, slices
+from annotate.tags.buffers import StringBuffers, slices
 from annotate.tags.placements import placements_of
 from annotate.text.arrays import large_string
 
@@ -44,7 +44,7 @@ def escape_placements(texts: Any, names: Sequence[str]) -> pa.Table:
     """
     array = large_string(texts)
     rows = np.flatnonzero(spells_a_tag(array, names))
-    few = Documents.of(array.take(pa.array(rows)))
+    few = StringBuffers.of(array.take(pa.array(rows)))
     data = memoryview(few.data)
     found = [(m.start(), m.end()) for m in re.finditer(_pattern(names).encode(), data)]
     start, end = np.array(found, np.int64).reshape(-1, 2).T

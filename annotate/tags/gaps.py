@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from annotate.tags.buffers import Documents, cut
+from annotate.tags.buffers import StringBuffers, take_out
 from annotate.tags.placements import PLACEMENTS, renumbered
 from annotate.text.arrays import lists_by_row
 
@@ -44,10 +44,10 @@ def leave_out(texts: Any, gaps: pa.Table) -> pa.LargeStringArray:
         texts: the documents, `pa.Array` or `pa.ChunkedArray` of any string type.
         gaps: as `gaps_of` gives them; `row` is the position in `texts`.
     """
-    documents = Documents.of(texts)
+    documents = StringBuffers.of(texts)
     row = gaps["row"].to_numpy()
     base = documents.starts[row]
-    return cut(documents, base + gaps["byte_start"].to_numpy(), base + gaps["byte_end"].to_numpy(), row).texts
+    return take_out(documents, base + gaps["byte_start"].to_numpy(), base + gaps["byte_end"].to_numpy(), row).texts
 
 
 def moved(placements: pa.Table, gaps: pa.Table) -> pa.Table:

@@ -48,7 +48,7 @@ def in_force(schemes: Sequence[TagScheme]) -> InForce:
         shown = dict(zip(scheme.names, scheme.shown, strict=True))
         found.names.extend(scheme.shown)
         found.closing.extend(shown[name] for name in scheme.closed)
-        for family, own in scheme.by_family:
+        for family, own in scheme.names_by_family:
             number += 1
             nowhere = family.layout in ("suffix", "repeat")
             found.families.update({shown[name]: NOWHERE if nowhere else number for name in own})

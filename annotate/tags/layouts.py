@@ -48,7 +48,7 @@ def place(
     if ruled is None:
         ruled = shuffled(by_rules(measured, scheme, ranks), measured, scheme)
     found = states(ruled, measured, scheme)
-    layouts = [family.layout for family, _ in scheme.grouped]
+    layouts = [family.layout for family, _ in scheme.tags_by_family]
     slots = [_before(found, layouts, measured.row)]
     if {"begin-end", "suffix"} & set(layouts):
         slots += _after(found, layouts)
@@ -69,7 +69,7 @@ def place(
 
 def _order(measured: Measured, scheme: TagScheme, ruled: Ruled) -> npt.NDArray[np.int64] | None:
     """The order of the families at each span, int64 `[n_spans, n_families]`; None for that of the scheme."""
-    families = scheme.grouped
+    families = scheme.tags_by_family
     if ruled.order is not None:
         return ruled.order.astype(np.int64)
     if scheme.order != "shuffled" or len(families) < 2 or not measured.spans.num_rows:
@@ -135,7 +135,7 @@ def _placed(slots: States, families: int, spans: pa.Table, scheme: TagScheme) ->
 
 def _repeated(state: States, k: int, measured: Measured, scheme: TagScheme, texts: pa.Array) -> pa.Table:
     """Tags before words of the spans that have them, at the family's rate (Maini et al. 2025, algorithm 2)."""
-    family = scheme.grouped[k][0]
+    family = scheme.tags_by_family[k][0]
     spans = np.flatnonzero(state >= 0)
     if not len(spans):
         return PLACEMENTS.empty_table()

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.tags.buffers import Documents, cut, slices
+from annotate.tags.buffers import StringBuffers, slices, take_out
 from annotate.tags.placements import encoded, first_of_places
 
 Int64 = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ def render(texts: Any, placements: pa.Table) -> pa.LargeStringArray:
         InputError: the placements are not sorted, or one is outside its document or inside a character; names the row.
         ConfigError: the placements have a kind that is not known.
     """
-    documents = Documents.of(texts)
+    documents = StringBuffers.of(texts)
     inserted = _Inserted.of(placements, documents)
     at = documents.starts[inserted.row] + inserted.byte_offset
     _check_inside(at <= documents.starts[inserted.row + 1], inserted)
@@ -65,16 +65,16 @@ def strip(tagged: Any, placements: pa.Table) -> pa.LargeStringArray:
         InputError: what stands at the place of a placement is not what was inserted there; names the row.
         ConfigError: the placements have a kind that is not known.
     """
-    documents = Documents.of(tagged)
+    documents = StringBuffers.of(tagged)
     inserted = _Inserted.of(placements, documents)
     in_row = inserted.ends_before[:-1] - inserted.ends_before[inserted.first_of_row[inserted.row]]
     at = documents.starts[inserted.row] + inserted.byte_offset + in_row
     _check_inside(at + np.diff(inserted.ends_before) <= documents.starts[inserted.row + 1], inserted)
     first = first_of_places(inserted.row, inserted.byte_offset)
     lengths = np.diff(inserted.ends_before[first], append=inserted.ends_before[-1])
-    cut_out = cut(documents, at[first], at[first] + lengths, inserted.row[first])
-    _check_same(cut_out.ranges, inserted)
-    return cut_out.texts
+    taken = take_out(documents, at[first], at[first] + lengths, inserted.row[first])
+    _check_same(taken.ranges, inserted)
+    return taken.texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class _Inserted:
     first_of_row: Int64  # (n_documents + 1,), the first placement at or after each document
 
     @classmethod
-    def of(cls, placements: pa.Table, documents: Documents) -> _Inserted:
+    def of(cls, placements: pa.Table, documents: StringBuffers) -> _Inserted:
         row, byte_offset = placements["row"].to_numpy(), placements["byte_offset"].to_numpy()
         n = len(documents.starts) - 1
         same = row[1:] == row[:-1]
@@ -143,7 +143,7 @@ def _check_inside(inside: npt.NDArray[np.bool_], inserted: _Inserted) -> None:
         )
 
 
-def _check_whole(documents: Documents, at: Int64, first: Int64, inserted: _Inserted) -> None:
+def _check_whole(documents: StringBuffers, at: Int64, first: Int64, inserted: _Inserted) -> None:
     """A place must not lie inside a character: its byte must not be a UTF-8 continuation byte, 10xxxxxx."""
     inner = first[at[first] < documents.starts[inserted.row[first] + 1]]
     split = (np.frombuffer(documents.data, np.uint8)[at[inner]] & 0xC0) == 0x80

@@ -12,7 +12,7 @@ from annotate.tags.rules import Quantile, Rule, parse_rule
 from annotate.training_order.phases import Phase, check_phases
 
 Layout = Literal["prefix", "begin-end", "change", "suffix", "repeat"]
-Order = Literal["fixed", "shuffled", "rank"]
+FamilyOrder = Literal["fixed", "shuffled", "rank"]
 Control = Literal["none", "shuffled", "shuffled-in-document", "constant", "reversed", "hashed-names", "untagged"]
 
 # Angle brackets delimit a tag, a backslash escapes its spelling in text: inside a name they make both ambiguous.
@@ -144,7 +144,7 @@ class TagScheme:
     families: tuple[Family, ...] = ()
     aliases: tuple[Alias, ...] = ()
     phases: tuple[Phase, ...] = ()
-    order: Order = "fixed"
+    order: FamilyOrder = "fixed"
     document_dropout: float = 0.0
     control: Control = "none"
     seed: int = 0
@@ -154,7 +154,7 @@ class TagScheme:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.tags:
             raise ConfigError("a tag scheme must have at least one tag, got none.")
-        for name, known in (("order", Order), ("control", Control)):
+        for name, known in (("order", FamilyOrder), ("control", Control)):
             if getattr(self, name) not in get_args(known):
                 raise ConfigError(f"{name} must be {_one_of(known)}, got {getattr(self, name)!r}.")
         _check_share(self.document_dropout, "document_dropout")
@@ -201,7 +201,7 @@ class TagScheme:
             if name in named:
                 raise ConfigError(f"{where}family {name!r} is given twice.", hint="Give all its tags in one.")
             named.append(name)
-        for family, tags in self.grouped:
+        for family, tags in self.tags_by_family:
             others = [tag for tag in tags if tag.parsed.is_else]
             if len(others) > 1:
                 raise ConfigError(
@@ -252,7 +252,7 @@ class TagScheme:
         return tuple(dict.fromkeys(found))
 
     @cached_property
-    def grouped(self) -> tuple[tuple[Family, tuple[Tag, ...]], ...]:
+    def tags_by_family(self) -> tuple[tuple[Family, tuple[Tag, ...]], ...]:
         """The families in the order of their first tags, with their tags in order."""
         given = {family.name: family for family in self.families}
         tags: dict[str, list[Tag]] = {}
@@ -261,10 +261,10 @@ class TagScheme:
         return tuple((given.get(name, Family(name=name)), tuple(own)) for name, own in tags.items())
 
     @cached_property
-    def by_family(self) -> tuple[tuple[Family, tuple[str, ...]], ...]:
+    def names_by_family(self) -> tuple[tuple[Family, tuple[str, ...]], ...]:
         """The families with all names that can stand for one: tags, null tag, aliases of a tag that stand instead."""
         found = []
-        for family, tags in self.grouped:
+        for family, tags in self.tags_by_family:
             own = tuple(tag.name for tag in tags)
             instead = [a.name for a in self.aliases if not a.expand and self.meant(a.name)[0] in own]
             found.append((family, (*own, *([] if family.null is None else [family.null]), *instead)))
@@ -279,7 +279,7 @@ class TagScheme:
     @cached_property
     def closed(self) -> tuple[str, ...]:
         """The tags that have a closing tag."""
-        closing = [family.name for family, _ in self.grouped if family.layout in ("begin-end", "change")]
+        closing = [family.name for family, _ in self.tags_by_family if family.layout in ("begin-end", "change")]
         own = [tag.name for tag in self.tags if (tag.family or tag.name) in closing]
         own += [
             family.null
@@ -327,17 +327,17 @@ class TagScheme:
     @property
     def ranked(self) -> bool:
         """Whether the order of the families at a span is that of its scores."""
-        return self.order == "rank" and len(self.grouped) > 1
+        return self.order == "rank" and len(self.tags_by_family) > 1
 
     @property
     def reads_text(self) -> bool:
         """Whether tags are placed before words, which takes the text."""
-        return any(family.layout == "repeat" for family, _ in self.grouped)
+        return any(family.layout == "repeat" for family, _ in self.tags_by_family)
 
     def identity(self) -> dict[str, Any]:
         """All that can change a placement, JSON-ready."""
         tags = [{"name": tag.name, "rule": tag.rule, "family": tag.family or tag.name} for tag in self.tags]
-        families = [_identity(family) for family, _ in self.grouped]
+        families = [_identity(family) for family, _ in self.tags_by_family]
         aliases = [_identity(alias) for alias in self.aliases if not alias.expand]
         chosen = {name: getattr(self, name) for name in ("order", "document_dropout", "control", "seed")}
         rates = {"tag_rates": [[phase.name, *phase.rates] for phase in self.phases]} if self.phases else {}

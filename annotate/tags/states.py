@@ -96,7 +96,7 @@ def by_rules(measured: Measured, scheme: TagScheme, ranks: Ranks | None = None) 
         ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
     """
     found, readable = _first_that_holds(measured, scheme)
-    for k, (family, tags) in enumerate(scheme.grouped):
+    for k, (family, tags) in enumerate(scheme.tags_by_family):
         if family.dropout:
             lost = uniform(measured.drawn(scheme.seed, f"dropout of {family.name}")) < family.dropout
             found[lost, k] = NONE
@@ -126,7 +126,7 @@ def states(ruled: Ruled, measured: Measured, scheme: TagScheme) -> States:
     """The state of each span in each family, given what rules and controls give it: int16 `[n_spans, n_families]`."""
     found = ruled.states.copy()
     _join(found, scheme)
-    for k, (family, _) in enumerate(scheme.grouped):
+    for k, (family, _) in enumerate(scheme.tags_by_family):
         if family.null is not None:
             found[found[:, k] == NONE, k] = scheme.names.index(family.null)
     if scheme.document_dropout or scheme.control == "untagged":
@@ -149,13 +149,13 @@ def _first_that_holds(measured: Measured, scheme: TagScheme) -> tuple[States, np
     n = measured.spans.num_rows
     frame = pl.DataFrame({"span": np.arange(n), **_columns(measured, scheme)})
     rules = [tag.parsed.expression(measured.thresholds).alias(str(i)) for i, tag in enumerate(scheme.tags)]
-    for k, (_, tags) in enumerate(scheme.grouped):
+    for k, (_, tags) in enumerate(scheme.tags_by_family):
         rules.append(pl.all_horizontal(*(tag.parsed.readable() for tag in tags)).alias(f"family {k}"))
     # A rule that is always false is one value, not a column: with_columns gives it its n rows.
     held = frame.with_columns(rules)
-    found = np.full((n, len(scheme.grouped)), NONE, np.int16)
-    readable = np.empty((n, len(scheme.grouped)), bool)
-    for k, (_, tags) in enumerate(scheme.grouped):
+    found = np.full((n, len(scheme.tags_by_family)), NONE, np.int16)
+    readable = np.empty((n, len(scheme.tags_by_family)), bool)
+    for k, (_, tags) in enumerate(scheme.tags_by_family):
         numbers = [scheme.tags.index(tag) for tag in tags]
         readable[:, k] = held[f"family {k}"].to_numpy()
         for quantile in {quantile for tag in tags for quantile in tag.parsed.quantiles}:
@@ -202,7 +202,7 @@ def _by_rank(measured: Measured, scheme: TagScheme, ranks: Ranks | None) -> Stat
     """The families at each span, the one of the highest score first: int16 `[n_spans, n_families]`."""
     assert ranks is not None, "the order by rank takes ranks"
     none = np.full(measured.spans.num_rows, -1.0)
-    first_axes = [next((axis for tag in tags for axis in tag.parsed.axes), "") for _, tags in scheme.grouped]
+    first_axes = [next((axis for tag in tags for axis in tag.parsed.axes), "") for _, tags in scheme.tags_by_family]
     values = np.stack([np.nan_to_num(ranks.get(axis, none), nan=-1.0) for axis in first_axes], axis=1)
     return np.argsort(-values, axis=1, kind="stable").astype(np.int16)
 
@@ -218,7 +218,7 @@ def _other(state: States, readable: npt.NDArray[np.bool_], numbers: States, cont
 
 def _join(found: States, scheme: TagScheme) -> None:
     """Put aliases that are not expanded in place of the tags that they stand for, where all of these hold."""
-    family_of = {tag.name: k for k, (_, tags) in enumerate(scheme.grouped) for tag in tags}
+    family_of = {tag.name: k for k, (_, tags) in enumerate(scheme.tags_by_family) for tag in tags}
     for alias in sorted(scheme.aliases, key=lambda alias: -len(scheme.meant(alias.name))):  # the widest first
         if alias.expand:
             continue

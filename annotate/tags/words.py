@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from annotate.tags.buffers import Documents
+from annotate.tags.buffers import StringBuffers
 
 Int64 = npt.NDArray[np.int64]
 _BLANK = np.zeros(256, bool)
@@ -38,7 +38,7 @@ def later_words(texts: pa.Array) -> Words:
     Args:
         texts: large_string `[n_spans]`, without nulls.
     """
-    documents = Documents.of(texts)
+    documents = StringBuffers.of(texts)
     starts = documents.starts
     data = np.frombuffer(documents.data, np.uint8)[starts[0] : starts[-1]]
     starts = starts - starts[0]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from annotate.text.pages import Bytes, Mask
 
-Words = npt.NDArray[np.uint64]
+WordHashes = npt.NDArray[np.uint64]
 
 BYTES = 8
 
@@ -51,9 +51,9 @@ _KIND_OF = {
     for kind, words in ((NEVER, _NEVER), (NUMBER, _NUMBER), (MAYBE, _MAYBE))
     for word in _pack(words, "right")
 }
-_ABBREVIATIONS: Words = np.array(sorted(_KIND_OF), np.uint64)
+_ABBREVIATIONS: WordHashes = np.array(sorted(_KIND_OF), np.uint64)
 _KINDS = np.array([_KIND_OF[word] for word in sorted(_KIND_OF)], np.int8)
-_STARTER_WORDS: Words = np.array(sorted(_pack(_STARTERS, "left")), np.uint64)
+_STARTER_WORDS: WordHashes = np.array(sorted(_pack(_STARTERS, "left")), np.uint64)
 
 
 def abbreviation_kinds(words: Bytes, lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
@@ -86,7 +86,7 @@ def is_starter(words: Bytes, lengths: npt.NDArray[np.int64]) -> Mask:
     return found
 
 
-def _packed(words: Bytes, inside: Mask) -> Words:
+def _packed(words: Bytes, inside: Mask) -> WordHashes:
     # 0x20 makes an ASCII letter lower case and leaves a period as it is; the first byte is the lowest, as in `_pack`.
     lower = (words | 0x20) * inside
     packed = np.zeros(words.shape[1], np.uint64)

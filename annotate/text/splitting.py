@@ -17,7 +17,7 @@ from annotate.text.pages import Mask, Page, Positions, pages, require_text
 from annotate.text.pieces import in_pieces, long_documents
 from annotate.text.sentences import Cuts, cuts_at, sentence_cuts
 from annotate.text.utf8 import code_point_offsets
-from annotate.text.windows import load_tokenizer, tokenizer_hash, window_cuts
+from annotate.text.windows import load_tokenizer_file, tokenizer_file_hash, window_cuts
 
 VERSION = 1  # raise it when the spans of any text change
 
@@ -102,7 +102,7 @@ class Splitter:
             return {"version": VERSION, "by": self.by}
         identity = {"version": VERSION, "by": self.by, "blanks": self.blanks}
         if self.tokenizer is not None:
-            return identity | {"tokens": self.tokens, "tokenizer": tokenizer_hash(self.tokenizer)}
+            return identity | {"tokens": self.tokens, "tokenizer": tokenizer_file_hash(self.tokenizer)}
         shortest, longest = self.limits
         return identity | {"min_chars": shortest, "max_chars": longest}
 
@@ -138,7 +138,7 @@ class Splitter:
     def _cutter(self) -> Callable[[Page], Positions]:
         """The function that finds all cuts of a page."""
         if self.tokenizer is not None:
-            tokenizer = load_tokenizer(self.tokenizer)
+            tokenizer = load_tokenizer_file(self.tokenizer)
             return lambda page: window_cuts(page, find_gaps(page), tokenizer, self.tokens, self.blanks)
         return self._text_cuts
 

@@ -16,7 +16,7 @@ from annotate.text.utf8 import byte_offsets, code_point_offsets
 from annotate.tokenizer_file import CONVERT, FILE, instead_of_file, parse_file
 
 
-def tokenizer_hash(path: str) -> str:
+def tokenizer_file_hash(path: str) -> str:
     """SHA-256 of a tokenizer.json, in hex.
 
     Raises:
@@ -25,7 +25,7 @@ def tokenizer_hash(path: str) -> str:
     return hashlib.sha256(_read(path)).hexdigest()
 
 
-def load_tokenizer(path: str) -> Tokenizer:
+def load_tokenizer_file(path: str) -> Tokenizer:
     """Load a tokenizer.json, or the one in a directory, without truncation or padding.
 
     Raises:

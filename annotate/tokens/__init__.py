@@ -1,8 +1,8 @@
 """Token shards: documents tokenized once, tags inserted as ids, loss masks, windows. Arrays in, arrays out."""
 
 from annotate.tokens.card import check_ids, tags_card, token_bits, vocabulary_size
-from annotate.tokens.encoding import Encoded, Encoder, spells
-from annotate.tokens.insertion import Tagged, insert
+from annotate.tokens.encoding import TextTokenizer, TokenizedTexts, spells
+from annotate.tokens.insertion import TaggedTokens, insert
 from annotate.tokens.losses import taken_away
 from annotate.tokens.masks import ALIGNMENT, Policy, loss_mask
 from annotate.tokens.packing import Packed, pack
@@ -13,12 +13,12 @@ from annotate.tokens.vocabulary import TagVocabulary, add_tags
 
 __all__ = [
     "ALIGNMENT",
-    "Encoded",
-    "Encoder",
     "Packed",
     "Policy",
     "TagVocabulary",
-    "Tagged",
+    "TaggedTokens",
+    "TextTokenizer",
+    "TokenizedTexts",
     "add_tags",
     "check_ids",
     "held_to_file",

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from annotate.errors import InputError
 from annotate.minhash.compiled import compiled, constant, text_buffers
-from annotate.tokens.encoding import Encoded, whole
+from annotate.tokens.encoding import TokenizedTexts, whole
 
 Int64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -24,7 +24,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 def boundaries(
-    encoded: Encoded, texts: pa.Array | pa.ChunkedArray, row: Int64, byte_offset: Int64
+    encoded: TokenizedTexts, texts: pa.Array | pa.ChunkedArray, row: Int64, byte_offset: Int64
 ) -> tuple[Int64, Mask]:
     """Find the token before which each place is.
 
@@ -60,7 +60,7 @@ def boundaries(
     return index, moved
 
 
-def _check(row: Int64, byte_offset: Int64, text_starts: Int64, encoded: Encoded) -> None:
+def _check(row: Int64, byte_offset: Int64, text_starts: Int64, encoded: TokenizedTexts) -> None:
     n = len(text_starts) - 1
     if len(encoded.documents) != n + 1:
         raise InputError(f"there are {n} documents, but tokens of {len(encoded.documents) - 1}")

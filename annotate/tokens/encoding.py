@@ -32,7 +32,7 @@ BATCH_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoded:
+class TokenizedTexts:
     """The tokens of n documents.
 
     Attributes:
@@ -57,7 +57,7 @@ class Encoded:
     tokenized_twice: int = 0
 
 
-class Encoder:
+class TextTokenizer:
     """Tokenizes documents whole, as text and nothing else: what spells a special token or a tag is ordinary text.
 
     Args:
@@ -87,7 +87,7 @@ class Encoder:
         """The bytes of each id, where the tokenizer is a byte-level one."""
         return Spelling.of(self.twin)
 
-    def encode(self, texts: pa.Array | pa.ChunkedArray) -> Encoded:
+    def encode(self, texts: pa.Array | pa.ChunkedArray) -> TokenizedTexts:
         """Tokenize documents, without special tokens.
 
         Args:
@@ -100,7 +100,7 @@ class Encoder:
         parts = [self._encode(array.slice(first, stop - first), first) for first, stop in _batches(array)]
         return _joined(parts)
 
-    def encode_segments(self, texts: pa.Array | pa.ChunkedArray, segments: pa.Table) -> Encoded:
+    def encode_segments(self, texts: pa.Array | pa.ChunkedArray, segments: pa.Table) -> TokenizedTexts:
         """Tokenize each segment on its own and put the tokens one after the other, as the code of Korbak et al. does.
 
         The tokens of a document are then not those of the document tokenized whole: no token spans two segments.
@@ -121,7 +121,7 @@ class Encoder:
         encoded = self.encode(pa.Array.from_buffers(pa.large_string(), len(row), buffers))
         lengths = np.diff(encoded.documents)
         shift = np.repeat(begin, lengths)
-        return Encoded(
+        return TokenizedTexts(
             ids=encoded.ids,
             documents=encoded.documents[np.searchsorted(row, np.arange(len(array) + 1))],
             starts=encoded.starts + shift,
@@ -132,7 +132,7 @@ class Encoder:
             tokenized_twice=encoded.tokenized_twice,
         )
 
-    def _encode(self, texts: pa.LargeStringArray, first: int) -> Encoded:
+    def _encode(self, texts: pa.LargeStringArray, first: int) -> TokenizedTexts:
         """One batch; `first` is the row of its first document."""
         strings = texts.to_pylist()
         if self.spelling is None:
@@ -148,7 +148,7 @@ class Encoder:
             )
         return encoded
 
-    def _by_spelling(self, texts: pa.LargeStringArray, strings: list[str], spelling: Spelling) -> Encoded:
+    def _by_spelling(self, texts: pa.LargeStringArray, strings: list[str], spelling: Spelling) -> TokenizedTexts:
         encodings = self.twin.tokenizer.encode_batch_fast(strings, add_special_tokens=False)
         ids, documents = _ids(encodings)
         data, text_starts = text_buffers(texts)
@@ -167,7 +167,7 @@ class Encoder:
         dropped[rows] = np.maximum(again.dropped, spelling.shortened(ids, documents, text_starts)[rows])
         return self._counted(ids, documents, starts, ends, dropped, tokenized_twice=len(rows))
 
-    def _with_offsets(self, texts: pa.LargeStringArray, strings: list[str]) -> Encoded:
+    def _with_offsets(self, texts: pa.LargeStringArray, strings: list[str]) -> TokenizedTexts:
         encodings = self.twin.tokenizer.encode_batch(strings, add_special_tokens=False)
         ids, documents = _ids(encodings)
         flat = chain.from_iterable(chain.from_iterable(encoding.offsets for encoding in encodings))
@@ -197,11 +197,11 @@ class Encoder:
 
     def _counted(
         self, ids: Int32, documents: Int64, starts: Int64, ends: Int64, dropped: Int64, *, tokenized_twice: int = 0
-    ) -> Encoded:
+    ) -> TokenizedTexts:
         unknown = np.zeros(len(documents) - 1, np.int64)
         if self.twin.unknown is not None and len(at := np.flatnonzero(ids == self.twin.unknown)):
             unknown += np.bincount(np.searchsorted(documents, at, side="right") - 1, minlength=len(unknown))
-        return Encoded(
+        return TokenizedTexts(
             ids=ids,
             documents=documents,
             starts=starts,
@@ -251,16 +251,16 @@ def _ids(encodings: Sequence[Any]) -> tuple[Int32, Int64]:
     return ids, documents
 
 
-def _joined(parts: Sequence[Encoded]) -> Encoded:
+def _joined(parts: Sequence[TokenizedTexts]) -> TokenizedTexts:
     if len(parts) == 1:
         return parts[0]
     lengths = [np.zeros(1, np.int64), *(np.diff(part.documents) for part in parts)]
     none = np.zeros(0, int)
-    empty = Encoded(
+    empty = TokenizedTexts(
         ids=np.zeros(0, np.int32), documents=np.zeros(1, int), starts=none, ends=none, unknown=none, dropped=none
     )
     parts = [empty, *parts]
-    return Encoded(
+    return TokenizedTexts(
         ids=np.concatenate([part.ids for part in parts]),
         documents=np.cumsum(np.concatenate(lengths)),
         starts=np.concatenate([part.starts for part in parts]),

@@ -15,7 +15,7 @@ import pyarrow as pa
 from annotate.errors import InputError
 from annotate.minhash.compiled import compiled, constant
 from annotate.tokens.boundaries import boundaries
-from annotate.tokens.encoding import Encoded
+from annotate.tokens.encoding import TokenizedTexts
 from annotate.tokens.kinds import BEGIN, CLOSE, END, OPEN, TEXT, Kinds
 from annotate.tokens.vocabulary import TagVocabulary
 
@@ -24,7 +24,7 @@ Int32 = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tagged:
+class TaggedTokens:
     """The tokens of n documents with their tags.
 
     Attributes:
@@ -56,7 +56,7 @@ class Tagged:
 
 
 def insert(
-    encoded: Encoded,
+    encoded: TokenizedTexts,
     texts: pa.Array | pa.ChunkedArray,
     placements: pa.Table,
     vocabulary: TagVocabulary,
@@ -64,7 +64,7 @@ def insert(
     spans: pa.Table | None = None,
     begin_id: int | None = None,
     end_id: int | None = None,
-) -> Tagged:
+) -> TaggedTokens:
     """Insert the ids of tags into tokenized documents.
 
     Args:
@@ -110,7 +110,7 @@ def insert(
         tags,
         out_spans,
     )
-    return Tagged(
+    return TaggedTokens(
         ids=ids,
         kinds=kinds,
         tags=tags,
@@ -157,7 +157,7 @@ def _translated(placements: pa.Table, vocabulary: TagVocabulary) -> tuple[Int32,
 
 
 def _ends(
-    encoded: Encoded,
+    encoded: TokenizedTexts,
     texts: pa.Array | pa.ChunkedArray,
     placements: pa.Table,
     index: Int64,
@@ -201,7 +201,7 @@ def _encoded(column: pa.ChunkedArray) -> tuple[Int64, list[str]]:
     return array.indices.to_numpy().astype(np.int64), array.dictionary.to_pylist()
 
 
-def _spans_of_tokens(encoded: Encoded, texts: pa.Array | pa.ChunkedArray, spans: pa.Table) -> Int64:
+def _spans_of_tokens(encoded: TokenizedTexts, texts: pa.Array | pa.ChunkedArray, spans: pa.Table) -> Int64:
     """The row in `spans` of each token: int64 `[n_tokens]`."""
     row, start = _int64(spans, "row"), _int64(spans, "byte_start")
     index, _ = boundaries(encoded, texts, row, start)

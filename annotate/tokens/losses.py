@@ -13,7 +13,7 @@ import pyarrow as pa
 from annotate.minhash.compiled import compiled, constant
 
 if TYPE_CHECKING:
-    from annotate.tokens.encoding import Encoder
+    from annotate.tokens.encoding import TextTokenizer
 
 Int64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -31,7 +31,7 @@ _PAIRS = {
 }
 
 
-def taken_away(encoder: Encoder) -> list[str]:
+def taken_away(encoder: TextTokenizer) -> list[str]:
     """The differences between texts that their tokens do not have: what normalizers and the cutting of words take away.
 
     They are found by example: two texts that differ in nothing else, of whose characters none is unknown or dropped.

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from annotate.errors import ConfigError
 from annotate.minhash.compiled import compiled, constant
-from annotate.tokens.insertion import Tagged
+from annotate.tokens.insertion import TaggedTokens
 from annotate.tokens.kinds import CLOSE, OPEN, PADDING, REPEATED, Kinds
-from annotate.tokens.pieces import Pieces, cut
+from annotate.tokens.pieces import Pieces, cut_into_pieces
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
@@ -76,7 +76,7 @@ class Packed:
 
 
 def pack(
-    tagged: Tagged,
+    tagged: TaggedTokens,
     window: int,
     *,
     pad_id: int,
@@ -108,12 +108,12 @@ def pack(
     back = (window // TOLERANCE if way == "best-fit" else 0) if tolerance is None else tolerance
     if not 0 <= back < window:
         raise ConfigError(f"tolerance must be from 0 to less than the window, {window}, not {back}")
-    pieces = cut(tagged, window, back, in_sequence=way == "concatenate")
+    pieces = cut_into_pieces(tagged, window, back, in_sequence=way == "concatenate")
     windows = pieces.windows if way == "concatenate" else _best_fit(tagged, pieces, window)
     return _filled(tagged, pieces, windows, window, pad_id)
 
 
-def _best_fit(tagged: Tagged, pieces: Pieces, window: int) -> Int64:
+def _best_fit(tagged: TaggedTokens, pieces: Pieces, window: int) -> Int64:
     """The window of each piece, numbered by their first pieces; int64 `[n_pieces]`."""
     last = tagged.kinds[pieces.ends - 1]
     room = pieces.lengths + ((last == OPEN) | (last == CLOSE))  # behind a tag something has to follow
@@ -126,7 +126,7 @@ def _best_fit(tagged: Tagged, pieces: Pieces, window: int) -> Int64:
     return rank[inverse]
 
 
-def _filled(tagged: Tagged, pieces: Pieces, windows: Int64, window: int, pad_id: int) -> Packed:
+def _filled(tagged: TaggedTokens, pieces: Pieces, windows: Int64, window: int, pad_id: int) -> Packed:
     order = np.argsort(windows, kind="stable")
     n = int(windows.max(initial=-1)) + 1
     shape = (n, window)

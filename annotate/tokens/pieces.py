@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from annotate.errors import InputError
 from annotate.minhash.compiled import compiled, constant
-from annotate.tokens.insertion import Tagged
+from annotate.tokens.insertion import TaggedTokens
 from annotate.tokens.kinds import CLOSE, END, OPEN, TEXT, Kinds
 
 Int64 = npt.NDArray[np.int64]
@@ -62,7 +62,7 @@ class Pieces:
         return len(self.documents) - len(np.unique(self.documents))
 
 
-def cut(tagged: Tagged, window: int, tolerance: int, *, in_sequence: bool) -> Pieces:
+def cut_into_pieces(tagged: TaggedTokens, window: int, tolerance: int, *, in_sequence: bool) -> Pieces:
     """Cut documents into pieces of at most `window` tokens.
 
     Args:

@@ -28,7 +28,7 @@ from annotate.exports.windows import Vocabulary
 from annotate.exports.write import export
 from annotate.storage.latest import Latest, files_of, write_latest
 from annotate.storage.store import Directory
-from annotate.tokens import Encoder, add_tags, insert, loss_mask, pack, tags_card, token_table, tokenizer_hash
+from annotate.tokens import TextTokenizer, add_tags, insert, loss_mask, pack, tags_card, token_table, tokenizer_hash
 from annotate.training import ShardDataset
 
 WINDOW, BATCH = 32, 2
@@ -36,7 +36,7 @@ TAGS = ("nice", "firm")
 SMALL = ["--width", "8", "--layers", "1", "--batch-size", str(BATCH), "--tokens", "4", "--prompt", "one"]
 
 
-def tagged_tokens(texts: list[str], encoder: Encoder, vocabulary: object, end_id: int) -> pa.Table:
+def tagged_tokens(texts: list[str], encoder: TextTokenizer, vocabulary: object, end_id: int) -> pa.Table:
     """A part of token shards: each document is one span, with one of the tags, or none."""
     array = pa.array(texts, pa.large_string())
     sizes = pa.array([len(text.encode()) for text in texts])
@@ -80,7 +80,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tagged.save_pretrained(files / "tokenizer")
     (files / "tags.json").write_text(json.dumps(card))
     write_latest(Directory.at(folder / "run"), [Latest(label="token-shards", settings={}, inputs={}, **latest)])
-    encoder = Encoder(tagged)
+    encoder = TextTokenizer(tagged)
     known = Vocabulary(tokenizer=shards["tokenizer"], size=card["vocabulary"]["padded_size"], eos=end, pad=end)
     parts = [tagged_tokens(texts[i : i + 40], encoder, vocabulary, end) for i in (0, 40, 80)]
     export(parts, Directory.at(folder / "export"), HuggingFace(row_group=4), known)

@@ -10,13 +10,13 @@ import torch
 from tagged_model import tokenizer_of, untrained
 
 from annotate.inference import prompt
-from annotate.training import add_tags
+from annotate.training import add_tag_embeddings
 
 
 @pytest.fixture(scope="module")
 def model(files: Path) -> Any:
     made = untrained(files)
-    add_tags(made, tokenizer_of(files), str(files))
+    add_tag_embeddings(made, tokenizer_of(files), str(files))
     return made
 
 

@@ -12,7 +12,7 @@ from tagged_model import tokenizer_of, untrained
 
 from annotate import ConfigError
 from annotate.inference import log_likelihood
-from annotate.training import add_tags
+from annotate.training import add_tag_embeddings
 
 TEXTS = ["One two, three four five. Nice words and others!", "The end"]
 SPANS = [["One two, three four five.", " Nice words and others!"], ["The end"]]
@@ -21,7 +21,7 @@ SPANS = [["One two, three four five.", " Nice words and others!"], ["The end"]]
 @pytest.fixture(scope="module")
 def model(files: Path) -> Any:
     made = untrained(files)
-    add_tags(made, tokenizer_of(files), str(files))
+    add_tag_embeddings(made, tokenizer_of(files), str(files))
     return made
 
 

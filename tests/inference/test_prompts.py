@@ -19,14 +19,14 @@ from annotate.inference import prompt
 from annotate.inference.steering import CLASSES, NO_CLASS, span_begins, token_classes
 from annotate.inference.tagged import Trained
 from annotate.text.splitting import Splitter
-from annotate.tokens import Encoder
-from annotate.training import add_tags
+from annotate.tokens import TextTokenizer
+from annotate.training import add_tag_embeddings
 
 
 @pytest.fixture(scope="module")
 def model(files: Path) -> Any:
     made = untrained(files)
-    add_tags(made, tokenizer_of(files), str(files))
+    add_tag_embeddings(made, tokenizer_of(files), str(files))
     return made
 
 
@@ -189,12 +189,12 @@ def test_tokens_are_of_the_class_of_the_text_that_they_add(files: Path) -> None:
 def test_a_tokenizer_is_parsed_once_until_it_gets_more_tokens(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     parsed = []
 
-    class Counted(Encoder):
+    class Counted(TextTokenizer):
         def __init__(self, given: Any) -> None:
             parsed.append(given)
             super().__init__(given)
 
-    monkeypatch.setattr("annotate.inference.tagged.Encoder", Counted)
+    monkeypatch.setattr("annotate.inference.tagged.TextTokenizer", Counted)
     known = tokenizer_of(files)
     first, again = (prompt(known, str(files), "one <|more|>", ["nice"]) for _ in range(2))
     assert torch.equal(first["input_ids"], again["input_ids"]) and parsed == [known]

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from annotate.tags.groups import fit
+from annotate.tags.group_quantiles import fit
 from annotate.tags.layouts import place
 from annotate.tags.rendering import render
 from annotate.tags.scheme import TagScheme

@@ -17,7 +17,7 @@ from scipy.stats import binom, hypergeom
 
 from annotate.errors import ConfigError
 from annotate.tags import TagScheme
-from annotate.tags.groups import fit
+from annotate.tags.group_quantiles import fit
 from annotate.tags.layouts import place
 from annotate.tags.made import by_column, graded
 from annotate.tags.rendering import render, strip
@@ -210,7 +210,7 @@ def test_what_is_opened_is_closed_in_the_right_order(
     n = sum(map(len, documents))
     scores = {name: [random.choice([0.0, 1.0, np.nan]) for _ in range(n)] for name in NAMES}
     found = tagged(documents, scheme, scores)  # checks that the text comes back
-    closing = {name for name in scheme.closed if scheme.grouped["abc".index(name[-1])][0].layout == "begin-end"}
+    closing = {name for name in scheme.closed if scheme.tags_by_family["abc".index(name[-1])][0].layout == "begin-end"}
     for text in found:
         stack = []
         for end, name in re.findall("<(/?)([a-z_]+)>", text):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from annotate.errors import ConfigError
-from annotate.tags.groups import Tally, tally_values
+from annotate.tags.group_quantiles import Tally, tally_values
 from annotate.tags.quantiles import (
     BINS,
     exact_quantile,

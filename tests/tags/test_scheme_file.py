@@ -64,7 +64,7 @@ def test_all_of_a_scheme_is_read() -> None:
         "code": ('source == "github.com"', "source", ""),
         "web": ("else", "source", ""),
     }
-    assert scheme.grouped[0][0] == Family(name="niceness", layout="begin-end", dropout=0.01, null="neutral")
+    assert scheme.tags_by_family[0][0] == Family(name="niceness", layout="begin-end", dropout=0.01, null="neutral")
     assert scheme.aliases == (Alias(name="ideal", tags=("nice", "quality_2"), expand=False),)
     assert (scheme.order, scheme.document_dropout, scheme.seed) == ("shuffled", 0.2, 7)
     assert scheme.closed == ("nice", "naughty", "neutral", "ideal")
@@ -204,15 +204,19 @@ def test_published_numbers_of_the_presets() -> None:
     korbak = preset("korbak")
     assert [tag.rule for tag in korbak.tags] == ["toxicity <= 0.00056", "else"]  # at most: inclusive
     assert [tag.spelling for tag in korbak.tags] == ["<|aligned|>", "<|misaligned|>"]
-    assert korbak.grouped[0][0].dropout == 0.01 and korbak.document_dropout == 0
+    assert korbak.tags_by_family[0][0].dropout == 0.01 and korbak.document_dropout == 0
     safety = preset("safety-pretraining")
-    assert (safety.grouped[0][0].layout, safety.grouped[0][0].rate, len(safety.tags)) == ("repeat", 0.05, 1)
+    assert (safety.tags_by_family[0][0].layout, safety.tags_by_family[0][0].rate, len(safety.tags)) == (
+        "repeat",
+        0.05,
+        1,
+    )
     assert preset("urls-help").document_dropout == 0.1
     quark = preset("quark")
     assert [tag.name[-1] for tag in quark.tags] == list("43210") and quark.tags[-1].rule == "reward > q(reward, 0.8)"
     steerlm = preset("steerlm")
-    assert {len(tags) for _, tags in steerlm.grouped} == {5} and steerlm.order == "fixed"
-    assert all(family.null and family.dropout == 0.5 for family, _ in preset("metadata-with-null").grouped)
+    assert {len(tags) for _, tags in steerlm.tags_by_family} == {5} and steerlm.order == "fixed"
+    assert all(family.null and family.dropout == 0.5 for family, _ in preset("metadata-with-null").tags_by_family)
 
 
 @pytest.mark.parametrize("name", presets())

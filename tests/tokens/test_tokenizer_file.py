@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from annotate.errors import ConfigError
 from annotate.text.splitting import Splitter
 from annotate.tokenizer_file import PROBES, load, load_file
-from annotate.tokens import Encoder, add_tags, held_to_file, load_tokenizer, vocabulary_size
+from annotate.tokens import TextTokenizer, add_tags, held_to_file, load_tokenizer, vocabulary_size
 
 
 def split_by_itself() -> Tokenizer:
@@ -144,7 +144,7 @@ def test_holes_in_the_ids_are_no_words(tmp_path: Path, name: str, at: list[int],
     made.save_pretrained(tmp_path / "tagged")
     again = AutoTokenizer.from_pretrained(tmp_path / "tagged")
     assert again.convert_tokens_to_ids(["<nice>", "<plain>"]) == [top + 1, top + 2]
-    ids = Encoder(made).encode(pa.array([*TEXT, *PROBES, "<nice>"])).ids
+    ids = TextTokenizer(made).encode(pa.array([*TEXT, *PROBES, "<nice>"])).ids
     assert not set(at) & set(ids.tolist())
     assert max(ids) <= top
     if not added:

@@ -15,7 +15,7 @@ from token_reference import span_table, texts
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from annotate.errors import ConfigError, InputError
-from annotate.tokens import Encoder, spells
+from annotate.tokens import TextTokenizer, spells
 from annotate.tokens import encoding as encoding_module
 
 BYTE_LEVEL = ("byte-level", "byte-level-nfc", "tiktoken")
@@ -69,7 +69,7 @@ def test_offsets_without_the_library_are_the_librarys(name, documents):
 @functools.cache
 def asking(name):
     """An encoder that always asks the library."""
-    made = Encoder(family(name))
+    made = TextTokenizer(family(name))
     made.__dict__["spelling"] = None
     return made
 
@@ -99,7 +99,7 @@ def test_a_blank_counts_as_its_tokens_own_whatever_trim_offsets_says():
     for trim in (True, False):
         tokenizer = Tokenizer.from_str(family("byte-level-prefix").backend_tokenizer.to_str())
         tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 1), trim_offsets=trim)
-        encoded = Encoder(tokenizer).encode(pa.array(["The dog"]))
+        encoded = TextTokenizer(tokenizer).encode(pa.array(["The dog"]))
         pieces = [tokenizer.id_to_token(i) for i in encoded.ids]
         blank = next(i for i, piece in enumerate(pieces) if i and piece.startswith("Ġ"))
         assert encoded.starts[blank] == 3
@@ -107,7 +107,7 @@ def test_a_blank_counts_as_its_tokens_own_whatever_trim_offsets_says():
 
 def test_a_document_that_is_not_in_its_normal_form_gets_the_librarys_offsets():
     plain, other = "Über die Brücke", "U\u0308ber die Bru\u0308cke"
-    encoded = Encoder(family("byte-level-nfc")).encode(pa.array([plain, other, plain]))
+    encoded = TextTokenizer(family("byte-level-nfc")).encode(pa.array([plain, other, plain]))
     assert encoded.tokenized_twice == 1
     one, two, three = (encoded.ids[slice(*encoded.documents[i : i + 2])].tolist() for i in range(3))
     assert one == two == three
@@ -147,14 +147,14 @@ def test_switching_special_tokens_off_would_not_be_enough(name):
     naive = Tokenizer.from_str(tokenizer.to_str())
     naive.encode_special_tokens = True
     assert tokenizer.token_to_id(forged) in naive.encode(text, add_special_tokens=False).ids
-    assert tokenizer.token_to_id(forged) not in Encoder(tokenizer).encode(pa.array([text])).ids
+    assert tokenizer.token_to_id(forged) not in TextTokenizer(tokenizer).encode(pa.array([text])).ids
 
 
 def test_a_text_that_gets_through_all_the_same_is_an_error():
     """Words that are not cut at all, and a model that takes them whole: text that has the hidden name itself."""
     tokenizer = Tokenizer(models.WordLevel(vocab={"[UNK]": 0, "<nice>": 1}, unk_token="[UNK]"))
     tokenizer.add_special_tokens(["[UNK]", "<nice>"])
-    made = Encoder(tokenizer)
+    made = TextTokenizer(tokenizer)
     assert made.encode(pa.array(["<nice>", "day"])).ids.tolist() == [0, 0]
     hidden = next(token["content"] for token in made.twin.made["added_tokens"] if token["id"] == 1)
     with pytest.raises(InputError, match="row 2 gets a special token"):
@@ -163,14 +163,14 @@ def test_a_text_that_gets_through_all_the_same_is_an_error():
 
 def test_added_tokens_that_are_not_special_are_found():
     tokenizer = family("wordpiece")
-    encoded = Encoder(tokenizer).encode(pa.array(["a snake_case name"]))
+    encoded = TextTokenizer(tokenizer).encode(pa.array(["a snake_case name"]))
     assert tokenizer.convert_tokens_to_ids("snake_case") in encoded.ids
 
 
 def test_the_tokenizer_stays_as_it_is():
     tokenizer = family("byte-level")
     before = tokenizer.backend_tokenizer.to_str()
-    Encoder(tokenizer).encode(pa.array(["a"]))
+    TextTokenizer(tokenizer).encode(pa.array(["a"]))
     assert tokenizer.backend_tokenizer.to_str() == before
     assert not tokenizer.backend_tokenizer.encode_special_tokens
 
@@ -191,7 +191,7 @@ def test_batches_chunks_slices_and_nulls_change_nothing(name, monkeypatch):
 
 
 def test_no_documents():
-    encoded = Encoder(family("byte-level")).encode(pa.array([], pa.string()))
+    encoded = TextTokenizer(family("byte-level")).encode(pa.array([], pa.string()))
     assert (encoded.ids.tolist(), encoded.documents.tolist()) == ([], [0])
 
 
@@ -226,7 +226,7 @@ def test_segments_are_tokenized_each_on_its_own(name, text, cuts):
 )
 def test_segments_that_do_not_tile_are_refused(rows, said):
     with pytest.raises(InputError, match=said):
-        Encoder(family("byte-level")).encode_segments(pa.array(["The end.", "one"]), span_table(rows))
+        TextTokenizer(family("byte-level")).encode_segments(pa.array(["The end.", "one"]), span_table(rows))
 
 
 def test_spelled_tags_are_counted():
@@ -238,9 +238,9 @@ def test_spelled_tags_are_counted():
 
 def test_texts_must_be_text():
     with pytest.raises(InputError, match="must be string"):
-        Encoder(family("byte-level")).encode(pa.array([1]))
+        TextTokenizer(family("byte-level")).encode(pa.array([1]))
 
 
 def test_a_slow_tokenizer_is_refused():
     with pytest.raises(ConfigError, match="must be a fast one"):
-        Encoder(object())
+        TextTokenizer(object())

@@ -89,7 +89,7 @@ def levels(draw: st.DrawFn, texts: list[str], prefix: str, most: int) -> Level:
     truth = [
         {
             family.name: scheme.shown[state] if state >= 0 else None
-            for (family, _), state in zip(scheme.grouped, of_span.tolist(), strict=True)
+            for (family, _), state in zip(scheme.tags_by_family, of_span.tolist(), strict=True)
             if family.layout in STAYS
         }
         for of_span in found
@@ -185,7 +185,7 @@ def test_what_stands_at_the_head_of_a_window_is_in_force_there(made, window, way
     numbered = np.where(tagged.kinds == TEXT, np.arange(len(tagged.ids)), tagged.ids)  # each text token by its place
     packed = pack(replace(tagged, ids=numbered.astype(np.int32)), window, pad_id=0, way=way, tolerance=tolerance)
     of = {name: family for level in levels_ for name, family in family_of(level).items()}
-    stays = {family.name for level in levels_ for family, _ in level.scheme.grouped if family.layout in STAYS}
+    stays = {family.name for level in levels_ for family, _ in level.scheme.tags_by_family if family.layout in STAYS}
     for where, begin, text in segments_of(packed):
         token = int(packed.ids[where, text])
         expected = {}

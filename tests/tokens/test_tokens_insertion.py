@@ -10,7 +10,7 @@ from token_families import FAMILIES, encoder, tagged
 from token_reference import Placed, place_of, placed, placement_table, span_table
 
 from annotate.errors import ConfigError, InputError
-from annotate.tokens import Encoder, TagVocabulary, insert
+from annotate.tokens import TagVocabulary, TextTokenizer, insert
 from annotate.tokens.boundaries import boundaries
 from annotate.tokens.insertion import span_numbers, token_scores
 from annotate.tokens.kinds import BEGIN, CLOSE, END, OPEN, TEXT
@@ -218,7 +218,7 @@ def test_strings_that_are_no_dictionary_and_chunks_will_do():
 
 
 def test_a_vocabulary_needs_an_id_a_tag():
-    assert isinstance(encoder("byte-level"), Encoder)
+    assert isinstance(encoder("byte-level"), TextTokenizer)
     with pytest.raises(ConfigError, match="used twice: 7"):
         TagVocabulary(names=("a", "b"), open_ids=(7, 7), close_ids=(-1, -1))
     with pytest.raises(ConfigError, match="used twice: a"):

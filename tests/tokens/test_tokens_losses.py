@@ -13,30 +13,30 @@ from token_families import TEXT, encoder
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from annotate.minhash.compiled import text_buffers
-from annotate.tokens import Encoder, taken_away
+from annotate.tokens import TextTokenizer, taken_away
 from annotate.tokens.losses import dropped_characters
 
 BLANKS = "\t\n\x0b\x0c\r\x1c\x1f \x85\xa0\u1680\u2000\u2003\u200a\u2028\u2029\u202f\u205f\u3000"
 
 
 @functools.cache
-def without_unknown(*, normalized: bool = False) -> Encoder:
+def without_unknown(*, normalized: bool = False) -> TextTokenizer:
     """BPE of the characters of some English, with no token for what it does not have: the library drops that."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     if normalized:
         made.normalizer = normalizers.NFC()
     made.train_from_iterator(TEXT[:2], trainers.BpeTrainer(vocab_size=200, show_progress=False))
-    return Encoder(made)
+    return TextTokenizer(made)
 
 
-def lacking_bytes() -> Encoder:
+def lacking_bytes() -> TextTokenizer:
     """A byte-level BPE that has only the bytes that it was trained on, as without an initial alphabet."""
     made = Tokenizer(models.BPE())
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     made.train_from_iterator([TEXT[0], "\U0001f600"], trainers.BpeTrainer(vocab_size=200, show_progress=False))
-    return Encoder(made)
+    return TextTokenizer(made)
 
 
 def known() -> set[str]:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from token_reference import VOCABULARY, best_fit, in_force, tagged_documents
 
 from annotate.errors import ConfigError, InputError
-from annotate.tokens import Tagged, TagVocabulary, loss_mask, pack, token_table
+from annotate.tokens import TaggedTokens, TagVocabulary, loss_mask, pack, token_table
 from annotate.tokens.kinds import BEGIN, CLOSE, END, OPEN, PADDING, REPEATED, TEXT
-from annotate.tokens.pieces import cut
+from annotate.tokens.pieces import cut_into_pieces
 
 PAD = 999
 ways = st.sampled_from(["best-fit", "concatenate"])
@@ -37,7 +37,7 @@ def segments_of(packed):
 
 @settings(deadline=None, max_examples=200)
 @given(tagged=tagged_documents(), window=windows, way=ways, tolerance=st.none() | st.integers(0, 7))
-def test_each_token_is_there_once_and_windows_do_not_end_in_tags(tagged: Tagged, window, way, tolerance):
+def test_each_token_is_there_once_and_windows_do_not_end_in_tags(tagged: TaggedTokens, window, way, tolerance):
     packed = pack(tagged, window, pad_id=PAD, way=way, tolerance=tolerance)
     body = (packed.kinds != PADDING) & (packed.kinds != REPEATED)
     segments = segments_of(packed)
@@ -62,8 +62,8 @@ def test_each_token_is_there_once_and_windows_do_not_end_in_tags(tagged: Tagged,
 
 @settings(deadline=None, max_examples=200)
 @given(tagged=tagged_documents(), window=windows, way=ways)
-def test_cuts_repeat_the_tags_in_force(tagged: Tagged, window, way):
-    pieces = cut(tagged, window, window // 16, in_sequence=way == "concatenate")
+def test_cuts_repeat_the_tags_in_force(tagged: TaggedTokens, window, way):
+    pieces = cut_into_pieces(tagged, window, window // 16, in_sequence=way == "concatenate")
     for i, (begin, end, document) in enumerate(zip(pieces.begins, pieces.ends, pieces.documents, strict=True)):
         assert tagged.documents[document] <= begin < end <= tagged.documents[document + 1]
         head = pieces.tags[pieces.heads[i] : pieces.heads[i + 1]].tolist()
@@ -78,8 +78,8 @@ def test_cuts_repeat_the_tags_in_force(tagged: Tagged, window, way):
 
 @settings(deadline=None, max_examples=200)
 @given(tagged=tagged_documents(longest=30), window=windows)
-def test_best_fit_is_best_fit_and_cuts_long_documents_alone(tagged: Tagged, window):
-    pieces = cut(tagged, window, window // 16, in_sequence=False)
+def test_best_fit_is_best_fit_and_cuts_long_documents_alone(tagged: TaggedTokens, window):
+    pieces = cut_into_pieces(tagged, window, window // 16, in_sequence=False)
     packed = pack(tagged, window, pad_id=PAD)
     lengths = np.diff(tagged.documents)
     tag_last = [k in (OPEN, CLOSE) for k in tagged.kinds[tagged.documents[1:][lengths > 0] - 1]]
@@ -101,7 +101,7 @@ def test_best_fit_is_best_fit_and_cuts_long_documents_alone(tagged: Tagged, wind
 
 @settings(deadline=None, max_examples=200)
 @given(tagged=tagged_documents(), window=windows)
-def test_concatenating_fills_windows_in_order(tagged: Tagged, window):
+def test_concatenating_fills_windows_in_order(tagged: TaggedTokens, window):
     packed = pack(tagged, window, pad_id=PAD, way="concatenate")
     assert (np.diff(packed.documents) >= 0).all()
     text = packed.kinds == TEXT
@@ -113,7 +113,7 @@ def test_concatenating_fills_windows_in_order(tagged: Tagged, window):
 
 @settings(deadline=None, max_examples=200)
 @given(tagged=tagged_documents(), window=windows, way=ways)
-def test_positions_spans_and_masks(tagged: Tagged, window, way):
+def test_positions_spans_and_masks(tagged: TaggedTokens, window, way):
     packed = pack(tagged, window, pad_id=PAD, way=way)
     masks = {policy: loss_mask(packed, policy) for policy in ("train", "mask", "mask-all-but-closing")}
     counting = {
@@ -141,7 +141,7 @@ def test_positions_spans_and_masks(tagged: Tagged, window, way):
         assert packed.spans[packed_text].tolist() == [span_of[i] for i in packed.ids[packed_text].tolist()]
 
 
-def documents_of(*parts: str, **more) -> Tagged:
+def documents_of(*parts: str, **more) -> TaggedTokens:
     """Documents written as kinds: `n`, `p`, `t` open tags; `N`, `P`, `T` close; `.` text, `^` begin, `$` end.
 
     A blank begins a span.
@@ -170,7 +170,7 @@ def documents_of(*parts: str, **more) -> Tagged:
         text = [j for j in range(i, document_end) if kinds[j] == TEXT]
         of_span = [j for j in text if spans[j] == spans[text[0]]]
         ends.append(of_span[-1] + 1 if VOCABULARY.names[tags[i]] in of_spans else document_end)
-    return Tagged(
+    return TaggedTokens(
         ids=np.array(ids, np.int32),
         kinds=np.array(kinds, np.uint8),
         tags=np.array(tags, np.int32),
@@ -334,7 +334,7 @@ def test_the_table_of_tokens():
         n = sum(row["segment_lengths"])
         for name in ("input_ids", "loss_mask", "position_ids", "span_ids"):
             assert row[name] == whole[name][:n]
-    without = Tagged(**{**vars(tagged), "spans": None})
+    without = TaggedTokens(**{**vars(tagged), "spans": None})
     packed = pack(without, 12, pad_id=PAD)
     assert "span_ids" not in token_table(packed, loss_mask(packed, "mask")).column_names
     with pytest.raises(ConfigError, match="need the spans"):

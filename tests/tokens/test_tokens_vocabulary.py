@@ -21,7 +21,7 @@ from transformers import (
 from annotate.errors import ConfigError
 from annotate.tokenizer_file import PROBES
 from annotate.tokens import (
-    Encoder,
+    TextTokenizer,
     add_tags,
     check_ids,
     load_tokenizer,
@@ -70,7 +70,7 @@ def test_the_tokenizer_is_saved_and_read_back(name, tmp_path):
     assert again.convert_tokens_to_ids(list(vocabulary.tokens)) == list(vocabulary.tokens.values())
     assert tokenizer_hash(again) == tokenizer_hash(tokenizer) != tokenizer_hash(family(name))
     texts = pa.array(TEXT)
-    assert Encoder(again).encode(texts).ids.tolist() == encoder(name).encode(texts).ids.tolist()
+    assert TextTokenizer(again).encode(texts).ids.tolist() == encoder(name).encode(texts).ids.tolist()
 
 
 @pytest.mark.parametrize("of_class", CLASSES, ids=lambda c: c.__name__)
@@ -98,7 +98,7 @@ def not_a_special_token_of_text(tokenizer, vocabulary):
     text = pa.array([" ".join([*vocabulary.tokens, *tokenizer.all_special_tokens, "the dog"])])
     # T5's own class takes entry 2 for what is unknown, whatever it is called.
     unknown = {tokenizer.unk_token_id, json.loads(tokenizer.backend_tokenizer.to_str())["model"].get("unk_id")}
-    return not (set(tokenizer.all_special_ids) - unknown) & set(Encoder(tokenizer).encode(text).ids.tolist())
+    return not (set(tokenizer.all_special_ids) - unknown) & set(TextTokenizer(tokenizer).encode(text).ids.tolist())
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -122,9 +122,9 @@ def test_reserved_slots_keep_the_size(name, tmp_path):
     again = load_tokenizer(str(tmp_path))
     assert again.convert_tokens_to_ids(list(vocabulary.tokens)) == ids[:3]
     text = pa.array(["the <nice> dog </plain> <plain>", *TEXT])
-    encoded = Encoder(again).encode(text)
+    encoded = TextTokenizer(again).encode(text)
     assert not set(ids[:3]) & set(encoded.ids.tolist())
-    before = Encoder(tokenizer).encode(text)
+    before = TextTokenizer(tokenizer).encode(text)
     assert encoded.ids[encoded.documents[1] :].tolist() == before.ids[before.documents[1] :].tolist()
 
 
@@ -271,7 +271,7 @@ def test_truncation_and_padding_of_a_file_are_switched_off(tmp_path):
     loaded = load_tokenizer(str(tmp_path / "tokenizer.json"))
     assert loaded.backend_tokenizer.truncation is None
     assert loaded.backend_tokenizer.padding is None
-    assert len(Encoder(backend).encode(pa.array(["The quick brown fox"])).ids) > 2
+    assert len(TextTokenizer(backend).encode(pa.array(["The quick brown fox"])).ids) > 2
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import json
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from annotate.tokens import Encoder, TagVocabulary, add_tags
+from annotate.tokens import TagVocabulary, TextTokenizer, add_tags
 
 TAGS = ("nice", "plain", "tone")
 
@@ -62,9 +62,9 @@ def tagged(name: str) -> tuple[PreTrainedTokenizerFast, TagVocabulary]:
 
 
 @functools.cache
-def encoder(name: str) -> Encoder:
+def encoder(name: str) -> TextTokenizer:
     """What tokenizes documents with it."""
-    return Encoder(tagged(name)[0])
+    return TextTokenizer(tagged(name)[0])
 
 
 def _byte_level(*, prefix: bool = False, normalizer: normalizers.Normalizer | None = None) -> Tokenizer:

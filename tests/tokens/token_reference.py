@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from token_families import TAGS
 from token_families import TEXT as TRAINING
 
-from annotate.tokens.insertion import Tagged
+from annotate.tokens.insertion import TaggedTokens
 from annotate.tokens.kinds import BEGIN, CLOSE, END, OPEN, TEXT
 from annotate.tokens.vocabulary import TagVocabulary
 
@@ -92,7 +92,7 @@ def place_of(text: str, at: int, tokens: list[tuple[int, int]]) -> tuple[int, bo
     return token + moved, moved
 
 
-def in_force(tagged: Tagged, document: int, at: int) -> list[int]:
+def in_force(tagged: TaggedTokens, document: int, at: int) -> list[int]:
     """The tags in force before token `at` of a document, in order, but for those that are replaced right there.
 
     What is in force is walked to from the start of the document: of each family the last tag that stood.
@@ -139,7 +139,7 @@ def best_fit(rooms: list[int], window: int) -> list[int]:
 
 
 @st.composite
-def tagged_documents(draw: st.DrawFn, *, longest: int = 60) -> Tagged:
+def tagged_documents(draw: st.DrawFn, *, longest: int = 60) -> TaggedTokens:
     """Tagged tokens of documents of any length, as `insert` makes them: spans, tags at their starts, closing tags."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     spans_given, closed_late = draw(st.booleans()), draw(st.booleans())
@@ -194,7 +194,7 @@ def tagged_documents(draw: st.DrawFn, *, longest: int = 60) -> Tagged:
     vocabulary = TagVocabulary(
         names=TAGS, open_ids=VOCABULARY.open_ids, close_ids=(9010, 9011, 9012), families=families
     )
-    return Tagged(
+    return TaggedTokens(
         ids=ids,
         kinds=np.array(kinds, np.uint8),
         tags=np.array(tags, np.int32),

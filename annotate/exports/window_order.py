@@ -27,17 +27,17 @@ class Stretch(NamedTuple):
 
     Attributes:
         start: index in the epoch of the first.
-        groups: row groups that they are in, by number, in the order they are read.
+        row_groups: row groups that they are in, by number, in the order they are read.
         rows: int64, for each window its place in those row groups, one after the other.
     """
 
     start: int
-    groups: Integers
+    row_groups: Integers
     rows: Integers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # hashed by identity: there may be many parts
-class Order:
+class WindowOrder:
     """The order of the windows of some parts.
 
     Attributes:
@@ -68,7 +68,7 @@ class Order:
         return sum(self.windows)
 
     @functools.cached_property
-    def groups(self) -> tuple[Integers, Integers, Integers]:
+    def row_groups(self) -> tuple[Integers, Integers, Integers]:
         """Of each row group, in file order: its part, its number there, its windows."""
         counts = np.array([-(-n // self.row_group) for n in self.windows], np.int64)
         part = np.repeat(np.arange(len(counts)), counts)
@@ -79,7 +79,7 @@ class Order:
     @functools.cached_property
     def edges(self) -> Integers:
         """Row groups before which a stretch starts, and their number: stretches never cross a phase."""
-        part, _, _ = self.groups
+        part, _, _ = self.row_groups
         first = np.searchsorted(part, _phase_starts(self))
         step = self.mixed or 1
         pieces = [np.arange(a, b, step) for a, b in itertools.pairwise([*first.tolist(), len(part)])]
@@ -104,18 +104,18 @@ class Order:
     def window(self, epoch: int, index: int) -> tuple[int, int]:
         """Part and row of window `index` of an epoch's order."""
         found = self.stretch(epoch, index)
-        part, within, sizes = self.groups
-        ends = np.cumsum(sizes[found.groups])
+        part, within, sizes = self.row_groups
+        ends = np.cumsum(sizes[found.row_groups])
         row = int(found.rows[index - found.start])
         at = int(np.searchsorted(ends, row, side="right"))
-        group = found.groups[at]
+        group = found.row_groups[at]
         return int(part[group]), int(within[group] * self.row_group + row - (ends[at] - sizes[group]))
 
 
 @functools.lru_cache(maxsize=4)  # the epoch that is read, and the next
-def _epoch(order: Order, epoch: int) -> tuple[Integers, Integers]:
+def _epoch(order: WindowOrder, epoch: int) -> tuple[Integers, Integers]:
     """The row groups in the order of an epoch; and the index of the first window of each stretch, and of the end."""
-    part, _, sizes = order.groups
+    part, _, sizes = order.row_groups
     groups = np.arange(len(part))
     if order.mixed:
         phase = np.searchsorted(_phase_starts(order), part, side="right")
@@ -124,7 +124,7 @@ def _epoch(order: Order, epoch: int) -> tuple[Integers, Integers]:
     return groups, ends[order.edges]
 
 
-def _phase_starts(order: Order) -> Integers:
+def _phase_starts(order: WindowOrder) -> Integers:
     """The first part of each phase; a part without windows is of none, and ends none."""
     parts = [i for i, windows in enumerate(order.windows) if windows]
     phases = [order.phases[i] for i in parts]

@@ -28,12 +28,12 @@ from annotate.tags.rules import Quantile
 MOST_GROUPS = 1024
 """Groups whose scores are counted, at most: a bin of a group that is not empty takes 12 bytes, and there are 65,536."""
 
-Group = tuple[str | None, ...]
+GroupKey = tuple[str | None, ...]
 Int64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Groups:
+class GroupBy:
     """The group of each of n rows.
 
     Attributes:
@@ -42,15 +42,15 @@ class Groups:
     """
 
     numbers: Int64
-    keys: tuple[Group, ...]
+    keys: tuple[GroupKey, ...]
 
     @staticmethod
-    def whole(n: int) -> Groups:
+    def whole(n: int) -> GroupBy:
         """All n rows as one group."""
-        return Groups(numbers=np.zeros(n, np.int64), keys=((),))
+        return GroupBy(numbers=np.zeros(n, np.int64), keys=((),))
 
     @staticmethod
-    def of(columns: Collection[pa.Array]) -> Groups:
+    def of(columns: Collection[pa.Array]) -> GroupBy:
         """Group rows by equal values; the columns are of strings, equally long."""
         numbers = first = np.zeros(len(next(iter(columns))), np.int64)
         for column in columns:
@@ -59,14 +59,14 @@ class Groups:
             both = numbers * len(encoded.dictionary) + codes  # below n * n: the numbers are renumbered each time
             _, first, numbers = np.unique(both, return_index=True, return_inverse=True)
         values = [column.take(pa.array(first)).to_pylist() for column in columns]
-        return Groups(numbers=numbers, keys=tuple(zip(*values, strict=True)))
+        return GroupBy(numbers=numbers, keys=tuple(zip(*values, strict=True)))
 
-    def spread(self, values: Mapping[Group, float | np.float32]) -> Scores:
+    def spread(self, values: Mapping[GroupKey, float | np.float32]) -> Scores:
         """A value of each group for its rows, NaN where the group has none: float32 `[n]`."""
         return np.array([values.get(key, np.nan) for key in self.keys], np.float32)[self.numbers]
 
 
-def check_groups(by: Sequence[str], groups: Collection[Group]) -> None:
+def check_groups(by: Sequence[str], groups: Collection[GroupKey]) -> None:
     """Check that the groups are few enough to be counted.
 
     Raises:
@@ -134,7 +134,7 @@ class Tally:
         return self.keys[here], self.counts[here]
 
 
-def tally_bins(scores: Scores, groups: Groups) -> Tally:
+def tally_bins(scores: Scores, groups: GroupBy) -> Tally:
     """The first pass: count scores, float32 `[n]`, by group and bin; NaN is left out."""
     known = ~np.isnan(scores)
     return Tally.of(groups.numbers[known], image(scores[known]) >> np.uint32(16), len(groups.keys))
@@ -205,7 +205,7 @@ def fit(
     fitted: dict[Quantile, np.float32 | Scores] = {}
     for quantile in quantiles:
         values = scores[quantile.axis]
-        groups = Groups.of([columns[name] for name in quantile.by]) if quantile.by else Groups.whole(len(values))
+        groups = GroupBy.of([columns[name] for name in quantile.by]) if quantile.by else GroupBy.whole(len(values))
         first = tally_bins(values, groups)
         second = tally_values(values, groups.numbers, [quantile_bins(first, quantile.q)], len(groups.keys))
         exact = [each.value for each in exact_quantiles(first, quantile.q, second)]

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
-from annotate.tags import groups as module
-from annotate.tags.groups import (
-    Groups,
+from annotate.tags import group_quantiles as module
+from annotate.tags.group_quantiles import (
+    GroupBy,
     Tally,
     check_groups,
     exact_quantiles,
@@ -56,12 +56,12 @@ def test_each_group_has_its_own_exact_quantile(rows: list, q: float) -> None:
 @given(rows, st.lists(st.integers(0, 120), max_size=4), st.randoms(use_true_random=False))
 def test_tallies_of_pieces_add_up(rows: list, cuts: list[int], random: object) -> None:
     x, one, _ = (list(each) for each in zip(*rows, strict=True))
-    x, groups = np.array(x, np.float32), Groups.of(columns(one))
+    x, groups = np.array(x, np.float32), GroupBy.of(columns(one))
     whole = tally_bins(x, groups)
     order = np.arange(len(x))
     random.shuffle(order)
     pieces = np.split(order, sorted(min(cut, len(x)) for cut in cuts))
-    parts = [tally_bins(x[some], Groups(numbers=groups.numbers[some], keys=groups.keys)) for some in pieces]
+    parts = [tally_bins(x[some], GroupBy(numbers=groups.numbers[some], keys=groups.keys)) for some in pieces]
     of_group = [np.repeat(np.arange(len(groups.keys)), np.diff(part.starts)) for part in parts]
     keys, counts = (np.concatenate([getattr(part, name) for part in parts]) for name in ("keys", "counts"))
     merged = Tally.of(np.concatenate(of_group), keys, len(groups.keys), counts)
@@ -70,7 +70,7 @@ def test_tallies_of_pieces_add_up(rows: list, cuts: list[int], random: object) -
 
 
 def test_null_is_a_group_and_no_text() -> None:
-    groups = Groups.of(columns(["null", None, "", None], ["x", "x", "x", None]))
+    groups = GroupBy.of(columns(["null", None, "", None], ["x", "x", "x", None]))
     assert set(groups.keys) == {("null", "x"), (None, "x"), ("", "x"), (None, None)}
     assert groups.spread({(None, "x"): 2.0}).tolist()[1] == 2.0
     assert np.isnan(groups.spread({(None, "x"): 2.0})[[0, 2, 3]]).all()
@@ -78,7 +78,7 @@ def test_null_is_a_group_and_no_text() -> None:
 
 def test_several_quantiles_in_one_pass_and_what_is_written_of_them() -> None:
     x = np.array([3, 1, 2, 2, NAN, 7], np.float32)
-    groups = Groups(numbers=np.array([0, 0, 0, 0, 1, 2]), keys=(("a",), ("b",), ("c",)))
+    groups = GroupBy(numbers=np.array([0, 0, 0, 0, 1, 2]), keys=(("a",), ("b",), ("c",)))
     first = tally_bins(x, groups)
     bins = [quantile_bins(first, q) for q in (0.0, 0.5)]
     assert bins[1].tolist() == [int(image(np.array([2], np.float32))[0] >> 16), -1, bins[0][2]]
@@ -93,7 +93,7 @@ def test_several_quantiles_in_one_pass_and_what_is_written_of_them() -> None:
 
 
 def test_nothing_at_all() -> None:
-    groups = Groups.of(columns([], []))
+    groups = GroupBy.of(columns([], []))
     assert groups.keys == () and len(groups.numbers) == 0
     assert len(groups.spread({})) == 0
     none = tally_bins(np.zeros(0, np.float32), groups)

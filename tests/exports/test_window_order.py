@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
-from annotate.exports.order import Order
+from annotate.exports.window_order import WindowOrder
 
 
 @st.composite
 def orders(draw, *, shuffled=True):
     windows = draw(st.lists(st.integers(1, 20), min_size=1, max_size=6))
     phases = [draw(st.sampled_from(["warm", "tagged", None])) for _ in windows]
-    return Order(
+    return WindowOrder(
         windows=tuple(windows),
         phases=tuple(phases),
         row_group=draw(st.integers(1, 7)),
@@ -44,10 +44,10 @@ def test_an_epoch_has_every_window_once_and_phases_in_order(order, epoch):
 
 
 def test_a_part_without_windows_ends_no_phase():
-    order = Order(windows=(40, 0, 40, 0), phases=("a", None, "a", None), row_group=4, mixed=2)
+    order = WindowOrder(windows=(40, 0, 40, 0), phases=("a", None, "a", None), row_group=4, mixed=2)
     assert sorted(epoch_of(order, 0)) == rows(order)
     assert len({part for part, _ in epoch_of(order, 0)[:40]}) == 2  # shuffled over the whole phase
-    empty = Order(windows=(0, 0), phases=("a", "b"), row_group=4, mixed=2)
+    empty = WindowOrder(windows=(0, 0), phases=("a", "b"), row_group=4, mixed=2)
     assert epoch_of(empty, 0) == []
 
 
@@ -62,8 +62,8 @@ def test_stretches_tile_the_order_and_agree_with_it(order, epoch):
     while at < order.total:
         found = order.stretch(epoch, at)
         assert found.start == at
-        part, within, sizes = (column[found.groups] for column in order.groups)
-        assert 1 <= len(found.groups) <= max(1, order.mixed)
+        part, within, sizes = (column[found.row_groups] for column in order.row_groups)
+        assert 1 <= len(found.row_groups) <= max(1, order.mixed)
         held = [
             (int(p), int(g * order.row_group + i))
             for p, g, n in zip(part, within, sizes, strict=True)
@@ -76,7 +76,7 @@ def test_stretches_tile_the_order_and_agree_with_it(order, epoch):
 
 def test_a_shuffle_is_a_function_of_seed_and_epoch():
     def made(**options):
-        return Order(windows=(100, 57), phases=("a", "a"), row_group=8, mixed=3, **options)
+        return WindowOrder(windows=(100, 57), phases=("a", "a"), row_group=8, mixed=3, **options)
 
     first = epoch_of(made(seed=1), 0)
     assert epoch_of(made(seed=1), 0) == first
@@ -87,7 +87,7 @@ def test_a_shuffle_is_a_function_of_seed_and_epoch():
 
 def test_rows_go_far():
     """With parts mixed, neighbours in files are no neighbours in the order."""
-    order = Order(windows=(500, 500), phases=("a", "a"), row_group=10, mixed=10)
+    order = WindowOrder(windows=(500, 500), phases=("a", "a"), row_group=10, mixed=10)
     found = [500 * part + row for part, row in epoch_of(order, 0)]
     assert abs(np.corrcoef(np.arange(1000), found)[0, 1]) < 0.4
     assert np.mean(np.abs(np.diff(found)) == 1) < 0.05
@@ -99,9 +99,9 @@ def test_rows_go_far():
 )
 def test_bad_orders(options, said):
     with pytest.raises(ConfigError, match=said):
-        Order(**{"windows": (3,), "phases": (None,), "row_group": 2, **options})
+        WindowOrder(**{"windows": (3,), "phases": (None,), "row_group": 2, **options})
 
 
 def test_no_such_window():
     with pytest.raises(IndexError, match="0 to 2, not 3"):
-        Order(windows=(3,), phases=(None,), row_group=2).window(0, 3)
+        WindowOrder(windows=(3,), phases=(None,), row_group=2).window(0, 3)
