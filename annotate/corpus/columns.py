@@ -203,6 +203,8 @@ def _converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
         return pa.ExtensionArray.from_storage(kind, _converted(storage, kind.storage_type))
     if isinstance(found, pa.BaseExtensionType):
         return _converted(array.storage, kind)
+    if pt.is_null(found):
+        return pa.nulls(len(array), kind)
     if pt.is_struct(found):
         return _converted_struct(array, kind)
     if pt.is_map(found):

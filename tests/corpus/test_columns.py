@@ -208,6 +208,12 @@ def test_the_order_of_files_does_not_matter() -> None:
         assert found == (None if right is None else one_type(one, right)), (one, other, third)
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_column_of_nulls_becomes_any_type(kind: pa.DataType) -> None:
+    found = converted(pa.nulls(3), kind)
+    assert found.type == kind and found.to_pylist() == [None] * 3
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(MADE), st.sampled_from(MADE))
 def test_values_are_equal_in_the_type_that_holds_both(one: pa.Array, other: pa.Array) -> None:
