@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.corpus.attributes import AttributeReader, content_of, find_attributes, stem
-from annotate.corpus.files import MAX_ROWS_PER_UNIT
+from annotate.corpus.footers import MAX_ROWS_PER_UNIT
 from annotate.corpus.source_files import SourceFile
 from annotate.errors import ConfigError, InputError
 from annotate.graph import Map, Source, Stage, Tables

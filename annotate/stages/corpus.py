@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 
 from annotate.corpus.column_types import ColumnTypes, Types, carried, travelling_type, types_note, types_told
 from annotate.corpus.columns import id_type
-from annotate.corpus.files import Footer, RowReader, corpus_directory, cut, find_files, read_footer
+from annotate.corpus.files import corpus_directory, find_files
+from annotate.corpus.footers import Footer, cut, read_footer
 from annotate.corpus.jsonl import PROBLEM
+from annotate.corpus.rows import RowReader
 from annotate.corpus.source_files import SourceFile, UnreadableFile, unsupported
 from annotate.errors import ConfigError, InputError
 from annotate.graph import Source, Stage

@@ -12,8 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.corpus import files as corpus_files
-from annotate.corpus.files import MAX_ROWS_PER_UNIT, Footer, RowReader, cut, find_files, read_footer
+from annotate.corpus import rows as rows_module
+from annotate.corpus.files import find_files
+from annotate.corpus.footers import MAX_ROWS_PER_UNIT, Footer, cut, read_footer
+from annotate.corpus.rows import RowReader
 from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError
 from annotate.storage.marker import mark
@@ -58,6 +60,9 @@ def tree(tmp_path: Path) -> Path:
         ("/[b-z].parquet", ["b.parquet"]),
         ("/?.parquet", ["a.parquet", "b.parquet"]),
         ("/*/*", ["deep/c.pq"]),
+        ("/**/er/*", ["deep/er/d.parquet"]),
+        ("/**/c.pq", ["deep/c.pq"]),
+        ("/**.parquet", ["a.parquet", "b.parquet"]),  # `**` is any folders only where it is a whole component
         ("/d*p/*.pq", ["deep/c.pq"]),
         ("/a.parquet", ["a.parquet"]),
         ("/_hidden.parquet", ["_hidden.parquet"]),
@@ -102,7 +107,9 @@ def test_a_glob_without_a_slash_does_not_look_below(tmp_path: Path, monkeypatch:
         ("/nowhere.parquet", "no such file or directory"),
         ("/nowhere/*.parquet", "no such file or directory"),
         ("/*.csv", "no corpus files match .*there is: .*a.parquet"),
-        ("/[z-a].parquet", "is no glob"),
+        ("/[z-a].parquet", "no corpus files match"),
+        ("/{a,b}*.parquet", "no corpus files match"),
+        ("/!(a)*.parquet", "no corpus files match"),
         ("/.x", "no corpus files match"),
     ],
 )
@@ -375,7 +382,7 @@ def test_a_document_of_50_mb_is_read(tmp_path: Path) -> None:
 def test_batches_are_of_a_megabyte_whatever_the_rows(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", pa.table({"text": ["x" * 10_000] * 3000}), use_dictionary=False)
     batches = reader(path).read(0, 3000, ["text"])["text"].chunks
-    assert max(chunk.nbytes for chunk in batches) <= corpus_files.BATCH_BYTES
+    assert max(chunk.nbytes for chunk in batches) <= rows_module.BATCH_BYTES
 
 
 def test_whether_a_range_can_be_read_depends_on_nothing_read_before(tmp_path: Path) -> None:

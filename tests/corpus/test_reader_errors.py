@@ -21,8 +21,9 @@ import zstandard
 from obstore.exceptions import GenericError, PermissionDeniedError
 
 from annotate.corpus import compressed
-from annotate.corpus.files import RowReader, read_footer
+from annotate.corpus.footers import read_footer
 from annotate.corpus.jsonl import blocks, scan
+from annotate.corpus.rows import RowReader
 from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError, StorageError
 from annotate.storage import store
@@ -132,7 +133,8 @@ def test_an_encrypted_file_is_said_to_be_that(tmp_path: Path, *, plaintext_foote
     with pq.ParquetWriter(path, table.schema, encryption_properties=properties) as writer:
         writer.write_table(table)
     script = (
-        "import sys; from annotate.corpus.files import *; from annotate.corpus.source_files import *\n"
+        "import sys; from annotate.corpus.footers import *; from annotate.corpus.source_files import *\n"
+        "from annotate.storage.store import Directory\n"
         "file = SourceFile(Directory.at(sys.argv[1]), 'a.parquet', 'a.parquet', int(sys.argv[2]))\n"
         "try: read_footer(file, 'text')\n"
         "except UnreadableFile as error: print(error)"

@@ -10,7 +10,7 @@ import zstandard
 from support import pipeline, write_corpus
 
 from annotate import Corpus, InputError, Options, Pipeline, Split, shards
-from annotate.corpus.files import read_footer
+from annotate.corpus.footers import read_footer
 from annotate.engine.events import Silent
 from annotate.engine.imports import import_files, scan_files
 from annotate.stages.repeated_ids import RepeatedIds

@@ -36,7 +36,7 @@ from annotate import (
     score,
     shards,
 )
-from annotate.corpus.files import RowReader
+from annotate.corpus.rows import RowReader
 from annotate.engine import worker
 from annotate.engine.run import Result
 from annotate.stages.shards import LARGE, Shards

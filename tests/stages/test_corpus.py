@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from annotate.corpus.columns import travelling
-from annotate.corpus.files import Footer
+from annotate.corpus.footers import Footer
 from annotate.engine.datasets import open_corpus
 from annotate.errors import ConfigError, InputError
 from annotate.stages.corpus import Corpus
