@@ -27,7 +27,7 @@ from report import measure, medians, parser, print_table, write_json
 
 from annotate.tags import DEFAULT_SCHEME
 from annotate.tags.group_quantiles import fit
-from annotate.tags.layouts import place
+from annotate.tags.placing import place
 from annotate.tags.rendering import render
 from annotate.tags.rules import Quantile, Thresholds
 from annotate.tags.states import Measured

@@ -16,7 +16,7 @@ from annotate.errors import ConfigError
 from annotate.randomness import keyed_hash, name_key, uniform
 from annotate.tags.explain import explain
 from annotate.tags.group_quantiles import fit
-from annotate.tags.layouts import place
+from annotate.tags.placing import place
 from annotate.tags.rendering import render
 from annotate.tags.scheme import TagScheme, shown_name
 from annotate.tags.scheme_file import load_scheme, presets

@@ -53,9 +53,9 @@ def prompt(
         `logits_processor`. Several returned sequences and beams are possible, with guidance too.
 
     Raises:
-        ConfigError: a tag is not known, or never stands before text (layouts "suffix" and "repeat"); the tokenizer has
-            other ids for the tags; there is nothing to start from; guidance has no model; or `later` is "free" where
-            tags were no targets.
+        ConfigError: a tag is not known, or never stands before text, as with the layouts "suffix" and "repeat"; the
+            tokenizer has other ids for the tags; there is nothing to start from; guidance has no model; or `later` is
+            "free" where tags were no targets.
         StorageError: there is no `tags.json`.
     """
     trained = Trained.read(tokenizer, files)

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.storage.latest import read_tags
+from annotate.tags.layouts import LAYOUTS
 from annotate.text.splitting import Splitter
 from annotate.tokens import TaggedTokens, TagVocabulary, TextTokenizer, TokenizedTexts, check_ids, insert
 
@@ -78,7 +79,7 @@ class Trained:
             ),
             aliases=card["aliases"],
             every_span=frozenset(tag["name"] for tag in tags if tag["every_span"]),
-            not_before={tag["name"]: tag["layout"] for tag in tags if tag["layout"] in ("suffix", "repeat")},
+            not_before={tag["name"]: tag["layout"] for tag in tags if LAYOUTS[tag["layout"]].in_force == "nowhere"},
             splitter=None if shards["splitter"]["by"] in ("tokens", "document") else Splitter(**shards["splitter"]),
             segments=shards["segments"],
             begin_id=shards["begin_id"],
@@ -99,10 +100,11 @@ class Trained:
         known = self.vocabulary.names
         for name in sorted(names - set(known)):
             raise ConfigError(f"there is no tag {name!r}; tags: {', '.join([*known, *self.aliases])}")
+        stand_before = [name for name, layout in LAYOUTS.items() if layout.in_force != "nowhere"]
         for name in sorted(names & set(self.not_before)):
             raise ConfigError(
                 f"tag {name!r} has the layout {self.not_before[name]!r}: no text of the shards begins with it",
-                hint="Text can be written under tags of the layouts prefix, begin-end and change.",
+                hint=f"Text can be written under tags of the layouts {', '.join(stand_before)}.",
             )
         return tuple(name for name in known if name in names)
 

@@ -21,7 +21,7 @@ from annotate.stages.tables import span_texts
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
-from annotate.tags.layouts import place
+from annotate.tags.placing import place
 from annotate.tags.scheme import at
 from annotate.text.splits import Splits
 from annotate.training_order.schedule import tag_rates

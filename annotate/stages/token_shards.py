@@ -29,6 +29,7 @@ from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.forgery import spells_a_tag
 from annotate.tags.in_force import InForce, in_force, span_ends
+from annotate.tags.layouts import LAYOUTS
 from annotate.tags.rules import Quantile
 from annotate.tags.scheme import shown_name
 from annotate.text.arrays import lists_by_row, one_array
@@ -406,7 +407,7 @@ def _layouts(places: tuple[Place, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
     """How each tag stands, for `tags.json`: its layout, and whether it is there again at each (innermost) span."""
     for place in places:
         for family, names in place.scheme.names_by_family:
-            again = place is places[-1] and family.layout in ("prefix", "begin-end")
+            again = place is places[-1] and LAYOUTS[family.layout].every_span
             for name in names:
                 yield shown_name(name, place.scheme.control), {"layout": family.layout, "every_span": again}
 

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from annotate.tags.layouts import LAYOUTS
 from annotate.tags.scheme import Family, Tag, TagScheme
 from annotate.training_order.phases import Phase
 
-_WHERE = {
-    "prefix": "before its span",
-    "begin-end": "before its span, with a closing tag after it",
-    "change": "before a span whose state differs from that of the span before",
-    "suffix": "after its span",
-    "repeat": "before words inside its span, {rate:.3g} % of them",
-}
 _ORDER = {
     "fixed": "in the order of the scheme",
     "shuffled": "in an order drawn for each span",
@@ -65,7 +59,7 @@ def _phase(phase: Phase) -> str:
 
 
 def _family(family: Family, tags: tuple[Tag, ...]) -> Iterator[str]:
-    where = _WHERE[family.layout].format(rate=100 * family.rate)
+    where = LAYOUTS[family.layout].words.format(percent=100 * family.rate)
     for tag in tags:
         holds = f"no other tag of {family.name} holds" if tag.parsed.is_else else f"`{tag.rule}`"
         yield f"<{tag.name}> stands {where} if {holds}."

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.tags.layouts import LAYOUTS
 from annotate.tags.scheme import TagScheme
 from annotate.text.arrays import one_array
 
@@ -50,9 +51,9 @@ def in_force(schemes: Sequence[TagScheme]) -> InForce:
         found.closing.extend(shown[name] for name in scheme.closed)
         for family, own in scheme.names_by_family:
             number += 1
-            nowhere = family.layout in ("suffix", "repeat")
-            found.families.update({shown[name]: NOWHERE if nowhere else number for name in own})
-            if family.layout == "prefix":
+            lasts = LAYOUTS[family.layout].in_force
+            found.families.update({shown[name]: NOWHERE if lasts == "nowhere" else number for name in own})
+            if lasts == "span":
                 found.of_spans.setdefault(i, []).extend(shown[name] for name in own)
     return found
 

@@ -1,155 +1,120 @@
-"""Layouts: from the states of spans to placements, in the order in which they stand in the text.
+"""The layouts: where the tag of a span stands in the text, and how long it counts.
 
-What stands at a span is, in this order: the tags before it, those inside it, its closing tags in the reversed order of
-the tags before it, and those after it. The next span begins where it ends, so all is in order by construction, and
-tags of the layout "begin-end" nest. (The closing tag of "change" ends a state, and nests in nothing.)
+`LAYOUTS` is the one table of them. Placing, the scheme's names, its description in words, token shards and inference
+all read it. To add a layout, add an entry here and its name to `LayoutName`; nothing else has to change.
+
+A layout works on states. The state of a span, in one family of tags, is the number of the tag that it has
+(`TagScheme.names`); or `NONE`; or `SILENT`, where not even the family's null tag may stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from annotate.randomness import keyed_hash, uniform
-from annotate.tags.placements import CLOSE, MARK, OPEN, PLACEMENTS, merge, placements_at
-from annotate.tags.scheme import TagScheme
-from annotate.tags.states import NONE, Int64, Measured, Ranks, Ruled, States, by_rules, shuffled, states
-from annotate.tags.words import later_words
+States = npt.NDArray[np.int16]
+Int64 = npt.NDArray[np.int64]
+Float64 = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
-CLOSES = 1 << 14  # added to a state, its closing tag
+NONE, SILENT = -1, -2
+CLOSES = 1 << 14
+"""Added to the number of a tag, it stands for the closing tag."""
+
+LayoutName = Literal["prefix", "begin-end", "change", "suffix", "repeat"]
+InForce = Literal["span", "change", "nowhere"]
 
 
-def place(
-    measured: Measured,
-    scheme: TagScheme,
-    *,
-    ranks: Ranks | None = None,
-    texts: pa.Array | None = None,
-    ruled: Ruled | None = None,
-) -> pa.Table:
-    """Place the tags of a unit.
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Where the tag of a span stands in the text, and how long it counts.
 
-    Args:
-        measured: the spans, and all that rules read of them.
-        scheme: the tags.
-        ranks: float64 `[n_spans]` by axis, the rank of each score in [0, 1]; for the order "rank".
-        texts: large_string `[n_spans]`, of the spans; for the layout "repeat".
-        ruled: what rules and controls give the spans; None for what those of the scheme do, among these spans.
+    `before`, `closing` and `after` are functions of the state of each span of a unit, int16 `[n_spans]`, and of the row
+    of its document, int64 `[n_spans]`. They say what stands at each span: the number of a tag, that plus `CLOSES` for
+    its closing tag, or `NONE`. None in place of a function: nothing ever stands there.
 
-    Returns:
-        Placements of kinds `open`, `close` and `mark`, as `PLACEMENTS` says.
-
-    Raises:
-        ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
+    Attributes:
+        words: where the tag stands, to follow "<nice> stands"; `{percent}` is the family's `rate` as a percentage.
+        in_force: how long a tag counts for the text after it. "span": until its span ends. "change": until another tag
+            of its family, or its closing tag, comes. "nowhere": it says something of the text before it, or around it,
+            as tags do that stand after a span or inside it.
+        before: what stands before each span.
+        closing: what closes each span. Of several families at one place, the last to open is the first to close.
+        after: what stands after each span, about that span.
+        inside: before which words of a span its tag stands, bool `[n_words]`. It is given a number in [0, 1) that is
+            drawn for each word from the second on, and the family's `rate`. None: before no word.
+        closes: whether the tags have closing tags.
+        every_span: whether the tag stands again where the next span has the same one.
     """
-    if ruled is None:
-        ruled = shuffled(by_rules(measured, scheme, ranks), measured, scheme)
-    found = states(ruled, measured, scheme)
-    layouts = [family.layout for family, _ in scheme.tags_by_family]
-    slots = [_before(found, layouts, measured.row)]
-    if {"begin-end", "suffix"} & set(layouts):
-        slots += _after(found, layouts)
-    if (order := _order(measured, scheme, ruled)) is not None:
-        reverse = order[:, ::-1]
-        slots = [np.take_along_axis(each, by, axis=1) for each, by in zip(slots, (order, reverse, order), strict=False)]
-    elif len(slots) > 1:
-        slots[1] = slots[1][:, ::-1]
-    together = np.concatenate(slots, axis=1) if len(slots) > 1 else slots[0]
-    placed = _placed(together, len(layouts), measured.spans, scheme)
-    repeated = [k for k, layout in enumerate(layouts) if layout == "repeat"]
-    if repeated:
-        assert texts is not None, "the layout repeat takes the texts"
-        inside = [_repeated(found[:, k], k, measured, scheme, texts) for k in repeated]
-        placed = merge([placed, *inside])
-    return placed
+
+    words: str
+    in_force: InForce = "nowhere"
+    before: Callable[[States, Int64], States] | None = None
+    closing: Callable[[States, Int64], States] | None = None
+    after: Callable[[States, Int64], States] | None = None
+    inside: Callable[[Float64, float], Mask] | None = None
+    closes: bool = False
+    every_span: bool = False
+
+    def __post_init__(self) -> None:
+        # Readers of tokens tell whether a tag is in force by its name alone.
+        behind = self.after is not None or self.inside is not None
+        if (self.before is None) != (self.in_force == "nowhere") or (self.before is not None and behind):
+            raise ValueError(
+                "a tag stands before its span, and is in force; or after or inside it, and is in force nowhere"
+            )
 
 
-def _order(measured: Measured, scheme: TagScheme, ruled: Ruled) -> npt.NDArray[np.int64] | None:
-    """The order of the families at each span, int64 `[n_spans, n_families]`; None for that of the scheme."""
-    families = scheme.tags_by_family
-    if ruled.order is not None:
-        return ruled.order.astype(np.int64)
-    if scheme.order != "shuffled" or len(families) < 2 or not measured.spans.num_rows:
-        return None
-    keys = np.stack([measured.drawn(scheme.seed, f"order of {family.name}") for family, _ in families], axis=1)
-    return np.argsort(keys, axis=1, kind="stable")
+def _own(state: States, row: Int64) -> States:
+    """The tag of each span."""
+    del row
+    return state
 
 
-def _before(found: States, layouts: Sequence[str], row: Int64) -> States:
-    """What stands before each span, a slot a family."""
-    before = np.full_like(found, NONE)
-    for k, layout in enumerate(layouts):
-        if layout in ("prefix", "begin-end"):
-            before[:, k] = found[:, k]
-        elif layout == "change":
-            before[:, k] = _changes(found[:, k], row)
-    return before
-
-
-def _after(found: States, layouts: Sequence[str]) -> tuple[States, States]:
-    """The closing tags after each span, and the suffixes, a slot a family."""
-    closing, suffixes = np.full_like(found, NONE), np.full_like(found, NONE)
-    for k, layout in enumerate(layouts):
-        if layout == "begin-end":
-            closing[:, k] = np.where(found[:, k] >= 0, found[:, k] + CLOSES, NONE)
-        elif layout == "suffix":
-            suffixes[:, k] = found[:, k]
-    return closing, suffixes
+def _own_closed(state: States, row: Int64) -> States:
+    """The closing tag of each span that has a tag."""
+    del row
+    return np.where(state >= 0, state + CLOSES, NONE).astype(np.int16)
 
 
 def _changes(state: States, row: Int64) -> States:
-    """The state where it is not that of the span before in its document; the closing tag where one ends for none."""
-    previous = np.append(np.int16(NONE), state[:-1])
+    """The tag of each span that has another one than the span before; its closing tag where none takes its place.
+
+    Before the first span of a document there is no tag.
+    """
+    state = np.maximum(state, np.int16(NONE))  # SILENT is no tag either
+    previous = np.append(np.int16(NONE), state[:-1])[: len(state)]
     previous[np.append(True, row[1:] != row[:-1])[: len(state)]] = NONE
-    previous, now = np.maximum(previous, NONE), np.maximum(state, NONE)  # silent is none
-    ended = np.where(now == NONE, previous + CLOSES, now)
-    return np.where(now != previous, ended, np.int16(NONE)).astype(np.int16)
+    stands = np.where(state == NONE, previous + CLOSES, state)
+    return np.where(state != previous, stands, NONE).astype(np.int16)
 
 
-def _placed(slots: States, families: int, spans: pa.Table, scheme: TagScheme) -> pa.Table:
-    """Placements from what stands at each span: the first slots before it, the others after it."""
-    width = slots.shape[1]
-    at = np.flatnonzero(slots >= 0)  # in order: span by span, slot by slot
-    span, slot = np.divmod(at, width)
-    state = slots.ravel()[at]
-    offset, byte_offset = (spans[name].to_numpy()[span] for name in ("start", "byte_start"))
-    if width > families:
-        behind = slot >= families
-        for places, name in ((offset, "end"), (byte_offset, "byte_end")):
-            places[behind] = spans[name].to_numpy()[span[behind]]
-    names = list(scheme.shown)
-    kinds = np.where(state >= CLOSES, CLOSE, OPEN)
-    kinds[slot >= 2 * families] = MARK
-    return placements_at(
-        spans["row"].to_numpy()[span],
-        offset,
-        byte_offset,
-        state.astype(np.int32) % CLOSES,
-        names,
-        kinds.astype(np.int32),
-    )
+def _drawn(drawn: Float64, rate: float) -> Mask:
+    """Each word, with the chance `rate`."""
+    return drawn < rate
 
 
-def _repeated(state: States, k: int, measured: Measured, scheme: TagScheme, texts: pa.Array) -> pa.Table:
-    """Tags before words of the spans that have them, at the family's rate (Maini et al. 2025, algorithm 2)."""
-    family = scheme.tags_by_family[k][0]
-    spans = np.flatnonzero(state >= 0)
-    if not len(spans):
-        return PLACEMENTS.empty_table()
-    words = later_words(texts.take(pa.array(spans)))
-    span = spans[words.span]
-    keys = measured.drawn(scheme.seed, f"words of {family.name}")[span]
-    chosen = uniform(keyed_hash(scheme.seed, keys, words.number)) < family.rate
-    span, offset, byte_offset = span[chosen], words.offset[chosen], words.byte_offset[chosen]
-    columns = measured.spans
-    return placements_at(
-        measured.row[span],
-        columns["start"].to_numpy()[span] + offset,
-        columns["byte_start"].to_numpy()[span] + byte_offset,
-        state[span].astype(np.int32),
-        list(scheme.shown),
-        np.full(len(span), MARK, np.int32),
-    )
+LAYOUTS: dict[str, Layout] = {
+    "prefix": Layout(words="before its span", before=_own, in_force="span", every_span=True),
+    "begin-end": Layout(
+        words="before its span, with a closing tag after it",
+        before=_own,
+        closing=_own_closed,
+        closes=True,
+        in_force="change",
+        every_span=True,
+    ),
+    "change": Layout(
+        words="before a span whose tag differs from that of the span before",
+        before=_changes,
+        closes=True,
+        in_force="change",
+    ),
+    "suffix": Layout(words="after its span", after=_own),
+    # Maini et al. 2025, algorithm 2.
+    "repeat": Layout(words="before words inside its span, {percent:.3g} % of them", inside=_drawn),
+}

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any, Literal, get_args
 
 from annotate.errors import ConfigError
+from annotate.tags.layouts import CLOSES, LAYOUTS, LayoutName
 from annotate.tags.rules import Quantile, Rule, parse_rule
 from annotate.training_order.phases import Phase, check_phases
 
-Layout = Literal["prefix", "begin-end", "change", "suffix", "repeat"]
 FamilyOrder = Literal["fixed", "shuffled", "rank"]
 Control = Literal["none", "shuffled", "shuffled-in-document", "constant", "reversed", "hashed-names", "untagged"]
 
 # Angle brackets delimit a tag, a backslash escapes its spelling in text: inside a name they make both ambiguous.
 _UNUSABLE = re.compile(r"[\s<>\\\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-MOST = 1 << 14  # names: a placement's closing tag is told by a bit above them
+MOST = CLOSES  # names, at most: what is added to the number of one stands for its closing tag
 
 
 def _where() -> Any:
@@ -70,8 +71,8 @@ class Family:
     Attributes:
         name: of the family, as its tags say it.
         layout: where a tag stands. "prefix": before its span. "begin-end": before it, and a closing tag `</nice>` after
-            it. "change": before a span whose state is not that of the span before; a closing tag where a state ends and
-            no other begins. "suffix": after its span. "repeat": before words inside the span, at random.
+            it. "change": before a span whose tag is not that of the span before, and a closing tag where none follows.
+            "suffix": after its span. "repeat": before words inside the span, at random. See `annotate.tags.layouts`.
         dropout: share of its spans that lose the tag, each drawn for itself.
         null: a tag that stands where none of the family does, also for a dropped one; None for nothing.
         rate: of layout "repeat", the share of the span's words, from the second on, that get the tag.
@@ -79,7 +80,7 @@ class Family:
     """
 
     name: str
-    layout: Layout = "prefix"
+    layout: LayoutName = "prefix"
     dropout: float = 0.0
     null: str | None = None
     rate: float = 0.05
@@ -87,8 +88,8 @@ class Family:
 
     def __post_init__(self) -> None:
         check_name(self.name, "a family's name")
-        if self.layout not in get_args(Layout):
-            raise ConfigError(f"the layout of family {self.name!r} must be {_one_of(Layout)}, got {self.layout!r}.")
+        if self.layout not in LAYOUTS:
+            raise ConfigError(f"the layout of family {self.name!r} must be {_one_of(LAYOUTS)}, got {self.layout!r}.")
         for name in ("dropout", "rate"):
             _check_share(getattr(self, name), f"{name} of family {self.name!r}")
         if self.null is not None:
@@ -156,7 +157,7 @@ class TagScheme:
             raise ConfigError("a tag scheme must have at least one tag, got none.")
         for name, known in (("order", FamilyOrder), ("control", Control)):
             if getattr(self, name) not in get_args(known):
-                raise ConfigError(f"{name} must be {_one_of(known)}, got {getattr(self, name)!r}.")
+                raise ConfigError(f"{name} must be {_one_of(get_args(known))}, got {getattr(self, name)!r}.")
         _check_share(self.document_dropout, "document_dropout")
         self._check_families()
         self._check_aliases()
@@ -279,13 +280,9 @@ class TagScheme:
     @cached_property
     def closed(self) -> tuple[str, ...]:
         """The tags that have a closing tag."""
-        closing = [family.name for family, _ in self.tags_by_family if family.layout in ("begin-end", "change")]
+        closing = [family.name for family, _ in self.tags_by_family if LAYOUTS[family.layout].closes]
         own = [tag.name for tag in self.tags if (tag.family or tag.name) in closing]
-        own += [
-            family.null
-            for family in self.families
-            if family.null is not None and family.layout in ("begin-end", "change")
-        ]
+        own += [family.null for family in self.families if family.null is not None and family.name in closing]
         return (*own, *(a.name for a in self.aliases if not a.expand and self.meant(a.name)[0] in own))
 
     @property
@@ -332,7 +329,7 @@ class TagScheme:
     @property
     def reads_text(self) -> bool:
         """Whether tags are placed before words, which takes the text."""
-        return any(family.layout == "repeat" for family, _ in self.tags_by_family)
+        return any(LAYOUTS[family.layout].inside is not None for family, _ in self.tags_by_family)
 
     def identity(self) -> dict[str, Any]:
         """All that can change a placement, JSON-ready."""
@@ -383,8 +380,8 @@ def _check_share(value: Any, what: str) -> None:
         raise ConfigError(f"{what} must lie in [0, 1], got {value!r}.")
 
 
-def _one_of(kind: Any) -> str:
-    return ", ".join(f'"{value}"' for value in get_args(kind))
+def _one_of(values: Iterable[str]) -> str:
+    return ", ".join(f'"{value}"' for value in values)
 
 
 DEFAULT_SCHEME = TagScheme(

@@ -17,15 +17,12 @@ import pyarrow as pa
 from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.randomness import keyed_hash, name_key, uniform
+from annotate.tags.layouts import NONE, SILENT, Int64, States
 from annotate.tags.rules import Thresholds
 from annotate.tags.scheme import TagScheme
 
 Scores = npt.NDArray[np.float32]
-States = npt.NDArray[np.int16]
 Ranks = Mapping[str, npt.NDArray[np.float64]]
-Int64 = npt.NDArray[np.int64]
-
-NONE, SILENT = -1, -2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.tags.group_quantiles import fit
-from annotate.tags.layouts import place
+from annotate.tags.placing import place
 from annotate.tags.rendering import render
 from annotate.tags.scheme import TagScheme
 from annotate.tags.scheme_file import parse_scheme, presets

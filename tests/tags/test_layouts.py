@@ -18,8 +18,8 @@ from scipy.stats import binom, hypergeom
 from annotate.errors import ConfigError
 from annotate.tags import TagScheme
 from annotate.tags.group_quantiles import fit
-from annotate.tags.layouts import place
 from annotate.tags.made import by_column, graded
+from annotate.tags.placing import place
 from annotate.tags.rendering import render, strip
 from annotate.tags.rules import Quantile, Thresholds
 from annotate.tags.scheme import Alias, Family, Tag

@@ -13,8 +13,8 @@ from token_families import TEXT as PROSE
 from token_families import encoder
 
 from annotate.tags.in_force import in_force, span_ends
-from annotate.tags.layouts import place
 from annotate.tags.placements import nest
+from annotate.tags.placing import place
 from annotate.tags.scheme import Alias, Family, Tag, TagScheme
 from annotate.tags.states import Measured, by_rules, shuffled, states
 from annotate.tokens import TagVocabulary, insert, pack

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from annotate import Corpus, Mix, Phase, Schedule, Split, Tag, TagScheme
 from annotate.tags.explain import explain
-from annotate.tags.layouts import place
+from annotate.tags.placing import place
 from annotate.tags.rendering import render
 from annotate.tags.states import Measured
 from annotate.training_order.schedule import BINS, make_schedule, phase_names, tag_rates, times
