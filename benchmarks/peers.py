@@ -15,8 +15,8 @@ import pyarrow as pa
 import torch
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, TextClassificationPipeline
 
-from annotate.scorers.base import Prepared
-from annotate.scorers.tokens import Batches
+from annotate.models.base import Prepared
+from annotate.models.batches import Batches
 
 Job = Callable[[], Any]
 OUTPUTS = 3

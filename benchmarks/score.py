@@ -46,7 +46,7 @@ from stage import LoadedStage, probes, tolerance, write_corpus
 from transformers.utils import logging
 
 from annotate import Corpus, Encoder, Options, Pipeline, Split, score
-from annotate.scorers.textmodel import Dtype
+from annotate.models.text_model import Dtype
 from annotate.storage.store import Directory
 
 MODELS = 2  # on Ray

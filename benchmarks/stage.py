@@ -16,8 +16,8 @@ from annotate import Corpus, Encoder, Probe, Score, Split, Splitter, score
 from annotate.engine.datasets import open_corpus
 from annotate.engine.worker import Context, run_units
 from annotate.graph import Tables, Work
-from annotate.scorers.base import Forward
-from annotate.scorers.textmodel import Dtype
+from annotate.models.base import Forward
+from annotate.models.text_model import Dtype
 from annotate.stages.score import finish, missing_rows, prepare
 from annotate.storage.store import Directory
 

@@ -27,7 +27,7 @@ import annotate
 from annotate.errors import AnnotateError
 from annotate.inference import log_likelihood, prompt
 from annotate.inference.prompts import Later
-from annotate.scorers.base import expand
+from annotate.models.base import expand
 
 BATCH = 32
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from annotate.curves import Isotonic, Platt
-    from annotate.scorers.probe_file import Feature, Head
-    from annotate.scorers.probe_report import CalibrationReport, Measured, ProbeReport
+    from annotate.probes.file import Feature, Head
+    from annotate.probes.report import CalibrationReport, Measured, ProbeReport
 
 
 @click.group()
@@ -65,8 +65,8 @@ def train(
 
     The file that it writes is named in a pipeline as Probe("FILE"); its rules may use the probability p(AXIS).
     """
-    from annotate.scorers.encoder import Encoder
-    from annotate.scorers.probe_training import parse_feature, train_probe
+    from annotate.probes.encoder import Encoder
+    from annotate.probes.training import parse_feature, train_probe
 
     shown = console()
     with shown.status(f"training a probe of {axis} ..."):

@@ -79,7 +79,7 @@ class Resources:
         gpus = int(sum(on_gpu))
         if device == "cuda" and not gpus:
             raise ConfigError("--device cuda was asked for, but the Ray cluster has no GPU")
-        if gpus and (device == "cuda" or (device == "auto" and getattr(stage.scorer, "gpu", True))):
+        if gpus and (device == "cuda" or (device == "auto" and stage.scorer.backbone.gpu)):
             # A model on a GPU needs little of a CPU; about six CPUs feed one, so the rest is for what feeds them.
             share = min(cpu / int(gpu) for cpu, gpu in zip(nodes, on_gpu, strict=True) if gpu >= 1)
             model = _floor(min(1.0, 0.1 * share))

@@ -311,8 +311,8 @@ def _forward_seconds(stages: Sequence[Score], prepared: Any) -> float:
     device = _device()
     scorers = [stage.scorer for stage in stages]
     forward = scorers[0].backbone.load(scorers, device)
-    if getattr(forward, "device", None) is not None:
-        from annotate.scorers.device import use_threads
+    if forward.device is not None:
+        from annotate.models.device import use_threads
 
         use_threads(stages[0].threads)
     started = time.perf_counter()

@@ -19,8 +19,8 @@ import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.graph import Map, Received, Reduce, Regroup, Shuffle, Stage, Tables, Work, digest
+from annotate.models.base import Forward, Scores
 from annotate.scorers.anchors import check_anchors
-from annotate.scorers.base import Forward, Scores
 from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
@@ -407,7 +407,7 @@ class Model:
     def __init__(self, stages: Sequence[Score], device: str, threads: int) -> None:
         self._stages = list(stages)
         self._threads = threads
-        if any(getattr(stage.scorer, "gpu", True) for stage in stages):
+        if any(stage.scorer.backbone.gpu for stage in stages):
             # What a model needs is slow to import: meanwhile the first unit is being prepared elsewhere.
             importlib.import_module("torch")
             importlib.import_module("transformers")
@@ -436,7 +436,7 @@ class Model:
         scorers = [stage.scorer for stage in self._stages]
         forward = scorers[0].backbone.load(scorers, self._device)
         if _device(forward) is not None:
-            from annotate.scorers.device import use_threads
+            from annotate.models.device import use_threads
 
             use_threads(self._threads)
         check_anchors(scorers, scorers[0].backbone, forward)
@@ -445,14 +445,14 @@ class Model:
 
 def _device(forward: Forward | None) -> Any:
     """The torch device of a model; None for what runs without torch, which is then not even imported."""
-    return getattr(forward, "device", None)
+    return None if forward is None else forward.device
 
 
 def _kind(forward: Forward | None) -> str:
     device = _device(forward)
     if device is None:
         return "python"
-    from annotate.scorers.device import device_kind
+    from annotate.models.device import device_kind
 
     return device_kind(device)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annotate.minhash.compiled import compiled
+from annotate.compiled import compiled
 
 _u64 = np.uint64
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from annotate.minhash.compiled import compiled, constant
+from annotate.compiled import compiled, constant
 from annotate.minhash.documents import hash_texts
 from annotate.minhash.kernel import Int64, UInt64
 from annotate.minhash.reference import Tokens

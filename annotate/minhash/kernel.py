@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from annotate.minhash.compiled import compiled, constant, text_buffers
+from annotate.compiled import compiled, constant, text_buffers
 from annotate.minhash.reference import BASE, HIGH_BASE, LOW_BASE, UNSPACED, Scheme, Tokens
 
 UInt32 = npt.NDArray[np.uint32]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from numba import uintp
 
-from annotate.minhash.compiled import compiled, constant, text_buffers
+from annotate.compiled import compiled, constant, text_buffers
 
 STRIDE = 64  # bytes whose highest is looked at first: a loop that processors do many bytes at a time
 FIRST_LEAD = 0xCC  # of U+0300; the bytes of characters below are less, and so are all continuation bytes

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annotate.minhash.compiled import compiled, constant
+from annotate.compiled import compiled, constant
 
 ROOM = 4  # places for each key: of keys that occur once a fifth share a place with another, and stay
 

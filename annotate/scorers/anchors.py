@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Backbone, Forward, Scorer, expand
+from annotate.models.base import Backbone, Forward, expand
+from annotate.scorers.base import Scorer
 
 
 def check_anchors(scorers: Sequence[Scorer], backbone: Backbone, forward: Forward) -> None:

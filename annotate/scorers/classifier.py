@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Json
-from annotate.scorers.sequence import Inputs, Readout, SequenceClassifier, SequenceScorer
+from annotate.models.base import Json
+from annotate.models.sequence_classifier import Inputs, SequenceClassifier
+from annotate.scorers.sequence_scorer import SequenceScorer
 
 if TYPE_CHECKING:
     import torch
+
+    from annotate.models.sequence_forward import Readout
 
 Activation = Literal["none", "logit", "sigmoid", "softmax", "auto"]
 Squashing = Literal["none", "sigmoid", "softmax"]

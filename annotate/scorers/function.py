@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from annotate.curves import Curve
 from annotate.errors import ConfigError
-from annotate.scorers.base import FloatArray, Forward, Json, Prepared, Scorer, Scores
-from annotate.scorers.batches import Recover, collect, fill
-from annotate.scorers.checks import check_axes
-from annotate.scorers.tokens import drop_repeats
+from annotate.models.axes import check_axes
+from annotate.models.base import FloatArray, Forward, Json, Prepared, Scores
+from annotate.models.batches import drop_repeats
+from annotate.models.failing_inputs import Recover, collect, fill
 from annotate.source import source_identity
 
 
@@ -70,6 +71,11 @@ class PythonScorer:
             raise ConfigError(f"batch_rows must be positive, got {self.batch_rows}")
 
     @property
+    def curves(self) -> Mapping[str, Curve]:
+        """None: what a function's scores stand for is not known."""
+        return {}
+
+    @property
     def backbone(self) -> PythonScorer:
         """The function is all there is; nothing is shared."""
         return self
@@ -108,13 +114,15 @@ class PythonScorer:
             truncated=np.zeros(len(inverse), np.bool_),
         )
 
-    def load(self, scorers: Sequence[Scorer], device: str) -> Forward:
+    def load(self, scorers: Sequence[object], device: str) -> Forward:
         """Make the object, where the function is a class."""
         call: Callable[..., Any] = self.function() if isinstance(self.function, type) else self.function
         return _FunctionForward(self, call, len(scorers))
 
 
 class _FunctionForward:
+    device = None
+
     def __init__(self, scorer: PythonScorer, call: Callable[..., Any], copies: int) -> None:
         self.scorer = scorer
         self.call = call
@@ -150,7 +158,7 @@ def _torch_if_used() -> Iterator[Recover]:
         return
     import torch
 
-    from annotate.scorers.forward import recover_from
+    from annotate.models.run import recover_from
 
     with torch.inference_mode():
         yield functools.partial(recover_from, device=torch.device("cpu"))

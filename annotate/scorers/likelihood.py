@@ -3,85 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from annotate.errors import ConfigError
-from annotate.scorers.base import Forward, Json, Prepared, Scorer
-from annotate.scorers.checks import check_axes, check_sign
-from annotate.scorers.textmodel import TextModel
-from annotate.scorers.tokens import Encoded, IntArray, drop_repeats, encode, sort_and_batch, text_list
-
-
-@dataclass(frozen=True)
-class CausalModel(TextModel):
-    """Any `AutoModelForCausalLM`.
-
-    Attributes:
-        context_column: a column whose text is read before the span and not counted; null counts as empty.
-    """
-
-    context_column: str | None = None
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The text, and the column of contexts where there is one."""
-        return ("text",) if self.context_column is None else ("text", self.context_column)
-
-    def identity(self) -> Json:
-        """The model's identity, and what it reads."""
-        return {**super().identity(), "context_column": self.context_column, "first": self.first_id()}
-
-    def first_id(self) -> int | None:
-        """The token that starts each input, so that the span's first token has a probability too.
-
-        The tokenizer's beginning-of-sequence token, or its end-of-sequence token where there is no other, as GPT-2 was
-        trained. None where it has neither: then the first token of all is not counted.
-        """
-        tokenizer = self.tokenizer()
-        first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-        return None if first is None else int(first)
-
-    def prepare(self, spans: pa.Table) -> Prepared:
-        """Drop repeats, tokenize contexts and spans apart, join them, sort and batch.
-
-        Of an input that is too long the start of the context goes first, then the end of the span; they are counted
-        apart.
-        """
-        distinct, inverse = drop_repeats(spans, self.columns)
-        tokenizer = self.tokenizer().backend_tokenizer
-        first = self.first_id()
-        room = self.window() - (first is not None)
-        spans_encoded = encode(tokenizer, text_list(distinct.column("text")), room, special=False)
-        if self.context_column is None:
-            before = np.zeros(distinct.num_rows, np.int32)
-            context_ids = np.zeros(0, np.int32)
-        else:
-            contexts = encode(tokenizer, text_list(distinct.column(self.context_column)), None, special=False)
-            context_ids, before = _keep_ends(contexts, room - spans_encoded.lengths)
-            spans_encoded = replace(spans_encoded, context_cut=before < contexts.lengths)
-        encoded, counted_from = _join(first, context_ids, before, spans_encoded)
-        return sort_and_batch(encoded, inverse, self.batch_tokens, counted_from=counted_from)
-
-    def load(self, scorers: Sequence[Scorer], device: str) -> Forward:
-        """Read the weights onto `device`.
-
-        Raises:
-            ConfigError: the model is no causal language model.
-        """
-        from annotate.scorers.likelihood_forward import LikelihoodForward
-        from annotate.scorers.warm_up import warm_up
-
-        signs = []
-        for scorer in scorers:
-            if not isinstance(scorer, Likelihood):
-                raise ConfigError(f"a causal model serves likelihood scorers, got {scorer!r}")
-            signs.append(scorer.sign)
-        return warm_up(LikelihoodForward(self, signs, device), self, len(signs))
+from annotate.curves import Curve
+from annotate.models.axes import check_axes, check_sign
+from annotate.models.base import Json
+from annotate.models.causal_model import CausalModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +40,11 @@ class Likelihood:
         return (self.axis,)
 
     @property
+    def curves(self) -> Mapping[str, Curve]:
+        """None: a likelihood is no probability of a label."""
+        return {}
+
+    @property
     def backbone(self) -> CausalModel:
         """The model."""
         return self.model
@@ -123,31 +56,3 @@ class Likelihood:
     def identity(self) -> Json:
         """The model's identity and the sign."""
         return {"kind": "likelihood", "model": self.model.identity(), "axes": [self.axis], "sign": self.sign}
-
-
-def _keep_ends(encoded: Encoded, room: IntArray) -> tuple[IntArray, IntArray]:
-    """Keep the last `room` tokens of each input."""
-    kept = np.minimum(encoded.lengths, np.maximum(room, 0))
-    within = _positions(encoded.lengths)
-    keep = within >= np.repeat(encoded.lengths - kept, encoded.lengths)
-    return encoded.ids[keep], kept
-
-
-def _positions(lengths: IntArray) -> npt.NDArray[np.int64]:
-    """0, 1, 2, ... within each input."""
-    ends = np.cumsum(lengths, dtype=np.int64)
-    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
-
-
-def _join(first: int | None, context_ids: IntArray, before: IntArray, spans: Encoded) -> tuple[Encoded, IntArray]:
-    """Lay out start token, context and span of each input; also the position of the first token that is counted."""
-    start = int(first is not None)
-    lengths = (start + before + spans.lengths).astype(np.int32)
-    within = _positions(lengths)
-    counted_from = (start + before).astype(np.int32)
-    is_span = within >= np.repeat(counted_from, lengths)
-    is_context = ~is_span & (within >= start)
-    ids = np.full(len(within), first if first is not None else 0, np.int32)
-    ids[is_context] = context_ids
-    ids[is_span] = spans.ids
-    return replace(spans, ids=ids, lengths=lengths), counted_from

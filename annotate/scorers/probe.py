@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from annotate import probes
 from annotate.curves import Curve
 from annotate.errors import ConfigError
-from annotate.scorers.base import Json
-from annotate.scorers.encoder import Encoder
-from annotate.scorers.models import check_hashes
-from annotate.scorers.probe_file import Head, load_probe
+from annotate.models.base import Json
+from annotate.models.files import check_hashes
+from annotate.probes.encoder import Encoder
+from annotate.probes.file import Head, load_probe
 
-SHIPPED = Path(__file__).parent / "heads"
+SHIPPED = Path(probes.__file__).parent / "heads"
 """Where the heads that come with this package are."""
 
 

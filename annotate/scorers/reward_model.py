@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Json
-from annotate.scorers.chat import DATE
-from annotate.scorers.sequence import Inputs, Readout, SequenceClassifier, SequenceScorer
+from annotate.models.base import Json
+from annotate.models.chat_template import DATE
+from annotate.models.sequence_classifier import Inputs, SequenceClassifier
+from annotate.scorers.sequence_scorer import SequenceScorer
+
+if TYPE_CHECKING:
+    from annotate.models.sequence_forward import Readout
 
 
 @dataclass(frozen=True, kw_only=True)

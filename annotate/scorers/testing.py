@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from annotate.scorers.base import FloatArray
+from annotate.models.base import FloatArray
 from annotate.scorers.function import PythonScorer
 
 

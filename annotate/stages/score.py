@@ -18,7 +18,8 @@ import pyarrow as pa
 from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
-from annotate.scorers.base import Backbone, Prepared, Scorer, Scores, expand
+from annotate.models.base import Backbone, Prepared, Scores, expand
+from annotate.scorers.base import Scorer, check_scorer
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
@@ -94,6 +95,7 @@ class Score(Annotations):
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
+        check_scorer(self.scorer)
         check_axes(self.scorer.axes)
         object.__setattr__(self, "scorer", self.scorer.resolved())
 
@@ -105,7 +107,7 @@ class Score(Annotations):
     @property
     def curves(self) -> Mapping[str, Curve]:
         """Those that the scorer has."""
-        return getattr(self.scorer, "curves", {})
+        return self.scorer.curves
 
     @property
     def columns_read(self) -> tuple[str, ...]:

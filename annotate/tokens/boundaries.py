@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from annotate.compiled import compiled, constant, text_buffers
 from annotate.errors import InputError
-from annotate.minhash.compiled import compiled, constant, text_buffers
 from annotate.tokens.encoding import TokenizedTexts, whole
 
 Int64 = npt.NDArray[np.int64]

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.compiled import text_buffers
 from annotate.errors import ConfigError, InputError
-from annotate.minhash.compiled import text_buffers
 from annotate.text.arrays import large_string
 from annotate.text.pages import require_text
 from annotate.text.utf8 import is_continuation

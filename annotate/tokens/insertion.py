@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from annotate.compiled import compiled, constant
 from annotate.errors import InputError
-from annotate.minhash.compiled import compiled, constant
 from annotate.tokens.boundaries import boundaries
 from annotate.tokens.encoding import TokenizedTexts
 from annotate.tokens.kinds import BEGIN, CLOSE, END, OPEN, TEXT, Kinds

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from annotate.minhash.compiled import compiled, constant
+from annotate.compiled import compiled, constant
 
 if TYPE_CHECKING:
     from annotate.tokens.encoding import TextTokenizer

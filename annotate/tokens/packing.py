@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from annotate.compiled import compiled, constant
 from annotate.errors import ConfigError
-from annotate.minhash.compiled import compiled, constant
 from annotate.tokens.insertion import TaggedTokens
 from annotate.tokens.kinds import CLOSE, OPEN, PADDING, REPEATED, Kinds
 from annotate.tokens.pieces import Pieces, cut_into_pieces

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from annotate.compiled import compiled, constant
 from annotate.errors import InputError
-from annotate.minhash.compiled import compiled, constant
 from annotate.tokens.insertion import TaggedTokens
 from annotate.tokens.kinds import CLOSE, END, OPEN, TEXT, Kinds
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers.pre_tokenizers import ByteLevel
 
-from annotate.minhash.compiled import compiled, constant
+from annotate.compiled import compiled, constant
 from annotate.tokens.unforgeable import Twin
 
 Int64 = npt.NDArray[np.int64]

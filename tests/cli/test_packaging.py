@@ -44,7 +44,7 @@ def installed(tmp_path_factory):
 
 
 def test_the_wheel_carries_what_the_package_reads(installed):
-    for path in ("schemas/spans.json", "pipelines/conditional_pretraining.py", "scorers/heads/niceness.safetensors"):
+    for path in ("schemas/spans.json", "pipelines/conditional_pretraining.py", "probes/heads/niceness.safetensors"):
         assert (installed / "annotate" / path).is_file()
     assert not list(installed.glob("tests*"))
     shown = run(sys.executable, "-m", "annotate", "--version", folder=installed.parent, PYTHONPATH=str(installed))

@@ -12,7 +12,7 @@ PAGES = [
     "README.md",
     *sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "docs").glob("*.md")),
     "benchmarks/README.md",
-    "annotate/scorers/heads/MODEL_CARD.md",
+    "annotate/probes/heads/MODEL_CARD.md",
 ]
 _FENCE = re.compile(r"( *)```(\S*)\s*")
 _EXCUSE = re.compile(r"<!-- not run: (.+) -->")

@@ -1,5 +1,7 @@
 """How much of a cluster models and their feeders claim: always something for both, on every kind of cluster."""
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ class Stage:
 
     def __init__(self, threads=1, *, gpu=True):
         self.threads = threads
-        self.scorer = type("Scorer", (), {"gpu": gpu})()
+        self.scorer = SimpleNamespace(backbone=SimpleNamespace(gpu=gpu))
 
 
 class Cluster:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
-from annotate.scorers.probe_metrics import (
+from annotate.probes.metrics import (
     auroc,
     bootstrap_interval,
     brier,

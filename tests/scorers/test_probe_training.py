@@ -5,13 +5,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from annotate.errors import ConfigError, InputError
+from annotate.probes import tail as tail_module
+from annotate.probes.encoder_forward import load_trunk
+from annotate.probes.labels import read_labels
+from annotate.probes.linear_head import fit_path
+from annotate.probes.training import default_features, parse_feature, train_probe
 from annotate.scorers import Encoder, Feature, Platt, Probe, check_anchors, load_probe
-from annotate.scorers import probe_tail as tail_module
-from annotate.scorers.probe_fit import fit_path
-from annotate.scorers.probe_labels import read_labels
-from annotate.scorers.probe_training import default_features, parse_feature, train_probe
 
 NICE, RUDE = ["nice", "good", "thank"], ["idiot", "bad"]
 FILLER = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "is", "are"]
@@ -182,7 +184,7 @@ def test_a_tail_is_trained_saved_and_read(encoder, table, tmp_path, monkeypatch)
     assert report.sources[0].result.value > 0.9
     head = load_probe(path)
     assert sorted(head.tail) == [1]
-    original = dict(encoder.load_model().encoder.layer[1].named_parameters())
+    original = dict(load_trunk(encoder, torch.device("cpu")).layers[1].named_parameters())
     moved = [
         name for name, values in head.tail[1].items() if np.abs(values - original[name].detach().numpy()).max() > 1e-2
     ]

@@ -12,10 +12,10 @@ from tiny_models import CHAT, TEXTS, make_tokenizer
 from transformers import AutoTokenizer
 
 from annotate.errors import ConfigError
+from annotate.models.base import expand
+from annotate.models.chat_template import DATE, encode_chat, read_chat
+from annotate.models.prompts import encode_pairs
 from annotate.scorers import CausalModel, RewardModel
-from annotate.scorers.base import expand
-from annotate.scorers.chat import DATE, encode_chat, read_chat
-from annotate.scorers.pairs import encode_pairs
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score
 from annotate.stages.split import Split

@@ -6,8 +6,9 @@ from tiny_models import TEXTS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from annotate.errors import ConfigError
+from annotate.models.base import Backbone, expand
 from annotate.scorers import Classifier, RewardModel, check_anchors
-from annotate.scorers.base import Backbone, Scorer, expand
+from annotate.scorers.base import Scorer
 
 
 def score(scorer, spans):

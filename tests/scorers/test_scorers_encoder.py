@@ -8,8 +8,9 @@ from tiny_models import TEXTS
 from transformers import AutoModel, AutoTokenizer
 
 from annotate.errors import ConfigError
+from annotate.models.base import Backbone, expand
 from annotate.scorers import Encoder, EncoderHashes, Feature, Probe, ProbeCard, probe_features, save_probe
-from annotate.scorers.base import Backbone, Scorer, expand
+from annotate.scorers.base import Scorer
 
 FEATURES = (
     Feature(layer=0),
@@ -223,7 +224,7 @@ def test_it_is_what_the_protocol_says(tiny, make_probe):
     probe, _ = make_probe(encoder, FEATURES)
     assert isinstance(encoder, Backbone)
     assert isinstance(probe, Scorer)
-    with pytest.raises(ConfigError, match="serves probes"):
+    with pytest.raises(ConfigError, match="serves scorers that have a `head`"):
         encoder.load([object()], "cpu")
 
 

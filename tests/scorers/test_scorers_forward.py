@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Prepared, expand
-from annotate.scorers.batches import REASON_LENGTH, SAMPLE, fill
-from annotate.scorers.forward import run_batches
+from annotate.models.base import Prepared, expand
+from annotate.models.failing_inputs import REASON_LENGTH, SAMPLE, fill
+from annotate.models.run import run_batches
 
 CPU = torch.device("cpu")
 ORDER = np.array([3, 0, 4, 1, 2, 5, 7, 6])

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 import pytest
 
 from annotate.errors import ConfigError
+from annotate.models.base import Backbone, expand
 from annotate.scorers import FakeScorer, PythonScorer, check_anchors
-from annotate.scorers.base import Backbone, Scorer, expand
+from annotate.scorers.base import Scorer
 
 
 def length(table):

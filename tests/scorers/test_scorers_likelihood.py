@@ -6,8 +6,9 @@ from tiny_models import TEXTS
 from transformers import AutoModelForCausalLM
 
 from annotate.errors import ConfigError
+from annotate.models.base import Backbone, expand
 from annotate.scorers import CausalModel, Likelihood
-from annotate.scorers.base import Backbone, Scorer, expand
+from annotate.scorers.base import Scorer
 
 
 def score(scorer, table):
@@ -84,7 +85,7 @@ def test_protocol_and_checks(tiny):
     assert isinstance(model, Backbone)
     assert scorer.resolved().identity() == scorer.identity()
     assert hash(scorer) == hash(scorer.resolved())
-    with pytest.raises(ConfigError, match="serves likelihood"):
+    with pytest.raises(ConfigError, match="serves scorers that have a `sign`"):
         model.load([object()], "cpu")
     with pytest.raises(ConfigError, match="sign must be"):
         Likelihood(model=model, sign=3)

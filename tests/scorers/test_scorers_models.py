@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from annotate.errors import ConfigError
+from annotate.models import files as models_module
+from annotate.models.files import find_minilm, find_model, hash_file, hash_files
 from annotate.scorers import Classifier, Encoder
-from annotate.scorers import models as models_module
-from annotate.scorers.models import find_minilm, find_model, hash_file, hash_files
 
 
 def test_a_model_is_known_by_its_files_and_not_by_its_path(tiny, copy_model):

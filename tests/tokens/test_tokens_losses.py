@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from token_families import TEXT, encoder
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from annotate.minhash.compiled import text_buffers
+from annotate.compiled import text_buffers
 from annotate.tokens import TextTokenizer, taken_away
 from annotate.tokens.losses import dropped_characters
 

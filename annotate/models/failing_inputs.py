@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotate.errors import AnnotateError, ConfigError
-from annotate.scorers.base import FloatArray, Scores
+from annotate.models.base import FloatArray, Scores
 
 REASON_LENGTH = 200
 """Characters of an exception's message that a reason keeps."""

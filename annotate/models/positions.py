@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from annotate.scorers.models import ModelFiles, Stamp
+from annotate.models.files import ModelFiles, Stamp
 
 
 def usable_positions(model: Any) -> int | None:

@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import torch
 
-from annotate.scorers.base import Prepared, Scores
-from annotate.scorers.device import find_device, to_device
-from annotate.scorers.forward import run_batches
-from annotate.scorers.likelihood import CausalModel
-from annotate.scorers.loading import load_model
-from annotate.scorers.precision import precision
-from annotate.scorers.tokens import Batches
+from annotate.models.base import Prepared, Scores
+from annotate.models.batches import Batches
+from annotate.models.bfloat16 import precision
+from annotate.models.device import find_device, to_device
+from annotate.models.load import load_model
+from annotate.models.run import run_batches
+from annotate.models.text_model import TextModel
 
 
-class LikelihoodForward:
+class CausalForward:
     """Runs the model once a batch; the scorers differ in sign only."""
 
-    def __init__(self, settings: CausalModel, signs: Sequence[int], device: str) -> None:
+    def __init__(self, settings: TextModel, signs: Sequence[int], device: str) -> None:
         self.device = find_device(device)
         self.name = settings.model
         self.dtype = settings.dtype

@@ -6,13 +6,13 @@ import dataclasses
 import functools
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self, get_args
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Json, Prepared
-from annotate.scorers.models import ModelFiles, Stamp, find_model, reason
-from annotate.scorers.positions import named_positions, positions_of
-from annotate.scorers.tokens import BATCH_TOKENS, Batches, Side
+from annotate.models.base import Json, Prepared
+from annotate.models.batches import BATCH_TOKENS, Batches, Side
+from annotate.models.files import ModelFiles, Stamp, find_model, reason
+from annotate.models.positions import named_positions, positions_of
 from annotate.tokenizer_file import load
 
 LONGEST_DEFAULT = 4096
@@ -43,6 +43,8 @@ class TextModel:
     dtype: Dtype = "float32"
     batch_tokens: int = BATCH_TOKENS
     trust_remote_code: bool = False
+
+    gpu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.max_length is not None and self.max_length < 4:

@@ -10,24 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Protocol
 
 import pyarrow as pa
 
-from annotate.errors import ConfigError
-from annotate.scorers.base import FloatArray, Forward, Prepared, Scorer
-from annotate.scorers.models import MINILM
-from annotate.scorers.probe_file import Feature, Head
-from annotate.scorers.textmodel import TextModel
-from annotate.scorers.tokens import drop_repeats, encode, sort_and_batch, text_list
-
-if TYPE_CHECKING:
-    import torch
+from annotate.models.base import FloatArray, Forward, Prepared, check_served
+from annotate.models.batches import drop_repeats, encode, sort_and_batch, text_list
+from annotate.models.files import MINILM
+from annotate.models.text_model import TextModel
+from annotate.probes.file import Feature, Head
 
 
-@runtime_checkable
 class HasHead(Protocol):
-    """A scorer whose head reads an encoder's features."""
+    """What is needed of a scorer that an encoder serves."""
 
     def head(self) -> Head:
         """Read the head's file."""
@@ -51,30 +46,18 @@ class Encoder(TextModel):
         encoded = encode(self.tokenizer().backend_tokenizer, text_list(distinct.column("text")), self.window())
         return sort_and_batch(encoded, inverse, self.batch_tokens)
 
-    def load(self, scorers: Sequence[Scorer], device: str) -> Forward:
+    def load(self, scorers: Sequence[HasHead], device: str) -> Forward:
         """Read the encoder and the probes' heads onto `device`.
 
         Raises:
             ConfigError: a probe was made for another encoder, or a file can't be read.
         """
-        from annotate.scorers.encoder_forward import EncoderForward
-        from annotate.scorers.warm_up import warm_up
+        from annotate.models.smoke_test import smoke_test
+        from annotate.probes.encoder_forward import EncoderForward
 
-        heads = []
-        for scorer in scorers:
-            if not isinstance(scorer, HasHead):
-                raise ConfigError(f"an Encoder serves probes, got {type(scorer).__name__}")
-            heads.append(scorer.head())
-        return warm_up(EncoderForward(self, heads, device), self, len(heads))
-
-    def load_model(self, device: torch.device | str = "cpu") -> Any:
-        """The Transformers model without its pooler, in evaluation mode."""
-        from annotate.scorers.loading import load_model
-
-        model = load_model("AutoModel", self, device, optional=("pooler.",))
-        if getattr(model, "pooler", None) is not None:
-            model.pooler = None
-        return model
+        check_served(scorers, "head", "an encoder")
+        heads = [scorer.head() for scorer in scorers]
+        return smoke_test(EncoderForward(self, heads, device), self, len(heads))
 
 
 def probe_features(
@@ -85,7 +68,7 @@ def probe_features(
     Returns:
         float32 `[n_texts, n_features * width]`, in the order of `features`; NaN where the encoder failed.
     """
-    from annotate.scorers.encoder_forward import extract_features
+    from annotate.probes.encoder_forward import extract_features
 
     prepared = encoder.prepare(pa.table({"text": pa.array(texts, pa.string())}))
     values: FloatArray = extract_features(encoder, prepared, features, device)[prepared.inverse]

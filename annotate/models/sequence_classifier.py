@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Forward, Json, Prepared, Scorer
-from annotate.scorers.chat import DATE, encode_chat, read_chat
-from annotate.scorers.checks import check_axes, check_sign
-from annotate.scorers.pairs import encode_pairs
-from annotate.scorers.textmodel import Dtype, TextModel
-from annotate.scorers.tokens import BATCH_TOKENS, drop_repeats, encode, sort_and_batch, text_list
+from annotate.models.base import Forward, Json, Prepared, check_served
+from annotate.models.batches import drop_repeats, encode, sort_and_batch, text_list
+from annotate.models.chat_template import DATE, encode_chat, read_chat
+from annotate.models.prompts import encode_pairs
+from annotate.models.text_model import TextModel
 
 if TYPE_CHECKING:
-    import torch
+    from annotate.models.sequence_forward import Readout
 
 Inputs = Literal["text", "pair", "chat"]
 
-Readout = Callable[["torch.Tensor"], "torch.Tensor"]
-"""Turns float32 logits `[rows, n_labels]` into scores `[rows]`."""
+
+class HasReadout(Protocol):
+    """What is needed of a scorer that a sequence classifier serves."""
+
+    def readout(self) -> Readout:
+        """What turns logits into scores."""
 
 
 @dataclass(frozen=True)
@@ -106,94 +107,20 @@ class SequenceClassifier(TextModel):
             return text_list(distinct.column(self.prompt_column))
         return [self.prompt or ""] * distinct.num_rows
 
-    def load(self, scorers: Sequence[Scorer], device: str) -> Forward:
+    def load(self, scorers: Sequence[HasReadout], device: str) -> Forward:
         """Read the weights onto `device`.
 
         Raises:
             ConfigError: the model is no sequence classifier, or lacks a label that a scorer names.
         """
-        from annotate.scorers.sequence_forward import SequenceForward
-        from annotate.scorers.warm_up import warm_up
+        from annotate.models.sequence_forward import SequenceForward
+        from annotate.models.smoke_test import smoke_test
 
-        readouts = []
-        for scorer in scorers:
-            if not isinstance(scorer, SequenceScorer):
-                raise ConfigError(f"a sequence classifier serves classifiers and reward models, got {scorer!r}")
-            readouts.append(scorer.readout())
-        return warm_up(SequenceForward(self, readouts, device), self, len(readouts))
+        check_served(scorers, "readout", "a sequence classifier")
+        readouts = [scorer.readout() for scorer in scorers]
+        return smoke_test(SequenceForward(self, readouts, device), self, len(readouts))
 
     def labels(self) -> list[str]:
         """Names of the model's outputs, in order."""
         names = self.config().id2label
         return [names[i] for i in sorted(names)]
-
-
-@dataclass(frozen=True)
-class SequenceScorer(ABC):
-    """A scorer that makes one score of a sequence classifier's logits; `Classifier` and `RewardModel` say how."""
-
-    model: str
-    _: KW_ONLY
-    axis: str
-    sign: int = 1
-    anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
-    revision: str | None = None
-    max_length: int | None = None
-    dtype: Dtype = "float32"
-    batch_tokens: int = BATCH_TOKENS
-    trust_remote_code: bool = False
-
-    def __post_init__(self) -> None:
-        check_axes(self.axes, self.anchors)
-        check_sign(self.sign)
-        _ = self.backbone  # its settings are checked there
-
-    @property
-    def axes(self) -> tuple[str, ...]:
-        """The one axis."""
-        return (self.axis,)
-
-    @property
-    @abstractmethod
-    def backbone(self) -> SequenceClassifier:
-        """The model and what it reads."""
-
-    @abstractmethod
-    def identity(self) -> Json:
-        """The model's identity, and how the score is made of its logits."""
-
-    @abstractmethod
-    def readout(self) -> Readout:
-        """Logits to scores.
-
-        Raises:
-            ConfigError: they are not what the scorer says of them.
-        """
-
-    def _reading(
-        self, inputs: Inputs, prompt: str | None = None, prompt_column: str | None = None, date: str = DATE
-    ) -> SequenceClassifier:
-        """The model with these inputs."""
-        return SequenceClassifier(
-            self.model,
-            revision=self.revision,
-            max_length=self.max_length,
-            dtype=self.dtype,
-            batch_tokens=self.batch_tokens,
-            trust_remote_code=self.trust_remote_code,
-            inputs=inputs,
-            prompt=prompt,
-            prompt_column=prompt_column,
-            date=date,
-        )
-
-    def resolved(self) -> Self:
-        """The same scorer with its directory made absolute or its revision a commit, checked against the config.
-
-        Raises:
-            ConfigError: the model is missing, or its logits are not what the scorer says of them.
-        """
-        backbone = self.backbone.resolved()
-        resolved = dataclasses.replace(self, model=backbone.model, revision=backbone.revision)
-        resolved.readout()
-        return resolved

@@ -18,7 +18,7 @@ import pyarrow as pa
 from tokenizers.models import Unigram
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Prepared
+from annotate.models.base import Prepared
 
 IntArray = npt.NDArray[np.int32]
 Side = Literal["left", "right"]

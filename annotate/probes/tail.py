@@ -17,14 +17,14 @@ import torch
 from torch import nn
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import FloatArray
-from annotate.scorers.device import find_device
-from annotate.scorers.encoder import Encoder
-from annotate.scorers.encoder_forward import pool_batch
-from annotate.scorers.probe_file import Feature, Tail
-from annotate.scorers.probe_fit import FloatVector, LinearHead, standardise
-from annotate.scorers.tokens import Batches
-from annotate.scorers.trunk import Branch, Trunk
+from annotate.models.base import FloatArray
+from annotate.models.batches import Batches
+from annotate.models.device import find_device
+from annotate.probes.encoder import Encoder
+from annotate.probes.encoder_forward import load_trunk, pool_batch
+from annotate.probes.file import Feature, Tail
+from annotate.probes.linear_head import FloatVector, LinearHead, standardise
+from annotate.probes.trunk import Branch, Trunk
 
 BATCH_ROWS = 32
 EPOCHS = 3
@@ -98,7 +98,7 @@ def train_tail(
         ConfigError: the encoder has too few layers.
     """
     place = find_device(device)
-    trunk = Trunk(encoder.load_model(place), encoder.model)
+    trunk = load_trunk(encoder, place)
     if layers < 1 or start + layers > len(trunk.layers):
         raise ConfigError(
             f"a tail of {layers} layers from layer {start} on does not fit an encoder of {len(trunk.layers)} layers",

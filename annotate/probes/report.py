@@ -12,9 +12,9 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from annotate.curves import Curve
-from annotate.scorers.probe_file import Feature
-from annotate.scorers.probe_labels import LabelledSpans
-from annotate.scorers.probe_metrics import (
+from annotate.probes.file import Feature
+from annotate.probes.labels import LabelledSpans
+from annotate.probes.metrics import (
     auroc,
     bootstrap_interval,
     brier,

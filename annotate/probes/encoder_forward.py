@@ -8,27 +8,27 @@ import numpy as np
 import torch
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import FloatArray, Prepared, Scores
-from annotate.scorers.device import find_device, to_device
-from annotate.scorers.encoder import Encoder
-from annotate.scorers.forward import run_batches
-from annotate.scorers.models import check_hashes
-from annotate.scorers.precision import precision
-from annotate.scorers.probe_file import Feature, Head, Tail
-from annotate.scorers.textmodel import Dtype
-from annotate.scorers.tokens import Batches
-from annotate.scorers.trunk import Branch, Trunk
+from annotate.models.base import FloatArray, Prepared, Scores
+from annotate.models.batches import Batches
+from annotate.models.bfloat16 import precision
+from annotate.models.device import find_device, to_device
+from annotate.models.files import check_hashes
+from annotate.models.load import load_model
+from annotate.models.run import run_batches
+from annotate.models.text_model import Dtype, TextModel
+from annotate.probes.file import Feature, Head, Tail
+from annotate.probes.trunk import Branch, Trunk
 
 
 class EncoderForward:
     """Runs the shared trunk once a batch, and each wanted head on the pools."""
 
-    def __init__(self, encoder: Encoder, heads: Sequence[Head], device: str) -> None:
+    def __init__(self, encoder: TextModel, heads: Sequence[Head], device: str) -> None:
         self.device = find_device(device)
         self.name = encoder.model
         self.dtype = encoder.dtype
         self.encoder = encoder
-        self.trunk = Trunk(encoder.load_model(self.device), encoder.model)
+        self.trunk = load_trunk(encoder, self.device)
         self.heads = heads
         found = encoder.files().hashes() if heads else {}
         for head in heads:
@@ -72,6 +72,14 @@ class EncoderForward:
         return run_batches(step, batches.ranges(), prepared.arrays["order"], [1] * len(wanted), self.device, self.name)
 
 
+def load_trunk(encoder: TextModel, device: torch.device) -> Trunk:
+    """Read an encoder's weights onto `device`, without its pooler."""
+    model = load_model("AutoModel", encoder, device, optional=("pooler.",))
+    if hasattr(model, "pooler"):
+        model.pooler = None
+    return Trunk(model, encoder.model)
+
+
 def pool_batch(
     trunk: Trunk,
     batches: Batches,
@@ -109,10 +117,10 @@ def load_tail(trunk: Trunk, tail: Tail) -> Branch:
     return Branch(start=start, layers=layers)
 
 
-def extract_features(encoder: Encoder, prepared: Prepared, features: Sequence[Feature], device: str) -> FloatArray:
+def extract_features(encoder: TextModel, prepared: Prepared, features: Sequence[Feature], device: str) -> FloatArray:
     """Pooled hidden states of the distinct inputs: float32 `[n_distinct, n_features * width]`, NaN where it failed."""
     place = find_device(device)
-    trunk = Trunk(encoder.load_model(place), encoder.model)
+    trunk = load_trunk(encoder, place)
     wanted = frozenset(features)
     batches = encoder.batches(prepared)
 

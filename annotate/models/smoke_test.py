@@ -11,8 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.scorers.base import Backbone, FloatArray, Forward, Prepared
-from annotate.scorers.textmodel import Dtype
+from annotate.models.base import Backbone, FloatArray, Forward, Prepared
+from annotate.models.text_model import Dtype
 
 TEXTS = (
     "A short text.",
@@ -48,7 +48,7 @@ class TextBackbone(Backbone, Protocol):
         ...
 
 
-def warm_up(forward: Forward, backbone: TextBackbone, count: int) -> Forward:
+def smoke_test(forward: Forward, backbone: TextBackbone, count: int) -> Forward:
     """Score a few texts alone and in one batch: what fails, or differs, stops the run instead of spoiling scores.
 
     Args:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from annotate.scorers.textmodel import Dtype
+from annotate.models.text_model import Dtype
 
 
 def precision(device: torch.device, dtype: Dtype) -> AbstractContextManager[object]:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
-from annotate.scorers.base import Prepared, Scores
-from annotate.scorers.device import find_device, to_device
-from annotate.scorers.forward import run_batches
-from annotate.scorers.loading import load_model
-from annotate.scorers.precision import precision
-from annotate.scorers.sequence import Readout, SequenceClassifier
-from annotate.scorers.textmodel import configured_pad_id
-from annotate.scorers.tokens import Batch, Batches, Side
+from annotate.models.base import Prepared, Scores
+from annotate.models.batches import Batch, Batches, Side
+from annotate.models.bfloat16 import precision
+from annotate.models.device import find_device, to_device
+from annotate.models.load import load_model
+from annotate.models.run import run_batches
+from annotate.models.text_model import TextModel, configured_pad_id
+
+Readout = Callable[[torch.Tensor], torch.Tensor]
+"""Turns float32 logits `[rows, n_labels]` into scores `[rows]`."""
 
 
 class SequenceForward:
     """Runs the model once a batch, and each wanted readout on its logits."""
 
-    def __init__(self, settings: SequenceClassifier, readouts: Sequence[Readout], device: str) -> None:
+    def __init__(self, settings: TextModel, readouts: Sequence[Readout], device: str) -> None:
         self.device = find_device(device)
         self.name = settings.model
         self.dtype = settings.dtype

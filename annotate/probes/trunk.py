@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from annotate.errors import ConfigError
-from annotate.scorers.probe_file import Feature
+from annotate.probes.file import Feature
 
 
 @dataclass(kw_only=True)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from annotate.errors import ConfigError
-from annotate.scorers.models import reason
-from annotate.scorers.positions import usable_positions
-from annotate.scorers.textmodel import TextModel
+from annotate.models.files import reason
+from annotate.models.positions import usable_positions
+from annotate.models.text_model import TextModel
 
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias")
 """Ends of names that old checkpoints have and no model is trained by: tables that are computed anew."""
@@ -31,7 +31,7 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
     import torch
     import transformers
 
-    from annotate.scorers.precision import convert_weights
+    from annotate.models.bfloat16 import convert_weights
 
     # An environment variable or another library may have allowed less.
     torch.set_float32_matmul_precision("highest")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from annotate.errors import ConfigError
-from annotate.scorers.models import reason
-from annotate.scorers.pairs import Places, fit, shorten
-from annotate.scorers.tokens import Encoded, encode
+from annotate.models.batches import Encoded, encode
+from annotate.models.files import reason
+from annotate.models.prompts import Places, fit, shorten
 
 DATE = "2024-07-26"
 """The day that a template is told it is, unless another is set: the one that Llama 3's own falls back to."""

@@ -19,15 +19,15 @@ import pyarrow as pa
 
 from annotate.curves import fit_curve
 from annotate.errors import ConfigError
-from annotate.scorers.base import FloatArray, expand
-from annotate.scorers.checks import check_axes
-from annotate.scorers.encoder import Encoder, probe_features
-from annotate.scorers.encoder_forward import EncoderForward
-from annotate.scorers.probe_file import EncoderHashes, Feature, Head, Pool, ProbeCard, save_probe
-from annotate.scorers.probe_fit import PENALTIES, LinearHead, cross_entropy, fit_path
-from annotate.scorers.probe_labels import LabelledSpans, read_labels
-from annotate.scorers.probe_report import Measured, ProbeReport, SourceReport, measure_calibration, measure_source
-from annotate.scorers.probe_tail import train_tail
+from annotate.models.axes import check_axes
+from annotate.models.base import FloatArray, expand
+from annotate.probes.encoder import Encoder, probe_features
+from annotate.probes.encoder_forward import EncoderForward
+from annotate.probes.file import EncoderHashes, Feature, Head, Pool, ProbeCard, save_probe
+from annotate.probes.labels import LabelledSpans, read_labels
+from annotate.probes.linear_head import PENALTIES, LinearHead, cross_entropy, fit_path
+from annotate.probes.report import Measured, ProbeReport, SourceReport, measure_calibration, measure_source
+from annotate.probes.tail import train_tail
 
 FloatVector = npt.NDArray[np.float64]
 BoolVector = npt.NDArray[np.bool_]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from annotate.scorers.base import FloatArray
+from annotate.models.base import FloatArray
 
 FloatVector = npt.NDArray[np.float64]
 

@@ -23,8 +23,8 @@ from safetensors.numpy import save
 
 from annotate.curves import Isotonic, Platt
 from annotate.errors import ConfigError
-from annotate.scorers.base import FloatArray
-from annotate.scorers.checks import check_axes
+from annotate.models.axes import check_axes
+from annotate.models.base import FloatArray
 
 FORMAT = 1
 KEY = "annotate.probe"

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from annotate.scorers.base import Scores
-from annotate.scorers.batches import collect, fill
-from annotate.scorers.device import free_memory, is_broken, is_out_of_memory
+from annotate.models.base import Scores
+from annotate.models.device import free_memory, is_broken, is_out_of_memory
+from annotate.models.failing_inputs import collect, fill
 
 Step = Callable[[int, int], torch.Tensor]
 """Scores rows `start` to `stop`: float32 `[stop - start, n_columns]`."""

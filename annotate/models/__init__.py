@@ -1,0 +1,1 @@
+"""Models that read text: how one is found, what it reads, how it is loaded and run."""
