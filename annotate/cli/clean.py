@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import uuid
 from collections import Counter
@@ -22,15 +21,15 @@ from annotate.corpus.files import corpus_directory
 from annotate.engine.lease import hold, holder
 from annotate.engine.status import read_status
 from annotate.errors import ConfigError, StorageError
-from annotate.storage.latest import SHARDS, Latest, files_of, read_latest
+from annotate.storage import layout
+from annotate.storage.latest import SHARDS, Latest, read_latest
+from annotate.storage.layout import MARKER, Kind, Name
 from annotate.storage.manifests import Manifest, read_manifest, read_units
-from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_linked, is_ours
+from annotate.storage.marker import datasets_in, is_linked
 from annotate.storage.parts import Entry, read_entry
 from annotate.storage.store import Directory, batches
 
-PART = re.compile(r"parts/.*\.parquet")
 MOST_NAMED = 1000
-TEMPORARY = re.compile(r"#\d+$")  # what a local store puts behind the name of a file that it has not finished
 OLD_RECIPE, NO_ENTRY, NO_MANIFEST, OLD_UNIT, UNFINISHED = (
     "the last run does not use this dataset",
     "no entry names it",
@@ -45,6 +44,7 @@ class Unused:
     """One object that can go."""
 
     dataset: str
+    kind: Kind
     path: str
     bytes: int
     why: str
@@ -142,7 +142,7 @@ def _list_shards(found: list[Unused], out: Console) -> None:
     paths = [
         f"{item.dataset}/{item.path}"
         for item in found
-        if item.why == OLD_UNIT and item.dataset.rpartition("-")[0] in SHARDS and PART.fullmatch(item.path)
+        if item.why == OLD_UNIT and item.dataset.rpartition("-")[0] in SHARDS and item.kind is Kind.PART
     ]
     if paths:
         say(out, "Training shards among them, which the last run has replaced:")
@@ -185,49 +185,55 @@ def find_unused(workdir: Directory, latest: list[Latest], *, old_units: bool) ->
             left.append(Left(name, "it is reached by a link, and may be of another work directory"))
             continue
         listed = list(directory.sizes(""))
-        ours = [(path, n) for path, n in listed if is_ours(path)]
-        if strays := sorted({path for path, _ in listed} - {path for path, _ in ours}):
+        ours = [(path, n, about) for path, n in listed if (about := layout.parse(path)) is not None]
+        if strays := sorted({path for path, _ in listed} - {path for path, _, _ in ours}):
             left.append(Left(name, f"{counted(len(strays), 'file')} that no run wrote, such as {strays[0]}"))
         if name in used:
             manifests = {item.fingerprint: item.manifest(workdir) for item in used[name]}
             imports = used[name][0].stage == "corpus"  # what a corpus's entries are: no manifest lists them
             found += _in_dataset(directory, name, ours, manifests, old_units=old_units and not imports)
         else:
-            found += [Unused(name, path, n, OLD_RECIPE) for path, n in ours]
+            found += [Unused(name, about.kind, path, n, OLD_RECIPE) for path, n, about in ours]
         found += _cut_short(directory, name)
-    return sorted(found, key=lambda item: (item.dataset, _rank(item.path), item.path)), left
+    return sorted(found, key=lambda item: (item.dataset, item.kind, item.path)), left
 
 
 def _in_dataset(
-    directory: Directory, name: str, listed: list[tuple[str, int]], manifests: dict[str, Manifest], *, old_units: bool
+    directory: Directory,
+    name: str,
+    listed: list[tuple[str, int, Name]],
+    manifests: dict[str, Manifest],
+    *,
+    old_units: bool,
 ) -> Iterator[Unused]:
     """What of `listed` can go from a dataset that is used; `manifests` of the last run are given by fingerprint."""
     known = dict(manifests)
-    old = [path for path, _ in listed if path.startswith("manifests/") and path.endswith(".json")]
-    for path in old if not old_units else ():
-        fingerprint = path.removeprefix("manifests/").removesuffix(".json")
+    old = [about.of for _, _, about in listed if about.kind is Kind.MANIFEST]
+    for fingerprint in old if not old_units else ():
         if fingerprint not in known and (manifest := read_manifest(directory, fingerprint)) is not None:
             known[fingerprint] = manifest
     keys, paths = _named(directory, known)
-    entries = [path.removeprefix("units/") for path, _ in listed if path.startswith("units/")]
+    entries = [about.of for _, _, about in listed if about.kind is Kind.ENTRY]
     if not old_units:
         paths |= _parts(_read_entries(directory, [key for key in entries if key not in keys]))
         keys.update(entries)
     tables = {part.path for manifest in known.values() for part in manifest.parts}
-    companions = tuple(f"{files_of(fingerprint)}/" for fingerprint in known)
-    for path, n in listed:
-        folder, _, rest = path.partition("/")
-        if folder == "manifests":
-            if path.endswith(".json") and rest.removesuffix(".json") not in known:
-                yield Unused(name, path, n, OLD_UNIT)
-            elif not path.endswith(".json") and path not in tables:
-                yield Unused(name, path, n, OLD_UNIT if old_units else NO_MANIFEST)
-        elif folder == "units" and rest not in keys:
-            yield Unused(name, path, n, OLD_UNIT)
-        elif folder in ("parts", "quarantine") and path not in paths:
-            yield Unused(name, path, n, OLD_UNIT if old_units else NO_ENTRY)
-        elif folder == "files" and not path.startswith(companions):
-            yield Unused(name, path, n, OLD_UNIT if old_units else NO_MANIFEST)
+    companions = {layout.companions(fingerprint) for fingerprint in known}
+    for path, n, about in listed:
+        kind, why = about.kind, ""
+        match kind:
+            case Kind.MANIFEST if about.of not in known:
+                why = OLD_UNIT
+            case Kind.UNIT_LIST if path not in tables:
+                why = OLD_UNIT if old_units else NO_MANIFEST
+            case Kind.ENTRY if about.of not in keys:
+                why = OLD_UNIT
+            case Kind.PART | Kind.QUARANTINE if path not in paths:
+                why = OLD_UNIT if old_units else NO_ENTRY
+            case Kind.COMPANION if about.of not in companions:
+                why = OLD_UNIT if old_units else NO_MANIFEST
+        if why:
+            yield Unused(name, kind, path, n, why)
 
 
 def _named(directory: Directory, manifests: dict[str, Manifest]) -> tuple[set[str], set[str]]:
@@ -242,7 +248,7 @@ def _named(directory: Directory, manifests: dict[str, Manifest]) -> tuple[set[st
 
 
 def _parts(entries: Iterable[Entry]) -> set[str]:
-    return {part.path for entry in entries for part in (entry.part, entry.quarantine) if part is not None}
+    return {part.path for entry in entries for part in entry.parts}
 
 
 def _read_entries(directory: Directory, keys: list[str]) -> Iterator[Entry]:
@@ -256,18 +262,10 @@ def _cut_short(directory: Directory, name: str) -> Iterator[Unused]:
     if directory.local is not None:
         for file in sorted(directory.local.rglob("*#*")):
             path = file.relative_to(directory.local).as_posix()
-            whole, found = TEMPORARY.subn("", path)
-            if found and is_ours(whole) and file.is_file():
-                yield Unused(name, path, file.stat().st_size, UNFINISHED)
-
-
-def _rank(path: str) -> int:
-    """Manifests go first, then entries, then parts: cut short, nothing that is left names what is gone.
-
-    Last go the two that say what the rest is.
-    """
-    folder = path.partition("/")[0]
-    return {"manifests": 0, "units": 1, RESCORE: 3, MARKER: 4}.get(folder, 2)
+            whole = layout.unfinished(path)
+            about = layout.parse(whole) if whole is not None else None
+            if about is not None and file.is_file():
+                yield Unused(name, about.kind, path, file.stat().st_size, UNFINISHED)
 
 
 def remove(workdir: Directory, found: list[Unused], confirm: Callable[[], None]) -> None:

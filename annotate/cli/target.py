@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from annotate.errors import ConfigError, StorageError
-from annotate.storage.latest import LATEST, Latest, made_from, read_latest
+from annotate.storage import layout
+from annotate.storage.latest import Latest, made_from, read_latest
 from annotate.storage.store import Directory
 
 SHARDS, ANNOTATIONS = "training-shards", "annotations"
@@ -29,16 +30,16 @@ class Target:
         Raises:
             StorageError: nothing that can be shown; says what can.
         """
-        place = Directory.at(path.rstrip("/").removesuffix("/parts"))
+        place = Directory.at(path.rstrip("/").removesuffix(f"/{layout.PARTS}"))
         parent, _, name = place.url.rpartition("/")
         above = Directory(parent)
         if name.endswith(".parquet"):
             if above.size(name) is None:
                 raise StorageError(f"there is no file {place.url}")
             return Target(path=path, file=(above, name))
-        if place.size(LATEST) is not None:
+        if place.size(layout.LATEST) is not None:
             return Target(path=path, workdir=place, latest=read_latest(place))
-        if above.size(LATEST) is not None:
+        if above.size(layout.LATEST) is not None:
             latest = read_latest(above)
             if chosen := [item for item in latest if item.dataset == name]:
                 return Target(path=path, workdir=above, latest=latest, datasets=chosen)

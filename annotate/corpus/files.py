@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from wcmatch import glob
 
 from annotate.corpus.source_files import SourceFile
+from annotate.corpus.written_by_runs import check_corpus_place, datasets_among, written_by_runs
 from annotate.errors import InputError
-from annotate.storage.marker import check_corpus_place, datasets_among, written_by_runs
 from annotate.storage.store import Directory
 
 PARQUET = (".parquet", ".pq")

@@ -18,8 +18,10 @@ from annotate.stages.attributes import AttributeFiles
 from annotate.stages.corpus import SAID, UNREADABLE, Corpus
 from annotate.stages.score import Score
 from annotate.stages.shards import SHARDS, Shards
+from annotate.storage import layout
 from annotate.storage.latest import Latest
 from annotate.storage.manifests import Manifest, ManifestWriter, Unit, missing_parts, read_manifest, read_units
+from annotate.storage.parts import committed_keys
 from annotate.storage.store import Directory
 
 COUNTED = 50_000
@@ -137,11 +139,13 @@ def count_units(dataset: Dataset) -> tuple[int, int]:
     units = max(source.manifest.units for source in aligned.by_unit.values() if source.manifest is not None)
     if units > COUNTED:
         return units, 0
-    suffix = "-0" if isinstance(dataset.stage, Score) else ""
-    listed = {path.removeprefix("units/") for path, _ in dataset.directory.sizes("units/")}
+    listed = committed_keys(dataset.directory)
     if not listed:
         return units, 0
-    return units, sum(work.key + suffix in listed for work in works(dataset, aligned))
+    keys = (work.key for work in works(dataset, aligned))
+    if isinstance(dataset.stage, Score):
+        keys = (layout.numbered(key, 0) for key in keys)
+    return units, sum(key in listed for key in keys)
 
 
 def read_together(work: Work) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from annotate.storage import layout
 from annotate.storage.latest import Latest
 from annotate.storage.store import Directory
 
@@ -100,7 +101,7 @@ class Events:
         """Write what is pending."""
         if self._pending:
             lines = "".join(json.dumps(event) + "\n" for event in self._pending)
-            self.workdir.put(f"events/{self.run}-{self._files}.jsonl", lines.encode())
+            self.workdir.put(layout.events(self.run, self._files), lines.encode())
             self._files += 1
             self._pending.clear()
         self._flushed = time.monotonic()

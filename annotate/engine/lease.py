@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import socket
 import threading
 import time
@@ -26,16 +25,13 @@ from typing import Any
 
 from annotate.engine import locks
 from annotate.errors import StorageError
+from annotate.storage import layout
 from annotate.storage.store import Directory
 
-FOLDER = "leases"
 SECONDS = 60.0
 RENEWALS = 12  # in the length of a lease
 GLANCE = 10.0  # seconds that are spent to tell people whether a run goes on
 MOST_SECONDS = 600.0  # that a lease can ask for: it is a file that anybody may have written
-
-# By a token; or by a run, or "annotate clean", as in older versions.
-_NAME = re.compile(rf"{FOLDER}/(?:[0-9a-f]{{32}}|\d{{8}}T\d{{6}}-[0-9a-f]{{6}}|annotate clean)\.json")
 
 Say = Callable[[str, str], None]  # told a level, "info" or "warning", and a message
 
@@ -116,17 +112,18 @@ class Lease:
 
     def remove(self) -> None:
         """Remove it and, as nobody will write it again, the word of one who took this run for gone."""
-        self.workdir.delete([_lease(self.token), _word(self.token)])
+        self.workdir.delete([layout.lease(self.token), layout.lease_gone(self.token)])
 
     def _renew(self) -> None:
         with self._mutex:
             try:
-                found = _read(self.workdir, _lease(self.token))
+                found = _read(self.workdir, layout.lease(self.token))
                 if found is None or found.token != self.token:
-                    self._lost = f"the lease of {self.run} was removed from {self.workdir.url}/{FOLDER} while it worked"
+                    where = f"{self.workdir.url}/{layout.LEASES}"
+                    self._lost = f"the lease of {self.run} was removed from {where} while it worked"
                 else:
                     self._write()
-                if self.workdir.size(_word(self.token)) is not None:
+                if self.workdir.size(layout.lease_gone(self.token)) is not None:
                     self._lost = (
                         f"{self.run} stood still for over {self.seconds:g} s, and another has taken it for gone and "
                         f"works in {self.workdir.url}"
@@ -148,7 +145,7 @@ class Lease:
             "lock": self.lock,
             "number": self._number,
         }
-        self.workdir.put(_lease(self.token), json.dumps(lease).encode())
+        self.workdir.put(layout.lease(self.token), json.dumps(lease).encode())
 
 
 @contextlib.contextmanager
@@ -182,7 +179,7 @@ def hold(
     thread = threading.Thread(target=lease.keep, args=(stop,), daemon=True)
     with contextlib.ExitStack() as stack:
         if workdir.local is not None:
-            lease.lock = stack.enter_context(locks.locked(workdir.local / _lock(lease.token)))
+            lease.lock = stack.enter_context(locks.locked(workdir.local / layout.lease_lock(lease.token)))
         lease.create()
         stack.callback(lease.remove)
         thread.start()
@@ -211,6 +208,7 @@ class _Other:
     """A lease of another as it was read: `data` tells it from the same lease after a renewal."""
 
     path: str
+    name: str
     data: bytes
     holder: Holder
     token: str
@@ -225,7 +223,7 @@ class _Other:
         """Whether its process is alive; None if the kernel of this machine can't tell."""
         if workdir.local is None or not self.token:
             return None
-        return locks.is_held(workdir.local / _lock(self.token), self.lock)
+        return locks.is_held(workdir.local / layout.lease_lock(self.token), self.lock)
 
 
 def _refuse(lease: Lease, others: Sequence[_Other]) -> None:
@@ -245,7 +243,7 @@ def _refuse(lease: Lease, others: Sequence[_Other]) -> None:
         alive, silent = _watch(workdir, unknown, longest)
         gone += silent
         for other in silent:  # the holder looks for this word after it writes, we look at its lease after the word
-            workdir.put(_word(other.token or _stem(other.path)), b"")
+            workdir.put(layout.lease_gone(other.name), b"")
         alive += [other for other in silent if _changed(workdir, other)]
     if alive:
         other = alive[0]
@@ -256,7 +254,8 @@ def _refuse(lease: Lease, others: Sequence[_Other]) -> None:
                 " With --share two runs go on: the output is right, some work is done twice." * other.shares(lease.what)
             ),
         )
-    workdir.delete([path for other in gone for path in (other.path, *([_lock(other.token)] if other.token else []))])
+    locks_of_gone = [layout.lease_lock(other.token) for other in gone if other.token]
+    workdir.delete([*(other.path for other in gone), *locks_of_gone])
 
 
 def _watch(workdir: Directory, others: Sequence[_Other], seconds: float) -> tuple[list[_Other], list[_Other]]:
@@ -282,13 +281,15 @@ def _changed(workdir: Directory, other: _Other) -> bool:
 
 def _others(workdir: Directory, token: str = "") -> list[_Other]:
     """The leases in a work directory, but for that with the token."""
-    paths = sorted(path for path, _ in workdir.sizes(f"{FOLDER}/", deep=False) if _NAME.fullmatch(path))
-    found = (_read(workdir, path) for path in paths)
+    found = (_read(workdir, path) for path, _ in sorted(workdir.sizes(f"{layout.LEASES}/", deep=False)))
     return [other for other in found if other is not None and other.token != token]
 
 
 def _read(workdir: Directory, path: str) -> _Other | None:
-    """Read a lease; whatever is in it, somebody may hold it."""
+    """Read a lease, if the path is that of one; whatever is in it, somebody may hold it."""
+    name = layout.parse_lease(path)
+    if name is None:
+        return None
     try:
         data = workdir.get(path)
     except FileNotFoundError:
@@ -302,21 +303,4 @@ def _read(workdir: Directory, path: str) -> _Other | None:
     seconds, token = said.get("seconds"), str(said.get("token", ""))
     if not isinstance(seconds, int | float) or not 0 < seconds <= MOST_SECONDS:
         seconds = SECONDS
-    return _Other(path, data, about, token if path == _lease(token) else "", float(seconds), said.get("lock"))
-
-
-def _lease(token: str) -> str:
-    return f"{FOLDER}/{token}.json"
-
-
-def _lock(token: str) -> str:
-    return f"{FOLDER}/{token}.lock"
-
-
-def _word(token: str) -> str:
-    """What one who takes a holder for gone leaves for it."""
-    return f"{FOLDER}/{token}.gone"
-
-
-def _stem(path: str) -> str:
-    return path.removeprefix(f"{FOLDER}/").removesuffix(".json")
+    return _Other(path, name, data, about, token if token == name else "", float(seconds), said.get("lock"))

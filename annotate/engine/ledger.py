@@ -14,9 +14,8 @@ from annotate.stages.place import Place
 from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.score import Annotations
 from annotate.stages.shards import Shards
+from annotate.storage.layout import LEDGER
 from annotate.storage.store import Directory
-
-LEDGER = "ledger.json"
 
 LOST = ("documents_with_lost_characters", "unknown_tokens", "dropped_characters")
 """Counts of what a tokenizer has lost of the text."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from annotate.engine.ledger import LEDGER
+from annotate.corpus.written_by_runs import dataset_around
 from annotate.errors import ConfigError, StorageError
 from annotate.graph import Stage
 from annotate.stages.corpus import Corpus
-from annotate.storage.latest import LATEST
-from annotate.storage.marker import check_format, dataset_around, read_marker
+from annotate.storage.layout import FOLDERS, LATEST, LEDGER
+from annotate.storage.marker import check_format, read_marker
 from annotate.storage.store import Directory
 
-_FOLDERS = ("events", "leases", "quarantine")
 _FILES = {LATEST: {"dataset", "fingerprint"}, LEDGER: {"documents", "states"}}
 
 
@@ -43,7 +42,7 @@ def _check_corpus(workdir: Directory, corpus: Directory) -> None:
             f"the work directory {workdir.url} is the folder of a corpus",
             hint="Choose another folder: a corpus is read, and nothing is written beside it.",
         )
-    for name in _FOLDERS:
+    for name in FOLDERS:
         if f"{corpus.url}/".startswith(f"{workdir.child(name).url}/"):
             raise ConfigError(
                 f"the corpus {corpus.url} lies where a run in {workdir.url} writes files of its own",

@@ -15,12 +15,11 @@ import pyarrow.parquet as pq
 
 from annotate.engine.datasets import Dataset
 from annotate.graph import Source, Stage, documents_of
-from annotate.storage.marker import is_view
+from annotate.storage import layout
 from annotate.storage.parts import Part, parquet_bytes, read_part
 from annotate.storage.store import Directory
 
 MOST_ROWS = 100_000
-FOLDER = "quarantine"
 _SAME = ["corpus", "shard", "row", "span", "axis", "reason"]
 
 
@@ -40,7 +39,7 @@ class Quarantined:
 
 def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quarantined:
     """Write a view of each dataset that has quarantined rows, where there is none yet, and remove other views."""
-    there = {path for path, _ in workdir.sizes(f"{FOLDER}/")}
+    there = {path for path, _ in workdir.sizes(f"{layout.VIEWS}/")}
     kept: set[str] = set()
     rows: list[pl.DataFrame] = []
     remarks: list[str] = []
@@ -50,7 +49,7 @@ def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quaran
         parts = [e.quarantine for unit in dataset.units() for e in unit.entries if e.quarantine is not None]
         if not parts:
             continue
-        path = f"{FOLDER}/{dataset.stage.dataset}-{dataset.fingerprint[:8]}.parquet"
+        path = layout.view(dataset.stage.dataset, dataset.fingerprint)
         view = _read(workdir, path) if path in there else None
         if view is None:
             view = _first_rows(dataset.directory, parts)
@@ -59,9 +58,9 @@ def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quaran
         corpus = datasets[documents_of(dataset.stage)].fingerprint
         rows.append(pl.DataFrame(view).with_columns(corpus=pl.lit(corpus)).select(_SAME))
         if (total := sum(part.rows for part in parts)) > view.num_rows:
-            where = f"all are in {dataset.directory.url}/{FOLDER}"
+            where = f"all are in {dataset.directory.url}/{layout.QUARANTINES}"
             remarks.append(f"{path} has the first {view.num_rows:,} of {total:,} rows in quarantine; {where}")
-    workdir.delete(sorted(path for path in there - kept if is_view(path)))
+    workdir.delete(sorted(path for path in there - kept if layout.is_view(path)))
     counted = pl.concat(rows).unique()["reason"].value_counts() if rows else pl.DataFrame({"reason": [], "count": []})
     most_first = counted.sort(["count", "reason"], descending=[True, False])
     return Quarantined(dict(most_first.iter_rows()), remarks)

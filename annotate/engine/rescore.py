@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from annotate.errors import StorageError
 from annotate.graph import Stage
 from annotate.stages.score import Score
-from annotate.storage.manifests import read_manifest
-from annotate.storage.marker import MARKER, RESCORE, datasets_in, is_linked, is_ours, mark
+from annotate.storage import layout
+from annotate.storage.layout import MARKER, RESCORE, Kind
+from annotate.storage.manifests import fingerprints, read_manifest
+from annotate.storage.marker import datasets_in, is_linked, mark
 from annotate.storage.store import Directory, batches
 
 
@@ -67,11 +69,16 @@ def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], Non
     # nothing that is left names what is gone, and what is still to go can be found.
     for some in reversed(users):
         remove(some)
-    ours = {f"{name}/{path}": size for name, paths in held.items() for path, size in paths.items() if is_ours(path)}
-    for rank in range(3):
-        remove(path for path in ours if _rank(path) == rank)
+    ours = [
+        (found.kind, f"{name}/{path}", size)
+        for name, paths in held.items()
+        for path, size in paths.items()
+        if (found := layout.parse(path)) is not None and found.kind < Kind.RESCORE
+    ]
+    for kind in Kind:
+        remove(path for found, path, _ in ours if found is kind)
     remove(f"{name}/{RESCORE}" for name in held)
-    return len(held), sum(size for path, size in ours.items() if _rank(path) is not None)
+    return len(held), sum(size for _, _, size in ours)
 
 
 def _users(workdir: Directory, dropped: Iterable[str]) -> Iterator[dict[str, tuple[str, str]]]:
@@ -81,29 +88,19 @@ def _users(workdir: Directory, dropped: Iterable[str]) -> Iterator[dict[str, tup
     """
     inputs: dict[str, set[str]] = {}
     datasets: dict[str, tuple[str, str]] = {}
+    made: dict[str, str] = {}
     gone: set[str] = set()
     for name in datasets_in(workdir):
         folder = workdir.child(name)
-        for path, _ in folder.sizes("manifests/"):
-            if not is_ours(path) or not path.endswith(".json"):
-                continue
-            fingerprint = _fingerprint(path)
+        for fingerprint in fingerprints(folder):
+            path = f"{name}/{layout.manifest(fingerprint)}"
             if name in dropped:
                 gone.add(fingerprint)
             elif (manifest := read_manifest(folder, fingerprint)) is not None:
-                inputs[f"{name}/{path}"] = set(manifest.inputs.values())
-                datasets[f"{name}/{path}"] = name, manifest.recipe
+                inputs[path] = set(manifest.inputs.values())
+                datasets[path] = name, manifest.recipe
+                made[path] = fingerprint
     while found := [path for path in inputs if inputs[path] & gone]:
         yield {path: datasets[path] for path in found}
-        gone = {_fingerprint(path) for path in found}
+        gone = {made[path] for path in found}
         inputs = {path: read for path, read in inputs.items() if path not in found}
-
-
-def _fingerprint(path: str) -> str:
-    return path.rpartition("/")[2].removesuffix(".json")
-
-
-def _rank(path: str) -> int | None:
-    """When an object of a dataset goes; None for the two that say what the dataset is."""
-    folder = path.split("/")[1]
-    return None if folder in (MARKER, RESCORE) else {"manifests": 0, "units": 1}.get(folder, 2)

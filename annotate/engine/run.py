@@ -43,8 +43,9 @@ from annotate.graph import RANGE_UNITS, Map, Reduce, Regroup, Shuffle, Stage, Wo
 from annotate.stages.attributes import AttributeFiles
 from annotate.stages.corpus import Corpus
 from annotate.stages.score import Score
+from annotate.storage import layout
 from annotate.storage.faults import reach
-from annotate.storage.latest import files_of, write_latest
+from annotate.storage.latest import write_latest
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.marker import mark
 from annotate.storage.store import Directory
@@ -534,7 +535,7 @@ class _Run:
             return
         whole = Context(dataset.stage, self.workdir, Aligned.of(dataset).whole).shared()
         for path, data in dataset.stage.companions(whole, dataset.manifest).items():
-            place = f"{files_of(dataset.fingerprint)}/{path}"
+            place = f"{layout.companions(dataset.fingerprint)}/{path}"
             if dataset.directory.size(place) != len(data) or dataset.directory.get(place) != data:
                 dataset.directory.put(place, data)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from annotate.engine.lease import Holder, holder
 from annotate.engine.ledger import Ledger, read_ledgers
 from annotate.errors import StorageError
+from annotate.storage import layout
 from annotate.storage.latest import read_latest
 from annotate.storage.manifests import read_manifest
 from annotate.storage.store import Directory
@@ -214,10 +215,10 @@ def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:
 def _newest_run(workdir: Directory) -> tuple[str, list[str]]:
     """The name of the newest run, and its events files in order."""
     runs: dict[str, list[tuple[int, str]]] = {}
-    for path, _ in workdir.sizes("events"):
-        run, _, number = path.removeprefix("events/").removesuffix(".jsonl").rpartition("-")
-        if run and number.isdecimal():
-            runs.setdefault(run, []).append((int(number), path))
+    for path, _ in workdir.sizes(layout.EVENTS):
+        if (found := layout.parse_events(path)) is not None:
+            run, number = found
+            runs.setdefault(run, []).append((number, path))
     if not runs:
         return "", []
     newest = max(runs)

@@ -22,6 +22,7 @@ from annotate.graph import Map, Received, Reduce, Regroup, Shuffle, Stage, Table
 from annotate.models.base import Forward, Scores
 from annotate.scorers.anchors import check_anchors
 from annotate.stages.score import Batch, Score, finish, missing_rows, prepare
+from annotate.storage import layout
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import (
@@ -398,7 +399,7 @@ def _append(context: Context, work: Work, batch: Batch, scores: Scores, device: 
         output = finish(stage, work.shard, batch, scores, device, covered=covered)
         reach("unit: computed")
         if not heal(context.directory, entries, output, schema=stage.schema):
-            commit(context.directory, f"{work.key}-{len(entries)}", output, schema=stage.schema)
+            commit(context.directory, layout.numbered(work.key, len(entries)), output, schema=stage.schema)
 
 
 class Model:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from annotate.corpus.column_types import typed_identity
 from annotate.errors import ConfigError
+from annotate.storage import layout
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import read_part
 from annotate.storage.store import Directory, checksum
@@ -54,7 +55,7 @@ class Stage(abc.ABC):
     @property
     def dataset(self) -> str:
         """Directory of the dataset in a work directory."""
-        return f"{self.name}-{self.recipe[:8]}"
+        return layout.dataset(self.name, self.recipe)
 
     @property
     def columns_read(self) -> tuple[str, ...]:

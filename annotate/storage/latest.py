@@ -11,11 +11,12 @@ from typing import Any
 import pyarrow as pa
 
 from annotate.errors import StorageError
+from annotate.storage import layout
+from annotate.storage.layout import LATEST
 from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.parts import read_part
 from annotate.storage.store import Directory
 
-LATEST = "latest.json"
 BY_UNIT = {
     **{name: name for name in ("verdicts", "signatures", "spans", "annotations", "placements", "repeated-spans")},
     "nested-placements": "placements",
@@ -145,7 +146,7 @@ def shard_files(workdir: str | Path, output: str | None = None) -> str:
     """
     directory = Directory.at(workdir)
     item = _shards(directory, output, (TOKENS,))
-    return f"{directory.child(item.dataset).url}/{files_of(item.fingerprint)}"
+    return f"{directory.child(item.dataset).url}/{layout.companions(item.fingerprint)}"
 
 
 def read_tags(files: str | Path) -> dict[str, Any]:
@@ -167,11 +168,6 @@ def read_tags(files: str | Path) -> dict[str, Any]:
             "shards writes the file again.",
         ) from None
     return card
-
-
-def files_of(fingerprint: str) -> str:
-    """Where in a dataset's directory lies what goes with the dataset of a fingerprint."""
-    return f"files/{fingerprint[:8]}"
 
 
 def _shards(directory: Directory, output: str | None, kinds: Sequence[str] = SHARDS) -> Latest:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotate.errors import StorageError
+from annotate.storage import layout
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.parts import Entry, Part, parquet_bytes, put_part
@@ -125,8 +126,8 @@ class ManifestWriter:
         )
         reach("driver: before manifest")
         if replace:
-            self._dataset.put(f"manifests/{fingerprint}.json", manifest.to_bytes())
-        elif not self._dataset.put_new(f"manifests/{fingerprint}.json", manifest.to_bytes()):
+            self._dataset.put(layout.manifest(fingerprint), manifest.to_bytes())
+        elif not self._dataset.put_new(layout.manifest(fingerprint), manifest.to_bytes()):
             stands = read_manifest(self._dataset, fingerprint)
             manifest = stands if stands is not None else manifest
         reach("driver: manifest created")
@@ -146,7 +147,7 @@ class ManifestWriter:
             for unit in self._pending
         ]
         table = pa.Table.from_pylist(rows, schema=contract("manifest").schema)
-        self._parts.append(put_part(self._dataset, "manifests/units", parquet_bytes(table), len(rows)))
+        self._parts.append(put_part(self._dataset, layout.unit_list, parquet_bytes(table), len(rows)))
         self._pending.clear()
         reach("driver: manifest part put")
 
@@ -158,7 +159,7 @@ def read_manifest(dataset: Directory, fingerprint: str) -> Manifest | None:
         StorageError: the file is not a manifest.
     """
     try:
-        data = dataset.get(f"manifests/{fingerprint}.json")
+        data = dataset.get(layout.manifest(fingerprint))
     except FileNotFoundError:
         return None
     try:
@@ -166,9 +167,15 @@ def read_manifest(dataset: Directory, fingerprint: str) -> Manifest | None:
         return Manifest(**{**fields, "parts": tuple(Part(**p) for p in fields["parts"])})
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
-            f"{dataset.url}/manifests/{fingerprint}.json is damaged: {error}",
+            f"{dataset.url}/{layout.manifest(fingerprint)} is damaged: {error}",
             hint="Delete it and run again: committed units are found and used.",
         ) from error
+
+
+def fingerprints(dataset: Directory) -> list[str]:
+    """The fingerprints of all manifests in a dataset, sorted."""
+    names = (layout.parse(path) for path, _ in dataset.sizes(f"{layout.MANIFESTS}/"))
+    return sorted(name.of for name in names if name is not None and name.kind is layout.Kind.MANIFEST)
 
 
 def read_units(dataset: Directory, manifest: Manifest) -> Iterator[Unit]:
@@ -190,7 +197,7 @@ def _units(dataset: Directory, part: Part) -> Iterable[Unit]:
     if checksum(data) != part.checksum:
         raise StorageError(
             f"{where} is missing or damaged",
-            hint=f"Delete {dataset.url}/manifests and run again: committed units are found and used.",
+            hint=f"Delete {dataset.url}/{layout.MANIFESTS} and run again: committed units are found and used.",
         )
     table = contract("manifest").check(pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False), where)
     for row in table.to_pylist():
@@ -206,6 +213,5 @@ def missing_parts(dataset: Directory, manifest: Manifest) -> list[str]:
         return lost
     for unit in read_units(dataset, manifest):
         for entry in unit.entries:
-            parts = [entry.part, *([entry.quarantine] if entry.quarantine else [])]
-            lost.extend(p.path for p in parts if found.get(p.path) != p.bytes)
+            lost.extend(p.path for p in entry.parts if found.get(p.path) != p.bytes)
     return lost

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotate.errors import StorageError
+from annotate.storage import layout
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.store import Directory, checksum, checksum_file
@@ -49,6 +51,11 @@ class Entry:
     quarantine: Part | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The part, and the quarantine part if there is one."""
+        return (self.part,) if self.quarantine is None else (self.part, self.quarantine)
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, with keys in a fixed order."""
@@ -109,10 +116,10 @@ def parquet_bytes(table: pa.Table, *, large_rows: bool = False) -> pa.Buffer:
     return sink.getvalue()
 
 
-def put_part(dataset: Directory, stem: str, data: pa.Buffer, rows: int) -> Part:
-    """Put bytes as `<stem>-<checksum>.parquet`, such as `parts/<unit>-<checksum>.parquet`."""
+def put_part(dataset: Directory, named: Callable[[str], str], data: pa.Buffer, rows: int) -> Part:
+    """Put bytes under the name that `named` makes of their checksum."""
     digest = checksum(memoryview(data))
-    part = Part(f"{stem}-{digest[:16]}.parquet", rows, data.size, digest)
+    part = Part(named(digest), rows, data.size, digest)
     if dataset.size(part.path) != part.bytes:
         dataset.put(part.path, memoryview(data).cast("B"))
     return part
@@ -139,10 +146,10 @@ def put_output(dataset: Directory, key: str, output: Output, *, schema: str) -> 
     Raises:
         StorageError: the output breaks its contract.
     """
-    table = contract(schema).check(output.table, f"{dataset.url}/units/{key}").combine_chunks()
+    table = contract(schema).check(output.table, f"{dataset.url}/{layout.entry(key)}").combine_chunks()
     data = parquet_bytes(table, large_rows=output.large_rows)
     reach("commit: before part")
-    part = put_part(dataset, f"parts/{key}", data, table.num_rows)
+    part = put_part(dataset, partial(layout.part, key), data, table.num_rows)
     quarantine = put_quarantine(dataset, key, output.quarantine)
     reach("commit: part put")
     return Entry(key, part, quarantine, output.counts, output.notes)
@@ -168,7 +175,7 @@ def commit_all(dataset: Directory, key: str, entries: Iterable[Entry]) -> tuple[
     last: Entry | None = None
     for entry in entries:
         if last is not None:
-            done.append(create_entry(dataset, replace(last, key=f"{key}-{len(done)}")))
+            done.append(create_entry(dataset, replace(last, key=layout.numbered(key, len(done)))))
         last = entry
     assert last is not None, "a unit has a part"
     notes = {**last.notes, EARLIER: str(len(done))} if done else last.notes
@@ -180,7 +187,7 @@ def find_all(dataset: Directory, key: str) -> tuple[Entry, ...] | None:
     last = read_entry(dataset, key)
     if last is None:
         return None
-    entries = [read_entry(dataset, f"{key}-{n}") for n in range(int(last.notes.get(EARLIER, 0)))] + [last]
+    entries = [read_entry(dataset, layout.numbered(key, n)) for n in range(int(last.notes.get(EARLIER, 0)))] + [last]
     there = tuple(entry for entry in entries if entry is not None and intact(dataset, entry))
     return there if len(there) == len(entries) else None
 
@@ -193,8 +200,8 @@ def put_quarantine(dataset: Directory, key: str, rows: pa.Table | None) -> Part 
     """
     if rows is None or not rows.num_rows:
         return None
-    bad = contract("quarantine").check(rows, f"{dataset.url}/units/{key}").combine_chunks()
-    return put_part(dataset, f"quarantine/{key}", parquet_bytes(bad), bad.num_rows)
+    bad = contract("quarantine").check(rows, f"{dataset.url}/{layout.entry(key)}").combine_chunks()
+    return put_part(dataset, partial(layout.quarantine, key), parquet_bytes(bad), bad.num_rows)
 
 
 def joined(dataset: Directory, key: str, made: Entry, others: Sequence[Entry]) -> Entry:
@@ -233,7 +240,7 @@ def commit_file(dataset: Directory, key: str, path: Path, rows: int) -> Entry:
         StorageError: it can't be written; or the entry that stands names another part that is gone.
     """
     digest, size = checksum_file(path)
-    part = Part(f"parts/{key}-{digest[:16]}.parquet", rows, size, digest)
+    part = Part(layout.part(key, digest), rows, size, digest)
     reach("commit: before part")
     if dataset.size(part.path) != part.bytes:
         dataset.put(part.path, path)
@@ -247,14 +254,14 @@ def create_entry(dataset: Directory, ours: Entry) -> Entry:
     Raises:
         StorageError: the entry that stands names another part that is gone.
     """
-    if dataset.put_new(f"units/{ours.key}", json.dumps(ours.to_json()).encode()):
+    if dataset.put_new(layout.entry(ours.key), json.dumps(ours.to_json()).encode()):
         reach("commit: entry created")
         return ours
     stands = read_entry(dataset, ours.key)
     if stands is None or not intact(dataset, stands):
         raise StorageError(
-            f"{dataset.url}/units/{ours.key} names a part that is missing or damaged, and making it again gave other "
-            "bytes",
+            f"{dataset.url}/{layout.entry(ours.key)} names a part that is missing or damaged, and making it "
+            "again gave other bytes",
             hint="Another library version or device made it. Delete that unit entry, and run again.",
         )
     return stands
@@ -267,21 +274,26 @@ def read_entry(dataset: Directory, key: str) -> Entry | None:
         StorageError: the entry is not what this project writes.
     """
     try:
-        data = dataset.get(f"units/{key}")
+        data = dataset.get(layout.entry(key))
     except FileNotFoundError:
         return None
     try:
         return Entry.from_json(json.loads(data))
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
-            f"{dataset.url}/units/{key} is damaged: {error}", hint="Delete this entry; the unit is made again."
+            f"{dataset.url}/{layout.entry(key)} is damaged: {error}", hint="Delete this entry; the unit is made again."
         ) from error
+
+
+def committed_keys(dataset: Directory) -> set[str]:
+    """The keys of all entries, as a listing has them: for people, and no proof."""
+    names = (layout.parse(path) for path, _ in dataset.sizes(f"{layout.ENTRIES}/"))
+    return {name.of for name in names if name is not None}
 
 
 def intact(dataset: Directory, entry: Entry) -> bool:
     """Whether the parts that an entry names are there with their sizes (contents are checked when read)."""
-    parts = [entry.part, *([entry.quarantine] if entry.quarantine else [])]
-    return all(dataset.size(part.path) == part.bytes for part in parts)
+    return all(dataset.size(part.path) == part.bytes for part in entry.parts)
 
 
 def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str] | None = None) -> pa.Table:
@@ -314,7 +326,7 @@ REMAKE = "Delete the file and run the same command again: the unit is made again
 def chain(dataset: Directory, key: str) -> Iterator[Entry]:
     """Read the entries of a unit that is topped up: `<key>-0`, `<key>-1`, ... until there is none."""
     for n in range(1 << 30):
-        entry = read_entry(dataset, f"{key}-{n}")
+        entry = read_entry(dataset, layout.numbered(key, n))
         if entry is None:
             return
         yield entry

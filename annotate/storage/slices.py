@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import StorageError
+from annotate.storage import layout
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.parts import REMAKE, Entry, Part, create_entry, put_quarantine
@@ -81,7 +82,7 @@ def put_slices(
     Raises:
         StorageError: a table breaks its contract.
     """
-    tables = [contract(schema).check(table, f"{dataset.url}/units/{key}") for table in tables]
+    tables = [contract(schema).check(table, f"{dataset.url}/{layout.entry(key)}") for table in tables]
     partitions = np.unique(np.concatenate([table[TO].to_numpy() for table in tables]))
     edges = [
         [np.searchsorted(table[TO].to_numpy(), partitions, side).tolist() for side in ("left", "right")]
@@ -103,7 +104,7 @@ def put_slices(
     sink.write(index.size.to_bytes(_LENGTH, "little"))
     whole = sink.getvalue()
     digest = checksum(memoryview(index))
-    part = Part(f"parts/{key}-{digest[:16]}.slices", sum(table.num_rows for table in tables), whole.size, digest)
+    part = Part(layout.sliced_part(key, digest), sum(table.num_rows for table in tables), whole.size, digest)
     reach("commit: before part")
     if dataset.size(part.path) != part.bytes:
         dataset.put(part.path, memoryview(whole).cast("B"))

@@ -8,7 +8,8 @@ from annotate import Options
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
 from annotate.errors import ConfigError, StorageError
-from annotate.storage.marker import is_ours, mark
+from annotate.storage.layout import parse
+from annotate.storage.marker import mark
 from annotate.storage.store import Directory
 
 KEY = "0123456789abcdef01234567"
@@ -197,7 +198,7 @@ def test_all_that_a_run_writes_in_a_dataset_has_a_name_of_ours(finished):
     for item in latest.values():
         folder = finished / item["dataset"]
         names = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()]
-        assert "dataset.json" in names and all(map(is_ours, names)), names
+        assert "dataset.json" in names and None not in map(parse, names), names
 
 
 def test_a_dataset_in_which_the_last_run_read_a_corpus_stays(annotate, workdir):

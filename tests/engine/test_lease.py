@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from annotate.engine import lease as leases
-from annotate.engine.lease import FOLDER, hold, holder
+from annotate.engine.lease import hold, holder
 from annotate.errors import StorageError
+from annotate.storage.layout import LEASES
 from annotate.storage.store import Directory
 
 HOLD = Path(__file__).with_name("hold_lease.py")
@@ -150,7 +151,7 @@ def test_a_killed_holder_on_this_machine_is_gone_at_once_and_one_that_stands_sti
     assert refused is not None and told == []
     there.kill()
     assert attempt(workdir) == ([], None)
-    assert list((workdir / FOLDER).iterdir()) == []
+    assert list((workdir / LEASES).iterdir()) == []
 
 
 def test_a_holder_that_stood_still_elsewhere_stops_when_it_goes_on_and_removes_nothing(workdir, other, elsewhere):
@@ -163,7 +164,7 @@ def test_a_holder_that_stood_still_elsewhere_stops_when_it_goes_on_and_removes_n
     assert refused is None and len(told) == 1
     assert f"clean-{2**22 + 1} stood still for over 2 s, and another has taken it for gone" in there.end()
     assert target.exists()
-    assert list((workdir / FOLDER).iterdir()) == []
+    assert list((workdir / LEASES).iterdir()) == []
 
 
 def test_a_holder_that_was_never_taken_for_gone_removes(workdir, other, elsewhere):
@@ -185,7 +186,7 @@ def test_a_lease_that_is_renewed_in_the_last_moment_is_not_taken(workdir, other,
     def late(directory, path, data):
         put(directory, path, data)
         if path.endswith(".gone"):  # the word lies there, and before we look a last time the holder goes on
-            [lease] = [found for found in (workdir / FOLDER).glob("*.json") if found.stem == Path(path).stem]
+            [lease] = [found for found in (workdir / LEASES).glob("*.json") if found.stem == Path(path).stem]
             before = lease.read_bytes()  # while it stands still: it writes once, and stops at the word
             there.process.send_signal(signal.SIGCONT)
             until(lambda: lease.read_bytes() != before)
@@ -219,10 +220,10 @@ def test_a_holder_whose_lease_was_removed_or_replaced_is_told(workdir, how):
         pytest.raises(StorageError, match="the lease of mine was removed from"),
         hold(Directory.at(workdir), "mine", share=False, seconds=SHORT) as held,
     ):
-        [path] = (workdir / FOLDER).glob("*.json")
+        [path] = (workdir / LEASES).glob("*.json")
         path.unlink() if how == "removed" else path.write_text("{}")
         until(held.check)
-    assert not list((workdir / FOLDER).glob("*.json"))
+    assert not list((workdir / LEASES).glob("*.json"))
 
 
 def test_renewals_that_fail_are_said_once_and_stop_what_removes(workdir, monkeypatch):
@@ -256,7 +257,7 @@ def test_renewals_that_fail_are_said_once_and_stop_what_removes(workdir, monkeyp
 )
 def test_a_lease_that_says_nothing_of_use_is_watched(workdir, monkeypatch, name, content):
     monkeypatch.setattr(leases, "SECONDS", 0.5)
-    path = workdir / FOLDER / name
+    path = workdir / LEASES / name
     path.parent.mkdir()
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     told, refused = attempt(workdir)
@@ -264,7 +265,7 @@ def test_a_lease_that_says_nothing_of_use_is_watched(workdir, monkeypatch, name,
 
 
 def test_files_of_others_beside_leases_are_nobody_s_lease(workdir):
-    mine = workdir / FOLDER / "flat.json"
+    mine = workdir / LEASES / "flat.json"
     mine.parent.mkdir()
     mine.write_text("{}")
     assert attempt(workdir) == ([], None) and mine.exists()

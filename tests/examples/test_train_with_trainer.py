@@ -26,7 +26,8 @@ from annotate import Splitter, shard_files
 from annotate.exports.hf import HuggingFace
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import export
-from annotate.storage.latest import Latest, files_of, write_latest
+from annotate.storage import layout
+from annotate.storage.latest import Latest, write_latest
 from annotate.storage.store import Directory
 from annotate.tokens import TextTokenizer, add_tags, insert, loss_mask, pack, tags_card, token_table, tokenizer_hash
 from annotate.training import ShardDataset
@@ -76,7 +77,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shards |= {"loss": "mask", "segments": False, "splitter": asdict(Splitter(min_chars=0))}
     card |= {"aliases": {}, "shards": shards}
     latest = {"stage": "token-shards", "dataset": "shards", "recipe": "r", "fingerprint": "f" * 32}
-    files = folder / "run" / "shards" / files_of(latest["fingerprint"])
+    files = folder / "run" / "shards" / layout.companions(latest["fingerprint"])
     tagged.save_pretrained(files / "tokenizer")
     (files / "tags.json").write_text(json.dumps(card))
     write_latest(Directory.at(folder / "run"), [Latest(label="token-shards", settings={}, inputs={}, **latest)])

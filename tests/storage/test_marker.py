@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from annotate.corpus.files import find_files
-from annotate.errors import InputError, StorageError
-from annotate.storage.marker import FORMAT, MARKER, datasets_in, is_ours, mark, read_marker
+from annotate.errors import StorageError
+from annotate.storage.layout import MARKER
+from annotate.storage.marker import FORMAT, datasets_in, mark, read_marker
 from annotate.storage.store import Directory
 
 NAME, RECIPE = "spans-77b01e9a", "77b01e9a" + "0" * 24
@@ -99,64 +99,3 @@ def test_datasets_are_told_by_their_marker_and_never_by_a_name(folder: Directory
         NAME: True,
         "spans-00000000": False,
     }
-
-
-def test_only_exact_names_below_a_dataset_are_those_of_runs() -> None:
-    for path in ("a.parquet", "parts/a.parquet", "parts/x/" + PART, "units/notes", "manifests/list.json", "files/x"):
-        assert not is_ours(path)
-    for path in ("files/0123abcd/tokenizer/model.safetensors", "files/0123abcd/mine.txt", "Dataset.json", PART + "#1"):
-        assert not is_ours(path)
-    for path in (MARKER, PART, "files/0123abcd/tags.json", "files/0123abcd/tokenizer/tokenizer.json"):
-        assert is_ours(path)
-
-
-@pytest.mark.parametrize(
-    "path", ["{}", "{}/parts", "{}/parts/*.parquet", "{}/" + PART, "{}/../*/parts/*.parquet", "{}/../../**/*.parquet"]
-)
-@pytest.mark.parametrize("older", [False, True])
-def test_a_corpus_in_a_dataset_of_ours_is_refused(folder: Directory, path: str, older: bool) -> None:  # noqa: FBT001
-    mark(folder, RECIPE)
-    write(Path(folder.url) / PART)
-    if older:
-        folder.put("units/0123456789abcdef01234567", b"{}")
-        folder.delete([MARKER])
-    with pytest.raises(InputError, match=rf"lies in the dataset .*/out/{NAME}, where .* may remove it") as caught:
-        find_files(path.format(folder.url))
-    assert caught.value.hint is not None and "annotate.shards" in caught.value.hint
-
-
-def test_a_copy_of_a_dataset_s_files_is_a_corpus(folder: Directory, tmp_path: Path) -> None:
-    mark(folder, RECIPE)
-    write(Path(folder.url) / PART)
-    shutil.copytree(folder.url, tmp_path / "mine")
-    assert len(find_files(str(tmp_path / "mine"))) == 1
-
-
-@pytest.mark.parametrize("what", ["file", "folder"])
-def test_links_into_a_dataset_of_ours_are_refused(folder: Directory, tmp_path: Path, what: str) -> None:
-    mark(folder, RECIPE)
-    part = write(Path(folder.url) / PART)
-    (tmp_path / "corpus").mkdir()
-    target, link = (part, "a.parquet") if what == "file" else (part.parent, "more")
-    (tmp_path / "corpus" / link).symlink_to(target)
-    with pytest.raises(InputError, match="holds links into the dataset"):
-        find_files(str(tmp_path / "corpus"))
-    (tmp_path / "corpus" / link).unlink()
-    (tmp_path / "corpus" / "a.parquet").symlink_to(write(tmp_path / "elsewhere" / "a.parquet"))
-    assert [file.shard for file in find_files(str(tmp_path / "corpus"))] == ["a.parquet"]
-
-
-def test_what_a_run_keeps_beside_its_datasets_is_no_corpus(tmp_path: Path) -> None:
-    write(tmp_path / "out" / "quarantine" / "annotations-0123abcd-0123abcd.parquet")
-    for path in ("out/quarantine", "**/*.parquet"):
-        with pytest.raises(InputError, match="lies in a work directory, and a run keeps it"):
-            find_files(str(tmp_path / path))
-    write(tmp_path / "mine" / "quarantine" / "a.parquet")
-    assert [file.shard for file in find_files(str(tmp_path / "mine"))] == ["quarantine/a.parquet"]
-
-
-def test_a_corpus_beside_datasets_is_one(folder: Directory, tmp_path: Path) -> None:
-    mark(folder, RECIPE)
-    write(tmp_path / "out" / "wiki-20231101" / "a.parquet")
-    for path in ("out/wiki-20231101", "out/wiki-20231101/*.parquet", "out/wiki-*/*.parquet"):
-        assert len(find_files(str(tmp_path / path))) == 1
