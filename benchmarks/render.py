@@ -26,10 +26,11 @@ import pyarrow.parquet as pq
 from report import measure, medians, parser, print_table, write_json
 
 from annotate.tags import DEFAULT_SCHEME
+from annotate.tags.conditions import Quantile
 from annotate.tags.group_quantiles import fit
 from annotate.tags.placing import place
 from annotate.tags.rendering import render
-from annotate.tags.rules import Quantile, Thresholds
+from annotate.tags.rules import Thresholds
 from annotate.tags.states import Measured
 
 SCHEME = replace(DEFAULT_SCHEME, document_dropout=0.0)  # the loop knows none

@@ -18,9 +18,10 @@ from annotate.tags.explain import explain
 from annotate.tags.group_quantiles import fit
 from annotate.tags.placing import place
 from annotate.tags.rendering import render
-from annotate.tags.scheme import TagScheme, shown_name
+from annotate.tags.scheme import TagScheme
 from annotate.tags.scheme_file import load_scheme, presets
 from annotate.tags.states import Measured
+from annotate.tags.vocabulary import shown_name
 
 SAMPLE = (
     ("Rain fell all night. ", "By morning the river had left its bed. ", "Nobody was hurt."),

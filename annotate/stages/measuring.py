@@ -21,8 +21,8 @@ from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.score import Annotations
 from annotate.stages.tables import as_texts
 from annotate.stages.thresholds import Thresholds, threshold_values
+from annotate.tags.conditions import Quantile
 from annotate.tags.quantiles import image
-from annotate.tags.rules import Quantile
 from annotate.tags.scheme import TagScheme
 from annotate.tags.states import Measured, Ranks
 

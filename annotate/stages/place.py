@@ -22,7 +22,7 @@ from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.placing import place
-from annotate.tags.scheme import at
+from annotate.tags.vocabulary import at
 from annotate.text.splits import Splits
 from annotate.training_order.schedule import tag_rates
 

@@ -22,10 +22,11 @@ from annotate.stages.score import Annotations
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
+from annotate.tags.conditions import Quantile
 from annotate.tags.group_quantiles import GroupBy, GroupKey, Tally, exact_quantiles, quantile_bins, tally_values
 from annotate.tags.quantiles import Fitted
-from annotate.tags.rules import Quantile
-from annotate.tags.scheme import Tag, TagScheme, at
+from annotate.tags.scheme import TagScheme
+from annotate.tags.vocabulary import Tag, at
 
 FEW = 100  # scores: by chance the share of a group that is above its threshold is then off by up to 5 %, one in three
 

@@ -27,11 +27,11 @@ from annotate.stages.shards import PHASE, Shards
 from annotate.stages.tables import span_numbers
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
+from annotate.tags.conditions import Quantile
 from annotate.tags.forgery import spells_a_tag
 from annotate.tags.in_force import InForce, in_force, span_ends
 from annotate.tags.layouts import LAYOUTS
-from annotate.tags.rules import Quantile
-from annotate.tags.scheme import shown_name
+from annotate.tags.vocabulary import shown_name
 from annotate.text.arrays import lists_by_row, one_array
 
 Packing = Literal["best-fit", "concatenate"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from annotate.tags.layouts import LAYOUTS
-from annotate.tags.scheme import Family, Tag, TagScheme
+from annotate.tags.scheme import TagScheme
+from annotate.tags.vocabulary import Family, Tag
 from annotate.training_order.phases import Phase
 
 _ORDER = {

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.errors import ConfigError
+from annotate.tags.conditions import Quantile
 from annotate.tags.quantiles import (
     BINS,
     Counts,
@@ -23,7 +24,6 @@ from annotate.tags.quantiles import (
     image,
     quantile_rank,
 )
-from annotate.tags.rules import Quantile
 
 MOST_GROUPS = 1024
 """Groups whose scores are counted, at most: a bin of a group that is not empty takes 12 bytes, and there are 65,536."""

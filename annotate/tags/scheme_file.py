@@ -34,46 +34,95 @@ nice = "kind and helpful"
 from __future__ import annotations
 
 import difflib
-import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+
 from annotate.errors import ConfigError
-from annotate.tags.made import by_column, graded
-from annotate.tags.scheme import Alias, Family, Tag, TagScheme
+from annotate.tags.families import by_column, graded
+from annotate.tags.scheme import TagScheme
+from annotate.tags.toml_lines import KeyPath, lines_of_keys
+from annotate.tags.vocabulary import Alias, Family, Tag
 from annotate.training_order.phases import Phase, check_phases
 
-Place = tuple[str | int, ...]
 
-TOP = {
-    "order": str,
-    "document_dropout": float,
-    "control": str,
-    "seed": int,
-    "family": list,
-    "alias": list,
-    "phase": list,
-    "means": dict,
+class _Table(BaseModel):
+    """A table of the file: what keys it may have, and of what type their values are."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Family(_Table):
+    name: str
+    layout: str | None = None
+    dropout: float | None = None
+    null: str | None = None
+    rate: float | None = None
+    tags: dict[str, Any] | None = None  # a tag checks its rule itself
+    axis: str | None = None
+    bins: int = 0
+    cuts: list[Any] = []  # `graded` checks that they are numbers
+    names: list[str] = []
+    by: list[str] = []
+    column: str | None = None
+    values: list[str] | dict[str, str] = []
+    other: str | None = None
+
+
+class _Alias(_Table):
+    name: str
+    tags: list[str]
+    expand: bool = True
+
+
+class _Phase(_Table):
+    name: str
+    tokens: int | None = None
+    share: float | None = None
+    tag_rate: float | list[Any] = 1.0  # a phase checks what is in the list
+
+
+class _Scheme(_Table):
+    order: str | None = None
+    document_dropout: float | None = None
+    control: str | None = None
+    seed: int | None = None
+    family: list[_Family] = []
+    alias: list[_Alias] = []
+    phase: list[_Phase] = []
+    means: dict[str, str] = {}
+
+
+_TABLES: dict[str, tuple[str, type[_Table]]] = {
+    "": ("a tag scheme", _Scheme),
+    "family": ("a family", _Family),
+    "alias": ("an alias", _Alias),
+    "phase": ("a phase", _Phase),
 }
-LAID = {"name": str, "layout": str, "dropout": float, "null": str, "rate": float}
-TAGGED = {
-    "tags": dict,
-    "axis": str,
-    "bins": int,
-    "cuts": list,
-    "names": list,
-    "by": list,
-    "column": str,
-    "values": (list, dict),
-    "other": str,
+"""What a table is called in errors, by the key that it has."""
+_LAID = ("layout", "dropout", "null", "rate")
+"""The keys of a family that say how its tags are laid into text."""
+_WAYS = {
+    "tags": ("tags",),
+    "axis": ("axis", "bins", "cuts", "names", "by"),
+    "column": ("column", "values", "other"),
 }
-ALIAS = {"name": str, "tags": list, "expand": bool}
-PHASE = {"name": str, "tokens": int, "share": float, "tag_rate": (float, list)}
+"""The three ways to give a family its tags, and the keys that go with each."""
+_TYPES = {
+    "string_type": "a text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a table",
+}
+"""What Pydantic expected, by the type of its error."""
 
 
 def load_scheme(path: str | Path) -> TagScheme:
@@ -129,175 +178,130 @@ def parse_scheme(text: str, where: str) -> TagScheme:
         raise ConfigError(f"{where} is nested too deeply to be a tag scheme") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where} is not TOML: {error}") from error
-    return _Reader(where, _lines(text)).scheme(data)
+    return _Reader(where, lines_of_keys(text)).scheme(data)
 
 
 class _Reader:
     """Makes a scheme of data, and knows on which line each piece of it is."""
 
-    def __init__(self, where: str, lines: Mapping[Place, int]) -> None:
+    def __init__(self, where: str, lines: Mapping[KeyPath, int]) -> None:
         self._where, self._lines = where, lines
 
     def scheme(self, data: Mapping[str, Any]) -> TagScheme:
-        self._check(data, TOP, (), "a tag scheme")
+        file = self._checked(data)
         families, tags = [], list[Tag]()
-        for i, item in enumerate(data.get("family", [])):
+        for i, item in enumerate(file.family):
             place = ("family", i)
-            self._check(item, LAID | TAGGED, place, "a family")
-            if "name" not in item:
-                self._fail(place, "a family needs a name")
-            laid = {name: item[name] for name in LAID if name in item}
-            for name, value in laid.items():
+            laid = item.model_dump(include=set(_LAID), exclude_unset=True)
+            for name, value in {"name": item.name, **laid}.items():
                 with self._at((*place, name)):
-                    Family(**{"name": item["name"], name: value})
-            families.append(Family(**laid, where=self._line(place)))
+                    Family(**{"name": item.name, name: value})
+            families.append(Family(name=item.name, **laid, where=self._line(place)))
             tags += self._tags(item, place)
-        aliases = [self._alias(item, ("alias", i)) for i, item in enumerate(data.get("alias", []))]
-        phases = [self._phase(item, ("phase", i)) for i, item in enumerate(data.get("phase", []))]
+        aliases, phases = [], []
+        for i, alias in enumerate(file.alias):
+            with self._at(("alias", i)):
+                aliases.append(Alias(**alias.model_dump(exclude_unset=True), where=self._line(("alias", i))))
+        for i, phase in enumerate(file.phase):
+            with self._at(("phase", i)):
+                phases.append(Phase(**phase.model_dump(exclude_unset=True)))
         with self._at(("phase", len(phases) - 1)):
             check_phases(phases)
-        means = data.get("means", {})
-        for name, meaning in means.items():
-            if name not in {tag.name for tag in tags} or not isinstance(meaning, str):
-                self._fail(("means", name), f"{name!r} is no tag of the scheme, or its meaning is no text")
-        tags = [replace(tag, means=means.get(tag.name, "")) for tag in tags]
+        if unknown := set(file.means) - {tag.name for tag in tags}:
+            name = next(name for name in file.means if name in unknown)
+            raise self._error(("means", name), f"{name!r} is no tag of the scheme, so there is nothing to mean")
+        tags = [replace(tag, means=file.means.get(tag.name, "")) for tag in tags]
         with self._at(()):
             scheme = TagScheme(tags=tuple(tags), families=tuple(families), aliases=tuple(aliases), phases=tuple(phases))
         for name in ("order", "document_dropout", "control", "seed"):
             if name in data:
                 with self._at((name,)):
-                    scheme = replace(scheme, **{name: data[name]})
+                    scheme = replace(scheme, **{name: getattr(file, name)})
         return scheme
 
-    def _tags(self, item: Mapping[str, Any], place: Place) -> list[Tag]:
+    def _tags(self, item: _Family, place: KeyPath) -> list[Tag]:
         """The tags of a family, from rules, grades or a column."""
-        ways = [name for name in ("tags", "axis", "column") if name in item]
+        given = [name for name in type(item).model_fields if name in item.model_fields_set]
+        ways = [name for name in _WAYS if name in given]
         if len(ways) != 1:
-            self._fail(place, f"a family needs one of tags, axis and column, got {' and '.join(ways) or 'none'}")
-        used = {
-            "tags": ("tags",),
-            "axis": ("axis", "bins", "cuts", "names", "by"),
-            "column": ("column", "values", "other"),
-        }
-        for name in item:
-            if name in TAGGED and name not in used[ways[0]]:
-                self._fail((*place, name), f"{name!r} does not go with {ways[0]!r}")
-        name = item["name"]
-        if ways == ["tags"]:
+            raise self._error(place, f"a family needs one of tags, axis and column, got {' and '.join(ways) or 'none'}")
+        for name in given:
+            if name not in ("name", *_LAID, *_WAYS[ways[0]]):
+                raise self._error((*place, name), f"{name!r} does not go with {ways[0]!r}")
+        if item.tags is not None:
             tags = []
-            for tag, rule in item["tags"].items():
+            for tag, rule in item.tags.items():
                 here = (*place, "tags", tag)
                 with self._at(here):
-                    tags.append(Tag(name=tag, rule=rule, family=name, where=self._line(here)))
+                    tags.append(Tag(name=tag, rule=rule, family=item.name, where=self._line(here)))
             return tags
-        cut = next((key for key in ("cuts", "bins") if key in item and ways == ["axis"]), ways[0])
-        with self._at((*place, cut)):
-            return [replace(tag, where=self._line((*place, cut))) for tag in self._made(item)]
+        here = (*place, next((name for name in ("cuts", "bins") if name in given), ways[0]))
+        with self._at(here):
+            return [replace(tag, where=self._line(here)) for tag in _made(item)]
 
-    def _made(self, item: Mapping[str, Any]) -> tuple[Tag, ...]:
-        """The tags of a family that grades an axis, or names the values of a column."""
-        name = item["name"]
-        if "axis" in item:
-            lists = {key: tuple(item.get(key, ())) for key in ("cuts", "names", "by")}
-            return graded(name, item["axis"], bins=item.get("bins", 0), **lists)
-        values = item.get("values", [])
-        if isinstance(values, list) and (twice := [value for value in values if values.count(value) > 1]):
-            raise ConfigError(f"values of family {name!r} has {twice[0]!r} twice")
-        named = values if isinstance(values, dict) else {value: value for value in values}
-        return by_column(name, item["column"], named, other=item.get("other"))
-
-    def _alias(self, item: Mapping[str, Any], place: Place) -> Alias:
-        self._check(item, ALIAS, place, "an alias")
-        for name in ("name", "tags"):
-            if name not in item:
-                self._fail(place, f"an alias needs {name}")
-        with self._at(place):
-            return Alias(**item, where=self._line(place))
-
-    def _phase(self, item: Mapping[str, Any], place: Place) -> Phase:
-        self._check(item, PHASE, place, "a phase")
-        if "name" not in item:
-            self._fail(place, "a phase needs a name")
-        with self._at(place):
-            return Phase(**item)
-
-    def _check(self, item: Any, known: Mapping[str, Any], place: Place, what: str) -> None:
-        """Check names and types of the keys of a table."""
-        if not isinstance(item, dict):
-            self._fail(place, f"{what} must be a table, got {item!r}")
-        for name, value in item.items():
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                meant = f"; did you mean {near[0]!r}?" if near else "."
-                self._fail(
-                    (*place, name),
-                    f"{what} has no {name!r}{meant} It may have: {', '.join(known)}".replace("? It", "? It"),
-                )
-            kinds = known[name] if isinstance(known[name], tuple) else (known[name],)
-            kind = (*kinds, int) if float in kinds else kinds
-            if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
-                wanted = " or ".join(_KINDS[each] for each in kinds)
-                self._fail((*place, name), f"{name} must be {wanted}, got {value!r}")
-            texts: Collection[Any] = (
-                value if isinstance(value, list) and name in ("names", "by", "values", "tags") else []
-            )
-            texts = value.values() if isinstance(value, dict) and name == "values" else texts
-            if wrong := [each for each in texts if not isinstance(each, str)]:
-                self._fail((*place, name), f"{name} must hold texts alone, got {wrong[0]!r}")
+    def _checked(self, data: Mapping[str, Any]) -> _Scheme:
+        """The tables of the file, with the keys and the types that they have to have."""
+        try:
+            return _Scheme.model_validate(data)
+        except ValidationError as error:
+            found = [(_place(each["loc"]), each) for each in error.errors()]
+        # The first in the file. Where a key may be of several types, each that it is not is an error of its own.
+        first = min((place for place, _ in found), key=lambda place: self._number(place) or 0)
+        errors = [each for place, each in found if place == first]
+        name, value = first[-1], errors[0]["input"]
+        what, table = _TABLES.get(str(first[0]) if len(first) > 1 else "", _TABLES[""])
+        kinds = {each["type"] for each in errors}
+        if "extra_forbidden" in kinds:
+            near = difflib.get_close_matches(str(name), table.model_fields, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else "."
+            raise self._error(first, f"{what} has no {name!r}{meant} It may have: {', '.join(table.model_fields)}")
+        if "missing" in kinds:
+            raise self._error(first[:-1], f"{what} needs {'a name' if name == 'name' else name}")
+        if "model_type" in kinds:
+            raise self._error(first, f"{what} must be a table, got {value!r}")
+        if inside := [each for each in errors if len(each["loc"]) > len(first) and each["type"] == "string_type"]:
+            raise self._error(first, f"{name} must hold texts alone, got {inside[0]['input']!r}")
+        kind = " or ".join(_TYPES.get(each["type"], each["msg"]) for each in errors)
+        named = f"the meaning of {name!r}" if len(first) > 1 and first[0] == "means" else str(name)
+        hint = f"Write its header as [[{name}]]." if name in _TABLES and isinstance(value, dict) else None
+        raise self._error(first, f"{named} must be {kind}, got {value!r}", hint)
 
     @contextmanager
-    def _at(self, place: Place) -> Iterator[None]:
+    def _at(self, place: KeyPath) -> Iterator[None]:
         """Put the line of a place before an error."""
         try:
             yield
         except ConfigError as error:
             if error.message.startswith(f"{self._where}, line "):  # it knows a better place
                 raise
-            self._fail(place, error.message, error.hint)
+            raise self._error(place, error.message, error.hint) from None
 
-    def _line(self, place: Place) -> str:
-        """File and line of a place, or of the smallest table around it whose line is known."""
-        line = next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), None)
+    def _line(self, place: KeyPath) -> str:
+        """File and line of a place, as far as it is known."""
+        line = self._number(place)
         return f"{self._where}{f', line {line}' if line else ''}"
 
-    def _fail(self, place: Place, message: str, hint: str | None = None) -> Any:
-        raise ConfigError(f"{self._line(place)}: {message}", hint=hint) from None
+    def _number(self, place: KeyPath) -> int | None:
+        """The line of a place, or of the smallest table around it whose line is known."""
+        return next((self._lines[place[:n]] for n in range(len(place), 0, -1) if place[:n] in self._lines), None)
+
+    def _error(self, place: KeyPath, message: str, hint: str | None = None) -> ConfigError:
+        return ConfigError(f"{self._line(place)}: {message}", hint=hint)
 
 
-_KINDS = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    list: "a list",
-    dict: "a table",
-}
-_HEADER = re.compile(r"^\s*(\[\[?)\s*([\w.\"' -]+?)\s*\]\]?\s*(#.*)?$")
-_TEXT = re.compile(r"""(?<==)(\s*)("(?:\\.|[^"\\])*"|'[^']*')""")  # that a key is set to
-_KEY = re.compile(r"""(?:^|[{,])\s*("[^"]*"|'[^']*'|[\w-]+(?:\.[\w-]+)*)\s*=(?!=)""")
+def _made(item: _Family) -> tuple[Tag, ...]:
+    """The tags of a family that grades an axis, or names the values of a column."""
+    if item.axis is not None:
+        lists = {"cuts": tuple(item.cuts), "names": tuple(item.names), "by": tuple(item.by)}
+        return graded(item.name, item.axis, bins=item.bins, **lists)
+    assert item.column is not None, "there is one of tags, axis and column"
+    values = item.values
+    if isinstance(values, list) and (twice := [value for value in values if values.count(value) > 1]):
+        raise ConfigError(f"values of family {item.name!r} has {twice[0]!r} twice")
+    named = values if isinstance(values, dict) else {value: value for value in values}
+    return by_column(item.name, item.column, named, other=item.other)
 
 
-def _lines(text: str) -> dict[Place, int]:
-    """The line of each table and key, from 1, as far as TOML is written one key a line, or in inline tables."""
-    found: dict[Place, int] = {}
-    counts: dict[str, int] = {}
-    header: Place = ()
-    parent: Place = ()
-    for number, line in enumerate(text.splitlines(), 1):
-        if match := _HEADER.match(line):
-            name = match[2]
-            if match[1] == "[[":
-                counts[name] = counts.get(name, -1) + 1
-                header = (name, counts[name])
-            else:
-                first, *rest = name.split(".")
-                header = (first, counts[first], *rest) if first in counts else (first, *rest)
-            found.setdefault(header, number)
-            continue
-        for match in _KEY.finditer(_TEXT.sub(r"\1''", line).split(" #")[0]):
-            key = (match[1].strip("\"'"),) if match[1][0] in "\"'" else tuple(match[1].split("."))
-            place = (*header, *key) if match.start() == 0 and match[0][0] not in "{," else (*parent, *key)
-            if match[0][0] not in "{,":
-                parent = place
-            found.setdefault(place, number)
-    return found
+def _place(location: tuple[str | int, ...]) -> KeyPath:
+    """The key that an error of Pydantic is about, without what it says of the value inside."""
+    return location[: 3 if location[0] in _TABLES or location[0] == "means" else 1]

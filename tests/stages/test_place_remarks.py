@@ -8,7 +8,7 @@ from annotate.errors import ConfigError
 from annotate.stages.thresholds import threshold_values
 from annotate.stages.token_shards import _about
 from annotate.storage.manifests import Manifest
-from annotate.tags.rules import Quantile
+from annotate.tags.conditions import Quantile
 from annotate.tags.scheme_file import parse_scheme
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
 from annotate.tags import group_quantiles as module
+from annotate.tags.conditions import Quantile
 from annotate.tags.group_quantiles import (
     GroupBy,
     Tally,
@@ -23,7 +24,6 @@ from annotate.tags.group_quantiles import (
     tally_values,
 )
 from annotate.tags.quantiles import image
-from annotate.tags.rules import Quantile
 
 NAN = math.nan
 scores = st.one_of(st.floats(width=32), st.sampled_from([0.0, -0.0, 1.0, NAN]))

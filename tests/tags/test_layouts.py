@@ -17,13 +17,14 @@ from scipy.stats import binom, hypergeom
 
 from annotate.errors import ConfigError
 from annotate.tags import TagScheme
+from annotate.tags.conditions import Quantile
+from annotate.tags.families import by_column, graded
 from annotate.tags.group_quantiles import fit
-from annotate.tags.made import by_column, graded
 from annotate.tags.placing import place
 from annotate.tags.rendering import render, strip
-from annotate.tags.rules import Quantile, Thresholds
-from annotate.tags.scheme import Alias, Family, Tag
+from annotate.tags.rules import Thresholds
 from annotate.tags.states import Measured
+from annotate.tags.vocabulary import Alias, Family, Tag
 
 Documents = Sequence[Sequence[str]]
 

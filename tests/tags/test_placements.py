@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from annotate.curves import Platt
 from annotate.errors import ConfigError
-from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme, layouts
+from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme, placing
+from annotate.tags.conditions import Quantile
 from annotate.tags.placements import PLACEMENTS, merge, placements_of
-from annotate.tags.rules import Quantile
 from annotate.tags.states import Measured
 
 SCHEME = replace(DEFAULT_SCHEME, document_dropout=0.0)
@@ -26,7 +26,7 @@ def spans_of(rows):
 
 def place(spans, scores, scheme, thresholds, curves=None):
     known = {"spans": spans, "scores": scores, "thresholds": thresholds, "curves": curves or {}}
-    return layouts.place(Measured(**known, columns={}, shard="s"), scheme)
+    return placing.place(Measured(**known, columns={}, shard="s"), scheme)
 
 
 def floats(*values):

@@ -5,7 +5,9 @@ import polars as pl
 import pytest
 
 from annotate.errors import ConfigError
-from annotate.tags.rules import MAX_DEPTH, Quantile, parse_rule
+from annotate.tags.conditions import Quantile
+from annotate.tags.rule_grammar import MAX_DEPTH
+from annotate.tags.rules import parse_rule
 
 NAN = math.nan
 

@@ -6,7 +6,7 @@ import pytest
 import annotate.tags
 from annotate.errors import ConfigError
 from annotate.tags import DEFAULT_SCHEME, Tag, TagScheme
-from annotate.tags.rules import Quantile
+from annotate.tags.conditions import Quantile
 
 
 def test_default_scheme():

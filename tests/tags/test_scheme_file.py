@@ -10,8 +10,8 @@ import pytest
 from annotate.errors import ConfigError
 from annotate.tags import DEFAULT_SCHEME, load_scheme, preset
 from annotate.tags.explain import explain
-from annotate.tags.scheme import Alias, Family
 from annotate.tags.scheme_file import parse_scheme, presets
+from annotate.tags.vocabulary import Alias, Family
 
 WHOLE = """
 order = "shuffled"          # order = "not this"
@@ -161,6 +161,25 @@ def test_every_wrong_line_is_named(number: int) -> None:
         ('[[family]]\nname = "f"\naxis = "x"\nbins = 3\nby = "s"', "line 5: by must be a list, got 's'"),
         ("x = " + "[" * 3000, "nested too deeply"),
         ("family = [3]", "line 1: a family must be a table, got 3"),
+        ('[family]\nname = "f"', r"(?s)line 1: family must be a list, got .*Write its header as \[\[family\]\]"),
+        ('[[family]]\nname = "f"\ntags = {a = "x > 1"}\n[means]\na = 3', "line 5: the meaning of 'a' must be a text"),
+        ('means = "a"', "line 1: means must be a table, got 'a'"),
+        (
+            '[[family]]\nname = "f"\ncolumn = "x"\nvalues = 3',
+            "line 4: values must be a list or a table, got 3",
+        ),
+        ('[[family]]\nname = "f"\ncolumn = "x"\nvalues = {a = 3}', "line 4: values must hold texts alone, got 3"),
+        ('[[alias]]\nname = "b"\ntags = ["a", 3]', "line 3: tags must hold texts alone, got 3"),
+        ('[[alias]]\ntags = ["a"]', "line 1: an alias needs a name"),
+        ('[[phase]]\nname = "a"\ntag_rate = "1"', "line 3: tag_rate must be a number or a list, got '1'"),
+        (
+            '[[phase]]\nname = "a"\nshare = 0.5\ntag_rates = 1',
+            r"line 4: a phase has no 'tag_rates'; did you mean 'tag_rate'",
+        ),
+        ('[[phase]]\nname = "a"\ntag_rate = [0, 1, 2]', "line 1: tag_rate of phase 'a' must lie in"),
+        # Of several wrong keys, the first in the file is named.
+        ('[[phase]]\nname = "a"\nshares = 1\n[[family]]\nname = 3\nseed = 1', "line 3: a phase has no 'shares'"),
+        ('[[family]]\nname = 3\n[[phase]]\nname = "a"\nshares = 1\nseed = 1', "line 2: name must be a text, got 3"),
     ],
 )
 def test_bad_schemes_name_the_place(text: str, message: str) -> None:

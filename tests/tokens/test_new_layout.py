@@ -16,8 +16,9 @@ from annotate.tags.in_force import in_force, span_ends
 from annotate.tags.layouts import LAYOUTS, NONE, Int64, Layout, LayoutName, States
 from annotate.tags.placing import place
 from annotate.tags.rendering import render, strip
-from annotate.tags.scheme import Family, Tag, TagScheme
+from annotate.tags.scheme import TagScheme
 from annotate.tags.states import Measured
+from annotate.tags.vocabulary import Family, Tag
 from annotate.tokens import TagVocabulary, insert, pack
 from annotate.tokens.kinds import OPEN, REPEATED
 

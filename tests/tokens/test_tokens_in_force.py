@@ -15,8 +15,9 @@ from token_families import encoder
 from annotate.tags.in_force import in_force, span_ends
 from annotate.tags.placements import nest
 from annotate.tags.placing import place
-from annotate.tags.scheme import Alias, Family, Tag, TagScheme
+from annotate.tags.scheme import TagScheme
 from annotate.tags.states import Measured, by_rules, shuffled, states
+from annotate.tags.vocabulary import Alias, Family, Tag
 from annotate.tokens import TagVocabulary, insert, pack
 from annotate.tokens.kinds import CLOSE, OPEN, REPEATED, TEXT
 from annotate.tokens.packing import Packed

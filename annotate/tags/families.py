@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 
 from annotate.errors import ConfigError
-from annotate.tags.scheme import Tag
+from annotate.tags.vocabulary import Tag
 
 
 def graded(

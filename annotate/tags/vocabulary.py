@@ -1,0 +1,161 @@
+"""Tags, families of tags, aliases, and what can be a name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+from annotate.errors import ConfigError
+from annotate.randomness import name_key
+from annotate.tags.layouts import LAYOUTS, LayoutName
+from annotate.tags.rules import Rule, parse_rule
+
+Control = Literal["none", "shuffled", "shuffled-in-document", "constant", "reversed", "hashed-names", "untagged"]
+
+# Angle brackets delimit a tag, a backslash escapes its spelling in text: inside a name they make both ambiguous.
+_UNUSABLE = re.compile(r"[\s<>\\\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _where() -> Any:
+    """A field that is no part of what a tag, a family or an alias is."""
+    return field(default="", compare=False, repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tag:
+    """A condition tag.
+
+    Attributes:
+        name: what people call it, `nice`; it is spelled `<nice>` in text.
+        rule: when it holds; `annotate.tags.rules` gives the language. `else` is for where no other of its family does.
+        family: tags of which a span has one at most, the first that holds; None for a family of its own name.
+        means: what it stands for, for people; of a metatoken the whole prompt.
+        where: file and line, for errors.
+    """
+
+    name: str
+    rule: str
+    family: str | None = None
+    means: str = ""
+    where: str = _where()
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "a tag's name")
+        if not isinstance(self.rule, str):
+            raise ConfigError(f"the rule of tag {self.name!r} must be a string, got {self.rule!r}.")
+        try:
+            _ = self.parsed
+        except ConfigError as error:
+            raise ConfigError(f"tag {self.name!r}: {error.message}", hint=error.hint) from None
+
+    @cached_property
+    def parsed(self) -> Rule:
+        """The rule, read."""
+        return parse_rule(self.rule)
+
+    @property
+    def spelling(self) -> str:
+        """The tag as it stands in text."""
+        return f"<{self.name}>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How the tags of a family are laid into text.
+
+    Attributes:
+        name: of the family, as its tags say it.
+        layout: where a tag stands. "prefix": before its span. "begin-end": before it, and a closing tag `</nice>` after
+            it. "change": before a span whose tag is not that of the span before, and a closing tag where none follows.
+            "suffix": after its span. "repeat": before words inside the span, at random. See `annotate.tags.layouts`.
+        dropout: share of its spans that lose the tag, each drawn for itself.
+        null: a tag that stands where none of the family does, also for a dropped one; None for nothing.
+        rate: of layout "repeat", the share of the span's words, from the second on, that get the tag.
+        where: file and line, for errors.
+    """
+
+    name: str
+    layout: LayoutName = "prefix"
+    dropout: float = 0.0
+    null: str | None = None
+    rate: float = 0.05
+    where: str = _where()
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "a family's name")
+        if self.layout not in LAYOUTS:
+            raise ConfigError(f"the layout of family {self.name!r} must be {one_of(LAYOUTS)}, got {self.layout!r}.")
+        for name in ("dropout", "rate"):
+            check_share(getattr(self, name), f"{name} of family {self.name!r}")
+        if self.null is not None:
+            check_name(self.null, f"the null tag of family {self.name!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alias:
+    """A name for several tags together.
+
+    Attributes:
+        name: of the alias.
+        tags: what it stands for: tags, or other aliases.
+        expand: True for a name alone, that people use in prompts; False for a tag of its own, which stands instead of
+            the others where all of them hold.
+        where: file and line, for errors.
+    """
+
+    name: str
+    tags: tuple[str, ...]
+    expand: bool = True
+    where: str = _where()
+
+    def __post_init__(self) -> None:
+        check_name(self.name, "an alias's name")
+        object.__setattr__(self, "tags", tuple(self.tags))
+        if not self.tags:
+            raise ConfigError(f"alias {self.name!r} must stand for at least one tag, got none.")
+
+
+def at(where: str) -> str:
+    """How an error begins that has its place in a file, or in none."""
+    return f"{where}: " if where else ""
+
+
+def shown_name(name: str, control: Control) -> str:
+    """A tag's name in text, under a control."""
+    if control != "hashed-names":
+        return name
+    return f"t{name_key(name):016x}"
+
+
+def check_name(name: Any, what: str) -> None:
+    """Check that a name can stand between angle brackets.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{what} must be a non-empty string, got {name!r}.")
+    if bad := _UNUSABLE.search(name):
+        raise ConfigError(
+            f"{what} must be free of blanks, control characters, `<`, `>` and backslashes, got {name!r} "
+            f"with {bad.group()!r}.",
+            hint='give the name alone, as in Tag(name="nice", ...): it is spelled <nice> in text.',
+        )
+
+
+def check_share(value: Any, what: str) -> None:
+    """Check that a value is a share.
+
+    Raises:
+        ConfigError: it is no number in [0, 1].
+    """
+    if not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigError(f"{what} must lie in [0, 1], got {value!r}.")
+
+
+def one_of(values: Iterable[str]) -> str:
+    """Choices, as errors list them."""
+    return ", ".join(f'"{value}"' for value in values)
