@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from annotate.curves import Isotonic, Platt
     from annotate.probes.file import Feature, Head
-    from annotate.probes.report import CalibrationReport, Measured, ProbeReport
+    from annotate.probes.report import CalibrationReport, Estimate, ProbeReport
 
 
 @click.group()
@@ -132,7 +132,7 @@ def _calibration(report: CalibrationReport) -> Table:
     return table
 
 
-def _measured(measured: Measured | None) -> str:
+def _measured(measured: Estimate | None) -> str:
     return f"{measured.value:.3f} ({measured.low:.3f} to {measured.high:.3f})" if measured else "-"
 
 

@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.models.base import Forward, Json, Prepared, check_served
-from annotate.models.batches import Encoded, IntArray, drop_repeats, encode, sort_and_batch, text_list
+from annotate.models.batches import sort_and_batch
+from annotate.models.encode import Encoded, IntArray, encode, text_list
+from annotate.models.repeats import drop_repeats
 from annotate.models.text_model import TextModel
 
 

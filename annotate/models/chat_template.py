@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from annotate.errors import ConfigError
-from annotate.models.batches import Encoded, encode
+from annotate.models.encode import Encoded, encode
 from annotate.models.files import reason
 from annotate.models.prompts import Places, fit, shorten
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotate.errors import ConfigError
-from annotate.models.batches import CHARACTERS_PER_TOKEN, Encoded, encode
+from annotate.models.encode import CHARACTERS_PER_TOKEN, Encoded, encode
 
 Places = npt.NDArray[np.int64]
 

@@ -11,9 +11,11 @@ import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.models.base import Forward, Json, Prepared, check_served
-from annotate.models.batches import drop_repeats, encode, sort_and_batch, text_list
+from annotate.models.batches import sort_and_batch
 from annotate.models.chat_template import DATE, encode_chat, read_chat
+from annotate.models.encode import encode, text_list
 from annotate.models.prompts import encode_pairs
+from annotate.models.repeats import drop_repeats
 from annotate.models.text_model import TextModel
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from annotate.models.base import Prepared, Scores
-from annotate.models.batches import Batch, Batches, Side
+from annotate.models.batches import Batches, PaddedBatch, Side
 from annotate.models.bfloat16 import precision
 from annotate.models.device import find_device, to_device
 from annotate.models.load import load_model
@@ -46,7 +46,7 @@ class SequenceForward:
 
         return run_batches(step, batches.ranges(), prepared.arrays["order"], [1] * len(wanted), self.device, self.name)
 
-    def _logits(self, batch: Batch) -> torch.Tensor:
+    def _logits(self, batch: PaddedBatch) -> torch.Tensor:
         inputs = {"input_ids": to_device(batch.ids, self.device)}
         if batch.mask is not None:
             inputs["attention_mask"] = to_device(batch.mask, self.device)

@@ -15,8 +15,10 @@ from typing import Protocol
 import pyarrow as pa
 
 from annotate.models.base import FloatArray, Forward, Prepared, check_served
-from annotate.models.batches import drop_repeats, encode, sort_and_batch, text_list
+from annotate.models.batches import sort_and_batch
+from annotate.models.encode import encode, text_list
 from annotate.models.files import MINILM
+from annotate.models.repeats import drop_repeats
 from annotate.models.text_model import TextModel
 from annotate.probes.file import Feature, Head
 

@@ -26,7 +26,7 @@ FloatVector = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Estimate:
     """A measure, and its bootstrap 95 % interval."""
 
     value: float
@@ -51,8 +51,8 @@ class SourceReport:
     measure: Literal["auroc", "spearman"]
     train: int
     test: int
-    result: Measured | None
-    held_out: Measured | None
+    result: Estimate | None
+    held_out: Estimate | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ class ProbeReport:
         return {**dataclasses.asdict(self), "path": str(self.path)}
 
 
-def measure_source(spans: LabelledSpans, scores: FloatVector, source: int, *, seed: int) -> Measured | None:
+def measure_source(spans: LabelledSpans, scores: FloatVector, source: int, *, seed: int) -> Estimate | None:
     """Measure the test spans of one source.
 
     Args:
@@ -129,7 +129,7 @@ def measure_source(spans: LabelledSpans, scores: FloatVector, source: int, *, se
         return spearman(score[rows], label[rows]) if spans.rated[source] else auroc(score[rows], label[rows] == 1)
 
     low, high = bootstrap_interval(measure, len(label), seed=seed)
-    return Measured(value=measure(np.arange(len(label))), low=low, high=high)
+    return Estimate(value=measure(np.arange(len(label))), low=low, high=high)
 
 
 def measure_calibration(

@@ -26,7 +26,7 @@ from annotate.probes.encoder_forward import EncoderForward
 from annotate.probes.file import EncoderHashes, Feature, Head, Pool, ProbeCard, save_probe
 from annotate.probes.labels import LabelledSpans, read_labels
 from annotate.probes.linear_head import PENALTIES, LinearHead, cross_entropy, fit_path
-from annotate.probes.report import Measured, ProbeReport, SourceReport, measure_calibration, measure_source
+from annotate.probes.report import Estimate, ProbeReport, SourceReport, measure_calibration, measure_source
 from annotate.probes.tail import train_tail
 
 FloatVector = npt.NDArray[np.float64]
@@ -291,7 +291,7 @@ def _measure(setting: _Setting, penalty: float, test: FloatVector) -> tuple[Sour
     return tuple(reports)
 
 
-def _measure_without(setting: _Setting, penalty: float, source: int) -> Measured | None:
+def _measure_without(setting: _Setting, penalty: float, source: int) -> Estimate | None:
     """Train on the other sources alone, with the same penalty, and measure this one."""
     spans = setting.spans
     own = spans.sources == source

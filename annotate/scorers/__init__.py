@@ -34,14 +34,14 @@ if TYPE_CHECKING:
     from annotate.scorers.likelihood import Likelihood
     from annotate.scorers.probe import Probe, shipped_probes
     from annotate.scorers.reward_model import RewardModel
-    from annotate.scorers.testing import FakeScorer
+    from annotate.scorers.testing import fake_scorer
 
 _HOMES = {
     "CausalModel": "annotate.models.causal_model",
     "Classifier": "annotate.scorers.classifier",
     "Encoder": "annotate.probes.encoder",
     "EncoderHashes": "annotate.probes.file",
-    "FakeScorer": "annotate.scorers.testing",
+    "fake_scorer": "annotate.scorers.testing",
     "Feature": "annotate.probes.file",
     "Head": "annotate.probes.file",
     "Isotonic": "annotate.curves",
@@ -64,7 +64,6 @@ __all__ = [
     "Classifier",
     "Encoder",
     "EncoderHashes",
-    "FakeScorer",
     "Feature",
     "Head",
     "Isotonic",
@@ -76,6 +75,7 @@ __all__ = [
     "RewardModel",
     "check_anchors",
     "column_scorer",
+    "fake_scorer",
     "load_probe",
     "probe_features",
     "save_probe",

@@ -16,8 +16,8 @@ from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.models.axes import check_axes
 from annotate.models.base import FloatArray, Forward, Json, Prepared, Scores
-from annotate.models.batches import drop_repeats
 from annotate.models.failing_inputs import Recover, collect, fill
+from annotate.models.repeats import drop_repeats
 from annotate.source import source_identity
 
 

@@ -13,12 +13,12 @@ from annotate.models.base import FloatArray
 from annotate.scorers.function import PythonScorer
 
 
-def FakeScorer(
+def fake_scorer(
     axes: tuple[str, ...] = ("fake",), *, anchors: Mapping[str, tuple[str, str]] | None = None
 ) -> PythonScorer:
     """Score spans by a hash of text and axis: uniform from 0 to 1, the same on every machine.
 
-    >>> scorer = FakeScorer(axes=("niceness",))
+    >>> scorer = fake_scorer(axes=("niceness",))
     >>> prepared = scorer.prepare(pa.table({"text": ["one", "two", "one"]}))
     >>> [scores] = scorer.load([scorer], "cpu")(prepared, [0])
     >>> scores.values.shape, prepared.inverse.tolist()

@@ -20,7 +20,7 @@ from annotate.errors import ConfigError, InputError
 from annotate.graph import Map, Source, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.score import Annotations, check_axes, kept_spans
+from annotate.stages.score import Annotations, check_axis_columns, kept_spans
 from annotate.stages.split import Split
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Entry, Output, Part
@@ -124,7 +124,7 @@ class AttributeScores(Annotations, Map):
     unmarked: float | None = None
 
     def __post_init__(self) -> None:
-        check_axes(self.axes)
+        check_axis_columns(self.axes)
         if self.corpus.id is None:
             raise ConfigError(
                 "attributes go with documents by id, but the corpus has none", hint="Give Corpus(id=...)."

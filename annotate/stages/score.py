@@ -72,7 +72,7 @@ class Annotations(Stage):
         return f"annotations{of} ({', '.join(self.axes)})"
 
 
-def check_axes(axes: Sequence[str]) -> None:
+def check_axis_columns(axes: Sequence[str]) -> None:
     """Check that axes can be columns of annotations.
 
     Raises:
@@ -96,7 +96,7 @@ class Score(Annotations):
         if self.threads < 1:
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
         check_scorer(self.scorer)
-        check_axes(self.scorer.axes)
+        check_axis_columns(self.scorer.axes)
         object.__setattr__(self, "scorer", self.scorer.resolved())
 
     @property

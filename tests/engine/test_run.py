@@ -30,7 +30,7 @@ from annotate import (
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
 from annotate.engine.rescore import drop, to_drop
-from annotate.scorers import FakeScorer
+from annotate.scorers import fake_scorer
 from annotate.storage.latest import read_latest
 from annotate.storage.manifests import missing_parts, read_manifest
 from annotate.storage.store import Directory
@@ -235,7 +235,7 @@ def test_a_stage_that_goes_on_tells_at_its_start_of_units_that_are_committed(ray
 
 def test_two_outputs_keep_their_datasets_and_groups_run_before_their_readers(ray_cluster, tmp_path):
     corpus = Corpus(str(write_corpus(tmp_path / "corpus", shards=1)), unit_bytes=2000)
-    scores = score(Split(corpus), scorers=[FakeScorer(axes=("niceness",)), FakeScorer(axes=("tone",))])
+    scores = score(Split(corpus), scorers=[fake_scorer(axes=("niceness",)), fake_scorer(axes=("tone",))])
     outputs = {}
     for stage, axis in zip(scores, ("niceness", "tone"), strict=True):
         scheme = TagScheme(tags=(Tag(name=axis, rule=f"{axis} >= q(0.5)"),))

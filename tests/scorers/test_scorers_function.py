@@ -11,7 +11,7 @@ import pytest
 
 from annotate.errors import ConfigError
 from annotate.models.base import Backbone, expand
-from annotate.scorers import FakeScorer, PythonScorer, check_anchors
+from annotate.scorers import PythonScorer, check_anchors, fake_scorer
 from annotate.scorers.base import Scorer
 
 
@@ -222,13 +222,13 @@ def test_it_is_what_the_protocol_says():
 
 
 def test_the_fake_scorer_is_a_function_of_text_and_axis(spans):
-    values, _ = score(FakeScorer(axes=("a", "b")), spans)
+    values, _ = score(fake_scorer(axes=("a", "b")), spans)
     assert values.shape == (len(spans), 2)
     assert ((values >= 0) & (values < 1)).all()
     assert values[0].tolist() == values[4].tolist()
     assert len(np.unique(values)) == 2 * len(set(spans["text"].to_pylist()))
-    assert score(FakeScorer(axes=("b",)), spans)[0][:, 0].tolist() == values[:, 1].tolist()
-    assert FakeScorer().identity() == FakeScorer().identity()
+    assert score(fake_scorer(axes=("b",)), spans)[0][:, 0].tolist() == values[:, 1].tolist()
+    assert fake_scorer().identity() == fake_scorer().identity()
 
 
 def test_the_examples_in_the_docs_run():

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from annotate import Corpus, PythonScorer, Split
 from annotate.errors import ConfigError
-from annotate.models.batches import encode, unknown_id
+from annotate.models.encode import encode, unknown_id
 from annotate.probes.encoder import Encoder
 from annotate.stages.score import Score
 from annotate.storage.manifests import Manifest

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from tiny_models import make_tokenizer
 
 from annotate.errors import ConfigError
-from annotate.models.batches import Batches, cut_batches, drop_repeats, encode, sort_and_batch
+from annotate.models.batches import Batches, cut_batches, sort_and_batch
+from annotate.models.encode import encode
+from annotate.models.repeats import drop_repeats
 
 words = st.lists(st.sampled_from(["the", "cat", "sat", "mat", "unknown"]), max_size=9).map(" ".join)
 
