@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
-from annotate.exports.window_order import WindowOrder
+from annotate.training.window_order import WindowOrder
 
 
 @st.composite

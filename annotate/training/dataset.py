@@ -1,4 +1,4 @@
-"""Training shards as PyTorch data, in an order that any number of readers shares; and rows for tags in a model."""
+"""Training shards as PyTorch data, in an order that any number of processes and workers share."""
 
 from __future__ import annotations
 
@@ -18,13 +18,11 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from annotate.errors import ConfigError, InputError, StorageError
 from annotate.exports.hf import HuggingFace
-from annotate.exports.readers import Passes, asked_for, place_among_ranks
-from annotate.exports.window_order import Stretch, WindowOrder
 from annotate.exports.write import MANIFEST
-from annotate.storage.latest import read_tags
 from annotate.storage.store import Directory, checksum
 from annotate.text.arrays import one_array
-from annotate.tokens import check_ids
+from annotate.training.readers import Passes, asked_for, place_among_ranks
+from annotate.training.window_order import Stretch, WindowOrder
 
 COLUMNS = ("input_ids", "labels", "position_ids")
 FOOTERS = 64  # kept, of the files read last
@@ -341,59 +339,3 @@ def _tensors(column: pa.ChunkedArray) -> tuple[torch.Tensor, ...]:
     lengths = pa.compute.list_value_length(array).to_pylist()
     values = torch.from_numpy(array.flatten().to_numpy().astype(np.int64))
     return torch.split(values, lengths)
-
-
-def padded_vocabulary_size(files: str) -> int:
-    """Rows that a model trained on token shards needs, in its embedding and its output matrix.
-
-    Args:
-        files: what `annotate.shard_files` gives.
-
-    Raises:
-        StorageError: there is no `tags.json`.
-    """
-    size: int = read_tags(files)["vocabulary"]["padded_size"]
-    return size
-
-
-def add_tag_embeddings(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:
-    """Give a model rows for the tags, in place, as `tags.json` recommends.
-
-    Each new row, in the embedding and in the output matrix, is the mean of the old ones plus small normal noise, so
-    that no tag has a large logit from the start (Korbak et al. 2023; Hewitt 2021, "Initializing new word embeddings").
-
-    Args:
-        model: a Transformers model whose vocabulary is that of the tokenizer without the tags, or larger.
-        tokenizer: the one that lies beside the shards.
-        files: what `annotate.shard_files` gives.
-        seed: of the noise.
-
-    Raises:
-        ConfigError: the tokenizer does not have the tags of these shards, or the model lacks rows of the old tokens.
-        StorageError: there is no `tags.json`.
-    """
-    card = read_tags(files)
-    check_ids(card, tokenizer)
-    old = card["initialisation"]["of_rows_below"]
-    there = model.get_input_embeddings().weight.shape[0]
-    if there < old:
-        raise ConfigError(
-            f"the model has rows for {there} tokens, but the tokenizer of the shards has {old} without tags"
-        )
-    size = padded_vocabulary_size(files)
-    if there < size:
-        model.resize_token_embeddings(size, mean_resizing=False)
-    rows = sorted({*card["initialisation"]["rows"], *range(max(old, there), size)})
-    draw = torch.Generator().manual_seed(seed)
-    matrices = {
-        id(layer.weight): layer.weight
-        for layer in (model.get_input_embeddings(), model.get_output_embeddings())
-        if layer is not None
-    }
-    with torch.no_grad():
-        for weight in matrices.values():
-            known = torch.ones(min(old, weight.shape[0]), dtype=torch.bool)
-            known[[row for row in rows if row < len(known)]] = False
-            mean = weight[: len(known)][known.to(weight.device)].float().mean(dim=0)
-            noise = torch.randn(len(rows), weight.shape[1], generator=draw) * card["initialisation"]["noise"]
-            weight[rows] = (mean + noise.to(mean.device)).to(weight.dtype)

@@ -12,12 +12,11 @@ from token_tables import SCHEMA, example, of_phase, vocabulary
 from torch.utils.data import DataLoader
 
 from annotate.errors import ConfigError, InputError, StorageError
-from annotate.exports import readers
 from annotate.exports.hf import HuggingFace
 from annotate.exports.olmo import Olmo
 from annotate.exports.write import export, export_part, finish_export
 from annotate.storage.store import Directory
-from annotate.training import ShardDataset
+from annotate.training import ShardDataset, readers
 
 PHASES = ["warm", "tagged", "tagged", "cooldown"]
 SIZES = [13, 40, 21, 7]
