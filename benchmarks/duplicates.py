@@ -72,9 +72,9 @@ from texts import triple_quoted
 
 from annotate import Corpus, NearDuplicates, Options, Pipeline
 from annotate.minhash.documents import sign_texts
-from annotate.minhash.kernel import Permutations, sign_hashes
 from annotate.minhash.normal_form import may_not_be_normal
 from annotate.minhash.reference import shingle_hash
+from annotate.minhash.signing import Permutations, sign_hashes
 
 UNIT_ROWS = 8000  # 8 MB of text, the default work unit
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.minhash.kernel import Int64, Permutations, Signed, UInt32, UInt64, hash_shingles, sign, sign_hashes
 from annotate.minhash.normal_form import may_not_be_normal
 from annotate.minhash.reference import Tokens, shingles
+from annotate.minhash.signing import Int64, Permutations, Signed, UInt32, UInt64, hash_shingles, sign, sign_hashes
 from annotate.text.arrays import large_string
 
 

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from annotate.compiled import compiled, constant
 from annotate.minhash.documents import hash_texts
-from annotate.minhash.kernel import Int64, UInt64
 from annotate.minhash.reference import Tokens
+from annotate.minhash.signing import Int64, UInt64
 
 
 def run_lengths(span: int) -> tuple[int, int]:

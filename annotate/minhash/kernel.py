@@ -3,208 +3,32 @@
 For each document, block by block: fold blanks away and note where tokens end; sum up the terms of the polynomial hash,
 each divided by a power of its base, so that the hash of any shingle is a difference of two sums times a power; let each
 permutation take its minimum over the shingles. No step has a branch for each word, or more than one chain of operations
-that wait for each other. `reference.py` says in plain Python what comes out. Compiled by numba, and kept on disk where
-that is possible.
+that wait for each other. `reference.py` says in plain Python what comes out, `signing.py` calls these loops.
+
+All loops that call each other are in this file: numba keeps them on disk, and does not see that another file changed.
 """
 
 from __future__ import annotations
 
-import functools
-import itertools
-from dataclasses import dataclass
 from typing import Any
 
 import numba
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 
-from annotate.compiled import compiled, constant, text_buffers
-from annotate.minhash.reference import BASE, HIGH_BASE, LOW_BASE, UNSPACED, Scheme, Tokens
-
-UInt32 = npt.NDArray[np.uint32]
-UInt64 = npt.NDArray[np.uint64]
-Int64 = npt.NDArray[np.int64]
+from annotate.compiled import compiled
 
 ROOM = 4096  # bytes of folded text in a block
 STEP = 64  # bytes that are looked at together
 WORD = 8  # bytes that the exact hashes take in at once; those before a block are of the one before, left over there
 GROUP = 8  # shingles that a permutation's minimum takes in at once
-AT_ONCE = 1 << 17  # shingles that are hashed together: there is room for as many as there could be
 EMPTY = 0xFFFFFFFF  # datasketch's value of a permutation that has seen nothing
 
 # What a character is: part of a word, blank, a token by itself; or, of a first byte, that those that follow decide.
 ORDINARY, BLANK, TOKEN, SPECIAL = 0, 1, 2, 3
-DECIDED = 0x40000  # code points whose kind is tabulated; those above are ordinary, or tokens where all characters are
 
 _u32, _u64, _index = np.uint32, np.uint64, numba.uintp
 _SPACE = np.uint8(ord(" "))
 _MERSENNE = np.uint64((1 << 61) - 1)  # of datasketch's legacy scheme
-
-
-@dataclass(frozen=True, kw_only=True)
-class Permutations:
-    """The random permutations of a scheme, as datasketch draws them.
-
-    Attributes:
-        scheme: "affine32", or "legacy" as before datasketch 2.0.
-        a: multipliers, `[n]`, uint32, or uint64 where the scheme is "legacy".
-        b: summands, as `a`.
-    """
-
-    scheme: Scheme
-    a: npt.NDArray[Any]
-    b: npt.NDArray[Any]
-
-    @staticmethod
-    def draw(number: int, seed: int, scheme: Scheme = "affine32") -> Permutations:
-        """The permutations of a seed."""
-        from datasketch import MinHash
-
-        dtype = np.uint32 if scheme == "affine32" else np.uint64
-        a, b = MinHash(num_perm=number, seed=seed, scheme=scheme).permutations
-        return Permutations(scheme=scheme, a=constant(a, dtype), b=constant(b, dtype))
-
-    @staticmethod
-    def none() -> Permutations:
-        """No permutation: for the exact hashes, or the hashes of shingles, alone."""
-        return Permutations(scheme="affine32", a=constant([], np.uint32), b=constant([], np.uint32))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Signed:
-    """Signatures of texts.
-
-    Attributes:
-        values: uint32 `[n_texts, n_permutations]`; `EMPTY` throughout for a text of no shingle.
-        exact: uint64 `[n_texts, 2]`, equal for texts that fold alike.
-        shingles: int64 `[n_texts]`, how many each text has, repeats included.
-    """
-
-    values: UInt32
-    exact: UInt64
-    shingles: Int64
-
-
-def sign(
-    texts: pa.Array, shingle: int, tokens: Tokens, permutations: Permutations, skip: npt.NDArray[np.bool_] | None = None
-) -> Signed:
-    """Sign texts that are in normal form C.
-
-    Args:
-        texts: large_string `[n_texts]`; a null is an empty text.
-        shingle: tokens in a shingle, at least 1.
-        tokens: what they are.
-        permutations: of the signature.
-        skip: bool `[n_texts]`, texts to take for empty ones.
-    """
-    return _run(texts, skip, shingle, tokens, permutations, None)
-
-
-def hash_shingles(texts: pa.Array, shingle: int, tokens: Tokens) -> tuple[UInt64, Int64]:
-    """Hash the shingles of texts that are in normal form C: 64 bits, of which `shingle_hash` is the upper half.
-
-    Args:
-        texts: large_string `[n_texts]`; a null is an empty text.
-        shingle: tokens in a shingle, at least 1.
-        tokens: what they are.
-
-    Returns:
-        uint64, the hashes of all shingles, in order; int64 `[n_texts + 1]`, where those of each text begin and end.
-    """
-    _, offsets = text_buffers(texts)
-    room = np.diff(offsets) // (1 if tokens == "characters" else 2) + 1  # tokens of a text, at most
-    starts = np.append(0, np.cumsum(room))
-    cuts = [*np.flatnonzero(np.diff(starts[:-1] // AT_ONCE, prepend=-1)).tolist(), len(texts)]
-    hashes, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
-    for first, last in itertools.pairwise(cuts):
-        here = starts[first : last + 1] - starts[first]
-        found = np.empty(here[-1], np.uint64)
-        counts.append(_run(texts[first:last], None, shingle, tokens, Permutations.none(), (found, here)).shingles)
-        hashes.append(_packed(found, here, counts[-1]))
-    return np.concatenate(hashes), np.append(0, np.cumsum(np.concatenate(counts)))
-
-
-def _run(
-    texts: pa.Array,
-    skip: npt.NDArray[np.bool_] | None,
-    shingle: int,
-    tokens: Tokens,
-    permutations: Permutations,
-    wanted: tuple[UInt64, Int64] | None,
-) -> Signed:
-    """Sign texts; where they are wanted, put the hashes of each text's shingles from some place of an array on."""
-    n = len(texts)
-    if skip is None:
-        skip = np.zeros(n, np.bool_)
-    if texts.null_count:
-        skip = skip | texts.is_null().to_numpy(zero_copy_only=False)
-    signed = Signed(
-        values=np.full((n, len(permutations.a)), EMPTY, np.uint32),
-        exact=np.zeros((n, 2), np.uint64),
-        shingles=np.zeros(n, np.int64),
-    )
-    hashes, starts = wanted or (np.empty(0, np.uint64), np.empty(0, np.int64))
-    _sign(
-        *text_buffers(texts),
-        constant(skip, np.bool_),
-        shingle,
-        tokens == "characters",
-        _kinds(tokens),
-        *_powers(),
-        constant([HIGH_BASE, LOW_BASE], np.uint64),
-        permutations.a,
-        permutations.b,
-        signed.values,
-        signed.exact,
-        signed.shingles,
-        hashes,
-        constant(starts, np.int64),
-    )
-    return signed
-
-
-def sign_hashes(hashes: UInt32, offsets: Int64, permutations: Permutations) -> UInt32:
-    """Sign documents whose shingles were hashed by another function.
-
-    Args:
-        hashes: uint32, of all shingles.
-        offsets: int64 `[n_documents + 1]`, where those of each document begin and end.
-        permutations: of the signature.
-
-    Returns:
-        uint32 `[n_documents, n_permutations]`.
-    """
-    values = np.full((len(offsets) - 1, len(permutations.a)), EMPTY, np.uint32)
-    _sign_hashes(constant(hashes, np.uint32), constant(offsets, np.int64), permutations.a, permutations.b, values)
-    return values
-
-
-@functools.cache
-def _kinds(tokens: Tokens) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-    """The kind of each first byte, the bytes of its character that are looked at, the kind of each character."""
-    usual = ORDINARY if tokens == "words" else TOKEN
-    kinds = np.full(DECIDED, usual, np.uint8)
-    for first, last in UNSPACED:
-        kinds[first : last + 1] = TOKEN
-    kinds[[code for code in range(0x3001) if chr(code).isspace()]] = BLANK
-    first_bytes, lengths = np.full(256, usual, np.uint8), np.ones(256, np.uint8)
-    first_bytes[:128] = kinds[:128]
-    lengths[0xC2:0xE0], lengths[0xE0:0xF0], lengths[0xF0:] = 2, 3, 4
-    undecided = np.flatnonzero(kinds != usual)
-    first_bytes[[chr(code).encode()[0] for code in undecided[undecided >= 128].tolist()]] = SPECIAL
-    if tokens == "words":
-        lengths[first_bytes != SPECIAL] = 1  # it matters not where in a word a character ends
-    return constant(first_bytes, np.uint8), constant(lengths, np.uint8), constant(kinds, np.uint8)
-
-
-@functools.cache
-def _powers() -> tuple[UInt64, UInt64]:
-    """BASE to the powers of 0 to ROOM, and to those of 0 to -ROOM."""
-    powers = np.full((2, ROOM + 1), [[BASE], [pow(BASE, -1, 1 << 64)]], np.uint64)
-    powers[:, 0] = 1
-    positive, negative = np.cumprod(powers, axis=1)
-    return constant(positive, np.uint64), constant(negative, np.uint64)
 
 
 @compiled
@@ -431,7 +255,7 @@ def _shift(located: Any, by: Any, number: Any) -> None:
 
 
 @compiled
-def _sign(
+def sign_documents(
     data: Any,
     offsets: Any,
     skip: Any,
@@ -449,6 +273,26 @@ def _sign(
     wanted: Any,
     wanted_starts: Any,
 ) -> None:
+    """Fill `values`, `exact` and `shingles` of each document, or the hashes of its shingles, as `signing.py` has them.
+
+    Args:
+        data: uint8, the bytes of all documents.
+        offsets: int64 `[n + 1]`, where each document begins and ends.
+        skip: bool `[n]`, documents that are left as they are.
+        shingle: tokens in a shingle.
+        characters: whether each character is a token.
+        tables: the kinds of characters.
+        powers: of the base of the rolling hash, from 0 to `ROOM`.
+        inverses: the same, of its inverse.
+        bases: of the two exact hashes.
+        a: multipliers of the permutations.
+        b: summands of the permutations.
+        values: uint32 `[n, n_permutations]`, `EMPTY` at first.
+        exact: uint64 `[n, 2]`.
+        shingles: int64 `[n]`, 0 at first.
+        wanted: uint64, where the hashes of shingles go.
+        wanted_starts: int64 `[n]`, from where on in `wanted`; empty where the permutations are wanted instead.
+    """
     marks = np.empty(ROOM + 1, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8)
     folded = np.empty(ROOM + 3 * WORD, np.uint8)
     ends, sums = np.empty(ROOM + 2 * WORD, np.uint64), np.empty(ROOM + 2 * WORD, np.uint64)
@@ -496,7 +340,7 @@ def _sign(
 
 
 @compiled
-def _packed(values: Any, starts: Any, counts: Any) -> Any:
+def packed(values: Any, starts: Any, counts: Any) -> Any:
     """The first few values from each start on, without what is between."""
     packed = np.empty(counts.sum(), values.dtype)
     n = 0
@@ -508,7 +352,8 @@ def _packed(values: Any, starts: Any, counts: Any) -> Any:
 
 
 @compiled
-def _sign_hashes(hashes: Any, offsets: Any, a: Any, b: Any, values: Any) -> None:
+def sign_hashed(hashes: Any, offsets: Any, a: Any, b: Any, values: Any) -> None:
+    """Lower the values of each document's signature to the minima over its hashes."""
     block = np.empty(ROOM + GROUP, np.uint32)
     for document in range(len(offsets) - 1):
         for start in range(offsets[document], offsets[document + 1], ROOM):

@@ -62,7 +62,7 @@ class SpanHashes(Map):
     def unit(self, tables: Tables) -> Output:
         """Hash the spans of a unit."""
         from annotate.minhash.documents import sign_texts
-        from annotate.minhash.kernel import Permutations
+        from annotate.minhash.signing import Permutations
 
         spans = tables["spans"]
         row, number = spans["row"].to_numpy(), span_numbers(spans, tables.rows)

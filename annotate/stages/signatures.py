@@ -82,7 +82,7 @@ class Signatures(Map):
         from datasketch.hashfunc import sha1_hash32
 
         from annotate.minhash.documents import sign_texts, sign_with
-        from annotate.minhash.kernel import Permutations
+        from annotate.minhash.signing import Permutations
 
         documents = tables["corpus"]
         texts = documents["text"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.minhash import kernel
+from annotate.minhash import signing
 from annotate.minhash.documents import hash_texts
 from annotate.minhash.fingerprints import choose, fingerprints, run_lengths
 from annotate.minhash.reference import fmix64, rolling_hash, shingles
@@ -95,7 +95,7 @@ def test_it_does_not_matter_how_many_are_hashed_at_once(
 ) -> None:
     texts = pa.array(["a b c d", None, "\u4e2d\u6587 x", "", "a  b " * 9, "e"], pa.large_string())
     whole = hash_texts(texts, 2, tokens=tokens)
-    monkeypatch.setattr(kernel, "AT_ONCE", at_once)
+    monkeypatch.setattr(signing, "AT_ONCE", at_once)
     for one, two in zip(whole, hash_texts(texts, 2, tokens=tokens), strict=True):
         assert one.tolist() == two.tolist()
     assert hash_texts(texts[:0])[1].tolist() == [0]

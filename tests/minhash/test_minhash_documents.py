@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.minhash.documents import sign_texts, sign_with
-from annotate.minhash.kernel import EMPTY, Permutations, Signed
+from annotate.minhash.kernel import EMPTY
 from annotate.minhash.reference import exact_hash, shingle_hash, shingles
+from annotate.minhash.signing import Permutations, Signed
 
 FEW = Permutations.draw(8, 2)
 TEXTS = [

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from real_texts import docstrings
 
 from annotate.minhash.documents import sign_with
-from annotate.minhash.kernel import EMPTY, ROOM, STEP, Permutations, sign, sign_hashes
+from annotate.minhash.kernel import EMPTY, ROOM, STEP
 from annotate.minhash.reference import exact_hash, folded, rolling_hash, shingle_hash, shingles
+from annotate.minhash.signing import Permutations, sign, sign_hashes
 
 SCHEMES = ("affine32", "legacy")
 FEW = Permutations.draw(16, 1)
@@ -258,9 +259,9 @@ def test_it_works_where_nothing_can_be_kept_on_disk(tmp_path: Path) -> None:
     (inside / "minhash" / "__pycache__").write_text("a file, where numba would make a folder; holds for root too")
     code = """
 import pyarrow as pa
-from annotate.minhash import kernel
-assert type(kernel._sign._cache).__name__ == "NullCache", kernel._sign._cache
-print(kernel.sign(pa.array(["a b c"], pa.large_string()), 2, "words", kernel.Permutations.draw(4, 1)).values.tolist())
+from annotate.minhash import kernel, signing
+assert type(kernel.sign_documents._cache).__name__ == "NullCache"
+print(signing.sign(pa.array(["a b c"], pa.large_string()), 2, "words", signing.Permutations.draw(4, 1)).values.tolist())
 """
     nowhere = {"HOME": os.devnull, "XDG_CACHE_HOME": os.devnull, "LOCALAPPDATA": os.devnull}
     environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
