@@ -162,7 +162,11 @@ def _check(windows: Windows, vocabulary: Vocabulary, where: str) -> None:
 
 def _lengths(table: pa.Table, name: str, where: str) -> NDArray[np.int64]:
     if name not in table.column_names:
-        raise InputError(f"{where} has no column {name}", hint=f"It has {', '.join(table.column_names)}.")
+        raise InputError(
+            f"{where} has no column {name}; it has {', '.join(table.column_names)}",
+            hint="Another version of annotate may have written these shards. Run the pipeline again: it makes them "
+            "anew, from the scores that there are.",
+        )
     kind = table.schema.field(name).type
     if not (pat.is_list(kind) or pat.is_large_list(kind) or pat.is_fixed_size_list(kind)) or not pat.is_integer(
         kind.value_type

@@ -25,7 +25,7 @@ def log_likelihood(
 ) -> pa.Table:
     """The log-likelihood of each span of texts, all under the same tags, as these stand in the shards.
 
-    Spans are those of the shards; where these are windows of tokens, each text is one.
+    Spans are those of the shards. Where these are documents, or windows of tokens, each text is one.
 
         nice = log_likelihood(model, tokenizer, files, texts, "nice")
         plain = log_likelihood(model, tokenizer, files, texts)
@@ -46,8 +46,8 @@ def log_likelihood(
         before it without tags: so sums under different tags are of the same tokens.
 
     Raises:
-        ConfigError: a tag is not known, or never stands before text; the tokenizer has other ids for the tags; a text
-            has no tokens, or more than the model has positions.
+        ConfigError: a tag is not known, never stands before text, or stands at windows of tokens; the tokenizer has
+            other ids for the tags; a text has no tokens, or more than the model has positions.
         StorageError: there is no `tags.json`.
     """
     trained = Trained.read(tokenizer, files)

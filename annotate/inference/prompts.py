@@ -54,8 +54,8 @@ def prompt(
 
     Raises:
         ConfigError: a tag is not known, or never stands before text, as with the layouts "suffix" and "repeat"; the
-            tokenizer has other ids for the tags; there is nothing to start from; guidance has no model; or `later` is
-            "free" where tags were no targets.
+            tokenizer has other ids for the tags; there is nothing to start from; guidance has no model; `later` is
+            "free" where tags were no targets; or it is not "none" where tags stand at windows of tokens.
         StorageError: there is no `tags.json`.
     """
     trained = Trained.read(tokenizer, files)

@@ -29,8 +29,10 @@ class Trained:
         aliases: the tags that each alias stands for.
         every_span: tags that stand again at each span; the others stay in force, or are of larger spans.
         not_before: layout of each tag that stands behind its span, or inside.
-        splitter: what the spans of these tags are; None where they are documents, or windows of tokens, which can't be
-            told from a text's beginning.
+        splitter: how the documents of the shards were cut into spans; None where a span is a document, or a window of
+            tokens.
+        windows: whether a span is a window of tokens. Where these begin can't be told without the tokenizer that they
+            were cut by, which is not part of the shards.
         segments: whether each span was tokenized by itself.
         begin_id: stands before each document; None for none.
         end_id: stands behind each document; None for none.
@@ -44,6 +46,7 @@ class Trained:
     every_span: frozenset[str]
     not_before: Mapping[str, str]
     splitter: Splitter | None
+    windows: bool
     segments: bool
     begin_id: int | None
     end_id: int | None
@@ -81,6 +84,7 @@ class Trained:
             every_span=frozenset(tag["name"] for tag in tags if tag["every_span"]),
             not_before={tag["name"]: tag["layout"] for tag in tags if LAYOUTS[tag["layout"]].in_force == "nowhere"},
             splitter=None if shards["splitter"]["by"] in ("tokens", "document") else Splitter(**shards["splitter"]),
+            windows=shards["splitter"]["by"] == "tokens",
             segments=shards["segments"],
             begin_id=shards["begin_id"],
             end_id=shards["end_id"],
@@ -132,7 +136,18 @@ class Trained:
         Returns:
             The tokens, and the spans of the texts, as `Splitter.split` gives them: without `every_span`, or without a
             splitter, each text is one.
+
+        Raises:
+            ConfigError: tags stand at every span, and spans are windows of tokens.
         """
+        again = [name for name in names if name in self.every_span]
+        if every_span and self.windows and again:
+            raise ConfigError(
+                f"in the shards <{again[0]}> stands before every window of some tokens of a document; "
+                "where such windows begin in this text is not known",
+                hint='prompt(..., later="none") puts tags at the start of the text alone, which is not what the model '
+                "was trained on. Likelihoods need shards that are split by sentence, line, paragraph or document.",
+            )
         array = pa.array(texts, pa.large_string())
         splitter = self.splitter if every_span and self.splitter is not None else Splitter(by="document")
         spans = _begun(splitter, texts)

@@ -33,6 +33,7 @@ from annotate.tags.in_force import InForce, in_force, span_ends
 from annotate.tags.layouts import LAYOUTS
 from annotate.tags.vocabulary import shown_name
 from annotate.text.arrays import lists_by_row, one_array
+from annotate.text.splitting import Splitter
 
 Packing = Literal["best-fit", "concatenate"]
 Loss = Literal["train", "mask", "mask-all-but-closing"]
@@ -268,7 +269,7 @@ class TokenShards(Shards):
             "end_id": tokens.end_id,
             "pad_id": tokens.pad_id,
             "segments": self.segments,
-            "splitter": dataclasses.asdict(self.placements.places[-1].spans.splitter),
+            "splitter": said_of_splitter(self.placements.places[-1].spans.splitter),
         }
         card["aliases"] = {
             alias.name: [shown_name(name, place.scheme.control) for name in place.scheme.meant(alias.name)]
@@ -401,6 +402,12 @@ def placed_until(documents: Documents, tables: Tables, of_spans: Mapping[int, li
     tags = {name: placed[name].cast(pa.string()) for name in ("tag", "kind")}
     places = documents.without_gaps(placed.select(PLACE))
     return pa.table({"row": places["row"], "byte_offset": places["byte_offset"], "byte_end": ends, **tags})
+
+
+def said_of_splitter(splitter: Splitter) -> dict[str, Any]:
+    """A splitter for `tags.json`: of its tokenizer the hash of the file, not the path, which is of this machine."""
+    settings = dataclasses.asdict(splitter)
+    return settings if splitter.tokenizer is None else {**settings, "tokenizer": splitter.identity()["tokenizer"]}
 
 
 def _layouts(places: tuple[Place, ...]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -316,10 +316,17 @@ def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str]
     # A thread of the pool that lets the bytes go while Python shuts down would abort the process.
     table = pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False, pre_buffer=False)
     if columns is None:
-        contract(schema).check(table, where)
+        try:
+            contract(schema).check(table, where)
+        except StorageError as error:
+            raise StorageError(error.message, hint=OTHER_VERSION) from error
     return table
 
 
+OTHER_VERSION = (
+    "The file is as it was committed, so another version of annotate wrote it. Run the pipeline again with this one: "
+    "it makes the dataset anew, from the scores that there are."
+)
 REMAKE = "Delete the file and run the same command again: the unit is made again from its inputs."
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from tagged_model import SPLITTER, tokenizer_of, untrained
 
 from annotate.errors import ConfigError, StorageError
-from annotate.inference import prompt
+from annotate.inference import log_likelihood, prompt
 from annotate.inference.steering import CLASSES, NO_CLASS, span_begins, token_classes
 from annotate.inference.tagged import Trained
 from annotate.text.splitting import Splitter
@@ -253,3 +254,20 @@ def test_what_does_not_fit_is_named(files: Path, tmp_path: Path) -> None:
         prompt(known, changed(files, tmp_path / "old", splitter=None), "x")
     with pytest.raises(ConfigError, match="guidance needs the model"):
         prompt(known, str(files), "one", guidance=2.0)
+
+
+def test_windows_of_tokens_begin_nowhere_that_is_known(files: Path, tmp_path: Path) -> None:
+    """Tags that stand at each window are refused, but where they are to stand at the start alone; others are not."""
+    known = tokenizer_of(files)
+    splitter = asdict(Splitter(by="tokens", tokenizer="x")) | {"tokenizer": "a hash"}
+    windows = changed(files, tmp_path / "windows", splitter=splitter)
+    for later in ("again", "free"):
+        with pytest.raises(ConfigError, match=r"<nice> stands before every window of some tokens.*not known") as caught:
+            prompt(known, windows, "One two", ["wiki", "nice"], later=later)
+        assert 'later="none"' in str(caught.value.hint)
+    with pytest.raises(ConfigError, match="<nice> stands before every window"):
+        log_likelihood(untrained(files), known, windows, ["One two"], "nice")
+    alone = prompt(known, windows, "One two", "nice", later="none")["input_ids"].tolist()[0]
+    assert alone == known.convert_tokens_to_ids(["<nice>"]) + known("One two", add_special_tokens=False)["input_ids"]
+    assert len(prompt(known, windows, "One two", "wiki")["input_ids"][0]) == len(alone)  # of a larger span
+    assert log_likelihood(untrained(files), known, windows, ["One two"]).num_rows == 1

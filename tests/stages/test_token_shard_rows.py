@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import pyarrow as pa
+from tokenizers import Tokenizer, models
 
 from annotate.stages.selection import Documents
-from annotate.stages.token_shards import placed_until
+from annotate.stages.token_shards import placed_until, said_of_splitter
 from annotate.tags.gaps import gaps_of, leave_out
+from annotate.text.splitting import Splitter
 
 
 def spans(*edges: tuple[int, int, int]) -> pa.Table:
@@ -52,3 +59,13 @@ def test_spans_end_where_they_do_without_what_is_left_out():
     }
     alone = placed_until(Documents(table, None), unit, {1: ["in"]})
     assert alone["byte_end"].to_pylist() == [None, 4, None, 16, None, 6, None, 8]
+
+
+def test_tags_json_has_no_path_of_the_machine(tmp_path: Path):
+    file = tmp_path / "tokenizer.json"
+    Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(file))
+    said = [said_of_splitter(Splitter(by="tokens", tokenizer=str(place))) for place in (file, tmp_path)]
+    assert said[0] == said[1] and str(tmp_path) not in json.dumps(said)
+    assert said[0]["tokenizer"] == hashlib.sha256(file.read_bytes()).hexdigest() and said[0]["tokens"] == 128
+    line = Splitter(by="line")
+    assert said_of_splitter(line) == asdict(line)

@@ -117,8 +117,9 @@ def test_damage_is_found_when_a_part_is_read(dataset: Directory) -> None:
 
 def test_a_part_is_checked_against_its_contract(dataset: Directory) -> None:
     entry = commit(dataset, "key", output("x"), schema="ids")
-    with pytest.raises(StorageError, match=rf"{entry.part.path} breaks the contract 'quarantine'"):
+    with pytest.raises(StorageError, match=rf"{entry.part.path} breaks the contract 'quarantine'") as caught:
         read_part(dataset, entry.part, schema="quarantine")
+    assert "another version of annotate wrote it. Run the pipeline again" in str(caught.value.hint)
     with pytest.raises(StorageError, match="units/other breaks the contract 'quarantine'"):
         commit(dataset, "other", output("x"), schema="quarantine")
     assert read_entry(dataset, "other") is None
