@@ -19,10 +19,13 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.score import Annotations, Score, kept_scores
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract
+from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.text.splitting import Splitter
 
 Kind = Literal["auto", "platt", "isotonic"]
+
+BOTH_LABELS = "texts_with_both_labels of "
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class FitCurves(Reduce):
     name: ClassVar[str] = "curves"
     schema: ClassVar[str] = "curves"
     piece_schema: ClassVar[str | None] = "labelled-scores"
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.kind not in ("auto", "platt", "isotonic"):
@@ -87,7 +91,8 @@ class FitCurves(Reduce):
             labels = _checked(documents[axis], f"{self.labels.path}, labels of {axis}", tables.rows.start)
             values = labels[position.to_numpy()]
             usable = ~np.isnan(values) & ~np.isnan(scores[axis])
-            columns = [pa.array([axis] * int(usable.sum()), pa.string()), scores[axis][usable], values[usable]]
+            axes = pa.array([axis] * int(usable.sum()), pa.string())
+            columns = [axes, scores[axis][usable], values[usable], spans["text_hash"].filter(pa.array(usable))]
             pieces.append(pa.table(columns, schema=contract("labelled-scores").schema))
         if len(pieces) == 1:
             raise ConfigError(
@@ -97,10 +102,10 @@ class FitCurves(Reduce):
         return pa.concat_tables(pieces)
 
     def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
-        """Fit the curves."""
+        """Fit the curves, and count the texts that have both labels."""
         del shared
         fit = {"auto": fit_curve, "platt": fit_platt, "isotonic": fit_isotonic}[self.kind]
-        rows = []
+        rows, counts = [], {}
         for axis in sorted(set(merged["axis"].to_pylist())):
             here = merged.filter(pc.equal(merged["axis"], axis))
             try:
@@ -108,7 +113,23 @@ class FitCurves(Reduce):
             except ConfigError as error:
                 raise ConfigError(f"{self.labels.path}, labels of {axis}: {error.message}") from error
             rows.append({"axis": axis, "labels": here.num_rows, "curve": json.dumps(curve.to_json())})
-        return Output(pa.Table.from_pylist(rows, schema=contract("curves").schema))
+            counts[f"{BOTH_LABELS}{axis}"] = _count_both_labels(here)
+        return Output(pa.Table.from_pylist(rows, schema=contract("curves").schema), counts=counts)
+
+    def remarks(self, manifest: Manifest) -> list[str]:
+        """Say it when a text has both labels."""
+        found = {name.removeprefix(BOTH_LABELS): n for name, n in manifest.counts.items() if n}
+        return [
+            f"{self.labels.path}: {n:,} {'text has' if n == 1 else 'texts have'} both labels of {axis}, 0 and 1, in "
+            "different rows: each row counts, so the curve takes the text for undecided"
+            for axis, n in sorted(found.items())
+        ]
+
+
+def _count_both_labels(labelled: pa.Table) -> int:
+    """How many texts have a 0 in one row and a 1 in another."""
+    by_text = labelled.group_by("text_hash").aggregate([("label", "min"), ("label", "max")])
+    return int(pc.sum(pc.not_equal(by_text["label_min"], by_text["label_max"])).as_py() or 0)
 
 
 def _checked(column: pa.ChunkedArray, what: str, first: int) -> npt.NDArray[np.float64]:
@@ -118,7 +139,7 @@ def _checked(column: pa.ChunkedArray, what: str, first: int) -> npt.NDArray[np.f
         if pa.types.is_null(kind):
             return np.full(len(column), np.nan)
         raise ConfigError(
-            f"{what}: must be 0, 1 or null, got a column of type {kind}",
+            f"{what}: must be 0, 1 or null, got a column of type {str(kind).removeprefix('large_')}",
             hint="Cast it to numbers: what a text such as '1' or 'yes' stands for is not guessed.",
         )
     values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64)

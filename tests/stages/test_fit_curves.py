@@ -21,6 +21,7 @@ from annotate import (
     shards,
 )
 from annotate.curves import Platt
+from annotate.stages.fit_curves import _checked
 
 
 class Length:
@@ -96,3 +97,43 @@ def test_labels_of_no_axis_are_refused(ray_cluster, tmp_path):
     made = pipeline(corpus, "p(length) >= 0.5", labels=str(tmp_path / "labelled.parquet"))
     with pytest.raises(ConfigError, match="labels of no axis"):
         made.run(str(tmp_path / "out"), Options(workers=1, by_value=(__name__,)))
+
+
+def run_on_labels(tmp_path, labels, texts=None):
+    corpus = write_corpus(tmp_path / "corpus", shards=1)
+    texts = texts or ["x" * n for n in range(20, 120)]
+    pq.write_table(pa.table({"text": texts, "length": labels}), tmp_path / "labelled.parquet")
+    made = pipeline(corpus, "p(length) >= 0.5", labels=str(tmp_path / "labelled.parquet"))
+    return made.run(tmp_path / "out", Options(workers=1, by_value=(__name__,)))
+
+
+def test_texts_that_have_both_labels_are_counted(ray_cluster, tmp_path):
+    texts = ["x" * n for n in range(20, 120)] + ["x" * n for n in (20, 21, 118, 119)]
+    labels = [n >= 60 for n in range(20, 120)] + [True, False, False, None]
+    result = run_on_labels(tmp_path, labels, texts)
+    told = [remark for remark in result.remarks if "both labels" in remark]
+    assert len(told) == 1 and "2 texts have both labels of length" in told[0]
+
+
+def test_a_label_that_is_none_is_refused_with_its_file_and_row(ray_cluster, tmp_path):
+    with pytest.raises(ConfigError, match=r"labelled.parquet, labels of length: must be 0, 1 or null, got -1 in row 3"):
+        run_on_labels(tmp_path, [0, 1, 1, -1] + [1] * 96)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0.0, 1.0, 0.7], "labels of x: must be 0, 1 or null, got 0.7 in row 12"),
+        (["0", "1"], "labels of x: must be 0, 1 or null, got a column of type string"),
+    ],
+)
+def test_other_values_and_types_are_no_labels(labels, message):
+    with pytest.raises(ConfigError, match=message):
+        _checked(pa.chunked_array([labels]), "labels of x", 10)
+
+
+def test_what_stands_for_no_label_is_left_out():
+    column = pa.chunked_array([[0.0, None], [float("nan"), 1.0]])
+    assert np.array_equal(_checked(column, "labels", 0), [0.0, np.nan, np.nan, 1.0], equal_nan=True)
+    assert _checked(pa.chunked_array([[True, None, False]]), "labels", 0)[[0, 2]].tolist() == [1.0, 0.0]
+    assert np.isnan(_checked(pa.chunked_array([pa.nulls(3)]), "labels", 0)).all()
