@@ -15,6 +15,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,9 @@ from annotate.errors import ConfigError
 FILE = "tokenizer.json"
 PLAIN = (("vocab.txt",), ("vocab.json", "merges.txt"))
 """Older files that say all that a class needs; other forms Transformers has to guess, or needs other libraries for."""
+
+SLOW = ("*.model", "*.tiktoken", "*.bpe", "*.vocab", "vocab.txt", "vocab.json", "merges.txt", "tekken.json")
+"""Names of the files that tokenizers without a fast form are read from."""
 
 PROBES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -222,13 +226,8 @@ def instead_of_file(directory: Path) -> str | None:
     """What there is of a tokenizer in a directory without a `tokenizer.json`; None where nothing is."""
     if not directory.is_dir() or (directory / FILE).is_file():
         return None
-    found = sorted(
-        path.name
-        for path in directory.iterdir()
-        if path.suffix in (".model", ".tiktoken", ".bpe", ".vocab")
-        or path.name in ("vocab.txt", "vocab.json", "merges.txt", "tekken.json")
-    )
-    return f"there is no tokenizer.json in {directory}, only {', '.join(found)}" if found else None
+    found = sorted(path.name for path in directory.iterdir() if any(fnmatch(path.name, name) for name in SLOW))
+    return f"there is no tokenizer.json in {directory}, only a slow tokenizer ({', '.join(found)})" if found else None
 
 
 CONVERT = (

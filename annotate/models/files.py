@@ -16,7 +16,7 @@ from typing import Any
 
 from annotate.errors import ConfigError
 from annotate.installed import DISTRIBUTION
-from annotate.tokenizer_file import CONVERT, FILE, PLAIN, instead_of_file
+from annotate.tokenizer_file import CONVERT, FILE, PLAIN, SLOW, instead_of_file
 
 MINILM = "all-MiniLM-L6-v2"
 """Name of the embedded default encoder."""
@@ -37,9 +37,6 @@ TOKENIZER_FILES = (FILE, "tokenizer_config.json", "chat_template.jinja")
 
 SPECIAL_TOKENS_FILE = "special_tokens_map.json"
 ADDED_TOKENS_FILE = "added_tokens.json"
-
-OLD_TOKENIZER_FILES = tuple(name for form in PLAIN for name in form)
-"""What a fast tokenizer is built from where `tokenizer.json` is missing."""
 
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
@@ -223,8 +220,9 @@ def _find_on_hub(name: str, revision: str | None, *, remote_code: bool, offline:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    patterns = ["*.safetensors", WEIGHTS_INDEX, *CONFIG_FILES, *TOKENIZER_FILES, *OLD_TOKENIZER_FILES]
-    patterns += [SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE, "additional_chat_templates/*.jinja"]
+    patterns = ["*.safetensors", WEIGHTS_INDEX, *CONFIG_FILES, *TOKENIZER_FILES]
+    # Files of slow tokenizers too: some are what a fast one is built from, and of the others an error can tell.
+    patterns += [*SLOW, SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE, "additional_chat_templates/*.jinja"]
     if remote_code:
         patterns.append("*.py")
     shown = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")

@@ -119,6 +119,22 @@ def make_cache(root, name, commit, source):
     return snapshot
 
 
+def test_a_slow_tokenizer_of_the_hub_is_named_with_what_to_do(copy_model, monkeypatch, tmp_path):
+    source = copy_model("bert-encoder")
+    (source / "tokenizer.json").rename(source / "spiece.model")
+
+    def download(name, *, allow_patterns, **settings):
+        for path in source.iterdir():
+            if any(path.match(pattern) for pattern in allow_patterns):
+                (tmp_path / path.name).write_bytes(path.read_bytes())
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(ConfigError, match=r"model 'some/slow'.*only a slow tokenizer \(spiece.model\)") as caught:
+        find_model("some/slow")
+    assert "save_pretrained" in caught.value.hint
+
+
 def test_a_revision_is_pinned_to_a_commit(copy_model, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))

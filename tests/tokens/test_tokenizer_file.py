@@ -70,7 +70,7 @@ def test_special_tokens_that_a_configuration_names_are_kept(tmp_path: Path) -> N
 def test_a_tokenizer_in_another_form_is_named_with_what_to_do(tmp_path: Path, files: list[str]) -> None:
     for name in files:
         (tmp_path / name).write_text("{}")
-    said = f"there is no tokenizer.json in {tmp_path}, only {', '.join(files)}"
+    said = f"there is no tokenizer.json in {tmp_path}, only a slow tokenizer ({', '.join(files)})"
     uses = (
         lambda: load_tokenizer(str(tmp_path)),
         lambda: Splitter(by="tokens", tokenizer=str(tmp_path)).split(pa.array(["a text"])),
