@@ -64,9 +64,9 @@ def stem(path: str) -> str:
 
 
 def content_of(file: SourceFile) -> str:
-    """What tells a file from one with other attributes: `<size>-<hash>`.
+    """The checksum that tells a file from one of its size with other attributes.
 
-    The hash is of the whole file, but of a `.gz` file of its last `TAIL_BYTES`: in these are the length and the CRC-32
+    It is of the whole file, but of a `.gz` file of its last `TAIL_BYTES`: in these are the length and the CRC-32
     of all that was compressed (RFC 1952; of its last member, where there are several).
     """
     state = xxhash.xxh3_128()
@@ -75,7 +75,7 @@ def content_of(file: SourceFile) -> str:
             stream.seek(max(0, file.size - TAIL_BYTES))
         while data := stream.read(1 << 20):
             state.update(data)
-    return f"{file.size}-{state.hexdigest()}"
+    return state.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """The type of each column over all files of a corpus: one that holds the values of all, or an error that names two.
 
 Types come from the footers of all files, whatever their order and whatever the limit of a run. Where a file's own type
-is another than that of the corpus, its units say so in a note; so what is made of a file stays as it is while neither
+is another than that of the corpus, its units are told that; so what is made of a file stays as it is while neither
 changes.
 """
 
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import base64
 import functools
-import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,11 +17,9 @@ import pyarrow.compute as pc
 from annotate.corpus.columns import UnsupportedType, converted, malformed, one_type, travelling, without
 from annotate.corpus.source_files import SourceFile
 from annotate.errors import InputError
-from annotate.storage.manifests import Unit
-from annotate.storage.store import checksum
+from annotate.storage.manifests import Unit, file_rows
 
 CHOOSE = "Choose the columns that travel with Corpus(columns=(...)), "
-_NOTE = "types"
 Types = tuple[pa.DataType, pa.DataType]
 """The type of a column in a file, and the one that it travels as."""
 
@@ -120,22 +117,14 @@ class ColumnTypes:
                 self._last[name] = (file, own)
 
 
-def types_note(types: Mapping[str, Types], widened: Mapping[str, pa.DataType]) -> dict[str, str]:
-    """The note for units of a file with these types: which of its columns are to have another; empty for none."""
-    told = {name: _packed(kind) for name, kind in sorted(widened.items()) if types[name][1] != kind}
-    return {_NOTE: json.dumps(told)} if told else {}
+def told_types(types: Mapping[str, Types], widened: Mapping[str, pa.DataType]) -> dict[str, str]:
+    """What units of a file with these types are told: the types of those of its columns that are to have another."""
+    return {name: _packed(kind) for name, kind in sorted(widened.items()) if types[name][1] != kind}
 
 
 def types_told(unit: Unit) -> Mapping[str, pa.DataType]:
-    """The types that a note tells of columns of a unit of the corpus."""
-    return _unpacked(unit.entries[0].notes.get(_NOTE, "{}"))
-
-
-def typed_identity(unit: Unit, columns: Collection[str] | None) -> str:
-    """The identity of a unit of the corpus, with the types that it is told for these columns; None for all."""
-    told: dict[str, str] = json.loads(unit.entries[0].notes.get(_NOTE, "{}")) if unit.entries else {}
-    told = {name: kind for name, kind in told.items() if columns is None or name in columns}
-    return checksum(json.dumps([unit.identity, told]).encode()) if told else unit.identity
+    """The types that a unit of a corpus is told of its columns."""
+    return {name: _unpacked(kind) for name, kind in file_rows(unit).types.items()}
 
 
 def _packed(kind: pa.DataType) -> str:
@@ -143,9 +132,8 @@ def _packed(kind: pa.DataType) -> str:
 
 
 @functools.lru_cache(maxsize=64)
-def _unpacked(note: str) -> Mapping[str, pa.DataType]:
-    told = json.loads(note).items()
-    return {name: pa.ipc.read_schema(pa.py_buffer(base64.b64decode(kind))).field(0).type for name, kind in told}
+def _unpacked(kind: str) -> pa.DataType:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(kind))).field(0).type
 
 
 def _different(first: SourceFile, file: SourceFile, column: str, expected: object, found: object) -> InputError:

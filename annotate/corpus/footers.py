@@ -22,13 +22,10 @@ ROW_BYTES = 128  # of text that a row counts for at least
 
 @dataclass(frozen=True)
 class Footer:
-    """What a Parquet footer tells: identity, schema; rows, bytes of text and of other columns of each row group.
+    """What a Parquet footer tells: its checksum, schema; rows, bytes of text and of other columns of each row group.
 
     `int96` are the columns that have timestamps of that type, `codecs` are compressions that are not supported, by
     column.
-
-    `checksum` is `<size>-<hash of the footer>`, and of an imported file `<size>-<hash of the footer>.<its content>`:
-    two files that differ in a few words can have equal footers.
     """
 
     checksum: str
@@ -89,7 +86,7 @@ def read_footer(
     if text in codecs:
         raise unsupported(file, f"column {text!r} is compressed with {codecs[text]}")
     return Footer(
-        checksum=f"{file.size}-{checksum(footer)}" + (f".{file.content}" if file.content else ""),
+        checksum=checksum(footer),
         schema=schema,
         group_rows=tuple(group.num_rows for group in groups),
         group_bytes=tuple(group.column(leaf).total_uncompressed_size for group in groups),

@@ -148,10 +148,14 @@ def count_units(dataset: Dataset) -> tuple[int, int]:
     return units, sum(key in listed for key in keys)
 
 
-def read_together(work: Work) -> str:
-    """What units share that are cut from one row group, or read one file of attributes; empty for others."""
-    source = work.units[0].get("attributes") or work.units[0].get("corpus")
-    return source.entries[0].key if source is not None else ""
+def read_together(work: Work) -> tuple[str, int] | None:
+    """What units share that are best read by one task, in turn: shard and group; None for others.
+
+    Where two sources are read, that of which all units of a file belong together decides.
+    """
+    read = work.units[0].values()
+    groups = [(unit.shard, unit.source.group) for unit in read if unit.source and unit.source.group is not None]
+    return min(groups, default=None)
 
 
 def plan_datasets(
@@ -298,7 +302,7 @@ def _listed(
         if isinstance(footer, UnreadableFile):
             listing.passed_over[file.shard] = footer
             continue
-        notes |= dict.fromkeys(corpus.remarkable(file, footer))
+        notes |= dict.fromkeys(corpus.notes(file, footer))
         listing.documents += footer.rows
         units = corpus.units(file, footer, widened)
         if limit is None:

@@ -569,9 +569,9 @@ def _batches(items: Iterator[Work], task_bytes: int) -> Iterator[list[Work]]:
     size = 0
     for work in items:
         together = read_together(work)
-        same = bool(batch) and together != "" and together == read_together(batch[-1])
+        same = bool(batch) and together is not None and together == read_together(batch[-1])
         full = size + work.text_bytes > task_bytes or len(batch) >= TASK_UNITS
-        if batch and not same and (full or together or read_together(batch[-1])):
+        if batch and not same and (full or together is not None or read_together(batch[-1]) is not None):
             yield batch
             batch, size = [], 0
         batch.append(work)

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from annotate.corpus.column_types import typed_identity
 from annotate.errors import ConfigError
 from annotate.storage import layout
 from annotate.storage.manifests import Manifest, Unit
@@ -69,7 +68,8 @@ class Stage(abc.ABC):
 
     def identity_of(self, name: str, unit: Unit) -> str:
         """What a unit of input `name` is known by in the name of what is made of it."""
-        return typed_identity(unit, self.types_read) if name.removeprefix(AGAINST) == "corpus" else unit.identity
+        del name
+        return unit.identity_for(self.types_read)
 
     def identifies(self, name: str, unit: Unit) -> bool:
         """Whether a unit of input `name` is part of the name of what is made of it, as all that can change it must."""

@@ -213,7 +213,7 @@ def _by_column(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], colu
     corpus, dataset = verdicts.corpus, datasets[verdicts]
     counted = pl.DataFrame(schema={"source": pl.String, "documents": pl.UInt64, "dropped": pl.UInt64})
     for of_corpus, unit in zip(datasets[corpus].units(), dataset.units(), strict=True):
-        table = corpus.columns_of(datasets[corpus].directory, of_corpus, [column])
+        table = corpus.reader.columns_of(datasets[corpus].directory, of_corpus, [column])
         kept = [
             read_part(dataset.directory, entry.part, schema=verdicts.schema, columns=["kept"]) for entry in unit.entries
         ]

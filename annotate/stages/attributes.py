@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,8 +22,8 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.score import Annotations, check_axis_columns, kept_spans
 from annotate.stages.split import Split
-from annotate.storage.manifests import Manifest, Unit
-from annotate.storage.parts import Entry, Output, Part
+from annotate.storage.manifests import WHOLE_FILE, FileRows, Manifest, Unit, file_rows
+from annotate.storage.parts import Output
 from annotate.storage.store import Directory
 from annotate.text.overlaps import overlap_means
 
@@ -91,10 +91,8 @@ class AttributeFiles(Source):
         with ThreadPoolExecutor(threads) as pool:
             while some := list(itertools.islice(shards, SHARDS)):
                 for (shard, own), (file, content) in zip(some, pool.map(look, [each[0] for each in some]), strict=True):
-                    for unit in own:
-                        # The key says which units are best read together: all of a file.
-                        entry = Entry(shard, Part(file.path, unit.stop - unit.start, 0, content))
-                        yield Unit(shard, unit.start, unit.stop, unit.text_bytes, (entry,))
+                    source = FileRows(path=file.path, size=file.size, checksum=content, group=WHOLE_FILE)
+                    yield from (Unit(shard, unit.start, unit.stop, 0, source=source) for unit in own)
 
 
 @dataclass(frozen=True)
@@ -165,7 +163,7 @@ class AttributeScores(Annotations, Map):
         ids = self._ids(tables, tables.rows)
         reader = self._reader(tables)
         lines = reader.take(ids)
-        if tables.rows.stop == self.corpus.rows(tables.directory("corpus"), tables.unit("corpus")):
+        if tables.rows.stop == self.corpus.reader.rows(tables.directory("corpus"), tables.unit("corpus")):
             reader.finish()
         spans = kept_spans(tables, verdicts=self.skip is not None)
         document = spans["row"].to_numpy() - tables.rows.start
@@ -204,21 +202,20 @@ class AttributeScores(Annotations, Map):
     def _ids(self, tables: Tables, rows: range) -> pa.ChunkedArray:
         """Ids of some rows of the shard of a unit."""
         assert self.corpus.id is not None
-        unit = Unit(tables.shard, rows.start, rows.stop, 0, tables.unit("corpus").entries)
-        return self.corpus.columns_of(tables.directory("corpus"), unit, [self.corpus.id])[self.corpus.id]
+        unit = replace(tables.unit("corpus"), start=rows.start, stop=rows.stop)
+        return self.corpus.reader.columns_of(tables.directory("corpus"), unit, [self.corpus.id])[self.corpus.id]
 
     def _reader(self, tables: Tables) -> AttributeReader:
         """The reader of the shard's file, where the documents of the unit come next.
 
         Units of a shard come one after the other; those that were committed before have to be passed over.
         """
-        part = tables.unit("attributes").entries[0].part
-        size = int(part.checksum.partition("-")[0])
-        file = SourceFile(self.files.directory, part.path, part.path, size)
+        source = file_rows(tables.unit("attributes"))
+        file = SourceFile(self.files.directory, source.path, source.path, source.size)
         names = tuple(self.attributes.values())
-        if _reader(file, part.checksum, names).documents > tables.rows.start:
+        if _reader(file, source.checksum, names).documents > tables.rows.start:
             _reader.cache_clear()
-        reader = _reader(file, part.checksum, names)
+        reader = _reader(file, source.checksum, names)
         while reader.documents < tables.rows.start:
             stop = min(reader.documents + MAX_ROWS_PER_UNIT, tables.rows.start)
             reader.take(self._ids(tables, range(reader.documents, stop)))

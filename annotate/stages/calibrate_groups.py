@@ -76,7 +76,7 @@ class CalibrateGroups(Reduce):
             ConfigError: a column is no text and no integers.
         """
         rows, documents = np.unique(spans["row"].to_numpy(), return_inverse=True)
-        table = self.corpus.columns_of(tables.directory("corpus"), tables.unit("corpus"), self.by)
+        table = self.corpus.reader.columns_of(tables.directory("corpus"), tables.unit("corpus"), self.by)
         table = table.take(pa.array(rows - tables.rows.start))
         found = GroupBy.of([as_texts(table[name], name, tables.shard) for name in self.by])
         return GroupBy(numbers=found.numbers[documents], keys=found.keys)

@@ -53,7 +53,7 @@ class Excluded(Map):
 
     def unit(self, tables: Tables) -> Output:
         """Find the documents of a unit."""
-        documents = self.corpus.named(tables.directory("corpus"), tables.unit("corpus"))
+        documents = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))
         ids = documents["id"].cast(pa.string())
         found = pc.is_in(ids, pa.array(sorted(set(self.ids)), pa.string()))
         table = documents.select(["row"]).filter(found).cast(contract(self.schema).schema)

@@ -82,9 +82,9 @@ class FitCurves(Reduce):
             ConfigError: no axis has a column of labels, or a label is neither 0, 1 nor null (or NaN); names the row.
         """
         spans, scores = kept_scores(tables, {f"scores-{i}": s for i, s in enumerate(self.scores)}, verdicts=False)
-        there = self.labels.travelling(tables.directory("corpus"), tables.unit("corpus"))
+        there = self.labels.reader.travelling(tables.directory("corpus"), tables.unit("corpus"))
         labelled = [axis for axis in scores if axis in there]
-        documents = self.labels.others(tables.directory("corpus"), tables.unit("corpus"), labelled)
+        documents = self.labels.reader.others(tables.directory("corpus"), tables.unit("corpus"), labelled)
         position = pa.array(spans["row"].to_numpy() - tables.rows.start)
         pieces = [contract("labelled-scores").schema.empty_table()]
         for axis in labelled:

@@ -110,8 +110,10 @@ class Measuring(Map):
         if not self._reads_corpus:
             return pa.table({})
         if not self.reads_text:
-            return self.corpus.others(tables.directory("corpus"), tables.unit("corpus"), self.scheme.columns)
-        return self.corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=self.scheme.columns)
+            return self.corpus.reader.others(tables.directory("corpus"), tables.unit("corpus"), self.scheme.columns)
+        return self.corpus.reader.documents(
+            tables.directory("corpus"), tables.unit("corpus"), extra=self.scheme.columns
+        )
 
     def ranks(self, tables: Tables, scores: Mapping[str, npt.NDArray[np.float32]]) -> Ranks | None:
         """The share of all scores that lie in lower bins than each score does, by axis; None where none is read."""

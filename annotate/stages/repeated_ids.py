@@ -57,7 +57,7 @@ class RepeatedHashes(Reduce):
 
     def piece(self, tables: Tables) -> pa.Table:
         """The hashes of the ids of a unit."""
-        ids = self.corpus.named(tables.directory("corpus"), tables.unit("corpus"))["id"]
+        ids = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))["id"]
         return pa.table({"hash": id_hashes(ids)})
 
     def merge(self, pieces: Iterable[pa.Table]) -> pa.Table:
@@ -110,7 +110,7 @@ class RepeatedIds(Reduce):
         repeated = tables["hashes"]["hash"].to_numpy()
         if len(repeated) == 0:
             return _PLACES.empty_table()
-        named = self.corpus.named(tables.directory("corpus"), tables.unit("corpus"))
+        named = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))
         found = named.filter(pa.array(np.isin(id_hashes(named["id"]), repeated)))
         return pa.table(
             [

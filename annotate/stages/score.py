@@ -211,7 +211,9 @@ def prepare(stage: Score, tables: Tables, rows: npt.NDArray[np.int64], wanted: S
     spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
     spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), rows))).combine_chunks()
     backbone = stage.scorer.backbone
-    documents = stage.corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=stage.columns_read)
+    documents = stage.corpus.reader.documents(
+        tables.directory("corpus"), tables.unit("corpus"), extra=stage.columns_read
+    )
     kept = chosen(documents, np.isin(documents["row"].to_numpy(), rows))
     del documents
     position = np.searchsorted(kept["row"].to_numpy(), spans["row"].to_numpy())

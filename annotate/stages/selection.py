@@ -101,7 +101,7 @@ class Selection:
         Raises:
             InputError: a document is not the one that was split.
         """
-        table = self.spans.corpus.documents(tables.directory("corpus"), tables.unit("corpus"), extra=extra)
+        table = self.spans.corpus.reader.documents(tables.directory("corpus"), tables.unit("corpus"), extra=extra)
         check_hashes(table, tables["spans"], tables.rows, tables.shard)
         gaps = self._gaps(tables)
         if gaps is not None:

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.graph import Regroup, Stage, Tables
-from annotate.stages.corpus import OTHER_BYTES, Corpus, other_bytes
+from annotate.stages.corpus import Corpus
 from annotate.stages.excluded import Excluded, read_ids
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.nest import Nest
@@ -25,7 +25,7 @@ from annotate.stages.schedule import Schedule
 from annotate.stages.selection import Documents, Selection
 from annotate.stages.tables import chosen, quarantine
 from annotate.storage.contracts import contract
-from annotate.storage.manifests import Manifest, Unit
+from annotate.storage.manifests import OTHER_BYTES, Manifest, Unit, file_rows
 from annotate.storage.parts import Output
 from annotate.text.arrays import beside, held_bytes, lists_by_row, one_array
 from annotate.text.splits import SplitName
@@ -163,7 +163,7 @@ class Shards(Regroup):
             yield rows
             return
         at = rows["row"].to_numpy()
-        for some in self.corpus.slices(tables.directory("corpus"), tables.unit("corpus")):
+        for some in self.corpus.reader.slices(tables.directory("corpus"), tables.unit("corpus")):
             own = rows.slice(*_within(at, some.rows))
             mask = np.zeros(len(some.rows), bool)
             mask[own["row"].to_numpy() - some.rows.start] = True
@@ -178,7 +178,7 @@ class Shards(Regroup):
 
     def held(self, units: Mapping[str, Unit]) -> int:
         """Bytes of a unit's text and of the columns that travel with it, as the footers state them."""
-        return units["corpus"].text_bytes + (other_bytes(units["corpus"]) if self.travel else 0)
+        return units["corpus"].text_bytes + (file_rows(units["corpus"]).other_bytes if self.travel else 0)
 
     @property
     def _most(self) -> int:
@@ -216,7 +216,7 @@ class Shards(Regroup):
     def regrouped(self, tables: Iterator[Tables]) -> Iterator[Output]:
         """Make a part of the documents of some units; several, where the columns that travel are large."""
         units = list(tables)
-        room = self._room(sum(other_bytes(unit.unit("corpus")) for unit in units))
+        room = self._room(sum(file_rows(unit.unit("corpus")).other_bytes for unit in units))
         bad: list[pa.Table] = []
         counts: Counter[str] = Counter()
         gathered: list[pa.Table] = []

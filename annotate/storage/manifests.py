@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,27 +23,94 @@ from annotate.storage.parts import Entry, Part, parquet_bytes, put_part
 from annotate.storage.store import Directory, checksum
 
 UNITS_PER_PART = 4096
+OTHER_BYTES = "other_bytes"
+"""Counted of the units of a corpus: bytes of the columns that travel beside the text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileRows:
+    """Where a source reads the rows of a unit: in a file that is no part of the dataset, or was imported into it.
+
+    Attributes:
+        path: of the file, below the directory of the source; of an imported one, below that of the dataset.
+        size: of the file, in bytes.
+        checksum: tells the file from others of its size: of Parquet that of the footer, else that of the content.
+        content: of an imported file the checksum of all of it, as two that differ in a few words can have equal
+            footers; else empty.
+        text: name of the column that is read as text; empty where none is.
+        group: units of a shard that follow one another and have the same group are best read by one task, in turn: the
+            number of the row group that they are parts of, or `WHOLE_FILE`; None for a unit that stands alone.
+        other_bytes: bytes of the columns that travel beside the text, as the footer states them.
+        types: of columns that are another type over all files than in this one, that type, as `told_types` gives it.
+    """
+
+    path: str
+    size: int
+    checksum: str
+    content: str = ""
+    text: str = ""
+    group: int | None = None
+    other_bytes: int = 0
+    types: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def imported(self) -> bool:
+        """Whether the file lies in the dataset."""
+        return bool(self.content)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON form, with keys in a fixed order."""
+        return {**vars(self), "types": dict(sorted(self.types.items()))}
+
+
+WHOLE_FILE = -1
+"""The group of units that share a file which can only be read from its start on."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of a dataset: rows `[start, stop)` of a corpus shard, and the entries that hold its data.
+    """One unit of a dataset: rows `[start, stop)` of a corpus shard, and what holds its data.
 
-    Units of a wide stage cover no rows of one shard: their `shard` is empty. `text_bytes` is what a corpus footer says
-    of the size of the text, for planning.
+    That is the entries that were committed; or of a source, `source`. Units of a reduced dataset cover no rows of one
+    shard: their `shard` is empty. `text_bytes` is what a corpus footer says of the size of the text, for planning.
     """
 
     shard: str
     start: int
     stop: int
     text_bytes: int
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] = ()
+    source: FileRows | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of its data."""
+        return self.stop - self.start if self.source else sum(entry.part.rows for entry in self.entries)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of its parts; of a source, of its text."""
+        return self.text_bytes if self.source else sum(entry.part.bytes for entry in self.entries)
 
     @property
     def identity(self) -> str:
-        """What stages downstream know of this unit: its place and the checksums of its data."""
-        sums = [entry.part.checksum for entry in self.entries]
-        return checksum(json.dumps([self.shard, self.start, self.stop, sums]).encode())
+        """What stages downstream know of this unit: its place, and what tells its data from other data."""
+        return self.identity_for(())
+
+    def identity_for(self, columns: Collection[str] | None) -> str:
+        """The identity for who reads some columns, whose types a unit of a source may be told; None for all."""
+        place, source = [self.shard, self.start, self.stop], self.source
+        if source is None:
+            return checksum(json.dumps([*place, [entry.part.checksum for entry in self.entries]]).encode())
+        types = {name: kind for name, kind in source.types.items() if columns is None or name in columns}
+        data = [source.size, source.checksum, source.content, source.text, types]
+        return checksum(json.dumps([*place, data], sort_keys=True).encode())
+
+
+def file_rows(unit: Unit) -> FileRows:
+    """Where the rows of a unit of a source are read."""
+    assert unit.source is not None, "it is a unit of a source"
+    return unit.source
 
 
 @dataclass(frozen=True)
@@ -83,9 +150,11 @@ class ManifestWriter:
         """Append the next unit."""
         self._pending.append(unit)
         self._units += 1
+        self._rows += unit.rows
+        self._bytes += unit.bytes
+        if unit.source is not None and unit.source.other_bytes:
+            self._counts[OTHER_BYTES] += unit.source.other_bytes
         for entry in unit.entries:
-            self._rows += entry.part.rows
-            self._bytes += entry.part.bytes
             self._counts.update(entry.counts)
             self._notes.update(f"{name}={value}" for name, value in entry.notes.items())
         if len(self._pending) == UNITS_PER_PART:
@@ -143,6 +212,7 @@ class ManifestWriter:
                 "stop": unit.stop,
                 "text_bytes": unit.text_bytes,
                 "entries": json.dumps([entry.to_json() for entry in unit.entries]),
+                "source": json.dumps(unit.source.to_json()) if unit.source is not None else None,
             }
             for unit in self._pending
         ]
@@ -202,7 +272,8 @@ def _units(dataset: Directory, part: Part) -> Iterable[Unit]:
     table = contract("manifest").check(pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False), where)
     for row in table.to_pylist():
         entries = tuple(Entry.from_json(item) for item in json.loads(row["entries"]))
-        yield Unit(row["shard"], row["start"], row["stop"], row["text_bytes"], entries)
+        source = FileRows(**json.loads(row["source"])) if row["source"] is not None else None
+        yield Unit(row["shard"], row["start"], row["stop"], row["text_bytes"], entries, source)
 
 
 def missing_parts(dataset: Directory, manifest: Manifest) -> list[str]:

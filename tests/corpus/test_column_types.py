@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from annotate.corpus.column_types import typed_identity, types_told
+from annotate.corpus.column_types import types_told
 from annotate.engine.datasets import Dataset, open_corpus
 from annotate.errors import InputError
 from annotate.stages.corpus import Corpus
@@ -35,7 +35,7 @@ def opened(folder: Path, limit: int | None = None, **settings: Any) -> tuple[Cor
 def read(corpus: Corpus, dataset: Dataset) -> pa.Table:
     work = Directory.at(Path(dataset.directory.url).parent)
     return pa.concat_tables(
-        [corpus.documents(work, unit, extra=corpus.travelling(work, unit)) for unit in dataset.units()]
+        [corpus.reader.documents(work, unit, extra=corpus.reader.travelling(work, unit)) for unit in dataset.units()]
     )
 
 
@@ -98,10 +98,10 @@ def test_a_corpus_that_grows_by_another_type_makes_only_what_holds_the_column_ag
     after, _, last = grown.units()
     # Spans and scores stay: they are made of the text. A stage that reads the column, and shards, have other names.
     assert Split(corpus).identity_of("corpus", after) == Split(corpus).identity_of("corpus", before)
-    assert typed_identity(after, ("other",)) == before.identity
-    assert typed_identity(after, ("more",)) != before.identity
-    assert typed_identity(after, None) != before.identity
-    assert typed_identity(last, None) == last.identity
+    assert after.identity_for(("other",)) == before.identity
+    assert after.identity_for(("more",)) != before.identity
+    assert after.identity_for(None) != before.identity
+    assert last.identity_for(None) == last.identity
     assert dataset.fingerprint != grown.fingerprint
     assert read(corpus, grown).schema.field("more").type == pa.int64()
 

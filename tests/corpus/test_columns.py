@@ -154,7 +154,9 @@ def test_a_type_travels_with_equal_values_or_is_refused_by_name(array: pa.Array,
     work = Directory.at(tmp_path / "work")
     units = list(open_corpus(corpus, work, corpus.files(), None).units())
     assert len(units) == 3
-    found = pa.concat_tables([corpus.documents(work, unit, extra=corpus.travelling(work, unit)) for unit in units])
+    found = pa.concat_tables(
+        [corpus.reader.documents(work, unit, extra=corpus.reader.travelling(work, unit)) for unit in units]
+    )
     assert found["problem"].null_count == 3
     values = pq.read_table(tmp_path / "a.parquet")["x"].to_pylist()
     assert values == array.to_pylist()  # but for what Parquet itself has not, such as nanoseconds of a second
@@ -311,10 +313,10 @@ def test_rows_with_strings_that_are_not_utf8_go_to_quarantine_by_column(tmp_path
         with pytest.raises(
             InputError, match=r"a\.parquet has a dictionary of strings that are not valid UTF-8"
         ) as error:
-            corpus.documents(work, unit, extra=corpus.travelling(work, unit))
+            corpus.reader.documents(work, unit, extra=corpus.reader.travelling(work, unit))
         assert "damaged" not in str(error.value) and "remove" not in str(error.value)
         return
-    found = corpus.documents(work, unit, extra=corpus.travelling(work, unit))
+    found = corpus.reader.documents(work, unit, extra=corpus.reader.travelling(work, unit))
     reason = "the column 'more' holds a string that is not valid UTF-8"
     assert found["problem"].to_pylist() == [None, None, reason, None, reason, None]
     assert found["text"].null_count == 0  # others have read it
@@ -332,7 +334,7 @@ def test_an_id_that_is_not_utf8_is_a_bad_row_for_all_stages(tmp_path: Path) -> N
     found = corpus.read(work, unit)
     assert found["id"].to_pylist() == ["a", "a.parquet:1", "c"]
     assert found["problem"].to_pylist() == [None, "the column 'id' holds a string that is not valid UTF-8", None]
-    assert corpus.named(work, unit).to_pydict() == {"row": [0, 2], "id": ["a", "c"]}
+    assert corpus.reader.named(work, unit).to_pydict() == {"row": [0, 2], "id": ["a", "c"]}
 
 
 def test_a_type_that_cannot_travel_is_refused_from_the_footer(tmp_path: Path) -> None:

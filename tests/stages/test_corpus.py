@@ -15,7 +15,7 @@ from annotate.engine.datasets import open_corpus
 from annotate.errors import ConfigError, InputError
 from annotate.stages.corpus import Corpus
 from annotate.storage.contracts import contract
-from annotate.storage.manifests import Manifest, read_units
+from annotate.storage.manifests import Manifest, file_rows, read_units
 from annotate.storage.store import Directory
 
 
@@ -30,8 +30,8 @@ def documents(corpus: Corpus, *, extra: tuple[str, ...] | None = ()) -> pa.Table
     for file, footer in corpus.footers(corpus.files()):
         assert isinstance(footer, Footer)
         for unit in corpus.units(file, footer):
-            names = corpus.travelling(file.directory, unit) if extra is None else extra
-            tables.append(corpus.documents(file.directory, unit, extra=names))
+            names = corpus.reader.travelling(file.directory, unit) if extra is None else extra
+            tables.append(corpus.reader.documents(file.directory, unit, extra=names))
     return pa.concat_tables(tables)
 
 
@@ -195,7 +195,7 @@ def test_an_extra_column_whose_other_name_is_taken_is_an_error(tmp_path: Path) -
         corpus = of(tmp_path, table, id=None, columns=(column,))
         ((file, footer),) = corpus.footers(corpus.files())
         assert isinstance(footer, Footer)
-        ((some,),) = [corpus.slices(file.directory, unit) for unit in corpus.units(file, footer)]
+        ((some,),) = [corpus.reader.slices(file.directory, unit) for unit in corpus.units(file, footer)]
         assert some.table.to_pydict() == {"corpus_row": [value]}
 
 
@@ -278,7 +278,7 @@ def test_damaged_ids_are_no_ids(tmp_path: Path) -> None:
     corpus = Corpus(str(path), unreadable="quarantine", unit_bytes=1)
     ((file, footer),) = corpus.footers(corpus.files())
     assert isinstance(footer, Footer)
-    named = [corpus.named(file.directory, unit) for unit in corpus.units(file, footer)]
+    named = [corpus.reader.named(file.directory, unit) for unit in corpus.units(file, footer)]
     assert pa.concat_tables(named).to_pylist() == [{"row": i, "id": "uvw"[i]} for i in range(3)]
 
 
@@ -410,7 +410,7 @@ def test_units_of_a_row_group_are_read_together_and_tile_the_corpus(tmp_path: Pa
     units = [
         unit for file, footer in footers.items() if isinstance(footer, Footer) for unit in corpus.units(file, footer)
     ]
-    assert {unit.entries[0].key for unit in units} == {"a.parquet#0", ""}
+    assert {(unit.shard, file_rows(unit).group) for unit in units} == {("a.parquet", 0), ("b.parquet", None)}
     assert len(units) > 15
     found = documents(corpus)
     assert found["text"].to_pylist() == table["text"].to_pylist() * 2
@@ -422,7 +422,7 @@ def test_the_ids_alone_can_be_read(tmp_path: Path) -> None:
     ((file, footer),) = corpus.footers(corpus.files())
     assert isinstance(footer, Footer)
     (unit,) = corpus.units(file, footer)
-    assert corpus.named(file.directory, unit).to_pylist() == [{"row": 0, "id": "x"}, {"row": 2, "id": "z"}]
+    assert corpus.reader.named(file.directory, unit).to_pylist() == [{"row": 0, "id": "x"}, {"row": 2, "id": "z"}]
 
 
 def test_where_a_corpus_lies_is_not_in_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

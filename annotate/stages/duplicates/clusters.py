@@ -109,7 +109,7 @@ class Members(DocumentShuffle):
         assert isinstance(corpus, Corpus)
         hint = f'keep="{HIGHEST}NAME" takes a column of numbers; a corpus that this one is compared against has it too.'
         try:
-            column = corpus.others(unit.directory("corpus"), unit.unit("corpus"), (name,))[name]
+            column = corpus.reader.others(unit.directory("corpus"), unit.unit("corpus"), (name,))[name]
             values = pc.fill_null(_numbers(column), -np.inf).to_numpy()
         except InputError as error:
             raise InputError(error.message, hint=error.hint or hint) from error
