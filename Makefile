@@ -20,7 +20,7 @@ BENCHMARKS := score render memory split duplicates duplicates_scale tokens loade
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-fast consumers lint type layers check bench wheel clean
+.PHONY: help demo example test test-fast consumers lint type layers check bench wheel wheel-check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -68,6 +68,10 @@ bench: $(VENV)/.dev ## Run the benchmarks, a few minutes each
 
 wheel: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(BIN)/python -m build
+
+wheel-check: $(VENV)/.dev ## Install the wheel in an environment of its own, make a pipeline, run it, look at the output
+	rm -rf build/wheel && $(BIN)/python -m build -q --wheel --no-isolation --outdir build/wheel
+	.ci/wheel build/wheel/*.whl $(PYTHON) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 clean: ## Remove what the targets made, except the environments
 	rm -rf out out-example demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
