@@ -1,9 +1,9 @@
-"""Probability curves: from a raw score to the probability that a person would say yes, fitted on labels.
+"""Probability curves: from a raw score to the probability that a person would say yes. They are fitted on labels.
 
-`Platt` is a logistic curve with two parameters (Platt 1999, "Probabilistic outputs for support vector machines");
-`Isotonic` is a rising curve through the means of pooled scores (pool adjacent violators), which needs more labels.
-Both are small frozen values that go to JSON and back without loss. scipy is imported where it is used: every worker
-imports this module, and few need it.
+`Platt` is a logistic curve with two parameters (Platt 1999, "Probabilistic outputs for support vector machines").
+`Isotonic` is a rising curve through the means of pooled scores (pool adjacent violators); it needs more labels. Both go
+to JSON and back without loss. scipy is imported in the functions that use it: every worker imports this module, and few
+of them fit.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Platt:
 
 @dataclass(frozen=True, kw_only=True)
 class Isotonic:
-    """Straight lines between knots at `scores`, level outside them; `probabilities` do not fall."""
+    """Straight lines between knots (`scores`, `probabilities`), level outside them. The probabilities do not fall."""
 
     scores: tuple[float, ...]
     probabilities: tuple[float, ...]
@@ -76,10 +76,10 @@ class Isotonic:
 Curve = Platt | Isotonic
 
 ISOTONIC_MIN = 1000
-"""Labels from which `fit_curve` fits an isotonic curve; with fewer, a Platt curve."""
+"""With so many labels `fit_curve` fits an isotonic curve, with fewer a Platt curve."""
 
 ISOTONIC_GROUP = 50
-"""Labels that share a knot of it, so that no probability rests on a handful."""
+"""Labels that are pooled in an isotonic curve, so that no probability rests on a handful of them."""
 
 
 def curve_from_json(data: Mapping[str, Any]) -> Curve:
@@ -101,19 +101,21 @@ def curve_from_json(data: Mapping[str, Any]) -> Curve:
 
 
 def fit_curve(scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Curve:
-    """Fit an isotonic curve where there are `ISOTONIC_MIN` labels or more, else a Platt curve; as `fit_platt`."""
+    """Fit an isotonic curve on `ISOTONIC_MIN` labels or more, else a Platt curve. Arguments as for `fit_platt`."""
     if len(scores) < ISOTONIC_MIN:
         return fit_platt(scores, labels, weights)
     return fit_isotonic(scores, labels, weights, group=ISOTONIC_GROUP)
 
 
 def fit_platt(scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> Platt:
-    """Fit a rising logistic curve by maximum likelihood on Platt's smoothed targets: separable labels stay finite.
+    """Fit a rising logistic curve by maximum likelihood.
+
+    The targets are smoothed as Platt does it, so that the curve stays finite where a score separates the labels.
 
     Args:
-        scores: `[n]`, finite, of spans that the scorer was not fitted on.
+        scores: `[n]`, finite, of spans that the scorer was not trained on.
         labels: `[n]` of 0 and 1, or bool.
-        weights: `[n]`, what each label counts; None for all the same.
+        weights: `[n]`, how much each label counts; None: all the same.
 
     Raises:
         ConfigError: lengths differ, a score is not finite, a label is neither 0 nor 1, or only one of the two occurs.
@@ -124,7 +126,7 @@ def fit_platt(scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | No
     x, y, share = _checked(scores, labels, weights)
     positives = y.sum()
     targets = np.where(y == 1, (positives + 1) / (positives + 2), 1 / (len(y) - positives + 2))
-    # Standardised scores keep the problem well conditioned whatever the scale of the scorer.
+    # Standardised scores keep the problem well conditioned, whatever scale the scorer has.
     middle, scale = x.mean(), x.std() or 1.0
     z = (x - middle) / scale
 
@@ -133,7 +135,7 @@ def fit_platt(scores: Scores, labels: npt.ArrayLike, weights: npt.ArrayLike | No
         error = share * (expit(logits) - targets)
         return float(share @ (np.logaddexp(0, logits) - targets * logits)), np.array([error @ z, error.sum()])
 
-    # A curve that falls would turn the axis round: no slope below 0.
+    # No slope below 0: a curve that falls would turn the axis round.
     fit = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
     slope = float(fit.x[0] / scale)
     return Platt(a=slope, b=float(fit.x[1] - slope * middle))
@@ -148,7 +150,7 @@ def fit_isotonic(
         scores: as for `fit_platt`.
         labels: as for `fit_platt`.
         weights: as for `fit_platt`.
-        group: labels with neighbouring scores that are pooled first, so that no probability rests on a handful.
+        group: how many labels with neighbouring scores are pooled first, so that no probability rests on a handful.
 
     Raises:
         ConfigError: as for `fit_platt`.
@@ -163,7 +165,7 @@ def fit_isotonic(
     total = np.bincount(member, weights=share)
     middles = np.bincount(member, weights=share * x) / total
     fit = isotonic_regression(np.bincount(member, weights=share * y) / total, weights=total)
-    # A knot a level: the mean score of its groups. Between levels the curve is a straight line.
+    # One knot a level, at the mean score of its groups. Between levels the curve is a straight line.
     level = np.repeat(np.arange(len(fit.blocks) - 1), np.diff(fit.blocks))
     mass = np.bincount(level, weights=total)
     xs = np.bincount(level, weights=total * middles) / mass

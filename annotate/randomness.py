@@ -1,10 +1,10 @@
-"""Randomness that is a pure function of its keys: a 64-bit hash of integers, and samples drawn by it.
+"""Random choices as hashes: a 64-bit hash of integers, and samples that are drawn by it.
 
-All random choices of this project are `keyed_hash(seed, document, span, ...)`: nothing to save, nothing that depends
-on order, worker or library version.
+Every random choice in this package is `keyed_hash(seed, document, span, ...)`. So there is no state to save, and a
+choice does not depend on the order of work, the worker or the version of a library.
 
-Construction. `mix` is the finaliser of SplitMix64 (Steele, Lea and Flood 2014; constants of David Stafford's variant
-13), a bijection of 64-bit integers. With G = 0x9E3779B97F4A7C15 and all sums modulo 2**64:
+The hash. `mix` is the finaliser of SplitMix64 (Steele, Lea and Flood 2014; constants of David Stafford's variant 13), a
+bijection of 64-bit integers. With G = 0x9E3779B97F4A7C15 and all sums modulo 2**64:
 
     h_0 = mix(seed + G)
     h_i = mix(h_(i-1) XOR mix(column_i + (i + 1) * G))
@@ -33,7 +33,8 @@ def keyed_hash(seed: int, *columns: npt.NDArray[np.integer] | int) -> UInt64:
 
     Args:
         seed: any integer, taken modulo 2**64.
-        columns: integer arrays `[n]`, or integers that stand for a whole column; signed ones are taken modulo 2**64.
+        columns: integer arrays `[n]`, or integers, which are the same in each row. Negative ones are taken modulo
+            2**64.
 
     Returns:
         uint64 `[n]`, `[1]` if no column is an array.
@@ -45,7 +46,7 @@ def keyed_hash(seed: int, *columns: npt.NDArray[np.integer] | int) -> UInt64:
 
 
 def name_key(name: str) -> int:
-    """A 64-bit integer for a name (an axis, a document's id), to be a column of `keyed_hash`."""
+    """A 64-bit integer for a name, such as that of an axis, to be a column of `keyed_hash`."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
 
 
@@ -55,10 +56,10 @@ def uniform(keys: UInt64) -> npt.NDArray[np.float64]:
 
 
 def bottom_k(samples: Sequence[pa.Table], k: int, *, key: str = "key") -> pa.Table:
-    """Keep the k rows with the smallest keys: a uniform sample without replacement, if the keys are hashes.
+    """Keep the k rows with the smallest keys. If the keys are hashes, that is a uniform sample without replacement.
 
-    Merging is exact and does not depend on the order or the grouping of the samples. Rows with equal keys are ordered
-    by the remaining columns, from left to right; the result is sorted so.
+    Samples of samples can be merged in any order: the result is the same. It is sorted by key; rows with equal keys by
+    the other columns, from left to right.
 
     Args:
         samples: tables of one schema; at least one.
@@ -67,7 +68,7 @@ def bottom_k(samples: Sequence[pa.Table], k: int, *, key: str = "key") -> pa.Tab
     """
     table = pa.concat_tables(samples)
     if table.num_rows > k:
-        # Most rows are out by their key alone; the full sort then sees k rows and the ties of the last.
+        # By the key alone most rows are out. What is left to sort is k rows, and those with the key of the last.
         keys = table[key].to_numpy()
         limit = np.partition(keys, k - 1)[k - 1] if k else np.uint64(0)
         table = table.filter(pc.less_equal(table[key], pa.scalar(limit, pa.uint64())))

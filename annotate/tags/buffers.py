@@ -1,4 +1,4 @@
-"""Arrow string arrays as what they are underneath: one buffer of UTF-8, and offsets into it."""
+"""What an Arrow string array is made of: one buffer of UTF-8, and offsets into it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class StringBuffers:
     """A string array as its buffers: document i is `data[starts[i] : starts[i + 1]]`.
 
     Attributes:
-        data: UTF-8 of all documents, shared with the array.
-        starts: int64 `[n + 1]`; the first is not 0 where the array is a slice.
-        nulls: bool `[n]`, which documents are null; None if none is.
+        data: the UTF-8 of all documents. The array has the same memory.
+        starts: int64 `[n + 1]`, where each document begins. The first is not 0 where the array is a slice.
+        nulls: bool `[n]`, which documents are null; None: none is.
     """
 
     data: pa.Buffer
@@ -30,7 +30,7 @@ class StringBuffers:
 
     @classmethod
     def of(cls, texts: Any) -> StringBuffers:
-        """View a `pa.Array` or `pa.ChunkedArray` of any string type; copies only to make it one large_string array."""
+        """View a `pa.Array` or `pa.ChunkedArray` of any string type. Copies unless it is one large_string array."""
         array = large_string(texts)
         _, offsets, data = array.buffers()
         empty = np.zeros(1, np.int64)
@@ -41,7 +41,7 @@ class StringBuffers:
         )
 
     def with_data(self, data: pa.Buffer | None, starts: Int64) -> pa.LargeStringArray:
-        """The array of the same documents, nulls among them, with other text."""
+        """The same documents with other text; those that are null stay null."""
         known = None if self.nulls is None else pa.py_buffer(np.packbits(~self.nulls, bitorder="little"))
         buffers = [known, pa.py_buffer(starts), data or pa.py_buffer(b"")]
         return pa.Array.from_buffers(pa.large_string(), len(starts) - 1, buffers)
@@ -56,13 +56,13 @@ class TakenOut:
 
 
 def take_out(documents: StringBuffers, begins: Int64, ends: Int64, row: Int64) -> TakenOut:
-    """Take byte ranges out of documents; the bytes that stay are copied once.
+    """Take byte ranges out of documents. The bytes that stay are copied once.
 
     Args:
         documents: the documents.
-        begins: int64 `[m]`, positions in `documents.data` where the ranges begin, rising.
-        ends: int64 `[m]`, where they end, each at or before the next begins.
-        row: int64 `[m]`, the document that each is in.
+        begins: int64 `[m]`, ascending, where each range begins in `documents.data`.
+        ends: int64 `[m]`, where it ends: not after the next one begins.
+        row: int64 `[m]`, the document that it is in.
     """
     edges = np.stack((begins, ends), axis=1).ravel()  # text, range, text, range, ..., text
     pieces = slices(documents.data, np.concatenate((documents.starts[:1], edges, documents.starts[-1:])))
@@ -76,6 +76,6 @@ def take_out(documents: StringBuffers, begins: Int64, ends: Int64, row: Int64) -
 
 
 def slices(data: pa.Buffer, offsets: Int64) -> pa.LargeBinaryArray:
-    """Cut a buffer at offsets that do not fall, int64 `[n + 1]`, into n pieces that share its memory."""
+    """Cut a buffer at ascending offsets, int64 `[n + 1]`, into n pieces, which have the same memory."""
     buffers = [None, pa.py_buffer(np.ascontiguousarray(offsets, np.int64)), data]
     return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)

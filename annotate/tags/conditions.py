@@ -1,4 +1,4 @@
-"""What rules are made of: values, comparisons of them, and conditions that join these."""
+"""What a rule is made of: values, comparisons of them, and conditions that join comparisons."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Number:
-    """A number as written."""
+    """A number, as it is written."""
 
     value: float
 
@@ -28,9 +28,12 @@ class Axis:
 
 @dataclass(frozen=True, order=True)
 class Quantile:
-    """A quantile of the scores of an axis, as a raw score; `axis` is empty until the comparison is read.
+    """A quantile of the scores of an axis, as a raw score.
 
-    `by` are columns of the corpus, sorted: each group of equal values in them has a quantile of its own.
+    Attributes:
+        axis: empty until the whole comparison is read, if the rule does not name it.
+        q: in [0, 1].
+        by: columns of the corpus, sorted. The documents with the same values in them have a quantile of their own.
     """
 
     axis: str
@@ -56,7 +59,7 @@ Value = Number | Axis | Quantile | Probability
 
 @dataclass(frozen=True)
 class Comparison:
-    """`left sign right`; a chain is several of them under `All`."""
+    """`left sign right`. A chain, as `0.2 < niceness <= 0.5`, is several comparisons in an `All`."""
 
     left: Value
     sign: str
@@ -65,7 +68,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Equality:
-    """A column of the corpus is a text, or is another one."""
+    """A column of the corpus is equal to a text (`==`), or not (`!=`)."""
 
     column: str
     sign: str
@@ -74,7 +77,7 @@ class Equality:
 
 @dataclass(frozen=True)
 class Else:
-    """Holds where no other tag of the family does, though all that their rules read is there."""
+    """Holds where no other tag of the family does, and no score or column that their rules read is missing."""
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,14 @@ Condition = Comparison | Equality | Else | All | AnyOf | Not
 
 
 def values_of(condition: Condition) -> Iterator[Value]:
-    """The values that a condition compares, in the order it is written."""
+    """The values that a condition compares, in the order they are written."""
     for part in parts_of(condition):
         if isinstance(part, Comparison):
             yield from (part.left, part.right)
 
 
 def parts_of(condition: Condition) -> Iterator[Comparison | Equality | Else]:
-    """What a condition is made of, in the order it is written."""
+    """The comparisons that a condition joins, in the order they are written."""
     match condition:
         case Not(part):
             yield from parts_of(part)

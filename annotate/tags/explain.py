@@ -1,4 +1,4 @@
-"""A tag scheme in words: what each tag says, where it stands, and what is drawn."""
+"""A tag scheme in words: when each tag holds, where it stands, and what is left to chance."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def explain(scheme: TagScheme) -> list[str]:
     lines = [line for family, tags in scheme.tags_by_family for line in _family(family, tags)]
     for alias in scheme.aliases:
         together = " ".join(f"<{name}>" for name in scheme.meant(alias.name))
-        stands = "is a name in prompts for" if alias.expand else "stands instead of, where all of them hold,"
-        lines.append(f"<{alias.name}> {stands} {together}.")
+        if alias.expand:
+            lines.append(f"<{alias.name}> is a name in prompts for {together}.")
+        else:
+            lines.append(f"<{alias.name}> stands in place of {together} where all of them hold.")
     if len(scheme.tags_by_family) > 1:
         lines.append(f"Several tags at one place stand {_ORDER[scheme.order]}.")
     if scheme.document_dropout:
@@ -65,7 +67,7 @@ def _family(family: Family, tags: tuple[Tag, ...]) -> Iterator[str]:
         holds = f"no other tag of {family.name} holds" if tag.parsed.is_else else f"`{tag.rule}`"
         yield f"<{tag.name}> stands {where} if {holds}."
     if len(tags) > 1 and not any(tag.parsed.is_else for tag in tags):
-        yield f"Of {family.name}, the first that holds; a span where none does has none."
+        yield f"Of several tags of {family.name} that hold, the first one stands; where none holds, none does."
     if family.null is not None:
         yield f"<{family.null}> stands where no tag of {family.name} does."
     if family.dropout:

@@ -1,4 +1,4 @@
-"""Families of tags that are made at once: the grades of a score, and the values of a column."""
+"""Families of tags that are made together: for the grades of a score, or for the values of a column."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ def graded(
     names: tuple[str, ...] = (),
     by: tuple[str, ...] = (),
 ) -> tuple[Tag, ...]:
-    """Tags of one family for the grades of a score, from the lowest on.
+    """Make tags of one family for the grades of a score, from the lowest grade to the highest.
 
     Args:
-        name: of the family; tags are `<name>_0`, `<name>_1`, ... where no names are given.
-        axis: whose score is graded.
-        bins: grades of equal mass: their numbers of scores differ by one at most, where no scores are equal.
-        cuts: raw scores, rising, at which a grade ends; a score that is equal to one is in the grade below.
-        names: of the tags.
-        by: columns of the corpus; the bins are then of equal mass in each group of documents with the same values.
+        name: of the family.
+        axis: the axis whose score is graded.
+        bins: how many grades of equal mass there are. They differ by one score at most, if no two scores are equal.
+        cuts: in place of `bins`, the raw scores at which a grade ends, ascending. A score that is equal to one is in
+            the lower grade.
+        names: of the tags. Without, they are `<name>_0`, `<name>_1` and so on.
+        by: columns of the corpus. The bins are then of equal mass among the documents with the same values in them.
 
     Raises:
-        ConfigError: there are both bins and cuts, or neither; cuts that do not rise, or by group; too many or too few
-            names.
+        ConfigError: there are both bins and cuts, or neither; cuts that do not ascend; cuts with `by`; too many or too
+            few names.
     """
     if bins < 0 or not all(isinstance(cut, int | float) and math.isfinite(cut) for cut in cuts):
         raise ConfigError(f"grades of {name!r} need bins, or cuts that are numbers; got bins={bins}, cuts={list(cuts)}")
@@ -43,7 +44,7 @@ def graded(
         )
     if cuts and by:
         raise ConfigError(f"grades of {name!r} by {', '.join(by)} need bins: cuts are the same for all documents")
-    # Rounded down, so that the rank of a quantile is never one too high; see `annotate.tags.quantiles`.
+    # Rounded down: a share rounded up could give a quantile of one rank more. See `annotate.tags.quantiles`.
     shares = [f"0.{k * 10**12 // bins:012d}".rstrip("0") for k in range(1, bins)]
     groups = "".join(f", by={column}" for column in by)
     edges = [f"q({axis}, {share}{groups})" for share in shares] or [repr(float(cut)) for cut in cuts]
@@ -56,13 +57,13 @@ def graded(
 
 
 def by_column(name: str, column: str, values: Mapping[str, str], *, other: str | None = None) -> tuple[Tag, ...]:
-    """Tags of one family for the values of a column of the corpus.
+    """Make tags of one family for the values of a column of the corpus.
 
     Args:
         name: of the family.
         column: of the corpus.
-        values: the tag for each value.
-        other: the tag for all other values, nulls left out; None for no tag.
+        values: the tag of each value.
+        other: the tag of all other values; a null gets none. None: they get no tag.
     """
     tags = [Tag(name=tag, rule=f'{column} == "{value}"', family=name) for value, tag in values.items()]
     if other is not None:

@@ -1,8 +1,8 @@
 r"""Text that happens to spell a tag: finding it, and escaping it so that nothing but a placement makes a tag.
 
 An escape is a placement like any other: a backslash after the `<` of `<nice>`, which then reads `<\nice>`. Taking the
-placements out gives the document back byte for byte. No tag's name holds `<`, `>` or a backslash, so spellings never
-overlap, an escaped text spells no tag, and inserted tags can't complete one.
+placements out gives the document back, byte for byte. No name of a tag has `<`, `>` or a backslash in it. So spellings
+never overlap, an escaped text spells no tag, and an inserted tag does not complete one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from annotate.text.arrays import large_string
 
 
 def spells_a_tag(texts: Any, names: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Say which documents hold the literal spelling of a tag: bool `[n]`, false for null documents.
+    """Which documents hold the spelling of a tag: bool `[n]`, false for null documents.
 
     Args:
         texts: the documents, `pa.Array` or `pa.ChunkedArray` of any string type.
@@ -33,14 +33,14 @@ def spells_a_tag(texts: Any, names: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def escape_placements(texts: Any, names: Sequence[str]) -> pa.Table:
-    """Place an escape into each spelling of a tag that the documents hold; `tag` is the tag that is spelled.
+    """Place an escape into each spelling of a tag in the documents. `tag` is the tag that is spelled.
 
     Args:
         texts: the documents, `pa.Array` or `pa.ChunkedArray` of any string type.
         names: all that can be between angle brackets.
 
     Returns:
-        Placements of kind `escape`, as `annotate.tags.placements.PLACEMENTS` says.
+        Placements of kind `escape`, of the schema `annotate.tags.placements.PLACEMENTS`.
     """
     array = large_string(texts)
     rows = np.flatnonzero(spells_a_tag(array, names))
@@ -49,9 +49,9 @@ def escape_placements(texts: Any, names: Sequence[str]) -> pa.Table:
     found = [(m.start(), m.end()) for m in re.finditer(_pattern(names).encode(), data)]
     start, end = np.array(found, np.int64).reshape(-1, 2).T
     document = np.searchsorted(few.starts, start, side="right") - 1
-    whole = end <= few.starts[document + 1]  # the end of one document and the start of the next may spell a tag
+    whole = end <= few.starts[document + 1]  # no tag is spelled across two documents
     start, end, document = start[whole], end[whole], document[whole]
-    # Code points up to a place: of the pieces between all places and starts of documents, counted once each.
+    # The code points before each place: those of all pieces between places and starts of documents, summed.
     cuts = np.sort(np.concatenate((few.starts, start + 1)))
     points = np.concatenate(([0], np.cumsum(pc.utf8_length(slices(few.data, cuts).cast(pa.large_string())).to_numpy())))
     offset = points[np.searchsorted(cuts, start + 1)] - points[np.searchsorted(cuts, few.starts[document])]

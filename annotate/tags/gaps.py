@@ -1,4 +1,4 @@
-"""Gaps: ranges of a document that are left out of its text. What is kept stays byte for byte, in its order."""
+"""Gaps: ranges of a document that are left out of its text. The rest stays, byte for byte and in its order."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ _FIELDS = ("start", "end", "byte_start", "byte_end")
 
 
 def gaps_of(spans: pa.Table, dropped: npt.NDArray[np.bool_]) -> pa.Table:
-    """Join the spans that are left out into gaps, as long as they can be.
+    """Join spans that are left out and follow each other into one gap.
 
     Args:
-        spans: `row`, and ranges of the row's document in code points and UTF-8 bytes (int64); they tile each document.
-        dropped: bool `[n_spans]`, which are left out.
+        spans: columns `row`, `start`, `end` (code points), `byte_start`, `byte_end` (UTF-8), all int64. The spans of a
+            document tile it.
+        dropped: bool `[n_spans]`, which spans are left out.
 
     Returns:
-        The same columns, a row a gap.
+        The same columns, one row a gap.
     """
     at = np.flatnonzero(dropped)
     row = spans["row"].to_numpy()[at]
@@ -42,7 +43,7 @@ def leave_out(texts: Any, gaps: pa.Table) -> pa.LargeStringArray:
 
     Args:
         texts: the documents, `pa.Array` or `pa.ChunkedArray` of any string type.
-        gaps: as `gaps_of` gives them; `row` is the position in `texts`.
+        gaps: from `gaps_of`; `row` is the position in `texts`.
     """
     documents = StringBuffers.of(texts)
     row = gaps["row"].to_numpy()
@@ -51,15 +52,16 @@ def leave_out(texts: Any, gaps: pa.Table) -> pa.LargeStringArray:
 
 
 def moved(placements: pa.Table, gaps: pa.Table) -> pa.Table:
-    """Placements by their offsets in the documents without gaps; one inside a gap is where the gap was.
+    """Move placements to their offsets in the documents without gaps. One inside a gap goes to where the gap was.
 
     Args:
-        placements: `row`, `offset`, `byte_offset` as in `gaps`, sorted; what else there is stays, but for `order`.
-        gaps: as `gaps_of` gives them.
+        placements: columns `row` (as in `gaps`), `offset`, `byte_offset`, sorted. `order` is set anew, if it is there;
+            other columns stay.
+        gaps: from `gaps_of`.
     """
     row, at = placements["row"].to_numpy(), placements["byte_offset"].to_numpy()
     gap_row, starts = gaps["row"].to_numpy(), gaps["byte_start"].to_numpy()
-    # The gaps that begin before a placement: by place, (row, byte), in one order with it; at one place it is first.
+    # How many gaps begin before each placement. Both are sorted together, by row and byte; of equals it comes first.
     places = np.lexsort((np.repeat([1, 0], [len(starts), len(at)]), np.append(starts, at), np.append(gap_row, row)))
     before = np.empty(len(places), np.int64)
     before[places] = np.cumsum(places < len(starts))
@@ -77,5 +79,5 @@ def moved(placements: pa.Table, gaps: pa.Table) -> pa.Table:
 
 
 def gap_lists(gaps: pa.Table, documents: int, kind: pa.ListType) -> pa.Array:
-    """The gaps of each document, list<struct<start, end, byte_start, byte_end>> `[documents]`."""
+    """The gaps of each document: list<struct<start, end, byte_start, byte_end>> `[documents]`."""
     return lists_by_row(gaps.select(["row", *_FIELDS]), documents).cast(kind)

@@ -1,6 +1,6 @@
-"""Quantiles of groups: the two passes of `annotate.tags.quantiles` for many groups at once, with sparse counts.
+"""Quantiles by group: the two passes of `annotate.tags.quantiles` for many groups at once, with sparse counts.
 
-A group is what has the same values in some columns of the corpus; null is a value of its own.
+The documents of a group have the same values in some columns of the corpus. Null is a value too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from annotate.tags.quantiles import (
 )
 
 MOST_GROUPS = 1024
-"""Groups whose scores are counted, at most: a bin of a group that is not empty takes 12 bytes, and there are 65,536."""
+"""The most groups that can be counted: each may have up to 65,536 bins with scores in them, of 12 bytes a bin."""
 
 GroupKey = tuple[str | None, ...]
 Int64 = npt.NDArray[np.int64]
@@ -37,8 +37,8 @@ class GroupBy:
     """The group of each of n rows.
 
     Attributes:
-        numbers: int64 `[n]`, places in `keys`.
-        keys: the values that make each group.
+        numbers: int64 `[n]`, the number of each row's group.
+        keys: by number of the group, the values that its rows have.
     """
 
     numbers: Int64
@@ -51,18 +51,18 @@ class GroupBy:
 
     @staticmethod
     def of(columns: Collection[pa.Array]) -> GroupBy:
-        """Group rows by equal values; the columns are of strings, equally long."""
+        """Group rows that have equal values in all columns. The columns are of strings, and of one length."""
         numbers = first = np.zeros(len(next(iter(columns))), np.int64)
         for column in columns:
             encoded = column.dictionary_encode(null_encoding="encode")
             codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-            both = numbers * len(encoded.dictionary) + codes  # below n * n: the numbers are renumbered each time
+            both = numbers * len(encoded.dictionary) + codes  # below n * n
             _, first, numbers = np.unique(both, return_index=True, return_inverse=True)
         values = [column.take(pa.array(first)).to_pylist() for column in columns]
         return GroupBy(numbers=numbers, keys=tuple(zip(*values, strict=True)))
 
     def spread(self, values: Mapping[GroupKey, float | np.float32]) -> Scores:
-        """A value of each group for its rows, NaN where the group has none: float32 `[n]`."""
+        """Give each row the value of its group, or NaN where the group has none: float32 `[n]`."""
         return np.array([values.get(key, np.nan) for key in self.keys], np.float32)[self.numbers]
 
 
@@ -70,7 +70,7 @@ def check_groups(by: Sequence[str], groups: Collection[GroupKey]) -> None:
     """Check that the groups are few enough to be counted.
 
     Raises:
-        ConfigError: they are too many; says how many values each column has.
+        ConfigError: there are too many. Says how many values each column has.
     """
     if len(groups) > MOST_GROUPS:
         values = ", ".join(
@@ -85,12 +85,12 @@ def check_groups(by: Sequence[str], groups: Collection[GroupKey]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """How often each key occurs in each group; of two tallies of one group the counts add up.
+    """How often each key occurs in each group. Two tallies are merged by adding the counts.
 
     Attributes:
         starts: int64 `[n_groups + 1]`, where the keys of each group begin.
-        keys: uint32 `[starts[-1]]`, rising and different within a group: bins, or images of scores.
-        counts: int64, of each key.
+        keys: uint32 `[n_keys]`, bins or images of scores; within a group ascending and each once.
+        counts: int64 `[n_keys]`, how often each key occurs.
     """
 
     starts: Int64
@@ -105,7 +105,7 @@ class Tally:
             numbers: int64 `[n]`, the group of each key.
             keys: uint32 `[n]`, in any order.
             groups: how many groups there are.
-            counts: int64 `[n]`, of keys that are counted already.
+            counts: int64 `[n]`, how often each key occurs; None: once.
         """
         both = numbers.astype(np.uint64) << np.uint64(32) | keys
         if counts is None:
@@ -119,12 +119,12 @@ class Tally:
 
     @staticmethod
     def none() -> Tally:
-        """Of no group."""
+        """A tally of no groups."""
         return Tally.of(np.zeros(0, np.int64), np.zeros(0, np.uint32), 0)
 
     @property
     def totals(self) -> Int64:
-        """All counts of each group: int64 `[n_groups]`."""
+        """The sum of the counts of each group: int64 `[n_groups]`."""
         upto = np.append(0, np.cumsum(self.counts))
         return upto[self.starts[1:]] - upto[self.starts[:-1]]
 
@@ -135,7 +135,7 @@ class Tally:
 
 
 def tally_bins(scores: Scores, groups: GroupBy) -> Tally:
-    """The first pass: count scores, float32 `[n]`, by group and bin; NaN is left out."""
+    """The first pass: count scores, float32 `[n]`, by group and bin. NaN is left out."""
     known = ~np.isnan(scores)
     return Tally.of(groups.numbers[known], image(scores[known]) >> np.uint32(16), len(groups.keys))
 
@@ -146,7 +146,7 @@ def tally_values(scores: Scores, numbers: Int64, bins: Sequence[Int64], groups: 
     Args:
         scores: float32 `[n]`; NaN is left out.
         numbers: int64 `[n]`, the group of each.
-        bins: for each quantile what `quantile_bins` gives.
+        bins: for each quantile, what `quantile_bins` gives.
         groups: how many groups there are.
     """
     known = ~np.isnan(scores)
@@ -197,10 +197,11 @@ def fit(
     Args:
         quantiles: what is asked for.
         scores: float32 `[n]` by axis.
-        columns: of strings, `[n]` by name, for those that quantiles are by.
+        columns: string `[n]` by name, the columns that quantiles are grouped by.
 
     Returns:
-        Raw score by quantile, NaN of no scores; for one by group float32 `[n]`, that of each row's group.
+        The raw score of each quantile, NaN where there are no scores. Of a quantile by group: float32 `[n]`, that of
+        each row's group.
     """
     fitted: dict[Quantile, np.float32 | Scores] = {}
     for quantile in quantiles:

@@ -1,9 +1,12 @@
-"""Placements: one tag at one offset of one document, the truth about where tags are.
+"""Placements: one tag at one offset of one document. They are the truth about where tags are.
 
 A table of placements is sorted by row, then byte offset, then order. Offsets count from the start of the document, in
-its untagged text. What a placement inserts there follows from its kind: `open` the tag, which says what the text after
-it is like; `close` its closing tag; `mark` the tag too, but of the text before it or around it; `escape` a backslash
-that keeps text which happens to spell a tag from being read as one.
+its untagged text. The kind of a placement says what is inserted there:
+
+- `open`: the tag. It says what the text after it is like.
+- `close`: its closing tag.
+- `mark`: the tag. It says what the text before it, or around it, is like.
+- `escape`: a backslash, so that text which happens to spell a tag is not read as one.
 """
 
 from __future__ import annotations
@@ -33,29 +36,28 @@ PLACEMENTS = pa.schema(
 
 
 def merge(placements: Sequence[pa.Table]) -> pa.Table:
-    """Merge tables of placements; at one offset those of an earlier table come first."""
+    """Merge tables of placements. At one offset, those of an earlier table come first."""
     return _by_place(pa.concat_tables(placements).unify_dictionaries().combine_chunks())
 
 
 def nest(outer: pa.Table, inner: pa.Table) -> pa.Table:
-    """Put the tags of smaller spans inside those of larger ones: they are opened after them, and closed before."""
+    """Put the tags of smaller spans inside those of larger ones: they open after these, and close before them."""
     table = pa.concat_tables([outer, inner]).unify_dictionaries().combine_chunks()
     kind = encoded(table["kind"])
     ends = np.isin(kind.indices.to_numpy(), [i for i, k in enumerate(kind.dictionary.to_pylist()) if k != "open"])
     inside = np.arange(table.num_rows) >= outer.num_rows
-    return _by_place(
-        table, np.where(ends, 1 - inside, 2 + inside)
-    )  # what ends: inner, outer; what begins: outer, inner
+    turn = np.where(ends, 1 - inside, 2 + inside)  # at one place: what closes, inner before outer; then what opens
+    return _by_place(table, turn)
 
 
 def _by_place(table: pa.Table, *turn: Int64) -> pa.Table:
-    """Sort by place, at one place by `turn`, where that is given, and as they come; and number anew."""
+    """Sort by place, then by `turn` if it is given, then as they come; and count those at each place anew."""
     row, byte_offset = table["row"].to_numpy(), table["byte_offset"].to_numpy()
     return renumbered(table.take(np.lexsort((*turn, byte_offset, row))))  # stable
 
 
 def renumbered(table: pa.Table) -> pa.Table:
-    """Sorted placements whose `order` counts those at each place."""
+    """Set `order` of sorted placements to their number at each place."""
     order = _order(table["row"].to_numpy(), table["byte_offset"].to_numpy())
     return table.set_column(table.column_names.index("order"), PLACEMENTS.field("order"), pa.array(order))
 
@@ -69,14 +71,14 @@ def encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 
 def placements_of(row: Int64, offset: Int64, byte_offset: Int64, tags: pa.Array, kind: str) -> pa.Table:
-    """Build a table of placements of one kind; all arguments `[n]`, sorted by row, then byte offset."""
+    """Build a table of placements of one kind. All arrays are `[n]`, sorted by row, then byte offset."""
     names = tags.cast(pa.string()).dictionary_encode()
     kinds = np.full(len(row), KINDS.index(kind), np.int32)
     return placements_at(row, offset, byte_offset, names.indices.to_numpy(), names.dictionary, kinds)
 
 
 def first_of_places(row: Int64, byte_offset: Int64) -> Int64:
-    """The first placement of each place, a place being one offset of one document; both arguments `[n]`, sorted."""
+    """The first placement at each place, which is one offset of one document. Both arrays are `[n]`, sorted."""
     first = np.ones(len(row), np.bool_)
     first[1:] = (row[1:] != row[:-1]) | (byte_offset[1:] != byte_offset[:-1])
     return np.flatnonzero(first)
@@ -85,7 +87,10 @@ def first_of_places(row: Int64, byte_offset: Int64) -> Int64:
 def placements_at(
     row: Int64, offset: Int64, byte_offset: Int64, tag: Int32, names: Sequence[str] | pa.Array, kind: Int32
 ) -> pa.Table:
-    """Build a table of placements; arrays `[n]`, sorted by row, then byte offset; tags and kinds as numbers."""
+    """Build a table of placements. All arrays are `[n]`, sorted by row, then byte offset.
+
+    A tag is given as its number in `names`, a kind as its number in `KINDS`.
+    """
     return pa.Table.from_arrays(
         [
             pa.array(row, pa.int64()),
@@ -100,7 +105,7 @@ def placements_at(
 
 
 def _order(row: Int64, byte_offset: Int64) -> npt.NDArray[np.int16]:
-    """Position of each placement among those at its place."""
+    """The number of each placement among those at its place, from 0."""
     first = first_of_places(row, byte_offset)
     step = np.ones(len(row), np.int16)
     step[first[1:]] -= np.diff(first).astype(np.int16)  # back to 0

@@ -34,12 +34,13 @@ def place(
     Args:
         measured: the spans, and all that rules read of them.
         scheme: the tags.
-        ranks: float64 `[n_spans]` by axis, the rank of each score in [0, 1]; for the order "rank".
-        texts: large_string `[n_spans]`, of the spans; for layouts with tags inside spans.
-        ruled: what rules and controls give the spans; None for what those of the scheme do, among these spans.
+        ranks: float64 `[n_spans]` by axis, the rank of each score in [0, 1]. The order "rank" needs them.
+        texts: large_string `[n_spans]`, the text of each span. Layouts with tags inside spans need it.
+        ruled: what rules and controls give each span, where that is known already, as after a shuffle of the whole
+            corpus. None: the rules and controls of the scheme are applied, to these spans.
 
     Returns:
-        Placements of kinds `open`, `close` and `mark`, as `PLACEMENTS` says.
+        Placements of the kinds `open`, `close` and `mark`, of the schema `PLACEMENTS`.
 
     Raises:
         ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
@@ -63,7 +64,7 @@ def place(
 
 
 def _order(measured: Measured, scheme: TagScheme, ruled: Ruled) -> npt.NDArray[np.int64] | None:
-    """The order of the families at each span, int64 `[n_spans, n_families]`; None for that of the scheme."""
+    """The order of the families at each span, int64 `[n_spans, n_families]`; None: that of the scheme."""
     families = scheme.tags_by_family
     if ruled.order is not None:
         return ruled.order.astype(np.int64)
@@ -91,7 +92,7 @@ def _slots(found: States, layouts: Sequence[Layout], row: Int64) -> list[States]
 
 
 def _placed(slots: States, families: int, spans: pa.Table, scheme: TagScheme) -> pa.Table:
-    """Placements from what stands at each span: the first slots before it, the others after it."""
+    """Make placements of what stands at each span. The first slots are before the span, the others after it."""
     width = slots.shape[1]
     at = np.flatnonzero(slots >= 0)  # in order: span by span, slot by slot
     span, slot = np.divmod(at, width)

@@ -1,9 +1,9 @@
 """Score distributions that merge exactly: integer counts, and quantiles in two passes.
 
-A float32 score has an order-preserving uint32 image: the bits, with the sign bit flipped if it is clear and all bits
-flipped if it is set. -0.0 is taken as 0.0; NaN means no score and is left out. The first pass counts the scores by the
-high 16 bits of the image (65,536 bins); it knows no quantile. The second looks only inside the bins where the quantiles
-fall and counts the distinct values there. Pieces of either merge by adding counts: in any order, any grouping.
+A float32 score is mapped to a uint32 image, in the same order: if its sign bit is clear, that bit is flipped; else all
+bits are. -0.0 is taken as 0.0; NaN means no score and is left out. The first pass counts scores by the high 16 bits of
+the image, in 65,536 bins; it needs no quantile. The second pass counts the distinct values in the bins in which the
+quantiles fall. The counts of pieces are merged by adding them, in any order.
 
 The q-quantile of n scores is the smallest score x such that at least q * n of them are <= x (the inverse of the
 empirical distribution function, Hyndman and Fan 1996, type 1): the score of rank ceil(q * n), counted from 1, and the

@@ -1,8 +1,8 @@
 """Rendering: lay placements into text, and take them out again by position.
 
-Both work on the one UTF-8 buffer that an Arrow string array keeps all its documents in. New offsets over that buffer
-cut it where placements are, whatever document they are in; one pass joins the pieces with what is inserted; the
-offsets of the documents then follow from counting inserted bytes. No text is searched, and no row is looped over.
+An Arrow string array keeps all its documents in one UTF-8 buffer, and both functions work on that buffer. They cut it
+where placements are, whatever document these are in, and join the pieces with what is inserted, in one pass. Where each
+document then begins follows from the number of bytes that were inserted before it.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def render(texts: Any, placements: pa.Table) -> pa.LargeStringArray:
 
     Args:
         texts: the documents, `pa.Array` or `pa.ChunkedArray` of any string type; null documents stay null.
-        placements: as `annotate.tags.placements.PLACEMENTS` says; `row` is the position in `texts`.
+        placements: of the schema `annotate.tags.placements.PLACEMENTS`; `row` is the position in `texts`.
 
     Returns:
         large_string, one row a document.
 
     Raises:
-        InputError: the placements are not sorted, or one is outside its document or inside a character; names the row.
-        ConfigError: the placements have a kind that is not known.
+        InputError: the placements are not sorted, or one is outside its document or inside a character. Names the row.
+        ConfigError: a placement is of a kind that is not known.
     """
     documents = StringBuffers.of(texts)
     inserted = _Inserted.of(placements, documents)
@@ -43,7 +43,7 @@ def render(texts: Any, placements: pa.Table) -> pa.LargeStringArray:
     _check_inside(at <= documents.starts[inserted.row + 1], inserted)
     first = first_of_places(inserted.row, inserted.byte_offset)
     _check_whole(documents, at, first, inserted)
-    # The pieces between places, whole documents among them, and before each piece what is inserted there.
+    # The text between two places is a piece. Before each piece comes what is inserted at the place before it.
     pieces = slices(documents.data, np.concatenate((documents.starts[:1], at[first], documents.starts[-1:])))
     before = slices(inserted.data, np.concatenate(([0], inserted.ends_before[first], inserted.ends_before[-1:])))
     joined = pc.binary_join_element_wise(before, pieces, _EMPTY)
@@ -62,8 +62,8 @@ def strip(tagged: Any, placements: pa.Table) -> pa.LargeStringArray:
         large_string, one row a document.
 
     Raises:
-        InputError: what stands at the place of a placement is not what was inserted there; names the row.
-        ConfigError: the placements have a kind that is not known.
+        InputError: something else stands where a placement should be. Names the row.
+        ConfigError: a placement is of a kind that is not known.
     """
     documents = StringBuffers.of(tagged)
     inserted = _Inserted.of(placements, documents)
@@ -79,7 +79,7 @@ def strip(tagged: Any, placements: pa.Table) -> pa.LargeStringArray:
 
 @dataclass(frozen=True, kw_only=True)
 class _Inserted:
-    """What m placements insert, laid end to end: placement i is `data[ends_before[i]:ends_before[i + 1]]`."""
+    """What m placements insert, end to end: placement i inserts `data[ends_before[i]:ends_before[i + 1]]`."""
 
     row: Int64  # (m,)
     byte_offset: Int64  # (m,)
@@ -114,7 +114,7 @@ def spelled(placements: pa.Table) -> pa.LargeBinaryArray:
     """What each placement inserts, as UTF-8.
 
     Raises:
-        ConfigError: a kind that is not known.
+        ConfigError: a placement is of a kind that is not known.
     """
     tag, kind = (encoded(placements[name]) for name in ("tag", "kind"))
     names = tag.dictionary.to_pylist()
@@ -139,19 +139,19 @@ def _check_inside(inside: npt.NDArray[np.bool_], inserted: _Inserted) -> None:
         at = int(np.argmin(inside))
         raise InputError(
             f"the placement at byte {inserted.byte_offset[at]} of row {inserted.row[at]} is outside of its document.",
-            hint="the placements were made for another text.",
+            hint="The placements were made for another text. Render the text that they were made for.",
         )
 
 
 def _check_whole(documents: StringBuffers, at: Int64, first: Int64, inserted: _Inserted) -> None:
-    """A place must not lie inside a character: its byte must not be a UTF-8 continuation byte, 10xxxxxx."""
+    """Check that no place is inside a character, where the byte is a UTF-8 continuation byte, 10xxxxxx."""
     inner = first[at[first] < documents.starts[inserted.row[first] + 1]]
     split = (np.frombuffer(documents.data, np.uint8)[at[inner]] & 0xC0) == 0x80
     if split.any():
         which = int(inner[np.argmax(split)])
         raise InputError(
             f"the placement at byte {inserted.byte_offset[which]} of row {inserted.row[which]} is inside a character.",
-            hint="the placements were made for another text.",
+            hint="The placements were made for another text. Render the text that they were made for.",
         )
 
 
@@ -166,5 +166,5 @@ def _check_same(found: pa.LargeBinaryArray, inserted: _Inserted) -> None:
     raise InputError(
         f"row {inserted.row[at]} should hold {expected[begin:end].tobytes()!r} where the placement at byte "
         f"{inserted.byte_offset[at]} of its text is, but holds {found_bytes[begin:end].tobytes()!r}.",
-        hint="the placements were made for another text.",
+        hint="The placements were made for another text. Render the text that they were made for.",
     )

@@ -1,4 +1,4 @@
-"""Rules: when a tag holds, as a small language of its own and a Polars expression.
+"""The language of rules, and its parser.
 
     rule       = "else" | either
     either     = all { "or" all }
@@ -8,12 +8,15 @@
     value      = number | axis | "q" "(" [ axis "," ] number { "," "by" "=" column } ")" | "p" "(" axis ")"
     equality   = column ( "==" | "!=" ) text
 
-`niceness` is the raw float32 score; a number beside it is rounded to float32, so that a rule compares what is stored.
-`q(0.7)` is a quantile of the axis beside it in the comparison, as a raw score; `q(0.7, by=source)` that of the spans
-whose documents have the same value in this column of the corpus, null being a value. `p(niceness)` is a probability
-from a fitted curve, float64. `source == "wiki"` reads a column of the corpus; text is in double quotes. `else` holds
-where no other tag of its family does. Nothing is evaluated as Python: what the grammar does not list is an error that
-points at it.
+- `niceness` is the raw float32 score. A number beside it is rounded to float32, as stored scores are.
+- `q(0.7)` is a quantile, as a raw score, of the axis that it is compared with.
+- `q(0.7, by=source)` is the quantile of those spans whose documents have the same value in the column `source` of the
+  corpus. Null is a value too.
+- `p(niceness)` is a probability, float64, from a curve that was fitted on labels.
+- `source == "wiki"` reads a column of the corpus. Text is in double quotes.
+- `else` holds where no other tag of its family does.
+
+Nothing is evaluated as Python. What the grammar does not list is an error that points at it.
 """
 
 from __future__ import annotations
@@ -61,8 +64,8 @@ def parse_condition(text: str) -> Condition:
     """Read a rule.
 
     Raises:
-        ConfigError: the rule is not in the grammar, compares two constants or a probability with a raw score, or asks
-            for a quantile outside [0, 1]; the message shows the rule with a caret under the place.
+        ConfigError: the rule is not in the grammar, compares two constants, compares a probability with a raw score, or
+            asks for a quantile outside [0, 1]. The message shows the rule, with a caret under the place.
     """
     return _Parser(text).rule()
 
@@ -75,7 +78,7 @@ class _Token:
 
 
 class _Parser:
-    """Recursive descent, one method a line of the grammar."""
+    """A recursive descent parser, with a method for each line of the grammar."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -117,7 +120,7 @@ class _Parser:
         return condition
 
     def _equality(self) -> Condition | None:
-        """A column and a text, if that is what follows."""
+        """Read a comparison of a column with a text, if that is what comes next."""
         token, after = self._token, self._tokens[min(self._next + 1, len(self._tokens) - 1)]
         if after.text not in ("==", "!=") or after.kind != "sign":
             return None

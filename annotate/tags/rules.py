@@ -29,19 +29,19 @@ from annotate.tags.conditions import (
 from annotate.tags.rule_grammar import parse_condition
 
 Thresholds = Mapping[Quantile, Any]
-"""Raw score by quantile, a float or float32; of one by group float32 `[n]`, that of each span's group."""
+"""The raw score of each quantile: a float; of a quantile by group float32 `[n_spans]`, that of each span's group."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A rule that has been read; made by `parse_rule`."""
+    """A rule that has been read. `parse_rule` makes it."""
 
     text: str
     condition: Condition
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """Axes whose scores the rule reads, sorted; an axis that it only takes a quantile of is not read."""
+        """The axes whose scores the rule reads, sorted. An axis of which it only takes a quantile is not among them."""
         return tuple(sorted({v.name if isinstance(v, Axis) else v.axis for v in self._scores()}))
 
     @property
@@ -56,7 +56,7 @@ class Rule:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of the corpus that the rule compares with texts, sorted."""
+        """The columns of the corpus that the rule reads, sorted."""
         return tuple(sorted({part.column for part in parts_of(self.condition) if isinstance(part, Equality)}))
 
     @property
@@ -77,11 +77,11 @@ class Rule:
 
     @property
     def is_else(self) -> bool:
-        """Whether the rule is `else`, which the other rules of its family decide."""
+        """Whether the rule is `else`: the other rules of the family decide where it holds."""
         return isinstance(self.condition, Else)
 
     def readable(self) -> pl.Expr:
-        """Compile to whether all that the rule reads is there."""
+        """An expression that is true where no score and no column that the rule reads is missing."""
         read = [pl.col(v.name if isinstance(v, Axis) else f"p:{v.axis}") for v in self._scores()]
         there = [c.is_not_null() & c.is_not_nan() for c in read]
         there += [pl.col(f"c:{name}").is_not_null() for name in self.columns]
@@ -90,14 +90,16 @@ class Rule:
     def expression(self, thresholds: Thresholds) -> pl.Expr:
         """Compile to a boolean Polars expression without nulls.
 
-        The frame has a Float32 column for each axis, named as the axis, a Float64 column `p:<axis>` for each curve, a
-        String column `c:<name>` for each column of the corpus, and a Float32 column for each quantile by group, named
-        as it is written. A score that is null or NaN makes the whole rule false, also under `not`, and so does a null
-        of the corpus, and a threshold that is NaN, the quantile of no scores. `else` can't be compiled by itself: it is
-        never true here.
+        It reads these columns of a frame: for each axis a Float32 column of its name; for each curve a Float64 column
+        `p:<axis>`; for each column of the corpus a String column `c:<name>`; for each quantile by group a Float32
+        column named as the rule writes it.
+
+        Where something is missing the whole rule is false, also under `not`: a score that is null or NaN, a null in a
+        column of the corpus, or a threshold that is NaN, since there are no scores to take a quantile of. `else`
+        depends on the other rules of the family; here it is never true.
 
         Args:
-            thresholds: raw score by quantile, for all of `quantiles`; those by group are read from the frame.
+            thresholds: the raw score of each of `quantiles`. Those by group are read from the frame.
 
         Raises:
             ConfigError: a threshold is missing.
@@ -119,8 +121,7 @@ def parse_rule(text: str) -> Rule:
     """Read a rule.
 
     Raises:
-        ConfigError: the rule is not in the grammar, compares two constants or a probability with a raw score, or asks
-            for a quantile outside [0, 1]; the message shows the rule with a caret under the place.
+        ConfigError: as `parse_condition`.
     """
     return Rule(text=text, condition=parse_condition(text))
 

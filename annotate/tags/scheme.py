@@ -14,28 +14,30 @@ from annotate.training_order.phases import Phase, check_phases
 
 FamilyOrder = Literal["fixed", "shuffled", "rank"]
 
-MOST = CLOSES  # names, at most: what is added to the number of one stands for its closing tag
+MOST = CLOSES  # the most names; see CLOSES
 
 
 @dataclass(frozen=True, kw_only=True)
 class TagScheme:
-    """Tags in the order in which they stand in text, where several hold at one place.
+    """Which tags there are, when each holds, and how they are laid into text.
 
     Attributes:
         tags: the tags.
-        families: how those of a family are laid into text; a family that is not named has the defaults of `Family`.
+        families: how the tags of each family are laid into text. A family that is not here has the defaults of
+            `Family`.
         aliases: names for several tags together.
-        order: of the families at one place: "fixed", that of their first tags; "shuffled", drawn for each span; "rank",
-            the highest score among all spans first.
-        document_dropout: share of documents that get no tag at all, so that a model knows untagged text (for guidance
-            at least 0.1: Fan et al. 2025, arXiv 2505.16570).
-        control: another rendering of the same text, to compare with. "shuffled": tags go to other spans of the corpus,
-            all that a span has to one; "shuffled-in-document": of the document; "constant": each is the first of its
-            family; "reversed": the first of a family for the last; "hashed-names": names that tell nothing;
-            "untagged": no tags.
-        phases: of training, in their order, each with its share of documents that keep their tags; none for one
-            phase with all tags.
-        seed: of all that is drawn.
+        order: in which the tags of several families stand at one place. "fixed": that of the first tag of each family
+            in `tags`. "shuffled": drawn for each span. "rank": the family comes first whose score ranks highest among
+            the scores of all spans.
+        document_dropout: the share of documents that get no tag at all, so that a model knows untagged text. Guidance
+            takes at least 0.1 (Fan et al. 2025, arXiv 2505.16570).
+        control: another rendering of the same text, to compare models with. "shuffled": the tags of each span go,
+            together, to another span of the corpus. "shuffled-in-document": to another span of the document.
+            "constant": each tag becomes the first of its family. "reversed": the first tag of a family becomes the
+            last, and so on. "hashed-names": names that tell nothing. "untagged": no tags.
+        phases: of training, in their order. Each says which share of its documents keep their tags. Empty: all
+            documents keep them.
+        seed: of every random choice.
     """
 
     tags: tuple[Tag, ...]
@@ -77,12 +79,12 @@ class TagScheme:
             first[name] = where
 
     def _named(self) -> list[tuple[str, str]]:
-        """All names but those of closing tags, and where they are given."""
+        """All names, without those of closing tags, each with the place where it is given."""
         named = [(item.name, item.where) for some in (self.tags, self.aliases) for item in some]
         return named + [(family.null, family.where) for family in self.families if family.null is not None]
 
     def located(self, error: ConfigError) -> ConfigError:
-        """An error that is about the spelling of a tag, with the place of the tag before it."""
+        """Put file and line of a tag before an error that shows its spelling."""
         for name, where in self._named():
             shown = shown_name(name, self.control)
             if where and (f"<{shown}>" in error.message or f"</{shown}>" in error.message):
@@ -131,10 +133,10 @@ class TagScheme:
                 )
 
     def meant(self, name: str, *, seen: tuple[str, ...] = ()) -> tuple[str, ...]:
-        """The tags that a name stands for: those of an alias, or the tag itself.
+        """The tags that a name stands for: the tags of an alias, or the tag itself.
 
         Raises:
-            ConfigError: an alias stands for itself, directly or through others; or there is no such name.
+            ConfigError: there is no such name; or an alias stands for itself, directly or through others.
         """
         alias = next((alias for alias in self.aliases if alias.name == name), None)
         if alias is not None and name in seen:
@@ -151,7 +153,7 @@ class TagScheme:
 
     @cached_property
     def tags_by_family(self) -> tuple[tuple[Family, tuple[Tag, ...]], ...]:
-        """The families in the order of their first tags, with their tags in order."""
+        """The families, in the order of their first tags; each with its tags, in their order."""
         given = {family.name: family for family in self.families}
         tags: dict[str, list[Tag]] = {}
         for tag in self.tags:
@@ -160,7 +162,7 @@ class TagScheme:
 
     @cached_property
     def names_by_family(self) -> tuple[tuple[Family, tuple[str, ...]], ...]:
-        """The families with all names that can stand for one: tags, null tag, aliases of a tag that stand instead."""
+        """The families, each with all names that it may put into text: tags, null tag, aliases in place of its tags."""
         found = []
         for family, tags in self.tags_by_family:
             own = tuple(tag.name for tag in tags)
@@ -170,7 +172,7 @@ class TagScheme:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All names that can stand in text, without closing tags: tags, null tags, aliases that are not expanded."""
+        """All names that can stand in text: tags, null tags, aliases that are tags. Closing tags are not among them."""
         nulls = [family.null for family in self.families if family.null is not None]
         return (*(tag.name for tag in self.tags), *nulls, *(alias.name for alias in self.aliases if not alias.expand))
 
@@ -184,12 +186,12 @@ class TagScheme:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """`names` as they are between angle brackets."""
+        """`names`, as they stand between angle brackets."""
         return tuple(shown_name(name, self.control) for name in self.names)
 
     @property
     def spelled(self) -> tuple[str, ...]:
-        """All that can be between angle brackets, closing tags too."""
+        """All that can stand between angle brackets, closing tags too."""
         return (*self.shown, *(f"/{shown_name(name, self.control)}" for name in self.closed))
 
     @property
@@ -205,7 +207,7 @@ class TagScheme:
 
     @property
     def groupings(self) -> tuple[tuple[str, ...], ...]:
-        """The columns of the corpus that quantiles are by, each set of them once, sorted."""
+        """Each set of columns that quantiles are grouped by, once, sorted."""
         return tuple(sorted({quantile.by for quantile in self.quantiles if quantile.by}))
 
     @property
@@ -215,21 +217,21 @@ class TagScheme:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns of the corpus that the rules compare with texts, sorted."""
+        """All columns of the corpus that the rules read, sorted."""
         return tuple(sorted({name for tag in self.tags for name in tag.parsed.columns}))
 
     @property
     def ranked(self) -> bool:
-        """Whether the order of the families at a span is that of its scores."""
+        """Whether the families at a span are in the order of its scores."""
         return self.order == "rank" and len(self.tags_by_family) > 1
 
     @property
     def reads_text(self) -> bool:
-        """Whether tags are placed before words, which takes the text."""
+        """Whether tags stand inside spans: to place those takes the text."""
         return any(LAYOUTS[family.layout].inside is not None for family, _ in self.tags_by_family)
 
     def identity(self) -> dict[str, Any]:
-        """All that can change a placement, JSON-ready."""
+        """All that can change a placement, as JSON."""
         tags = [{"name": tag.name, "rule": tag.rule, "family": tag.family or tag.name} for tag in self.tags]
         families = [_identity(family) for family, _ in self.tags_by_family]
         aliases = [_identity(alias) for alias in self.aliases if not alias.expand]

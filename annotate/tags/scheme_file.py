@@ -1,20 +1,22 @@
-"""Tag schemes as TOML: read with errors that name the line, and the presets that ship with the package.
+"""Tag schemes as TOML files, and the presets that ship with the package.
+
+Errors name the line. This is all that a file can have:
 
 document_dropout = 0.1              # of TagScheme: order, document_dropout, control, seed
 
-[[family]]                          # of Family: name, layout, dropout, null, rate; and its tags, in one of three ways
+[[family]]                          # of Family: name, layout, dropout, null, rate; and tags, in one of three ways
 name = "niceness"
 tags = { nice = "niceness >= q(0.7)", naughty = "else" }
 
 [[family]]
 name = "quality"
-axis = "quality"                    # grades: `bins` of equal mass, or `cuts`; `names` from the lowest on
+axis = "quality"                    # grades: `bins` of equal mass, or `cuts`; `names`, from the lowest
 bins = 5
 by = ["source"]                     # of equal mass among the documents of each source
 
 [[family]]
 name = "source"
-column = "source"                   # values of a column of the corpus, each a tag, or each with its tag
+column = "source"                   # values of a column of the corpus: a list of tags, or a tag for each
 values = { "wikipedia.org" = "wiki" }
 other = "web"
 
@@ -129,7 +131,7 @@ def load_scheme(path: str | Path) -> TagScheme:
     """Load a scheme from a TOML file.
 
     Raises:
-        ConfigError: there is no such file, it is not TOML, or not a scheme; names the line.
+        ConfigError: there is no such file, it is not TOML, or it is no scheme. Names the line.
     """
     file = Path(path)
     try:
@@ -145,7 +147,7 @@ def load_scheme(path: str | Path) -> TagScheme:
 
 
 def presets() -> dict[str, str]:
-    """The text of each preset that ships, by name, `default` first."""
+    """The text of each preset, by name; `default` is the first."""
     found = {item.name.removesuffix(".toml"): item for item in files("annotate.tags").joinpath("presets").iterdir()}
     return {name: found[name].read_text("utf-8") for name in sorted(found, key=lambda name: (name != "default", name))}
 
@@ -154,7 +156,7 @@ def preset(name: str) -> TagScheme:
     """A scheme that ships with the package.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: there is no preset of this name.
     """
     known = presets()
     if name not in known:
@@ -170,7 +172,7 @@ def parse_scheme(text: str, where: str) -> TagScheme:
         where: what errors call it.
 
     Raises:
-        ConfigError: it is not TOML, or not a scheme; names the line.
+        ConfigError: it is not TOML, or it is no scheme. Names the line.
     """
     try:
         data = tomllib.loads(text)
@@ -182,7 +184,7 @@ def parse_scheme(text: str, where: str) -> TagScheme:
 
 
 class _Reader:
-    """Makes a scheme of data, and knows on which line each piece of it is."""
+    """Makes a scheme of what a file holds, with errors that name the line."""
 
     def __init__(self, where: str, lines: Mapping[KeyPath, int]) -> None:
         self._where, self._lines = where, lines
@@ -268,11 +270,11 @@ class _Reader:
 
     @contextmanager
     def _at(self, place: KeyPath) -> Iterator[None]:
-        """Put the line of a place before an error."""
+        """Put file and line of a place before an error."""
         try:
             yield
         except ConfigError as error:
-            if error.message.startswith(f"{self._where}, line "):  # it knows a better place
+            if error.message.startswith(f"{self._where}, line "):  # a line is named already
                 raise
             raise self._error(place, error.message, error.hint) from None
 

@@ -12,18 +12,18 @@ from annotate.tags.buffers import StringBuffers
 
 Int64 = npt.NDArray[np.int64]
 _BLANK = np.zeros(256, bool)
-_BLANK[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = True  # what `str.split` splits at, of ASCII
+_BLANK[[9, 10, 11, 12, 13, 28, 29, 30, 31, 32]] = True  # the ASCII characters at which `str.split` splits
 
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """Words, in order; all arrays int64 `[n_words]`.
+    """Words of spans, in the order of the text; all arrays int64 `[n_words]`.
 
     Attributes:
-        span: which span each is in.
-        number: of the word in its span, from 0; the first words of spans are left out.
-        offset: code points of the span before it.
-        byte_offset: UTF-8 bytes of the span before it.
+        span: the span that each word is in.
+        number: of the word in its span, from 0.
+        offset: where it begins in its span, in code points.
+        byte_offset: where it begins in its span, in bytes of UTF-8.
     """
 
     span: Int64
@@ -33,7 +33,7 @@ class Words:
 
 
 def later_words(texts: pa.Array) -> Words:
-    """The words of each span but its first: what is between ASCII blanks.
+    """The words of each span, without the first. A word is what stands between ASCII blanks.
 
     Args:
         texts: large_string `[n_spans]`, without nulls.
@@ -45,14 +45,14 @@ def later_words(texts: pa.Array) -> Words:
     blank = _BLANK[data]
     begins = ~blank
     begins[1:] &= blank[:-1]
-    begins[starts[:-1][np.diff(starts) > 0]] = ~blank[starts[:-1][np.diff(starts) > 0]]  # a span begins a word anew
+    begins[starts[:-1][np.diff(starts) > 0]] = ~blank[starts[:-1][np.diff(starts) > 0]]  # a word ends with its span
     at = np.flatnonzero(begins)
     span = np.searchsorted(starts, at, side="right") - 1
     first = np.searchsorted(span, np.arange(len(starts) - 1))
     number = np.arange(len(at)) - first[span]
     later = number > 0
     at, span, number = at[later], span[later], number[later]
-    # Code points up to a place: bytes that begin a character, counted between all places and starts of spans.
+    # The code points before a word: the bytes before it that begin a character.
     places = np.unique(np.concatenate([starts, at]))
     leads = ((data & 0xC0) != 0x80).astype(np.int64)
     counts = np.append(0, np.cumsum(np.add.reduceat(leads, places[places < len(data)]))) if len(data) else np.zeros(1)

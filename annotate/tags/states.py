@@ -1,7 +1,9 @@
-"""States: which tag of each family a span has, after controls, dropout and aliases.
+"""States: which tag of each family a span has.
 
-A state is the number of a name in `TagScheme.names`, or `NONE`, or `SILENT` where not even a null tag may stand.
-All that is drawn is a hash of the seed, the document, the span and what it is drawn for.
+A state is a number, as `annotate.tags.layouts` says. It is found in this order: the first rule of the family that
+holds; dropout; a control, which may give a span the tags of another one; aliases and null tags; the dropout of
+documents.
+Every random choice is a hash of the seed, the document, the span and what the choice is for.
 """
 
 from __future__ import annotations
@@ -27,19 +29,19 @@ Ranks = Mapping[str, npt.NDArray[np.float64]]
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What is known of the spans of a unit.
+    """The spans of a unit, and all that rules read of them.
 
     Attributes:
-        spans: columns `row`, `span` (its number in the document), `start`, `end`, `byte_start`, `byte_end`, one row a
-            span, sorted by row, then start.
-        scores: float32 `[n_spans]` by axis, NaN where there is none.
-        columns: of the corpus, string `[n_spans]` by name.
-        thresholds: raw score by quantile, for all of the scheme's; of one by group float32 `[n_spans]`, NaN for spans
-            of a group that has no scores.
-        curves: probability curve by axis, for all that the scheme reads as a probability.
-        shard: of the documents.
-        untagged: bool `[n_spans]`, which are of documents that get no tag, as they are in a phase without; None for no
-            such phase.
+        spans: one row a span, sorted by row, then start. Columns `row` (of the document), `span` (its number in the
+            document), `start`, `end`, `byte_start`, `byte_end`.
+        scores: float32 `[n_spans]` by axis; NaN is no score.
+        thresholds: the raw score of each quantile of the scheme. Of a quantile by group: float32 `[n_spans]`, that of
+            each span's group; NaN where the group has no scores.
+        curves: the probability curve of each axis that a rule reads as a probability.
+        columns: columns of the corpus by name, string `[n_spans]`.
+        shard: the file of the corpus that the documents are from.
+        untagged: bool `[n_spans]`, the spans of documents that lose all tags, as the training phase has it; None: there
+            are no phases.
     """
 
     spans: pa.Table
@@ -52,11 +54,11 @@ class Measured:
 
     @property
     def row(self) -> Int64:
-        """The document of each span."""
+        """The row of each span's document: int64 `[n_spans]`."""
         return self.spans["row"].to_numpy()
 
     def drawn(self, seed: int, purpose: str, *, per_document: bool = False) -> npt.NDArray[np.uint64]:
-        """A hash for each span, the same for all of a document if asked: uint64 `[n_spans]`."""
+        """A hash for each span, or one for all spans of a document: uint64 `[n_spans]`."""
         span = 0 if per_document else self.spans["span"].to_numpy()
         if not self.spans.num_rows:
             return np.empty(0, np.uint64)
@@ -65,29 +67,29 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Ruled:
-    """What rules give spans: all that a control moves to other spans, together.
+    """What rules give each span. A control that shuffles moves all of it to another span, together.
 
     Attributes:
-        states: int16 `[n_spans, n_families]`, without null tags, aliases and the dropout of documents.
-        order: of the families at each span by the ranks of its scores, int16 `[n_spans, n_families]`; None where the
-            scheme has another order, which tells nothing of the scores.
+        states: int16 `[n_spans, n_families]`, before null tags, aliases and the dropout of documents.
+        order: the families at each span, that of the highest score first: int16 `[n_spans, n_families]`. None where the
+            scheme has another order.
     """
 
     states: States
     order: States | None = None
 
     def taken(self, spans: Int64) -> Ruled:
-        """Those of these spans, in their order."""
+        """What these spans have, in this order."""
         return Ruled(states=self.states[spans], order=None if self.order is None else self.order[spans])
 
 
 def by_rules(measured: Measured, scheme: TagScheme, ranks: Ranks | None = None) -> Ruled:
-    """What rules give each span after the dropout of families, and what a control makes of each span by itself.
+    """Apply the rules, the dropout of families, and the controls "constant" and "reversed".
 
     Args:
         measured: the spans, and all that rules read of them.
         scheme: the tags.
-        ranks: float64 `[n_spans]` by axis, the rank of each score in [0, 1]; for the order "rank".
+        ranks: float64 `[n_spans]` by axis, the rank of each score in [0, 1]. The order "rank" needs them.
 
     Raises:
         ConfigError: an axis, a column, a threshold or a curve is missing, or an axis has not one score a span.
@@ -105,7 +107,10 @@ def by_rules(measured: Measured, scheme: TagScheme, ranks: Ranks | None = None) 
 
 
 def shuffled(ruled: Ruled, measured: Measured, scheme: TagScheme) -> Ruled:
-    """What a control makes of them that moves them to other spans; "shuffled" to any of those given."""
+    """Give the tags of spans to other spans, where the control is "shuffled" or "shuffled-in-document".
+
+    "shuffled" moves them among all spans that are given here.
+    """
     match scheme.control:
         case "shuffled":
             return ruled.taken(np.argsort(shuffle_keys(measured, scheme), kind="stable"))
@@ -115,12 +120,15 @@ def shuffled(ruled: Ruled, measured: Measured, scheme: TagScheme) -> Ruled:
 
 
 def shuffle_keys(measured: Measured, scheme: TagScheme) -> npt.NDArray[np.uint64]:
-    """In their order the states of spans are given to the spans in the order of the text: uint64 `[n_spans]`."""
+    """A hash of each span: uint64 `[n_spans]`.
+
+    Spans are shuffled so: the first span of the text gets the tags of the span with the lowest hash, and so on.
+    """
     return measured.drawn(scheme.seed, "shuffled")
 
 
 def states(ruled: Ruled, measured: Measured, scheme: TagScheme) -> States:
-    """The state of each span in each family, given what rules and controls give it: int16 `[n_spans, n_families]`."""
+    """Put in aliases and null tags, and take all tags from documents that lose them: int16 `[n_spans, n_families]`."""
     found = ruled.states.copy()
     _join(found, scheme)
     for k, (family, _) in enumerate(scheme.tags_by_family):
@@ -134,7 +142,7 @@ def states(ruled: Ruled, measured: Measured, scheme: TagScheme) -> States:
 
 
 def _untagged(measured: Measured, scheme: TagScheme) -> npt.NDArray[np.bool_]:
-    """The spans of documents that get no tag: bool `[n_spans]`."""
+    """The spans of documents that get no tag, by dropout or by the control: bool `[n_spans]`."""
     if scheme.control == "untagged":
         return np.ones(measured.spans.num_rows, bool)
     drawn = uniform(measured.drawn(scheme.seed, "dropout of documents", per_document=True))
@@ -142,7 +150,10 @@ def _untagged(measured: Measured, scheme: TagScheme) -> npt.NDArray[np.bool_]:
 
 
 def _first_that_holds(measured: Measured, scheme: TagScheme) -> tuple[States, npt.NDArray[np.bool_]]:
-    """The first tag of each family whose rule holds, and whether all that the family's rules read is there."""
+    """The first tag of each family whose rule holds: int16 `[n_spans, n_families]`.
+
+    And whether a span has all scores and columns that the rules of a family read: bool `[n_spans, n_families]`.
+    """
     n = measured.spans.num_rows
     frame = pl.DataFrame({"span": np.arange(n), **_columns(measured, scheme)})
     rules = [tag.parsed.expression(measured.thresholds).alias(str(i)) for i, tag in enumerate(scheme.tags)]
@@ -166,7 +177,7 @@ def _first_that_holds(measured: Measured, scheme: TagScheme) -> tuple[States, np
 
 
 def _columns(measured: Measured, scheme: TagScheme) -> dict[str, pl.Series]:
-    """What rules read, as they name it."""
+    """The columns that rules read, by the names that `Rule.expression` gives them."""
     n = measured.spans.num_rows
     columns: dict[str, pl.Series] = {}
     for axis in {axis for tag in scheme.tags for axis in tag.parsed.axes}:
@@ -196,7 +207,7 @@ def _columns(measured: Measured, scheme: TagScheme) -> dict[str, pl.Series]:
 
 
 def _by_rank(measured: Measured, scheme: TagScheme, ranks: Ranks | None) -> States:
-    """The families at each span, the one of the highest score first: int16 `[n_spans, n_families]`."""
+    """The families at each span, that of the highest score first: int16 `[n_spans, n_families]`."""
     assert ranks is not None, "the order by rank takes ranks"
     none = np.full(measured.spans.num_rows, -1.0)
     first_axes = [next((axis for tag in tags for axis in tag.parsed.axes), "") for _, tags in scheme.tags_by_family]
@@ -205,7 +216,11 @@ def _by_rank(measured: Measured, scheme: TagScheme, ranks: Ranks | None) -> Stat
 
 
 def _other(state: States, readable: npt.NDArray[np.bool_], numbers: States, control: str) -> States:
-    """The tags of one family, all its first one, or in reversed order; a lone one changes places with none."""
+    """The tags of one family under a control.
+
+    "constant": each tag becomes the first of the family. "reversed": the first becomes the last, and so on; a family of
+    one tag has it on the other spans instead.
+    """
     if control == "reversed" and len(numbers) == 1:
         return np.where((state == NONE) & readable, numbers[0], np.int16(NONE))
     to = np.full(numbers.max() + 2, NONE, np.int16)  # the last is for NONE
@@ -214,7 +229,7 @@ def _other(state: States, readable: npt.NDArray[np.bool_], numbers: States, cont
 
 
 def _join(found: States, scheme: TagScheme) -> None:
-    """Put aliases that are not expanded in place of the tags that they stand for, where all of these hold."""
+    """Where all tags of an alias hold, put the alias in their place, unless it is a name for prompts alone."""
     family_of = {tag.name: k for k, (_, tags) in enumerate(scheme.tags_by_family) for tag in tags}
     for alias in sorted(scheme.aliases, key=lambda alias: -len(scheme.meant(alias.name))):  # the widest first
         if alias.expand:

@@ -1,22 +1,22 @@
-"""On which line of a TOML file each table and key is, which `tomllib` does not tell."""
+"""The lines of a TOML file on which its tables and keys are: `tomllib` does not tell them."""
 
 from __future__ import annotations
 
 import re
 
 KeyPath = tuple[str | int, ...]
-"""Where a value is: the keys that lead to it, and its number in an array of tables."""
+"""The keys that lead to a value. In an array of tables, the number of the table is one of them."""
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([\w.\"' -]+?)\s*\]\]?\s*(#.*)?$")
-_TEXT = re.compile(r"""(?<==)(\s*)("(?:\\.|[^"\\])*"|'[^']*')""")  # that a key is set to
+_TEXT = re.compile(r"""(?<==)(\s*)("(?:\\.|[^"\\])*"|'[^']*')""")  # a text that a key is set to
 _KEY = re.compile(r"""(?:^|[{,])\s*("[^"]*"|'[^']*'|[\w-]+(?:\.[\w-]+)*)\s*=(?!=)""")
 
 
 def lines_of_keys(text: str) -> dict[KeyPath, int]:
     """The line of each table and key, from 1.
 
-    Keys are found where a line has one of them, or an inline table. A key that is missing here counts as being where
-    its table is.
+    Found are keys that begin a line and keys of inline tables. Others may be missing: errors then name the line of the
+    table that the key is in.
     """
     found: dict[KeyPath, int] = {}
     counts: dict[str, int] = {}

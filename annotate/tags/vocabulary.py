@@ -15,12 +15,12 @@ from annotate.tags.rules import Rule, parse_rule
 
 Control = Literal["none", "shuffled", "shuffled-in-document", "constant", "reversed", "hashed-names", "untagged"]
 
-# Angle brackets delimit a tag, a backslash escapes its spelling in text: inside a name they make both ambiguous.
+# Angle brackets enclose a name, and a backslash escapes a tag's spelling in text. In a name both would be ambiguous.
 _UNUSABLE = re.compile(r"[\s<>\\\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def _where() -> Any:
-    """A field that is no part of what a tag, a family or an alias is."""
+    """The field `where`. Tags that differ in it alone are equal."""
     return field(default="", compare=False, repr=False)
 
 
@@ -30,9 +30,10 @@ class Tag:
 
     Attributes:
         name: what people call it, `nice`; it is spelled `<nice>` in text.
-        rule: when it holds; `annotate.tags.rules` gives the language. `else` is for where no other of its family does.
-        family: tags of which a span has one at most, the first that holds; None for a family of its own name.
-        means: what it stands for, for people; of a metatoken the whole prompt.
+        rule: when it holds, in the language of `annotate.tags.rule_grammar`. "else": where no other tag of its family
+            does.
+        family: a span has one tag of a family at most: the first whose rule holds. None: a family of its own.
+        means: what it stands for, for people. Of a metatoken, the whole prompt.
         where: file and line, for errors.
     """
 
@@ -53,12 +54,12 @@ class Tag:
 
     @cached_property
     def parsed(self) -> Rule:
-        """The rule, read."""
+        """The rule, after it was parsed."""
         return parse_rule(self.rule)
 
     @property
     def spelling(self) -> str:
-        """The tag as it stands in text."""
+        """The tag, as it stands in text."""
         return f"<{self.name}>"
 
 
@@ -71,9 +72,10 @@ class Family:
         layout: where a tag stands. "prefix": before its span. "begin-end": before it, and a closing tag `</nice>` after
             it. "change": before a span whose tag is not that of the span before, and a closing tag where none follows.
             "suffix": after its span. "repeat": before words inside the span, at random. See `annotate.tags.layouts`.
-        dropout: share of its spans that lose the tag, each drawn for itself.
-        null: a tag that stands where none of the family does, also for a dropped one; None for nothing.
-        rate: of layout "repeat", the share of the span's words, from the second on, that get the tag.
+        dropout: the share of its spans that lose the tag. Each is drawn by itself.
+        null: a tag that stands where no other of the family does, also where one was dropped. None: nothing stands
+            there.
+        rate: for the layout "repeat", the share of a span's words that get the tag. The first word never does.
         where: file and line, for errors.
     """
 
@@ -101,8 +103,8 @@ class Alias:
     Attributes:
         name: of the alias.
         tags: what it stands for: tags, or other aliases.
-        expand: True for a name alone, that people use in prompts; False for a tag of its own, which stands instead of
-            the others where all of them hold.
+        expand: True: it is only a name, for prompts. False: it is a tag, which stands in place of the others where all
+            of them hold.
         where: file and line, for errors.
     """
 
@@ -119,12 +121,12 @@ class Alias:
 
 
 def at(where: str) -> str:
-    """How an error begins that has its place in a file, or in none."""
+    """How an error begins: with file and line, if they are known."""
     return f"{where}: " if where else ""
 
 
 def shown_name(name: str, control: Control) -> str:
-    """A tag's name in text, under a control."""
+    """The name of a tag as it stands in text, under a control."""
     if control != "hashed-names":
         return name
     return f"t{name_key(name):016x}"
@@ -142,7 +144,7 @@ def check_name(name: Any, what: str) -> None:
         raise ConfigError(
             f"{what} must be free of blanks, control characters, `<`, `>` and backslashes, got {name!r} "
             f"with {bad.group()!r}.",
-            hint='give the name alone, as in Tag(name="nice", ...): it is spelled <nice> in text.',
+            hint='Give the name alone, as in Tag(name="nice", ...): it is spelled <nice> in text.',
         )
 
 

@@ -12,24 +12,25 @@ import pyarrow.compute as pc
 from annotate.errors import ConfigError
 
 SOURCES = 256
-"""The most sources that can be mixed: their counts by bin are held together."""
+"""The most sources that can be mixed: the counts of all are held in memory together."""
 
 OTHERS = "*"
-"""The sources that a mix does not name."""
+"""In a mix, all sources that it does not name."""
 
 Exhaustion = Literal["first_exhausted", "all_exhausted"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mix:
-    """Weights of the sources of a corpus, in what is trained on.
+    """How the sources of a corpus are mixed in what a model is trained on.
 
     Attributes:
-        column: of the corpus, that says of what source a document is.
-        weights: of each source, by its value in the column; "*" stands for all others together. Of a source with the
-            weight 0 nothing is used.
-        exhaustion: how much there is, as `interleave_datasets` of Hugging Face `datasets` names it: "first_exhausted"
-            until one source is used up, no document twice; "all_exhausted" until every source is, the others repeated.
+        column: the column of the corpus that says which source a document is of.
+        weights: the weight of each source, by its value in the column. "*" is all other sources together. Of a source
+            with the weight 0 nothing is used.
+        exhaustion: when training ends, in the words of `interleave_datasets` of Hugging Face `datasets`.
+            "first_exhausted": when one source is used up; no document comes twice. "all_exhausted": when every source
+            is; the others are repeated.
     """
 
     column: str
@@ -65,7 +66,7 @@ class Mix:
             raise ConfigError(f"a mix can have at most {SOURCES:,} sources, got {len(pairs):,}")
 
     def named(self, sources: pa.Array) -> pa.Array:
-        """The source of each document as the weights name it: string `[n]`.
+        """The source of each document, or "*" where that stands for it: string `[n]`.
 
         Raises:
             ConfigError: a document is of a source that has no weight.
@@ -87,5 +88,5 @@ class Mix:
         return sources
 
     def identity(self) -> dict[str, Any]:
-        """All that decides it, JSON-ready."""
+        """All that decides the mix, as JSON."""
         return {"column": self.column, "weights": [list(pair) for pair in self.weights], "exhaustion": self.exhaustion}

@@ -1,4 +1,4 @@
-"""Phases of training: how much text each has, and how much of it keeps its tags."""
+"""Phases of training: how much text each has, and how many of its documents keep their tags."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A stretch of training; phases follow each other in the order in which a scheme has them.
+    """A stretch of training. Phases follow each other in the order in which a scheme has them.
+
+    Give `tokens` or `share`. One phase may have neither: it gets what the others leave.
 
     Attributes:
-        name: letters, digits, `_`, `.` and `-`.
-        tokens: its budget, in tokens of the untagged text; None for a `share`, or for what the others leave.
-        share: its budget, as a share of all there is to train on; None for `tokens`, or for what the others leave.
-        tag_rate: share of its documents that keep their tags, the others get none: 1 for a tagged phase, 0 for one
-            without tags, or the rates at its begin and its end for a ramp.
+        name: of letters, digits, `_`, `.` and `-`.
+        tokens: its budget, in tokens of the untagged text.
+        share: its budget, as a share of all text there is to train on.
+        tag_rate: the share of its documents that keep their tags; the others get none. Two numbers are a ramp: the
+            share at the start of the phase, and at its end.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Phase:
 
     @property
     def rates(self) -> tuple[float, float]:
-        """The tag rate at its begin, and at its end."""
+        """The tag rate at the start of the phase, and at its end."""
         return self.tag_rate if isinstance(self.tag_rate, tuple) else (self.tag_rate, self.tag_rate)
 
     @property
@@ -62,7 +64,7 @@ def check_phases(phases: Sequence[Phase]) -> None:
     """Check that phases go together.
 
     Raises:
-        ConfigError: two have one name; two have no budget; the shares are more than there is.
+        ConfigError: two have the same name; two have no budget; or the shares are more than there is.
     """
     names = [phase.name for phase in phases]
     if repeated := sorted({name for name in names if names.count(name) > 1}):

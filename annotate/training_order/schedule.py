@@ -1,10 +1,12 @@
 """When each document is trained on: phases as intervals of a hash, and sources mixed by weight.
 
-A document has a place in [0, 1), a hash of it. Places are counted in `BINS` bins; a phase is an interval of bins, and
-so a document is in one phase at most. Within its phase a document has a time in [0, 1), which is its place there; with
-a mix the text of a source is used `repeats` times in each phase, one pass after the other, each in the order of the
-places, and the last as far as it goes. The passes of a source are spread evenly over the phase, so that at any time the
-sources come by their weights.
+Each document has a place in [0, 1), which is a hash of it. [0, 1) is cut into `BINS` bins, and a phase is an interval
+of bins, so a document is in one phase at most.
+
+Within its phase a document has a time in [0, 1), by which documents are ordered. Without a mix, that is its place in
+the interval. With a mix, the text of each source is used `repeats` times in each phase: in passes one after the other,
+each in the order of the places, of which the last may end early. The passes of a source are spread evenly over the
+phase, so that at any time the sources come by their weights.
 """
 
 from __future__ import annotations
@@ -24,35 +26,35 @@ from annotate.training_order.phases import Phase
 
 BINS = 1 << 14
 PASSES = 1000
-"""The most that a source can be repeated: all copies of a document are held together, and more is a wrong weight."""
+"""The most times that a source can be repeated: all copies of a document are in memory together."""
 Int64 = npt.NDArray[np.int64]
 Float64 = npt.NDArray[np.float64]
 
 WHOLE = (Phase(name="all"),)
-"""The phases of a schedule that has none."""
+"""The one phase of a schedule without phases."""
 
 
 def make_schedule(counts: pa.Table, phases: Sequence[Phase], mix: Mix | None) -> pa.Table:
     """Find the interval of each phase, and what is used of each source in it.
 
-    A phase ends at the border of a bin that is nearest to its budget, so budgets are met to within a bin, as are the
-    weights over all phases; within one they are those of the documents that it happens to have.
+    A phase ends at the edge of a bin that is nearest to its budget, so budgets are met to within a bin. So are the
+    weights of the mix, over all phases together; within one phase they are those of the documents that are in it.
 
     Args:
-        counts: as `schemas/document-sizes.json` says, one row a source and bin.
-        phases: in their order; none for one that has all.
-        mix: of the sources; None where there is one source, null.
+        counts: a table of `schemas/document-sizes.json`, one row for each source and bin.
+        phases: in their order. Empty: one phase has everything.
+        mix: of the sources. None: there is one source, null.
 
     Returns:
-        A table as `schemas/schedule.json` says.
+        A table of `schemas/schedule.json`.
 
     Raises:
-        ConfigError: the budgets are more than there is; a source has no weight; one with a weight has no text.
+        ConfigError: the budgets are more than there is; a source has no weight; or one with a weight has no text.
     """
     sources, tables = _by_source(counts)
     repeats = _repeats(sources, tables["size"].sum(axis=1), mix)
     phases = tuple(phases) or WHOLE
-    # Not a matrix product: the last bit of that is another one on another machine, and can move a border.
+    # Not a matrix product: its last bit differs between machines, and could move an edge.
     weighted = np.append(0.0, np.cumsum((repeats[:, None] * tables["size"]).sum(axis=0)))
     budgets = _budgets(phases, float(weighted[-1]))
     edges = [0, *(_nearest(weighted, target) for target in np.cumsum(budgets).tolist())]
@@ -97,7 +99,7 @@ SCHEDULE = pa.schema(
 
 
 def _by_source(counts: pa.Table) -> tuple[list[str | None], dict[str, Int64]]:
-    """The sources, sorted, and what each has by bin: int64 `[n_sources, BINS]` by name."""
+    """The sources, sorted; and documents, size and bytes of each by bin, int64 `[n_sources, BINS]` by name."""
     found: list[str | None] = pc.unique(counts["source"]).to_pylist() or [None]
     sources = sorted(found, key=lambda source: source or "")
     number = _numbers(counts["source"], sources)
@@ -109,7 +111,7 @@ def _by_source(counts: pa.Table) -> tuple[list[str | None], dict[str, Int64]]:
 
 
 def _repeats(sources: Sequence[str | None], sizes: Int64, mix: Mix | None) -> Float64:
-    """Times that the text of each source is used: float64 `[n_sources]`."""
+    """How many times the text of each source is used: float64 `[n_sources]`."""
     if mix is None:
         return np.ones(len(sources))
     found = dict(zip(sources, sizes.tolist(), strict=True))
@@ -141,7 +143,7 @@ def _budgets(phases: Sequence[Phase], total: float) -> list[float]:
         for phase in phases
     ]
     left = total - sum(size for size in asked if size is not None)
-    if left < -1e-9 * total or (None in asked and left <= 0 < total):  # of no text there is nothing to share out
+    if left < -1e-9 * total or (None in asked and left <= 0 < total):  # without any text, budgets of 0 are right
         budgets = ", ".join(f"{phase.name} {phase.budget}" for phase in phases)
         raise ConfigError(
             f"the phases ask for more than there is: {budgets}; there are {round(total):,} tokens to train on",
@@ -151,7 +153,7 @@ def _budgets(phases: Sequence[Phase], total: float) -> list[float]:
 
 
 def _nearest(sums: Float64, target: float) -> int:
-    """The border whose sum is nearest to a target; sums rise."""
+    """The index of the sum that is nearest to a target. Sums ascend."""
     above = int(np.searchsorted(sums, target * (1 - 1e-12)))
     if above >= len(sums):
         return len(sums) - 1
@@ -162,12 +164,12 @@ def _nearest(sums: Float64, target: float) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """When documents come, a row a copy.
+    """When each copy of a document is trained on.
 
     Attributes:
-        document: int64 `[n_copies]`, which document, by its position.
-        phase: int32 `[n_copies]`, number of its phase.
-        time: float64 `[n_copies]` in [0, 1), within the phase.
+        document: int64 `[n_copies]`, the position of the document in what was asked for.
+        phase: int32 `[n_copies]`, the number of its phase.
+        time: float64 `[n_copies]`, when in the phase, in [0, 1).
     """
 
     document: Int64
@@ -181,12 +183,12 @@ def phase_names(schedule: pa.Table) -> list[str]:
 
 
 def times(schedule: pa.Table, places: Float64, sources: pa.Array | None) -> Times:
-    """When documents are trained on; those that are not reached have no row.
+    """When documents are trained on. Those that are not reached have no row.
 
     Args:
         schedule: from `make_schedule`.
-        places: float64 `[n]` in [0, 1), of the documents.
-        sources: string `[n]`, where the schedule has a mix.
+        places: float64 `[n]` in [0, 1), the place of each document.
+        sources: string `[n]`, the source of each document; None where the schedule has no mix.
     """
     lines = _Lines.of(schedule)
     at = places * BINS
@@ -202,7 +204,7 @@ def times(schedule: pa.Table, places: Float64, sources: pa.Array | None) -> Time
     last = nth == whole[document]
     end = np.where(last, cut[document], high[document])
     within = (at[document] - low[document]) / (end - low[document])
-    # The last pass goes only as far as `cut`, and takes as much of the time as it has of the text.
+    # The last pass ends at `cut`. Its part of the time is its part of the text.
     share = lines.columns["repeats"][line][document] - np.where(last, whole[document], 0)
     length = np.where(last, share, 1.0) / lines.columns["repeats"][line][document]
     begin = nth / lines.columns["repeats"][line][document]
@@ -211,7 +213,7 @@ def times(schedule: pa.Table, places: Float64, sources: pa.Array | None) -> Time
 
 
 def tag_rates(schedule: pa.Table, places: Float64) -> Float64:
-    """The share of documents that keep their tags, at these places: float64 `[n]`; 0 where no phase is."""
+    """The share of documents that keep their tags at each place: float64 `[n]`; 0 where there is no phase."""
     lines = _Lines.of(schedule)
     at = places * BINS
     phase = lines.phase_at(at)
@@ -223,7 +225,7 @@ def tag_rates(schedule: pa.Table, places: Float64) -> Float64:
 
 @dataclass(frozen=True)
 class _Lines:
-    """A schedule as arrays: a line for each phase and source."""
+    """A schedule as arrays, with a line for each phase and source."""
 
     sources: list[str | None]
     columns: Mapping[str, npt.NDArray[Any]]
@@ -235,19 +237,19 @@ class _Lines:
         return _Lines(sources, {name: schedule[name].to_numpy() for name in names})
 
     def phase_at(self, at: Float64) -> Int64:
-        """The phase at places that are counted in bins, -1 for none."""
+        """The number of the phase at each place, given in bins; -1 where there is none."""
         high = self.columns["high"][:: len(self.sources)]
         phase = np.searchsorted(high, at, side="right")
         return np.where(phase < len(high), phase, -1)
 
     def source_numbers(self, sources: pa.Array | None, wanted: Int64) -> Int64:
-        """Which source each wanted document is of."""
+        """The number of the source of each wanted document."""
         if sources is None:
             return np.zeros(len(wanted), np.int64)
         return _numbers(sources.take(pa.array(wanted)), self.sources)
 
 
 def _numbers(values: pa.Array | pa.ChunkedArray, sources: Sequence[str | None]) -> Int64:
-    """The place of each value among the sources, which has all of them: int64 `[n]`."""
+    """The number of each value among the sources: int64 `[n]`. All values are among them."""
     found = pc.index_in(values.cast(pa.string()), pa.array(sources, pa.string()))
     return np.asarray(found).astype(np.int64) if len(values) else np.zeros(0, np.int64)
