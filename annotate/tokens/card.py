@@ -1,4 +1,4 @@
-"""What `tags.json` says: ids and meanings of the tags, and what a model that is to know them needs."""
+"""What `tags.json` holds: the ids and meanings of the tags, and what a model needs to learn them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from annotate.tokens.vocabulary import NONE, TagVocabulary, spell
 
 
 def vocabulary_size(tokenizer: Any, *, multiple: int = 1) -> int:
-    """Rows that a model needs for a tokenizer: one more than the highest id, padded to a multiple.
+    """How many rows a model needs for a tokenizer: one more than the highest id, rounded up to a multiple.
 
     Raises:
         ConfigError: the multiple is not positive.
@@ -25,7 +25,7 @@ def vocabulary_size(tokenizer: Any, *, multiple: int = 1) -> int:
 
 
 def token_bits(size: int) -> int:
-    """Bits that an unsigned integer needs to hold all ids of a vocabulary, in files: 16 or 32."""
+    """How many bits an id takes in files: 16 or 32. Ids are unsigned."""
     return 16 if size <= 1 << 16 else 32
 
 
@@ -38,16 +38,16 @@ def tags_card(
     multiple: int = 1,
     noise: float = 0.01,
 ) -> dict[str, Any]:
-    """What `tags.json` says: ids, what the tags mean, how to make their rows, what to ban when sampling.
+    """Make the content of `tags.json`: ids, what tags mean, how to make their rows, what to ban when sampling.
 
-    It also has the tokens of some texts, by which a tokenizer that was loaded elsewhere is known for the same.
+    It also has the ids of some texts. By these `check_ids` finds out whether another tokenizer gives the same tokens.
 
     Args:
         vocabulary: the tags.
         tokenizer: the tokenizer that has them.
         untagged: the tokenizer without them.
-        about: by name of tag: `meaning`, `rule`, `threshold` and whatever else is to be said of it, JSON-ready.
-        multiple: what the vocabulary is padded to.
+        about: by name of tag: its `meaning`, `rule`, `threshold`, and what else is to be said of it, as JSON.
+        multiple: the size of the vocabulary is rounded up to a multiple of it.
         noise: standard deviation of the noise on new rows; 0.01 is what Korbak et al. 2023 use.
 
     Raises:
@@ -82,10 +82,12 @@ def tags_card(
 
 
 def check_ids(card: Mapping[str, Any], tokenizer: Any) -> None:
-    """Check that a tokenizer has the tags of a `tags.json`, each with its id, and cuts text as that of the shards did.
+    """Check that a tokenizer is that of the shards.
+
+    It has to have the tags of `tags.json`, each with its id, and to give text the same ids.
 
     Raises:
-        ConfigError: it is another tokenizer; names the tag, and both ids.
+        ConfigError: it is another tokenizer. Names the tag or the text, and both ids.
     """
     backend = backend_of(tokenizer)
     for tag in card["tags"]:
@@ -107,7 +109,7 @@ def check_ids(card: Mapping[str, Any], tokenizer: Any) -> None:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
-    """The ids of a text, whatever padding and truncation the tokenizer was last asked for."""
+    """The ids of a text, without the padding or truncation that the tokenizer may be set to."""
     if isinstance(tokenizer, Tokenizer):
         made = Tokenizer.from_str(tokenizer.to_str()) if tokenizer.truncation or tokenizer.padding else tokenizer
         made.no_truncation()

@@ -1,4 +1,4 @@
-"""Documents to tokens: ids, and which bytes of its document each token stands for."""
+"""From documents to tokens: their ids, and which bytes of the document each token stands for."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]
 
 BATCH_BYTES = 1 << 20
-"""Text that the library gets at a time: its own form of a token takes a hundred bytes and more."""
+"""How much text the library gets at a time. In its own form a token takes a hundred bytes and more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +37,14 @@ class TokenizedTexts:
 
     Attributes:
         ids: int32 `[n_tokens]`.
-        documents: int64 `[n + 1]`, the first token of each document, and `n_tokens`.
-        starts: int64 `[n_tokens]`, first byte in the document of what a token stands for, blanks counted.
-        ends: int64 `[n_tokens]`, one past the last byte. Tokens that share a character, as byte fallback makes them,
-            may each have the range of all of it.
-        unknown: int64 `[n]`, tokens of each document that stand for what the vocabulary does not have.
-        dropped: int64 `[n]`, characters of each document that no token stands for, blanks left out.
-        by_segment: whether the segments of a document were tokenized each on its own.
-        tokenized_twice: documents for which the library was asked again, for offsets.
+        documents: int64 `[n + 1]`, the first token of each document, and `n_tokens` as the last.
+        starts: int64 `[n_tokens]`, the first byte of the document that a token stands for. Blanks are part of it.
+        ends: int64 `[n_tokens]`, one past the last byte. Of tokens that share a character, as with byte fallback, each
+            may have the range of the whole character.
+        unknown: int64 `[n]`, how many tokens of each document stand for what the vocabulary does not have.
+        dropped: int64 `[n]`, how many characters of each document no token stands for. Blanks don't count.
+        by_segment: whether each segment of a document was tokenized by itself.
+        tokenized_twice: how many documents were tokenized a second time, to find offsets.
     """
 
     ids: Int32
@@ -58,13 +58,13 @@ class TokenizedTexts:
 
 
 class TextTokenizer:
-    """Tokenizes documents whole, as text and nothing else: what spells a special token or a tag is ordinary text.
+    """Tokenizes whole documents. What spells a special token or a tag is ordinary text.
 
     Args:
-        tokenizer: a fast tokenizer of Transformers, or a `tokenizers.Tokenizer`; it stays as it is.
+        tokenizer: a fast tokenizer of Transformers, or a `tokenizers.Tokenizer`. It is not changed.
 
     Raises:
-        ConfigError: it is not a fast one, or text can get a special token from it.
+        ConfigError: the tokenizer is no fast one, or some text gets a special token from it.
     """
 
     def __init__(self, tokenizer: Any) -> None:
@@ -74,43 +74,43 @@ class TextTokenizer:
                 if self.twin.special[self.twin.tokenizer.encode(text, add_special_tokens=False).ids].any():
                     raise ConfigError(
                         f"text that spells {spelled!r} gets the special token from this tokenizer",
-                        hint="name a tokenizer whose special tokens are not words of its vocabulary",
+                        hint="Use a tokenizer whose special tokens are not words of its vocabulary.",
                     )
 
     @cached_property
     def _letters(self) -> Int64 | None:
-        """The characters of each id, where they tell what is dropped."""
+        """How many characters each id has, where that tells what the tokenizer drops."""
         return letters_of(self.twin.made, len(self.twin.special))
 
     @cached_property
     def spelling(self) -> Spelling | None:
-        """The bytes of each id, where the tokenizer is a byte-level one."""
+        """The bytes of each id, if the tokenizer is a byte-level one."""
         return Spelling.of(self.twin)
 
     def encode(self, texts: pa.Array | pa.ChunkedArray) -> TokenizedTexts:
         """Tokenize documents, without special tokens.
 
         Args:
-            texts: string or large_string `[n]`, valid UTF-8; a null document has no tokens.
+            texts: string or large_string `[n]`, valid UTF-8. A null document has no tokens.
 
         Raises:
-            InputError: `texts` is not text, or a document got a special token all the same; names the row.
+            InputError: `texts` is not text, or a document got a special token all the same. Names the row.
         """
         array = whole(texts)
         parts = [self._encode(array.slice(first, stop - first), first) for first, stop in _batches(array)]
         return _joined(parts)
 
     def encode_segments(self, texts: pa.Array | pa.ChunkedArray, segments: pa.Table) -> TokenizedTexts:
-        """Tokenize each segment on its own and put the tokens one after the other, as the code of Korbak et al. does.
+        """Tokenize each segment by itself, as the code of Korbak et al. 2023 does, so that no token spans two segments.
 
-        The tokens of a document are then not those of the document tokenized whole: no token spans two segments.
+        The tokens of a document may then be others than those of the whole document.
 
         Args:
             texts: string or large_string `[n]`, valid UTF-8.
-            segments: columns `row`, `byte_start`, `byte_end` (int64), sorted; those of a document tile it.
+            segments: columns `row`, `byte_start`, `byte_end` (int64), sorted. Those of a document tile it.
 
         Raises:
-            InputError: as `encode`, or the segments do not tile their documents; names the row.
+            InputError: as `encode`; or the segments do not tile their documents. Names the row.
         """
         array = whole(texts)
         data, text_starts = text_buffers(array)
@@ -133,7 +133,7 @@ class TextTokenizer:
         )
 
     def _encode(self, texts: pa.LargeStringArray, first: int) -> TokenizedTexts:
-        """One batch; `first` is the row of its first document."""
+        """Tokenize one batch, whose first document is row `first`."""
         strings = texts.to_pylist()
         if self.spelling is None:
             encoded = self._with_offsets(texts, strings)
@@ -144,7 +144,7 @@ class TextTokenizer:
             row = int(np.searchsorted(encoded.documents, np.argmax(special), side="right")) - 1
             raise InputError(
                 f"the text of row {first + row} gets a special token from this tokenizer",
-                hint="the document spells a name that stands for a special token: leave it out",
+                hint="The document spells a name that stands for a special token. Leave the document out.",
             )
         return encoded
 
@@ -156,14 +156,14 @@ class TextTokenizer:
         dropped = np.zeros(len(spelled), np.int64)
         if spelled.all():
             return self._counted(ids, documents, starts, ends, dropped)
-        # The few that a normalizer has changed: their offsets from the library; ids are the same.
+        # The few documents that a normalizer has changed: the library gives their offsets. Ids are the same.
         rows = np.flatnonzero(~spelled)
         again = self._with_offsets(texts.take(pa.array(rows)), [strings[row] for row in rows])
         tokens = np.repeat(~spelled, np.diff(documents))
         if not np.array_equal(ids[tokens], again.ids):
             raise InputError(f"the tokenizer gives row {rows[0]} or a later one other tokens when asked for offsets")
         starts[tokens], ends[tokens] = again.starts, again.ends
-        # Of a character of which some bytes are dropped, the other tokens have all of its range.
+        # Where some bytes of a character are dropped, the tokens of the other bytes have the range of all of it.
         dropped[rows] = np.maximum(again.dropped, spelling.shortened(ids, documents, text_starts)[rows])
         return self._counted(ids, documents, starts, ends, dropped, tokenized_twice=len(rows))
 
@@ -213,7 +213,7 @@ class TextTokenizer:
 
 
 def spells(texts: pa.Array | pa.ChunkedArray, spellings: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """Say which documents hold one of the spellings: bool `[n]`, false for null documents."""
+    """Which documents hold one of the spellings: bool `[n]`, false for null documents."""
     if not spellings:
         return np.zeros(len(texts), np.bool_)
     found = pc.match_substring_regex(whole(texts), "|".join(map(re.escape, spellings)))
@@ -221,7 +221,7 @@ def spells(texts: pa.Array | pa.ChunkedArray, spellings: Sequence[str]) -> npt.N
 
 
 def whole(texts: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
-    """One large_string array of texts that come as any string type, in chunks or not; a null becomes empty.
+    """Texts of any string type, in chunks or not, as one large_string array. A null becomes an empty text.
 
     Raises:
         InputError: `texts` is not text.
@@ -232,7 +232,7 @@ def whole(texts: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
 
 
 def _batches(texts: pa.LargeStringArray) -> Iterator[tuple[int, int]]:
-    """First and end of runs of documents of about `BATCH_BYTES`; a longer document is one by itself."""
+    """The first document and the end of each batch: about `BATCH_BYTES` of text, or one longer document."""
     starts = text_buffers(texts)[1]
     first = 0
     while first < len(texts):
@@ -243,10 +243,10 @@ def _batches(texts: pa.LargeStringArray) -> Iterator[tuple[int, int]]:
 
 
 def _ids(encodings: Sequence[Any]) -> tuple[Int32, Int64]:
-    """Ids end to end, and the first of each document."""
+    """All ids, end to end, and where each document begins."""
     documents = np.zeros(len(encodings) + 1, np.int64)
     np.cumsum(np.fromiter(map(len, encodings), np.int64, len(encodings)), out=documents[1:])
-    # Through one iterator: an array of each document and joining them took a quarter longer.
+    # One iterator over all: an array for each document, and joining these, took a quarter longer.
     ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), np.int32, int(documents[-1]))
     return ids, documents
 
@@ -272,14 +272,14 @@ def _joined(parts: Sequence[TokenizedTexts]) -> TokenizedTexts:
 
 
 def _summed(counts: Int64, row: Int64, n: int) -> Int64:
-    """Counts of segments by document."""
+    """Sum counts of segments by document."""
     summed = np.zeros(n, np.int64)
     np.add.at(summed, row, counts)
     return summed
 
 
 def _check_tiled(row: Int64, begin: Int64, end: Int64, sizes: Int64) -> None:
-    """Segments are sorted by row, and those of each document tile it."""
+    """Check that segments are sorted by row, and that those of each document tile it."""
     first = np.ones(len(row), np.bool_)
     first[1:] = row[1:] != row[:-1]
     last = np.append(first[1:], np.ones(min(len(row), 1), np.bool_))

@@ -1,7 +1,7 @@
-"""Tags among the tokens: ids are inserted at placements, and the tokens of the text stay what they are.
+"""Tags among tokens: the ids of tags are inserted at placements, and the tokens of the text stay as they are.
 
-The document is tokenized once, whole and untagged. Taking the inserted ids out, by `kinds`, gives back exactly that
-tokenization. `annotate.tokens.boundaries` says where a placement falls.
+A document is tokenized once, whole and untagged. Without the inserted ids, which `kinds` tells, the tokens are exactly
+those. `annotate.tokens.boundaries` says before which token a placement is.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ class TaggedTokens:
     Attributes:
         ids: int32 `[n_tokens]`.
         kinds: uint8 `[n_tokens]`, `TEXT`, `OPEN`, `CLOSE`, `BEGIN` or `END`.
-        tags: int32 `[n_tokens]`, which tag of the vocabulary an `OPEN` or `CLOSE` token is, -1 for others.
-        spans: int64 `[n_tokens]`, the row in the table of spans that a token of the text is of, -1 for others; None
-            where no spans were given.
-        documents: int64 `[n + 1]`, the first token of each document, and `n_tokens`.
+        tags: int32 `[n_tokens]`, which tag of the vocabulary an `OPEN` or `CLOSE` token is; -1 for others.
+        spans: int64 `[n_tokens]`, the row in the table of spans of each token of the text; -1 for others. None: no
+            spans were given.
+        documents: int64 `[n + 1]`, the first token of each document, and `n_tokens` as the last.
         vocabulary: the tags.
-        ends: int64 `[n_placements]`, the token from which on each tag is in force no longer, whatever stands there: the
-            end of its span, or of its document.
+        ends: int64 `[n_placements]`, the token from which a tag is no longer in force, even if no other tag stands
+            there: at the end of its span, or of its document.
         moved: how many placements have moved past characters that are not blank.
     """
 
@@ -51,7 +51,7 @@ class TaggedTokens:
 
     @property
     def moved_share(self) -> float:
-        """Share of the placements that stand inside a token, and so after it."""
+        """The share of placements that are inside a token, and so stand after it."""
         return self.moved / len(self.ends) if len(self.ends) else 0.0
 
 
@@ -68,21 +68,21 @@ def insert(
     """Insert the ids of tags into tokenized documents.
 
     Args:
-        encoded: the documents' tokens.
-        texts: the documents, `[n]`, string or large_string, as `encoded` was made of them.
+        encoded: the tokens of the documents.
+        texts: the documents that these are the tokens of, string or large_string `[n]`.
         placements: columns `row`, `byte_offset` (int64), `tag`, `kind` (strings, or dictionaries of them), sorted by
-            row, byte offset and order; `kind` is `open`, `close` or `mark`, a tag that is in force nowhere (its family
-            is -1). Those at one place keep their order. A column `byte_end` (int64, null or not), where there is one,
-            says where the span ends that a tag is of, beyond which it is not in force; null for the document's end.
+            row, byte offset and order. Those at one place keep their order. `kind` is `open`, `close` or `mark`: a mark
+            is in force nowhere, and its family is -1. A column `byte_end` (int64), if it is there, says where the span
+            of a tag ends, beyond which it is not in force; null: the document's end.
         vocabulary: the tags that the tokenizer knows.
-        spans: columns `row`, `byte_start` (int64), sorted; those of a document tile it. A token of the text belongs to
-            the span whose tag would stand before it.
-        begin_id: a token before each document that has text, or None.
-        end_id: a token after it, or None.
+        spans: columns `row`, `byte_start` (int64), sorted. Those of a document tile it. A token of the text is of the
+            span whose tag would stand before it.
+        begin_id: the id of a token before each document that has text, or None.
+        end_id: the id of a token after it, or None.
 
     Raises:
-        InputError: placements or spans are not sorted, or one is outside its document; names the row.
-        ConfigError: a tag, or a kind, that the vocabulary does not have.
+        InputError: placements or spans are not sorted, or one is outside its document. Names the row.
+        ConfigError: the vocabulary does not have a tag, or a kind is not known.
     """
     row, byte_offset = _int64(placements, "row"), _int64(placements, "byte_offset")
     index, moved = boundaries(encoded, texts, row, byte_offset)
@@ -126,8 +126,8 @@ def span_numbers(span_rows: Int64, spans: pa.Table) -> Int32:
     """The number of each token's span in its document, from 0: int32, the shape of `span_rows`; -1 where that is -1.
 
     Args:
-        span_rows: int64, rows in the table of spans, -1 for none.
-        spans: column `row` (int64), sorted; and `span`, their numbers, where some of a document's are left out.
+        span_rows: int64, rows in the table of spans; -1 for none.
+        spans: column `row` (int64), sorted. And `span`, the number of each, if some of a document's spans are left out.
     """
     row = _int64(spans, "row")
     numbers = _int64(spans, "span") if "span" in spans.column_names else np.arange(len(row)) - np.searchsorted(row, row)
@@ -139,14 +139,14 @@ def token_scores(span_rows: Int64, scores: npt.NDArray[np.float32]) -> npt.NDArr
     """The score of each token's span: float32, the shape of `span_rows`; NaN where that is -1.
 
     Args:
-        span_rows: int64, rows in the table of spans, -1 for none.
-        scores: float32 `[n_spans]` of one axis.
+        span_rows: int64, rows in the table of spans; -1 for none.
+        scores: float32 `[n_spans]`, of one axis.
     """
     return np.append(scores, np.float32(np.nan))[span_rows].astype(np.float32)
 
 
 def _translated(placements: pa.Table, vocabulary: TagVocabulary) -> tuple[Int32, Kinds, Int32]:
-    """Which tag each placement is, its kind, and its id; `[m]` each."""
+    """Which tag of the vocabulary each placement is, its kind, and its id: `[n_placements]` each."""
     (tag, names), (kind, kinds) = (_encoded(placements[name]) for name in ("tag", "kind"))
     pairs, of_pair = np.unique(kind * len(names) + tag, return_inverse=True)
     found = [(names[pair % len(names)], kinds[pair // len(names)]) for pair in pairs.tolist()]
@@ -164,15 +164,15 @@ def _ends(
     documents: Int64,
     begin: int,
 ) -> Int64:
-    """The tagged token at which each tag's span ends, before the tags that stand there; int64 `[m]`.
+    """The token, tags counted, at which the span of each tag ends, before the tags that stand there: int64 `[m]`.
 
     Args:
-        encoded: the documents' tokens.
+        encoded: the tokens of the documents.
         texts: the documents.
-        placements: as `insert` takes them.
-        index: int64 `[m]`, the token of the text before which each placement is; it never falls.
-        documents: int64 `[n + 1]`, the first tagged token of each document.
-        begin: tokens before the first of a document's text.
+        placements: as for `insert`.
+        index: int64 `[m]`, ascending, the token of the text before which each placement is.
+        documents: int64 `[n + 1]`, the first token of each document, tags counted.
+        begin: how many tokens stand before a document's text: 1 with a token for its begin, else 0.
     """
     row = _int64(placements, "row")
     ends = documents[row + 1].astype(np.int64)
@@ -191,7 +191,7 @@ def _ends(
 
 
 def _encoded(column: pa.ChunkedArray) -> tuple[Int64, list[str]]:
-    """Codes of a column of strings, and what they stand for."""
+    """The codes of a column of strings, and the string of each code."""
     if not pa.types.is_dictionary(column.type):
         column = column.dictionary_encode()
     joined = column.unify_dictionaries().combine_chunks()
@@ -202,12 +202,12 @@ def _encoded(column: pa.ChunkedArray) -> tuple[Int64, list[str]]:
 
 
 def _spans_of_tokens(encoded: TokenizedTexts, texts: pa.Array | pa.ChunkedArray, spans: pa.Table) -> Int64:
-    """The row in `spans` of each token: int64 `[n_tokens]`."""
+    """The row in `spans` of each token of the text: int64 `[n_tokens]`."""
     row, start = _int64(spans, "row"), _int64(spans, "byte_start")
     index, _ = boundaries(encoded, texts, row, start)
     first = np.ones(len(row), np.bool_)
     first[1:] = row[1:] != row[:-1]
-    index[first] = encoded.documents[row[first]]  # blanks before the first word are of the first span
+    index[first] = encoded.documents[row[first]]  # blanks before the first word belong to the first span
     ends = np.append(index[1:], 0)
     last = np.append(first[1:], np.ones(min(len(row), 1), np.bool_))
     ends[last] = encoded.documents[row[last] + 1]

@@ -1,6 +1,6 @@
-"""What a token of a shard is.
+"""The kinds of tokens in a shard.
 
-Compiled loops keep these numbers in their cache on disk: a new kind gets a new number, and none is ever changed.
+These numbers never change, and a new kind gets a new one: compiled loops keep them in their cache on disk.
 """
 
 from __future__ import annotations
@@ -19,4 +19,4 @@ REPEATED = 5
 PADDING = 6
 
 NAMES = ("text", "tag", "closing tag", "begin of document", "end of document", "repeated tag", "padding")
-"""The names of the kinds, by number."""
+"""The name of each kind, by its number."""

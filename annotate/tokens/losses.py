@@ -1,4 +1,4 @@
-"""What a tokenizer loses of a text: characters that no token stands for, and differences that it takes away."""
+"""What a tokenizer loses of a text: characters that no token stands for, and differences that tokens don't show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Int64 = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 BLANK = "\u2581"
-"""How tokenizers that keep blanks spell one."""
+"""How tokenizers that keep blanks spell a blank."""
 
 _PAIRS = {
     "case": ("The House", "the house"),
@@ -32,9 +32,9 @@ _PAIRS = {
 
 
 def taken_away(encoder: TextTokenizer) -> list[str]:
-    """The differences between texts that their tokens do not have: what normalizers and the cutting of words take away.
+    """Differences between texts that their tokens do not have, since normalizers or the cutting of words remove them.
 
-    They are found by example: two texts that differ in nothing else, of whose characters none is unknown or dropped.
+    Each is tried on two texts that differ in it alone, and of which the tokenizer knows and keeps every character.
     """
     encoded = encoder.encode(pa.array([text for pair in _PAIRS.values() for text in pair], pa.large_string()))
     ids = np.split(encoded.ids, encoded.documents[1:-1])
@@ -49,17 +49,17 @@ def taken_away(encoder: TextTokenizer) -> list[str]:
 def dropped_characters(
     starts: Int64, ends: Int64, documents: Int64, text: Bytes, text_starts: Int64, *, composed: bool
 ) -> Int64:
-    """Characters that no token stands for, blanks left out: int64 `[n]`, by document.
+    """How many characters of each document no token stands for, blanks left out: int64 `[n]`.
 
     Args:
-        starts: int64 `[n_tokens]`, first byte of each token in its document.
-        ends: int64 `[n_tokens]`, one past its last byte; that of a token for a mere blank does not matter, and one
-            that the tokenizer has put before the text must not have the range of the text's first character.
-        documents: int64 `[n + 1]`, first token of each document.
-        text: uint8, UTF-8 of all documents.
-        text_starts: int64 `[n + 1]`, first byte of each document.
-        composed: whether a normalizer may have made one letter of a letter and the marks behind it, whose place only
-            the letter has: then marks do not count.
+        starts: int64 `[n_tokens]`, the first byte of each token in its document.
+        ends: int64 `[n_tokens]`, one past its last byte. For a token of blanks it does not matter. A token that the
+            tokenizer has put before the text must not have the range of the text's first character.
+        documents: int64 `[n + 1]`, the first token of each document.
+        text: uint8, the UTF-8 of all documents.
+        text_starts: int64 `[n + 1]`, the first byte of each document.
+        composed: whether a normalizer may have joined a letter and the marks after it into one. Its token has the range
+            of the letter alone, so marks do not count.
     """
     dropped = np.zeros(len(documents) - 1, np.int64)
     _count_dropped(
@@ -75,13 +75,13 @@ def dropped_characters(
 
 
 def letters_of(made: Mapping[str, Any], size: int) -> Int64 | None:
-    """The characters of each id, blanks left out: int64 `[size]`; None where tokens alone don't tell what is dropped.
+    """How many characters each id has, blanks left out: int64 `[size]`; None where that does not tell what is dropped.
 
-    They do for a BPE that has no token for the unknown, nor bytes. The library drops what that lacks, and its offsets
-    of other tokens of the word are then wrong.
+    It does for a BPE tokenizer with neither bytes nor a token for the unknown. Of a word that such a tokenizer can't
+    spell, the library drops a part, and gives the other tokens wrong offsets.
 
     Args:
-        made: the tokenizer as JSON-ready data.
+        made: the content of the tokenizer's `tokenizer.json`.
         size: one more than the highest id.
     """
     model = made["model"]
@@ -98,14 +98,14 @@ def letters_of(made: Mapping[str, Any], size: int) -> Int64 | None:
 
 
 def missing_letters(ids: npt.NDArray[np.int32], documents: Int64, letters: Int64, text: Bytes, starts: Int64) -> Int64:
-    """How many characters more than its tokens each document has, blanks left out: int64 `[n]`.
+    """How many more characters each document has than its tokens, blanks left out: int64 `[n]`.
 
     Args:
         ids: int32 `[n_tokens]`.
-        documents: int64 `[n + 1]`, first token of each document.
-        letters: as `letters_of` gives them.
-        text: uint8, UTF-8 of all documents, normalized as the tokenizer does.
-        starts: int64 `[n + 1]`, first byte of each document.
+        documents: int64 `[n + 1]`, the first token of each document.
+        letters: from `letters_of`.
+        text: uint8, the UTF-8 of all documents, normalized as the tokenizer does it.
+        starts: int64 `[n + 1]`, the first byte of each document.
     """
     none = np.zeros(0, np.int64)
     all_of_it = dropped_characters(none, none, np.zeros_like(documents), text, starts, composed=False)
@@ -125,7 +125,7 @@ def _count_dropped(
 ) -> None:
     for document in range(len(documents) - 1):
         begin = text_starts[document]
-        reach = np.int64(0)  # normalizers may leave ends that fall: what counts is the farthest so far
+        reach = np.int64(0)  # the farthest end so far: with a normalizer, ends need not ascend
         for token in range(documents[document], documents[document + 1]):
             if starts[token] > reach:
                 dropped[document] += _characters(text, begin + reach, begin + starts[token], composed)
@@ -135,7 +135,7 @@ def _count_dropped(
 
 @compiled
 def _characters(text: Bytes, begin: int, stop: int, composed: bool) -> int:  # noqa: FBT001 - as above
-    """Characters between two places, but for those that Unicode has for blanks, and for marks where so said."""
+    """How many characters are between two places. Unicode's blanks don't count; with `composed`, nor do marks."""
     found = 0
     for at in range(begin, stop):
         byte = text[at]

@@ -1,11 +1,11 @@
 """Loss masks: which tokens of a window are targets that count.
 
-The mask is aligned with `input_ids`: `mask[i]` speaks of token i as a target, so a Hugging Face label is the token
-where the mask is 1 and -100 elsewhere, without a shift (the model shifts). Megatron's own mask speaks of
+The mask is aligned with `input_ids`: `mask[i]` is about token i as a target. So the label that Hugging Face models take
+is the token where the mask is 1, and -100 elsewhere, without a shift: the model shifts. Megatron's own mask is about
 `labels[i] = tokens[i + 1]` instead.
 
-The first token of a segment is never a target that counts, whatever the policy: nothing in the segment precedes it,
-and what stands before it in the window is another document.
+The first token of a segment never counts, whatever the policy. Nothing in the segment precedes it, and what stands
+before it in the window is another document.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from annotate.tokens.packing import Packed
 Policy = Literal["train", "mask", "mask-all-but-closing"]
 
 ALIGNMENT = "target-aligned to input_ids: loss_mask[i] is 1 where token i is a target that counts"
-"""What a manifest says of the mask."""
+"""How manifests say what the mask is aligned with."""
 
 _COUNTING: dict[Policy, tuple[int, ...]] = {
     "train": (TEXT, BEGIN, END, OPEN, CLOSE),
@@ -36,10 +36,10 @@ def loss_mask(packed: Packed, policy: Policy) -> npt.NDArray[np.uint8]:
 
     Args:
         packed: the windows.
-        policy: "train" counts tags and closing tags as any token, as Korbak et al. 2023 and Maini et al. 2025 do;
-            "mask" counts neither, as MeCo, URLs-Help and CTRL do; "mask-all-but-closing" counts closing tags alone.
-            Tags that are repeated at the head of a continuation never count, nor does padding, nor the first token of
-            a segment. The token at the end of a document counts; that at its begin is the first of its segment.
+        policy: "train": tags and closing tags count, as in Korbak et al. 2023 and Maini et al. 2025. "mask": neither
+            does, as in MeCo, URLs-Help and CTRL. "mask-all-but-closing": of tags, closing ones alone count. Never
+            counted are tags that are repeated at the head of a continuation, padding, and the first token of a segment,
+            which a token for the begin of a document is. A token for its end counts.
 
     Raises:
         ConfigError: the policy is not known.
@@ -49,5 +49,5 @@ def loss_mask(packed: Packed, policy: Policy) -> npt.NDArray[np.uint8]:
     counts = np.zeros(PADDING + 1, np.uint8)
     counts[list(_COUNTING[policy])] = 1
     mask = counts[packed.kinds]
-    mask[packed.positions == 0] = 0  # the first of each segment; padding has this position too
+    mask[packed.positions == 0] = 0  # the first of each segment, and padding
     return mask

@@ -1,7 +1,8 @@
 """Packing: pieces of documents in windows of one size.
 
-By default a piece goes to the window with the least room that has room for it, longest pieces first (best-fit
-decreasing, Ding et al. 2024, arXiv 2404.10830): documents that fit in a window are never cut, and little is padding.
+By default pieces are laid into windows from the longest to the shortest, each into the fullest window that has room for
+it (best-fit decreasing, Ding et al. 2024, arXiv 2404.10830). So documents that fit in a window are never cut, and few
+tokens are padding.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Int32 = npt.NDArray[np.int32]
 Way = Literal["best-fit", "concatenate"]
 SMALLEST_WINDOW = 8
 TOLERANCE = 16
-"""A cut goes back by up to a sixteenth of a window to be where a span begins; best-fit fills what that leaves."""
+"""A cut goes back by up to a sixteenth of a window, to where a span begins. Best-fit fills the room it leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,16 +34,17 @@ class Packed:
 
     Attributes:
         ids: int32 `[n_windows, window]`.
-        kinds: uint8 `[n_windows, window]`, as `annotate.tokens.kinds` says.
+        kinds: uint8 `[n_windows, window]`, of `annotate.tokens.kinds`.
         positions: int32 `[n_windows, window]`, from 0 in each segment; 0 for padding.
-        spans: int64 `[n_windows, window]`, row in the table of spans, -1 for what is not text; None without spans.
-        lengths: int32 `[n_segments]`, tokens of each segment, tags at its head counted. A segment is a piece of a
-            document; those of a window follow one another from its start, and padding follows them.
-        documents: int64 `[n_segments]`, the document that each is of.
-        pieces: int32 `[n_segments]`, its number among the pieces of its document, from 0.
+        spans: int64 `[n_windows, window]`, the row in the table of spans; -1 for what is not text. None: no spans were
+            given.
+        lengths: int32 `[n_segments]`, tokens of each segment, with the tags at its head. A segment is a piece of a
+            document. Those of a window follow each other from its start, and padding follows them.
+        documents: int64 `[n_segments]`, the document of each segment.
+        pieces: int32 `[n_segments]`, the number of each segment among the pieces of its document, from 0.
         segments: int64 `[n_windows + 1]`, the first segment of each window.
-        cuts: cuts within documents.
-        cuts_at_spans: how many of them are where a span begins.
+        cuts: how often a document was cut.
+        cuts_at_spans: how many of these cuts are where a span begins.
     """
 
     ids: Int32
@@ -58,7 +60,7 @@ class Packed:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Windows, segments, cuts, and tokens of each kind."""
+        """How many windows, segments, cuts, and tokens of each kind there are."""
         names = ("text_tokens", "tags", "closing_tags", "begin_tokens", "end_tokens", "repeated_tags", "padding")
         of_kind = np.bincount(self.kinds.ravel(), minlength=len(names)).tolist()
         return {
@@ -71,7 +73,7 @@ class Packed:
 
     @property
     def filled_share(self) -> float:
-        """Share of the windows' tokens that are not padding; 1 where there is no window."""
+        """The share of tokens that are not padding; 1 where there is no window."""
         return float(self.lengths.sum() / self.ids.size) if self.ids.size else 1.0
 
 
@@ -83,18 +85,18 @@ def pack(
     way: Way = "best-fit",
     tolerance: int | None = None,
 ) -> Packed:
-    """Pack tagged documents into windows; a pure function of its arguments.
+    """Pack tagged documents into windows. The result depends on the arguments alone.
 
-    The pieces of a window are in the order of their documents, and windows in the order of the first document that is
-    in them. A window never ends in a tag: one is left to the next piece, or followed by padding.
+    The pieces of a window are in the order of their documents, and windows in the order of their first documents. A
+    window never ends in a tag: a tag goes to the next piece, or padding follows it.
 
     Args:
         tagged: the documents.
         window: tokens of a window, 8 or more.
         pad_id: the id that fills windows.
-        way: "best-fit" cuts only documents that are longer than a window; "concatenate" lays documents end to end and
-            cuts at each window's end.
-        tolerance: a cut goes back by up to so many tokens to be where a span begins. None: a sixteenth of the window
+        way: "best-fit" cuts only documents that are longer than a window. "concatenate" lays documents end to end and
+            cuts where a window ends.
+        tolerance: a cut goes back by at most so many tokens, to where a span begins. None: a sixteenth of the window
             for "best-fit", 0 for "concatenate".
 
     Raises:
@@ -114,9 +116,9 @@ def pack(
 
 
 def _best_fit(tagged: TaggedTokens, pieces: Pieces, window: int) -> Int64:
-    """The window of each piece, numbered by their first pieces; int64 `[n_pieces]`."""
+    """The window of each piece: int64 `[n_pieces]`. Windows are numbered in the order of their first pieces."""
     last = tagged.kinds[pieces.ends - 1]
-    room = pieces.lengths + ((last == OPEN) | (last == CLOSE))  # behind a tag something has to follow
+    room = pieces.lengths + ((last == OPEN) | (last == CLOSE))  # after a tag something has to follow
     windows = np.zeros(len(room), np.int64)
     longest_first = np.argsort(-room, kind="stable")
     _fit(constant(room, np.int64), constant(longest_first, np.int64), window, windows)
@@ -167,12 +169,12 @@ def _filled(tagged: TaggedTokens, pieces: Pieces, windows: Int64, window: int, p
 
 @compiled
 def _fit(room: Int64, order: Int64, window: int, windows: Int64) -> None:
-    """Best fit, with a tree over how much room windows have left: a logarithm of the window for each piece."""
+    """Best fit, with a tree over the room that windows have left: log2(window) steps for each piece."""
     leaves = 1
     while leaves <= window:
         leaves *= 2
     some = np.zeros(2 * leaves, np.bool_)  # whether there is a window with this much room left; node 1 is the root
-    newest = np.full(window + 1, -1, np.int64)  # by room left, the window that got it last
+    newest = np.full(window + 1, -1, np.int64)  # by room left, the last window to have it
     before = np.full(len(room), -1, np.int64)  # the window that had the same room left before this one
     n = 0
     for piece in order:

@@ -1,11 +1,10 @@
-"""Documents to pieces that fit in a window.
+"""From documents to pieces that fit in a window.
 
-A document that fits is one piece. A longer one is cut, preferably where a span begins, never behind a tag, and the
-tags in force at the cut are said again at the head of the next piece, in the order in which they stood.
+A document that fits is one piece. A longer one is cut: preferably where a span begins, and never after a tag. The tags
+that are in force at the cut stand again at the head of the next piece, in the order in which they stood.
 
-Of each family one tag is in force at most. It is so from where it stands until another of its family stands, with a
-closing tag or without; until its own closing tag; and no longer than the span that it is of, where it is of one. A tag
-of family -1 is in force nowhere.
+One tag of a family is in force at most. It is so from where it stands until another tag of its family stands, or its
+own closing tag does; and no longer than its span, if it has one. A tag of family -1 is in force nowhere.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ Int32 = npt.NDArray[np.int32]
 
 @dataclass(frozen=True, kw_only=True)
 class Pieces:
-    """Pieces of documents, in the order of documents; `[n_pieces]` each unless said otherwise.
+    """Pieces of documents, in the order of the documents. Arrays are `[n_pieces]` where nothing else is said.
 
     Attributes:
         begins: int64, the first token of each piece in the tagged documents.
         ends: int64, one past its last token.
-        documents: int64, the document that it is of.
-        heads: int64 `[n_pieces + 1]`, the first of the tags that are repeated at the head of each.
-        tags: int32 `[n_heads]`, which tags of the vocabulary these are.
-        windows: int64, the window of each piece where they were laid one after the other, else 0.
+        documents: int64, the document of each piece.
+        heads: int64 `[n_pieces + 1]`, where in `tags` the tags begin that are repeated at the head of each piece.
+        tags: int32 `[n_heads]`, which tags of the vocabulary are repeated.
+        windows: int64, the window of each piece, if pieces were laid one after the other; else 0.
         at_spans: how many of the cuts are where a span begins.
     """
 
@@ -48,17 +47,17 @@ class Pieces:
 
     @property
     def lengths(self) -> Int64:
-        """Tokens of each piece, those at its head counted; int64 `[n_pieces]`."""
+        """The tokens of each piece, with the tags at its head: int64 `[n_pieces]`."""
         return self.ends - self.begins + np.diff(self.heads)
 
     @property
     def numbers(self) -> Int32:
-        """The number of each piece among those of its document, from 0; int32 `[n_pieces]`."""
+        """The number of each piece among those of its document, from 0: int32 `[n_pieces]`."""
         return (np.arange(len(self.documents)) - np.searchsorted(self.documents, self.documents)).astype(np.int32)
 
     @property
     def cuts(self) -> int:
-        """Cuts within documents."""
+        """How often documents were cut."""
         return len(self.documents) - len(np.unique(self.documents))
 
 
@@ -68,12 +67,12 @@ def cut_into_pieces(tagged: TaggedTokens, window: int, tolerance: int, *, in_seq
     Args:
         tagged: the documents.
         window: tokens of a window.
-        tolerance: a cut goes back by up to so many tokens to be where a span begins.
-        in_sequence: whether pieces fill one window after the other, so that any document may be cut; else only
-            documents longer than a window are.
+        tolerance: a cut goes back by at most so many tokens, to where a span begins.
+        in_sequence: whether pieces fill one window after the other, so that any document may be cut. Else only
+            documents that are longer than a window are.
 
     Raises:
-        InputError: more tags are in force at a place of a document than a window has room for; names the document.
+        InputError: at a place of a document, more tags are in force than a window has room for. Names the document.
     """
     families = tagged.vocabulary.families
     placed = np.flatnonzero(tagged.tags >= 0)
@@ -101,7 +100,7 @@ def cut_into_pieces(tagged: TaggedTokens, window: int, tolerance: int, *, in_seq
         if failed >= 0:
             raise InputError(
                 f"more tags stand in one place of row {failed} than a window of {window} tokens has room for",
-                hint="take a larger window, or a layout with fewer tags",
+                hint="Take a larger window, or a layout with fewer tags.",
             )
         if n <= capacity and n_heads <= heads_capacity:
             begins, ends, documents, windows = pieces[:, :n]
@@ -134,13 +133,13 @@ def _cut(
     heads: Int64,
     head_tags: Int32,
 ) -> tuple[int, int, int, int]:
-    """Number of pieces, of tags at heads, of cuts at spans; and the document that can't be cut, or -1.
+    """How many pieces, tags at heads and cuts at spans there are; and a document that can't be cut, or -1.
 
-    What does not fit in the arrays is counted only.
+    What does not fit in the arrays is counted, and not written.
     """
     n = n_heads = at_spans = number = placement = 0
     room = window
-    # The tags in force, in the order in which they stand; and the token at which each is so no longer.
+    # The tags in force, in the order in which they stand; and the token at which each ends to be so.
     active, until = np.empty(n_families, np.int32), np.empty(n_families, np.int64)
     for document in range(len(documents) - 1):
         first, last = documents[document], documents[document + 1]
@@ -181,9 +180,9 @@ def _cut(
 
 @compiled
 def _end_of_piece(kinds: Kinds, spans: Int64, at: int, first: int, last: int, limit: int, tolerance: int) -> int:
-    """Where the piece from `at` ends, at most at `limit`; `at` where nothing fits.
+    """Where the piece that begins at `at` ends: at `limit` or before, and at `at` where nothing fits.
 
-    A piece does not end behind a tag; behind a closing tag it may, where that is not the window's last place.
+    A piece does not end after a tag. After a closing tag it may, if that is not the last place of the window.
     """
     if last < limit or (last == limit and kinds[last - 1] != OPEN and kinds[last - 1] != CLOSE):
         return last
@@ -208,7 +207,7 @@ def _end_of_piece(kinds: Kinds, spans: Int64, at: int, first: int, last: int, li
 
 @compiled
 def _begins_span(kinds: Kinds, spans: Int64, at: int, first: int, last: int) -> bool:
-    """Whether a span begins at a token, its tags counted; where spans are not known, whether tags begin there."""
+    """Whether a span begins at a token, its tags included. Without spans: whether tags begin there."""
     if len(spans) == 0:
         return kinds[at] == OPEN and kinds[at - 1] != OPEN
     before, after = at - 1, at
@@ -221,7 +220,7 @@ def _begins_span(kinds: Kinds, spans: Int64, at: int, first: int, last: int) -> 
 
 @compiled
 def _stand(active: Int32, until: Int64, n_active: int, families: Int32, kind: int, tag: int, end: int) -> int:
-    """Read one tag, of which `end` is the end of its span; how many are in force behind it."""
+    """Read one tag, whose span ends at `end`; return how many tags are in force after it."""
     if families[tag] < 0:
         return n_active
     kept = 0
@@ -238,10 +237,10 @@ def _stand(active: Int32, until: Int64, n_active: int, families: Int32, kind: in
 
 @compiled
 def _goes_on(kinds: Kinds, tags: Int32, families: Int32, tag: int, end: int, at: int, last: int) -> bool:
-    """Whether a tag that is in force before a cut, until `end`, is to be said again behind it.
+    """Whether a tag that is in force before a cut, until `end`, has to stand again after the cut.
 
-    It is not where another takes its place before any text. It is where its closing tag comes first, so that none
-    closes what was not opened.
+    Not if another tag takes its place before any text. But if its closing tag comes first it does, so that no tag is
+    closed that was not opened.
     """
     if end <= at:
         return False

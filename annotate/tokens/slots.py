@@ -1,4 +1,4 @@
-"""Tags on the slots that a tokenizer's makers kept free, so that a model keeps its size."""
+"""Tags on reserved slots: tokens that the makers of a tokenizer kept free. With them a model keeps its size."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ _SLOT = re.compile(
 
 
 def reserved_slots(tokenizer: Any) -> list[str]:
-    """The tokens of a tokenizer that its makers kept free, by the names that are usual for them, in order of ids."""
+    """The reserved slots of a tokenizer, in order of ids. They are found by their usual names."""
     known = backend_of(tokenizer).get_vocab(with_added_tokens=True)
     return sorted((token for token in known if _SLOT.fullmatch(token)), key=known.__getitem__)
 
 
 def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str]) -> Any:
-    """Make a tokenizer in which reserved slots are named like these tokens, in turn, and are special tokens.
+    """Make a tokenizer in which reserved slots have the names of these tokens, in turn, and are special tokens.
 
-    It is done in the files that a tokenizer is saved as, since on these all versions of Transformers agree.
+    The tokenizer is saved, its files are changed, and they are loaded: all versions of Transformers agree on the files.
 
     Raises:
-        ConfigError: there are too few slots, one is named twice, the tokenizer does not have it, or needs it.
+        ConfigError: there are too few slots; or a slot is named twice, is missing, or is needed by the tokenizer.
     """
     names = dict(zip(reserved, tokens, strict=False))
     if len(names) != len(tokens):
         raise ConfigError(
             f"{len(tokens)} tokens need as many different reserved slots, got {len(names)}",
-            hint="closing tags need slots too; leave `reserved` out and tokens are added",
+            hint="Closing tags need slots too. Leave `reserved` out, and tokens are added.",
         )
     backend = backend_of(tokenizer)
     if missing := [slot for slot in names if backend.token_to_id(slot) is None]:
         raise ConfigError(
             f"the tokenizer has no token {missing[0]!r} to put {names[missing[0]]} on",
-            hint="name slots that are in its vocabulary, or leave `reserved` out: tokens are then added",
+            hint="Name slots that are in its vocabulary. Or leave `reserved` out, and tokens are added.",
         )
     needed = {str(token) for token in tokenizer.special_tokens_map.values() if isinstance(token, str)}
     if used := sorted(needed & set(names)):
         raise ConfigError(
             f"the tokenizer needs {used[0]!r} itself: {names[used[0]]} can't be put on it",
-            hint="name slots that its makers kept free; `reserved_slots` finds those that are usual",
+            hint="Name slots that its makers kept free: `reserved_slots` finds the usual ones.",
         )
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
@@ -65,7 +65,7 @@ def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str])
         except ConfigError as error:  # T5 of Transformers 4 counts its slots
             raise ConfigError(
                 f"{type(tokenizer).__name__} can't be without its slots: {error.__cause__ or error.message}",
-                hint="leave `reserved` out: tokens are then added",
+                hint="Leave `reserved` out, and tokens are added.",
             ) from error
 
 

@@ -1,8 +1,8 @@
-"""Byte-level BPE: where tokens are in their document, from nothing but their ids.
+"""Byte-level BPE: where tokens are in their document, found from their ids alone.
 
-Each id of such a tokenizer stands for fixed bytes, and the tokens of a document spell it. So offsets are the running
-sum of the lengths, and the library needs not be asked for them. That the tokens do spell the document is checked byte
-for byte; what a normalizer has changed, or a token that swallows blanks, is found so.
+Each id of such a tokenizer stands for fixed bytes, and the tokens of a document spell the document. So offsets are the
+running sum of the lengths of tokens, without asking the library for them. That the tokens spell the document is
+checked, byte for byte: it is not so where a normalizer has changed the text, or where a token swallows blanks.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ class Spelling:
     """The bytes of each id: id i is `data[starts[i] : starts[i] + lengths[i]]`.
 
     Attributes:
-        data: uint8, all of them end to end.
+        data: uint8, the bytes of all ids, end to end.
         starts: int64 `[vocabulary]`.
-        lengths: int64 `[vocabulary]`, -1 for an id that stands for no fixed bytes.
-        whole: whether the tokens of a text spell all of it: nothing normalizes it, and no token swallows blanks.
+        lengths: int64 `[vocabulary]`; -1 for an id that stands for no fixed bytes.
+        whole: whether the tokens of a text always spell all of it: there is no normalizer, and no token swallows
+            blanks.
     """
 
     data: npt.NDArray[np.uint8]
@@ -41,7 +42,7 @@ class Spelling:
     def of(cls, twin: Twin) -> Spelling | None:
         """The bytes of a byte-level tokenizer's ids; None for a tokenizer of another family.
 
-        A normalizer that leaves most text as it is, NFC, is no hindrance; any other is, and so is a blank that is put
+        Also None where the tokenizer has a normalizer other than NFC, which leaves most text as it is, or puts a blank
         before each document.
         """
         normalizer = twin.made["normalizer"]
@@ -62,24 +63,24 @@ class Spelling:
         )
 
     def shortened(self, ids: Int32, documents: Int64, text_starts: Int64) -> npt.NDArray[np.bool_]:
-        """Which documents have fewer bytes in their tokens than in their text, without a reason: bool `[n]`."""
+        """Which documents lack bytes in their tokens that no normalizer and no swallowed blank explains: bool `[n]`."""
         ends = np.append(0, np.cumsum(np.maximum(self.lengths[ids], 0)))[documents]
         return (np.diff(ends) < np.diff(text_starts)) & self.whole
 
     def offsets(
         self, ids: Int32, documents: Int64, text: npt.NDArray[np.uint8], text_starts: Int64
     ) -> tuple[Int64, Int64, npt.NDArray[np.bool_]]:
-        """Where the tokens are.
+        """Find where each token is in its document.
 
         Args:
             ids: int32 `[n_tokens]`.
-            documents: int64 `[n_documents + 1]`, first token of each document.
-            text: uint8, UTF-8 of all documents.
-            text_starts: int64 `[n_documents + 1]`, first byte of each document.
+            documents: int64 `[n_documents + 1]`, the first token of each document.
+            text: uint8, the UTF-8 of all documents.
+            text_starts: int64 `[n_documents + 1]`, the first byte of each document.
 
         Returns:
-            int64 `[n_tokens]` each, first byte and end of a token in its document; and bool `[n_documents]`, whether
-            the tokens spell the document. Where they don't, the offsets mean nothing.
+            The first byte of each token and one past its last, int64 `[n_tokens]` each. And bool `[n_documents]`,
+            whether the tokens spell the document; where they don't, the offsets mean nothing.
         """
         starts, ends = np.zeros(len(ids), np.int64), np.zeros(len(ids), np.int64)
         spelled = np.zeros(len(documents) - 1, np.bool_)
@@ -99,7 +100,7 @@ class Spelling:
 
 
 def _cuts_bytes(pre_tokenizer: dict[str, Any] | None) -> bool:
-    """Whether words are turned into bytes, with no blank put before a document."""
+    """Whether words are turned into bytes, and no blank is put before a document."""
     if pre_tokenizer is None:
         return False
     if pre_tokenizer["type"] == "Sequence":
@@ -108,13 +109,13 @@ def _cuts_bytes(pre_tokenizer: dict[str, Any] | None) -> bool:
 
 
 def _spellings(twin: Twin) -> list[bytes | None]:
-    """The bytes that each id stands for; None where there are none."""
+    """The bytes that each id stands for; None where it stands for none."""
     byte_of = _byte_of()
     spelled: list[bytes | None] = [None] * len(twin.special)
     for token, i in twin.tokenizer.get_vocab(with_added_tokens=False).items():
         try:
             spelled[i] = token.translate(byte_of).encode("latin-1")
-        except UnicodeEncodeError:  # no word of the alphabet: a special token, or one that is never made
+        except UnicodeEncodeError:  # not of the alphabet: a special token, or a token that is never used
             spelled[i] = None
     for added in twin.made["added_tokens"]:
         spelled[added["id"]] = None if added["special"] else added["content"].encode()
@@ -122,11 +123,11 @@ def _spellings(twin: Twin) -> list[bytes | None]:
 
 
 def _byte_of() -> dict[int, int]:
-    """The byte for each letter of the alphabet: printable ones stand for themselves, others follow from U+0100 on."""
+    """The byte of each letter of the alphabet: printable bytes stand for themselves, the others are U+0100 and on."""
     letters = sorted(map(ord, ByteLevel.alphabet()))
     shown = [letter for letter in letters if letter < 0x100]
     others = sorted(set(range(0x100)) - set(shown))
-    # A byte that is no letter itself must not be taken for one.
+    # A byte that is not a letter itself must not be taken for one.
     table = dict.fromkeys(others, 0x10FFFF)
     return table | dict(zip(letters, [*shown, *others], strict=True))
 

@@ -1,4 +1,4 @@
-"""Packed windows as a table of tokens: one row a window, what trainers and exports read."""
+"""Packed windows as a table, one row a window: what trainers and exports read."""
 
 from __future__ import annotations
 
@@ -28,23 +28,24 @@ def token_table(
 
     Args:
         packed: the windows.
-        mask: uint8 `[n_windows, window]`, as `loss_mask` gives it.
-        rows: int64 `[n_documents]`, the corpus row of each document; None: its number.
-        spans: the spans that `insert` got, where `span_ids` are wanted.
-        scores: float32 `[n_spans]` by axis, for a column `scores_<axis>` each.
-        padded: whether all rows are as long as the window; without, a row has its tokens alone.
+        mask: uint8 `[n_windows, window]`, from `loss_mask`.
+        rows: int64 `[n_documents]`, the row of each document in the corpus. None: its number.
+        spans: the spans that `insert` was given, for the column `span_ids`. None: no such column.
+        scores: float32 `[n_spans]` by axis; each becomes a column `scores_<axis>`.
+        padded: whether all rows are as long as the window. Without, a row ends with its last token.
 
     Returns:
-        `input_ids` (list<int32>), `loss_mask` (list<uint8>), `position_ids` (list<int32>), `segment_lengths`
-        (list<int32>), `document_rows` (list<int64>, one a segment), `document_pieces` (list<int32>, the number of each
-        segment among those of its document); `span_ids` (list<int32>, number of the span in its document, -1 for what
-        is not text) and `scores_<axis>` (list<float32>, NaN there) where they are asked for.
+        A table with these columns. A value a token: `input_ids` (list<int32>), `loss_mask` (list<uint8>),
+        `position_ids` (list<int32>). A value a segment: `segment_lengths` (list<int32>), `document_rows` (list<int64>),
+        `document_pieces` (list<int32>, the number of the segment among those of its document). If asked for, a value a
+        token: `span_ids` (list<int32>, the number of the span in its document, -1 for what is not text) and
+        `scores_<axis>` (list<float32>, NaN for what is not text).
 
     Raises:
         ConfigError: span ids or scores are asked for, but `insert` was given no spans.
     """
     if (spans is not None or scores) and packed.spans is None:
-        raise ConfigError("span_ids and scores need the spans of tokens", hint="give `insert` the spans")
+        raise ConfigError("span_ids and scores need the spans of tokens", hint="Give `insert` the spans.")
     chosen = None if padded else packed.kinds != PADDING
     documents = packed.documents if rows is None else rows[packed.documents]
     columns = {
@@ -64,7 +65,7 @@ def token_table(
 
 
 def _by_window(values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_] | None) -> pa.ListArray:
-    """One list a window: of all its places, or of those chosen."""
+    """A list for each window, of all its values or of those chosen."""
     n, window = values.shape
     if chosen is None:
         return _lists(np.arange(n + 1) * window, values.ravel())
@@ -75,6 +76,6 @@ def _lists(offsets: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> pa.ListA
     if offsets[-1] > np.iinfo(np.int32).max:
         raise ConfigError(
             f"a table of tokens holds at most {np.iinfo(np.int32).max:,} of them, not {offsets[-1]:,}",
-            hint="pack fewer documents at a time",
+            hint="Pack fewer documents at a time.",
         )
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
