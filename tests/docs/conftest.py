@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import polars as pl
@@ -12,6 +11,7 @@ import pytest
 import support
 from length_scorer import length_scorer
 from pages import REPOSITORY
+from tiny_models import save_tiny_model
 from tiny_tokenizer import byte_tokenizer
 
 from annotate import (
@@ -31,9 +31,6 @@ from annotate import (
 )
 from annotate.cli.app import app, guarded
 from annotate.cli.new import shipped_pipelines, write_pipeline
-
-sys.path.insert(0, str(REPOSITORY / "tests" / "scorers"))
-from tiny_models import save_tiny_model
 
 MODELS = {
     "unitary/toxic-bert": "bert",

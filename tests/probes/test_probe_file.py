@@ -5,7 +5,7 @@ import cloudpickle
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from test_scorers_encoder import make_card
+from test_encoder import make_card
 
 from annotate.errors import ConfigError
 from annotate.probes.file import KEY
