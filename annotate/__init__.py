@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from annotate.stages.thresholds import Thresholds
     from annotate.stages.token_shards import TokenShards
     from annotate.storage.latest import read_tags, shard_files, shards, tables
+    from annotate.subsets import Subsets
     from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
-    from annotate.text.splits import Splits
     from annotate.text.splitting import KORBAK, Splitter
     from annotate.training_order.mix import Mix
     from annotate.training_order.phases import Phase
@@ -72,9 +72,9 @@ _HOMES = {
     "Schedule": "annotate.stages.schedule",
     "Score": "annotate.stages.score",
     "Split": "annotate.stages.split",
-    "Splits": "annotate.text.splits",
     "Splitter": "annotate.text.splitting",
     "StorageError": "annotate.errors",
+    "Subsets": "annotate.subsets",
     "Tag": "annotate.tags",
     "TagScheme": "annotate.tags",
     "Thresholds": "annotate.stages.thresholds",
@@ -126,9 +126,9 @@ __all__ = [
     "Schedule",
     "Score",
     "Split",
-    "Splits",
     "Splitter",
     "StorageError",
+    "Subsets",
     "Tag",
     "TagScheme",
     "Thresholds",

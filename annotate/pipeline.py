@@ -32,7 +32,7 @@ from annotate.stages.shards import SHARDS, Shards
 class Pipeline:
     """The stages that a run is to make, with all that they need; ids of a corpus are looked at for repeats.
 
-        Pipeline(train=Render(...), evaluation=Render(..., split="evaluation"))
+        Pipeline(train=Render(...), evaluation=Render(..., subset="evaluation"))
 
     Outputs have names, by which `annotate.shards`, commands and the ledger tell them apart. One that is given without a
     name is called after what it makes: shards are `shards`, verdicts `verdicts`, further verdicts `verdicts_2`. Two

@@ -42,7 +42,6 @@ from transformers import PreTrainedTokenizerFast
 from watch import Watch, totals
 
 from annotate import (
-    Calibrate,
     Corpus,
     Options,
     Pipeline,
@@ -54,7 +53,6 @@ from annotate import (
     Splitter,
     Tag,
     TagScheme,
-    Thresholds,
     TokenShards,
     score,
 )
@@ -176,14 +174,10 @@ def pipeline(corpus: Path, unit: float, output: str, tokenizer: Path) -> Pipelin
     spans = Split(documents, Splitter(by="paragraph"))
     scores = score(spans, scorers=[PythonScorer(function=mean_byte, axes=("mean",), version=1)])
     scheme = TagScheme(tags=(Tag(name="high", rule="mean >= q(0.7)"),))
-    placements = Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
-    schedule = Schedule(spans) if output.endswith("shuffled") else None
-    given: dict[str, Any] = {"schedule": schedule, "part_bytes": size}
+    placements = Place(scores, scheme, schedule=Schedule() if output.endswith("shuffled") else None)
     if output.startswith("text"):
-        return Pipeline(Render(documents, None, placements, **given))
-    return Pipeline(
-        TokenShards(documents, None, placements, tokenizer=str(tokenizer), window=2048, loss="mask", **given)
-    )
+        return Pipeline(Render(placements, part_bytes=size))
+    return Pipeline(TokenShards(placements, tokenizer=tokenizer, window=2048, loss="mask", part_bytes=size))
 
 
 class Stages(Silent):

@@ -78,10 +78,8 @@ def pipeline(
     verdicts = NearDuplicates(documents, threshold=duplicate_threshold)
     spans = Split(documents, Splitter(by=split_by))
     scores = score(spans, skip=verdicts, scorers=[Probe(niceness), Probe(tone), Probe(correctness)])
-    repeated = RepeatedSpans(spans, verdicts, drop=True, above=repeated_above) if repeated_above is not None else None
-    calibration = Calibrate(scores, verdicts, repeated=repeated)
+    repeated = RepeatedSpans(drop=True, above=repeated_above) if repeated_above is not None else None
     tags = load_scheme(scheme) if scheme is not None else three_tags(quantile)
-    thresholds = Thresholds(scores, verdicts, calibration, tags)
     if order == "corpus" and (mix or tags.phases):
         raise annotate.ConfigError(
             "a mix and phases say when documents are trained on, which order=corpus leaves as it is",
@@ -91,15 +89,13 @@ def pipeline(
     if order == "shuffled":
         weights = Mix(column=mix_by, weights=weights_of(mix), exhaustion=exhaustion) if mix else None
         counted = tokenizer if tags.phases or mix else None  # phases and weights are of tokens, where there are some
-        schedule = Schedule(spans, verdicts, tags.phases, weights, tokenizer=counted, repeated=repeated)
-    placements = Place(scores, verdicts, thresholds, schedule)
-    part_bytes = int(part_mb * (1 << 20))
-    common: dict[str, Any] = {"schedule": schedule, "part_bytes": part_bytes, "exclude": exclude or ()}
+        schedule = Schedule(mix=weights, tokenizer=counted)
+    thresholds = Thresholds(Calibrate(scores, repeated=repeated), tags)
+    placements = Place(thresholds, schedule=schedule)
+    common: dict[str, Any] = {"part_bytes": int(part_mb * (1 << 20)), "exclude": exclude or ()}
     if tokenizer is None:
-        return Pipeline(Render(documents, verdicts, placements, spelled=spelled, **common))
-    return Pipeline(
-        TokenShards(documents, verdicts, placements, tokenizer=tokenizer, window=window, loss=loss, **common)
-    )
+        return Pipeline(Render(placements, spelled=spelled, **common))
+    return Pipeline(TokenShards(placements, tokenizer=tokenizer, window=window, loss=loss, **common))
 
 
 def weights_of(mix: tuple[str, ...]) -> list[tuple[str, float]]:

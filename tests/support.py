@@ -3,6 +3,7 @@
 import hashlib
 import random
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,14 @@ from annotate import (
     PythonScorer,
     Render,
     RepeatedSpans,
+    Schedule,
     Split,
     Tag,
     TagScheme,
     Thresholds,
     score,
 )
-from annotate.stages.score import Score
+from annotate.stages.score import Annotations
 
 WORDS = Path(__file__).read_text().replace("(", " ").replace(")", " ").split()
 
@@ -109,21 +111,16 @@ def pipeline(
             Tag(name="correct", rule=f"correctness > q({quantile}) and not niceness < 10"),
         )
     )
-    repeated = None if above is None else RepeatedSpans(spans, verdicts, drop=True, above=above, shortest=1)
-    calibration = Calibrate(scores, verdicts, sample=500, repeated=repeated)
-    return to_shards(scores, scheme, verdicts, calibration, part_bytes=part_bytes, spelled=spelled)
+    repeated = None if above is None else RepeatedSpans(drop=True, above=above, shortest=1)
+    calibration = Calibrate(scores, sample=500, repeated=repeated)
+    return to_shards(calibration, scheme, part_bytes=part_bytes, spelled=spelled)
 
 
 def to_shards(
-    scores: tuple[Score, ...],
-    scheme: TagScheme,
-    verdicts: NearDuplicates | None = None,
-    calibration: Calibrate | None = None,
-    **options,
+    scores: Calibrate | Sequence[Annotations], scheme: TagScheme, *, schedule: Schedule | None = None, **options
 ) -> Pipeline:
     """What comes after scoring, up to the training shards, with options of `Render`."""
-    thresholds = Thresholds(scores, verdicts, calibration or Calibrate(scores, verdicts), scheme)
-    return Pipeline(Render(scores[0].corpus, verdicts, Place(scores, verdicts, thresholds), **options))
+    return Pipeline(Render(Place(Thresholds(scores, scheme), schedule=schedule), **options))
 
 
 def shard_bytes(workdir: Path) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from annotate.engine.run import Result
 from annotate.stages.calibrate import Calibrate, sample_of
 from annotate.stages.place import Place
 from annotate.stages.render import Render
-from annotate.stages.schedule import Schedule
+from annotate.stages.schedule import ScheduleDocuments
 from annotate.stages.shards import SHARDS, Shards
 from annotate.stages.token_shards import TokenShards
 
@@ -42,7 +42,7 @@ def print_summary(result: Result, console: Console) -> None:
             _tag_rates(stage, dataset, of, console)
         if isinstance(stage, Calibrate) and _found(dataset):
             _scores(stage, dataset, of, console)
-        if isinstance(stage, Schedule) and (stage.phases or stage.mix) and _found(dataset):
+        if isinstance(stage, ScheduleDocuments) and (stage.phases or stage.mix) and _found(dataset):
             _phases(stage, dataset, of, console)
     several = sum(isinstance(stage, Shards) for stage in result.outputs.values()) > 1
     for name, stage in result.outputs.items():
@@ -106,8 +106,8 @@ def _scores(stage: Calibrate, dataset: Dataset, of: str, console: Console) -> No
     console.print(table)
 
 
-def _phases(stage: Schedule, dataset: Dataset, of: str, console: Console) -> None:
-    unit = "bytes" if stage.tokenizer is None else "tokens"
+def _phases(stage: ScheduleDocuments, dataset: Dataset, of: str, console: Console) -> None:
+    unit = "bytes" if stage.asked.tokenizer is None else "tokens"
     schedule = stage.read(dataset.directory, next(dataset.units()))
     title = f"Phases, in training order{of}"
     table = Table("phase", "source", unit, "budget", "documents", "copies", "tag rate", title=title)

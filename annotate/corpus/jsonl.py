@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -340,7 +340,7 @@ def _fit(value: Any, kind: pa.DataType) -> Any:
     return float(value) if pa.types.is_floating(kind) else value
 
 
-def wanted_fields(fields: pa.Schema, text: str, id_field: str | None, columns: tuple[str, ...] | None) -> pa.Schema:
+def wanted_fields(fields: pa.Schema, text: str, id_field: str | None, columns: Sequence[str] | None) -> pa.Schema:
     """The fields of a corpus that are to be imported.
 
     Raises:

@@ -357,8 +357,8 @@ def latest(dataset: Dataset) -> Latest:
         fingerprint=dataset.fingerprint,
         settings=stage.settings(),
         inputs={name: source.fingerprint for name, source in dataset.inputs.items()},
-        location=stage.path if isinstance(stage, Corpus) else None,
+        location=str(stage.path) if isinstance(stage, Corpus) else None,
         output=dataset.output,
-        split=stage.split if isinstance(stage, Shards) and stage.selection.splits is not None else None,
+        subset=stage.subset if isinstance(stage, Shards) and stage.selection.subsets is not None else None,
         control=stage.control if isinstance(stage, Shards) else None,
     )

@@ -11,7 +11,7 @@ from annotate.errors import StorageError
 from annotate.graph import Stage
 from annotate.stages.corpus import Corpus
 from annotate.stages.place import Place
-from annotate.stages.repeated_spans import RepeatedSpans
+from annotate.stages.repeated_spans import FindRepeatedSpans
 from annotate.stages.score import Annotations
 from annotate.stages.shards import Shards
 from annotate.storage.layout import LEDGER
@@ -79,7 +79,7 @@ def _balanced(datasets: Mapping[Stage, Dataset], name: str, shards: Shards) -> L
         "near_duplicate": counts.get("near_duplicate", 0),
         "quarantined": counts.get("quarantined", 0),
         **({"repeated": counts.get("repeated", 0)} if shards.selection.repeated is not None else {}),
-        **({"held_out": counts.get("held_out", 0)} if shards.selection.splits is not None else {}),
+        **({"held_out": counts.get("held_out", 0)} if shards.selection.subsets is not None else {}),
         **({"excluded": counts.get("excluded", 0)} if shards.excluded is not None else {}),
         "not_reached": corpus["documents"] - counts.get("documents", 0) + counts.get("not_reached", 0),
     }
@@ -107,7 +107,7 @@ def _balanced(datasets: Mapping[Stage, Dataset], name: str, shards: Shards) -> L
 
 
 def _counts(
-    datasets: Mapping[Stage, Dataset], stage: Corpus | Place | Shards | Annotations | RepeatedSpans
+    datasets: Mapping[Stage, Dataset], stage: Corpus | Place | Shards | Annotations | FindRepeatedSpans
 ) -> Mapping[str, int]:
     dataset = datasets[stage]
     if dataset.manifest is None:

@@ -155,7 +155,7 @@ def plan(
 def _read(corpus: Corpus, dataset: Dataset) -> CorpusPlan:
     manifest = dataset.manifest
     assert manifest is not None, "a corpus is opened before"
-    return CorpusPlan(corpus.path, manifest.counts["documents"], manifest.rows, manifest.size)
+    return CorpusPlan(str(corpus.path), manifest.counts["documents"], manifest.rows, manifest.size)
 
 
 def _open(

@@ -6,13 +6,15 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from annotate.arguments import as_path
 from annotate.corpus.attributes import AttributeReader, content_of, find_attributes, stem
 from annotate.corpus.footers import MAX_ROWS_PER_UNIT
 from annotate.corpus.source_files import SourceFile
@@ -20,7 +22,7 @@ from annotate.errors import ConfigError, InputError
 from annotate.graph import Map, Source, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.score import Annotations, check_axis_columns, kept_spans
+from annotate.stages.score import Annotations, check_axis_columns, check_skip, kept_spans
 from annotate.stages.split import Split
 from annotate.storage.manifests import WHOLE_FILE, FileRows, Manifest, Unit, file_rows
 from annotate.storage.parts import Output
@@ -103,7 +105,7 @@ class AttributeScores(Annotations, Map):
     that no range overlaps has no score. So a range of the whole document gives its score to each span. Documents and
     lines are matched by id, in their order; all spans of a document without a line are without a score.
 
-        AttributeScores(spans, "data/attributes/toxicity", {"toxicity": "toxicity__jigsaw__toxic"}, skip=verdicts)
+        AttributeScores(spans, "data/attributes/tox", attributes={"toxicity": "tox__jigsaw__toxic"}, skip=verdicts)
 
     Attributes:
         spans: what gets the scores; their corpus must have ids.
@@ -116,13 +118,16 @@ class AttributeScores(Annotations, Map):
     """
 
     spans: Split
-    location: str
+    location: str | PathLike[str]
+    _: KW_ONLY
     attributes: Mapping[str, str] = field(hash=False)
     skip: NearDuplicates | None = None
     unmarked: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "location", as_path(self.location, "location"))
         check_axis_columns(self.axes)
+        check_skip(self.spans, self.skip)
         if self.corpus.id is None:
             raise ConfigError(
                 "attributes go with documents by id, but the corpus has none", hint="Give Corpus(id=...)."
@@ -138,7 +143,7 @@ class AttributeScores(Annotations, Map):
     @functools.cached_property
     def files(self) -> AttributeFiles:
         """The attribute files."""
-        return AttributeFiles(self.corpus, self.location)
+        return AttributeFiles(self.corpus, str(self.location))
 
     @property
     def inputs(self) -> Mapping[str, Stage]:

@@ -3,75 +3,28 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from annotate.errors import ConfigError
+from annotate.arguments import as_path, as_tuple
 from annotate.graph import Reduce, Stage, Tables
 from annotate.randomness import bottom_k, keyed_hash, name_key
+from annotate.stages.corpus import Corpus
 from annotate.stages.fit_curves import FitCurves, Kind, fit_curves
+from annotate.stages.joined_scores import check_scores, read_scores, score_inputs
 from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.repeated_spans import REPEATS, RepeatedSpans, dropped_spans, repeats
-from annotate.stages.score import Annotations, kept_scores
+from annotate.stages.repeated_spans import REPEATS, FindRepeatedSpans, RepeatedSpans
+from annotate.stages.score import Annotations
+from annotate.stages.split import Split
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.tags.quantiles import BINS, histogram
-from annotate.text.splits import Splits
-
-
-def score_inputs(
-    scores: tuple[Annotations, ...], verdicts: NearDuplicates | None, repeated: RepeatedSpans | None
-) -> dict[str, Stage]:
-    """The inputs of a stage that reads scores: spans, annotations by number, verdicts and repeated spans if any.
-
-    Raises:
-        ConfigError: there are no scores, they are of different spans, or were scored under other verdicts.
-    """
-    if not scores:
-        raise ConfigError("there are no scores", hint="Give what score(spans, scorers=[...]) returns.")
-    if len({stage.spans for stage in scores}) > 1:
-        raise ConfigError("the scores are of different spans", hint="Score all axes on one Split stage.")
-    axes = [axis for stage in scores for axis in stage.axes]
-    if twice := sorted({axis for axis in axes if axes.count(axis) > 1}):
-        raise ConfigError(f"two scores are of the axis {twice[0]!r}", hint="Give one of them another axis name.")
-    if any(stage.skip != verdicts for stage in scores):
-        raise ConfigError("scores and the stages after them must be given the same verdicts")
-    if repeated is not None and (repeated.spans, repeated.verdicts) != (scores[0].spans, verdicts):
-        raise ConfigError("repeated spans must be of the spans that are scored, under the same verdicts")
-    named: dict[str, Stage] = {f"scores-{i}": stage for i, stage in enumerate(scores)}
-    optional = {"verdicts": verdicts, "repeated": repeated}
-    return {"spans": scores[0].spans, **named, **{name: stage for name, stage in optional.items() if stage is not None}}
-
-
-def read_scores(
-    tables: Tables,
-    scores: tuple[Annotations, ...],
-    verdicts: NearDuplicates | None,
-    repeated: RepeatedSpans | None,
-    splits: Splits | None = None,
-) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
-    """Spans and scores of the kept documents of a unit, from inputs named by `score_inputs`.
-
-    Spans that are left out are not among them; where there are repeated spans, their number is the score `repeats`.
-    With splits, those of the documents for calibration alone.
-    """
-    named = {f"scores-{i}": stage for i, stage in enumerate(scores)}
-    spans, values = kept_scores(tables, named, verdicts=verdicts is not None)
-    stay = np.ones(spans.num_rows, bool)
-    if repeated is not None:
-        values = {**values, REPEATS: repeats(tables["repeated"], spans)}
-        stay &= ~dropped_spans(tables["repeated"], spans)
-    if splits is not None:
-        chosen = splits.chosen(tables["verdicts"]["split_group"].to_numpy(), "calibration")
-        stay &= chosen[spans["row"].to_numpy() - tables.rows.start]
-    if stay.all():
-        return spans, values
-    return spans.filter(pa.array(stay)), {axis: each[stay] for axis, each in values.items()}
 
 
 @dataclass(frozen=True)
@@ -79,59 +32,84 @@ class Calibrate(Reduce):
     """Counts of scores by bin, and a sample of spans with all axes together.
 
     Both merge exactly, in any order: integer counts over the high 16 bits of the order-preserving image of the float32
-    score, and the spans with the smallest keyed hashes.
+    score, and the spans with the smallest keyed hashes. Where the verdicts have subsets, documents for
+    calibration alone are counted, so thresholds come from them alone.
 
     Attributes:
-        scores: what `score()` returns.
-        verdicts: what the scores skipped.
+        scores: what `score()` returns, and other scores of the same spans.
         sample: spans in the sample.
         seed: of the sample.
         labels: a file of labelled texts, on which the curves are fitted that `p(axis)` in a rule reads (a column of
             texts, and a column of labels, 0, 1 or null, named after each axis); None for the curves that scorers have.
         labels_kind: "platt", "isotonic", or "auto" for isotonic where there are 1,000 labels or more.
-        repeated: spans that occur many times in the corpus; those that are left out are not counted here.
-        splits: documents for training, calibration and evaluation; only those for calibration are counted here, so
-            thresholds come from them alone.
+        repeated: what to do about spans that occur many times in the corpus; those that are left out are not counted
+            here. None to look for none.
+
+    Raises:
+        ConfigError: there are no scores; they are of different spans, or under different verdicts; two are of one axis.
     """
 
-    scores: tuple[Annotations, ...]
-    verdicts: NearDuplicates | None = None
+    scores: Sequence[Annotations]
+    _: KW_ONLY
     sample: int = 100_000
     seed: int = 0
-    labels: str | None = None
+    labels: str | PathLike[str] | None = None
     labels_kind: Kind = "auto"
     repeated: RepeatedSpans | None = None
-    splits: Splits | None = None
 
     name: ClassVar[str] = "calibration"
     schema: ClassVar[str] = "calibration"
     piece_schema: ClassVar[str | None] = "calibration"
 
     def __post_init__(self) -> None:
-        if self.splits is not None and self.verdicts is None:
-            raise ConfigError(
-                "splits are by split group, which the near-duplicate filter finds",
-                hint="Give the calibration verdicts: NearDuplicates(corpus).",
-            )
+        object.__setattr__(self, "scores", as_tuple(self.scores, "scores"))
+        check_scores(self.scores)
+        if self.labels is not None:
+            object.__setattr__(self, "labels", as_path(self.labels, "labels"))
+
+    @property
+    def spans(self) -> Split:
+        """The spans that have the scores."""
+        return self.scores[0].spans
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus that they are of."""
+        return self.spans.corpus
+
+    @property
+    def verdicts(self) -> NearDuplicates | None:
+        """Which documents are kept: those that the scores skipped are not; None where all are."""
+        return self.scores[0].skip
+
+    @functools.cached_property
+    def found_repeated(self) -> FindRepeatedSpans | None:
+        """The stage that finds repeated spans, where they are looked for."""
+        return None if self.repeated is None else FindRepeatedSpans(self.spans, self.verdicts, self.repeated)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
         """Spans, annotations, verdicts, repeated spans."""
-        return score_inputs(self.scores, self.verdicts, self.repeated)
+        return score_inputs(self.scores, self.found_repeated)
 
     @functools.cached_property
     def curves(self) -> FitCurves | None:
         """The stage that fits curves on the labels; they are no part of the distribution."""
-        return None if self.labels is None else fit_curves(self.labels, self.scores, kind=self.labels_kind)
+        return None if self.labels is None else fit_curves(str(self.labels), self.scores, kind=self.labels_kind)
 
     def settings(self) -> Mapping[str, Any]:
         """Size and seed of the sample."""
-        splits = {"splits": self.splits.identity()} if self.splits is not None else {}
-        return {"sample": self.sample, "seed": self.seed, "axes": [list(stage.axes) for stage in self.scores], **splits}
+        return {"sample": self.sample, "seed": self.seed, **self.counted()}
+
+    def counted(self) -> dict[str, Any]:
+        """What decides which scores are counted, JSON-ready: the axes, and the subsets where there are some."""
+        subsets = self.verdicts.subsets if self.verdicts is not None else None
+        axes = {"axes": [list(stage.axes) for stage in self.scores]}
+        return {**axes, "subsets": subsets.identity()} if subsets is not None else axes
 
     def piece(self, tables: Tables) -> pa.Table:
         """Count and sample the scores of a unit."""
-        spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated, self.splits)
+        spans, scores = read_scores(tables, self.scores, self.found_repeated, "calibration")
         scores.pop(REPEATS, None)  # a count, with no distribution to be a quantile of
         row, span = spans["row"].to_numpy(), spans["span"].to_numpy()
         keys = keyed_hash(self.seed, name_key(tables.shard), row, span) if len(row) else np.empty(0, np.uint64)

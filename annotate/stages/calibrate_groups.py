@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.graph import Reduce, Stage, Tables
-from annotate.stages.calibrate import Calibrate, read_scores
+from annotate.stages.calibrate import Calibrate
 from annotate.stages.corpus import Corpus
+from annotate.stages.joined_scores import read_scores
 from annotate.stages.repeated_spans import REPEATS
 from annotate.stages.tables import as_texts
 from annotate.storage.contracts import contract
@@ -47,7 +48,7 @@ class CalibrateGroups(Reduce):
     @property
     def corpus(self) -> Corpus:
         """The corpus whose columns make the groups."""
-        return self.calibration.scores[0].corpus
+        return self.calibration.corpus
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -61,8 +62,7 @@ class CalibrateGroups(Reduce):
 
     def settings(self) -> Mapping[str, Any]:
         """The columns, and what decides which scores are counted."""
-        counted = {name: value for name, value in self.calibration.settings().items() if name in ("axes", "splits")}
-        return {"by": list(self.by), **counted}
+        return {"by": list(self.by), **self.calibration.counted()}
 
     def groups(self, tables: Tables, spans: pa.Table) -> GroupBy:
         """The group of each span of a unit, by its document.
@@ -84,9 +84,7 @@ class CalibrateGroups(Reduce):
     def piece(self, tables: Tables) -> pa.Table:
         """Count the scores of a unit."""
         calibration = self.calibration
-        spans, scores = read_scores(
-            tables, calibration.scores, calibration.verdicts, calibration.repeated, calibration.splits
-        )
+        spans, scores = read_scores(tables, calibration.scores, calibration.found_repeated, "calibration")
         scores.pop(REPEATS, None)  # a count, with no distribution to be a quantile of
         groups = self.groups(tables, spans)
         check_groups(self.by, groups.keys)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
+from annotate.arguments import as_path, as_tuple
 from annotate.corpus.column_types import ColumnTypes
 from annotate.corpus.documents import DocumentReader
 from annotate.corpus.files import corpus_directory, find_files
@@ -44,11 +46,12 @@ class Corpus(Source):
             travel are damaged, those of the unit from there on do, in text shards, which alone read them.
     """
 
-    path: str
+    path: str | PathLike[str]
+    _: KW_ONLY
     text: str = "text"
     id: str | None = "id"
     ids: Literal["any", "unique"] = "any"
-    columns: tuple[str, ...] | None = None
+    columns: Sequence[str] | None = None
     unit_bytes: int = 8 << 20
     unreadable: Literal["error", "quarantine"] = "error"
 
@@ -57,9 +60,13 @@ class Corpus(Source):
     version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        if "://" not in self.path:
+        path = as_path(self.path, "path")
+        if "://" not in path:
             # Workers have another working directory than the driver; the path is not in the recipe.
-            object.__setattr__(self, "path", str(Path(self.path).expanduser().absolute()))
+            path = str(Path(path).expanduser().absolute())
+        object.__setattr__(self, "path", path)
+        if self.columns is not None:
+            object.__setattr__(self, "columns", as_tuple(self.columns, "columns"))
         if self.unit_bytes < 1:
             raise ConfigError(f"unit_bytes must be at least 1, got {self.unit_bytes}")
         if self.ids not in ("any", "unique"):
@@ -85,15 +92,15 @@ class Corpus(Source):
     @functools.cached_property
     def directory(self) -> Directory:
         """The fixed part of the path, below which shards are named."""
-        return corpus_directory(self.path)
+        return corpus_directory(str(self.path))
 
     def files(self) -> list[SourceFile]:
         """Find the corpus files, sorted by shard name."""
-        return find_files(self.path)
+        return find_files(str(self.path))
 
     @functools.cached_property
     def _columns(self) -> Columns:
-        return Columns(self.text, self.id, self.columns)
+        return Columns(self.text, self.id, None if self.columns is None else tuple(self.columns))
 
     @functools.cached_property
     def reader(self) -> DocumentReader:

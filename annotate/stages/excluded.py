@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,13 +66,13 @@ class Excluded(Map):
         return [f"{given - found:,} of {given:,} ids to exclude are of no document"] if found < given else []
 
 
-def read_ids(ids: str | Path | Iterable[str | int]) -> tuple[str, ...]:
+def read_ids(ids: str | PathLike[str] | Iterable[str | int]) -> tuple[str, ...]:
     """Ids as text: as they are given, or from a file with one a line.
 
     Raises:
         InputError: the file can't be read.
     """
-    if not isinstance(ids, str | Path):
+    if not isinstance(ids, str | PathLike):
         return tuple(str(each) for each in ids)
     try:
         lines = Path(ids).read_text("utf-8-sig").splitlines()  # some editors put a mark before the first line

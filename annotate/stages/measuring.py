@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from annotate.curves import Curve
 from annotate.graph import Map, Stage, Tables
-from annotate.stages.calibrate import bin_counts, read_scores, score_inputs
+from annotate.stages.calibrate import Calibrate, bin_counts
 from annotate.stages.corpus import Corpus
 from annotate.stages.fit_curves import read_curves
+from annotate.stages.joined_scores import read_scores, score_inputs
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
-from annotate.stages.repeated_spans import RepeatedSpans
 from annotate.stages.score import Annotations
 from annotate.stages.tables import as_texts
 from annotate.stages.thresholds import Thresholds, threshold_values
@@ -32,14 +32,25 @@ class Measuring(Map):
     """A stage that reads what the rules of a scheme do, of the spans of kept documents that are not left out.
 
     Attributes:
-        scores: what rules read.
-        verdicts: which documents are kept; None for all.
         thresholds: of the scheme.
     """
 
-    scores: tuple[Annotations, ...]
-    verdicts: NearDuplicates | None
     thresholds: Thresholds
+
+    @property
+    def calibration(self) -> Calibrate:
+        """The calibration that thresholds come from."""
+        return self.thresholds.calibration
+
+    @property
+    def scores(self) -> Sequence[Annotations]:
+        """What rules read."""
+        return self.calibration.scores
+
+    @property
+    def verdicts(self) -> NearDuplicates | None:
+        """Which documents are kept; None for all."""
+        return self.calibration.verdicts
 
     @property
     def scheme(self) -> TagScheme:
@@ -47,14 +58,9 @@ class Measuring(Map):
         return self.thresholds.scheme
 
     @property
-    def repeated(self) -> RepeatedSpans | None:
-        """The repeated spans of the calibration."""
-        return self.thresholds.repeated
-
-    @property
     def corpus(self) -> Corpus:
         """The corpus whose spans these are."""
-        return self.scores[0].corpus
+        return self.calibration.corpus
 
     @property
     def reads_text(self) -> bool:
@@ -70,12 +76,12 @@ class Measuring(Map):
     def inputs(self) -> Mapping[str, Stage]:
         """Spans, annotations, verdicts, thresholds; and what a scheme needs: curves, the calibration, the corpus."""
         optional = {
-            "curves": self.thresholds.calibration.curves if self.scheme.curves else None,
-            "calibration": self.thresholds.calibration if self.scheme.order == "rank" else None,
+            "curves": self.calibration.curves if self.scheme.curves else None,
+            "calibration": self.calibration if self.scheme.order == "rank" else None,
             "corpus": self.corpus if self._reads_corpus or self.scheme.groupings else None,
         }
         return {
-            **score_inputs(self.scores, self.verdicts, self.repeated),
+            **score_inputs(self.scores, self.calibration.found_repeated),
             "thresholds": self.thresholds,
             **{name: stage for name, stage in optional.items() if stage is not None},
         }
@@ -87,7 +93,7 @@ class Measuring(Map):
 
     def measured(self, tables: Tables, documents: pa.Table) -> Measured:
         """What is known of the spans of a unit, given what `documents` returns."""
-        spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated)
+        spans, scores = read_scores(tables, self.scores, self.calibration.found_repeated)
         position = pa.array(spans["row"].to_numpy() - tables.rows.start)
         if self.verdicts is not None and NEAR_DUPLICATE in self.scheme.axes:
             similarity = self.verdicts.similarities(tables["verdicts"], tables.shard)

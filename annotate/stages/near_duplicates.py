@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ from annotate.stages.signatures import Hash, Signatures
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
+from annotate.subsets import Subsets
 
 Bands = tuple[int, int]
 GROUP_BANDS: Bands = (32, 4)
@@ -73,9 +74,12 @@ class NearDuplicates(Map):
         seed: of the permutations.
         hash: of shingles, "rolling" or "sha1"; see `Signatures`.
         scheme: of the permutations, "affine32" or "legacy".
+        subsets: documents for training, calibration and evaluation, by split group; None for all in one. Each output
+            chooses its subset, as in `Render(placements, subset="evaluation")`. The verdicts are the same.
     """
 
     corpus: Corpus
+    _: KW_ONLY
     threshold: float = 0.8
     keep: str = "longest"
     most: int = 1
@@ -92,6 +96,7 @@ class NearDuplicates(Map):
     seed: int = 1
     hash: Hash = "rolling"
     scheme: Scheme = "affine32"
+    subsets: Subsets | None = None
 
     name: ClassVar[str] = "verdicts"
     schema: ClassVar[str] = "verdicts"
@@ -176,7 +181,7 @@ class NearDuplicates(Map):
         return SharedSpans(KeptFingerprints(own, kept), other)
 
     def settings(self) -> Mapping[str, Any]:
-        """Whether near-duplicates are dropped: the inputs have the rest."""
+        """Whether near-duplicates are dropped: the inputs have the rest, and subsets change no verdict."""
         return {"drop": self.drop}
 
     def unit(self, tables: Tables) -> Output:

@@ -1,99 +1,140 @@
-"""Nest the tags of smaller spans in those of larger ones: two splits of one corpus, each with scores of its own."""
+"""Nest the tags of smaller spans in those of larger ones: one corpus split in several ways, each with its scores."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
+from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
 from annotate.graph import Map, Stage, Tables
+from annotate.stages.calibrate import Calibrate
+from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.place import Place
-from annotate.stages.repeated_spans import RepeatedSpans
-from annotate.stages.schedule import Schedule
+from annotate.stages.place import LevelOfNest, Place
+from annotate.stages.schedule import Schedule, ScheduleDocuments, drawn_by, scheduled, thinned
 from annotate.stages.split import Split
+from annotate.stages.thresholds import Thresholds
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.tags.placements import PLACEMENTS, nest
-from annotate.text.splits import Splits
+from annotate.training_order.phases import Phase
 
 
 @dataclass(frozen=True)
 class Nest(Map):
-    """The tags of `inner` inside those of `outer`.
+    """The tags of several levels of spans, each inside those of the level before: in place of one `Place`.
+
+        Nest([Thresholds(document_scores, document_scheme), Thresholds(sentence_scores, sentence_scheme)])
+
+    What holds for all levels is said once: the schedule here, subsets by the verdicts, phases in one of the schemes.
+    Repeated spans are left out by the last level alone.
 
     Attributes:
-        outer: of larger spans, such as whole documents; perhaps nested themselves.
-        inner: of smaller ones, such as sentences.
+        levels: thresholds, from those of the largest spans, such as whole documents, to those of the smallest, such as
+            sentences.
+        schedule: as for `Place`.
+
+    Raises:
+        ConfigError: there are fewer than two levels; they are of different corpora, or under different verdicts; two
+            have one tag; phases or repeated spans are said at a wrong place.
     """
 
-    outer: Place | Nest
-    inner: Place
+    levels: Sequence[Thresholds]
+    _: KW_ONLY
+    schedule: Schedule | None = None
 
     name: ClassVar[str] = "nested-placements"
     schema: ClassVar[str] = "placements"
 
     def __post_init__(self) -> None:
-        if self.outer.verdicts != self.inner.verdicts or self.outer.spans.corpus != self.inner.spans.corpus:
-            raise ConfigError("nested placements must be of one corpus, under the same verdicts")
-        if self.outer.repeated is not None:
-            raise ConfigError("repeated spans are left out by the inner placements alone: the outer ones can have none")
-        if self.outer.splits != self.inner.splits:
-            raise ConfigError("nested placements must be given the same splits")
-        if self.outer.schedule != self.inner.schedule:
-            raise ConfigError("nested placements must be given the same schedule, or none")
-        if both := sorted(set(self.outer.spelled) & set(self.inner.spelled)):
-            raise ConfigError(f"nested placements must have different tags, got <{both[0]}> in both")
+        object.__setattr__(self, "levels", as_tuple(self.levels, "levels"))
+        if len(self.levels) < 2 or not all(isinstance(level, Thresholds) for level in self.levels):
+            raise ConfigError(
+                f"Nest(...) takes the thresholds of two or more levels of spans, got {self.levels!r}",
+                hint="Write Nest([Thresholds(document_scores, scheme), Thresholds(sentence_scores, other_scheme)]).",
+            )
+        for outer in self.levels[:-1]:
+            if (outer.calibration.corpus, outer.calibration.verdicts) != (self.corpus, self.verdicts):
+                raise ConfigError(
+                    "nested placements must be of one corpus, under the same verdicts",
+                    hint="Split one Corpus twice, and give both score(...) the same skip=.",
+                )
+            if outer.calibration.repeated is not None:
+                raise ConfigError(
+                    "repeated spans can only be those of the last level, the smallest",
+                    hint="Give Calibrate(..., repeated=...) of the last level alone.",
+                )
+        if len({level.scheme.phases for level in self.levels if level.scheme.phases}) > 1:
+            raise ConfigError(
+                "nested tag schemes have different phases", hint="Give phases to one of the schemes: they hold for all."
+            )
+        names = [name for place in self.places for name in place.spelled]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ConfigError(
+                f"nested placements must have different tags, got <{twice[0]}> in both",
+                hint="Give one of them another name.",
+            )
+        _ = self.training_order  # it is checked there
+
+    @property
+    def calibration(self) -> Calibrate:
+        """The calibration of the smallest spans."""
+        return self.levels[-1].calibration
+
+    @property
+    def corpus(self) -> Corpus:
+        """The corpus whose spans these are."""
+        return self.calibration.corpus
 
     @property
     def verdicts(self) -> NearDuplicates | None:
         """Which documents are kept."""
-        return self.inner.verdicts
-
-    @property
-    def splits(self) -> Splits | None:
-        """The splits of the calibrations."""
-        return self.inner.splits
-
-    @property
-    def schedule(self) -> Schedule | None:
-        """The schedule of the placements."""
-        return self.inner.schedule
+        return self.calibration.verdicts
 
     @property
     def spans(self) -> Split:
         """The smallest spans."""
-        return self.inner.spans
+        return self.calibration.spans
 
-    @property
-    def repeated(self) -> RepeatedSpans | None:
-        """The repeated spans of the inner placements."""
-        return self.inner.repeated
-
-    @property
+    @functools.cached_property
     def places(self) -> tuple[Place, ...]:
-        """All that is nested, from the outermost on."""
-        return (*self.outer.places, self.inner)
+        """The placements that are nested, from the outermost on."""
+        return tuple((LevelOfNest if level.scheme.phases else Place)(level) for level in self.levels)
+
+    @functools.cached_property
+    def training_order(self) -> ScheduleDocuments | None:
+        """The stage that puts documents in training order; None for corpus order."""
+        none: tuple[Phase, ...] = ()
+        phases = next((level.scheme.phases for level in self.levels if level.scheme.phases), none)
+        return scheduled(self.calibration, phases, self.schedule)
 
     @property
     def spelled(self) -> tuple[str, ...]:
         """All that can be between angle brackets."""
-        return (*self.outer.spelled, *self.inner.spelled)
+        return tuple(name for place in self.places for name in place.spelled)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Both."""
-        return {"outer": self.outer, "inner": self.inner}
+        """The placements; where there are phases, the schedule, and the verdicts for who is trained on."""
+        inputs: dict[str, Stage] = {f"level-{i}": place for i, place in enumerate(self.places)}
+        if self.training_order is not None and self.training_order.phases:
+            inputs["schedule"] = self.training_order
+            if self.verdicts is not None:
+                inputs["verdicts"] = self.verdicts
+        return inputs
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own."""
-        return {}
+        """What phases are drawn by."""
+        return drawn_by(self.training_order)
 
     def unit(self, tables: Tables) -> Output:
         """Nest the tags of a unit."""
-        outer, inner = (tables[name].cast(PLACEMENTS) for name in ("outer", "inner"))
-        return Output(nest(outer, inner).cast(contract(self.schema).schema))
+        levels = [tables[f"level-{i}"].cast(PLACEMENTS) for i in range(len(self.levels))]
+        nested = functools.reduce(nest, levels)
+        return Output(thinned(nested, self.training_order, tables).cast(contract(self.schema).schema))
 
 
 Placements = Place | Nest

@@ -3,60 +3,82 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, overload
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
 from annotate.stages.measuring import Measuring
-from annotate.stages.schedule import Schedule
+from annotate.stages.schedule import Schedule, ScheduleDocuments, drawn_by, scheduled, thinned
+from annotate.stages.score import Annotations
 from annotate.stages.shuffled_states import shuffled_states, states_of_unit
 from annotate.stages.split import Split
 from annotate.stages.tables import span_texts
+from annotate.stages.thresholds import Thresholds
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.placing import place
+from annotate.tags.scheme import TagScheme
 from annotate.tags.vocabulary import at
-from annotate.text.splits import Splits
-from annotate.training_order.schedule import tag_rates
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Place(Measuring):
     """Tags of a scheme before the spans of kept documents where their rules hold.
 
+        Place(scores, scheme)
+        Place(Thresholds(Calibrate(scores, labels="labels.parquet"), scheme), schedule=Schedule())
+
     Attributes:
-        scores: what rules read.
-        verdicts: which documents are kept; None for all.
-        thresholds: of the scheme.
-        schedule: when documents are trained on; for a scheme that has phases.
+        thresholds: of the scheme; or scores, and then the scheme, for the defaults of `Thresholds` and `Calibrate`.
+        schedule: how documents are put in training order; None for corpus order. A scheme that has phases is always in
+            training order, for them None is `Schedule()`.
+
+    Raises:
+        ConfigError: the scores don't go together; or a rule reads a probability that no curve gives.
     """
 
-    schedule: Schedule | None = None
+    schedule: Schedule | None
 
     name: ClassVar[str] = "placements"
     schema: ClassVar[str] = "placements"
 
-    def __post_init__(self) -> None:
-        phases = self.schedule.phases if self.schedule is not None else ()
-        if phases != self.scheme.phases:
-            if self.schedule is not None:
-                raise ConfigError(
-                    "the tag scheme and its schedule must have the same phases",
-                    hint="Give Schedule(phases=scheme.phases).",
-                )
-            names = ", ".join(phase.name for phase in self.scheme.phases)
+    @overload
+    def __init__(self, thresholds: Thresholds, /, *, schedule: Schedule | None = None) -> None: ...
+    @overload
+    def __init__(
+        self, scores: Sequence[Annotations], scheme: TagScheme, /, *, schedule: Schedule | None = None
+    ) -> None: ...
+    @overload
+    def __init__(self, *, thresholds: Thresholds, schedule: Schedule | None = None) -> None: ...
+    def __init__(
+        self,
+        thresholds: Thresholds | Sequence[Annotations],
+        scheme: TagScheme | None = None,
+        *,
+        schedule: Schedule | None = None,
+    ) -> None:
+        if isinstance(thresholds, Thresholds) == (scheme is not None):
             raise ConfigError(
-                f"the tag scheme has phases ({names}), but no schedule says which documents are in them",
-                hint="Give Place and the shards schedule=Schedule(spans, verdicts, scheme.phases).",
+                f"Place(...) takes thresholds, or scores and a tag scheme, got {thresholds!r} and {scheme!r}",
+                hint="Write Place(scores, scheme), or Place(Thresholds(Calibrate(scores, ...), scheme)).",
             )
-        fitted = self.thresholds.calibration.curves is not None
+        if not isinstance(thresholds, Thresholds):
+            assert scheme is not None, "so it was given"
+            thresholds = Thresholds(thresholds, scheme)
+        object.__setattr__(self, "thresholds", thresholds)
+        object.__setattr__(self, "schedule", schedule)
+        _ = self.training_order  # it is checked there
+        self._check_curves()
+
+    def _check_curves(self) -> None:
+        """Check that there is a curve for each axis that rules read as a probability."""
+        fitted = self.calibration.curves is not None
         for axis in self.scheme.curves:
             if not fitted and axis not in self._shipped():
                 tag = next(tag for tag in self.scheme.tags if axis in tag.parsed.curves)
@@ -70,12 +92,12 @@ class Place(Measuring):
     @property
     def spans(self) -> Split:
         """What is tagged."""
-        return self.scores[0].spans
+        return self.calibration.spans
 
-    @property
-    def splits(self) -> Splits | None:
-        """The splits of the calibration."""
-        return self.thresholds.calibration.splits
+    @functools.cached_property
+    def training_order(self) -> ScheduleDocuments | None:
+        """The stage that puts documents in training order; None for corpus order."""
+        return scheduled(self.calibration, self.scheme.phases, self.schedule)
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -91,10 +113,10 @@ class Place(Measuring):
     def inputs(self) -> Mapping[str, Stage]:
         """What the scheme reads; the schedule, where it has phases; the states of spans, where these are shuffled."""
         inputs = dict(super().inputs)
-        if self.schedule is not None and self.scheme.phases:
-            inputs["schedule"] = self.schedule
+        if self.training_order is not None and self.training_order.phases:
+            inputs["schedule"] = self.training_order
         if self.scheme.control == "shuffled":
-            inputs["shuffled"] = shuffled_states(self.scores, self.verdicts, self.thresholds)
+            inputs["shuffled"] = shuffled_states(self.thresholds)
         return inputs
 
     @property
@@ -104,16 +126,13 @@ class Place(Measuring):
 
     def settings(self) -> Mapping[str, Any]:
         """The scheme, the curves that the scorers have, and what phases are drawn by."""
-        drawn = {"schedule": self.schedule.drawn_by()} if self.schedule is not None and self.scheme.phases else {}
-        return {**super().settings(), **drawn}
+        return {**super().settings(), **drawn_by(self.training_order)}
 
     def unit(self, tables: Tables) -> Output:
         """Place the tags of a unit."""
         documents = self.documents(tables)
         measured = self.measured(tables, documents)
         spans, scores = measured.spans, measured.scores
-        if self.scheme.phases:
-            measured = replace(measured, untagged=self._untagged(tables, spans["row"].to_numpy()))
         ruled = states_of_unit(tables["shuffled"], tables.number) if "shuffled" in self.inputs else None
         placed = place(
             measured,
@@ -122,7 +141,7 @@ class Place(Measuring):
             texts=span_texts(documents, spans, tables.rows, tables.shard) if self.reads_text else None,
             ruled=ruled,
         )
-        table = placed.cast(contract("placements").schema)
+        table = thinned(placed, self.training_order, tables).cast(contract("placements").schema)
         opened = pc.filter(table["tag"], pc.not_equal(table["kind"], "close"))
         counts = {f"<{name}>": pc.sum(pc.equal(opened, name)).as_py() or 0 for name in self.scheme.shown}
         if self.scheme.groupings:
@@ -137,14 +156,6 @@ class Place(Measuring):
                 "spans_with_a_null_score": int(unscored.sum()),
             },
         )
-
-    def _untagged(self, tables: Tables, row: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """The spans of documents that their phase leaves without tags: bool `[n_spans]`."""
-        assert self.schedule is not None, "there are phases"
-        rows, of_span = np.unique(row, return_inverse=True)
-        rates = tag_rates(tables["schedule"], self.schedule.places(tables.shard, rows))
-        untagged: npt.NDArray[np.bool_] = self.schedule.untagged(tables.shard, rows, rates)[of_span]
-        return untagged
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when a tag is nowhere or everywhere, and when spans have no threshold."""
@@ -162,3 +173,10 @@ class Place(Measuring):
                 where = "no span" if n == 0 else "every span"
                 said.append(f"<{shown}> is on {where}: its rule is `{rule}`")
         return said
+
+
+@dataclass(frozen=True, init=False)
+class LevelOfNest(Place):
+    """Tags of one of several nested levels, of all documents: phases are the business of the nest."""
+
+    training_order = None

@@ -31,16 +31,13 @@ SPELLS = "the text spells a tag"
 class Render(Shards):
     """Training shards: `id`, tagged `text`, its placements, and the other columns of the corpus.
 
-    Where the placements' calibration has repeated spans that are left out, also the `gaps` of each document; where the
-    schedule has phases, its `phase`.
+    Where repeated spans are left out, also the `gaps` of each document; where the scheme has phases, its `phase`.
 
     Attributes:
-        corpus: the documents.
-        verdicts: which of them are kept; None for all.
-        placements: the tags.
-        schedule: in what order the documents are written; None for corpus order.
+        placements: the tags, from `Place` or `Nest`. The documents, and their order, are those of the placements.
         part_bytes: bytes that a shard aims at, of untagged text and of the other columns of the corpus.
-        split: which documents are written, where the calibration was given splits.
+        subset: which documents are written, where the verdicts have subsets. Only documents for "train" have a training
+            order and phases: those of another subset are written in corpus order, with all their tags.
         exclude: ids of documents that are taken out (takedowns), or a file with one a line. All else stays as it was
             without: verdicts, thresholds, phases, and the bytes of parts that have none of them.
         spelled: what to do with a document that spells a tag: "quarantine", "keep" or "escape" it. In text, who

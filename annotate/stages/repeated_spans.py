@@ -32,6 +32,40 @@ REPEATS = "repeats"
 HASH = ["exact_high", "exact_low"]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RepeatedSpans:
+    """What to do about spans that occur more than once, word for word, in the kept documents of a corpus.
+
+    Give it to `Calibrate(repeated=...)`. The rules of a tag scheme can then read `repeats`, the number of times that a
+    span occurs (1 for one that is not repeated); and with `drop`, spans that occur more than `above` times are left out
+    of the training shards, which list the gaps, and out of the calibration.
+
+    Attributes:
+        drop: whether repeated spans are left out.
+        above: occurrences above which a span is left out.
+        keep: of the occurrences of such a span, those that stay: the first ones in the kept documents. One that is in
+            a document which goes to quarantine later, as it spells a tag, goes there with it.
+        shortest: code points of the shortest span that is counted; shorter ones are never called repeated.
+
+    Raises:
+        ConfigError: a number is too small, or `keep` is more than `above`.
+    """
+
+    drop: bool = False
+    above: int = 100
+    keep: int = 1
+    shortest: int = 20
+
+    def __post_init__(self) -> None:
+        for name, least in (("above", 1), ("keep", 0), ("shortest", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.keep > self.above:
+            raise ConfigError(
+                f"of a span that occurs more than above={self.above} times, keep={self.keep} would be more"
+            )
+
+
 @dataclass(frozen=True)
 class SpanHashes(Map):
     """128-bit hashes of the spans of kept documents, after NFC and folding of blanks.
@@ -160,57 +194,37 @@ class UnitCounts(Shuffle):
 
 
 @dataclass(frozen=True)
-class RepeatedSpans(Map):
+class FindRepeatedSpans(Map):
     """Spans that occur more than once, word for word, in the kept documents of a corpus.
-
-    Give it to `Calibrate`. The rules of a tag scheme can then read `repeats`, the number of times that a span occurs
-    (1 for one that is not repeated); and with `drop`, spans that occur more than `above` times are left out of the
-    training shards, which list the gaps, and out of the calibration.
 
     Attributes:
         spans: of the corpus.
-        verdicts: the verdicts that the scores skip by.
-        drop: whether repeated spans are left out.
-        above: occurrences above which a span is left out.
-        keep: of the occurrences of such a span, those that stay: the first ones in the kept documents. One that is in
-            a document which goes to quarantine later, as it spells a tag, goes there with it.
-        shortest: code points of the shortest span that is counted; shorter ones are never called repeated.
+        verdicts: which documents are kept; None for all.
+        asked: which of them are looked for, and left out.
     """
 
     spans: Split
-    verdicts: NearDuplicates | None = None
-    drop: bool = False
-    above: int = 100
-    keep: int = 1
-    shortest: int = 20
+    verdicts: NearDuplicates | None
+    asked: RepeatedSpans
 
     name: ClassVar[str] = "repeated-spans"
     schema: ClassVar[str] = "repeated-spans"
 
-    def __post_init__(self) -> None:
-        for name, least in (("above", 1), ("keep", 0), ("shortest", 1)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.keep > self.above:
-            raise ConfigError(
-                f"of a span that occurs more than above={self.above} times, keep={self.keep} would be more"
-            )
-
     @functools.cached_property
     def inputs(self) -> Mapping[str, Stage]:
         """The hashes of a unit, and the counts of its range."""
-        hashes = SpanHashes(self.spans, self.verdicts, self.shortest)
+        hashes = SpanHashes(self.spans, self.verdicts, self.asked.shortest)
         return {"hashes": hashes, "counts": UnitCounts(SpanCounts(hashes))}
 
     def settings(self) -> Mapping[str, Any]:
         """Which are left out."""
-        return {"drop": self.drop, "above": self.above, "keep": self.keep}
+        return {"drop": self.asked.drop, "above": self.asked.above, "keep": self.asked.keep}
 
     def unit(self, tables: Tables) -> Output:
         """Find the repeated spans of a unit."""
         counts = _frame(tables["counts"]).filter(pl.col("unit") == tables.number).drop("unit")
         nth = pl.col("before") + pl.int_range(pl.len()).over(HASH)
-        left_out = (pl.col("count") > self.above) & (nth >= self.keep) & self.drop
+        left_out = (pl.col("count") > self.asked.above) & (nth >= self.asked.keep) & self.asked.drop
         found = (
             _frame(tables["hashes"])
             .join(counts, on=HASH, how="inner", maintain_order="left")
@@ -227,11 +241,11 @@ class RepeatedSpans(Map):
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when nothing, or most, is left out."""
-        if not self.drop:
+        if not self.asked.drop:
             return []
         spans, dropped = manifest.counts.get("spans", 0), manifest.counts.get("dropped", 0)
         if dropped == 0:
-            return [f"no span occurs more than {self.above:,} times: none is left out"]
+            return [f"no span occurs more than {self.asked.above:,} times: none is left out"]
         if dropped * 2 > spans:
             return [f"{dropped:,} of {spans:,} spans are left out as repeated: more than half"]
         return []

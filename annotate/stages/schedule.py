@@ -6,6 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,120 +15,47 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.arguments import as_path
 from annotate.errors import ConfigError
 from annotate.graph import Reduce, Stage, Tables
 from annotate.randomness import keyed_hash, name_key, uniform
-from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.repeated_spans import RepeatedSpans
+from annotate.stages.calibrate import Calibrate
 from annotate.stages.selection import Selection
-from annotate.stages.split import Split
+from annotate.stages.tables import chosen
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
-from annotate.text.splits import SplitName, Splits
 from annotate.training_order.mix import Mix
 from annotate.training_order.phases import Phase, check_phases
-from annotate.training_order.schedule import BINS, make_schedule
+from annotate.training_order.schedule import BINS, make_schedule, tag_rates
 
 
-@dataclass(frozen=True)
-class Schedule(Reduce):
-    """When each document is trained on: shards that are given a schedule are in its order, a hash of the document.
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How documents are put in training order, a hash of the document: what `Place` and `Nest` are given.
 
-    It counts how much text there is to train on in each bin of that hash; a phase is the interval that holds its
-    budget. Shards without a schedule are in corpus order.
+    The phases are those of the tag scheme. Where documents are in subsets, those for training alone have an
+    order: shards of another subset are in corpus order, and their tags are not thinned by phases.
 
     Attributes:
-        spans: of the corpus.
-        verdicts: which documents are kept; None for all.
-        phases: those of the tag scheme, `scheme.phases`; none for one phase.
         mix: weights of sources; None for the corpus as it is.
         tokenizer: what budgets and weights are counted with, as for `TokenShards`; None to count bytes of UTF-8.
         revision: of a hub name.
-        repeated: repeated spans, as the calibration has them.
-        splits: as the calibration has them.
-        split: which documents are trained on, where there are splits.
         seed: of the order.
     """
 
-    spans: Split
-    verdicts: NearDuplicates | None = None
-    phases: tuple[Phase, ...] = ()
     mix: Mix | None = None
-    tokenizer: str | None = None
+    tokenizer: str | PathLike[str] | None = None
     revision: str | None = None
-    repeated: RepeatedSpans | None = None
-    splits: Splits | None = None
-    split: SplitName = "train"
     seed: int = 0
 
-    name: ClassVar[str] = "schedule"
-    schema: ClassVar[str] = "schedule"
-    piece_schema: ClassVar[str | None] = "document-sizes"
-
     def __post_init__(self) -> None:
-        object.__setattr__(self, "phases", tuple(self.phases))
-        check_phases(self.phases)
-        _ = self.selection
-        counted = next((phase for phase in self.phases if phase.tokens is not None), None)
-        if counted is not None and self.tokenizer is None:
-            raise ConfigError(
-                f"phase {counted.name!r} has a budget in tokens, but there is no tokenizer to count them",
-                hint="Give Schedule(tokenizer=...), or the phase a share.",
-            )
         if self.tokenizer is not None:
             from annotate.tokens import pin_tokenizer
 
-            pinned = pin_tokenizer(self.tokenizer, revision=self.revision)
+            pinned = pin_tokenizer(as_path(self.tokenizer, "tokenizer"), revision=self.revision)
             for name, value in zip(("tokenizer", "revision"), pinned, strict=True):
                 object.__setattr__(self, name, value)
-
-    @property
-    def selection(self) -> Selection:
-        """The documents that are trained on."""
-        repeated = self.repeated if self.repeated is not None and self.repeated.drop else None
-        return Selection(self.spans, self.verdicts, repeated, self.splits, self.split)
-
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The corpus, its spans; verdicts and repeated spans, if any."""
-        return self.selection.inputs
-
-    def settings(self) -> Mapping[str, Any]:
-        """The phases, the mix, what tokens are, by a hash of the tokenizer, and the seed."""
-        return {
-            "phases": [[phase.name, phase.tokens, phase.share, *phase.rates] for phase in self.phases],
-            "mix": None if self.mix is None else self.mix.identity(),
-            "tokenizer": None if self.tokenizer is None else self._loaded[1],
-            "seed": self.seed,
-            **self.selection.settings(),
-        }
-
-    @functools.cached_property
-    def _loaded(self) -> tuple[Any, str]:
-        """The tokenizer and its hash."""
-        from annotate.tokens import load_tokenizer, tokenizer_hash
-
-        assert self.tokenizer is not None
-        tokenizer = load_tokenizer(self.tokenizer, revision=self.revision)
-        return tokenizer, tokenizer_hash(tokenizer)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A worker loads the tokenizer itself, and checks that it is this one."""
-        state = {name: value for name, value in vars(self).items() if name != "_loaded"}
-        return state if self.tokenizer is None else {**state, "_expected": self._loaded[1]}
-
-    def drawn_by(self) -> dict[str, Any]:
-        """What documents depend on beside the table of the schedule, JSON-ready: the settings of its users have it.
-
-        They know an input by its data, and the tables of two seeds can be equal.
-        """
-        return {"seed": self.seed, "mixed_by": list(self.columns_read), "phases": bool(self.phases)}
-
-    @property
-    def columns_read(self) -> tuple[str, ...]:
-        """The column that sources are mixed by."""
-        return (self.mix.column,) if self.mix is not None else ()
 
     def places(self, shard: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Places of documents in the order: float64 `[n_rows]` in [0, 1)."""
@@ -144,6 +72,101 @@ class Schedule(Reduce):
         if not len(rows):
             return np.empty(0)
         return uniform(keyed_hash(self.seed, name_key(shard), rows, name_key(purpose)))
+
+
+@dataclass(frozen=True)
+class ScheduleDocuments(Reduce):
+    """When each document is trained on: how much text there is to train on in each bin of the hash of a document.
+
+    A phase is the interval that holds its budget.
+
+    Attributes:
+        selection: the documents that are trained on.
+        phases: those of the tag scheme; none for one phase.
+        asked: the mix, how text is counted, and the seed of the order.
+    """
+
+    selection: Selection
+    phases: tuple[Phase, ...]
+    asked: Schedule
+
+    name: ClassVar[str] = "schedule"
+    schema: ClassVar[str] = "schedule"
+    piece_schema: ClassVar[str | None] = "document-sizes"
+
+    def __post_init__(self) -> None:
+        check_phases(self.phases)
+        counted = next((phase for phase in self.phases if phase.tokens is not None), None)
+        if counted is not None and self.asked.tokenizer is None:
+            raise ConfigError(
+                f"phase {counted.name!r} has a budget in tokens, but there is no tokenizer to count them",
+                hint="Give Place(..., schedule=Schedule(tokenizer=...)), or the phase a share.",
+            )
+        columns = self.selection.spans.corpus.columns
+        if self.mix is not None and columns is not None and self.mix.column not in columns:
+            raise ConfigError(
+                f"sources are mixed by the column {self.mix.column!r}, which does not travel with the documents",
+                hint=f"Give Corpus(..., columns=[..., {self.mix.column!r}]).",
+            )
+
+    @property
+    def mix(self) -> Mix | None:
+        """Weights of sources, if they are mixed."""
+        return self.asked.mix
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The corpus, its spans; verdicts and repeated spans, if any."""
+        return self.selection.inputs
+
+    def settings(self) -> Mapping[str, Any]:
+        """The phases, the mix, what tokens are, by a hash of the tokenizer, and the seed."""
+        return {
+            "phases": [[phase.name, phase.tokens, phase.share, *phase.rates] for phase in self.phases],
+            "mix": None if self.mix is None else self.mix.identity(),
+            "tokenizer": None if self._loaded is None else self._loaded[1],
+            "seed": self.asked.seed,
+            **self.selection.settings(),
+        }
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[Any, str] | None:
+        """The tokenizer and its hash; None where bytes are counted."""
+        if self.asked.tokenizer is None:
+            return None
+        from annotate.tokens import load_tokenizer, tokenizer_hash
+
+        tokenizer = load_tokenizer(str(self.asked.tokenizer), revision=self.asked.revision)
+        return tokenizer, tokenizer_hash(tokenizer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker loads the tokenizer itself, and checks that it is this one."""
+        state = {name: value for name, value in vars(self).items() if name != "_loaded"}
+        return state if self._loaded is None else {**state, "_expected": self._loaded[1]}
+
+    def drawn_by(self) -> dict[str, Any]:
+        """What documents depend on beside the table of the schedule, JSON-ready: the settings of its users have it.
+
+        They know an input by its data, and the tables of two seeds can be equal.
+        """
+        return {"seed": self.asked.seed, "mixed_by": list(self.columns_read), "phases": bool(self.phases)}
+
+    @property
+    def columns_read(self) -> tuple[str, ...]:
+        """The column that sources are mixed by."""
+        return (self.mix.column,) if self.mix is not None else ()
+
+    def without_tags(self, tables: Tables, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Which of these documents of a unit have no tags, as their phase leaves them without: bool `[n_rows]`.
+
+        Only documents that are trained on have a phase. Those of another subset keep their tags.
+        """
+        rates = tag_rates(tables["schedule"], self.asked.places(tables.shard, rows))
+        without = self.asked.untagged(tables.shard, rows, rates)
+        if self.selection.subsets is not None:
+            groups = tables["verdicts"]["split_group"].to_numpy()[rows - tables.rows.start]
+            without &= self.selection.subsets.inside(groups, self.selection.subset)
+        return without
 
     def sources(self, table: pa.Table, shard: str) -> pa.Array | None:
         """The source of each of these documents, string `[n]`; None without a mix.
@@ -170,13 +193,13 @@ class Schedule(Reduce):
         texts = documents["text"]
         size = pc.binary_length(texts).cast(pa.int64()).to_numpy()
         sources = self.sources(documents, tables.shard)
-        bins = (self.places(tables.shard, documents["row"].to_numpy()) * BINS).astype(np.int32)
+        bins = (self.asked.places(tables.shard, documents["row"].to_numpy()) * BINS).astype(np.int32)
         table = pa.table(
             {
                 "source": pa.nulls(len(bins), pa.string()) if sources is None else sources,
                 "bin": bins,
                 "documents": np.ones(len(bins), np.int64),
-                "size": size if self.tokenizer is None else _tokens(self, texts),
+                "size": size if self.asked.tokenizer is None else _tokens(self, texts),
                 "bytes": size,
             }
         )
@@ -202,7 +225,7 @@ class Schedule(Reduce):
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say it when a phase is far from its budget: it has too few documents to be cut finely."""
-        unit = "bytes" if self.tokenizer is None else "tokens"
+        unit = "bytes" if self.asked.tokenizer is None else "tokens"
         said = []
         for phase in self.phases:
             size, budget = (manifest.counts.get(f"{name} of {phase.name}", 0) for name in ("size", "budget"))
@@ -213,21 +236,58 @@ class Schedule(Reduce):
         return said
 
 
+def scheduled(calibration: Calibrate, phases: tuple[Phase, ...], schedule: Schedule | None) -> ScheduleDocuments | None:
+    """The stage that schedules documents, for placements with these phases; None where they are in corpus order.
+
+    Raises:
+        ConfigError: the schedule is none; or a phase or the mix asks for what is not there.
+    """
+    if not isinstance(schedule, Schedule | None):
+        raise ConfigError(
+            f"schedule must be a Schedule, or None for corpus order, got {schedule!r}",
+            hint="Give schedule=Schedule().",
+        )
+    if schedule is None and not phases:
+        return None
+    return ScheduleDocuments(Selection.of(calibration), phases, schedule or Schedule())
+
+
+def drawn_by(training_order: ScheduleDocuments | None) -> dict[str, Any]:
+    """What placements depend on beside the table of a schedule, as their settings; nothing where it has no phases."""
+    return {"schedule": training_order.drawn_by()} if training_order is not None and training_order.phases else {}
+
+
+def thinned(placed: pa.Table, training_order: ScheduleDocuments | None, tables: Tables) -> pa.Table:
+    """Placements of a unit but for those of documents that their phase leaves without tags.
+
+    Args:
+        placed: with the column `row`.
+        training_order: with the phases; None for none.
+        tables: of a stage that has it as the input `schedule`, and verdicts where documents are in subsets.
+    """
+    if training_order is None or not training_order.phases:
+        return placed
+    rows, of_placement = np.unique(placed["row"].to_numpy(), return_inverse=True)
+    return chosen(placed, ~training_order.without_tags(tables, rows)[of_placement])
+
+
 @functools.lru_cache(maxsize=1)
-def _encoder(schedule: Schedule) -> Any:
+def _encoder(schedule: ScheduleDocuments) -> Any:
     """Encodes documents; it parses the tokenizer, so a process makes one."""
     from annotate.tokens import TextTokenizer
 
-    tokenizer, found = schedule._loaded
+    loaded = schedule._loaded
+    assert loaded is not None, "texts are counted in tokens"
+    tokenizer, found = loaded
     if vars(schedule).get("_expected", found) != found:
         raise ConfigError(
-            f"the tokenizer {schedule.tokenizer!r} is another one for this worker than for the driver",
+            f"the tokenizer {schedule.asked.tokenizer!r} is another one for this worker than for the driver",
             hint="It was changed during the run, or is another file there.",
         )
     return TextTokenizer(tokenizer)
 
 
-def _tokens(schedule: Schedule, texts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def _tokens(schedule: ScheduleDocuments, texts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Tokens of each text, without special ones: int64 `[n]`."""
     tokens: npt.NDArray[np.int64] = np.diff(_encoder(schedule).encode(texts).documents).astype(np.int64)
     return tokens

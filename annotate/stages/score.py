@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from annotate.arguments import as_tuple
 from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
@@ -83,6 +84,24 @@ def check_axis_columns(axes: Sequence[str]) -> None:
         raise ConfigError(f"axes must be different names that Python would accept, got {axes}")
 
 
+def check_skip(spans: Split, skip: NearDuplicates | None) -> None:
+    """Check that verdicts are of the documents that were split.
+
+    Raises:
+        ConfigError: they are of another corpus, or are no verdicts.
+    """
+    if not isinstance(skip, NearDuplicates | None):
+        raise ConfigError(
+            f"skip must be verdicts, or None to score all documents, got {skip!r}",
+            hint="Give skip=NearDuplicates(corpus).",
+        )
+    if skip is not None and skip.corpus != spans.corpus:
+        raise ConfigError(
+            f"the spans are of the corpus {spans.corpus.path}, the verdicts of skip= of {skip.corpus.path}",
+            hint="Make one Corpus(...), and give it to both NearDuplicates and Split.",
+        )
+
+
 @dataclass(frozen=True)
 class Score(Annotations):
     """Scores of the spans of kept documents, by one scorer; `score()` makes these."""
@@ -97,6 +116,7 @@ class Score(Annotations):
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
         check_scorer(self.scorer)
         check_axis_columns(self.scorer.axes)
+        check_skip(self.spans, self.skip)
         object.__setattr__(self, "scorer", self.scorer.resolved())
 
     @property
@@ -151,9 +171,9 @@ class Score(Annotations):
 
 
 def score(
-    spans: Split, *, scorers: Sequence[Scorer], skip: NearDuplicates | None = None, threads: int = 1
+    spans: Split, scorers: Sequence[Scorer], *, skip: NearDuplicates | None = None, threads: int = 1
 ) -> tuple[Score, ...]:
-    """One Score stage a scorer; those on one encoder share its forward pass.
+    """Scores of spans: a stage for each scorer; those on one encoder share its forward pass.
 
     Args:
         spans: what is scored.
@@ -164,6 +184,7 @@ def score(
     Raises:
         ConfigError: two scorers measure the same axis.
     """
+    scorers = as_tuple(scorers, "scorers")
     axes = [axis for scorer in scorers for axis in scorer.axes]
     twice = sorted({axis for axis in axes if axes.count(axis) > 1})
     if twice:

@@ -14,12 +14,13 @@ import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
+from annotate.stages.calibrate import Calibrate
 from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.repeated_spans import RepeatedSpans, dropped_spans
+from annotate.stages.repeated_spans import FindRepeatedSpans, dropped_spans
 from annotate.stages.split import Split
 from annotate.stages.tables import bad_documents, check_hashes, chosen
+from annotate.subsets import SubsetName, Subsets
 from annotate.tags.gaps import gaps_of, leave_out, moved
-from annotate.text.splits import SplitName, Splits
 
 
 @dataclass(frozen=True)
@@ -54,29 +55,40 @@ class Documents:
 
 @dataclass(frozen=True)
 class Selection:
-    """Documents that are kept, of one split, without the spans that are left out.
+    """Documents that are kept, of one subset, without the spans that are left out.
 
     Attributes:
         spans: of the corpus.
-        verdicts: which documents are kept; None for all.
+        verdicts: which documents are kept, and in which subset they are; None for all.
         repeated: repeated spans that are left out; None where none are.
-        splits: by split group; None for all documents in one.
-        split: which documents are trained on, where there are splits.
+        subset: which documents they are, where the verdicts have subsets.
     """
 
     spans: Split
     verdicts: NearDuplicates | None
-    repeated: RepeatedSpans | None
-    splits: Splits | None
-    split: SplitName
+    repeated: FindRepeatedSpans | None
+    subset: SubsetName = "train"
 
     def __post_init__(self) -> None:
-        if self.split not in get_args(SplitName):
-            raise ConfigError(f"split must be one of {', '.join(get_args(SplitName))}, got {self.split!r}")
-        if self.split != "train" and self.splits is None:
+        if self.subset not in get_args(SubsetName):
+            raise ConfigError(f"subset must be one of {', '.join(get_args(SubsetName))}, got {self.subset!r}")
+        if self.subset != "train" and self.subsets is None:
             raise ConfigError(
-                f"split={self.split!r} is of no use: there are no splits", hint="Give Calibrate(splits=Splits(...))."
+                f"subset={self.subset!r} is of no use: the documents are in no subsets",
+                hint="Give NearDuplicates(corpus, subsets=Subsets(...)), and its verdicts as skip= of the scores.",
             )
+
+    @staticmethod
+    def of(calibration: Calibrate, subset: SubsetName = "train") -> Selection:
+        """The documents of a subset, of those whose scores are calibrated."""
+        repeated = calibration.found_repeated
+        dropped = repeated if repeated is not None and repeated.asked.drop else None
+        return Selection(calibration.spans, calibration.verdicts, dropped, subset)
+
+    @property
+    def subsets(self) -> Subsets | None:
+        """The subsets that documents are in, if they are."""
+        return self.verdicts.subsets if self.verdicts is not None else None
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -90,8 +102,8 @@ class Selection:
         return {name: stage for name, stage in named.items() if stage is not None}
 
     def settings(self) -> dict[str, Any]:
-        """Which documents they are, where there are splits."""
-        return {"split": self.split, "splits": self.splits.identity()} if self.splits is not None else {}
+        """Which documents they are, where these are in subsets."""
+        return {"subset": self.subset, "subsets": self.subsets.identity()} if self.subsets is not None else {}
 
     def read(self, tables: Tables, bad: list[pa.Table], counts: Counter[str], *, extra: Sequence[str]) -> Documents:
         """The documents of a unit, with extra columns.
@@ -110,9 +122,9 @@ class Selection:
         usable = pc.is_null(table["problem"]).to_numpy()
         kept = usable & tables["verdicts"]["kept"].to_numpy() if self.verdicts is not None else usable
         held = np.zeros(len(usable), bool)
-        if self.splits is not None:
+        if self.subsets is not None:
             groups = tables["verdicts"]["split_group"].to_numpy()
-            held = kept & ~self.splits.chosen(groups, self.split)
+            held = kept & ~self.subsets.inside(groups, self.subset)
         empty = kept & ~held & (pc.fill_null(pc.binary_length(table["text"]), 0).to_numpy() == 0)
         bad.append(bad_documents(table, tables.shard))
         counts["documents"] += len(usable)

@@ -6,8 +6,8 @@ import abc
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import KW_ONLY, dataclass, replace
+from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,17 +18,16 @@ from annotate.errors import ConfigError
 from annotate.graph import Regroup, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.excluded import Excluded, read_ids
-from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.nest import Nest
+from annotate.stages.nest import Nest, Placements
 from annotate.stages.place import Place
-from annotate.stages.schedule import Schedule
+from annotate.stages.schedule import ScheduleDocuments
 from annotate.stages.selection import Documents, Selection
 from annotate.stages.tables import chosen, quarantine
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import OTHER_BYTES, Manifest, Unit, file_rows
 from annotate.storage.parts import Output
+from annotate.subsets import SubsetName
 from annotate.text.arrays import beside, held_bytes, lists_by_row, one_array
-from annotate.text.splits import SplitName
 from annotate.training_order.schedule import phase_names, times
 
 PHASE = "phase"
@@ -42,19 +41,17 @@ SHARDS = "shards"
 
 @dataclass(frozen=True)
 class Shards(Regroup):
-    """Tagged documents of a corpus, in near-equal parts; of one split, where there are splits.
+    """Tagged documents of a corpus, in near-equal parts; of one subset, where there are subsets.
 
     They are in the order of the schedule, each part within one phase; without a schedule in corpus order. What a part
     holds is counted with the columns that travel.
     """
 
-    corpus: Corpus
-    verdicts: NearDuplicates | None
-    placements: Place | Nest
-    schedule: Schedule | None = None
+    placements: Placements
+    _: KW_ONLY
     part_bytes: int = 64 << 20
-    split: SplitName = "train"
-    exclude: str | Path | tuple[str, ...] = ()
+    subset: SubsetName = "train"
+    exclude: str | PathLike[str] | Sequence[str] = ()
 
     travel: ClassVar[bool]
     """Whether the other columns of the corpus are written too."""
@@ -63,46 +60,28 @@ class Shards(Regroup):
     def __post_init__(self) -> None:
         if not isinstance(self.placements, Place | Nest):
             raise ConfigError(
-                f"{type(self).__name__}(corpus, verdicts, placements) needs placements from Place or Nest, got "
-                f"{self.placements!r}"
+                f"{type(self).__name__}(placements) needs placements from Place or Nest, got {self.placements!r}",
+                hint=f"Write {type(self).__name__}(Place(scores, scheme)): the documents are those of the scores.",
             )
         object.__setattr__(self, "exclude", read_ids(self.exclude))
-        if self.schedule is not None and not isinstance(self.schedule, Schedule):
-            raise ConfigError(f"schedule must be a Schedule, or None for corpus order, got {self.schedule!r}")
         if self.part_bytes < 1:
             raise ConfigError(f"part_bytes must be at least 1, got {self.part_bytes}")
-        if self.placements.verdicts != self.verdicts:
-            raise ConfigError("the shards and their placements must be given the same verdicts")
-        selection = self.selection
-        if self.schedule is not None and self.schedule.selection != selection:
-            raise ConfigError(
-                "the shards and their schedule must be of the same documents",
-                hint="Give Schedule the spans, verdicts, repeated spans, splits and split of the placements.",
-            )
-        mix = self.schedule.mix if self.schedule is not None else None
-        if mix is not None and self.corpus.columns is not None and mix.column not in self.corpus.columns:
-            raise ConfigError(
-                f"sources are mixed by the column {mix.column!r}, which does not travel with the documents",
-                hint=f"Give Corpus(..., columns=(..., {mix.column!r})).",
-            )
-        placed = self.placements.schedule
-        if placed is not None and placed.phases and placed != self.schedule:
-            raise ConfigError(
-                "the placements have phases, so the shards must be in the order of their schedule",
-                hint=f"Give {type(self).__name__}(..., schedule=...) the schedule that Place was given.",
-            )
-        if self.phases and placed != self.schedule:
-            raise ConfigError(
-                "the schedule of the shards has phases, whose tag rates their placements know nothing of",
-                hint="Give the phases to the tag scheme, and the schedule to Place too.",
-            )
+        _ = self.selection, self.excluded  # they are checked there
 
     @property
+    def corpus(self) -> Corpus:
+        """The documents."""
+        return self.placements.corpus
+
+    @functools.cached_property
     def selection(self) -> Selection:
         """The documents that are written."""
-        placements = self.placements
-        repeated = placements.repeated if placements.repeated is not None and placements.repeated.drop else None
-        return Selection(placements.spans, self.verdicts, repeated, placements.splits, self.split)
+        return Selection.of(self.placements.calibration, self.subset)
+
+    @property
+    def training_order(self) -> ScheduleDocuments | None:
+        """The stage that puts the documents in training order; None for corpus order, as of those not for training."""
+        return self.placements.training_order if self.subset == "train" else None
 
     @property
     def control(self) -> str | None:
@@ -113,7 +92,7 @@ class Shards(Regroup):
     @property
     def phases(self) -> bool:
         """Whether there are phases."""
-        return self.schedule is not None and bool(self.schedule.phases)
+        return self.training_order is not None and bool(self.training_order.phases)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -121,7 +100,7 @@ class Shards(Regroup):
 
         In this order: what is wrong with a mix or a budget is found before anything is scored.
         """
-        optional = {"schedule": self.schedule, "excluded": self.excluded}
+        optional = {"schedule": self.training_order, "excluded": self.excluded}
         given = {name: stage for name, stage in optional.items() if stage is not None}
         return {**self.selection.inputs, **given, "placements": self.placements}
 
@@ -137,7 +116,7 @@ class Shards(Regroup):
 
     @property
     def _mixed_by(self) -> tuple[str, ...]:
-        return self.schedule.columns_read if self.schedule is not None else ()
+        return self.training_order.columns_read if self.training_order is not None else ()
 
     def identifies(self, name: str, unit: Unit) -> bool:
         """A unit of which nothing is excluded is made of what it would be made of without."""
@@ -145,7 +124,7 @@ class Shards(Regroup):
 
     def settings(self) -> Mapping[str, Any]:
         """How text is grouped, and of which documents."""
-        ordered = {"schedule": self.schedule.drawn_by()} if self.schedule is not None else {}
+        ordered = {"schedule": self.training_order.drawn_by()} if self.training_order is not None else {}
         return {"part_bytes": self.part_bytes, "id": self.corpus.id, **ordered, **self.selection.settings()}
 
     def _documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> Documents:
@@ -258,7 +237,7 @@ class Shards(Regroup):
     @property
     def shuffled(self) -> bool:
         """Whether there is a schedule."""
-        return self.schedule is not None
+        return self.training_order is not None
 
     def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
         """Parts of each phase: of about `part_bytes`, at least one."""
@@ -268,13 +247,13 @@ class Shards(Regroup):
 
     def send(self, tables: Tables, partitions: tuple[int, ...], most: int) -> Iterator[Output]:
         """Send the documents of a unit to the parts that they are written to, a row for each copy."""
-        assert self.schedule is not None, "it is shuffled"
+        assert self.training_order is not None, "it is shuffled"
         bad: list[pa.Table] = []
         counts: Counter[str] = Counter()
         documents = self._documents(tables, bad, counts)
-        sources = self.schedule.sources(documents.table, tables.shard)
+        sources = self.training_order.sources(documents.table, tables.shard)
         row = documents.table["row"].to_numpy()
-        due = times(tables["schedule"], self.schedule.places(tables.shard, row), sources)
+        due = times(tables["schedule"], self.training_order.asked.places(tables.shard, row), sources)
         reached = np.zeros(len(row), bool)
         reached[due.document] = True
         counts["not_reached"] += int((~reached).sum())

@@ -20,8 +20,6 @@ import pyarrow.compute as pc
 
 from annotate.graph import RANGE_UNITS, Received, Shuffle, Stage, Tables
 from annotate.stages.measuring import Measuring
-from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.score import Annotations
 from annotate.stages.thresholds import Thresholds
 from annotate.storage.parts import Output
 from annotate.tags.states import Ruled, by_rules, shuffle_keys
@@ -136,11 +134,9 @@ class UnitStates(Shuffle):
         return Output(sent.drop_columns("to").take(pa.array(order)))
 
 
-def shuffled_states(
-    scores: tuple[Annotations, ...], verdicts: NearDuplicates | None, thresholds: Thresholds
-) -> UnitStates:
-    """The stage that shuffles the states of a scheme, of what `Place` is given."""
-    return UnitStates(ShuffledStates(SpanStates(scores, verdicts, thresholds)))
+def shuffled_states(thresholds: Thresholds) -> UnitStates:
+    """The stage that shuffles the states of the scheme of `thresholds`."""
+    return UnitStates(ShuffledStates(SpanStates(thresholds)))
 
 
 def states_of_unit(table: pa.Table, number: int) -> Ruled:

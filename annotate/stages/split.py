@@ -3,35 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
+from annotate.errors import ConfigError
 from annotate.graph import Map, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.tables import bad_documents, text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.text.arrays import one_array
-from annotate.text.splitting import Splitter
+from annotate.text.splitting import SpanUnit, Splitter
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Split(Map):
     """Spans that tile each document of a corpus.
 
+        Split(corpus, by="paragraph")
+        Split(corpus, Splitter(by="sentence", blanks="previous"))
+
     Attributes:
         corpus: the documents.
-        splitter: how they are split, e.g. `Splitter(by="paragraph")`.
+        splitter: how they are split; or `by`, what a span is, for a splitter with no other setting. By sentence, if
+            neither is given.
+
+    Raises:
+        ConfigError: both are given, or the splitter refuses `by`.
     """
 
     corpus: Corpus
-    splitter: Splitter = field(default_factory=Splitter)
+    splitter: Splitter
 
     name: ClassVar[str] = "spans"
     schema: ClassVar[str] = "spans"
+
+    def __init__(self, corpus: Corpus, splitter: Splitter | None = None, *, by: SpanUnit | None = None) -> None:
+        if splitter is not None and by is not None:
+            raise ConfigError(
+                f"Split(...) is given a splitter and by={by!r}", hint=f"Write Split(corpus, Splitter(by={by!r}, ...))."
+            )
+        if not isinstance(splitter, Splitter | None):
+            raise ConfigError(
+                f"a splitter must be a Splitter, got {splitter!r}", hint='Write Split(corpus, by="line").'
+            )
+        object.__setattr__(self, "corpus", corpus)
+        object.__setattr__(self, "splitter", splitter or Splitter(by=by or "sentence"))
 
     @property
     def inputs(self) -> Mapping[str, Stage]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,10 +14,11 @@ import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.graph import Reduce, Stage, Tables
-from annotate.stages.calibrate import Calibrate, read_scores
+from annotate.stages.calibrate import Calibrate
 from annotate.stages.calibrate_groups import CalibrateGroups, group_counts, group_key, whole_counts
-from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
-from annotate.stages.repeated_spans import REPEATS, RepeatedSpans
+from annotate.stages.joined_scores import read_scores
+from annotate.stages.near_duplicates import NEAR_DUPLICATE
+from annotate.stages.repeated_spans import REPEATS
 from annotate.stages.score import Annotations
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
@@ -31,12 +32,18 @@ from annotate.tags.vocabulary import Tag, at
 FEW = 100  # scores: by chance the share of a group that is above its threshold is then off by up to 5 %, one in three
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Thresholds(Reduce):
-    """The exact value, n and ties of every quantile that a scheme's rules name, of each group where it is by group."""
+    """The exact value, n and ties of every quantile that a scheme's rules name, of each group where it is by group.
 
-    scores: tuple[Annotations, ...]
-    verdicts: NearDuplicates | None
+    Attributes:
+        calibration: of the scores; scores themselves are given the defaults of `Calibrate`.
+        scheme: whose rules name quantiles.
+
+    Raises:
+        ConfigError: a rule reads an axis that no scorer measures; or the scores don't go together.
+    """
+
     calibration: Calibrate
     scheme: TagScheme
 
@@ -44,10 +51,24 @@ class Thresholds(Reduce):
     schema: ClassVar[str] = "thresholds"
     piece_schema: ClassVar[str | None] = "value-counts"
 
-    def __post_init__(self) -> None:
+    def __init__(self, calibration: Calibrate | Sequence[Annotations], scheme: TagScheme) -> None:
+        if not isinstance(calibration, Calibrate):
+            calibration = Calibrate(calibration)
+        if not isinstance(scheme, TagScheme):
+            raise ConfigError(
+                f"Thresholds(calibration, scheme) needs a tag scheme, got {scheme!r}",
+                hint="Give TagScheme(...), preset(...), or load_scheme(FILE).",
+            )
+        object.__setattr__(self, "calibration", calibration)
+        object.__setattr__(self, "scheme", scheme)
+        self._check_axes()
+
+    def _check_axes(self) -> None:
+        """Check that all axes that rules read are there."""
         scored = [axis for stage in self.scores for axis in stage.axes]
-        marked = [NEAR_DUPLICATE] if self.verdicts is not None and not self.verdicts.drop else []
-        marked += [REPEATS] if self.repeated is not None else []
+        verdicts = self.calibration.verdicts
+        marked = [NEAR_DUPLICATE] if verdicts is not None and not verdicts.drop else []
+        marked += [REPEATS] if self.calibration.repeated is not None else []
         quantiles = {quantile.axis for quantile in self.scheme.quantiles}
         for axis in self.scheme.axes:
             if axis not in scored and (axis not in marked or axis in quantiles):
@@ -57,15 +78,13 @@ class Thresholds(Reduce):
                     f"{at(tag.where)}the rule of tag {tag.name!r} reads the axis {axis!r}, which no scorer measures",
                     hint=f"{''.join(near)}Scored axes: {', '.join(scored)}. `{NEAR_DUPLICATE}` stands for the "
                     f"similarity to a kept document where the filter has drop=False, and `{REPEATS}` for how often a "
-                    "span occurs where the calibration is given repeated spans; these have no quantiles.",
+                    "span occurs where Calibrate is given repeated=RepeatedSpans(); these have no quantiles.",
                 )
-        if (self.calibration.scores, self.calibration.verdicts) != (self.scores, self.verdicts):
-            raise ConfigError("thresholds must be given the scores and verdicts of their calibration")
 
     @property
-    def repeated(self) -> RepeatedSpans | None:
-        """The repeated spans of the calibration."""
-        return self.calibration.repeated
+    def scores(self) -> Sequence[Annotations]:
+        """The scores of the calibration."""
+        return self.calibration.scores
 
     @functools.cached_property
     def by_group(self) -> Mapping[tuple[str, ...], CalibrateGroups]:
@@ -77,7 +96,7 @@ class Thresholds(Reduce):
         """Those of the calibration, and the calibration; for quantiles by group the corpus, and one by group."""
         inputs: dict[str, Stage] = {**self.calibration.inputs, "calibration": self.calibration}
         if self.by_group:
-            inputs["corpus"] = self.calibration.scores[0].corpus
+            inputs["corpus"] = self.calibration.corpus
         return inputs | {f"groups-{i}": stage for i, stage in enumerate(self.by_group.values())}
 
     def settings(self) -> Mapping[str, Any]:
@@ -87,7 +106,7 @@ class Thresholds(Reduce):
 
     def piece(self, tables: Tables) -> pa.Table:
         """Count the distinct scores of a unit inside the bins of the quantiles."""
-        spans, scores = read_scores(tables, self.scores, self.verdicts, self.repeated, self.calibration.splits)
+        spans, scores = read_scores(tables, self.scores, self.calibration.found_repeated, "calibration")
         found = [self._schema("value-counts").empty_table()]
         for place, (by, keys, counted) in enumerate(self._counted(tables)):
             groups = self.by_group[by].groups(tables, spans) if by else GroupBy.whole(spans.num_rows)

@@ -7,8 +7,9 @@ import functools
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -17,9 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.arguments import as_path, as_tuple
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
-from annotate.stages.calibrate import read_scores
+from annotate.stages.joined_scores import read_scores
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans
 from annotate.stages.selection import Documents
@@ -43,7 +45,7 @@ PLACE = ["row", "offset", "byte_offset"]
 """The columns that are a place in a document."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class TokenShards(Shards):
     """Token shards: packed windows of `window` tokens, with a loss mask, as `schemas/token-shards.json` says.
 
@@ -51,11 +53,8 @@ class TokenShards(Shards):
     make the new rows of a model, what to ban when sampling.
 
     Attributes:
-        corpus: the documents.
-        verdicts: which of them are kept; None for all.
-        placements: the tags.
-        schedule: in what order the documents are written; None for corpus order. Windows are within one phase, whose
-            name is their `phase`.
+        placements: the tags, from `Place` or `Nest`. The documents, and their order, are those of the placements;
+            windows are within one phase, whose name is their `phase`.
         tokenizer: a `tokenizer.json`, a directory that holds one, or a hub name; a fast tokenizer without the tags.
         revision: of a hub name; it is resolved to a commit once, by the driver.
         window: tokens of a window.
@@ -71,12 +70,14 @@ class TokenShards(Shards):
         scores: whether each token's scores are, those of its span: a column `scores_<axis>` for each axis of the
             (innermost) placements, NaN for what is not text. Objectives by token, such as unlikelihood, take them.
         part_bytes: bytes of untagged text that a part aims at; windows never go across parts.
-        split: which documents are written, where the calibration was given splits.
+        subset: which documents are written, where the verdicts have subsets. Only documents for "train" have a training
+            order and phases: those of another subset are written in corpus order, with all their tags.
         exclude: ids of documents that are taken out (takedowns), or a file with one a line. All else stays as it was
             without: verdicts, thresholds, phases, and the bytes of parts that have none of them.
     """
 
-    tokenizer: str
+    _: KW_ONLY
+    tokenizer: str | PathLike[str]
     window: int
     loss: Loss
     revision: str | None = None
@@ -84,7 +85,7 @@ class TokenShards(Shards):
     segments: bool = False
     begin: bool = False
     end: bool = True
-    reserved: tuple[str, ...] = ()
+    reserved: Sequence[str] = ()
     multiple: int = 1
     span_ids: bool = False
     scores: bool = False
@@ -102,10 +103,10 @@ class TokenShards(Shards):
                 raise ConfigError(f"{name} must be {choices}, got {getattr(self, name)!r}")
         if self.window < 8:
             raise ConfigError(f"a window must have at least 8 tokens, got {self.window}")
-        object.__setattr__(self, "reserved", tuple(self.reserved))
+        object.__setattr__(self, "reserved", as_tuple(self.reserved, "reserved"))
         from annotate.tokens import pin_tokenizer
 
-        pinned = pin_tokenizer(self.tokenizer, revision=self.revision)
+        pinned = pin_tokenizer(as_path(self.tokenizer, "tokenizer"), revision=self.revision)
         for name, value in zip(("tokenizer", "revision"), pinned, strict=True):
             object.__setattr__(self, name, value)
 
@@ -164,7 +165,7 @@ class TokenShards(Shards):
         place = self.placements.places[-1]
         scores: dict[str, npt.NDArray[np.float32]] = {}
         if self.scores:
-            spans, scores = read_scores(tables, place.scores, self.verdicts, self.selection.repeated)
+            spans, scores = read_scores(tables, place.scores, self.selection.repeated)
             scores.pop(REPEATS, None)
         else:
             spans = tables["spans"]
@@ -324,7 +325,7 @@ class _Tokens:
     def load(stage: TokenShards) -> _Tokens:
         from annotate.tokens import add_tags, held_to_file, tokenizer_hash
 
-        loaded = held_to_file(stage.tokenizer, revision=stage.revision)
+        loaded = held_to_file(str(stage.tokenizer), revision=stage.revision)
         untagged = loaded.tokenizer
         tags = stage._in_force
         try:

@@ -41,7 +41,7 @@ class Latest:
         inputs: fingerprints of what it was made from, by the name it was read under.
         location: where a corpus was read: the only place that says so, since a recipe does not change with it.
         output: its name as an output of the pipeline, if it is one.
-        split: of training shards, the split that they are, where there are splits.
+        subset: of training shards, the subset of the documents that they are, where there are subsets.
         control: of training shards, the control of their tags, if any.
     """
 
@@ -54,13 +54,13 @@ class Latest:
     inputs: Mapping[str, str]
     location: str | None = None
     output: str | None = None
-    split: str | None = None
+    subset: str | None = None
     control: str | None = None
 
     @property
     def described(self) -> str:
-        """An output for people: its name, with split and control."""
-        about = [f"{name} {getattr(self, name)}" for name in ("split", "control") if getattr(self, name) is not None]
+        """An output for people: its name, with subset and control."""
+        about = [f"{name} {getattr(self, name)}" for name in ("subset", "control") if getattr(self, name) is not None]
         return (self.output or self.label) + (f" ({', '.join(about)})" if about else "")
 
     def manifest(self, workdir: Directory) -> Manifest:

@@ -40,8 +40,6 @@ class Measured:
         curves: the probability curve of each axis that a rule reads as a probability.
         columns: columns of the corpus by name, string `[n_spans]`.
         shard: the file of the corpus that the documents are from.
-        untagged: bool `[n_spans]`, the spans of documents that lose all tags, as the training phase has it; None: there
-            are no phases.
     """
 
     spans: pa.Table
@@ -50,7 +48,6 @@ class Measured:
     curves: Mapping[str, Curve]
     columns: Mapping[str, pa.Array | pl.Series]
     shard: str
-    untagged: npt.NDArray[np.bool_] | None = None
 
     @property
     def row(self) -> Int64:
@@ -136,8 +133,6 @@ def states(ruled: Ruled, measured: Measured, scheme: TagScheme) -> States:
             found[found[:, k] == NONE, k] = scheme.names.index(family.null)
     if scheme.document_dropout or scheme.control == "untagged":
         found[_untagged(measured, scheme)] = SILENT
-    if measured.untagged is not None:
-        found[measured.untagged] = SILENT
     return found
 
 

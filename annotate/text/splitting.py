@@ -25,7 +25,7 @@ SPANS = pa.schema(
     [pa.field(name, pa.int64(), nullable=False) for name in ("document", "start", "end", "byte_start", "byte_end")]
 )
 
-Unit = Literal["sentence", "line", "paragraph", "tokens", "document"]
+SpanUnit = Literal["sentence", "line", "paragraph", "tokens", "document"]
 
 _LENGTHS = {"sentence": (12, 1000), "line": (0, None), "paragraph": (0, None)}
 _SHORTEST_MAX = 16
@@ -51,7 +51,7 @@ class Splitter:
         ConfigError: a setting is out of range, or is not one of this `by`.
     """
 
-    by: Unit = "sentence"
+    by: SpanUnit = "sentence"
     blanks: Literal["following", "previous"] = "following"
     min_chars: int | None = None
     max_chars: int | None = None

@@ -51,8 +51,7 @@ def pipeline(corpus: str = "corpus", share: float = 0.5, rows: int | None = None
     scorers = [PythonScorer(function=shouting, axes=("capitals",)), PythonScorer(function=Slow, axes=("length",))]
     scores = score(Split(documents), skip=verdicts, scorers=scorers)
     scheme = TagScheme(tags=(Tag(name="loud", rule=f"capitals >= q({share})"), Tag(name="long", rule="length > 60")))
-    thresholds = Thresholds(scores, verdicts, Calibrate(scores, verdicts), scheme)
-    return Pipeline(Render(documents, verdicts, Place(scores, verdicts, thresholds)))
+    return Pipeline(Render(Place(scores, scheme)))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from tiny_models import save_tiny_model
 from tiny_tokenizer import byte_tokenizer
 
 from annotate import (
-    Calibrate,
     Corpus,
     NearDuplicates,
     Options,
@@ -25,7 +24,6 @@ from annotate import (
     Split,
     Tag,
     TagScheme,
-    Thresholds,
     TokenShards,
     score,
 )
@@ -61,10 +59,10 @@ def runs(ray_cluster, corpus, tmp_path_factory):
     verdicts = NearDuplicates(documents)
     scores = score(Split(documents), skip=verdicts, scorers=[length_scorer("niceness")])
     scheme = TagScheme(tags=(Tag(name="nice", rule="niceness >= q(0.5)"),))
-    placed = Place(scores, verdicts, Thresholds(scores, verdicts, Calibrate(scores, verdicts), scheme))
+    placed = Place(scores, scheme)
     tokenizer = byte_tokenizer(folder / "tokenizer")
-    tokens = TokenShards(documents, verdicts, placed, tokenizer=str(tokenizer), window=64, loss="mask")
-    Pipeline(Render(documents, verdicts, placed)).run(str(folder / "text"), Options(workers=1))
+    tokens = TokenShards(placed, tokenizer=tokenizer, window=64, loss="mask")
+    Pipeline(Render(placed)).run(str(folder / "text"), Options(workers=1))
     shutil.copytree(folder / "text", folder / "tokens")
     Pipeline(tokens).run(str(folder / "tokens"), Options(workers=1))
     return {"text": folder / "text", "tokens": folder / "tokens"}

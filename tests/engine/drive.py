@@ -8,7 +8,7 @@ from pathlib import Path
 import ray
 import support
 
-from annotate import Options, Phase, Pipeline, Place, Render, Schedule
+from annotate import Options, Phase, Pipeline, Place, Render
 
 if __name__ == "__main__":
     corpus, calls, workdir, workers = *map(Path, sys.argv[1:4]), int(sys.argv[4])
@@ -22,8 +22,6 @@ if __name__ == "__main__":
         assert isinstance(render, Render) and isinstance(render.placements, Place)
         place = render.placements
         phases = (Phase(name="a", share=0.3, tag_rate=(0, 1)), Phase(name="b"))
-        schedule = Schedule(place.spans, render.verdicts, phases, repeated=place.repeated)
         thresholds = replace(place.thresholds, scheme=replace(place.scheme, phases=phases))
-        place = replace(place, thresholds=thresholds, schedule=schedule)
-        pipeline = Pipeline(replace(render, placements=place, schedule=schedule))
+        pipeline = Pipeline(replace(render, placements=Place(thresholds)))
     pipeline.run(str(workdir), Options(workers=workers, share="--share" in sys.argv))

@@ -41,7 +41,7 @@ def test_tags_by_scores_from_elsewhere(ray_cluster, tmp_path: Path) -> None:
     spans = Split(corpus, Splitter(by="line", blanks="previous"))
     scored = (
         *score(spans, scorers=[length_scorer()]),
-        AttributeScores(spans, str(tmp_path / "attributes" / "tox"), {"toxicity": NAME}),
+        AttributeScores(spans, tmp_path / "attributes" / "tox", attributes={"toxicity": NAME}),
     )
     rules = {"bad": "toxicity >= q(0.8) and length > 7", "some": "else"}
     scheme = TagScheme(tags=tuple(Tag(name=name, rule=rule, family="t") for name, rule in rules.items()))

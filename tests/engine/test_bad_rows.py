@@ -77,7 +77,7 @@ def pipeline(folder, *, spelled="quarantine", **options):
     scorers = [PythonScorer(function=Fragile, axes=("length",), version=1)]
     scores = score(Split(documents), skip=verdicts, scorers=scorers)
     scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))
-    return to_shards(scores, scheme, verdicts, spelled=spelled)
+    return to_shards(scores, scheme, spelled=spelled)
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from annotate import (
-    Calibrate,
     Corpus,
     Mix,
     Pipeline,
@@ -31,7 +30,6 @@ from annotate import (
     Splitter,
     Tag,
     TagScheme,
-    Thresholds,
     TokenShards,
     score,
     shards,
@@ -75,9 +73,8 @@ def rendered(corpus: Path, order: str, *, part_bytes: int = UNIT, mix: Mix | Non
     documents = Corpus(str(corpus), unit_bytes=settings.pop("unit_bytes", UNIT), **settings)
     spans = Split(documents, Splitter(by="document"))
     scores = score(spans, scorers=[length_scorer()])
-    placements = Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme()))
-    schedule = Schedule(spans, mix=mix) if order == "training" else None
-    return Render(documents, None, placements, schedule=schedule, part_bytes=part_bytes)
+    schedule = Schedule(mix=mix) if order == "training" else None
+    return Render(Place(scores, scheme(), schedule=schedule), part_bytes=part_bytes)
 
 
 def scheme() -> TagScheme:
@@ -268,7 +265,7 @@ def test_token_shards_read_no_other_columns(tmp_path: Path) -> None:
         return read(reader, start, stop, columns)
 
     with mock.patch.object(RowReader, "read", spy):
-        run(TokenShards(stage.corpus, None, stage.placements, **given), tmp_path / "out")
+        run(TokenShards(stage.placements, **given), tmp_path / "out")
         assert asked == {"id", "text"}
         run(stage, tmp_path / "out")
         assert asked == {"id", "text", "html", "list"}

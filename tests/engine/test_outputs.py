@@ -25,11 +25,10 @@ from annotate import (
     Place,
     Render,
     Split,
-    Splits,
     StorageError,
+    Subsets,
     Tag,
     TagScheme,
-    Thresholds,
     TokenShards,
     score,
     shard_files,
@@ -63,20 +62,18 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pipeline(corpus, tmp_path_factory):
-    """Text of two splits, one of them under a control too, and tokens."""
+    """Text of two subsets, one of them under a control too, and tokens."""
     documents = Corpus(str(corpus), unit_bytes=2000)
-    verdicts = NearDuplicates(documents)
+    verdicts = NearDuplicates(documents, subsets=Subsets(train=0.6, calibration=0.2, evaluation=0.2))
     scores = score(Split(documents), skip=verdicts, scorers=[length_scorer()])
-    calibration = Calibrate(scores, verdicts, splits=Splits(train=0.6, calibration=0.2, evaluation=0.2))
-    thresholds = Thresholds(scores, verdicts, calibration, SCHEME)
-    placed = Place(scores, verdicts, thresholds)
-    swapped = Place(scores, verdicts, replace(thresholds, scheme=replace(SCHEME, control="shuffled-in-document")))
+    placed = Place(scores, SCHEME)
+    swapped = Place(scores, replace(SCHEME, control="shuffled-in-document"))
     tokenizer = byte_tokenizer(tmp_path_factory.mktemp("tokenizer"))
     return Pipeline(
-        train=Render(documents, verdicts, placed),
-        evaluation=Render(documents, verdicts, placed, split="evaluation"),
-        swapped=Render(documents, verdicts, swapped, split="evaluation"),
-        tokens=TokenShards(documents, verdicts, placed, tokenizer=str(tokenizer), window=64, loss="mask"),
+        train=Render(placed),
+        evaluation=Render(placed, subset="evaluation"),
+        swapped=Render(swapped, subset="evaluation"),
+        tokens=TokenShards(placed, tokenizer=tokenizer, window=64, loss="mask"),
     )
 
 
@@ -132,7 +129,8 @@ def test_what_is_quarantined_is_shown_whatever_met_it_and_counted_once(result, o
 def test_an_ambiguous_call_lists_the_names_and_a_named_one_works(out):
     with pytest.raises(StorageError) as raised:
         shards(out)
-    assert "train (split train), evaluation (split evaluation), swapped (split evaluation, control" in str(raised.value)
+    named = "train (subset train), evaluation (subset evaluation), swapped (subset evaluation, control"
+    assert named in str(raised.value)
     assert 'output="train" in Python, --output train in a command' in str(raised.value)
     with pytest.raises(StorageError, match=r"(?s)of an output 'test'.*outputs are: train"):
         shards(out, "test")
@@ -145,7 +143,7 @@ def test_tables_are_those_that_an_output_was_made_from(out):
     both = [pa.concat_tables(tables(out, "placements", output=name)) for name in ("evaluation", "swapped")]
     assert both[0] != both[1]
     assert both == [pa.concat_tables(tables(out, label)) for label in ("placements", "placements #2")]
-    with pytest.raises(StorageError, match=r"(?s)no output 'test'.*train \(split train\)"):
+    with pytest.raises(StorageError, match=r"(?s)no output 'test'.*train \(subset train\)"):
         next(tables(out, "placements", output="test"))
 
 
@@ -161,7 +159,7 @@ def test_every_hint_of_the_summary_works_as_it_stands(result, out, capsys):
     for line in commands:
         code, shown, _ = command(capsys, *shlex.split(line), "-n", 1)
         assert code == 0 and shown.count("╭") == 1
-    for name in ("evaluation (split evaluation)", "swapped (split evaluation, control shuffled-in-document)"):
+    for name in ("evaluation (subset evaluation)", "swapped (subset evaluation, control shuffled-in-document)"):
         assert f"{name}: " in said
     assert said.count("Tags on") == 2 and "placements #2" in said
 
@@ -169,14 +167,14 @@ def test_every_hint_of_the_summary_works_as_it_stands(result, out, capsys):
 def test_status_and_show_tell_outputs_apart(out, capsys):
     code, shown, _ = command(capsys, "status", out)
     assert code == 0
-    for text in ("training-shards (swapped)", "token-shards (tokens)", "split", "control"):
+    for text in ("training-shards (swapped)", "token-shards (tokens)", "subset", "control"):
         assert text in shown
     code, shown, _ = command(capsys, "show", out, "-n", 1)
     assert code == 0 and shown.count("╭") == 3
-    assert shown.index("train (split train)") < shown.index("evaluation (split evaluation)")
+    assert shown.index("train (subset train)") < shown.index("evaluation (subset evaluation)")
     one = pl.read_parquet(shards(out, "swapped"))["id"][0]
     code, shown, _ = command(capsys, "show", out, "--doc", one)
-    assert code == 0 and shown.count("╭") == 2  # in both outputs of the split
+    assert code == 0 and shown.count("╭") == 2  # in both outputs of the subset
     code, _, err = command(capsys, "show", out, "--doc", "nothing")
     assert code == 2 and "no document 'nothing'" in err
     code, shown, _ = command(capsys, "show", out, "--scores", "-n", 1)
@@ -184,7 +182,7 @@ def test_status_and_show_tell_outputs_apart(out, capsys):
     code, shown, _ = command(capsys, "show", out, "--scores", "-n", 1, "--output", "swapped")
     assert code == 0 and "with --output" not in shown
     code, _, err = command(capsys, "show", out, "--output", "test")
-    assert code == 4 and "no output 'test'" in err and "swapped (split evaluation, control" in err
+    assert code == 4 and "no output 'test'" in err and "swapped (subset evaluation, control" in err
 
 
 def test_export_takes_the_tokens_by_name(out, capsys, tmp_path):
@@ -194,7 +192,7 @@ def test_export_takes_the_tokens_by_name(out, capsys, tmp_path):
     one, two = (sorted((tmp_path / name).rglob("*.parquet")) for name in ("one", "two"))
     assert one and [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
     code, _, err = command(capsys, "export", out, tmp_path / "three", "--format", "olmo", "--output", "train")
-    assert code == 4 and "text shards, no token shards: train (split train)" in err
+    assert code == 4 and "text shards, no token shards: train (subset train)" in err
 
 
 def test_a_second_run_finds_all_of_it(result, pipeline, out):
@@ -216,9 +214,9 @@ def test_a_limit_cuts_neither_labels_nor_what_is_filtered_against(ray_cluster, t
         pq.write_table(pa.table(labelled), tmp_path / "labels" / f"{number}.parquet")
     verdicts = NearDuplicates(corpus, against=old, drop=False)
     scores = score(Split(corpus), skip=verdicts, scorers=[length_scorer()])
-    calibration = Calibrate(scores, verdicts, labels=str(tmp_path / "labels"))
+    calibration = Calibrate(scores, labels=tmp_path / "labels")
     scheme = TagScheme(tags=(Tag(name="long", rule="p(length) >= 0.5"),))
-    made = to_shards(scores, scheme, verdicts, calibration)
+    made = to_shards(calibration, scheme)
     planned = plan(made.outputs, str(tmp_path / "out"), Options(limit=2), 0, checks=made.checks)
     result = made.run(str(tmp_path / "out"), Options(workers=2, limit=2))
     read = {stage: dataset.manifest.rows for stage, dataset in result.datasets.items() if isinstance(stage, Corpus)}

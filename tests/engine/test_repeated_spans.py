@@ -29,6 +29,7 @@ from annotate import (
     shards,
 )
 from annotate.graph import Shuffle
+from annotate.stages.repeated_spans import FindRepeatedSpans
 from annotate.tags.rendering import strip
 
 NOTICE = "All rights reserved, whoever may ask.\n"
@@ -57,9 +58,9 @@ def pipeline(corpus: Path, *tags: Tag, unit_bytes: int = 1500, **options) -> Pip
     documents = Corpus(str(corpus), unit_bytes=unit_bytes)
     spans = Split(documents, Splitter(by="line", blanks="previous"))
     scores = score(spans, scorers=[length_scorer()])
-    calibration = Calibrate(scores, repeated=RepeatedSpans(spans, **options))
+    calibration = Calibrate(scores, repeated=RepeatedSpans(**options))
     scheme = TagScheme(tags=tags or (Tag(name="long", rule="length >= 60"),))
-    return to_shards(scores, scheme, None, calibration)
+    return to_shards(calibration, scheme)
 
 
 def counted(corpus: Path) -> Counter[str]:
@@ -122,14 +123,14 @@ def test_what_is_left_out_is_not_calibrated_and_copies_do_not_count(ray_cluster,
     verdicts = NearDuplicates(documents)
     spans = Split(documents, Splitter(by="line", blanks="previous"))
     scores = score(spans, skip=verdicts, scorers=[length_scorer()])
-    repeated = RepeatedSpans(spans, verdicts, drop=True, above=10, keep=0)
-    made = Pipeline(all=Calibrate(scores, verdicts), left=Calibrate(scores, verdicts, repeated=repeated))
+    repeated = RepeatedSpans(drop=True, above=10, keep=0)
+    made = Pipeline(all=Calibrate(scores), left=Calibrate(scores, repeated=repeated))
     found = made.run(str(tmp_path / "out"), Options(workers=2))
     whole, without = (
         next(d.manifest.counts for s, d in found.datasets.items() if isinstance(s, Calibrate) and s.repeated == which)
         for which in (None, repeated)
     )
-    dropped = next(d.manifest.counts for s, d in found.datasets.items() if s == repeated)
+    dropped = next(d.manifest.counts for s, d in found.datasets.items() if s.name == "repeated-spans")
     assert dropped["dropped"] == 57 + 3 + 24  # notices but for those of two documents that are copies, and footers
     assert whole["scores of length"] - without["scores of length"] == dropped["dropped"]
 
@@ -150,15 +151,7 @@ def test_no_span_above_the_count_is_said(ray_cluster, tmp_path: Path, corpus: Pa
 )
 def test_settings_that_make_no_sense(options, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        RepeatedSpans(Split(Corpus("corpus")), **options)
-
-
-def test_they_must_be_of_the_spans_that_are_scored() -> None:
-    documents = Corpus("corpus")
-    scores = score(Split(documents), scorers=[length_scorer()])
-    calibration = Calibrate(scores, repeated=RepeatedSpans(Split(documents, Splitter(by="line"))))
-    with pytest.raises(ConfigError, match="repeated spans must be of the spans that are scored"):
-        _ = calibration.inputs
+        RepeatedSpans(**options)
 
 
 def test_a_quantile_of_repeats_is_refused() -> None:
@@ -167,7 +160,7 @@ def test_a_quantile_of_repeats_is_refused() -> None:
 
 
 def test_what_is_sent_for_a_span_does_not_grow_with_its_occurrences() -> None:
-    repeated = RepeatedSpans(Split(Corpus("corpus")))
+    repeated = FindRepeatedSpans(Split(Corpus("corpus")), None, RepeatedSpans())
     counts = repeated.inputs["counts"].counts
     assert isinstance(counts, Shuffle)
     n = 10_000

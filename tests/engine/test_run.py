@@ -11,7 +11,6 @@ import pytest
 from support import pipeline, rows_scored, shard_bytes, write_corpus
 
 from annotate import (
-    Calibrate,
     ConfigError,
     Corpus,
     InputError,
@@ -23,7 +22,6 @@ from annotate import (
     StorageError,
     Tag,
     TagScheme,
-    Thresholds,
     score,
     shards,
 )
@@ -239,8 +237,7 @@ def test_two_outputs_keep_their_datasets_and_groups_run_before_their_readers(ray
     outputs = {}
     for stage, axis in zip(scores, ("niceness", "tone"), strict=True):
         scheme = TagScheme(tags=(Tag(name=axis, rule=f"{axis} >= q(0.5)"),))
-        placed = Place((stage,), None, Thresholds((stage,), None, Calibrate((stage,)), scheme))
-        outputs[axis] = Render(corpus, None, placed)
+        outputs[axis] = Render(Place([stage], scheme))
     result = Pipeline(**outputs).run(str(tmp_path / "out"), Options(workers=1))
     latest = read_latest(Directory.at(tmp_path / "out"))
     assert len(latest) == len(result.datasets) == len({item.label for item in latest})

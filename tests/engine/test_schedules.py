@@ -18,11 +18,11 @@ from transformers import PreTrainedTokenizerFast
 
 from annotate import (
     AnnotateError,
-    Calibrate,
     ConfigError,
     Corpus,
     Mix,
     NearDuplicates,
+    Nest,
     Options,
     Phase,
     Pipeline,
@@ -78,9 +78,7 @@ def rendered(
     spans = Split(documents, Splitter(by="document"))
     scores = score(spans, skip=verdicts, scorers=[length_scorer()])
     scheme = TagScheme(tags=(Tag(name="long", rule="length > 0"),), phases=phases)
-    schedule = Schedule(spans, verdicts, phases=phases, mix=mix)
-    placements = Place(scores, verdicts, Thresholds(scores, verdicts, Calibrate(scores, verdicts), scheme), schedule)
-    return Render(documents, verdicts, placements, schedule=schedule, part_bytes=8_000)
+    return Render(Place(scores, scheme, schedule=Schedule(mix=mix)), part_bytes=8_000)
 
 
 def run(stage: Render | TokenShards, workdir: Path, workers: int = 2) -> tuple[Result, list[pl.DataFrame]]:
@@ -117,7 +115,9 @@ def test_phases_in_order_and_equal_bytes_however_units_are_cut(ray_cluster, tmp_
     places = np.empty(len(frame))
     for shard in "01":
         here = (where["shard"] == shard).to_numpy()
-        places[here] = stage.schedule.places(f"s{shard}.parquet", where["row"].cast(pl.Int64).to_numpy()[here])
+        places[here] = stage.placements.schedule.places(
+            f"s{shard}.parquet", where["row"].cast(pl.Int64).to_numpy()[here]
+        )
     assert (np.diff(places) > 0).all()
     _, other = run(rendered(corpus, unit_bytes=1 << 20), tmp_path / "other", workers=1)
     assert [a.equals(b) for a, b in zip(parts, other, strict=True)] == [True] * len(parts)
@@ -128,8 +128,7 @@ def test_another_seed_is_another_order(ray_cluster, tmp_path: Path, corpus: Path
 
     def seeded(seed: int) -> Render:
         stage = rendered(corpus, phases=(Phase(name="ramp", tag_rate=(0, 1)),))
-        schedule = replace(stage.schedule, seed=seed)
-        return replace(stage, placements=replace(stage.placements, schedule=schedule), schedule=schedule)
+        return replace(stage, placements=replace(stage.placements, schedule=Schedule(seed=seed)))
 
     first, second = (pl.concat(run(seeded(seed), tmp_path / "out")[1]) for seed in (0, 1))
     for frame, stage in ((first, seeded(0)), (second, seeded(1))):
@@ -138,8 +137,10 @@ def test_another_seed_is_another_order(ray_cluster, tmp_path: Path, corpus: Path
         for shard in (0, 1):
             here = (where["shard"] == shard).to_numpy()
             rows = where["row"].to_numpy()[here]
-            places[here] = stage.schedule.places(f"s{shard}.parquet", rows)
-            untagged[here] = stage.schedule.untagged(f"s{shard}.parquet", rows, places[here])  # the rate is the place
+            places[here] = stage.placements.schedule.places(f"s{shard}.parquet", rows)
+            untagged[here] = stage.placements.schedule.untagged(
+                f"s{shard}.parquet", rows, places[here]
+            )  # the rate is the place
         assert (np.diff(places) > 0).all()
         assert (frame["text"].str.starts_with("<long>").to_numpy() == ~untagged).all()
 
@@ -173,7 +174,8 @@ def test_a_takedown_changes_the_parts_that_had_the_documents_and_no_others(
 ) -> None:
     stage = rendered(corpus)
     if not ordered:
-        stage = replace(rendered(corpus, phases=()), schedule=None)
+        bare = rendered(corpus, phases=())
+        stage = replace(bare, placements=replace(bare.placements, schedule=None))
     before, parts = run(stage, tmp_path / "out")
     paths = shards(tmp_path / "out")
     (keeper,) = {"0-20", "0-21"} & {name for part in parts for name in part["id"]}
@@ -217,11 +219,10 @@ def test_token_budgets_phases_of_windows_and_scores_of_tokens(
 ) -> None:
     def made(*phases: Phase) -> TokenShards:
         place = rendered(corpus).placements
-        schedule = Schedule(place.spans, place.verdicts, phases, tokenizer=str(tokenizer))
         thresholds = replace(place.thresholds, scheme=replace(place.scheme, phases=phases))
-        place = replace(place, thresholds=thresholds, schedule=schedule)
-        options = {"tokenizer": str(tokenizer), "window": 128, "loss": "mask", "part_bytes": 16_000}
-        return TokenShards(place.corpus, place.verdicts, place, schedule, scores=True, span_ids=True, **options)
+        place = Place(thresholds, schedule=Schedule(tokenizer=tokenizer))
+        options = {"tokenizer": tokenizer, "window": 128, "loss": "mask", "part_bytes": 16_000}
+        return TokenShards(place, scores=True, span_ids=True, **options)
 
     phases = (Phase(name="plain", tokens=3000, tag_rate=0), Phase(name="tagged", tokens=9000))
     result, parts = run(made(*phases), tmp_path / "out")
@@ -247,6 +248,20 @@ def test_token_budgets_phases_of_windows_and_scores_of_tokens(
         run(made(Phase(name="plain", tokens=10**9)), tmp_path / "out")
 
 
+def test_phases_of_one_scheme_hold_for_all_that_is_nested(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+    documents = Corpus(corpus, unit_bytes=4000)
+
+    def level(by: str, name: str, phases: tuple[Phase, ...] = ()) -> Thresholds:
+        scheme = TagScheme(tags=(Tag(name=name, rule="length > 0"),), phases=phases)
+        return Thresholds(score(Split(documents, by=by), [length_scorer()]), scheme)
+
+    for outer, inner in ((PHASES, ()), ((), PHASES)):
+        nested = Nest([level("document", "whole", outer), level("sentence", "part", inner)], schedule=Schedule(seed=3))
+        _, parts = run(Render(nested), tmp_path / "out")
+        for phase, text in pl.concat(parts).select("phase", "text").iter_rows():
+            assert ("<whole><part>" in text, "<part>" in text) == (phase == "tagged", phase == "tagged")
+
+
 def test_a_schedule_is_made_before_anything_is_scored(corpus: Path) -> None:
     """What is wrong with a mix or with budgets is then found in time."""
     for phases in ((), PHASES):
@@ -254,28 +269,25 @@ def test_a_schedule_is_made_before_anything_is_scored(corpus: Path) -> None:
         assert names.index("schedule") < names.index("annotations")
 
 
-def test_what_does_not_go_together(corpus: Path) -> None:
+def test_a_scheme_with_phases_is_in_training_order_without_a_word(corpus: Path) -> None:
     stage = rendered(corpus)
-    with pytest.raises(ConfigError, match="must be in the order of their schedule"):
-        replace(stage, schedule=None)
-    with pytest.raises(ConfigError, match=r"has phases \(plain, tagged, cooldown\), but no schedule"):
-        replace(stage.placements, schedule=None)
-    with pytest.raises(ConfigError, match="must have the same phases"):
-        replace(stage.placements, schedule=replace(stage.schedule, phases=()))
-    with pytest.raises(ConfigError, match="tag rates their placements know nothing of"):
-        bare = rendered(corpus, phases=())
-        replace(bare, schedule=replace(bare.schedule, phases=PHASES))
-    with pytest.raises(ConfigError, match="must be of the same documents"):
-        replace(rendered(corpus, phases=()), schedule=Schedule(stage.placements.spans))
+    thresholds = stage.placements.thresholds
+    assert Place(thresholds).training_order == Place(thresholds, schedule=Schedule()).training_order
+    assert Place(thresholds).training_order.phases == PHASES
+    assert Place(replace(thresholds, scheme=replace(thresholds.scheme, phases=()))).training_order is None
+
+
+def test_what_does_not_go_together(corpus: Path) -> None:
+    with pytest.raises(ConfigError, match="schedule must be a Schedule, or None for corpus order, got 7"):
+        replace(rendered(corpus).placements, schedule=7)
+    with pytest.raises(ConfigError, match="no tokenizer to count them"):
+        rendered(corpus, phases=(Phase(name="a", tokens=5),))
     with pytest.raises(ConfigError, match="which does not travel"):
         documents = Corpus(str(corpus), columns=("time",))
         scores = score(Split(documents), scorers=[length_scorer()])
         scheme = TagScheme(tags=(Tag(name="long", rule="length > 0"),))
-        placements = Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
-        mix = Mix(column="source", weights={"wiki": 1})
-        Render(documents, None, placements, schedule=Schedule(Split(documents), mix=mix))
+        Place(scores, scheme, schedule=Schedule(mix=Mix(column="source", weights={"wiki": 1})))
     with pytest.raises(ConfigError, match="by id, but the corpus has no id column"):
         bare = Corpus(str(corpus), id=None)
         scores = score(Split(bare), scorers=[length_scorer()])
-        placements = Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
-        _ = Render(bare, None, placements, exclude=("a",)).inputs
+        Render(Place(scores, scheme), exclude=["a"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from annotate import (
     NearDuplicates,
     Nest,
     Options,
+    Phase,
     Pipeline,
     Place,
     Render,
@@ -60,13 +62,17 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def placed(corpus: Corpus, by: str, scheme: TagScheme, *axes: str) -> Place:
+    return Place(thresholds(corpus, by, scheme, *axes))
+
+
+def thresholds(corpus: Corpus, by: str, scheme: TagScheme, *axes: str) -> Thresholds:
     scores = score(Split(corpus, Splitter(by=by)), scorers=[length_scorer(axis) for axis in axes])
-    return Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
+    return Thresholds(scores, scheme)
 
 
 def rendered(tmp_path: Path, corpus: Path, placements: Place | Nest, workers: int = 2) -> pl.DataFrame:
     """The shards; that taking the tags out gives back the text is checked."""
-    Pipeline(Render(placements.spans.corpus, None, placements)).run(str(tmp_path / "out"), Options(workers=workers))
+    Pipeline(Render(placements)).run(str(tmp_path / "out"), Options(workers=workers))
     written = pl.read_parquet(shards(tmp_path / "out"))
     tags = written.with_row_index("row").select(pl.col("row").cast(pl.Int64), "placements").explode("placements")
     source = pl.read_parquet(corpus / "*.parquet")
@@ -87,7 +93,9 @@ def test_nested_tags_of_two_splits(ray_cluster, tmp_path: Path, corpus: Path) ->
         tags=(Tag(name="long", rule="length >= q(0.5)", family="l"), Tag(name="short", rule="else", family="l")),
         families=(Family(name="l", layout="begin-end"),),
     )
-    nested = Nest(placed(documents, "document", whole, "whole"), placed(documents, "sentence", parts, "length"))
+    nested = Nest(
+        [thresholds(documents, "document", whole, "whole"), thresholds(documents, "sentence", parts, "length")]
+    )
     written = rendered(tmp_path, corpus, nested)
     placed_tags = pa.concat_tables(tables(tmp_path / "out", "nested-placements"))
     assert placed_tags.num_rows == sum(len(each) for each in written["placements"])
@@ -138,15 +146,20 @@ def test_equal_bytes_however_units_are_cut(ray_cluster, tmp_path: Path, corpus: 
 def test_what_cannot_be_nested_or_read(ray_cluster, tmp_path: Path, corpus: Path) -> None:
     documents = Corpus(str(corpus), unit_bytes=800)
     scheme = TagScheme(tags=(Tag(name="t", rule="length > 0"),))
-    inner = placed(documents, "sentence", scheme, "length")
+    inner, outer = (thresholds(documents, by, scheme, "length") for by in ("sentence", "document"))
     with pytest.raises(ConfigError, match="different tags, got <t> in both"):
-        Nest(placed(documents, "document", scheme, "length"), inner)
-    with pytest.raises(ConfigError, match="of one corpus"):
-        Nest(placed(Corpus("other"), "document", scheme, "length"), inner)
-    repeated = Calibrate(inner.scores, repeated=RepeatedSpans(inner.spans, drop=True))
-    outer = Place(inner.scores, None, Thresholds(inner.scores, None, repeated, scheme))
-    with pytest.raises(ConfigError, match="the outer ones can have none"):
-        Nest(outer, inner)
+        Nest([outer, inner])
+    with pytest.raises(ConfigError, match="of one corpus") as caught:
+        Nest([thresholds(Corpus("other"), "document", scheme, "length"), inner])
+    assert caught.value.hint == "Split one Corpus twice, and give both score(...) the same skip=."
+    repeated = Thresholds(Calibrate(outer.scores, repeated=RepeatedSpans(drop=True)), scheme)
+    with pytest.raises(ConfigError, match="can only be those of the last level"):
+        Nest([repeated, inner])
+    with pytest.raises(ConfigError, match="two or more levels"):
+        Nest([inner])
+    first, second = (Thresholds(outer.scores, replace(scheme, phases=(Phase(name=name),))) for name in ("a", "b"))
+    with pytest.raises(ConfigError, match="nested tag schemes have different phases"):
+        Nest([first, second, inner])
 
 
 def test_numbers_with_a_fraction_are_no_names() -> None:
@@ -163,9 +176,7 @@ def test_a_column_that_is_not_there_is_told_before_anything_runs(ray_cluster, tm
     def read_by(verdicts: NearDuplicates | None = None, rule: str = "length > 0", mix: Mix | None = None) -> Render:
         scores = score(spans, skip=verdicts, scorers=[length_scorer()])
         scheme = TagScheme(tags=(Tag(name="t", rule=rule),))
-        thresholds = Thresholds(scores, verdicts, Calibrate(scores, verdicts), scheme)
-        schedule = Schedule(spans, verdicts, mix=mix)
-        return Render(documents, verdicts, Place(scores, verdicts, thresholds), schedule=schedule)
+        return Render(Place(scores, scheme, schedule=Schedule(mix=mix)))
 
     for stage, reader in {
         read_by(rule='sauce == "x"'): "placements",

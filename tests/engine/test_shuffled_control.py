@@ -15,12 +15,10 @@ from scipy.stats import hypergeom
 from support import sentences
 
 from annotate import (
-    Calibrate,
     Corpus,
     Nest,
     Options,
     Pipeline,
-    Place,
     Render,
     Split,
     Splitter,
@@ -48,11 +46,11 @@ def rendering(corpus: Path) -> Render:
     """Tags of documents and of sentences, both shuffled."""
     documents = Corpus(str(corpus), id=None, unit_bytes=1200)
 
-    def placed(by: str, scheme: TagScheme) -> Place:
+    def thresholds(by: str, scheme: TagScheme) -> Thresholds:
         scores = score(Split(documents, Splitter(by=by)), scorers=[length_scorer()])
-        return Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
+        return Thresholds(scores, scheme)
 
-    return Render(documents, None, Nest(placed("document", WHOLE), placed("sentence", PARTS)))
+    return Render(Nest([thresholds("document", WHOLE), thresholds("sentence", PARTS)]))
 
 
 def test_tags_do_not_go_with_sources(ray_cluster, tmp_path: Path) -> None:

@@ -26,7 +26,6 @@ from annotate import (
     Nest,
     Options,
     Pipeline,
-    Place,
     RepeatedSpans,
     Split,
     Splitter,
@@ -85,11 +84,11 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
     return folder
 
 
-def placed(documents: Corpus, by: str, scheme: TagScheme, **options) -> Place:
+def thresholds(documents: Corpus, by: str, scheme: TagScheme, **options) -> Thresholds:
     spans = Split(documents, Splitter(by=by, blanks="previous"))
     scores = score(spans, scorers=[length_scorer()])
-    repeated = RepeatedSpans(spans, drop=True, **options) if options else None
-    return Place(scores, None, Thresholds(scores, None, Calibrate(scores, repeated=repeated), scheme))
+    repeated = RepeatedSpans(drop=True, **options) if options else None
+    return Thresholds(Calibrate(scores, repeated=repeated), scheme)
 
 
 SPANS = TagScheme(
@@ -104,10 +103,10 @@ WHOLE = TagScheme(
 
 def made(corpus: Path, tokenizer: Path, *, unit_bytes: int = 700, repeated: bool = False, **options) -> TokenShards:
     documents = Corpus(str(corpus), unit_bytes=unit_bytes)
-    inner = placed(documents, "line", SPANS, **({"above": 3, "keep": 0} if repeated else {}))
-    nested = Nest(placed(documents, "document", WHOLE), inner)
+    inner = thresholds(documents, "line", SPANS, **({"above": 3, "keep": 0} if repeated else {}))
+    nested = Nest([thresholds(documents, "document", WHOLE), inner])
     chosen = {"tokenizer": str(tokenizer), "window": WINDOW, "loss": "mask", "part_bytes": 3000, **options}
-    return TokenShards(documents, None, nested, **chosen)
+    return TokenShards(nested, **chosen)
 
 
 def written(stage: TokenShards, folder: Path, workers: int = 2) -> pl.DataFrame:

@@ -203,13 +203,13 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
     write(tmp_path, 2, [])
     spans = Split(Corpus(str(tmp_path / "documents"), id=None))
     with pytest.raises(ConfigError, match="go with documents by id, but the corpus has none"):
-        AttributeScores(spans, "attributes", {"toxicity": NAME})
+        AttributeScores(spans, "attributes", attributes={"toxicity": NAME})
     with pytest.raises(ConfigError, match="axes must be different names"):
         made(tmp_path, attributes={"row": NAME})
     with pytest.raises(ConfigError, match="unmarked must be a finite number or None, got nan"):
         made(tmp_path, unmarked=float("nan"))
     stage = made(tmp_path, attributes={"length": NAME})
     with pytest.raises(ConfigError, match="two scores are of the axis 'length'"):
-        _ = Calibrate((stage, *score(stage.spans, scorers=[length_scorer()]))).inputs
+        Calibrate((stage, *score(stage.spans, scorers=[length_scorer()])))
     with pytest.raises(ConfigError, match=r"no scorer can score the labelled texts of labels\.jsonl"):
         _ = Calibrate((stage,), labels="labels.jsonl").curves

@@ -3,28 +3,37 @@
 from length_scorer import length_scorer
 from support import to_shards
 
-from annotate import Calibrate, Corpus, NearDuplicates, Render, RepeatedSpans, Schedule, Split, Tag, TagScheme, score
+from annotate import (
+    Calibrate,
+    Corpus,
+    NearDuplicates,
+    Render,
+    RepeatedSpans,
+    Schedule,
+    Split,
+    Subsets,
+    Tag,
+    TagScheme,
+    score,
+)
 from annotate.engine.datasets import limited
 from annotate.graph import AGAINST, documents_of, graph
 from annotate.stages.fit_curves import FitCurves
-from annotate.text.splits import Splits
 
 
 def everything():
     """Shards that need every kind of stage there is, with labels and a corpus to filter against."""
     corpus, old = Corpus("new"), Corpus("old")
-    verdicts = NearDuplicates(corpus, against=old, verify="exact", keep="highest:quality")
+    subsets = Subsets(train=0.8, calibration=0.1, evaluation=0.1)
+    verdicts = NearDuplicates(corpus, against=old, verify="exact", keep="highest:quality", subsets=subsets)
     spans = Split(corpus)
     scores = score(spans, skip=verdicts, scorers=[length_scorer()])
-    repeated = RepeatedSpans(spans, verdicts, drop=True, above=2)
     scheme = TagScheme(
         tags=(Tag(name="long", rule="p(length) > 0.5"), Tag(name="q", rule="length > q(0.5, by=source)")),
         control="shuffled",
     )
-    splits = Splits(train=0.8, calibration=0.1, evaluation=0.1)
-    calibration = Calibrate(scores, verdicts, labels="labels.parquet", repeated=repeated, splits=splits)
-    schedule = Schedule(spans, verdicts, repeated=repeated, splits=splits)
-    made = to_shards(scores, scheme, verdicts, calibration, schedule=schedule, exclude=("a",))
+    calibration = Calibrate(scores, labels="labels.parquet", repeated=RepeatedSpans(drop=True, above=2))
+    made = to_shards(calibration, scheme, schedule=Schedule(), exclude=("a",))
     return corpus, old, made
 
 

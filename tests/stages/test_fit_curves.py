@@ -41,7 +41,7 @@ def pipeline(corpus, rule, *, scorer=PythonScorer, labels=None):
     documents = Corpus(str(corpus), unit_bytes=3000)
     scores = score(Split(documents), scorers=[scorer(function=Length, axes=("length",), version=1)])
     scheme = TagScheme(tags=(Tag(name="long", rule=rule),))
-    return to_shards(scores, scheme, calibration=Calibrate(scores, labels=labels))
+    return to_shards(Calibrate(scores, labels=labels), scheme)
 
 
 def tagged_lengths(workdir):

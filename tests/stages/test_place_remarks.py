@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from annotate import Calibrate, Corpus, Place, PythonScorer, Split, Tag, TagScheme, Thresholds, score
+from annotate import Corpus, Place, PythonScorer, Split, Tag, TagScheme, Thresholds, score
 from annotate.errors import ConfigError
 from annotate.stages.thresholds import threshold_values
 from annotate.stages.token_shards import _about
@@ -20,7 +20,7 @@ def length(table):
 def placed(rule):
     scores = score(Split(Corpus("corpus")), scorers=[PythonScorer(function=length, axes=("length",), version=1)])
     scheme = TagScheme(tags=(Tag(name="long", rule=rule),))
-    return Place(scores, None, Thresholds(scores, None, Calibrate(scores), scheme))
+    return Place(scores, scheme)
 
 
 def manifest(units, rows, counts):
@@ -90,7 +90,7 @@ def test_an_axis_that_no_scorer_measures_is_named_with_its_line():
     for rule, name in (("lenght > 1", "lenght"), ("length > q(lengths, 0.7)", "lengths")):
         scheme = parse_scheme(f'[[family]]\nname = "f"\ntags = {{ long = "{rule}" }}', "x.toml")
         with pytest.raises(ConfigError) as caught:
-            Thresholds(scores, None, Calibrate(scores), scheme)
+            Thresholds(scores, scheme)
         assert caught.value.message.startswith(
             f"x.toml, line 3: the rule of tag 'long' reads the axis {name!r}, which no"
         )

@@ -41,8 +41,8 @@ def placed(scheme: TagScheme = SCHEME, *, filtered: bool = False) -> Place:
     verdicts = NearDuplicates(documents) if filtered else None
     spans = Split(documents)
     scores = score(spans, skip=verdicts, scorers=SCORERS)
-    drop = RepeatedSpans(spans, verdicts, drop=True) if filtered else None
-    return Place(scores, verdicts, Thresholds(scores, verdicts, Calibrate(scores, verdicts, repeated=drop), scheme))
+    drop = RepeatedSpans(drop=True) if filtered else None
+    return Place(Thresholds(Calibrate(scores, repeated=drop), scheme))
 
 
 def exchanged(stage: Shuffle, tables: list[pa.Table], units: int) -> list[pa.Table]:

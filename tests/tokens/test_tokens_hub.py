@@ -11,7 +11,8 @@ from transformers import PreTrainedTokenizerFast
 
 from annotate import Corpus, Split
 from annotate.errors import ConfigError
-from annotate.stages.schedule import Schedule
+from annotate.stages.schedule import Schedule, ScheduleDocuments
+from annotate.stages.selection import Selection
 from annotate.tokens import load_tokenizer, pin_tokenizer
 
 OLD, NEW = "0123456789" * 4, "abcdef0123" * 4
@@ -47,12 +48,13 @@ def test_what_the_driver_saw_is_what_workers_load(cache: Path) -> None:
 
 
 def test_a_stage_holds_the_commit(cache: Path) -> None:
-    stage = Schedule(Split(Corpus("corpus")), tokenizer="some/words")
+    selection = Selection(Split(Corpus("corpus")), None, None)
+    stage = ScheduleDocuments(selection, (), Schedule(tokenizer="some/words"))
     recipe = stage.recipe
     commit(cache, NEW, "two", "one", "three")
     sent = cloudpickle.loads(cloudpickle.dumps(stage))
-    assert (sent.tokenizer, sent.revision) == ("some/words", OLD) and sent._loaded[1] == sent._expected
-    assert Schedule(Split(Corpus("corpus")), tokenizer="some/words").recipe != recipe
+    assert (sent.asked.tokenizer, sent.asked.revision) == ("some/words", OLD) and sent._loaded[1] == sent._expected
+    assert ScheduleDocuments(selection, (), Schedule(tokenizer="some/words")).recipe != recipe
 
 
 def test_a_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from annotate import Corpus, Mix, Phase, Schedule, Split, Tag, TagScheme
+from annotate import Mix, Phase, Schedule, Tag, TagScheme
 from annotate.tags.explain import explain
 from annotate.tags.placing import place
 from annotate.tags.rendering import render
@@ -48,18 +48,12 @@ CASES: dict[str, tuple[tuple[Phase, ...], Mix | None]] = {
 }
 
 
-def schedule_of(phases: tuple[Phase, ...], mix: Mix | None) -> Schedule:
-    """A schedule that counts words for tokens."""
-    asked = tuple(Phase(name=p.name, share=p.share or (0.5 if p.tokens else None)) for p in phases)
-    return Schedule(Split(Corpus("corpus")), phases=asked, mix=mix, seed=2)
-
-
 def golden() -> Iterator[str]:
     """The file, line by line."""
     row = np.arange(N)
     sizes = np.array([len(text.split()) for text in TEXTS])
     for title, (phases, mix) in CASES.items():
-        schedule = schedule_of(phases, mix)
+        schedule = Schedule(mix=mix, seed=2)
         places = schedule.places(SHARD, row)
         sources = pa.array(SOURCES if mix else [None] * N, pa.string())
         counted = pa.table(
@@ -90,9 +84,11 @@ def golden() -> Iterator[str]:
             curves={},
             columns={},
             shard=SHARD,
-            untagged=untagged if phases else None,
         )
-        shown = render(pa.array(TEXTS, pa.large_string()), place(measured, scheme)).to_pylist()
+        placed = place(measured, scheme)
+        if phases:
+            placed = placed.filter(pa.array(~untagged[placed["row"].to_numpy()]))
+        shown = render(pa.array(TEXTS, pa.large_string()), placed).to_pylist()
         yield from ("", "=" * 100, title, "-" * 100)
         yield from (f"# {line}" for line in explain(scheme) if line.startswith("In phase"))
         for line in table.to_pylist():

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate import Corpus, Mix, Phase, Schedule, Split, preset
+from annotate import Mix, Phase, Schedule, preset
 from annotate.errors import ConfigError
 from annotate.storage.contracts import contract
 from annotate.tags.scheme_file import parse_scheme
@@ -99,7 +99,7 @@ def test_rates_and_mixes_of_a_hundred_thousand_documents() -> None:
         Phase(name="half", share=0.1, tag_rate=0.5),
     )
     mix = Mix(column="s", weights={"books": 2, "code": 1, "web": 1}, exhaustion="all_exhausted")
-    schedule = Schedule(Split(Corpus("corpus")), phases=wanted, mix=mix)
+    schedule = Schedule(mix=mix)
     row = np.arange(n)
     places = schedule.places("shard", row)
     frame = documents(n, 0).with_columns(place=places)
@@ -223,5 +223,3 @@ def test_impossible_budgets_and_mixes() -> None:
         Mix(column="s", weights={"web": 0})
     with pytest.raises(ConfigError, match="first_exhausted"):
         Mix(column="s", weights={"web": 1}, exhaustion="never")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="no tokenizer to count them"):
-        Schedule(Split(Corpus("corpus")), phases=(Phase(name="a", tokens=5),))

@@ -1,0 +1,42 @@
+"""What users give, in the one form that stages keep: paths as strings, lists as tuples."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TypeVar
+
+from annotate.errors import ConfigError
+
+Item = TypeVar("Item")
+
+
+def as_path(value: str | os.PathLike[str], name: str) -> str:
+    """A path or a URL as a string.
+
+    Args:
+        value: a string, or any path object, such as a `pathlib.Path`.
+        name: of the argument, for the error.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    if not isinstance(path, str):
+        raise ConfigError(f"{name} must be a path, as a string or a pathlib.Path, got {value!r}")
+    return path
+
+
+def as_tuple(value: Iterable[Item], name: str) -> tuple[Item, ...]:
+    """Several values as a tuple.
+
+    Args:
+        value: a list, a tuple, or what else can be gone through.
+        name: of the argument, for the error.
+
+    Raises:
+        ConfigError: it is a string, whose items would be its characters; or it can't be gone through.
+    """
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise ConfigError(f"{name} must be a list or a tuple, got {value!r}", hint=f"Of one write {name}=[{value!r}].")
+    return tuple(value)

@@ -1,0 +1,78 @@
+"""The scores of several stages joined: what calibration, thresholds and rules read of the spans of a unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from annotate.errors import ConfigError
+from annotate.graph import Stage, Tables
+from annotate.stages.repeated_spans import REPEATS, FindRepeatedSpans, dropped_spans, repeats
+from annotate.stages.score import Annotations, kept_scores
+from annotate.subsets import SubsetName
+
+
+def check_scores(scores: Sequence[Annotations]) -> None:
+    """Check that scores can be read together.
+
+    Raises:
+        ConfigError: there are none, they are of different spans or under different verdicts, or two are of one axis.
+    """
+    if not scores or not all(isinstance(stage, Annotations) for stage in scores):
+        raise ConfigError(
+            f"scores are needed, got {scores!r}" if scores else "there are no scores",
+            hint="Give what score(spans, scorers=[...]) returns, perhaps with AttributeScores beside.",
+        )
+    first = scores[0]
+    for stage in scores[1:]:
+        what = "spans" if stage.spans != first.spans else "verdicts" if stage.skip != first.skip else None
+        if what is not None:
+            raise ConfigError(
+                f"the scores of {', '.join(first.axes)} and of {', '.join(stage.axes)} are of different {what}",
+                hint="Score all axes on one Split(...), and give each the same skip=.",
+            )
+    axes = [axis for stage in scores for axis in stage.axes]
+    if twice := sorted({axis for axis in axes if axes.count(axis) > 1}):
+        raise ConfigError(f"two scores are of the axis {twice[0]!r}", hint="Give one of them another axis name.")
+
+
+def score_inputs(scores: Sequence[Annotations], repeated: FindRepeatedSpans | None) -> dict[str, Stage]:
+    """The inputs of a stage that reads scores: spans, annotations by number, verdicts and repeated spans if any."""
+    optional = {"verdicts": scores[0].skip, "repeated": repeated}
+    return {
+        "spans": scores[0].spans,
+        **_named(scores),
+        **{name: stage for name, stage in optional.items() if stage is not None},
+    }
+
+
+def read_scores(
+    tables: Tables,
+    scores: Sequence[Annotations],
+    repeated: FindRepeatedSpans | None,
+    subset: SubsetName | None = None,
+) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
+    """Spans and scores of the kept documents of a unit, from inputs named by `score_inputs`.
+
+    Spans that are left out are not among them; where there are repeated spans, their number is the score `repeats`.
+    Where documents are in subsets, those of `subset` alone, if one is given.
+    """
+    verdicts = scores[0].skip
+    spans, values = kept_scores(tables, _named(scores), verdicts=verdicts is not None)
+    stay = np.ones(spans.num_rows, bool)
+    if repeated is not None:
+        values = {**values, REPEATS: repeats(tables["repeated"], spans)}
+        stay &= ~dropped_spans(tables["repeated"], spans)
+    if subset is not None and verdicts is not None and verdicts.subsets is not None:
+        found = verdicts.subsets.inside(tables["verdicts"]["split_group"].to_numpy(), subset)
+        stay &= found[spans["row"].to_numpy() - tables.rows.start]
+    if stay.all():
+        return spans, values
+    return spans.filter(pa.array(stay)), {axis: each[stay] for axis, each in values.items()}
+
+
+def _named(scores: Sequence[Annotations]) -> dict[str, Annotations]:
+    return {f"scores-{i}": stage for i, stage in enumerate(scores)}
