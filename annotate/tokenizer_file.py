@@ -1,11 +1,12 @@
-"""A tokenizer is its `tokenizer.json`: read as it is, whatever Transformers makes of it.
+"""A tokenizer is its `tokenizer.json`. It is read as it is, also where Transformers would change it.
 
-`AutoTokenizer` may build the tokenizer anew, from the class that a configuration names and the vocabulary of the file:
-another split expression, normalizer or byte fallback, without a word. So what it made is compared with the file. The
-file's tokens stand; where the class gives other tokens, that is told, and who loads decides what to do about it.
+`AutoTokenizer` may build a tokenizer anew, from the vocabulary of the file and the class that a configuration names. It
+may then have another split expression, normalizer or byte fallback, and nothing tells. So what `AutoTokenizer` makes is
+compared with the file, and the tokens of the file are used. Where the class gives others, callers are told.
 
-`tokenizers` numbers added tokens itself, from the number of words on. Where ids of words have a hole, or added tokens
-stand apart from them, it would give them ids of other words. So ids that nothing has get words that no text has.
+The `tokenizers` library numbers added tokens itself, from the number of words on. If ids of words have holes, or the
+ids of added tokens do not follow them, it would give added tokens the ids of other words. So ids without a word get
+words that no text has.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from annotate.errors import ConfigError
 
 FILE = "tokenizer.json"
 PLAIN = (("vocab.txt",), ("vocab.json", "merges.txt"))
-"""Older files that say all that a class needs; other forms Transformers has to guess, or needs other libraries for."""
+"""Older files that hold all that a class needs. For others Transformers has to guess, or needs other libraries."""
 
 SLOW = ("*.model", "*.tiktoken", "*.bpe", "*.vocab", "vocab.txt", "vocab.json", "merges.txt", "tekken.json")
-"""Names of the files that tokenizers without a fast form are read from."""
+"""The files of tokenizers that have no fast form."""
 
 PROBES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -47,7 +48,7 @@ PROBES = (
     "a",
     " a",
 )  # fmt: skip
-"""Texts on which two tokenizers are compared: what split expressions, normalizers and fallbacks treat differently."""
+"""Texts on which two tokenizers are compared. Split expressions, normalizers and fallbacks treat them differently."""
 
 LOADED_FROM = (
     "name a tokenizer.json, a directory that holds one, or a model of the hub; "
@@ -55,7 +56,7 @@ LOADED_FROM = (
 )
 
 _FILLER = "\U0010fffe unused {} \U0010fffe"
-"""The word of an id that nothing has. No word that a tokenizer cuts has both a blank and this character."""
+"""The word of an id that has none. No word that a tokenizer cuts has both a blank and this character."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,19 +111,19 @@ def parse_file(subject: str, content: bytes) -> Tokenizer:
             raise
         raise ConfigError(
             f"{subject} is not a tokenizer.json: {_line(error)}",
-            hint="a vocabulary file alone is not enough: name the file that `save_pretrained` writes",
+            hint="A vocabulary file alone is not enough. Name the file that `save_pretrained` writes.",
         ) from error
     for token in made.get("added_tokens", ()):
         if (found := tokenizer.token_to_id(token["content"])) != token["id"]:
             raise ConfigError(
                 f"{subject}: its tokenizer.json gives the added token {token['content']!r} the id {token['id']}, the "
                 f"tokenizers library gives it {found}: an id of a word comes twice, or is that of an added token",
-                hint="give each word and each added token an id of its own, added tokens behind the words",
+                hint="Give each word and each added token an id of its own, added tokens after the words.",
             )
     for i, words in shared_ids(tokenizer).items():  # a copy of the tokenizer keeps one of them, any
         raise ConfigError(
             f"{subject}: its tokenizer.json has one id, {i}, for {' and '.join(map(repr, words))}",
-            hint="give each word an id of its own",
+            hint="Give each word an id of its own.",
         )
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -178,12 +179,12 @@ def load(subject: str, name: str, *, revision: str | None = None, remote_code: b
 
 
 def _held_to_file(subject: str, auto: Any, file: Tokenizer) -> Loaded:
-    """The tokenizer of Transformers where it cuts text by the rules of the file, else one of the file."""
+    """The tokenizer of Transformers, if it cuts text as its file says; else one that is made of the file."""
     backend = auto.backend_tokenizer
     made = auto if _same(backend, file) else _remade(auto, file)
     if not _same(made.backend_tokenizer, file):
         raise ConfigError(f"{subject}: Transformers changes its tokenizer.json while it loads it")
-    # What stands round a text may be said in tokenizer_config.json: the file is then not alone in it.
+    # tokenizer_config.json, too, may say which special tokens stand around a text.
     said = {"add_bos_token", "add_eos_token"} & set(auto.init_kwargs)
     for special in (False,) if said else (False, True):
         if other := differs(backend, file, special=special):
@@ -193,12 +194,12 @@ def _held_to_file(subject: str, auto: Any, file: Tokenizer) -> Loaded:
 
 
 def differs(one: Tokenizer, other: Tokenizer, *, special: bool = False) -> str | None:
-    """An example of a text that two tokenizers cut differently, with what each gives; None where there is none.
+    """An example of a text that two tokenizers cut differently, with what each gives; None: none was found.
 
     Args:
         one: a tokenizer.
         other: another.
-        special: whether with the special tokens that they put round a text.
+        special: whether the special tokens around a text are compared as well.
     """
     for text in PROBES:
         encodings = [tokenizer.encode(text, add_special_tokens=special) for tokenizer in (one, other)]
@@ -211,19 +212,19 @@ def differs(one: Tokenizer, other: Tokenizer, *, special: bool = False) -> str |
 
 
 def highest_id(tokenizer: Tokenizer) -> int:
-    """The highest id that a tokenizer has, which may be more than their number; -1 where there is none."""
+    """The highest id of a tokenizer, which may be more than the number of ids; -1: it has none."""
     return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
 
 def shared_ids(tokenizer: Tokenizer) -> dict[int, list[str]]:
-    """Ids that several words have, each with these words."""
+    """The ids that several words have, each with these words."""
     known = tokenizer.get_vocab(with_added_tokens=True)
     shared = {i for i, n in Counter(known.values()).items() if n > 1}
     return {i: sorted(word for word, other in known.items() if other == i) for i in sorted(shared)}
 
 
 def instead_of_file(directory: Path) -> str | None:
-    """What there is of a tokenizer in a directory without a `tokenizer.json`; None where nothing is."""
+    """What a directory without a `tokenizer.json` holds of a tokenizer, in words; None: nothing."""
     if not directory.is_dir() or (directory / FILE).is_file():
         return None
     found = sorted(path.name for path in directory.iterdir() if any(fnmatch(path.name, name) for name in SLOW))
@@ -238,7 +239,7 @@ CONVERT = (
 
 
 def _remade(auto: Any, file: Tokenizer) -> Any:
-    """The tokenizer of the file, with the names, templates and limits, and the further tokens, that `auto` has."""
+    """A tokenizer of the file, with the names, templates, limits and additional tokens of `auto`."""
     from transformers import PreTrainedTokenizerFast
 
     kept = ("model_max_length", "padding_side", "truncation_side", "model_input_names", "chat_template", "name_or_path")
@@ -261,7 +262,7 @@ def _plain(token: AddedToken) -> AddedToken:
 
 
 def _same(backend: Tokenizer, file: Tokenizer) -> bool:
-    """Whether a tokenizer cuts text by the very rules of the file; it may have further added tokens."""
+    """Whether a tokenizer has the rules of the file. It may have more added tokens."""
     one, other = (json.loads(t.to_str()) for t in (backend, file))
     if any(one[part] != other[part] for part in ("normalizer", "pre_tokenizer", "model")):
         return False
@@ -270,12 +271,12 @@ def _same(backend: Tokenizer, file: Tokenizer) -> bool:
 
 
 def _fill_holes(made: dict[str, Any]) -> bool:
-    """Give each id below the highest that nothing has a word that no text has; whether there were any."""
+    """Give each id that has no word a word that no text has; return whether there were any."""
     vocabulary, added = made["model"]["vocab"], made.get("added_tokens", [])
     words = set(range(len(vocabulary))) if isinstance(vocabulary, list) else set(vocabulary.values())
     taken = words | {token["id"] for token in added}
     holes = [i for i in range(max(taken, default=-1)) if i not in taken]
-    behind = max(words, default=-1)  # the library numbers what follows in turn, as added tokens
+    behind = max(words, default=-1)  # from here on the library numbers added tokens in turn
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     for i in holes:
         if i < behind:
@@ -295,7 +296,7 @@ def _shown(values: Sequence[Any], others: Sequence[Any]) -> str:
 
 
 def _is_error(error: BaseException) -> bool:
-    """Whether it is one, and no interrupt: a panic of the tokenizers library is not even an Exception."""
+    """Whether it is an error, and no interrupt. A panic of the tokenizers library is no `Exception`."""
     return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 

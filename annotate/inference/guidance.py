@@ -13,20 +13,21 @@ from annotate.tokens import TagVocabulary
 
 
 class Guidance:
-    """Goes from the log-probabilities under another prompt towards those under this one, and beyond.
+    """Moves log-probabilities away from those under another prompt: `other + scale * (own - other)`.
 
-    The other prompt is written on with the same tokens of text; where tags are put among these, its own are put among
-    its. Which tag comes is not guided: untagged text has none, so that any chance of one would become certainty. Each
-    row has a cache of its own, which follows it when beams are reordered.
+    The text that is written continues the other prompt too. Where tags are put before a span of it, the other text gets
+    the tags of the other prompt in their place. Tags themselves are not guided: untagged text has none, so that any
+    chance of a tag would become certainty. Each row has a cache of its own, which follows it when beams are reordered.
 
     Args:
-        model: the one that generates.
-        ids: of the other prompts, int64 `[n, length]`.
-        mask: 0 at their padding.
-        scale: times the difference.
-        width: tokens of the prompts that are written on, padding counted.
+        model: the model that generates.
+        ids: the other prompts, int64 `[n, length]`.
+        mask: int64 `[n, length]`, 0 at their padding.
+        scale: how far to go; 1 is no guidance.
+        width: tokens of the own prompts, padding counted.
         vocabulary: all tags.
-        again: ids that close, and that open, among the text of the other prompts, where tags do so among that of these.
+        again: the ids that stand between two spans under the tags of the other prompts: those of closing tags, and
+            those of tags.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Guidance:
         self.model, self.ids, self.mask, self.scale, self.width = model, ids, mask, scale, width
         self.tags, self.closing = frozenset(vocabulary.ids), frozenset(vocabulary.closing_ids)
         self.again_close, self.again_open = map(list, again)
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # PEFT's forward takes anything
+        inner = (
+            model.get_base_model() if hasattr(model, "get_base_model") else model
+        )  # the forward of PEFT does not name its arguments
         self.positions = "position_ids" in inspect.signature(inner.forward).parameters
         self.seen: torch.Tensor | None = None  # what the last call was given
         self.cache: Any = None
@@ -60,11 +63,11 @@ class Guidance:
         guided = self.other + self.scale * (own - self.other)
         tags = sorted(self.tags)
         guided[:, tags] = own[:, tags]
-        guided = guided.masked_fill(torch.isneginf(own), -torch.inf)  # what another processor took stays out
+        guided = guided.masked_fill(torch.isneginf(own), -torch.inf)  # what another processor has banned stays banned
         return torch.log_softmax(guided, -1)
 
     def _translated(self, row: list[int]) -> list[int]:
-        """What the last token of a row is for the other prompt."""
+        """The ids that the other text gets for the last token of a row."""
         if row[-1] not in self.tags:
             return row[-1:]
         before = set(itertools.takewhile(self.tags.__contains__, reversed(row[self.width : -1])))
@@ -75,7 +78,7 @@ class Guidance:
         return self.again_open if before else [*self.again_close, *self.again_open]
 
     def _continued(self, input_ids: torch.Tensor) -> torch.Tensor | None:
-        """Which row of the last call each row goes on from, int64 `[n]`; None where there is no such call."""
+        """The row of the last call that each row continues, int64 `[n]`; None: some row continues none."""
         if self.seen is None or self.seen.shape[1] >= input_ids.shape[1]:
             return None
         same = (input_ids[:, None, : self.seen.shape[1]] == self.seen[None]).all(-1)  # [n, n of the last call]
@@ -87,7 +90,7 @@ class Guidance:
         return same.int().argmax(1)
 
     def _start(self, input_ids: torch.Tensor) -> int:
-        """Read the prompts, and return how many tokens of each row they stand for."""
+        """Read the other prompts; return how many tokens of each own row they stand for."""
         copies, device = len(input_ids) // len(self.ids), input_ids.device
         self.cache, self.other = None, torch.empty(0)
         self.attended = torch.empty(len(input_ids), 0, dtype=torch.long, device=device)
@@ -96,7 +99,7 @@ class Guidance:
         return self.width
 
     def _reorder(self, rows: torch.Tensor) -> int:
-        """Go on from rows of the last call, and return how many tokens of each have been read."""
+        """Go on from rows of the last call; return how many tokens of each have been read."""
         assert self.seen is not None, "there was a call"
         if not torch.equal(rows, torch.arange(len(self.other), device=rows.device)):
             self.cache.reorder_cache(rows)
@@ -113,7 +116,7 @@ class Guidance:
 
     @torch.no_grad()
     def _forward(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
-        """Read tokens, those of mask 0 aside; a row of none keeps its log-probabilities."""
+        """Read the tokens whose mask is 1. A row without any keeps its log-probabilities."""
         self.attended = torch.cat([self.attended, mask], 1)
         positions = (self.attended.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
         more = {"position_ids": positions} if self.positions else {}

@@ -1,4 +1,4 @@
-"""How likely spans are under tags: what tells whether a model has learned what they mean."""
+"""How likely spans are under tags: it tells whether a model has learned what the tags mean."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def log_likelihood(
     *,
     batch_size: int = 8,
 ) -> pa.Table:
-    """The log-likelihood of each span of texts, all under the same tags, as these stand in the shards.
+    """The log-likelihood of each span of some texts, all under the same tags. Tags stand as they do in the shards.
 
     Spans are those of the shards. Where these are documents, or windows of tokens, each text is one.
 
@@ -36,14 +36,14 @@ def log_likelihood(
         tokenizer: the one that lies beside the shards.
         files: what `annotate.shard_files` gives.
         texts: documents, or beginnings of documents, not empty.
-        tags: names of tags, or of aliases that stand for several; one string is one name. None for the untagged text.
+        tags: names of tags or aliases; one string is one name. Empty: the text is untagged.
         batch_size: texts in one forward pass.
 
     Returns:
-        One row a span, in order: `document`, its number in `texts`; `byte_start` and `byte_end` in its UTF-8; `tokens`
-        that count (int64); `log_likelihood`, their sum in nats (float64). Tags are given, and do not count. Where the
-        shards have no token for the begin of a document, neither does the first token of a text, which has nothing
-        before it without tags: so sums under different tags are of the same tokens.
+        One row a span, in order. `document`: the number of the text. `byte_start`, `byte_end`: where the span is in it,
+        in UTF-8. `tokens` (int64): how many tokens count. `log_likelihood` (float64): their sum, in nats. Tags never
+        count. If the shards have no token for the begin of a document, the first token of a text does not count either:
+        without tags, nothing stands before it. So sums under different tags are of the same tokens.
 
     Raises:
         ConfigError: a tag is not known, never stands before text, or stands at windows of tokens; the tokenizer has
@@ -81,13 +81,13 @@ def log_likelihood(
 
 @torch.no_grad()
 def _log_likelihoods(model: Any, rows: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float64]]:
-    """The log-likelihood of each token after those before it, float64 `[len(row)]`; 0 for the first."""
+    """The log-likelihood of each token, given those before it: float64 `[len(row)]` by row; 0 for the first."""
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
     logits = model(input_ids=ids, attention_mask=mask).logits.to(ids.device)  # a model may be on several devices
     found = []
-    for i, row in enumerate(rows):  # one by one: a softmax over the vocabulary is as large as the logits
+    for i, row in enumerate(rows):  # row by row: a softmax over the vocabulary is as large as the logits
         n = len(row) - 1
         lost = torch.nn.functional.cross_entropy(logits[i, :n].float(), ids[i, 1 : n + 1], reduction="none")
         found.append(np.append(0.0, -lost.double().cpu().numpy()))

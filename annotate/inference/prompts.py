@@ -26,7 +26,7 @@ def prompt(
     guidance: float = 1.0,
     model: Any = None,
 ) -> dict[str, Any]:
-    """What `model.generate` takes to write on from texts under tags.
+    """Make the arguments of `model.generate` that continue texts under tags.
 
         given = prompt(tokenizer, files, "Once", "nice")
         model.generate(**given, max_new_tokens=50)
@@ -36,21 +36,21 @@ def prompt(
     Args:
         tokenizer: the one that lies beside the shards.
         files: what `annotate.shard_files` gives.
-        text: to be continued: one, or several, which are padded on the left.
-        tags: in force: names of tags, or of aliases that stand for several; one string is one name.
-        later: what stands before the spans after the first, for tags that do so in the shards. "again": the same tags,
-            before each sentence of the prompt and of what is written. "free": before those of the prompt; after it
-            whatever tags the model writes. "none": no more tags, so that the model goes on as after one tag and then
-            text without, unless the shards have one tag a document, or the layout "change".
-        against: tags of the other prompt that guidance goes away from; none for the untagged text.
-        guidance: 1 for none. Above, log-probabilities are those of the other prompt plus so many times the difference
-            to them (Sanchez et al. 2023, arXiv 2306.17806; with tags, Fan et al. 2025, arXiv 2505.16570). Those of tags
-            stay as they are.
-        model: the one that generates, for guidance.
+        text: the text to continue; or several, which are padded on the left.
+        tags: the tags that the text is to be written under: names of tags or aliases; one string is one name.
+        later: what stands before spans after the first, for tags that stand before every span in the shards. "again":
+            the same tags, before each span of the prompt and of what is written. "free": the tags before each span of
+            the prompt; in what is written, the tags that the model chooses. "none": nothing. The model then goes on as
+            after tagged text that is followed by untagged text.
+        against: the tags of the other prompt, from which guidance moves away. Empty: the untagged text.
+        guidance: 1: none. Above, log-probabilities are `other + guidance * (own - other)`, where `other` is under the
+            other prompt (Sanchez et al. 2023, arXiv 2306.17806; with tags, Fan et al. 2025, arXiv 2505.16570). Those of
+            tags stay as they are.
+        model: the model that generates. Guidance needs it.
 
     Returns:
-        `input_ids` and `attention_mask`, int64 `[n, length]`, on the model's device if one is given; and
-        `logits_processor`. Several returned sequences and beams are possible, with guidance too.
+        `input_ids` and `attention_mask`, int64 `[n, length]`, on the device of the model if it is given; and
+        `logits_processor`. Beams and several returned sequences work, with guidance too.
 
     Raises:
         ConfigError: a tag is not known, or never stands before text, as with the layouts "suffix" and "repeat"; the
@@ -104,7 +104,7 @@ def prompt(
 def _padded(
     trained: Trained, texts: Sequence[str], names: Sequence[str], later: Later
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask of the texts under tags, int64 `[n_texts, length]`, padded on the left."""
+    """The ids of the texts under tags, and their mask: int64 `[n_texts, length]` each, padded on the left."""
     tagged, _ = trained.encode(texts, names, every_span=later != "none")
     begin = [] if trained.begin_id is None else [trained.begin_id]
     rows = [

@@ -1,7 +1,8 @@
 """Which tags stand before the spans that a model writes: a logits processor for `model.generate`.
 
-A model trained on spans that each have their tag sees, after one tag and two sentences, what it has seen of sentences
-without. So where it would begin a new span, the tags that are in force are made to stand first, as in training.
+In the shards, a sentence without a tag before it is a sentence whose tag does not hold. So after one tag and two
+sentences a model would write as it does without tags. That is why, where the model would begin a new span, the tags in
+force are made to stand first, as they did in training.
 """
 
 from __future__ import annotations
@@ -23,33 +24,36 @@ from annotate.text.splitting import Splitter
 from annotate.tokens import vocabulary_size
 from annotate.tokens.tokenizer import backend_of
 
-READ = 128  # tokens at the end of a text that are looked at to tell whether a span begins
+READ = 128  # the last tokens of a text, which tell whether a span begins
 BLANKS = ("", " ", "\n", "\n\n")
 KINDS = {"Lu": "A", "Lt": "A", "Ll": "a", "L": "一", "N": "1", "Ps": "«", "Pi": "«", "Pe": "»", "Pf": "»"}
 OTHER = "•"
 CLASSES = tuple(itertools.product(BLANKS, dict.fromkeys((*KINDS.values(), OTHER, *string.punctuation))))
-"""What may follow a text: the blanks, and a first character, which but for the marks of ASCII stands for its kind."""
+"""What may follow a text: blanks, and a first character. ASCII punctuation is itself; others stand for their kind."""
 NO_CLASS = len(CLASSES)
 
 
 class TagsAgain:
-    """Lets no tag be written but those in force, and these wherever a new span begins.
+    """Puts the tags in force before each new span, and lets no other tag be written.
 
-    Where the next token would begin a span, as the splitter of the shards has it, the probability of all such tokens,
-    and of all tags that stand between spans, goes to the first of the tags in force; the other tags follow, and then
-    only such a token can. So whether a span ends is the model's choice, and what it writes then is written under the
-    tags. Behind closing tags the document may end, as it does in the shards.
+    Before each token it asks the splitter of the shards which tokens would begin a span. Their probability, and that of
+    all tags that stand between spans, goes to the first of the tags in force. The other tags follow, and then a token
+    that begins a span. So the model chooses whether a span ends, and writes the next one under the tags. After closing
+    tags the document may end, as it does in the shards.
 
-    What has to come next is told from the tokens alone, so beams and returned sequences may be reordered at will.
+    What has to come next follows from the tokens alone, so beams and returned sequences may be reordered.
+
+    Where the shards were made with `segments=True`, blanks that begin a span and are tokens of their own stand after
+    its tags. In what is written they stand before the tags: that a span begins is not known before its first word.
 
     Args:
         tokenizer: the one that lies beside the shards.
-        banned: all ids of tags.
-        between: those of tags that stand between two spans, whichever.
-        again: those that close, and those that open, between two spans that both have the tags in force; none where
-            the tags at the start stay in force.
-        end: the token that ends a document, or None.
-        splitter: of the shards' spans.
+        banned: the ids of all tags.
+        between: the ids of all tags that may stand between two spans.
+        again: the ids that stand between two spans under the tags in force: those of closing tags, and those of tags.
+            Empty: the tags at the start stay in force.
+        end: the id of the token that ends a document, or None.
+        splitter: the splitter of the shards.
         padding: tokens of padding before each prompt.
         width: tokens of a prompt, padding counted.
     """
@@ -75,7 +79,7 @@ class TagsAgain:
         self.present = [] if self.classes is None else sorted(set(self.classes.tolist()))
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """Move the scores, float `[n, n_tokens]`, of the tokens that may follow `input_ids`, int64 `[n, length]`."""
+        """Change the scores, float `[n, n_tokens]`, of what may follow `input_ids`, int64 `[n, length]`."""
         banned = torch.tensor(self.banned, dtype=torch.long, device=scores.device)
         moved = scores.index_fill(1, banned, -torch.inf)
         if self.classes is None or self.splitter is None:
@@ -99,7 +103,7 @@ class TagsAgain:
         return moved
 
     def _next(self, scores: torch.Tensor, written: int) -> torch.Tensor:
-        """Scores, `[n_tokens]`, of which only the next tag has one, and behind closing tags the end of the document."""
+        """Scores, `[n_tokens]`, that allow the next tag alone; after closing tags, also the end of the document."""
         moved = torch.full_like(scores, -torch.inf)
         moved[self.again[written]] = 0.0
         if written == self.closing and self.end is not None:
@@ -109,12 +113,12 @@ class TagsAgain:
         return moved
 
     def _written(self, row: list[int]) -> int:
-        """How many tags stand at the end of what was written."""
+        """How many tags stand at the end of what was written so far."""
         tags = set(self.banned)
         return sum(1 for _ in itertools.takewhile(tags.__contains__, reversed(row[self.width :])))
 
     def _texts(self, rows: list[list[int]]) -> list[str]:
-        """The ends of the texts, without tags."""
+        """The last tokens of each row as text, without tags."""
         tags, each = set(self.banned), len(rows) // len(self.padding)
         ids = [
             [token for token in row[max(self.padding[i // each], len(row) - READ) :] if token not in tags]
@@ -127,15 +131,15 @@ class TagsAgain:
 def span_begins(
     splitter: Splitter, texts: Sequence[str], classes: Sequence[int] = range(NO_CLASS)
 ) -> npt.NDArray[np.bool_]:
-    """Whether a span begins with what follows each text, by class of what does: bool `[n_texts, n_classes + 1]`.
+    """Whether a span begins with what follows a text, by class of what follows: bool `[n_texts, n_classes + 1]`.
 
-    The last class is of tokens that are blank, or have no text: they begin none. Before a first word nothing begins:
-    the tags that stand there are the prompt's.
+    Tokens of the last class are blank or have no text: they begin no span. Nor does anything where a text has no word
+    yet: the tags of the prompt stand there.
 
     Args:
-        splitter: of the shards' spans.
-        texts: what was written.
-        classes: that are looked at; of the others none begins a span.
+        splitter: the splitter of the shards.
+        texts: what was written so far.
+        classes: those to look at. For the others the result is false.
     """
     classes = [number for number in classes if number != NO_CLASS]
     befores = [text + CLASSES[number][0] for text in texts for number in classes]
@@ -153,7 +157,7 @@ def span_begins(
 
 @functools.lru_cache(maxsize=4)
 def token_classes(tokenizer: Any, size: int) -> torch.Tensor:
-    """The class of each token, by the text that it adds: int64 `[size]`, an index of `CLASSES`, or `NO_CLASS`."""
+    """The class of each token, by the text that it adds: int64 `[size]`, an index in `CLASSES`, or `NO_CLASS`."""
     backend = backend_of(tokenizer)
     before = backend.encode("a.", add_special_tokens=False).ids[-1:]  # alone, some decoders drop a token's blank
     alone = backend.decode(before, skip_special_tokens=True)

@@ -1,4 +1,4 @@
-"""What token shards say of their tags, and texts with tags laid into them as in these shards."""
+"""How tags stand in token shards, and texts that are tagged in the same way."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class Trained:
     Attributes:
         vocabulary: the tags and their ids.
         aliases: the tags that each alias stands for.
-        every_span: tags that stand again at each span; the others stay in force, or are of larger spans.
-        not_before: layout of each tag that stands behind its span, or inside.
+        every_span: the tags that stand again at each span. The others stay in force, or are of larger spans.
+        not_before: by name, the layout of each tag that stands after its span, or inside it.
         splitter: how the documents of the shards were cut into spans; None where a span is a document, or a window of
             tokens.
         windows: whether a span is a window of tokens. Where these begin can't be told without the tokenizer that they
             were cut by, which is not part of the shards.
         segments: whether each span was tokenized by itself.
-        begin_id: stands before each document; None for none.
-        end_id: stands behind each document; None for none.
-        pad_id: fills up a batch.
-        loss: whether tags were targets.
-        encoder: of the tokenizer.
+        begin_id: the id of a token before each document, or None.
+        end_id: the id of a token after each document, or None.
+        pad_id: the id that fills up a batch.
+        loss: the loss policy of the shards, which says whether tags were targets.
+        encoder: tokenizes texts.
     """
 
     vocabulary: TagVocabulary
@@ -94,7 +94,7 @@ class Trained:
         )
 
     def named(self, tags: str | Sequence[str]) -> tuple[str, ...]:
-        """The tags that names of tags and of aliases stand for, in the order in which the shards have them.
+        """The tags that some names stand for, of tags and of aliases, in the order in which the shards have them.
 
         Raises:
             ConfigError: a name is not known, or its tag never stands before text.
@@ -114,13 +114,13 @@ class Trained:
 
     @property
     def between(self) -> list[int]:
-        """The ids of all tags that stand between two spans, closing tags too."""
+        """The ids of all tags that may stand between two spans, closing tags too."""
         known = self.vocabulary
         tags = zip(known.names, known.open_ids, known.close_ids, strict=True)
         return [i for name, *ids in tags if name in self.every_span for i in ids if i >= 0]
 
     def again(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
-        """The ids that stand between two spans that both have these tags: of those that close, and that open."""
+        """The ids that stand between two spans under these tags: those of closing tags, and those of tags."""
         between = self._between(names)
         closing, opening = ([self.vocabulary.id_of(*tag) for tag in between if tag[1] == k] for k in ("close", "open"))
         return closing, opening
@@ -129,13 +129,13 @@ class Trained:
         """Tokenize texts, each under the same tags.
 
         Args:
-            texts: what may be the beginning of a document; their last spans are not closed.
-            names: as `named` gives them.
-            every_span: whether tags that in the shards stand at every span do so here; else all stand at the start.
+            texts: beginnings of documents. Tags of their last spans are not closed.
+            names: tags, from `named`.
+            every_span: whether tags that stand at every span in the shards do so here. Else all stand at the start.
 
         Returns:
-            The tokens, and the spans of the texts, as `Splitter.split` gives them: without `every_span`, or without a
-            splitter, each text is one.
+            The tokens, and the spans of the texts, as `Splitter.split` gives them. Without `every_span`, or without a
+            splitter, each text is one span.
 
         Raises:
             ConfigError: tags stand at every span, and spans are windows of tokens.
@@ -157,7 +157,7 @@ class Trained:
         return insert(encoded, array, placements, self.vocabulary, spans=spans), spans
 
     def _placements(self, encoded: TokenizedTexts, spans: pa.Table, names: Sequence[str]) -> pa.Table:
-        """All tags before the first span of a text, and before each other one those that stand again."""
+        """All tags before the first span of a text; before each other span, the tags that stand again."""
         row, start = spans["row"].to_pylist(), spans["byte_start"].to_pylist()
         at = [(k, 0, name, "open") for k in range(len(encoded.documents) - 1) for name in names]
         at += [(k, i, *tag) for k, i in zip(row, start, strict=True) if i for tag in self._between(names)]
@@ -168,7 +168,7 @@ class Trained:
         return pa.table(arrays, names=["row", "byte_offset", "tag", "kind"])
 
     def _between(self, names: Sequence[str]) -> list[tuple[str, str]]:
-        """Tags and kinds of what stands between two spans that both have the tags."""
+        """What stands between two spans under the tags: names of tags, and whether they close or open."""
         closing = dict(zip(self.vocabulary.names, self.vocabulary.close_ids, strict=True))
         opened = [name for name in names if name in self.every_span]
         closed = [name for name in reversed(opened) if closing[name] >= 0]
@@ -176,12 +176,12 @@ class Trained:
 
 
 def filler(splitter: Splitter) -> str:
-    """Letters for what follows a text, so many that no span is too short to stand alone because its text is cut."""
+    """Letters to stand for what follows a text: enough that its last span is not too short to be a span."""
     return "b" * (splitter.limits[0] + 1)
 
 
 def _begun(splitter: Splitter, texts: Sequence[str]) -> pa.Table:
-    """The spans of texts that may go on: a last span counts as if more letters followed, and its blanks begin none."""
+    """The spans of texts that go on: the last is split as if more letters followed. Blanks at its end begin none."""
     more = filler(splitter)
     spans = splitter.split(pa.array([text + more for text in texts], pa.large_string()))
     document = spans["document"].to_numpy()
@@ -198,6 +198,6 @@ def _begun(splitter: Splitter, texts: Sequence[str]) -> pa.Table:
 
 @functools.lru_cache(maxsize=4)
 def _encoder(tokenizer: Any, size: int) -> TextTokenizer:
-    """Parses the tokenizer, once for a number of prompts; with more tokens it is another one."""
+    """Parse a tokenizer, once for many prompts. `size` is part of the key: with more tokens it is another tokenizer."""
     del size
     return TextTokenizer(tokenizer)

@@ -1,11 +1,11 @@
-"""Where a place in the text falls among the tokens of its document.
+"""Before which token of its document a place in the text is.
 
-A place belongs to the span that starts there, and blanks before the span's first word may be part of it. So a place is
-before the token that holds the first character at or after it that is not blank. Where that token also holds
-characters of the text before the place, blanks aside, it is after the token: it has moved. Where nothing but blanks
-follows, it is before the first token that starts at or after the place.
+A place is the start of a span, and blanks before the first word may be part of the span. So a place is before the token
+that holds the first character from the place on that is not blank. If that token also holds characters from before the
+place that are not blank, the place is after the token: it has moved. If nothing but blanks follows, the place is before
+the first token that starts there or later.
 
-Blank is what the splitter takes for blank: ASCII blanks, U+2028, U+2029 and the ideographic space.
+Blanks are what the splitter takes for blanks: ASCII blanks, U+2028, U+2029 and the ideographic space.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ def boundaries(
     """Find the token before which each place is.
 
     Args:
-        encoded: the tokens of the documents. Where segments were tokenized on their own, a place at which a token
-            begins, and none goes on, is before that token, blank or not.
-        texts: the documents, as `encoded` was made of them.
+        encoded: the tokens of the documents. If segments were tokenized by themselves, a place where a segment begins
+            is before its first token, even if that is blank.
+        texts: the documents that these are the tokens of.
         row: int64 `[m]`, the document of each place.
-        byte_offset: int64 `[m]`, where in it; sorted by row, then byte offset.
+        byte_offset: int64 `[m]`, where in the document it is. Places are sorted by row, then byte offset.
 
     Returns:
-        int64 `[m]`, index of the token in `encoded`, or the end of the document's tokens; it never falls. And bool
+        int64 `[m]`, ascending, the index of the token in `encoded`, or of the end of the document's tokens. And bool
         `[m]`, whether the place has moved past characters that are not blank.
 
     Raises:
-        InputError: the places are not sorted, or one is outside its document; names the row.
+        InputError: the places are not sorted, or one is outside its document. Names the row.
     """
     data, text_starts = text_buffers(whole(texts))
     _check(row, byte_offset, text_starts, encoded)
@@ -76,7 +76,7 @@ def _check(row: Int64, byte_offset: Int64, text_starts: Int64, encoded: Tokenize
         at = int(np.argmax(outside))
         raise InputError(
             f"the place at byte {byte_offset[at]} of row {row[at]} is outside of its document",
-            hint="the placements were made for another text",
+            hint="The placements were made for another text.",
         )
 
 
@@ -101,7 +101,7 @@ def _find(
             begin, stop = text_starts[document], text_starts[document + 1]
             first, last = documents[document], documents[document + 1]
             token = exact = first
-            reach = np.int64(0)  # normalizers may leave ends that fall: what counts is the farthest so far
+            reach = np.int64(0)  # the farthest end so far: with a normalizer, ends need not ascend
             word = begin - 1
         place = begin + byte_offset[i]
         if by_segment:

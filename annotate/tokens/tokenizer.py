@@ -1,4 +1,4 @@
-"""Tokenizers: loaded from a file, a directory or a hub name, and known by what is in them, never by a path."""
+"""Tokenizers: loaded from a file, a directory or the hub, and identified by their content, never by a path."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def load_tokenizer(name: str, *, revision: str | None = None) -> Any:
-    """Load a fast tokenizer as Transformers has it, so that it can be saved with the shards; runs no code of its own.
+    """Load a fast tokenizer, in the form of Transformers, so that it can be saved with the shards.
 
-    Its tokens are those of its `tokenizer.json`, where it has one, whatever its class would make of that.
+    If it has a `tokenizer.json`, it gives the tokens of that file, even where its class in Transformers would give
+    others. Code that comes with a tokenizer is never run.
 
     Args:
         name: a `tokenizer.json`, a directory that `save_pretrained` wrote or that holds a `tokenizer.json`, or a hub
@@ -29,16 +30,16 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> Any:
         A `transformers.PreTrainedTokenizerFast`, without truncation or padding.
 
     Raises:
-        ConfigError: there is no such tokenizer, or it is not a fast one, or a revision is given for a local file.
+        ConfigError: there is no such tokenizer; it is not a fast one; or a revision is given for a local file.
     """
     return held_to_file(name, revision=revision).tokenizer
 
 
 def held_to_file(name: str, *, revision: str | None = None) -> Loaded:
-    """As `load_tokenizer`, with what its class would have given otherwise than its `tokenizer.json`.
+    """As `load_tokenizer`; also says how its class would have cut text otherwise than its `tokenizer.json`.
 
     Raises:
-        ConfigError: as there.
+        ConfigError: as `load_tokenizer`.
     """
     path, subject = Path(name), f"tokenizer {name!r}"
     if path.exists() and revision is not None:
@@ -61,14 +62,14 @@ def held_to_file(name: str, *, revision: str | None = None) -> Loaded:
 
 
 def pin_tokenizer(name: str, *, revision: str | None = None) -> tuple[str, str | None]:
-    """The name and revision of the same tokenizer on any machine and later: a path made absolute, a revision a commit.
+    """The name and revision by which workers find this very tokenizer: a path becomes absolute, a revision a commit.
 
     Args:
         name: as for `load_tokenizer`.
         revision: a branch, tag or commit of a hub name; None for its main branch.
 
     Raises:
-        ConfigError: there is no such file, and no such tokenizer or revision on the hub or in its cache.
+        ConfigError: there is no such file; and no such tokenizer or revision on the hub, or in its cache.
     """
     path = Path(name)
     if path.exists():
@@ -90,7 +91,7 @@ def pin_tokenizer(name: str, *, revision: str | None = None) -> tuple[str, str |
 
 
 def backend_of(tokenizer: Any) -> Tokenizer:
-    """The `tokenizers.Tokenizer` inside a Transformers tokenizer, or the tokenizer itself where it is one.
+    """The `tokenizers.Tokenizer` inside a tokenizer of Transformers; or the tokenizer itself, if it is one.
 
     Raises:
         ConfigError: it is not a fast tokenizer.
@@ -99,18 +100,18 @@ def backend_of(tokenizer: Any) -> Tokenizer:
     if not isinstance(backend, Tokenizer):
         raise ConfigError(
             f"the tokenizer must be a fast one, which can tell where its tokens are; got {type(tokenizer).__name__}",
-            hint="use a model that has a tokenizer.json, or convert the tokenizer once and call `save_pretrained`",
+            hint="Use a model that has a tokenizer.json. Or convert the tokenizer once, and call `save_pretrained`.",
         )
     return backend
 
 
 def tokenizer_hash(tokenizer: Any) -> str:
-    """SHA-256 of all that decides how a tokenizer cuts text, in hex; the same wherever its files lie."""
+    """SHA-256, in hex, of all that decides how a tokenizer cuts text. It does not depend on where its files are."""
     return hashlib.sha256(backend_of(tokenizer).to_str().encode()).hexdigest()
 
 
 def _lone_file(path: Path) -> Path | None:
-    """A `tokenizer.json` that Transformers can't load by itself, since nothing beside it says of which class it is."""
+    """A `tokenizer.json` beside which no file says of which class it is, so that Transformers can't load the folder."""
     if path.is_file():
         return path
     beside = ("tokenizer_config.json", "config.json")

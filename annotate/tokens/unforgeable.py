@@ -1,9 +1,9 @@
-"""A tokenizer's twin that no text can get a special token from, whatever the text spells.
+"""The twin of a tokenizer: it never gives a text a special token, whatever the text spells.
 
-`encode_special_tokens` alone is not enough. It keeps the library from looking for special tokens before it tokenizes,
-but where such a token is also an entry of the model's vocabulary, the model itself finds it: Unigram always, WordPiece
-and WordLevel where words are cut at blanks only, BPE with `ignore_merges`. In the twin these entries have names that
-text can't have; ids stay as they are.
+`encode_special_tokens` alone is not enough. It keeps the library from looking for special tokens before it tokenizes.
+But if such a token is also an entry of the model's vocabulary, the model itself may find it: Unigram always, WordPiece
+and WordLevel if words are cut at blanks only, BPE with `ignore_merges`. In the twin these entries have names that no
+text can spell. Ids stay as they are.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 
 from annotate.tokenizer_file import highest_id
 
-# No tokenizer's words have both a blank and this character: some cut at blanks, others turn them into marks, and the
-# alphabet of bytes has neither. That no text gets through all the same is checked on every document.
+# No word of a tokenizer has both a blank and this character: some cut at blanks, others turn blanks into other
+# characters, and the alphabet of bytes has neither. All the same, every document is checked for special tokens.
 _HIDDEN = "\U0010fffe {} \U0010fffe"
 
 
@@ -28,13 +28,12 @@ class Twin:
     """A tokenizer for text alone.
 
     Attributes:
-        tokenizer: gives text the ids that the original gives it, but never a special token, and offsets that count
-            blanks: it has no post-processor, which is what trims them and adds special tokens.
+        tokenizer: gives text the same ids as the original, but never a special token. It has no post-processor, which
+            would add special tokens, and would leave blanks out of offsets.
         unknown: the id that stands for what the vocabulary can't spell, if there is one.
-        special: bool `[vocabulary]`, ids that no text may get: those of special tokens, except the one that stands for
-            what the vocabulary can't spell.
-        spellings: what special tokens look like in text, sorted.
-        made: the twin as JSON-ready data.
+        special: bool `[vocabulary]`, the ids that no text may get: those of special tokens, but for `unknown`.
+        spellings: how special tokens are spelled, sorted.
+        made: the content of the twin's `tokenizer.json`.
     """
 
     tokenizer: Tokenizer
@@ -45,7 +44,7 @@ class Twin:
 
 
 def unforgeable(tokenizer: Tokenizer) -> Twin:
-    """Make the twin of a tokenizer; the original stays as it is."""
+    """Make the twin of a tokenizer. The original is not changed."""
     made = json.loads(tokenizer.to_str())
     made |= {"truncation": None, "padding": None, "post_processor": None}
     special = [token for token in made["added_tokens"] if token["special"]]
@@ -62,7 +61,7 @@ def unforgeable(tokenizer: Tokenizer) -> Twin:
 
 
 def _hide(made: dict[str, Any], special: list[dict[str, Any]]) -> None:
-    """Give special tokens that the model's vocabulary holds other names, there and among the added tokens."""
+    """Rename special tokens that are in the model's vocabulary, there and among the added tokens."""
     vocabulary = _pieces(made["model"])
     names = {token["content"]: _HIDDEN.format(token["id"]) for token in special if token["content"] in vocabulary}
     if not names:
@@ -84,7 +83,7 @@ def _pieces(model: dict[str, Any]) -> set[str]:
 
 
 def _rename(model: dict[str, Any], names: dict[str, str]) -> None:
-    """Rename entries of a model's vocabulary; merges that make one of them, or are made from one, are left out."""
+    """Rename entries of a model's vocabulary, and leave out the merges that make one of them or use one."""
     if isinstance(model["vocab"], list):
         model["vocab"] = [[names.get(piece, piece), score] for piece, score in model["vocab"]]
         return

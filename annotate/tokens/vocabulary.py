@@ -1,4 +1,4 @@
-"""Tags in a tokenizer: each is exactly one id, as a special token of its own or on a slot that was kept free."""
+"""Tags in a tokenizer: each is exactly one id, as a new special token or on a reserved slot."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class TagVocabulary:
     """The tags that a tokenizer knows, and which of them take each other's place.
 
     Attributes:
-        names: names of the tags, `nice` for `<nice>`.
+        names: the names of the tags: `nice` for `<nice>`.
         open_ids: the id of each tag.
-        close_ids: the id of each tag's closing tag; -1 for a tag that has none.
-        families: tags of one family take each other's place, as `annotate.tokens.pieces` says. -1: the tag is in
-            force nowhere. Left out: each is its own family.
+        close_ids: the id of each tag's closing tag; -1: it has none.
+        families: the family of each tag. Tags of one family take each other's place, as `annotate.tokens.pieces` says.
+            -1: the tag is in force nowhere. Empty: each tag is a family of its own.
 
     Raises:
         ConfigError: the lengths differ, or an id or a name is there twice.
@@ -60,7 +60,7 @@ class TagVocabulary:
 
     @property
     def ids(self) -> list[int]:
-        """All ids, those of closing tags last: what to ban when sampling."""
+        """All ids, those of closing tags last. When text is sampled, these are to be banned."""
         return [*self.open_ids, *self.closing_ids]
 
     @cached_property
@@ -81,13 +81,13 @@ class TagVocabulary:
         if kind not in ("open", "close", "mark"):
             raise ConfigError(
                 f"the kind of a placement must be 'open', 'close' or 'mark', got {kind!r}",
-                hint="escapes are for text; leave them out of token shards",
+                hint="Escapes are for text shards. Leave them out of token shards.",
             )
         token = spell(name, "close" if kind == "close" else "open")
         if token not in self.tokens:
             raise ConfigError(
                 f"a placement asks for {token}, which the tokenizer does not know",
-                hint="give `add_tags` all tags of the scheme, and in `closing` those that have closing tags",
+                hint="Give `add_tags` all tags of the scheme, and in `closing` those that have closing tags.",
             )
         return self.tokens[token]
 
@@ -108,21 +108,21 @@ def add_tags(
     """Make a tokenizer that knows the tags.
 
     Args:
-        tokenizer: a fast tokenizer of Transformers; it stays as it is.
-        names: names of the tags; they become the tokens `<name>`.
-        closing: the tags that have a closing tag as well, `</name>`.
-        reserved: tokens of the tokenizer to use for the tags in turn, such as `<|reserved_special_token_0|>` or
-            `[unused1]`, so that a model keeps its size; `reserved_slots` finds those that are usual. Without, tokens
-            are added behind the last.
-        families: family by tag, as `TagVocabulary` says; a tag that has none given is its own family.
+        tokenizer: a fast tokenizer of Transformers. It is not changed.
+        names: names of the tags. They become the tokens `<name>`.
+        closing: the tags that also have a closing tag, `</name>`.
+        reserved: tokens of the tokenizer to put the tags on, in turn, such as `<|reserved_special_token_0|>` or
+            `[unused1]`, so that a model keeps its size. `reserved_slots` finds the usual ones. Without, new tokens are
+            added after the last.
+        families: family by tag, as `TagVocabulary` has it. A tag that is not in it is a family of its own.
 
     Returns:
-        A copy of the tokenizer, and the vocabulary of tags. A tokenizer that has the tags already as special tokens
-        keeps them.
+        A copy of the tokenizer that knows the tags, and the vocabulary of tags. Tags that the tokenizer already has as
+        special tokens keep their ids.
 
     Raises:
-        ConfigError: a name is there twice or has no one id; `closing`, `reserved` or `families` does not fit; the
-            tokenizer has an ordinary token that is spelled like a tag.
+        ConfigError: a name is there twice, or has not exactly one id; `closing`, `reserved` or `families` does not fit;
+            or the tokenizer has an ordinary token that is spelled like a tag.
     """
     names = tuple(names)
     for what, some in (("closing", closing), ("families", families or {})):
@@ -147,7 +147,7 @@ def add_tags(
 
 
 def _check_ordinary(tokenizer: Any, tokens: Sequence[str]) -> None:
-    """A word of the vocabulary that is spelled like a tag would be a tag in all that is tokenized elsewhere."""
+    """Check that no ordinary token is spelled like a tag: text tokenized elsewhere would get the tag from it."""
     backend = backend_of(tokenizer)
     special = {token.content for token in backend.get_added_tokens_decoder().values() if token.special}
     known = backend.get_vocab(with_added_tokens=True)
@@ -155,31 +155,31 @@ def _check_ordinary(tokenizer: Any, tokens: Sequence[str]) -> None:
     if ordinary:
         raise ConfigError(
             f"the tokenizer has an ordinary token that is spelled {ordinary[0]}",
-            hint="give the tag another name",
+            hint="Give the tag another name.",
         )
 
 
 def _added(tokenizer: Any, tokens: Sequence[str]) -> Any:
     made = copy.deepcopy(tokenizer)
     new = [AddedToken(token, normalized=False, lstrip=False, rstrip=False, special=True) for token in tokens]
-    # False: the special tokens that there are stay; the argument's name is not the same in all versions.
+    # False: other special tokens stay. Given by position, since the name of the argument differs between versions.
     made.add_special_tokens({"additional_special_tokens": new}, False)
     return made
 
 
 def _check_own(tokenizer: Any, ids: Mapping[str, int]) -> None:
-    """No word has the id of a tag, and no two words one id: a model reads words by their ids alone."""
+    """Check that no word has the id of a tag, and no two words have one id: a model sees ids alone."""
     for i, words in shared_ids(backend_of(tokenizer)).items():
         shown = " and ".join(map(repr, words))
         tag = next((token for token, own in ids.items() if own == i), None)
         raise ConfigError(
             f"the tokenizer has one id, {i}, for {shown}" + (f": {tag} would be that word" if tag else ""),
-            hint="the ids of its words have holes: load it with `annotate.tokens.load_tokenizer`, which fills them",
+            hint="The ids of its words have holes. Load it with `annotate.tokens.load_tokenizer`, which fills them.",
         )
 
 
 def _one_id(tokenizer: Any, token: str) -> int:
-    """The id of a token, checked by round trip: alone and inside text it is one, and reads back as it is spelled."""
+    """The id of a token. Checks that it is one token, alone and inside text, and that its id reads back as it."""
     backend = backend_of(tokenizer)
     i = backend.token_to_id(token)
     alone = backend.encode(token, add_special_tokens=False).ids
@@ -189,6 +189,6 @@ def _one_id(tokenizer: Any, token: str) -> int:
     if i is None or alone != [i] or again != token or inside.count(i) != 1 or i not in special:
         raise ConfigError(
             f"{token} is not exactly one token of this tokenizer: alone it gives the ids {alone}, which read {again!r}",
-            hint="give the tag another name, or another reserved slot",
+            hint="Give the tag another name, or another reserved slot.",
         )
     return i
