@@ -1,4 +1,4 @@
-"""How numba compiles this package's loops, and what they get of Arrow arrays."""
+"""Loops that numba compiles, and the arrays that they read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import pyarrow as pa
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile when first called, and keep the result on disk; in memory only, where nothing can be written.
 
-    Numba sees that the file of the function has changed, not that a constant from another has: tables are arguments.
+    Numba compiles again when the function's own file has changed, not when a constant or a function of another file
+    has: so tables are arguments, and loops that call each other are in one file.
     """
     try:
         return numba.njit(cache=True, nogil=True)(function)
@@ -23,7 +24,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 
 def constant(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Contiguous and read-only: a loop is compiled once, not again for each kind of array."""
+    """The values as a contiguous, read-only array: so a loop is compiled once, not again for each kind of array."""
     array = np.ascontiguousarray(values, dtype).view()
     array.flags.writeable = False
     return array

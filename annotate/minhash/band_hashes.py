@@ -19,7 +19,7 @@ def band_hashes(values: npt.NDArray[np.uint32], bands: int, rows: int, seed: int
         values: uint32 `[n, permutations]`, with at least `bands * rows` permutations.
         bands: how many.
         rows: values in each.
-        seed: tells ways of cutting apart; a band has another hash in each.
+        seed: of the way of banding: with another seed a band has another hash.
 
     Returns:
         uint64 `[n, bands]`.

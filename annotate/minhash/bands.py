@@ -1,4 +1,4 @@
-"""Locality-sensitive hashing of signatures: how many bands of how many rows, and what they catch."""
+"""Locality-sensitive hashing of signatures: how many bands of how many rows, and the chance that they find a pair."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ def optimal_bands(threshold: float, permutations: int) -> tuple[int, int]:
     return int(lsh.b), int(lsh.r)
 
 
-def caught(similarity: npt.NDArray[np.float64], bands: int, rows: int) -> npt.NDArray[np.float64]:
-    """The chance that documents of a Jaccard similarity share a bucket (Leskovec et al. 2020, section 3.4.2)."""
+def band_chance(similarity: npt.NDArray[np.float64], bands: int, rows: int) -> npt.NDArray[np.float64]:
+    """The chance that documents of a Jaccard similarity agree in a whole band (Leskovec et al. 2020, section 3.4.2)."""
     chance: npt.NDArray[np.float64] = 1 - (1 - similarity**rows) ** bands
     return chance
 
 
-def found(
+def detection_chance(
     similarity: npt.NDArray[np.float64], ways: Sequence[tuple[int, int]], permutations: int, least: float
 ) -> npt.NDArray[np.float64]:
-    """The chance that documents share a bucket in one of some ways, and are then estimated at `least` or above.
+    """The chance that documents agree in a whole band of some way of banding, and have an estimate of `least` or more.
 
-    Exact, for signature values that agree independently of each other, each with the Jaccard similarity as its chance:
-    bands and the estimate are of the same values, so their chances can't be multiplied. The values are gone through one
-    by one, with how many have agreed, and whether all have so far in the current band of each way.
+    It is exact where signature values agree independently of each other, each with the Jaccard similarity as its
+    chance. Bands and the estimate are of the same values, so their chances can't be multiplied. Instead the values are
+    gone through one by one, and the chance is kept of each number of values that agree so far, together with whether
+    all agree in the current band of each way.
 
     Args:
         similarity: Jaccard similarities, float64 `[n]`.
-        ways: bands and rows of each way.
+        ways: bands and rows of each way of banding.
         permutations: length of a signature.
         least: what the share of equal values must reach.
 

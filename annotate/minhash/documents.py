@@ -1,4 +1,4 @@
-"""Documents as they come, signed: those that are not in normal form C are put in it first, and only those."""
+"""Signatures of texts as they come: only those that may not be in normal form C are put in it first."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def sign_with(
     shingle: int = 5,
     tokens: Tokens = "words",
 ) -> UInt32:
-    """The signatures with another hash of shingles, called for each of them in Python: forty times slower.
+    """Sign texts with another hash function, called in Python for each shingle: forty times slower.
 
     Args:
         hashfunc: of 32 bits, as datasketch takes them.

@@ -1,10 +1,10 @@
-"""Few of the runs of tokens of a text, so chosen that texts which share a long run share a chosen one.
+"""Fingerprints: a few runs of tokens of a text, so chosen that texts with a long run in common share one.
 
 A run of k tokens is chosen if, of the shorter runs of s tokens in it, the first or the last has the smallest hash
 (Edgar 2021, "Syncmers are more sensitive than minimizers for selecting conserved k-mers in biological sequences":
-closed syncmers). Whether it is chosen depends on nothing around it, so the texts that have a fingerprint are all that
-hold its run; and of k - s runs one after the other one is chosen, so texts that share 2k - s - 1 tokens share a
-fingerprint. Of random runs 2 / (k - s + 1) are chosen.
+closed syncmers). Whether a run is chosen depends on the run alone, so every text that holds it has its fingerprint. Of
+k - s consecutive runs at least one is chosen, so texts that share 2k - s - 1 tokens share a fingerprint. Of random runs
+a share of 2 / (k - s + 1) is chosen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from annotate.minhash.signing import Int64, UInt64
 
 
 def run_lengths(span: int) -> tuple[int, int]:
-    """The tokens of a run and of the shorter ones in it, for texts that share `span` tokens, at least 2."""
+    """Tokens of a run, and of the shorter runs in it, so that texts which share `span` tokens (at least 2) match."""
     s = max(1, span // 10)  # shorter ones would often be alike
     return (span + s + 1) // 2, s
 

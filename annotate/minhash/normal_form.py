@@ -1,8 +1,8 @@
 """Which texts may not be in Unicode's normal form C, told from their bytes: few texts have to be normalized at all.
 
 A text is in normal form C if each of its characters is one that the form allows anywhere and that combines with none
-before it (UAX 15, section 9: the quick check, "yes", of combining class 0). All below U+0300 are so, and the ranges
-below: of the scripts that hold most text, without their combining marks. Whatever else is found, the text "may not be".
+before it (UAX 15, section 9: the quick check, "yes", of combining class 0). Such are all below U+0300, and the ranges
+in `SAFE`: the scripts of most text, without their combining marks. A text with any other character "may not be" in it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numba import uintp
 
 from annotate.compiled import compiled, constant, text_buffers
 
-STRIDE = 64  # bytes whose highest is looked at first: a loop that processors do many bytes at a time
-FIRST_LEAD = 0xCC  # of U+0300; the bytes of characters below are less, and so are all continuation bytes
+STRIDE = 64  # bytes of which only the highest is looked at first: processors do that many bytes at a time
+FIRST_LEAD = 0xCC  # the first byte of U+0300; characters below it, and continuation bytes, have lower ones only
 SAFE = (
     (0x0000, 0x02FF),  # Latin
     (0x038E, 0x0482),  # Greek, Cyrillic
@@ -57,7 +57,7 @@ def may_not_be_normal(texts: pa.Array) -> npt.NDArray[np.bool_]:
     """Which texts hold a character outside `SAFE`.
 
     Args:
-        texts: large_string `[n]`, valid UTF-8; a null counts by what lies under it.
+        texts: large_string `[n]`, valid UTF-8; of a null the bytes under it count.
 
     Returns:
         bool `[n]`.

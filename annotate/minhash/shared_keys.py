@@ -1,4 +1,4 @@
-"""Which keys occur more than once, or may: a look at each, instead of putting all in order."""
+"""Which keys may occur more than once: found by counting, without sorting."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from annotate.compiled import compiled, constant
 
-ROOM = 4  # places for each key: of keys that occur once a fifth share a place with another, and stay
+ROOM = 4  # counters for each key; of keys that occur once a fifth share a counter with another, and are kept
 
 
 def maybe_shared(keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-    """The rows of all keys that occur more than once, and of some that don't: int64, rising.
+    """The rows of all keys that occur more than once, and of some that don't: int64, ascending.
 
     Args:
         keys: uint64 `[n]`, hashes.

@@ -114,7 +114,7 @@ def _run(
     permutations: Permutations,
     wanted: tuple[UInt64, Int64] | None,
 ) -> Signed:
-    """Sign texts; where they are wanted, put the hashes of each text's shingles from some place of an array on."""
+    """Sign texts. With `wanted`, an array and a start in it for each text, write the hashes of shingles there."""
     n = len(texts)
     if skip is None:
         skip = np.zeros(n, np.bool_)

@@ -1,1 +1,32 @@
-"""Models that read text: how one is found, what it reads, how it is loaded and run."""
+"""Models that read text: how one is found, what it reads, how it is loaded and run.
+
+What a model is:
+
+    base                  the three steps of scoring a unit, as protocols, and what passes between them
+    text_model            the settings of a Transformers model, with its config, tokenizer and longest input
+    sequence_classifier   the backbone of classifiers and reward models
+    causal_model          the backbone of likelihood scorers
+    (the encoder of probes is in `annotate.probes`)
+
+Before the model, on a CPU:
+
+    files                 a model's files, found by folder or hub name, known by their hashes
+    repeats               equal inputs are read once
+    encode                texts become token ids
+    prompts               a prompt and a span in one input, and which is cut
+    chat_template         the same, as the model's chat template writes them
+    batches               inputs are sorted by length and cut into batches
+    axes                  checks of axis names, anchors and signs
+
+The model itself, on torch:
+
+    load                  weights are read and checked
+    positions             how many tokens fit
+    bfloat16              what that dtype means here
+    device                CPU or GPU
+    run                   batches go through a model
+    failing_inputs        an input that fails does not spoil its batch
+    smoke_test            a loaded model is tried before it scores
+    sequence_forward      a loaded sequence classifier
+    causal_forward        a loaded causal language model
+"""

@@ -29,14 +29,14 @@ class Prepared:
     """The distinct inputs of one work unit, ready for a model.
 
     Attributes:
-        arrays: what the model reads: `[n_distinct]`-shaped or flat arrays, or a table column for a Python function.
+        arrays: what the model reads. Each kind of backbone says which arrays, and of what shape.
         inverse: int64 `[n_spans]`, the distinct input of each span.
         distinct: number of distinct inputs.
         tokens: number of model tokens of the distinct inputs, 0 where there is no tokenizer.
         truncated: bool `[n_spans]`, whether the span was longer than the model's window.
-        context_cut: bool `[n_spans]`, whether what is read before the span (a prompt, a context) lost its start for
-            the same reason; None where nothing is.
-        unfit: by distinct input, why it can't be scored, whatever the model gives for it.
+        context_cut: bool `[n_spans]`, whether the prompt or context before the span lost its start, because both
+            together were too long; None where there is neither.
+        unfit: by distinct input, the reason why its score is dropped, whatever the model gives.
         unknown: bool `[n_spans]`, whether the model's tokenizer does not know half of the span or more; None where
             there is no tokenizer.
     """

@@ -58,7 +58,7 @@ class CausalModel(TextModel):
     def prepare(self, spans: pa.Table) -> Prepared:
         """Drop repeats, tokenize contexts and spans apart, join them, sort and batch.
 
-        Of an input that is too long the start of the context goes first, then the end of the span; they are counted
+        Where an input is too long, the start of the context is cut first, then the end of the span. The two are counted
         apart.
         """
         distinct, inverse = drop_repeats(spans, self.columns)

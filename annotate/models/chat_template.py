@@ -18,7 +18,7 @@ from annotate.models.files import reason
 from annotate.models.prompts import Places, fit, shorten
 
 DATE = "2024-07-26"
-"""The day that a template is told it is, unless another is set: the one that Llama 3's own falls back to."""
+"""The date that templates get, unless another is set. Llama 3's own template falls back to it."""
 
 _PROMPT, _SPAN = "PROMPTGOESHERE", "SPANGOESHERE"
 """Stand for prompt and span when a template is looked at."""
@@ -61,7 +61,7 @@ def read_chat(tokenizer: Any, date: str, name: str) -> Chat:
 
     Args:
         tokenizer: a Transformers tokenizer.
-        date: the day that the template is told it is, `YYYY-MM-DD`.
+        date: what the template gets for today, `YYYY-MM-DD`.
         name: what to call the model in messages.
 
     Raises:
@@ -95,8 +95,9 @@ def encode_chat(
 ) -> Encoded:
     """Tokenize conversations as the model's chat template writes them.
 
-    The template writes all special tokens, the first included, so none is added. Of a conversation that is too long the
-    prompt's start and the span's end are cut, not the template's, whose end is where a reward model reads.
+    The template writes all special tokens, the first included, so none is added. Where a conversation is too long, the
+    start of the prompt and the end of the span are cut. The template's own tokens stay: a reward model reads at their
+    end.
 
     Raises:
         ConfigError: as `read_chat`; or the template leaves no room.
@@ -109,7 +110,7 @@ def encode_chat(
         if at is None:
             which = "span" if text.strip() not in conversation else "prompt"
             unfit[i] = f"the chat template does not write the {which} as it is"
-            # What is no score may be short.
+            # Its score is dropped, so anything short will do.
             conversation, at = chat.head + chat.middle + chat.tail, (0, 0, 0, 0)
         written.append(conversation)
         places.append(at)
@@ -135,10 +136,10 @@ def _blanks(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=16)
 def _compile(source: str, date: str) -> Any:
-    """A template in the environment that Transformers makes for it, but for what would differ from run to run."""
+    """Compile a template as Transformers does, without what differs from run to run: the clock and random draws."""
     from transformers.utils import chat_template_utils
 
-    # Not the one that Transformers keeps, which others in this process may use.
+    # A new one: Transformers keeps its own, which others in this process may use.
     template = inspect.unwrap(chat_template_utils._compile_jinja_template)(source)
     day = datetime.datetime.fromisoformat(date)
     template.environment.globals["strftime_now"] = day.strftime

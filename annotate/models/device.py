@@ -1,4 +1,4 @@
-"""Where a model runs: the only file that knows CUDA from a CPU; every line runs on both."""
+"""Where a model runs. No other file tells a GPU from a CPU."""
 
 from __future__ import annotations
 

@@ -29,7 +29,8 @@ class Encoded:
         ids: int32 `[sum(lengths)]`.
         lengths: int32 `[n]`.
         truncated: bool `[n]`, whether the input did not fit.
-        unknown: bool `[n]`, whether the vocabulary lacks half of the input or more, special tokens not counted.
+        unknown: bool `[n]`, whether half of the input's tokens or more stand for what the vocabulary lacks; special
+            tokens don't count.
         types: uint8 `[sum(lengths)]`, 1 in the second part of a pair, or None where no input has one.
         context_cut: bool `[n]`, whether what is read before the text did not fit, or None where nothing is.
         unfit: by input, why it can't be scored.
@@ -109,7 +110,9 @@ def encode(
 def unknown_id(tokenizer: Any) -> int | None:
     """The token that stands for what the vocabulary of a `tokenizers.Tokenizer` lacks, if there is one."""
     found: int | None
-    if isinstance(tokenizer.model, Unigram):  # it does not tell, but gives it to a character that no text has
+    if isinstance(
+        tokenizer.model, Unigram
+    ):  # it does not name the token, but gives it to a character that is in no text
         try:
             found = next((token.id for token in tokenizer.model.tokenize(_NO_CHARACTER)), None)
         except Exception:
@@ -121,7 +124,7 @@ def unknown_id(tokenizer: Any) -> int | None:
 
 
 def _mostly_unknown(ids: IntArray, lengths: IntArray, unknown: int | None, around: int) -> npt.NDArray[np.bool_]:
-    """Which inputs have nothing but `around` special tokens, or stand for the unknown by half of the others or more."""
+    """Which inputs have only `around` special tokens, or half of their other tokens or more unknown."""
     ends = np.cumsum(lengths, dtype=np.int64)
     counts = np.zeros(len(lengths), np.int64)
     if unknown is not None and len(at := np.flatnonzero(ids == unknown)):

@@ -1,9 +1,9 @@
 """Runs the batches of a unit, and keeps a bad input from spoiling its neighbours.
 
 A batch that raises is cut in two and tried again, which finds the input at fault: it gets NaN and the reason, the
-others their scores. One that does not fit in memory is cut in two likewise, down to one input. A scorer that fails on
-all inputs is what is wrong, not they: that stops the run. There is no torch in this file, since plain functions run
-without it.
+others their scores. One that does not fit in memory is cut in two likewise, down to one input. Where a scorer fails on
+all inputs, the scorer is wrong and not the inputs: that stops the run. This file does not import torch, so that Python
+functions run without it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ REASON_LENGTH = 200
 """Characters of an exception's message that a reason keeps."""
 
 SAMPLE = 16
-"""Inputs that are tried one by one before a scorer is said to fail on all; a unit of no more is tried whole."""
+"""Before a scorer is said to fail on all inputs, this many of them are tried one by one."""
 
 Step = Callable[[int, int], Any]
 """Scores rows `start` to `stop`: a float32 array or tensor `[stop - start, n_columns]`."""
 
 Recover = Callable[[Exception], None]
-"""Is told of each failure, to free memory, or to raise it again where no later batch could succeed."""
+"""Called with each failure: frees memory, or raises the error again where no later batch could succeed."""
 
 
 def fill(

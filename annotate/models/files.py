@@ -92,7 +92,7 @@ class ModelFiles:
             )
 
     def _check_whole(self) -> None:
-        """Refuse a model of which parts lie where no hash of ours sees them."""
+        """Refuse a model that has parts elsewhere: its hashes would not tell of them."""
         if (self.directory / "adapter_config.json").is_file():
             raise ConfigError(
                 f"model {self.name!r}: {self.directory} holds an adapter, whose base model is elsewhere",
@@ -122,7 +122,7 @@ class ModelFiles:
             ) from error
 
     def weights(self) -> list[Path]:
-        """The safetensors files that Transformers would load: one file before an index, as it does.
+        """The safetensors files that Transformers would load. Of a single file and an index it takes the file.
 
         Raises:
             ConfigError: the index can't be read.
@@ -146,7 +146,7 @@ class ModelFiles:
         return sorted({*vocabulary, *self._present(TOKENIZER_FILES), *self._also_read()}) if vocabulary else []
 
     def _also_read(self) -> list[Path]:
-        """Other files that Transformers reads: those of old tokenizers where the settings do not say the same."""
+        """Other files that Transformers reads. Those of old tokenizers count where the settings do not say the same."""
         templates = sorted((self.directory / "additional_chat_templates").glob("*.jinja"))
         settings = self._settings("tokenizer_config.json")
         if "added_tokens_decoder" in settings:
@@ -180,7 +180,7 @@ class ModelFiles:
         return hashlib.sha256("".join(lines).encode()).hexdigest() if lines else None
 
     def stamp(self) -> Stamp:
-        """Changes when config or tokenizer are written anew: a key for what is read from them."""
+        """Changes when config or tokenizer are written again; what is read from them is cached by it."""
         paths = [*self._present(CONFIG_FILES), *self.tokenizer()]
         return tuple((path.name, (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths)
 
@@ -290,7 +290,7 @@ def _wrong_minilm_files(directory: Path) -> list[str]:
 
 
 def reason(error: BaseException) -> str:
-    """An error of a library in one line, with its kind, since its message alone may be a bare name."""
+    """An error of a library in one line, with its type, since its message may be a bare name."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(": ")
 
 

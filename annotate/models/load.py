@@ -12,7 +12,7 @@ from annotate.models.positions import usable_positions
 from annotate.models.text_model import TextModel
 
 _BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias")
-"""Ends of names that old checkpoints have and no model is trained by: tables that are computed anew."""
+"""How the names of tables end that old checkpoints hold. They are not trained: Transformers computes them."""
 
 
 def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: Sequence[str] = ()) -> Any:
@@ -25,8 +25,8 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
         optional: prefixes of weights that may be missing because they are not used.
 
     Raises:
-        ConfigError: the files can't be read; they lack weights that this kind of model needs, or have some that it
-            has no place for; or an input could have ids or positions that the model has not.
+        ConfigError: the files can't be read; weights are missing, or have no place in the model; or an input may have
+            ids or positions that the model lacks.
     """
     import torch
     import transformers
@@ -84,7 +84,7 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
 
 
 def _left_out(model: Any, unexpected: Iterable[str]) -> Iterator[str]:
-    """Weights that belong inside the base model, by their names, and were not read; another task's head does not."""
+    """Weights of the base model, by their names, that were not read; another task's head is none of them."""
     base = model.base_model
     parts = {name for name, _ in base.named_children()}
     for name in sorted(unexpected):
@@ -94,7 +94,7 @@ def _left_out(model: Any, unexpected: Iterable[str]) -> Iterator[str]:
 
 
 def _check_reach(model: Any, settings: TextModel) -> None:
-    """Refuse a model that an input could index outside of its tables: on a GPU that ends the process."""
+    """Refuse a model whose tables lack an id or a position that an input may have: on a GPU that ends the process."""
     with contextlib.suppress(NotImplementedError, AttributeError):
         settings.check_ids(int(model.get_input_embeddings().weight.shape[0]))
     positions = usable_positions(model)

@@ -1,4 +1,4 @@
-"""How many positions a model has, as the model itself says: its table of positions, never a list of model types."""
+"""How many positions a model has: its own table of positions says so, not a list of model types."""
 
 from __future__ import annotations
 

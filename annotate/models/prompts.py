@@ -15,7 +15,7 @@ from annotate.models.encode import CHARACTERS_PER_TOKEN, Encoded, encode
 Places = npt.NDArray[np.int64]
 
 Parts = Callable[[int, Any], tuple[Places, Places]]
-"""Of a row's number and its `tokenizers.Encoding`, the places of the prompt's tokens and of the span's."""
+"""Takes a row's number and its `tokenizers.Encoding`; gives the places of the prompt's tokens and of the span's."""
 
 
 def encode_pairs(
@@ -49,7 +49,7 @@ def encode_pairs(
 def shorten(
     prompts: Sequence[str], texts: Sequence[str], max_length: int
 ) -> tuple[list[str], list[str], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Keep the end of a prompt, and the start of a span, that is longer than any window; with flags of both."""
+    """Cut what no window has room for: a prompt to its end, a span to its start. Also tells which were cut."""
     longest = CHARACTERS_PER_TOKEN * max_length
     before, after = (np.fromiter((len(s) > longest for s in some), np.bool_, len(some)) for some in (prompts, texts))
     return [prompt[-longest:] for prompt in prompts], [text[:longest] for text in texts], before, after
@@ -67,20 +67,20 @@ def fit(
 ) -> Encoded:
     """Cut what is too long: a prompt at its start, a span at its end.
 
-    What stands round them is kept. Each may have half of the room that is left, and what the other does not need of its
-    half: so no prompt pushes a span out, and no span a prompt.
+    The tokens around them are kept. Of the room that is left each gets half, and more where the other needs less. So no
+    prompt pushes a span out, and no span a prompt.
 
     Args:
         whole: the inputs, not cut.
         tokenizer: what made them.
-        inputs: of what.
+        inputs: what was encoded, as the tokenizer takes it.
         parts: finds prompt and span in an encoding.
         max_length: in tokens.
         name: what to call the model in messages.
         special: as `whole` was made.
 
     Raises:
-        ConfigError: what stands round prompt and span leaves no room.
+        ConfigError: what is around prompt and span leaves no room.
     """
     keep = np.ones(len(whole.ids), np.bool_)
     ends = np.cumsum(whole.lengths, dtype=np.int64)

@@ -40,7 +40,7 @@ class SequenceClassifier(TextModel):
             prompt as the user's turn and the span as the assistant's.
         prompt: the same for all spans.
         prompt_column: a prompt for each span, from the span table; null counts as empty.
-        date: the day that the chat template is told it is, `YYYY-MM-DD`.
+        date: what the chat template gets for today, `YYYY-MM-DD`.
     """
 
     inputs: Inputs = "text"
@@ -73,7 +73,7 @@ class SequenceClassifier(TextModel):
     def identity(self) -> Json:
         """The model's identity, and what it reads."""
         inputs = {"inputs": self.inputs, "prompt": self.prompt, "prompt_column": self.prompt_column}
-        # A long prompt was once cut elsewhere, or not at all; a span alone is read as ever.
+        # Earlier versions cut long prompts in another way; scores of spans without a prompt still hold.
         cut = {} if self.inputs == "text" else {"cut": "both"}
         date = {"date": self.date} if self.inputs == "chat" else {}
         return {**super().identity(), **inputs, **cut, **date}

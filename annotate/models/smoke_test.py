@@ -1,4 +1,4 @@
-"""What a model must show before it scores a corpus: that it scores at all, and one text alone as in a padded batch."""
+"""Before a model scores a corpus: it gives scores, and a text scores alone as it does in a padded batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEXTS = (
 """Texts of different lengths, so that in a batch all but one are padded."""
 
 TOLERANCE: dict[Dtype, tuple[float, float]] = {"float32": (1e-3, 0.1), "bfloat16": (3e-2, 0.5)}
-"""How far apart the two scores of a text may be, as a share of the largest score of all, and what that is at least.
+"""How far apart the two scores of a text may be: a share of the largest score, and the least this is taken for.
 
 With tiny random models of 80 kinds, where padding is masked, they were apart by a share of at most 6e-5 in float32 (one
 kind; the others 1e-6), and 3e-3 in bfloat16 (8 kinds). Where padding was read it was 4e-3 to 7e-2."""
@@ -49,7 +49,7 @@ class TextBackbone(Backbone, Protocol):
 
 
 def smoke_test(forward: Forward, backbone: TextBackbone, count: int) -> Forward:
-    """Score a few texts alone and in one batch: what fails, or differs, stops the run instead of spoiling scores.
+    """Score a few texts alone and in one batch. What fails or differs stops the run, before it spoils scores.
 
     Args:
         forward: a loaded model.

@@ -66,7 +66,7 @@ class TextModel:
         """The same model with its directory made absolute, or its revision a commit.
 
         Raises:
-            ConfigError: it can't be found, or its tokenizer has ids that it has not.
+            ConfigError: it can't be found, or its tokenizer has ids beyond its embedding.
         """
         files = self.files()
         rows = getattr(self.config().get_text_config(), "vocab_size", None)
@@ -88,7 +88,7 @@ class TextModel:
             "dtype": self.dtype,
             "batch_tokens": self.batch_tokens,
             "trust_remote_code": self.trust_remote_code,
-            # All was padded on the right once: what is padded so still keeps its scores.
+            # Earlier versions padded all on the right, and named no side: their scores still hold.
             **({"padding": "left"} if self.padding_side() == "left" else {}),
         }
 
@@ -112,14 +112,14 @@ class TextModel:
         return min(*limits, LONGEST_DEFAULT)
 
     def bounded(self) -> bool:
-        """Whether the model can't read more than its positions; where they are relative (DeBERTa) it can, if asked."""
+        """Whether positions limit the length of an input; relative ones (DeBERTa) don't."""
         return bool(getattr(self.config(), "position_biased_input", True))
 
     def _positions(self) -> int | None:
         named = named_positions(config := self.config())
         pad = configured_pad_id(config)
         if named is None or pad is None or (self.max_length is not None and self.max_length + pad < named):
-            # Enough of them wherever they begin: the model need not be looked at.
+            # Enough, wherever counting begins: the model itself need not be read.
             return named
         return positions_of(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
 
@@ -145,13 +145,13 @@ class TextModel:
         return _read_tokenizer(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
 
     def pad_id(self) -> int:
-        """The token that fills padding: the model's own, since some find the end of an input by it."""
+        """The token that fills padding: the model's own, since some models find the end of an input by it."""
         tokenizer = self.tokenizer()
         choices = (configured_pad_id(self.config()), tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         return next(int(choice) for choice in choices if choice is not None)
 
     def padding_side(self) -> Side:
-        """The side on which the tokenizer pads, as the model was trained: XLNet reads its last token."""
+        """The side on which the tokenizer pads, as in training. XLNet pads on the left, and reads its last token."""
         return "left" if self.tokenizer().padding_side == "left" else "right"
 
     def batches(self, prepared: Prepared) -> Batches:
@@ -159,7 +159,7 @@ class TextModel:
         return Batches(prepared, self.pad_id(), self.padding_side())
 
     def check_ids(self, rows: int) -> None:
-        """Refuse a model whose inputs could have ids that its embedding of `rows` rows has not.
+        """Refuse a model whose inputs may have ids beyond the `rows` rows of its embedding.
 
         Raises:
             ConfigError: the padding token of its config, or a token of its tokenizer, is outside.

@@ -2,8 +2,8 @@
 
 The labelled spans are cut in three by a hash of their text (or, for the test part, by a column): the *fitting* part
 trains heads, the *validation* part chooses among them and fits the probability curve, the *test* part is only measured.
-A linear head is then fitted again on all but the test part; a tail, which is dear, is not. Reruns on one machine give
-equal bytes.
+A linear head is then fitted again on all but the test part; a tail is not, since that takes long. Reruns on one machine
+give equal bytes.
 """
 
 from __future__ import annotations
@@ -210,9 +210,11 @@ def _fit_linear(setting: _Setting, rows: BoolVector, penalties: Sequence[float])
 
 
 def _fit_final(setting: _Setting, chosen: LinearHead) -> tuple[Head, FloatVector, FloatVector]:
-    """The head that is written; scores of the validation part, and of all spans (NaN where they are not of the test).
+    """Fit the head that is written.
 
-    The validation part's scores are always of a head that has not seen it.
+    Returns:
+        The head; float64 scores of the validation part, by a head that has not seen it; float64 scores of all spans,
+        NaN where they are not of the test part.
     """
     spans = setting.spans
     test = np.full(len(spans.texts), np.nan)
@@ -346,7 +348,7 @@ def _texts(spans: LabelledSpans, rows: BoolVector) -> list[str]:
 
 
 def _as_json(report: SourceReport) -> dict[str, Any]:
-    """A source's report for the card, rounded to what it is worth."""
+    """A source's report for the card, rounded to four places."""
     data = dataclasses.asdict(report)
     for name in ("result", "held_out"):
         if data[name] is not None:

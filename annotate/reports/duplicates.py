@@ -20,7 +20,7 @@ from annotate.engine.datasets import Dataset
 from annotate.engine.run import Result
 from annotate.errors import ConfigError
 from annotate.graph import Stage
-from annotate.minhash.bands import caught, found
+from annotate.minhash.bands import band_chance, detection_chance
 from annotate.reports.large_clusters import Cluster, SizeClass, clusters_of, own_runs, own_units, stage_of, tables_of
 from annotate.stages.duplicates.clusters import Groups, Keepers
 from annotate.stages.duplicates.documents import starts_of
@@ -255,10 +255,10 @@ def curve(verdicts: NearDuplicates) -> list[Chance]:
     near = {round(verdicts.threshold + step, 4) for step in (-0.1, -0.05, 0.0, 0.05, 0.1)}
     points = sorted({n / 10 for n in range(1, 10)} | {point for point in near if 0 < point < 1})
     at = np.array(points)
-    by_way = [caught(at, bands, rows).tolist() for bands, rows in verdicts.ways]
+    by_way = [band_chance(at, bands, rows).tolist() for bands, rows in verdicts.ways]
     exact = verdicts.verify == "exact"
     least = stage_of(verdicts, Similarity).least if exact else verdicts.threshold
-    both = found(at, verdicts.ways, verdicts.permutations, least)
+    both = detection_chance(at, verdicts.ways, verdicts.permutations, least)
     if exact:
         both *= at >= verdicts.threshold
     return [

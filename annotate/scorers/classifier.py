@@ -24,17 +24,17 @@ Squashing = Literal["none", "sigmoid", "softmax"]
 class Classifier(SequenceScorer):
     """Scores spans with a classifier from the hub or a directory.
 
-    What a model's probabilities are made with is read from its configuration as Transformers does: softmax for several
-    labels, sigmoid for several where `problem_type` is multi-label, nothing for a regression. The score is
+    How logits become probabilities is read from the model's configuration, as Transformers does: by softmax where there
+    are several labels, by sigmoid where `problem_type` says multi-label, not at all for a regression. The score is
 
-    - activation "none" (default): what that would be applied to, as a raw score should be: under softmax the log-odds
-      of the label against all others, so that `sigmoid(score)` is the model's probability; else the label's logit.
+    - activation "none" (default): raw. Under softmax that is the log-odds of the label against all others, so that
+      `sigmoid(score)` is the model's probability; else it is the label's logit.
     - "logit": the label's own logit, whatever the model is; for a multi-label model whose config does not say so.
     - "sigmoid", "softmax": a probability. It saturates at 0 and 1, where float32 no longer tells spans apart.
-    - "auto": the number that the Transformers pipeline reports. A model with one label and no `problem_type` would be
-      squashed by a sigmoid even if it is a reward model or a regression, so that "auto" is refused for it.
+    - "auto": the number that the Transformers pipeline reports. It is refused for a model with one label and no
+      `problem_type`: the pipeline applies a sigmoid there, even to a reward model or a regression.
 
-    With `weights` the score is instead the expected value over the labels: the sum of probability times weight.
+    With `weights` the score is the expected value over the labels: the sum of probability times weight.
 
     Attributes:
         model: a directory or a hub id.

@@ -25,9 +25,9 @@ from annotate.source import source_identity
 class PythonScorer:
     """Scores spans with a Python function.
 
-    The function gets a table with the columns it asked for, and returns float32 `[n, n_axes]`, or `[n]` for one axis;
-    a row's scores may depend on that row alone. A class is made into an object once in each actor, which is then called
-    like a function: the place to load a model in.
+    The function gets a table with the columns it asked for, and returns float32 `[n, n_axes]`, or `[n]` for one axis.
+    The scores of a row may depend on that row alone. Where a class is given, each actor makes one object of it, and
+    calls that like a function: its `__init__` is the place to load a model.
 
     >>> import pyarrow.compute as pc
     >>> def shouting(table):

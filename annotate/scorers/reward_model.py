@@ -27,9 +27,9 @@ class RewardModel(SequenceScorer):
         inputs: "chat": by the model's chat template; "pair": prompt and span as a pair of texts; "text": the span
             alone.
         prompt: what the user is supposed to have said, the same for all spans.
-        prompt_column: or a column of the span table that says it. Of a prompt and a span that are too long together
-            the prompt loses its start, the span its end, each down to half of the room.
-        date: the day that a chat template is told it is, `YYYY-MM-DD`, where it asks for the time.
+        prompt_column: instead of `prompt`, a column of the corpus that says it. Where prompt and span together are too
+            long, the prompt loses its start and the span its end, each down to half of the room.
+        date: what a chat template gets for today, `YYYY-MM-DD`.
         sign: -1 where a low reward means more of the axis.
         anchors: `{axis: (text that must score low, text that must score high)}`.
         revision: branch, tag or commit of a hub id.

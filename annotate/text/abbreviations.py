@@ -61,7 +61,7 @@ def abbreviation_kinds(words: Bytes, lengths: npt.NDArray[np.int64]) -> npt.NDAr
 
     Args:
         words: uint8 `[8, n]`, the bytes before the period.
-        lengths: int64 `[n]`, how many of the last bytes are the word; longer words are none of these.
+        lengths: int64 `[n]`, how many of the last bytes are the word; a longer word is not in the list.
 
     Returns:
         int8 `[n]`: `NEVER`, `NUMBER`, `MAYBE`, or 0.
@@ -78,7 +78,7 @@ def is_starter(words: Bytes, lengths: npt.NDArray[np.int64]) -> Mask:
 
     Args:
         words: uint8 `[8, n]`, the bytes from the start of the word.
-        lengths: int64 `[n]`, how many of the first bytes are the word; longer words are none of these.
+        lengths: int64 `[n]`, how many of the first bytes are the word; a longer word is not in the list.
     """
     packed = _packed(words, np.arange(BYTES)[:, None] < lengths)
     at = np.minimum(np.searchsorted(_STARTER_WORDS, packed), len(_STARTER_WORDS) - 1)

@@ -1,4 +1,4 @@
-"""Columns that come in chunks as one array, and lines as lists of the rows that they are of."""
+"""Arrow columns and tables: chunks as one array, lines as lists by row, the memory that they take."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def large_string(texts: pa.Array | pa.ChunkedArray) -> pa.LargeStringArray:
 
 
 def lists_by_row(table: pa.Table, rows: int) -> pa.ListArray:
-    """The lines of a table as lists of structs, one list for each row that they are of: list<struct> `[rows]`.
+    """Group the lines of a table by the row that each names: list<struct> `[rows]`.
 
     Args:
-        table: a column `row` (int64, from 0, rising), and those of the structs.
-        rows: lists to make; one of a row without lines is empty.
+        table: a column `row` (int64, from 0, ascending), and those of the structs.
+        rows: number of lists; a row without lines has an empty one.
     """
     names = [name for name in table.column_names if name != "row"]
     values = pa.StructArray.from_arrays([one_array(table[name]) for name in names], names=names)
@@ -33,7 +33,7 @@ def lists_by_row(table: pa.Table, rows: int) -> pa.ListArray:
 
 
 def held_bytes(table: pa.Table) -> int:
-    """Bytes that the values of a table take in memory: those of a message that holds them.
+    """Bytes that the values of a table take in memory, counted as in an Arrow IPC message.
 
     Equal values give equal sums, however they come in chunks; `nbytes` does not promise that.
     """
@@ -41,5 +41,5 @@ def held_bytes(table: pa.Table) -> int:
 
 
 def beside(left: pa.Table, right: pa.Table) -> pa.Table:
-    """The columns of two tables of as many rows; the right one may have no column."""
+    """Put the columns of two tables side by side. They have as many rows; the right one may have no column."""
     return pa.table([*left.columns, *right.columns], names=[*left.column_names, *right.column_names])

@@ -14,9 +14,9 @@ _SLACK = 4  # a cut looks for a blank in the last quarter of the longest span
 def merged(lengths: Positions, first: Mask, block: Mask, min_chars: int) -> Mask:
     """Say which fragments still begin a span after the short ones have joined a neighbour.
 
-    A fragment shorter than `min_chars` joins the one after it; the last of a document, or of a block that holds
-    others, joins the one before. In a run of short ones every other joins first, until none is short: only a span that
-    is a whole document stays shorter than `min_chars`.
+    A fragment shorter than `min_chars` joins the one after it. The last of a document, or of a block that holds others,
+    joins the one before. Of several short ones in a row every second joins, then again, until none is short. Only a
+    span that is a whole document stays shorter than `min_chars`.
 
     Args:
         lengths: int64 `[n]`, code points of each fragment from its first to its last that is not blank.

@@ -1,4 +1,4 @@
-"""Scores of ranges of documents as scores of spans: the mean of the ranges that overlap a span, by what they share."""
+"""Scores of ranges become scores of spans: the mean of the ranges that overlap a span, weighted by the overlap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Ranges:
         document: int64 `[n]`, number of the document that each is in, from 0.
         start: int64 `[n]`, first code point, 0 or more.
         end: int64 `[n]`, code point after the last, no less than `start`.
-        score: float64 `[n]`; one that float32 can't hold, NaN among them, counts for nothing.
+        score: float64 `[n]`; NaN, and what float32 can't hold, counts for nothing.
     """
 
     document: Int64
@@ -42,7 +42,7 @@ def overlap_means(
 
     Returns:
         float32 `[n]`, NaN where nothing overlaps and `unmarked` is None. The value of a span depends on its document
-        alone: not on which others it comes with.
+        alone, not on the others that it comes with.
     """
     if not len(document):
         return np.empty(0, np.float32)
@@ -80,7 +80,7 @@ def _covered(starts: Int64, ends: Int64, begin: Int64, stop: Int64) -> Float64:
     """Code points of each span that some range covers: float64, whole numbers."""
     order = np.argsort(begin, kind="stable")
     begin, stop = begin[order], stop[order]
-    # What of each range is not in those before it: these pieces do not overlap.
+    # Of each range what no earlier one covers: these pieces do not overlap.
     begin = np.maximum(begin, np.append(0, np.maximum.accumulate(stop))[: len(stop)])
     fresh = stop > begin
     span, _, shared = _overlaps(starts, ends, begin[fresh], stop[fresh])

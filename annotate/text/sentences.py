@@ -72,7 +72,7 @@ def cuts_at(gaps: Gaps, chosen: Positions) -> Cuts:
 
 
 def sentence_cuts(page: Page, gaps: Gaps) -> Cuts:
-    """Find all ends of sentences of a page, those of its documents left out."""
+    """Find all ends of sentences of a page, except the ends of its documents."""
     believed = np.zeros(len(gaps.starts), np.bool_)
     candidates = np.flatnonzero(_MAY_END[page.buffer[gaps.starts - 1]] & ~gaps.outer)
     believed[_believed(page.buffer, gaps, candidates)] = True

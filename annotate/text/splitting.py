@@ -39,11 +39,11 @@ class Splitter:
         by: what a span is. "tokens" cuts windows of tokenizer tokens, "document" cuts nothing.
         blanks: the span to which blanks between two spans belong. Blanks at the start of a document belong to its
             first span, those at its end to its last.
-        min_chars: shorter fragments, blanks round them not counted, join the next one, or the one before at the end of
-            a document or of a block (paragraph, list item) that holds others. None: 12 for sentences, 0 for lines and
-            paragraphs.
-        max_chars: longer spans, blanks counted, are cut into near-equal parts, at a blank where one is near, else
-            between two code points. None: 1000 for sentences, no limit for lines and paragraphs.
+        min_chars: a fragment that is shorter, not counting the blanks around it, joins the next one. The last of a
+            document, or of a block (paragraph, list item) that holds others, joins the one before. None: 12 for
+            sentences, 0 for lines and paragraphs.
+        max_chars: a span that is longer, counting blanks, is cut into near-equal parts: at a blank where one is near,
+            else between two code points. None: 1000 for sentences, no limit for lines and paragraphs.
         tokens: tokens of a window, for by="tokens"; the last window of a document may have fewer.
         tokenizer: a tokenizer.json or a directory that holds one, for by="tokens".
 

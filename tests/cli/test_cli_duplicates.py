@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from annotate.minhash.bands import caught, found
+from annotate.minhash.bands import band_chance, detection_chance
 from annotate.minhash.reference import shingles
 from annotate.reports import duplicates as engine
 from annotate.reports.large_clusters import MEMBERS
@@ -228,11 +228,11 @@ def test_the_curve_is_of_the_bands_in_use(duplicates, planted):
     assert "bands x rows 20 x 6 and 32 x 4" in out
     for point in figures["curve"]:
         at = np.array([point["similarity"]])
-        assert point["caught"] == pytest.approx([caught(at, 20, 6)[0], caught(at, 32, 4)[0]])
-        assert point["found"] == pytest.approx(found(at, [(20, 6), (32, 4)], 128, 0.7)[0])
+        assert point["caught"] == pytest.approx([band_chance(at, 20, 6)[0], band_chance(at, 32, 4)[0]])
+        assert point["found"] == pytest.approx(detection_chance(at, [(20, 6), (32, 4)], 128, 0.7)[0])
     assert {0.1, 0.6, 0.65, 0.7, 0.75, 0.9} <= {point["similarity"] for point in figures["curve"]}
     [row] = [line for line in map(cells, after(out, "Chance that")) if line[0] == "0.7"]
-    assert row[1] == f"{caught(np.array([0.7]), 20, 6)[0]:.1%}" and "█" in row[-1]
+    assert row[1] == f"{band_chance(np.array([0.7]), 20, 6)[0]:.1%}" and "█" in row[-1]
 
 
 def test_the_curve_of_exact_similarity_ends_at_the_threshold(duplicates, planted):

@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import binom, norm
 from scipy.stats import t as student
 
-from annotate.minhash.bands import caught, found, optimal_bands
+from annotate.minhash.bands import band_chance, detection_chance, optimal_bands
 from annotate.minhash.reference import shingles
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.documents import row_of, unit_of
@@ -184,7 +184,9 @@ def test_pairs_at_0_6_survive_and_share_a_split_group(span: int | None) -> None:
     group = table["split_group"].to_numpy()
     joined = group[at[:, 0]] == group[at[:, 1]]
     shared = int(joined.sum())
-    chance = caught(np.array([0.6]), *GROUP_BANDS)[0] * binom.sf(agreements(GROUP_THRESHOLD) - 1, PERMUTATIONS, 0.6)
+    chance = band_chance(np.array([0.6]), *GROUP_BANDS)[0] * binom.sf(
+        agreements(GROUP_THRESHOLD) - 1, PERMUTATIONS, 0.6
+    )
     least = binom.ppf(RARE, len(pairs), chance)
     exact = chance_found(np.array([0.6]), GROUP_THRESHOLD)[0]
     print(f"\n{shared} of 1,000 pairs at 0.6 share a split group, with spans of {span}; bound {least:.0f}")
@@ -295,7 +297,7 @@ def test_recall_by_similarity_is_what_chance_says(spread: Planted, threshold: fl
     assert exact.similarity.min() < 0.45
     chances = chance_found(exact.similarity, threshold)
     some = np.array([0.3, 0.5, 0.6, 0.8, 0.9])
-    ours = found(some, NearDuplicates(CORPUS).ways, PERMUTATIONS, threshold)
+    ours = detection_chance(some, NearDuplicates(CORPUS).ways, PERMUTATIONS, threshold)
     np.testing.assert_allclose(ours, chance_found(some, threshold), rtol=1e-6)
     of = spread.cluster[exact.a]
     assert (of == spread.cluster[exact.b]).all(), "documents of two clusters share a shingle"
