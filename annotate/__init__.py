@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from annotate.stages.render import Render
     from annotate.stages.repeated_spans import RepeatedSpans
     from annotate.stages.schedule import Schedule
-    from annotate.stages.score import Score, score
+    from annotate.stages.score import score
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
     from annotate.stages.token_shards import TokenShards
-    from annotate.storage.latest import read_tags, shard_files, shards, tables
+    from annotate.storage.latest import read_tags, shards, tables, tags_folder
     from annotate.subsets import Subsets
     from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
-    from annotate.text.splitting import KORBAK, Splitter
+    from annotate.text.splitting import KORBAK_SPLITTER, Splitter
     from annotate.training_order.mix import Mix
     from annotate.training_order.phases import Phase
 
@@ -52,7 +52,7 @@ _HOMES = {
     "ConfigError": "annotate.errors",
     "Corpus": "annotate.stages.corpus",
     "DEFAULT_SCHEME": "annotate.tags",
-    "KORBAK": "annotate.text.splitting",
+    "KORBAK_SPLITTER": "annotate.text.splitting",
     "Encoder": "annotate.scorers",
     "InputError": "annotate.errors",
     "Likelihood": "annotate.scorers",
@@ -70,7 +70,6 @@ _HOMES = {
     "Result": "annotate.engine.run",
     "RewardModel": "annotate.scorers",
     "Schedule": "annotate.stages.schedule",
-    "Score": "annotate.stages.score",
     "Split": "annotate.stages.split",
     "Splitter": "annotate.text.splitting",
     "StorageError": "annotate.errors",
@@ -90,14 +89,14 @@ _HOMES = {
     "main": "annotate.cli",
     "read_tags": "annotate.storage.latest",
     "score": "annotate.stages.score",
-    "shard_files": "annotate.storage.latest",
+    "tags_folder": "annotate.storage.latest",
     "shards": "annotate.storage.latest",
     "tables": "annotate.storage.latest",
 }
 
 __all__ = [
     "DEFAULT_SCHEME",
-    "KORBAK",
+    "KORBAK_SPLITTER",
     "Alias",
     "AnnotateError",
     "AttributeScores",
@@ -124,7 +123,6 @@ __all__ = [
     "Result",
     "RewardModel",
     "Schedule",
-    "Score",
     "Split",
     "Splitter",
     "StorageError",
@@ -142,9 +140,9 @@ __all__ = [
     "preset",
     "read_tags",
     "score",
-    "shard_files",
     "shards",
     "tables",
+    "tags_folder",
 ]
 
 __getattr__ = attributes(__name__, _HOMES)

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from texts import docstrings
 
-from annotate import Corpus, Encoder, Probe, Score, Split, Splitter, score
+from annotate import Corpus, Encoder, Probe, Split, Splitter, score
 from annotate.engine.datasets import open_corpus
 from annotate.engine.worker import Context, run_units
 from annotate.graph import Tables, Work
 from annotate.models.base import Forward
 from annotate.models.text_model import Dtype
-from annotate.stages.score import finish, missing_rows, prepare
+from annotate.stages.score import Score, finish, missing_rows, prepare
 from annotate.storage.store import Directory
 
 AXES = ("niceness", "tone", "correctness")

@@ -45,28 +45,30 @@ class Way:
         return f'<{self.tags[0]}>, later="{self.later}"' if self.tags else "no tag"
 
 
-def ways(files: str, tag: str) -> list[Way]:
+def ways(folder: str, tag: str) -> list[Way]:
     """All; a model that was not trained to write tags can't be left free to."""
-    free = annotate.read_tags(files)["shards"]["loss"] == "train"
+    free = annotate.read_tags(folder)["shards"]["loss"] == "train"
     laters: tuple[Later, ...] = ("again", "free", "none") if free else ("again", "none")
     return [Way((), "none"), *(Way((tag,), later) for later in laters)]
 
 
-def written(model: Any, tokenizer: Any, files: str, way: Way, start: str, texts: int, tokens: int) -> list[str]:
+def written(model: Any, tokenizer: Any, folder: str, way: Way, start: str, texts: int, tokens: int) -> list[str]:
     """Texts that the model writes on from a start, without their tags."""
-    end = annotate.read_tags(files)["shards"]["end_id"]
+    end = annotate.read_tags(folder)["shards"]["end_id"]
     found: list[str] = []
     while len(found) < texts:
         starts = [start] * min(BATCH, texts - len(found))
-        given = prompt(tokenizer, files, starts, way.tags, later=way.later, model=model)
+        given = prompt(tokenizer, folder, starts, way.tags, later=way.later, model=model)
         made = model.generate(**given, max_new_tokens=tokens, do_sample=True, pad_token_id=end, eos_token_id=end)
         found += tokenizer.batch_decode(made, skip_special_tokens=True)
     return found
 
 
-def measured(model: Any, tokenizer: Any, files: str, texts: list[str], tag: str, probe: annotate.Probe) -> pl.DataFrame:
+def measured(
+    model: Any, tokenizer: Any, folder: str, texts: list[str], tag: str, probe: annotate.Probe
+) -> pl.DataFrame:
     """Each whole sentence of some texts: its number, its score, and its gain."""
-    under, plain = (log_likelihood(model, tokenizer, files, texts, tags) for tags in (tag, ()))
+    under, plain = (log_likelihood(model, tokenizer, folder, texts, tags) for tags in (tag, ()))
     frame = pl.DataFrame(
         {
             "document": under["document"].to_numpy(),
@@ -101,15 +103,15 @@ def main(workdir: str, model: Path, tag: str, axis: str, sentences: int, seed: i
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        files = annotate.shard_files(workdir)
-        tokenizer = AutoTokenizer.from_pretrained(f"{files}/tokenizer")
+        folder = annotate.tags_folder(workdir)
+        tokenizer = AutoTokenizer.from_pretrained(f"{folder}/tokenizer")
         loaded = AutoModelForCausalLM.from_pretrained(model).eval()
         probe = annotate.Probe(axis).resolved()
         show(["", "", *(f"sentence {i + 1}" for i in range(sentences))])
-        for way in ways(files, tag):
+        for way in ways(folder, tag):
             set_seed(seed)
-            texts = written(loaded, tokenizer, files, way, **options)
-            frame = measured(loaded, tokenizer, files, texts, tag, probe)
+            texts = written(loaded, tokenizer, folder, way, **options)
+            frame = measured(loaded, tokenizer, folder, texts, tag, probe)
             for figure in ("score", "gain"):
                 columns = [frame.filter(pl.col("number") == i)[figure].to_numpy() for i in range(sentences)]
                 show([way.name, figure, *(mean_and_error(values) for values in columns)])

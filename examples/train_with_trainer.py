@@ -114,9 +114,9 @@ class Start:
         return Start(checkpoint=found[step].parent, step=step, data_state=json.loads(found[step].read_text()))
 
 
-def new_model(tokenizer: Any, files: str, width: int, layers: int) -> GPT2LMHeadModel:
+def new_model(tokenizer: Any, folder: str, width: int, layers: int) -> GPT2LMHeadModel:
     """A small GPT-2 without training, with rows for the tags."""
-    card = read_tags(files)
+    card = read_tags(folder)
     model = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=card["vocabulary"]["untagged_size"],
@@ -128,7 +128,7 @@ def new_model(tokenizer: Any, files: str, width: int, layers: int) -> GPT2LMHead
             eos_token_id=card["shards"]["end_id"],
         )
     )
-    add_tag_embeddings(model, tokenizer, files)
+    add_tag_embeddings(model, tokenizer, folder)
     return model
 
 
@@ -181,18 +181,18 @@ def settings(out: Path, steps: int, batch_size: int, *, evaluate: bool, seed: in
 
 
 def data(
-    files: str, export: str, arguments: TrainingArguments, start: Start, *, held_out: int
+    folder: str, export: str, arguments: TrainingArguments, start: Start, *, held_out: int
 ) -> tuple[ShardDataset, dict[str, list[Window]]]:
     """What this rank trains on, from the start on; and the held-out windows of the last parts, with and without tags.
 
     Raises:
         ConfigError: the export is of other shards, or has no part to hold out.
     """
-    card = read_tags(files)
+    card = read_tags(folder)
     manifest = ShardDataset(export, batch_size=1).manifest
     known = manifest["vocabulary"]
     if (known["tokenizer"], known["size"]) != (card["shards"]["tokenizer"], card["vocabulary"]["padded_size"]):
-        raise ConfigError(f"{export} has other ids than {files}", hint="Export the shards of the last run again.")
+        raise ConfigError(f"{export} has other ids than {folder}", hint="Export the shards of the last run again.")
     numbers = [part["number"] for part in manifest["parts"]]
     if held_out >= len(numbers):
         raise ConfigError(
@@ -222,7 +222,7 @@ def data(
 
 
 def train(
-    files: str, export: str, arguments: TrainingArguments, *, width: int, layers: int, held_out: int
+    folder: str, export: str, arguments: TrainingArguments, *, width: int, layers: int, held_out: int
 ) -> GPT2LMHeadModel:
     """Train up to the last step, from the last checkpoint on, and return the model."""
     start = Start.last(Path(arguments.output_dir))
@@ -230,11 +230,11 @@ def train(
         click.echo(f"Going on from {start.checkpoint}.")
         if start.step >= arguments.max_steps:
             return GPT2LMHeadModel.from_pretrained(start.checkpoint)
-    shards, evaluation = data(files, export, arguments, start, held_out=held_out)
+    shards, evaluation = data(folder, export, arguments, start, held_out=held_out)
     set_seed(arguments.seed)
-    tokenizer = AutoTokenizer.from_pretrained(f"{files}/tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(f"{folder}/tokenizer")
     trainer = ShardTrainer(
-        model=new_model(tokenizer, files, width, layers),
+        model=new_model(tokenizer, folder, width, layers),
         args=arguments,
         train_dataset=shards,
         eval_dataset=evaluation if held_out else None,
@@ -245,13 +245,13 @@ def train(
     return trainer.model
 
 
-def show_samples(model: GPT2LMHeadModel, files: str, text: str, guidance: float, tokens: int, seed: int) -> None:
+def show_samples(model: GPT2LMHeadModel, folder: str, text: str, guidance: float, tokens: int, seed: int) -> None:
     """Print how the model goes on from a text: without tags, under each tag, and with guidance away from untagged."""
-    tokenizer = AutoTokenizer.from_pretrained(f"{files}/tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(f"{folder}/tokenizer")
     model.eval()
-    names = [tag["name"] for tag in read_tags(files)["tags"]]
+    names = [tag["name"] for tag in read_tags(folder)["tags"]]
     for tags, strength in [([], 1.0), *(([name], strength) for name in names for strength in (1.0, guidance))]:
-        given = prompt(tokenizer, files, text, tags, guidance=strength, model=model)
+        given = prompt(tokenizer, folder, text, tags, guidance=strength, model=model)
         set_seed(seed)  # the same draws under each tag
         made = model.generate(
             **given, max_new_tokens=tokens, do_sample=True, temperature=0.8, pad_token_id=tokenizer.eos_token_id
@@ -280,12 +280,12 @@ def main(workdir: str, export: str, out: Path, steps: int, batch_size: int, seed
     logging.disable_progress_bar()
     logging.set_verbosity_error()  # it warns of tied weights, and of settings that a checkpoint does not have
     try:
-        files = annotate.shard_files(workdir)
+        folder = annotate.tags_folder(workdir)
         arguments = settings(out, steps, batch_size, evaluate=options["held_out"] > 0, seed=seed)
         shape = {name: options[name] for name in ("width", "layers", "held_out")}
-        model = train(files, export, arguments, **shape)
+        model = train(folder, export, arguments, **shape)
         if arguments.process_index == 0:
-            show_samples(model, files, options["text"], options["guidance"], options["tokens"], seed)
+            show_samples(model, folder, options["text"], options["guidance"], options["tokens"], seed)
     except AnnotateError as error:
         click.echo(f"Error: {error}", err=True)
         raise SystemExit(error.exit_code) from error

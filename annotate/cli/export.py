@@ -16,7 +16,7 @@ from annotate.exports.megatron import Megatron
 from annotate.exports.olmo import Olmo
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import export
-from annotate.storage.latest import read_tags, shard_files, shard_tables
+from annotate.storage.latest import read_tags, shard_tables, tags_folder
 from annotate.storage.store import Directory
 
 FORMATS: dict[str, type[Format]] = {form.name: form for form in (HuggingFace, Megatron, Datatrove, Mds, Olmo)}
@@ -57,7 +57,7 @@ def _refuse_others(target: Directory, name: str) -> None:
 
 def vocabulary_of(workdir: str, output: str | None) -> Vocabulary:
     """What `tags.json` says of the ids."""
-    card = read_tags(shard_files(workdir, output))
+    card = read_tags(tags_folder(workdir, output))
     shards = card["shards"]
     return Vocabulary(
         tokenizer=shards["tokenizer"],

@@ -159,4 +159,4 @@ def _windows(stage: TokenShards, dataset: Dataset, place: _Place, console: Conso
     moved, tags = counts.get("moved_tags", 0), counts.get("tags", 0)
     console.print(f"  {tags:,} tags, {moved / max(tags, 1):.2%} of them inside what one token holds", markup=False)
     console.print(f"  in Python:  polars.read_parquet({place.call('shards')})", markup=False)
-    console.print(f"  tokenizer:  {place.call('shard_files')}, with tags.json", markup=False)
+    console.print(f"  tokenizer:  {place.call('tags_folder')}, with tags.json", markup=False)

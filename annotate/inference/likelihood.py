@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from annotate.inference.tagged import Trained
 def log_likelihood(
     model: Any,
     tokenizer: Any,
-    files: str,
+    folder: str | PathLike[str],
     texts: Sequence[str],
     tags: str | Sequence[str] = (),
     *,
@@ -27,14 +28,14 @@ def log_likelihood(
 
     Spans are those of the shards. Where these are documents, or windows of tokens, each text is one.
 
-        nice = log_likelihood(model, tokenizer, files, texts, "nice")
-        plain = log_likelihood(model, tokenizer, files, texts)
+        nice = log_likelihood(model, tokenizer, folder, texts, "nice")
+        plain = log_likelihood(model, tokenizer, folder, texts)
         gain = nice["log_likelihood"].to_numpy() - plain["log_likelihood"].to_numpy()  # large where a span is nice
 
     Args:
         model: a causal model of Transformers that has rows for the tags.
         tokenizer: the one that lies beside the shards.
-        files: what `annotate.shard_files` gives.
+        folder: what `annotate.tags_folder` gives.
         texts: documents, or beginnings of documents, not empty.
         tags: names of tags or aliases; one string is one name. Empty: the text is untagged.
         batch_size: texts in one forward pass.
@@ -50,7 +51,7 @@ def log_likelihood(
             other ids for the tags; a text has no tokens, or more than the model has positions.
         StorageError: there is no `tags.json`.
     """
-    trained = Trained.read(tokenizer, files)
+    trained = Trained.read(tokenizer, folder)
     tagged, spans = trained.encode(texts, trained.named(tags), every_span=True)
     begin = [] if trained.begin_id is None else [trained.begin_id]
     assert tagged.spans is not None, "spans were given"

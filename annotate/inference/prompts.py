@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,7 +18,7 @@ Later = Literal["again", "free", "none"]
 
 def prompt(
     tokenizer: Any,
-    files: str,
+    folder: str | PathLike[str],
     text: str | Sequence[str] = "",
     tags: str | Sequence[str] = (),
     *,
@@ -28,14 +29,14 @@ def prompt(
 ) -> dict[str, Any]:
     """Make the arguments of `model.generate` that continue texts under tags.
 
-        given = prompt(tokenizer, files, "Once", "nice")
+        given = prompt(tokenizer, folder, "Once", "nice")
         model.generate(**given, max_new_tokens=50)
 
     Each call of `generate` needs a prompt of its own.
 
     Args:
         tokenizer: the one that lies beside the shards.
-        files: what `annotate.shard_files` gives.
+        folder: what `annotate.tags_folder` gives.
         text: the text to continue; or several, which are padded on the left.
         tags: the tags that the text is to be written under: names of tags or aliases; one string is one name.
         later: what stands before spans after the first, for tags that stand before every span in the shards. "again":
@@ -58,7 +59,7 @@ def prompt(
             "free" where tags were no targets; or it is not "none" where tags stand at windows of tokens.
         StorageError: there is no `tags.json`.
     """
-    trained = Trained.read(tokenizer, files)
+    trained = Trained.read(tokenizer, folder)
     if later not in get_args(Later):
         raise ConfigError(f'later must be "again", "free" or "none", got {later!r}')
     if later == "free" and trained.loss != "train":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -55,23 +56,23 @@ class Trained:
     encoder: TextTokenizer
 
     @staticmethod
-    def read(tokenizer: Any, files: str) -> Trained:
+    def read(tokenizer: Any, folder: str | PathLike[str]) -> Trained:
         """Read `tags.json`.
 
         Args:
             tokenizer: the one that lies beside the shards.
-            files: what `annotate.shard_files` gives.
+            folder: what `annotate.tags_folder` gives.
 
         Raises:
             ConfigError: the tokenizer has other ids for the tags, or the file is of an older version.
             StorageError: there is none.
         """
-        card = read_tags(files)
+        card = read_tags(folder)
         check_ids(card, tokenizer)
         tags, shards = card["tags"], card["shards"]
         if "splitter" not in shards:
             raise ConfigError(
-                f"{files}/tags.json does not say how tags stand in the shards: an older version wrote it",
+                f"{folder}/tags.json does not say how tags stand in the shards: an older version wrote it",
                 hint="Run the pipeline again: it makes the shards anew, of the scores that there are.",
             )
         return Trained(

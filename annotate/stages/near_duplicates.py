@@ -23,7 +23,7 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.candidates import Candidates
 from annotate.stages.duplicates.clusters import DocumentGroups, Groups, Keepers, Members
 from annotate.stages.duplicates.components import Components
-from annotate.stages.duplicates.documents import Documents, identity, row_of, unit_of
+from annotate.stages.duplicates.documents import SignedDocuments, identity, row_of, unit_of
 from annotate.stages.duplicates.shared_spans import Fingerprints, KeptFingerprints, SharedSpans
 from annotate.stages.duplicates.similarity import FirstSigned, Similarity
 from annotate.stages.signatures import Hash, Signatures
@@ -146,7 +146,7 @@ class NearDuplicates(Map):
             for corpus in (self.corpus, self.against)
         )
         assert own is not None
-        all_ = Documents(own, other)
+        all_ = SignedDocuments(own, other)
         exact = self.verify == "exact"
         near = Similarity(all_, FirstSigned(all_, Candidates(all_, self.ways)), self._surely(self.looser))
         if exact:

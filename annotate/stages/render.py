@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.graph import Tables
-from annotate.stages.selection import Documents
+from annotate.stages.selection import SelectedDocuments
 from annotate.stages.shards import Shards, placement_lists
 from annotate.stages.tables import quarantine
 from annotate.storage.contracts import contract
@@ -66,7 +66,7 @@ class Render(Shards):
             "columns": columns,
         }
 
-    def rows(self, documents: Documents, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
+    def rows(self, documents: SelectedDocuments, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
         """The tagged documents, but for those that spell a tag where these go to quarantine."""
         spells = spells_a_tag(documents.table["text"], self.placements.spelled)
         counts["documents_that_spell_a_tag"] += int(spells.sum())
@@ -94,7 +94,7 @@ class Render(Shards):
         were = "document spells" if n == 1 else "documents spell"
         return super().remarks(manifest) + ([f"{n:,} {were} a tag: {what[self.spelled]}"] if n else [])
 
-    def _tagged(self, documents: Documents, placed: pa.Table) -> pa.Table:
+    def _tagged(self, documents: SelectedDocuments, placed: pa.Table) -> pa.Table:
         """Insert the tags into documents."""
         table = documents.table
         texts = one_array(table["text"])

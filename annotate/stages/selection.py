@@ -24,7 +24,7 @@ from annotate.tags.gaps import gaps_of, leave_out, moved
 
 
 @dataclass(frozen=True)
-class Documents:
+class SelectedDocuments:
     """Documents of a unit that are trained on.
 
     Attributes:
@@ -35,10 +35,10 @@ class Documents:
     table: pa.Table
     gaps: pa.Table | None
 
-    def chosen(self, mask: npt.NDArray[np.bool_]) -> Documents:
+    def chosen(self, mask: npt.NDArray[np.bool_]) -> SelectedDocuments:
         """Some of them."""
         gaps = None if self.gaps is None else at_positions(self.gaps, np.flatnonzero(mask))
-        return Documents(chosen(self.table, mask), gaps)
+        return SelectedDocuments(chosen(self.table, mask), gaps)
 
     def placed(self, placements: pa.Table, start: int) -> pa.Table:
         """Placements of a unit that begins at row `start`, those of these documents, by their places in the text."""
@@ -105,7 +105,9 @@ class Selection:
         """Which documents they are, where these are in subsets."""
         return {"subset": self.subset, "subsets": self.subsets.identity()} if self.subsets is not None else {}
 
-    def read(self, tables: Tables, bad: list[pa.Table], counts: Counter[str], *, extra: Sequence[str]) -> Documents:
+    def read(
+        self, tables: Tables, bad: list[pa.Table], counts: Counter[str], *, extra: Sequence[str]
+    ) -> SelectedDocuments:
         """The documents of a unit, with extra columns.
 
         Those that can't be used are put in `bad`, those of each state are counted.
@@ -132,7 +134,7 @@ class Selection:
         counts["held_out"] += int(held.sum())
         counts["repeated"] += int(empty.sum())
         counts["quarantined"] += bad[-1].num_rows
-        return Documents(table, gaps).chosen(kept & ~held & ~empty)
+        return SelectedDocuments(table, gaps).chosen(kept & ~held & ~empty)
 
     def _gaps(self, tables: Tables) -> pa.Table | None:
         """The gaps of a unit, by position in it; None where no spans are left out."""

@@ -21,7 +21,7 @@ from annotate.stages.excluded import Excluded, read_ids
 from annotate.stages.nest import Nest, Placements
 from annotate.stages.place import Place
 from annotate.stages.schedule import ScheduleDocuments
-from annotate.stages.selection import Documents, Selection
+from annotate.stages.selection import SelectedDocuments, Selection
 from annotate.stages.tables import chosen, quarantine
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import OTHER_BYTES, Manifest, Unit, file_rows
@@ -127,7 +127,7 @@ class Shards(Regroup):
         ordered = {"schedule": self.training_order.drawn_by()} if self.training_order is not None else {}
         return {"part_bytes": self.part_bytes, "id": self.corpus.id, **ordered, **self.selection.settings()}
 
-    def _documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> Documents:
+    def _documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> SelectedDocuments:
         """The documents of a unit that can be written, but for those that are excluded."""
         documents = self.selection.read(tables, bad, counts, extra=self._mixed_by)
         if self.excluded is None:
@@ -301,7 +301,7 @@ class Shards(Regroup):
             begin = end
 
     @abc.abstractmethod
-    def rows(self, documents: Documents, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
+    def rows(self, documents: SelectedDocuments, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
         """A row for each document that can be written: its `row` in the shard, and what its part needs of it."""
 
     @abc.abstractmethod

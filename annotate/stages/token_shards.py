@@ -24,7 +24,7 @@ from annotate.graph import Stage, Tables
 from annotate.stages.joined_scores import read_scores
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans
-from annotate.stages.selection import Documents
+from annotate.stages.selection import SelectedDocuments
 from annotate.stages.shards import PHASE, Shards
 from annotate.stages.tables import span_numbers
 from annotate.storage.manifests import Manifest
@@ -148,7 +148,7 @@ class TokenShards(Shards):
         state = {name: value for name, value in vars(self).items() if name != "_tokens"}
         return {**state, "_expected": self._tokens.hash}
 
-    def rows(self, documents: Documents, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
+    def rows(self, documents: SelectedDocuments, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
         """The documents, with lists of their placements and of their spans, by bytes of the text."""
         del bad
         texts = documents.table["text"]
@@ -160,7 +160,7 @@ class TokenShards(Shards):
             .append_column("spans", lists_by_row(self._spans(documents, tables), len(texts)))
         )
 
-    def _spans(self, documents: Documents, tables: Tables) -> pa.Table:
+    def _spans(self, documents: SelectedDocuments, tables: Tables) -> pa.Table:
         """The spans of documents by bytes of the text, with their numbers, and their scores if wanted."""
         place = self.placements.places[-1]
         scores: dict[str, npt.NDArray[np.float32]] = {}
@@ -382,7 +382,7 @@ def _loaded(stage: TokenShards) -> _Tokens:
     return stage._tokens
 
 
-def placed_until(documents: Documents, tables: Tables, of_spans: Mapping[int, list[str]]) -> pa.Table:
+def placed_until(documents: SelectedDocuments, tables: Tables, of_spans: Mapping[int, list[str]]) -> pa.Table:
     """Placements of documents, with where the span ends that each is of, without what is left out of the text.
 
     Args:

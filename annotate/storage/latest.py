@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import pyarrow as pa
@@ -99,7 +99,7 @@ def read_latest(workdir: Directory) -> list[Latest]:
         ) from error
 
 
-def shards(workdir: str | Path, output: str | None = None) -> list[str]:
+def shards(workdir: str | PathLike[str], output: str | None = None) -> list[str]:
     """Paths, or URLs, of the training shards that the last run wrote, in the order in which they are trained on.
 
     This is what a trainer should read: a work directory may hold shards of earlier runs too.
@@ -116,7 +116,7 @@ def shards(workdir: str | Path, output: str | None = None) -> list[str]:
     return list(_parts(directory, _shards(directory, output)))
 
 
-def shard_tables(workdir: str | Path, output: str | None = None) -> Iterator[pa.Table]:
+def shard_tables(workdir: str | PathLike[str], output: str | None = None) -> Iterator[pa.Table]:
     """The tables of the token shards that the last run wrote, checked; in the order of `shards`.
 
     Args:
@@ -134,8 +134,8 @@ def shard_tables(workdir: str | Path, output: str | None = None) -> Iterator[pa.
             yield read_part(dataset, entry.part, schema=item.stage)
 
 
-def shard_files(workdir: str | Path, output: str | None = None) -> str:
-    """Path, or URL, of what lies beside token shards: `tokenizer`, which knows the tags, `tags.json` and `README.md`.
+def tags_folder(workdir: str | PathLike[str], output: str | None = None) -> str:
+    """Path, or URL, of the folder beside token shards: `tokenizer`, which knows the tags, `tags.json` and `README.md`.
 
     Args:
         workdir: the work directory.
@@ -149,16 +149,16 @@ def shard_files(workdir: str | Path, output: str | None = None) -> str:
     return f"{directory.child(item.dataset).url}/{layout.companions(item.fingerprint)}"
 
 
-def read_tags(files: str | Path) -> dict[str, Any]:
+def read_tags(folder: str | PathLike[str]) -> dict[str, Any]:
     """Read the `tags.json` of token shards.
 
     Args:
-        files: what `shard_files` gives: a folder, or a URL.
+        folder: what `tags_folder` gives, or a copy of it: a path, or a URL.
 
     Raises:
         StorageError: there is none.
     """
-    directory = Directory.at(files)
+    directory = Directory.at(folder)
     try:
         card: dict[str, Any] = json.loads(directory.get("tags.json"))
     except FileNotFoundError:
@@ -216,7 +216,7 @@ def made_from(items: Sequence[Latest], output: str) -> list[Latest]:
     return [item for item in items if item.fingerprint in wanted]
 
 
-def tables(workdir: str | Path, dataset: str, output: str | None = None) -> Iterator[pa.Table]:
+def tables(workdir: str | PathLike[str], dataset: str, output: str | None = None) -> Iterator[pa.Table]:
     """The tables of a dataset that the last run left, a work unit at a time, in corpus order.
 
     Args:

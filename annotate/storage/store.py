@@ -8,6 +8,7 @@ import itertools
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class Directory:
     url: str
 
     @staticmethod
-    def at(location: str | Path) -> Directory:
+    def at(location: str | PathLike[str]) -> Directory:
         """Make a local path absolute; leave a URL as it is."""
         text = str(location)
         return Directory(text.rstrip("/")) if "://" in text else Directory(str(Path(text).expanduser().resolve()))

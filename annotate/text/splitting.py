@@ -160,7 +160,7 @@ class Splitter:
         return np.sort(np.append(at, cut_long(page.buffer, begins, ends, welcome, longest)))
 
 
-KORBAK = Splitter(by="sentence", blanks="previous", min_chars=0)
+KORBAK_SPLITTER = Splitter(by="sentence", blanks="previous", min_chars=0)
 """Sentences as in Korbak et al. 2023 (arXiv 2302.08582): blanks stay with the sentence before them (`text_with_ws`)."""
 
 

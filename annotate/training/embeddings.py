@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os import PathLike
 from typing import Any
 
 import torch
@@ -11,20 +12,20 @@ from annotate.storage.latest import read_tags
 from annotate.tokens import check_ids
 
 
-def padded_vocabulary_size(files: str) -> int:
+def padded_vocabulary_size(folder: str | PathLike[str]) -> int:
     """Rows that a model trained on token shards needs, in its embedding and its output matrix.
 
     Args:
-        files: what `annotate.shard_files` gives.
+        folder: what `annotate.tags_folder` gives.
 
     Raises:
         StorageError: there is no `tags.json`.
     """
-    size: int = read_tags(files)["vocabulary"]["padded_size"]
+    size: int = read_tags(folder)["vocabulary"]["padded_size"]
     return size
 
 
-def add_tag_embeddings(model: Any, tokenizer: Any, files: str, *, seed: int = 0) -> None:
+def add_tag_embeddings(model: Any, tokenizer: Any, folder: str | PathLike[str], *, seed: int = 0) -> None:
     """Give a model rows for the tags, in place, as `tags.json` recommends.
 
     Each new row, in the embedding and in the output matrix, is the mean of the old ones plus small normal noise, so
@@ -33,14 +34,14 @@ def add_tag_embeddings(model: Any, tokenizer: Any, files: str, *, seed: int = 0)
     Args:
         model: a Transformers model whose vocabulary is that of the tokenizer without the tags, or larger.
         tokenizer: the one that lies beside the shards.
-        files: what `annotate.shard_files` gives.
+        folder: what `annotate.tags_folder` gives.
         seed: of the noise.
 
     Raises:
         ConfigError: the tokenizer does not have the tags of these shards, or the model lacks rows of the old tokens.
         StorageError: there is no `tags.json`.
     """
-    card = read_tags(files)
+    card = read_tags(folder)
     check_ids(card, tokenizer)
     old = card["initialisation"]["of_rows_below"]
     there = model.get_input_embeddings().weight.shape[0]
@@ -48,7 +49,7 @@ def add_tag_embeddings(model: Any, tokenizer: Any, files: str, *, seed: int = 0)
         raise ConfigError(
             f"the model has rows for {there} tokens, but the tokenizer of the shards has {old} without tags"
         )
-    size = padded_vocabulary_size(files)
+    size = padded_vocabulary_size(folder)
     if there < size:
         model.resize_token_embeddings(size, mean_resizing=False)
     rows = sorted({*card["initialisation"]["rows"], *range(max(old, there), size)})

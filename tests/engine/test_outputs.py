@@ -31,9 +31,9 @@ from annotate import (
     TagScheme,
     TokenShards,
     score,
-    shard_files,
     shards,
     tables,
+    tags_folder,
 )
 from annotate.cli.app import app, guarded
 from annotate.cli.summary import print_summary
@@ -134,9 +134,9 @@ def test_an_ambiguous_call_lists_the_names_and_a_named_one_works(out):
     assert 'output="train" in Python, --output train in a command' in str(raised.value)
     with pytest.raises(StorageError, match=r"(?s)of an output 'test'.*outputs are: train"):
         shards(out, "test")
-    assert shard_files(out) == shard_files(out, output="tokens")  # of text there are no such files
+    assert tags_folder(out) == tags_folder(out, output="tokens")  # of text there are no such files
     with pytest.raises(StorageError, match="text shards, no token shards: train"):
-        shard_files(out, "train")
+        tags_folder(out, "train")
 
 
 def test_tables_are_those_that_an_output_was_made_from(out):

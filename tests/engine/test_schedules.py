@@ -37,8 +37,8 @@ from annotate import (
     Thresholds,
     TokenShards,
     score,
-    shard_files,
     shards,
+    tags_folder,
 )
 from annotate.cli.app import app, guarded
 from annotate.graph import graph
@@ -227,7 +227,7 @@ def test_token_budgets_phases_of_windows_and_scores_of_tokens(
     phases = (Phase(name="plain", tokens=3000, tag_rate=0), Phase(name="tagged", tokens=9000))
     result, parts = run(made(*phases), tmp_path / "out")
     assert result.ledger is not None and result.ledger.states["not_reached"] > 10
-    (tag,) = (tag["id"] for tag in read_tags(shard_files(tmp_path / "out"))["tags"])
+    (tag,) = (tag["id"] for tag in read_tags(tags_folder(tmp_path / "out"))["tags"])
     tokens, tags = Counter[str](), Counter[str]()
     lengths = dict(pl.read_parquet(corpus / "*.parquet").select("id", pl.col("text").str.len_chars()).iter_rows())
     for part in parts:

@@ -35,8 +35,8 @@ from annotate import (
     TokenShards,
     by_column,
     score,
-    shard_files,
     shards,
+    tags_folder,
 )
 from annotate.cli.app import app, guarded
 from annotate.stages.token_shards import _loaded
@@ -139,7 +139,7 @@ def test_without_tags_the_tokens_are_those_of_the_documents(
 ) -> None:
     frame = written(made(corpus, tokenizer, packing=packing, repeated=repeated), tmp_path / "out")
     assert set(frame["input_ids"].list.len()) == {WINDOW}
-    with_tags = AutoTokenizer.from_pretrained(f"{shard_files(tmp_path / 'out')}/tokenizer")
+    with_tags = AutoTokenizer.from_pretrained(f"{tags_folder(tmp_path / 'out')}/tokenizer")
     tags = {
         name: with_tags.convert_tokens_to_ids(name)
         for name in ("<long>", "<x>", "<wiki>", "</wiki>", "<web>", "</web>")
@@ -170,7 +170,7 @@ def test_what_goes_with_the_shards(ray_cluster, tmp_path: Path, corpus: Path, to
     stage = made(corpus, tokenizer, multiple=128, span_ids=True)
     frame = written(stage, tmp_path / "out")
     assert "span_ids" in frame.columns
-    folder = Path(shard_files(tmp_path / "out"))
+    folder = Path(tags_folder(tmp_path / "out"))
     card = json.loads((folder / "tags.json").read_text())
     tags = {tag["name"]: tag for tag in card["tags"]}
     assert set(tags) == {"wiki", "web", "long", "x"}
@@ -203,7 +203,7 @@ def test_equal_bytes_for_any_workers_and_a_second_run_does_nothing(
         written(stage, tmp_path / name, workers)
     one, two = ({Path(p).name: Path(p).read_bytes() for p in shards(tmp_path / name)} for name in ("one", "two"))
     assert one == two and len(one) > 2
-    beside = Path(shard_files(tmp_path / "two"))
+    beside = Path(tags_folder(tmp_path / "two"))
     told = (beside / "README.md").read_bytes()
     (beside / "README.md").write_bytes(told[::-1])
 

@@ -22,7 +22,7 @@ from support import sentences
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from annotate import Splitter, shard_files
+from annotate import Splitter, tags_folder
 from annotate.exports.hf import HuggingFace
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import export
@@ -132,7 +132,7 @@ def test_it_trains_goes_on_and_samples_under_each_tag(
 
 def test_accelerate_does_not_divide_the_samples_of_a_rank(made: Path, tmp_path: Path) -> None:
     arguments = example.settings(tmp_path, 1, BATCH, evaluate=False, seed=0)
-    files = shard_files(made / "run")
+    files = tags_folder(made / "run")
     shards, _ = example.data(files, str(made / "export"), arguments, example.Start(), held_out=1)
     model = example.new_model(PreTrainedTokenizerFast.from_pretrained(f"{files}/tokenizer"), files, 8, 1)
     loader = example.ShardTrainer(model=model, args=arguments, train_dataset=shards).get_train_dataloader()

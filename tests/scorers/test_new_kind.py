@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 from support import to_shards, write_corpus
 
-from annotate import ConfigError, Corpus, Encoder, Options, Probe, Score, Split, Tag, TagScheme, score, shards
+from annotate import ConfigError, Corpus, Encoder, Options, Probe, Split, Tag, TagScheme, score, shards
 from annotate.curves import Platt
 from annotate.models.base import Backbone, Prepared, Scores, expand
 from annotate.models.repeats import drop_repeats
 from annotate.probes.file import EncoderHashes, Feature, Head, ProbeCard, save_probe
 from annotate.scorers.base import Scorer
-from annotate.stages.score import group
+from annotate.stages.score import Score, group
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from tokenizers import Tokenizer, models
 
-from annotate.stages.selection import Documents
+from annotate.stages.selection import SelectedDocuments
 from annotate.stages.token_shards import placed_until, said_of_splitter
 from annotate.tags.gaps import gaps_of, leave_out
 from annotate.text.splitting import Splitter
@@ -46,7 +46,7 @@ def test_spans_end_where_they_do_without_what_is_left_out():
     gaps = gaps.set_column(0, "row", pa.array(gaps["row"].to_numpy() - 10))
     table = pa.table({"row": [10, 11, 12], "text": leave_out(pa.array(texts), gaps)})
     assert table["text"].to_pylist() == ["éa. dd.", "éone.", " bb. cc."]
-    documents = Documents(table, gaps).chosen(pa.array([True, False, True]).to_numpy(zero_copy_only=False))
+    documents = SelectedDocuments(table, gaps).chosen(pa.array([True, False, True]).to_numpy(zero_copy_only=False))
     tables = {"placements": placed, "spans-0": outer, "spans-1": inner}
     unit = type("Unit", (), {"rows": range(10, 13), "__getitem__": lambda _, name: tables[name]})()
     found = placed_until(documents, unit, {0: ["out"], 1: ["in"]})
@@ -57,7 +57,7 @@ def test_spans_end_where_they_do_without_what_is_left_out():
         "tag": ["out", "in", "out", "in", "out", "in"],
         "kind": ["open"] * 6,
     }
-    alone = placed_until(Documents(table, None), unit, {1: ["in"]})
+    alone = placed_until(SelectedDocuments(table, None), unit, {1: ["in"]})
     assert alone["byte_end"].to_pylist() == [None, 4, None, 16, None, 6, None, 8]
 
 

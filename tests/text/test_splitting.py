@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from annotate.errors import ConfigError, InputError
 from annotate.text.pages import pages
-from annotate.text.splitting import KORBAK, SPANS, Splitter
+from annotate.text.splitting import KORBAK_SPLITTER, SPANS, Splitter
 
 PIECES = [
     *" \t\n\r\x00\x0b\x0c.!?,:;-*#=~()[]\"'`_1",
@@ -24,7 +24,7 @@ PIECES = [
 TEXTS = st.one_of(st.lists(st.sampled_from(PIECES), max_size=40).map("".join), st.text(max_size=60))
 SPLITTERS = [
     Splitter(),
-    KORBAK,
+    KORBAK_SPLITTER,
     Splitter(min_chars=0),
     Splitter(min_chars=4, max_chars=16),
     Splitter(min_chars=4, max_chars=17, blanks="previous"),
@@ -200,7 +200,7 @@ def test_other_units():
 
 
 def test_korbak_joins_back_and_keeps_blanks_behind():
-    table = KORBAK.split(pa.array(["One.  Two.\n\nThree. "]))
+    table = KORBAK_SPLITTER.split(pa.array(["One.  Two.\n\nThree. "]))
     assert table["byte_end"].to_pylist() == [6, 12, 19]
 
 
@@ -294,7 +294,7 @@ def test_wrong_settings_are_named(wrong):
 
 def test_identity_is_what_can_change_a_span():
     assert Splitter().identity() == Splitter(min_chars=12, max_chars=1000, tokens=7).identity()
-    different = [Splitter(), KORBAK, Splitter(max_chars=500), Splitter(by="line"), Splitter(by="paragraph")]
+    different = [Splitter(), KORBAK_SPLITTER, Splitter(max_chars=500), Splitter(by="line"), Splitter(by="paragraph")]
     assert len({json.dumps(s.identity()) for s in different}) == len(different)
     assert Splitter(by="document").identity() == Splitter(by="document", blanks="previous").identity()
 

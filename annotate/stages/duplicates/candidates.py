@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from annotate.graph import Received, Stage
 from annotate.randomness import keyed_hash
-from annotate.stages.duplicates.documents import Documents, DocumentShuffle, UInt64, matrix, numbered, starts_of
+from annotate.stages.duplicates.documents import DocumentShuffle, SignedDocuments, UInt64, matrix, numbered, starts_of
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 
@@ -36,7 +36,7 @@ class Candidates(DocumentShuffle):
         bands: numbers of bands and of rows in one, for each way of cutting the signatures.
     """
 
-    documents: Documents
+    documents: SignedDocuments
     bands: tuple[tuple[int, int], ...]
 
     name: ClassVar[str] = "candidates"

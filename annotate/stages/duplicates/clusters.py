@@ -16,8 +16,8 @@ from annotate.graph import Received, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.components import Components
 from annotate.stages.duplicates.documents import (
-    Documents,
     DocumentShuffle,
+    SignedDocuments,
     identities,
     range_of,
     row_of,
@@ -45,7 +45,7 @@ class Members(DocumentShuffle):
             are compared as float64, dates or times).
     """
 
-    documents: Documents
+    documents: SignedDocuments
     components: Components
     keep: str = "earliest"
 
@@ -152,7 +152,7 @@ class Keepers(_ToTheEarliest):
         most: documents that are kept of a cluster.
     """
 
-    documents: Documents
+    documents: SignedDocuments
     members: Members
     most: int = 1
 
@@ -184,7 +184,7 @@ class Keepers(_ToTheEarliest):
 class Groups(_ToTheEarliest):
     """The split group of each document that shares one; null where the group was too large and was cut."""
 
-    documents: Documents
+    documents: SignedDocuments
     members: Members
 
     name: ClassVar[str] = "groups"
@@ -225,7 +225,7 @@ class Groups(_ToTheEarliest):
 class DocumentGroups(DocumentShuffle):
     """The split groups, where their documents are."""
 
-    documents: Documents
+    documents: SignedDocuments
     groups: Groups
 
     name: ClassVar[str] = "document-groups"

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from annotate.graph import Received, Stage
 from annotate.stages.duplicates.candidates import unique_pairs
-from annotate.stages.duplicates.documents import Documents, DocumentShuffle, UInt64, range_of
+from annotate.stages.duplicates.documents import DocumentShuffle, SignedDocuments, UInt64, range_of
 from annotate.stages.duplicates.shared_spans import SharedSpans
 from annotate.stages.duplicates.similarity import Similarity
 from annotate.storage.contracts import contract
@@ -36,7 +36,7 @@ class Components(DocumentShuffle):
         spans: pairs that join whatever their similarity.
     """
 
-    documents: Documents
+    documents: SignedDocuments
     pairs: Similarity
     threshold: float
     spans: SharedSpans | None = None

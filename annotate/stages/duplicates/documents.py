@@ -63,7 +63,7 @@ def identities(documents: UInt64, received: Received) -> UInt64:
 
 
 @dataclass(frozen=True)
-class Documents:
+class SignedDocuments:
     """The documents of a corpus and their signatures.
 
     Attributes:
@@ -82,7 +82,7 @@ class Documents:
         }
         if self.against is None:
             return stages
-        return {**stages, **Documents(self.against)._behind(corpus=corpus)}
+        return {**stages, **SignedDocuments(self.against)._behind(corpus=corpus)}
 
     def _behind(self, *, corpus: bool) -> Mapping[str, Stage]:
         return {AGAINST + name: stage for name, stage in self.inputs(corpus=corpus).items()}
@@ -91,7 +91,7 @@ class Documents:
 class DocumentShuffle(Shuffle):
     """An exchange whose partitions are ranges of documents, with their signatures beside."""
 
-    documents: Documents
+    documents: SignedDocuments
     source: ClassVar[str] = ""
     """The input that is sent, and the attribute that holds its stage."""
 

@@ -21,8 +21,8 @@ import pyarrow.compute as pc
 from annotate.graph import Received, Stage, Tables
 from annotate.stages.duplicates.documents import (
     OLDER,
-    Documents,
     DocumentShuffle,
+    SignedDocuments,
     range_of,
     row_of,
     starts_of,
@@ -48,7 +48,7 @@ class FirstSigned(DocumentShuffle):
         exact: whether the set of its shingles stands in place of the signature.
     """
 
-    documents: Documents
+    documents: SignedDocuments
     pairs: Stage
     exact: bool = False
 
@@ -120,7 +120,7 @@ class Similarity(DocumentShuffle):
         least: pairs below are left out.
     """
 
-    documents: Documents
+    documents: SignedDocuments
     pairs: FirstSigned
     least: float
 
@@ -199,7 +199,9 @@ class Similarity(DocumentShuffle):
         return similarity, copies & (similarity == 1)
 
 
-def compared(unit: Tables, rows: npt.NDArray[np.int64], documents: Documents, *, exact: bool) -> pa.LargeBinaryArray:
+def compared(
+    unit: Tables, rows: npt.NDArray[np.int64], documents: SignedDocuments, *, exact: bool
+) -> pa.LargeBinaryArray:
     """What is compared of documents of a unit: the bytes of their signatures, or of their sets for `exact`.
 
     Lists of numbers would take ten times the memory on their way through Parquet, which keeps levels for each.
