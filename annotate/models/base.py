@@ -89,7 +89,7 @@ class Backbone(Protocol):
         ...
 
     @property
-    def columns(self) -> tuple[str, ...]:
+    def columns(self) -> Sequence[str]:
         """The columns of the span table that `prepare` reads."""
         ...
 

@@ -20,7 +20,7 @@ class CausalForward:
 
     def __init__(self, settings: TextModel, signs: Sequence[int], device: str) -> None:
         self.device = find_device(device)
-        self.name = settings.model
+        self.name = settings.name
         self.dtype = settings.dtype
         self.pad_id = settings.pad_id()
         self.signs = signs

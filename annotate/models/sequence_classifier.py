@@ -85,7 +85,7 @@ class SequenceClassifier(TextModel):
             ConfigError: as for any model; or its chat template does not write prompt and span.
         """
         if self.inputs == "chat":
-            read_chat(self.tokenizer(), self.date, self.model)
+            read_chat(self.tokenizer(), self.date, self.name)
         return super().resolved()
 
     def prepare(self, spans: pa.Table) -> Prepared:
@@ -99,9 +99,9 @@ class SequenceClassifier(TextModel):
             types = "token_type_ids" in tokenizer.model_input_names
             prompts = self._prompts(distinct)
             backend = tokenizer.backend_tokenizer
-            encoded = encode_pairs(backend, prompts, texts, self.window(), self.model, types=types)
+            encoded = encode_pairs(backend, prompts, texts, self.window(), self.name, types=types)
         else:
-            encoded = encode_chat(tokenizer, self._prompts(distinct), texts, self.window(), self.date, self.model)
+            encoded = encode_chat(tokenizer, self._prompts(distinct), texts, self.window(), self.date, self.name)
         return sort_and_batch(encoded, inverse, self.batch_tokens)
 
     def _prompts(self, distinct: pa.Table) -> list[str]:

@@ -23,7 +23,7 @@ class SequenceForward:
 
     def __init__(self, settings: TextModel, readouts: Sequence[Readout], device: str) -> None:
         self.device = find_device(device)
-        self.name = settings.model
+        self.name = settings.name
         self.dtype = settings.dtype
         self.pad_id = settings.pad_id()
         self.readouts = readouts

@@ -33,7 +33,7 @@ class TextBackbone(Backbone, Protocol):
     """A backbone that batches tokens."""
 
     @property
-    def model(self) -> str:
+    def name(self) -> str:
         """What to call it in messages."""
         ...
 
@@ -64,13 +64,13 @@ def smoke_test(forward: Forward, backbone: TextBackbone, count: int) -> Forward:
     """
     if not count:
         return forward
-    _scores(forward, _prepare(backbone, TEXTS[:1]), np.array([0, 1]), count, backbone.model)
+    _scores(forward, _prepare(backbone, TEXTS[:1]), np.array([0, 1]), count, backbone.name)
     if backbone.batch_tokens == 1:
         return forward
     prepared = _prepare(backbone, TEXTS)
     rows = len(prepared.arrays["lengths"])
-    alone = _scores(forward, prepared, np.arange(rows + 1), count, backbone.model)
-    padded = _scores(forward, prepared, np.array([0, rows]), count, backbone.model)
+    alone = _scores(forward, prepared, np.arange(rows + 1), count, backbone.name)
+    padded = _scores(forward, prepared, np.array([0, rows]), count, backbone.name)
     share, least = TOLERANCE[backbone.dtype]
     allowed = share * np.maximum(np.abs(alone).max(axis=0), least)
     apart = np.abs(alone - padded)
@@ -78,7 +78,7 @@ def smoke_test(forward: Forward, backbone: TextBackbone, count: int) -> Forward:
         return forward
     row, column = np.unravel_index(int((apart / allowed).argmax()), apart.shape)
     raise ConfigError(
-        f"model {backbone.model!r} scores a text alone as {alone[row, column]:.6g}, and in a batch with longer ones as "
+        f"model {backbone.name!r} scores a text alone as {alone[row, column]:.6g}, and in a batch with longer ones as "
         f"{padded[row, column]:.6g}: padding reaches its scores (at most {allowed[column]:.2g} apart are allowed in "
         f"{backbone.dtype})",
         hint="check that its tokenizer's padding_side and its config's pad_token_id are those it was trained with; "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 from dataclasses import KW_ONLY, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, get_args
 
+from annotate.arguments import as_path
 from annotate.errors import ConfigError
 from annotate.models.base import Json, Prepared
 from annotate.models.batches import BATCH_TOKENS, Batches, Side
@@ -36,7 +38,7 @@ class TextModel:
         trust_remote_code: whether Python files that come with the model may run.
     """
 
-    model: str
+    model: str | PathLike[str]
     _: KW_ONLY
     revision: str | None = None
     max_length: int | None = None
@@ -47,6 +49,7 @@ class TextModel:
     gpu: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", as_path(self.model, "model"))
         if self.max_length is not None and self.max_length < 4:
             raise ConfigError(f"max_length must be 4 tokens or more, got {self.max_length}")
         if self.dtype not in get_args(Dtype):
@@ -54,13 +57,18 @@ class TextModel:
         if self.batch_tokens < 1:
             raise ConfigError(f"batch_tokens must be positive, got {self.batch_tokens}")
 
+    @property
+    def name(self) -> str:
+        """The model as it was named; for messages."""
+        return str(self.model)
+
     def files(self) -> ModelFiles:
         """Find the model's files, downloading them where they are on the hub.
 
         Raises:
             ConfigError: they can't be found, or some are missing.
         """
-        return find_model(self.model, self.revision, remote_code=self.trust_remote_code)
+        return find_model(self.name, self.revision, remote_code=self.trust_remote_code)
 
     def resolved(self) -> Self:
         """The same model with its directory made absolute, or its revision a commit.

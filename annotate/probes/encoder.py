@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Protocol
 
 import pyarrow as pa
@@ -35,7 +36,7 @@ class HasHead(Protocol):
 class Encoder(TextModel):
     """The backbone of probes: a Transformers encoder (BERT, RoBERTa, MiniLM, DeBERTa, ModernBERT, ...)."""
 
-    model: str = MINILM
+    model: str | PathLike[str] = MINILM
 
     @property
     def columns(self) -> tuple[str, ...]:

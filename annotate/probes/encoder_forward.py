@@ -25,7 +25,7 @@ class EncoderForward:
 
     def __init__(self, encoder: TextModel, heads: Sequence[Head], device: str) -> None:
         self.device = find_device(device)
-        self.name = encoder.model
+        self.name = encoder.name
         self.dtype = encoder.dtype
         self.encoder = encoder
         self.trunk = load_trunk(encoder, self.device)
@@ -33,7 +33,7 @@ class EncoderForward:
         found = encoder.files().hashes() if heads else {}
         for head in heads:
             card = head.card
-            check_hashes(encoder.model, found, card.encoder.hashes(), needed_by=f"the probe of {card.axis!r}")
+            check_hashes(encoder.name, found, card.encoder.hashes(), needed_by=f"the probe of {card.axis!r}")
             self._check_layers(head)
         self.weights = [torch.from_numpy(head.weight).to(self.device) for head in heads]
         self.branches = {i: load_tail(self.trunk, head.tail) for i, head in enumerate(heads) if head.tail}
@@ -77,7 +77,7 @@ def load_trunk(encoder: TextModel, device: torch.device) -> Trunk:
     model = load_model("AutoModel", encoder, device, optional=("pooler.",))
     if hasattr(model, "pooler"):
         model.pooler = None
-    return Trunk(model, encoder.model)
+    return Trunk(model, encoder.name)
 
 
 def pool_batch(
@@ -129,5 +129,5 @@ def extract_features(encoder: TextModel, prepared: Prepared, features: Sequence[
         return torch.cat([pools[None, feature] for feature in features], dim=1)
 
     width = len(features) * trunk.width
-    (scores,) = run_batches(step, batches.ranges(), prepared.arrays["order"], [width], place, encoder.model)
+    (scores,) = run_batches(step, batches.ranges(), prepared.arrays["order"], [width], place, encoder.name)
     return scores.values

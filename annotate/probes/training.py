@@ -258,7 +258,7 @@ def _card(setting: _Setting, tail: tuple[Feature, ...]) -> ProbeCard:
     encoder = setting.encoder
     return ProbeCard(
         axis=setting.axis,
-        encoder=EncoderHashes(name=encoder.model, **encoder.files().hashes()),
+        encoder=EncoderHashes(name=encoder.name, **encoder.files().hashes()),
         features=setting.trunk_features + tail,
         max_length=encoder.window(),
         anchors=("low", "high"),

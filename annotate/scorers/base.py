@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from annotate.curves import Curve
@@ -20,7 +20,7 @@ class Scorer(Protocol):
     """
 
     @property
-    def axes(self) -> tuple[str, ...]:
+    def axes(self) -> Sequence[str]:
         """Names of what is measured, one a column of the scores."""
         ...
 

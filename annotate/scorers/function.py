@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from annotate.arguments import as_tuple
 from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.models.axes import check_axes
@@ -51,8 +52,8 @@ class PythonScorer:
     """
 
     function: Callable[..., Any]
-    axes: tuple[str, ...]
-    columns: tuple[str, ...] = ("text",)
+    axes: Sequence[str]
+    columns: Sequence[str] = ("text",)
     version: str | int | None = None
     anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict, hash=False)
     batch_rows: int = 1024
@@ -62,8 +63,7 @@ class PythonScorer:
         if not callable(self.function):
             raise ConfigError(f"function must be callable, got {self.function!r}")
         for name, value in (("axes", self.axes), ("columns", self.columns)):
-            if not isinstance(value, tuple):
-                raise ConfigError(f"{name} must be a tuple of names such as ('text',), got {value!r}")
+            object.__setattr__(self, name, as_tuple(value, name))
         check_axes(self.axes, self.anchors)
         if not self.columns:
             raise ConfigError("columns must name one column or more, got none")

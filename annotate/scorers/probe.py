@@ -8,9 +8,11 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
+from os import PathLike
 from pathlib import Path
 
 from annotate import probes
+from annotate.arguments import as_path
 from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.models.base import Json
@@ -35,9 +37,12 @@ class Probe:
             probe was made for.
     """
 
-    source: str
+    source: str | PathLike[str]
     _: KW_ONLY
     encoder: Encoder | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", as_path(self.source, "source"))
 
     def path(self) -> Path:
         """The probe's file.
@@ -45,8 +50,9 @@ class Probe:
         Raises:
             ConfigError: there is none of this name.
         """
-        if "/" in self.source or os.sep in self.source or self.source.endswith(".safetensors"):
-            path = Path(self.source).expanduser()
+        source = str(self.source)
+        if "/" in source or os.sep in source or source.endswith(".safetensors"):
+            path = Path(source).expanduser()
             if not path.is_file():
                 raise ConfigError(f"probe {self.source!r} does not exist", hint="check the path")
             return path
@@ -103,7 +109,7 @@ class Probe:
         source = self.source if path.parent == SHIPPED else str(path.absolute())
         encoder = self.backbone.resolved()
         card = self.head().card
-        check_hashes(encoder.model, encoder.files().hashes(), card.encoder.hashes(), needed_by=f"probe {self.source!r}")
+        check_hashes(encoder.name, encoder.files().hashes(), card.encoder.hashes(), needed_by=f"probe {self.source!r}")
         return dataclasses.replace(self, source=source, encoder=encoder)
 
     def identity(self) -> Json:

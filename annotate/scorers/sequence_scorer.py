@@ -6,8 +6,10 @@ import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from os import PathLike
 from typing import TYPE_CHECKING, Self
 
+from annotate.arguments import as_path
 from annotate.curves import Curve
 from annotate.models.axes import check_axes, check_sign
 from annotate.models.base import Json
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 class SequenceScorer(ABC):
     """A scorer that makes one score of a sequence classifier's logits; `Classifier` and `RewardModel` say how."""
 
-    model: str
+    model: str | PathLike[str]
     _: KW_ONLY
     axis: str
     sign: int = 1
@@ -36,6 +38,7 @@ class SequenceScorer(ABC):
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "model", as_path(self.model, "model"))
         check_axes(self.axes, self.anchors)
         check_sign(self.sign)
         _ = self.backbone  # its settings are checked there

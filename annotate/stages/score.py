@@ -122,7 +122,7 @@ class Score(Annotations):
     @property
     def axes(self) -> tuple[str, ...]:
         """What is measured."""
-        return self.scorer.axes
+        return tuple(self.scorer.axes)
 
     @property
     def curves(self) -> Mapping[str, Curve]:

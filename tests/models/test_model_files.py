@@ -8,13 +8,23 @@ import pytest
 from annotate.errors import ConfigError
 from annotate.models import files as models_module
 from annotate.models.files import find_minilm, find_model, hash_file, hash_files
-from annotate.scorers import Classifier, Encoder
+from annotate.scorers import Classifier, Encoder, Probe
 
 
 def test_a_model_is_known_by_its_files_and_not_by_its_path(tiny, copy_model):
     first, second = Encoder(tiny("bert-encoder")), Encoder(str(copy_model("bert-encoder")))
     assert first.identity() == second.identity()
     assert first.model not in json.dumps(first.identity())
+
+
+def test_paths_and_strings_are_alike(tiny):
+    directory = tiny("bert-encoder")
+    assert Encoder(Path(directory)) == Encoder(directory)
+    assert Classifier(Path(directory), axis="a") == Classifier(directory, axis="a")
+    assert Probe(Path("here/p.safetensors")) == Probe("here/p.safetensors")
+    for make in (Encoder, Probe, lambda model: Classifier(model, axis="a")):
+        with pytest.raises(ConfigError, match=r"must be a path, as a string or a pathlib\.Path, got 3"):
+            make(3)
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])

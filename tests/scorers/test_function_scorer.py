@@ -177,10 +177,10 @@ def test_another_number_of_scores_is_refused_by_name(axes, result):
     ("settings", "message"),
     [
         ({"function": 3}, "must be callable"),
-        ({"axes": "length"}, "axes must be a tuple"),
+        ({"axes": "length"}, "axes must be a list or a tuple"),
         ({"axes": ()}, "one axis or more"),
         ({"axes": ("a", "a")}, "must differ"),
-        ({"columns": "text"}, "columns must be a tuple"),
+        ({"columns": "text"}, "columns must be a list or a tuple"),
         ({"columns": ()}, "one column or more"),
         ({"batch_rows": 0}, "batch_rows must be positive"),
     ],
@@ -188,6 +188,12 @@ def test_another_number_of_scores_is_refused_by_name(axes, result):
 def test_settings_are_checked(settings, message):
     with pytest.raises(ConfigError, match=message):
         PythonScorer(**{"function": length, "axes": ("length",), **settings})
+
+
+def test_lists_and_tuples_are_alike():
+    lists, tuples = (PythonScorer(function=length, axes=t(["x"]), columns=t(["text"])) for t in (list, tuple))
+    assert lists == tuples and hash(lists) == hash(tuples)
+    assert fake_scorer(["a", "b"]).identity() == fake_scorer(("a", "b")).identity()
 
 
 def test_identity_is_source_or_version():
