@@ -1,4 +1,4 @@
-"""What a format of training shards is: pure functions from the windows of a part to named bytes."""
+"""What a format of training shards is: functions from the windows of a part to named files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from annotate.exports.windows import Vocabulary, Windows
 
 
 class File(NamedTuple):
-    """One file of an export: a path below its root, and the content."""
+    """One file of an export: its path below the root of the export, and its content."""
 
     path: str
     data: bytes | memoryview
@@ -23,9 +23,9 @@ class Format(abc.ABC):
     """A format that a trainer reads.
 
     Attributes:
-        name: how the format is called.
-        mask_alignment: what the i-th entry of the mask speaks of, for the manifest.
-        reader: what reads it, for the manifest.
+        name: of the format.
+        mask_alignment: which token the i-th entry of the mask is about, for the manifest.
+        reader: what reads the format, for the manifest.
     """
 
     name: ClassVar[str]
@@ -38,23 +38,23 @@ class Format(abc.ABC):
 
     @abc.abstractmethod
     def files(self, windows: Windows, vocabulary: Vocabulary, number: int) -> Iterator[File]:
-        """The files of part `number`: a function of its windows alone, and of nothing in other parts."""
+        """The files of part `number`. They depend on its windows and its number, and on no other part."""
 
     def mask(self, windows: Windows) -> NDArray[np.uint8]:
         """The mask as it is written."""
         return windows.mask
 
     def root(self, parts: Sequence[int], read: Callable[[str], bytes]) -> Iterator[File]:
-        """Files that speak of all parts: `parts` are the numbers of those with windows, `read` gives a file of one."""
+        """The files about all parts. `parts` are the numbers of those with windows; `read` gives a file's content."""
         del parts, read
         yield from ()
 
     @abc.abstractmethod
     def usage(self, vocabulary: Vocabulary, width: int | None) -> str:
-        """How it is loaded, in Markdown."""
+        """How an export is loaded, in Markdown."""
 
     def front_matter(self) -> str:
-        """What the README has to start with."""
+        """What the README of an export starts with."""
         return ""
 
 
@@ -62,6 +62,6 @@ TARGET_ALIGNED = "target-aligned to input_ids: mask[i] says whether token i coun
 
 
 def little_endian(values: NDArray[Any], dtype: np.dtype | type[np.generic]) -> memoryview:
-    """The bytes of an array as `dtype`, little-endian; without a copy where it has that type."""
+    """The bytes of an array as `dtype`, little-endian; without a copy if it has that type."""
     array = np.ascontiguousarray(values, np.dtype(dtype).newbyteorder("<"))
     return array.reshape(-1).view(np.uint8).data

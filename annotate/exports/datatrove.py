@@ -1,4 +1,4 @@
-"""datatrove's and nanotron's `.ds` files, with their `.index`, `.loss` and `.metadata`.
+"""The `.ds` files of datatrove and nanotron, with their `.index`, `.loss` and `.metadata`.
 
 Layout: https://github.com/huggingface/datatrove, pipeline/tokens/tokenizer.py (`TokenizedFile`).
 """
@@ -22,11 +22,11 @@ UINT16_UP_TO = 1 << 16  # ids, as in PipelineStepWithTokenizer.token_size
 
 @dataclass(frozen=True, kw_only=True)
 class Datatrove(Format):
-    """Four files a part, `NAME_00000_unshuffled.ds` and what lies beside it.
+    """Four files a part: `NAME_00000_unshuffled.ds`, and three beside it.
 
-    Tokens are uint16, or uint32 above 65536 ids. The index has the end of each segment, and of each padding after one:
-    so to a reader that takes positions from it, padding is a document. `DatatroveFileDataset` cuts windows of
-    `seq_len + 1` tokens: with `seq_len` one less than our windows, it gives them one by one. It never reads `.loss`:
+    Tokens are uint16, or uint32 above 65536 ids. The index has the end of each segment, and of each run of padding. So
+    a reader that takes positions from it takes padding for a document. `DatatroveFileDataset` cuts windows of
+    `seq_len + 1` tokens: with a `seq_len` one less than our windows, it gives these one by one. It never reads `.loss`;
     `annotate/exports/adapters/datatrove_masks.py` does.
     """
 
@@ -40,7 +40,7 @@ class Datatrove(Format):
         check_prefix(self.prefix)
 
     def token_dtype(self, vocabulary: Vocabulary) -> np.dtype:
-        """As datatrove's tokenizer step chooses."""
+        """The type that the tokenizer step of datatrove chooses."""
         return np.dtype(np.uint16 if vocabulary.size <= UINT16_UP_TO else np.uint32)
 
     def files(self, windows: Windows, vocabulary: Vocabulary, number: int) -> Iterator[File]:
@@ -66,7 +66,7 @@ class Datatrove(Format):
 
 
 def document_ends(windows: Windows) -> NDArray[np.int64]:
-    """Where segments end in the tokens of a part, and paddings, each exclusive, in order."""
+    """One past the end of each segment and of each run of padding, in the tokens of a part, in order."""
     return np.sort(np.concatenate([windows.segment_ends, windows.starts[1:][windows.padding > 0]]))
 
 

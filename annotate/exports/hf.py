@@ -24,13 +24,15 @@ class HuggingFace(Format):
     """One Parquet file a part, one row a window.
 
     Columns: `input_ids`, `labels` (-100 where the mask is 0; aligned with `input_ids`, since the models shift),
-    `position_ids` (restart with each segment), `loss_mask`, `seq_lengths` (of the segments, without padding),
-    `document_rows`, `document_pieces`, and what else the token table has, as it is. Lists of windows of one width are
-    fixed-size lists. There is no `attention_mask`: padding lies behind all tokens of a window and has no
-    label, so a causal model needs none, and one would keep Transformers from finding packed segments by `position_ids`.
+    `position_ids` (from 0 in each segment), `loss_mask`, `seq_lengths` (of the segments, without padding),
+    `document_rows`, `document_pieces`, and the other columns of the token table, as they are. If all windows are of one
+    width, their lists are fixed-size lists.
+
+    There is no `attention_mask`. Padding is at the end of a window and has no label, so a causal model needs none; and
+    with one, Transformers would not find packed segments by `position_ids`.
 
     Attributes:
-        row_group: windows in a row group; what is read at once by who reads a few.
+        row_group: how many windows a row group has. Whoever reads one of them reads all.
     """
 
     row_group: int = 1000
@@ -57,7 +59,7 @@ class HuggingFace(Format):
             sink,
             row_group_size=self.row_group,
             compression="zstd",
-            use_dictionary=False,  # ids of a window repeat too little for it to pay
+            use_dictionary=False,  # ids repeat too little in a window
             write_statistics=False,  # of no use in lists
         )
         yield File(f"data/train-{number:05d}.parquet", memoryview(sink.getvalue()).cast("B"))
@@ -72,12 +74,12 @@ class HuggingFace(Format):
         )
 
     def front_matter(self) -> str:
-        """Which files are data: `manifest.json` is not."""
+        """Says which files are data, since `manifest.json` is none."""
         return "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n"
 
 
 def shard_table(windows: Windows) -> pa.Table:
-    """The windows as the Parquet file has them."""
+    """The windows as a table, as the Parquet file has them."""
     columns = {
         "input_ids": _lists(windows, windows.tokens),
         "labels": _lists(windows, np.where(windows.mask == 1, windows.tokens, np.int32(IGNORED))),

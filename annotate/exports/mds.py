@@ -1,4 +1,4 @@
-"""MosaicML's MDS shards and their `index.json`, byte for byte as `streaming.MDSWriter` writes them.
+"""MDS shards of MosaicML and their `index.json`, byte for byte as `streaming.MDSWriter` writes them.
 
 Layout: https://github.com/mosaicml/streaming, streaming/base/format/mds (writer.py, encodings.py).
 """
@@ -28,22 +28,22 @@ COLUMNS = {
     "mask": "ndarray:uint8",
     "pieces": "ndarray:int32",
 }
-"""Encodings by name, sorted by name as in a shard: those of MeCo, and which piece of which document a segment is."""
+"""Encodings by column, sorted as in a shard. They are those of MeCo, with the document and piece of each segment."""
 SIZES = [8 if encoding == "uint64" else None for encoding in COLUMNS.values()]
-OFFSET = 4  # bytes a sample takes in the table of a shard
+OFFSET = 4  # bytes that each sample takes in the table of a shard
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mds(Format):
-    """A folder a part, as `MDSWriter` would leave it, and an `index.json` of all, as `merge_index` writes it.
+    """A folder for each part, as `MDSWriter` writes it, and one `index.json` of all, as `merge_index` writes it.
 
-    A sample is a window: `input_ids` and `mask` (padding included), `length` (tokens without padding), `indices`
-    (start and end of each segment, k x 2), `documents` and `pieces` (the corpus row of each segment, and its
-    number among the pieces of that document).
+    A sample is a window. It has `input_ids` and `mask` (with padding), `length` (tokens without padding), `indices`
+    (start and end of each segment, k x 2), `documents` (the corpus row of each segment) and `pieces` (its number among
+    the pieces of its document).
 
     Attributes:
-        size_limit: bytes of a shard; a sample that is larger is a shard of its own.
-        hashes: of hashlib, such as `("sha1",)`; readers check shards by them where asked to.
+        size_limit: the most bytes of a shard. A larger sample is a shard of its own.
+        hashes: names of hashlib, such as `("sha1",)`. Readers can check shards by them.
     """
 
     size_limit: int = 1 << 26
@@ -61,7 +61,7 @@ class Mds(Format):
             raise ConfigError(f"hashes are names of hashlib, sorted, each once, not {list(self.hashes)}")
 
     def token_dtype(self, vocabulary: Vocabulary) -> np.dtype:
-        """uint32, as MeCo has it."""
+        """uint32, as in MeCo."""
         del vocabulary
         return np.dtype(np.uint32)
 
@@ -121,14 +121,14 @@ class Mds(Format):
         }
 
     def _shard_end(self, ends: NDArray[np.int64], start: int, fixed: int) -> int:
-        """The sample before which the shard that starts at `start` is closed: at the last that fits."""
+        """The end of the shard that starts at sample `start`: one past the last sample that fits."""
         room = self.size_limit - fixed
         taken = ends - ends[start] + OFFSET * (np.arange(len(ends)) - start)
         return max(start + 1, int(np.searchsorted(taken, room, side="right")) - 1)
 
 
 def samples(windows: Windows) -> pa.LargeBinaryArray:
-    """Each window as an encoded sample: the sizes of the columns that vary, then the columns, by name."""
+    """Each window as an encoded sample: the sizes of the columns that vary, then the columns, sorted by name."""
     spans = np.diff(windows.firsts)
     ends = windows.segment_ends - np.repeat(windows.starts[:-1], spans)
     indices = np.stack([ends - windows.segments, ends], axis=1)
@@ -148,7 +148,7 @@ def samples(windows: Windows) -> pa.LargeBinaryArray:
 
 
 def _shard(body: memoryview, ends: NDArray[np.int64], config: bytes) -> bytes:
-    """One shard: samples, offsets of each and of the end, the configuration, the samples themselves.
+    """Encode a shard: number of samples, where each begins and the last ends, configuration, samples.
 
     Raises:
         ConfigError: an offset needs more than 32 bits.
@@ -162,7 +162,7 @@ def _shard(body: memoryview, ends: NDArray[np.int64], config: bytes) -> bytes:
 def _arrays(
     values: NDArray[Any], dtype: type[np.generic], starts: NDArray[np.int64], rows: NDArray[np.int64]
 ) -> pa.LargeBinaryArray:
-    """Pieces of an array as `NDArray` encodings: ndim and type of the shape in a byte, the shape, the values."""
+    """Pieces of an array in the encoding `NDArray`: a byte for ndim and type of the shape, the shape, the values."""
     shape = np.stack([rows, *(np.full(len(rows), n) for n in values.shape[1:])], axis=1).astype("<u4")
     widest = shape.max(axis=1, initial=0)
     code = (widest >= 1 << 8).astype(np.int64) + (widest >= 1 << 16)  # uint8, uint16, uint32

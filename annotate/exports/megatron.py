@@ -1,13 +1,14 @@
-"""Megatron-LM's `.bin/.idx`, with the loss mask in a second pair beside each.
+"""The `.bin/.idx` pairs of Megatron-LM, with the loss mask in a second pair beside each.
 
 Layout: https://github.com/NVIDIA/Megatron-LM, megatron/core/datasets/indexed_dataset.py.
 
-One sequence is one window, padding included, and a document of its own to Megatron. `GPTDataset` concatenates sequences
-in shuffled order and cuts the stream every `sequence_length` tokens. So where a window has exactly `sequence_length`
-tokens (not one more), each sample's tokens are one window. It takes one token more as the last label: the first of the
-window that comes next, which is why the mask never counts a window's first token. Behind the last window of a file none
-comes, and `GPTDataset` drops it, one a file and run. An extra token at the file's end would be shuffled as a sequence,
-and would shift all windows behind it. So our dataset does without the extra token.
+A sequence is one window, with its padding; to Megatron it is a document of its own. `GPTDataset` lays sequences end to
+end, in shuffled order, and cuts the stream every `sequence_length` tokens. So if a window has exactly `sequence_length`
+tokens, not one more, the tokens of each sample are one window. As the last label `GPTDataset` takes one more token, the
+first of the next window: that is why the mask never counts the first token of a window. After the last window of a file
+there is none, so `GPTDataset` drops that window, one a file and run. An extra token at the end of the file would not
+help: it would be shuffled as a sequence, and shift all windows after it. `MaskedGPTDataset` does without the extra
+token.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ UINT16_BELOW = 65500  # DType.optimal_dtype
 
 
 def index_bytes(lengths: NDArray[np.int64], dtype: np.dtype) -> bytes:
-    """An `.idx` file: one document a sequence.
+    """Make an `.idx` file, in which each sequence is a document.
 
     Args:
-        lengths: int64, items of each sequence, each at least 1 and below 2**31.
-        dtype: of the items in the `.bin` file.
+        lengths: int64, the length of each sequence: at least 1, and below 2**31.
+        dtype: the type of the items in the `.bin` file.
     """
     ends = np.cumsum(lengths)
     count = len(lengths)
@@ -51,12 +52,12 @@ def index_bytes(lengths: NDArray[np.int64], dtype: np.dtype) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Megatron(Format):
-    """Five pairs a part, each with one sequence a window.
+    """Five pairs of files a part, each with one sequence a window.
 
     `NAME_00000` has the tokens (uint16 below 65500 ids, else int32), `NAME_00000_mask` the mask (uint8),
-    `NAME_00000_segments` the lengths of the window's segments (int32), `NAME_00000_documents` their corpus rows
-    (int64), `NAME_00000_pieces` which piece of its document each is (int32). All are read by `IndexedDataset`; the mask
-    reaches the loss by `annotate/exports/adapters/megatron_masks.py`.
+    `NAME_00000_segments` the lengths of the segments of a window (int32), `NAME_00000_documents` their corpus rows
+    (int64), and `NAME_00000_pieces` the number of each among the pieces of its document (int32). `IndexedDataset` reads
+    all of them. With `annotate/exports/adapters/megatron_masks.py` the mask gets to the loss.
     """
 
     prefix: str = "tokens"
@@ -72,11 +73,11 @@ class Megatron(Format):
         check_prefix(self.prefix)
 
     def token_dtype(self, vocabulary: Vocabulary) -> np.dtype:
-        """As `DType.optimal_dtype` chooses."""
+        """The type that `DType.optimal_dtype` chooses."""
         return np.dtype(np.uint16 if vocabulary.size < UINT16_BELOW else np.int32)
 
     def mask(self, windows: Windows) -> NDArray[np.uint8]:
-        """The mask, 0 at each window's first token."""
+        """The mask, with 0 at the first token of each window."""
         return windows.targets()
 
     def files(self, windows: Windows, vocabulary: Vocabulary, number: int) -> Iterator[File]:
@@ -111,7 +112,7 @@ class Megatron(Format):
 
 
 def check_prefix(prefix: str) -> None:
-    """Make sure that file names can start with it.
+    """Check that file names can start with a prefix.
 
     Raises:
         ConfigError: it is empty, or has a slash.

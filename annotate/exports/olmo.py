@@ -1,4 +1,4 @@
-"""OLMo-core's token files: headerless memmaps, a label mask beside each, and the boundaries of documents.
+"""The token files of OLMo-core: memmaps without a header, with a label mask and document boundaries beside each.
 
 Layout: https://github.com/allenai/OLMo-core, src/olmo_core/data (numpy_dataset.py, utils.py). The files end in `.npy`
 because OLMo-core expects it, and have no header: `numpy.load` refuses them, `numpy.fromfile` reads them.
@@ -23,11 +23,12 @@ from annotate.exports.windows import Vocabulary, Windows
 class Olmo(Format):
     """Three files a part.
 
-    `tokens/part-00000.npy` has the tokens, in the smallest of uint8, uint16, uint32 that holds the ids;
-    `tokens/part-00000.csv.gz` a line `start,end,document row,piece` a segment; `label_mask/part-00000.npy` a bool a
-    token.
-    OLMo-core finds documents by their end token where it reads tokens in windows: a piece of a document that another
-    follows in its window without one is merged with it. The manifest counts those (`segments_without_eos`).
+    `tokens/part-00000.npy` has the tokens, in the smallest of uint8, uint16 and uint32 that holds the ids;
+    `tokens/part-00000.csv.gz` a line `start,end,document row,piece` for each segment; `label_mask/part-00000.npy` a
+    bool for each token.
+
+    When OLMo-core reads windows, it finds documents by their end token. So a piece without an end token is taken for
+    one document with the piece after it. The manifest counts such pieces (`segments_without_eos`).
     """
 
     name: ClassVar[str] = "olmo"
@@ -35,7 +36,7 @@ class Olmo(Format):
     mask_alignment: ClassVar[str] = TARGET_ALIGNED
 
     def token_dtype(self, vocabulary: Vocabulary) -> np.dtype:
-        """As `NumpyDatasetConfig.get_dtype` chooses."""
+        """The type that `NumpyDatasetConfig.get_dtype` chooses."""
         return np.dtype(next(d for d in (np.uint8, np.uint16, np.uint32) if vocabulary.size - 1 <= np.iinfo(d).max))
 
     def files(self, windows: Windows, vocabulary: Vocabulary, number: int) -> Iterator[File]:

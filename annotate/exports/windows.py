@@ -1,4 +1,4 @@
-"""A token table, checked, as flat NumPy arrays: what every export is made from."""
+"""A token table as flat NumPy arrays, checked: every export is made from them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PER_SEGMENT = ("segment_lengths", "document_rows", "document_pieces")
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What a trainer has to know of the ids.
+    """What a trainer has to know about ids.
 
     Attributes:
-        tokenizer: its name or path, for people.
-        size: ids there are, those of the tags and any padding of the embedding included.
-        eos: the id that ends a document, or None where documents have no end token.
-        pad: the id that fills a window, or None where windows are never padded.
+        tokenizer: the tokenizer's name or hash, for people.
+        size: how many ids there are, with those of the tags and with padding of the embedding.
+        eos: the id that ends a document; None: documents have no end token.
+        pad: the id that fills a window; None: windows are never padded.
     """
 
     tokenizer: str
@@ -45,18 +45,18 @@ class Vocabulary:
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """The windows of one output part, each with its segments (pieces of documents) and then its padding.
+    """The windows of one output part. A window is its segments, which are pieces of documents, and then padding.
 
     Attributes:
-        table: the token table that these are read from.
-        tokens: int32, all windows one after the other, padding included.
-        mask: uint8, one a token: 1 where the token is a target that counts.
-        positions: int32, one a token: its place in its segment.
-        starts: int64, where each window starts in `tokens`, and the end of the last: one more than windows.
-        segments: int64, tokens of each segment.
-        documents: int64, the corpus row of each segment.
-        pieces: int32, its number among the pieces of its document.
-        firsts: int64, the number of each window's first segment, and their number: one more than windows.
+        table: the token table that the arrays are from.
+        tokens: int32 `[n_tokens]`, all windows end to end, with padding.
+        mask: uint8 `[n_tokens]`, 1 where the token is a target that counts.
+        positions: int32 `[n_tokens]`, the place of each token in its segment.
+        starts: int64 `[n_windows + 1]`, where each window starts in `tokens`, and the end of the last.
+        segments: int64 `[n_segments]`, how many tokens each segment has.
+        documents: int64 `[n_segments]`, the corpus row of each segment.
+        pieces: int32 `[n_segments]`, the number of each segment among the pieces of its document.
+        firsts: int64 `[n_windows + 1]`, the first segment of each window, and the number of segments.
     """
 
     table: pa.Table
@@ -74,39 +74,38 @@ class Windows:
 
     @property
     def width(self) -> int | None:
-        """Tokens of every window, or None where they differ or there is none."""
+        """How many tokens every window has; None: they differ, or there is no window."""
         lengths = np.diff(self.starts)
         return int(lengths[0]) if len(lengths) and (lengths == lengths[0]).all() else None
 
     @property
     def segment_ends(self) -> NDArray[np.int64]:
-        """Where each segment ends in `tokens`, exclusive."""
+        """One past the end of each segment in `tokens`."""
         total = np.concatenate([[0], np.cumsum(self.segments)])
-        shift = self.starts[:-1] - total[self.firsts[:-1]]  # the padding in front of a window
+        shift = self.starts[:-1] - total[self.firsts[:-1]]  # the padding of the windows before
         return total[1:] + np.repeat(shift, np.diff(self.firsts))
 
     @property
     def padding(self) -> NDArray[np.int64]:
-        """Tokens of padding at the end of each window."""
+        """How many tokens of padding each window has at its end."""
         total = np.concatenate([[0], np.cumsum(self.segments)])
         return np.diff(self.starts) - np.diff(total[self.firsts])
 
     def targets(self) -> NDArray[np.uint8]:
-        """The mask without the first token of each window, which nothing in the window predicts."""
+        """The mask, with 0 at the first token of each window: nothing in the window predicts it."""
         mask = self.mask.copy()
         mask[self.starts[:-1]] = 0
         return mask
 
 
 def read_windows(table: pa.Table, vocabulary: Vocabulary, where: str = "the token table") -> Windows:
-    """Check a token table, and give its columns as flat arrays, without a copy where Arrow holds them in one piece.
+    """Check a token table, and give its columns as flat arrays; without a copy if Arrow holds them in one piece.
 
     Args:
-        table: `input_ids`, `loss_mask`, `position_ids` (lists of integers, of one length in a row), `segment_lengths`,
-            `document_rows`, `document_pieces` (lists of integers, of one length in a row); other columns are left
-            alone.
-        vocabulary: what the ids have to lie in.
-        where: how errors name the table.
+        table: columns of lists of integers. In a row, `input_ids`, `loss_mask` and `position_ids` are of one length,
+            and `segment_lengths`, `document_rows` and `document_pieces` are. Other columns are not looked at.
+        vocabulary: the ids that there are.
+        where: what errors call the table.
 
     Raises:
         InputError: a column is missing or has nulls; lengths don't agree; an id lies outside the vocabulary; the mask
@@ -154,7 +153,7 @@ def _check(windows: Windows, vocabulary: Vocabulary, where: str) -> None:
         row = int(wrong[0])
         size = int(np.diff(windows.starts)[row])
         raise InputError(f"row {row} of {where} has {size} tokens, but its segments have {size - padding[row]}")
-    # Padding that counts: what the mask says of the tokens in segments is less than what it says of all.
+    # Where padding counts, the mask has fewer ones on the tokens of segments than on all tokens.
     flags = np.concatenate([[0], np.cumsum(mask, dtype=np.int64)])
     if (flags[windows.starts[1:]] != flags[windows.starts[1:] - padding]).any():
         raise InputError(f"loss_mask of {where} is 1 on padding, the tokens after a window's segments")

@@ -1,7 +1,7 @@
-"""Writes an export to storage: its parts, then what speaks of all of them, then the manifest.
+"""Writes an export to storage: the files of its parts, then those about all parts, and last the manifest.
 
-Each file is put whole, under a name that its part's number gives; the manifest comes last. So an export that has a
-manifest is complete, and one that was cut short is finished by writing it again: equal parts have equal bytes.
+Each file is written whole, under a name that has the number of its part. So an export that has a manifest is complete.
+One that was interrupted is finished by writing it again: equal parts have equal bytes.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ class Counts:
 
     Attributes:
         windows: rows of the token table.
-        tokens: of the windows, padding included.
+        tokens: of all windows, with padding.
         padding: tokens of padding.
         segments: pieces of documents.
         documents: documents that have a piece.
-        mask_sum: targets that count, by the mask that is written.
-        targets_without_context: targets that the token table counts and the written mask does not: see the format.
-        segments_without_eos: pieces that another follows in their window and that don't end in the end token.
+        mask_sum: targets that count in the mask that is written.
+        targets_without_context: targets that count in the token table, but not in the mask that is written: some
+            formats leave out the first token of a window.
+        segments_without_eos: pieces that don't end in the end token, and that another piece follows in the window.
     """
 
     windows: int = 0
@@ -63,7 +64,7 @@ class Counts:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportedPart:
-    """What the manifest says of one part; `phase` is the phase of the training schedule that it belongs to, if any."""
+    """What the manifest says of one part. `phase` is its phase of training, if there are phases."""
 
     number: int
     phase: str | None
@@ -75,7 +76,7 @@ class ExportedPart:
 def export_part(
     table: pa.Table, number: int, directory: Directory, form: Format, vocabulary: Vocabulary
 ) -> ExportedPart:
-    """Write the files of one part, a function of its table and number alone; nothing where it has no windows.
+    """Write the files of one part. They depend on its table and number alone. A part without windows has none.
 
     Raises:
         InputError: the table is not what `read_windows` takes, or has windows of several phases.
@@ -96,7 +97,7 @@ def export_part(
 
 
 def _phase(table: pa.Table, number: int) -> str | None:
-    """The phase of a part, which is one for all of its windows."""
+    """The phase of a part: all of its windows are of one."""
     phases = table["phase"].unique().to_pylist() if "phase" in table.column_names else []
     if len(phases) > 1:
         raise InputError(f"part {number} has windows of the phases {', '.join(map(str, phases))}; a part has one phase")
@@ -104,7 +105,7 @@ def _phase(table: pa.Table, number: int) -> str | None:
 
 
 def count(windows: Windows, form: Format, vocabulary: Vocabulary) -> Counts:
-    """Count what a part holds."""
+    """Count what a part has."""
     kept = int(form.mask(windows).sum(dtype=np.int64))
     followed = np.ones(len(windows.segments), bool)
     followed[windows.firsts[1:] - 1] = False  # the last of each window
@@ -126,7 +127,7 @@ def count(windows: Windows, form: Format, vocabulary: Vocabulary) -> Counts:
 def finish_export(
     parts: Sequence[ExportedPart], directory: Directory, form: Format, vocabulary: Vocabulary
 ) -> dict[str, Any]:
-    """Write what speaks of all parts, and last the manifest, which is returned.
+    """Write the files about all parts, and last the manifest, which is returned.
 
     Args:
         parts: of the export, in the order of their numbers.
@@ -167,7 +168,7 @@ def finish_export(
 
 
 def export(tables: Iterable[pa.Table], directory: Directory, form: Format, vocabulary: Vocabulary) -> dict[str, Any]:
-    """Write an export part by part; one part is in memory at a time.
+    """Write an export, part by part. One part is in memory at a time.
 
     Args:
         tables: the token table of each part, in order.
@@ -189,7 +190,7 @@ def export(tables: Iterable[pa.Table], directory: Directory, form: Format, vocab
 
 
 def readme(form: Format, vocabulary: Vocabulary, width: int | None, total: Counts) -> str:
-    """What the export is and how it is read, in Markdown, for people."""
+    """What the export is and how to read it, in Markdown."""
     facts = {
         "format": form.name,
         "read by": f"`{form.reader}`",

@@ -1,4 +1,4 @@
-"""What identifies a user's function or class: its source text and that of what it reaches, or a declared version."""
+"""The identity of a user's function or class: its source and the source of what it uses, or a declared version."""
 
 from annotate.source.functions import source_identity
 

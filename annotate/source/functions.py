@@ -1,4 +1,4 @@
-"""The identity of a function or class: its own text, what that names in its module, and the modules that it imports."""
+"""The identity of a function or class: its own source, what it uses of its module, and the modules that it imports."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ from annotate.source.plain import canonical, is_plain
 
 
 def source_identity(obj: Callable[..., Any], version: str | int | None = None) -> dict[str, Any]:
-    """Describe a function, class, lambda, partial or callable object so that equal descriptions mean equal behaviour.
+    """Describe a function, class, lambda, partial or callable object, so that equal descriptions mean equal behaviour.
 
-    In it are the source text, what a closure, defaults and attributes hold, and the functions, classes and plain values
-    of the same module that the text names: numbers, strings, paths, dates, regular expressions, enum members, arrays,
-    and collections of these. Of every other module that the text reaches by imports, of its own or of its module, and
-    that is not installed, the hash of the whole text is in it, and of what that module imports.
+    The description has:
 
-    Loggers and type aliases change no result, and are not in it. Installed packages are not either, nor files that the
-    code reads: whoever depends on their content declares a version. The module's name and folder are not, since one
-    file is run under several.
+    - the source text, and what closures, defaults and attributes hold;
+    - the functions, classes and plain values of the same module that the text names. Plain values are numbers, strings,
+      paths, dates, regular expressions, enum members, arrays, and collections of these;
+    - the hash of the whole text of every other module that the text or its module imports, and of what those import.
+
+    It does not have installed packages, nor files that the code reads: whoever depends on their content declares a
+    version. Loggers and type aliases change no result, and the name and folder of the module differ between runs, so
+    these are not in it either.
 
     Args:
         obj: what a user wrote.
-        version: stands for the source where given.
+        version: if given, it takes the place of the source.
 
     Raises:
-        ConfigError: there is no source to be found, of the object or of a module that it reaches; or a closure holds,
-            or a global name stands for, an object that is no plain value.
+        ConfigError: the source of the object, or of a module that it imports, can't be found; or a closure or a global
+            name holds an object that is no plain value.
 
     >>> source_identity(len, version=3)
     {'name': 'len', 'version': 3}
@@ -62,11 +64,12 @@ def _name(obj: Any) -> str:
 
 @dataclass(frozen=True)
 class _Module:
-    """What the code of a module's file binds at its top.
+    """The names that a module's code binds at its top level.
 
     Attributes:
-        scope: its names, with what they stand for.
-        imported: the modules that each name stands for, or comes from, by import statements; "*" for all others.
+        scope: the value of each name.
+        imported: for each name that an import statement binds, the modules that it is, or comes from. "*": the modules
+            whose names are all imported.
         assigned: names that are bound in other ways.
     """
 
@@ -87,7 +90,7 @@ class _Module:
         return str(pathlib.Path(file).resolve().parent) if (file := self.scope.get("__file__")) else ""
 
     def origins(self, name: str, value: Any) -> list[str]:
-        """The modules that a name comes from, as far as they can be told; none for what this one makes."""
+        """The modules that a name comes from, as far as is known; empty for what this module defines."""
         if name in self.imported and name not in self.assigned:
             return self.imported[name]
         if isinstance(value, types.ModuleType):
@@ -113,7 +116,7 @@ class _Reader:
         self._modules: dict[tuple[str, str], _Module] = {}
 
     def read(self, obj: Any) -> Any:
-        """JSON-ready text of an object."""
+        """The description of an object, as JSON."""
         if id(obj) in self._seen:
             return f"{_name(obj)}, number {self._seen[id(obj)][0]}"
         self._seen[id(obj)] = len(self._seen), obj
@@ -153,11 +156,11 @@ class _Reader:
                 used[name] = self._values(inspect.getclosurevars(function).nonlocals, module)
         values = {name: value for name, value in vars(cls).items() if not _is_dunder(name) and is_plain(value)}
         if issubclass(cls, enum.Enum):
-            values = {}  # its members are in the text
+            values = {}  # the text has its members
         return {"text": text, "uses": used} | ({"holds": self._values(values, module)} if values else {})
 
     def _dispatched(self, wrapper: Any) -> dict[str, Any]:
-        """The functions behind `functools.singledispatch`, beside the first."""
+        """The functions registered with `functools.singledispatch`, without the first."""
         registry = getattr(wrapper, "registry", None)
         if not isinstance(registry, Mapping):
             return {}
@@ -165,7 +168,7 @@ class _Reader:
         return {"dispatches": {name: self.read(function) for name, function in named}}
 
     def _state(self, obj: Any) -> dict[str, Any]:
-        """What an object takes along when it is sent to a worker."""
+        """What an object holds when it is sent to a worker."""
         try:
             reduced = obj.__reduce_ex__(4)
         except Exception as error:
@@ -183,7 +186,7 @@ class _Reader:
         return self._values(values, self._module(_scope(type(obj)), ""))
 
     def _used(self, where: str, text: str, module: _Module, local: tuple[str, ...]) -> dict[str, Any]:
-        """What the text's global names stand for, as far as it belongs to the module."""
+        """The values of the global names in a text, as far as they belong to the module."""
         own = not is_installed(module.name)
         origins: dict[str, bool] = {}
         used = {}
@@ -193,7 +196,7 @@ class _Reader:
             if _is_dunder(name) or isinstance(value, logging.Logger):
                 continue
             found = module.origins(name, value)
-            # The first is the module that a name comes from; what a name itself may be a module of follows.
+            # The first is the module that the name comes from. Then come modules that the name itself may be.
             origins |= {origin: number == 0 for number, origin in enumerate(found)} if own else {}
             if _is_alias(value) or isinstance(value, types.ModuleType):
                 continue
@@ -210,7 +213,7 @@ class _Reader:
     def _value(self, name: str, value: Any, module: _Module | None) -> Any:
         if is_plain(value):
             text = canonical(value)
-            if module is not None and len(module.folder) > 1:  # the place of the module does not matter
+            if module is not None and len(module.folder) > 1:  # the folder of the module does not matter
                 text = re.sub(re.escape(repr(module.folder)[1:-1]) + r"(?=[/\\'\"])", "\0", text)
             classes = {cls.__qualname__: self.read(cls) for cls in _own_classes(value)}
             return {"value": text, "classes": classes} if classes else text
@@ -239,7 +242,7 @@ def _scope(cls: type) -> Mapping[str, Any]:
 
 
 def _own_functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
-    """The functions in a class's attributes that its module has, also those in properties, static and class methods."""
+    """The functions of a class that its module defines, also those in properties, static and class methods."""
     scope = _scope(cls)
     for name, member in vars(cls).items():
         if isinstance(member, property):
@@ -250,7 +253,7 @@ def _own_functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
             parts = (getattr(member, "__func__", member),)
         for part in parts:
             function = part.__wrapped__ if _is_wrapper(part) else part
-            # Others are another package's, or made by `dataclass` from what is in the text.
+            # Others belong to another package, or `dataclass` made them of what is in the text.
             if (
                 isinstance(function, types.FunctionType)
                 and function.__globals__ is scope
@@ -260,12 +263,12 @@ def _own_functions(cls: type) -> Iterator[tuple[str, types.FunctionType]]:
 
 
 def _block(text: str) -> str:
-    """Text that parses: one whose strings reach further left than its code can't be dedented."""
+    """Indented text, made to parse. It can't be dedented: its strings may reach further left than its code."""
     return f"if True:\n{text}" if text[:1].isspace() else text
 
 
 def _global_names(text: str) -> set[str]:
-    """Names that some source reads from its module; those that it sets itself are its state, and are left out."""
+    """The names that some source reads from its module. Names that it sets itself are its state, and are left out."""
     read: set[str] = set()
     written: set[str] = set()
     tables = [symtable.symtable(_block(text), "<source>", "exec")]
@@ -281,7 +284,7 @@ def _global_names(text: str) -> set[str]:
 
 
 def _bindings(scope: Mapping[str, Any], file: str) -> _Module:
-    """What the code of a file binds at its top; nothing for a file that is not there."""
+    """The names that the code of a file binds at its top level; none, if the file is not there."""
     text = "".join(linecache.getlines(file, dict(scope)))
     imported: dict[str, list[str]] = {}
     try:
@@ -310,7 +313,7 @@ def _is_alias(value: Any) -> bool:
 
 
 def _is_wrapper(value: Any) -> bool:
-    """Whether another package's decorator made it around a function, as `functools.cache` and `torch.no_grad()` do."""
+    """Whether it wraps a function, made by a decorator of another package, such as `functools.cache`."""
     if isinstance(value, type) or "__wrapped__" not in getattr(value, "__dict__", {}):
         return False
     return not isinstance(value, types.FunctionType) or value.__globals__.get("__name__") != value.__module__
@@ -328,7 +331,7 @@ def _home(value: Any) -> str | None:
 
 
 def _own_classes(value: Any) -> Iterator[type]:
-    """Classes of the user's, with code of their own, that a plain value is made of."""
+    """The classes that a user wrote, and that a plain value has instances of."""
     cls = type(value)
     if not is_installed(cls.__module__) and any(_own_functions(cls)):
         yield cls
@@ -344,7 +347,7 @@ def _own_classes(value: Any) -> Iterator[type]:
 
 def _text(obj: Any) -> str:
     try:
-        # The code's own text: that of a decorated function would be what it wraps, without the decorator.
+        # By the code: by the function, the source of a decorated one would be that of what it wraps.
         code = obj.__code__ if isinstance(obj, types.FunctionType) else obj
         text = textwrap.dedent(inspect.getsource(code))
     except (OSError, TypeError) as error:
@@ -355,7 +358,7 @@ def _text(obj: Any) -> str:
 
 
 def _lambda_text(text: str) -> str:
-    """The lambda alone; the lines around it may be anything."""
+    """The text of the lambda alone, without the lines around it."""
     try:
         lambdas = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Lambda)]
     except SyntaxError:

@@ -1,4 +1,4 @@
-"""What a user's code imports: the modules that are not installed, each known by the hash of its text."""
+"""What a user's code imports: the modules that are not installed, each identified by the hash of its text."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class Imports:
     """What some code imports.
 
     Attributes:
-        where: the code, for messages.
-        modules: dotted names of modules, and whether the code can't run without each.
-        names: all identifiers in the code: a package's module that is one of them counts as imported too, since
-            `package.module` needs no import of its own where another file has imported it.
+        where: what messages call the code.
+        modules: dotted names of modules; for each, whether the code can't run without it.
+        names: all identifiers in the code. A module of a package counts as imported if its name is one of them:
+            `package.module` works without an import if another file has imported it.
     """
 
     where: str
@@ -39,15 +39,15 @@ class Imports:
 
 
 def imports(text: str, package: str, where: str) -> Imports:
-    """What code imports, at any place in it.
+    """Find what code imports, anywhere in it.
 
     Args:
         text: Python source.
-        package: what its relative imports start from; empty for none.
-        where: the code, for messages.
+        package: the package that relative imports start from; empty: none.
+        where: what messages call the code.
 
     Raises:
-        ConfigError: it is no Python, or imports a module whose name is made when it runs.
+        ConfigError: the text is not Python, or imports a module whose name is made when the code runs.
     """
     try:
         tree = ast.parse(text)
@@ -74,7 +74,7 @@ def imports(text: str, package: str, where: str) -> Imports:
 
 
 def imported_names(node: ast.Import | ast.ImportFrom, package: str, where: str) -> Iterator[tuple[str, list[str]]]:
-    """Each name that a statement binds ("*" for all), with its module, and what is a module too if there is one."""
+    """Each name that an import binds ("*" for all), with its module, and the module that the name itself may be."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             yield alias.asname or alias.name.partition(".")[0], [alias.name]
@@ -88,15 +88,15 @@ def imported_names(node: ast.Import | ast.ImportFrom, package: str, where: str) 
 
 
 def hashes(found: Sequence[Imports]) -> dict[str, str]:
-    """The user's modules that code imports, and that these import in turn: SHA-256 of the text, by dotted name.
+    """SHA-256 of the text, by dotted name, of each user's module that code imports, and that these import in turn.
 
-    Installed packages and the standard library are left out, and this package.
+    Installed packages, the standard library and this package are left out.
 
     Raises:
-        ConfigError: a module is not found that the code can't run without, or one of the user's has no Python source.
+        ConfigError: a module that the code can't run without is not found; or a user's module has no Python source.
     """
     texts: dict[str, str] = {}
-    names = frozenset[str]().union(*(code.names for code in found))  # one function may hand a package to another
+    names = frozenset[str]().union(*(code.names for code in found))  # one function may give a package to another
     waiting = [replace(code, names=names) for code in found]
     while waiting:
         code = waiting.pop()
@@ -115,7 +115,7 @@ def is_installed(name: str) -> bool:
 
 
 def _walk(node: ast.AST, *, certain: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """All nodes, and whether each runs wherever the code around it does: not so under `if` and `try`."""
+    """All nodes, and whether each is sure to run when the code around it does: not under `if` and `try`."""
     for child in ast.iter_child_nodes(node):
         yield child, certain
         yield from _walk(child, certain=certain and not isinstance(child, ast.If | ast.Try | ast.TryStar))
@@ -129,7 +129,7 @@ def _last_name(node: ast.AST) -> str | None:
 
 
 def _specs(code: Imports) -> Iterator[tuple[str, ModuleSpec]]:
-    """The user's modules that code imports, with the packages that they are in."""
+    """The user's modules that code imports, and the packages that these are in."""
     waiting = list(code.modules.items())
     done = set()
     while waiting:
@@ -158,7 +158,7 @@ def _specs(code: Imports) -> Iterator[tuple[str, ModuleSpec]]:
 
 
 def _find(name: str, path: Sequence[str] | None, where: str) -> ModuleSpec | None:
-    """Where a module is, without running any of its packages."""
+    """Find where a module is, without running its packages."""
     if (module := sys.modules.get(name)) is not None:
         spec = getattr(module, "__spec__", None)
         if not isinstance(spec, ModuleSpec):

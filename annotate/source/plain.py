@@ -1,4 +1,4 @@
-"""Plain values: those whose text says all that they are."""
+"""Plain values: values that can be written as text, without loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FACTORIES = (None, bool, int, float, str, list, dict, set, tuple)
 
 
 def is_plain(value: Any) -> bool:
-    """Whether `canonical` says all there is of a value, but for the code of its class."""
+    """Whether `canonical` tells everything about a value, apart from the code of its class."""
     if isinstance(value, enum.Enum):
         return is_plain(value.value)
     if isinstance(value, tuple | list | set | frozenset):
@@ -38,7 +38,7 @@ def is_plain(value: Any) -> bool:
 
 
 def canonical(value: Any) -> str:
-    """Text of a plain value that is the same in every process, unlike the `repr` of a set of strings."""
+    """A plain value as text, the same in every process. The `repr` of a set of strings is not."""
     if isinstance(value, enum.Enum):
         return f"{type(value).__qualname__}.{value.name}({canonical(value.value)})"
     if isinstance(value, set | frozenset):

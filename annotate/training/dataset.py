@@ -25,18 +25,18 @@ from annotate.training.readers import Passes, asked_for, place_among_ranks
 from annotate.training.window_order import Stretch, WindowOrder
 
 COLUMNS = ("input_ids", "labels", "position_ids")
-FOOTERS = 64  # kept, of the files read last
-CONVERTED = 64  # windows that are made tensors at once: they fit the cache, and int64 is twice what is in the files
-_PROCESS = os.getpid()  # that imported this module: a forked worker has another id, a spawned one imports it again
+FOOTERS = 64  # how many are kept, those of the files read last
+CONVERTED = 64  # windows that become tensors at once: they fit in the cache; int64 is twice what is in the files
+_PROCESS = os.getpid()  # a spawned worker imports this module again; a forked one does not, and has another id
 
 
 class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
-    """The windows of a Hugging Face export, local or in an object store, one by one, for a DataLoader.
+    """The windows of a Hugging Face export, one by one, for a DataLoader. The export is local or in an object store.
 
-    All readers together go through one global sequence: epoch after epoch, each in file order or shuffled within its
-    phases. Its batches go to the ranks in turn, and those of a rank to its workers in turn, as a DataLoader takes them.
-    So what all ranks have consumed after a step is always a beginning of the sequence, and its length is all that has
-    to be saved, to go on with other numbers of ranks and workers:
+    All processes together go through one global sequence: epoch after epoch, each in file order or shuffled within its
+    phases. Batches of the sequence go to the ranks in turn, and batches of a rank to its workers in turn, as a
+    DataLoader takes them. So after each step, what all ranks have consumed is a beginning of the sequence. Its length
+    is all that has to be saved, and training can go on with other numbers of ranks and workers:
 
         shards = ShardDataset("s3://bucket/export", batch_size=8, shuffle=True)
         shards.load_state_dict(checkpoint["data"])
@@ -46,32 +46,32 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
                 ...
             checkpoint["data"] = shards.state_dict(batches)  # that this rank has taken since the state was loaded
 
-    Each time that it is iterated it goes on with the next `epochs` of the sequence: shuffled, in another order. That
-    holds for any DataLoader, whose workers may be forked, spawned or persistent. A batch that is only looked at begins
-    a pass too. Workers that read an object store have to be spawned, as `loader` does.
+    Each time that the dataset is iterated is a pass: it goes on with the next `epochs` of the sequence, each shuffled
+    in an order of its own. That holds for forked, spawned and persistent workers. Taking one batch to look at it begins
+    a pass too. Workers that read an object store have to be spawned; `loader` does so.
 
-    A sample has the `columns` as int64 tensors `[window]`. A worker decodes each row group that has a window of its
-    own: row groups of about `ranks * batch_size` windows (`HuggingFace(row_group=...)`) waste least.
+    A sample has the `columns` as int64 tensors `[window]`. A worker decodes every row group in which it has a window.
+    So row groups of about `ranks * batch_size` windows (`HuggingFace(row_group=...)`) waste the least work.
 
     Args:
         location: the export: a folder, or a URL.
-        batch_size: of the DataLoader; it has to be told here, since it decides which worker reads what. A DataLoader
-            that has another is refused when it takes the first batch.
-        rank: of this process, from 0.
-        ranks: processes that train together. Where neither is given they are those of `torch.distributed`, if it is
-            initialised, else `RANK` and `WORLD_SIZE` of the environment, else one process. Where processes share data,
+        batch_size: that of the DataLoader. It decides which worker reads what, so it is needed here; a DataLoader with
+            another one is refused when it takes the first batch.
+        rank: the number of this process, from 0.
+        ranks: how many processes train together. If neither is given: those of `torch.distributed`, if it is
+            initialised; else `RANK` and `WORLD_SIZE` of the environment; else one process. Where processes share data,
             as with tensor parallelism, give those of the data-parallel group.
-        shuffle: whether the windows of a phase are permuted, differently in each epoch.
+        shuffle: whether the windows of each phase are permuted, in each epoch in another order.
         seed: of the shuffle.
-        mixed: row groups whose rows are shuffled together; they are read at once.
-        epochs: times that the export is gone through each time that the dataset is iterated. What is left at the very
-            end of that for less than a whole batch of every rank is not given.
-        columns: of the Parquet files that a sample has.
-        parts: numbers of the output parts that are read, all others being left out: `manifest["parts"]` has them. No
-            document is in two parts, so what is held out by parts shares none with the rest.
+        mixed: how many row groups have their rows shuffled together. They are in memory together.
+        epochs: how many epochs a pass has. At the end of a pass, windows that don't make a batch for every rank are
+            left out.
+        columns: the columns of the Parquet files that a sample has.
+        parts: the numbers of the output parts to read; None: all. `manifest["parts"]` lists them. No document is in two
+            parts, so parts that are held out share none with the rest.
 
     Attributes:
-        manifest: what the export says of itself.
+        manifest: the content of the export's `manifest.json`.
 
     Raises:
         ConfigError: an argument is out of range, or the export is of another format.
@@ -112,35 +112,34 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         )
 
     def __len__(self) -> int:
-        """Samples that this rank gives when it is iterated next."""
+        """How many samples this rank gets in the next pass."""
         return self._batches(self._passes.begun) * self.batch_size
 
     @property
     def epoch(self) -> int:
-        """The epoch, from 0, in which it begins when it is iterated next."""
+        """The epoch, from 0, in which the next pass begins."""
         return self._edges(self._passes.begun)[0] // max(1, self.order.total)
 
     def loader(self, *, num_workers: int = 0, **options: Any) -> DataLoader[Any]:
-        """A DataLoader of this batch size, whose workers are spawned where they have to be.
+        """Make a DataLoader of this batch size. Workers are spawned if they have to be.
 
         Args:
-            num_workers: processes that read; 0 for this one.
-            options: others of `torch.utils.data.DataLoader`.
+            num_workers: how many processes read; 0: this one does.
+            options: other arguments of `torch.utils.data.DataLoader`.
         """
         if num_workers and self.directory.local is None:
             options.setdefault("multiprocessing_context", "spawn")
         return DataLoader(self, batch_size=self.batch_size, num_workers=num_workers, **options)
 
     def state_dict(self, batches: int = 0, *, passes: int = 0) -> dict[str, Any]:
-        """Where training is, once each rank has taken `batches` batches since the state was loaded.
+        """The state to save, once each rank has taken `batches` batches since the last state was loaded.
 
         Args:
-            batches: that have been taken. Where it was iterated more than once, those of all times together; each but
-                the last went to its end.
-            passes: times that it was iterated before that, whether to the end or not, whose batches don't count.
+            batches: how many were taken, in all passes together. Each pass but the last has to have gone to its end.
+            passes: how many passes before these are not counted in `batches`, whether they went to their end or not.
 
         Raises:
-            ConfigError: there can't have been so many batches, or it was iterated more often than they say.
+            ConfigError: there can't have been so many batches; or more passes have begun than they explain.
         """
         number, left = passes, batches
         while left > (whole := self._batches(number)):
@@ -151,7 +150,7 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         if begun and number != begun - 1 and (number, left) != (begun, 0):
             raise ConfigError(
                 f"{batches} batches end in pass {number} since the state was loaded, but {begun} have begun",
-                hint=f"If one was left before its end, give the batches of the last alone, and passes={begun - 1}.",
+                hint=f"If a pass was left before its end, give the batches of the last alone, and passes={begun - 1}.",
             )
         start = self._edges(number)[0] if number or left else self._passes.start
         return {"consumed": start + left * self.batch_size * self.ranks, **self._sequence}
@@ -162,18 +161,18 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         return {"seed": self.order.seed, "mixed": self.order.mixed, "shards": self._identity}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from where `state` was taken, with whatever ranks, workers and batch size.
+        """Go on from a state. Ranks, workers and batch size may be others than before.
 
-        Of the epochs that are gone through at a time, what is left comes first, if it makes a batch for every rank.
+        The next pass is what is left of the pass in which the state was taken, if that makes a batch for every rank.
 
         Raises:
-            ConfigError: it is of other shards, or of another order of them.
+            ConfigError: the state is of other shards, or of another order of them.
         """
         for name, own in reversed(self._sequence.items()):
             if state[name] != own:
                 raise ConfigError(
                     f"the state was taken with {name} {state[name]}, but this dataset has {own}",
-                    hint="Only with the same shards, seed and shuffle does the count say what was seen.",
+                    hint="The state counts windows of one order: use the same shards, seed and shuffle, or start anew.",
                 )
         if not isinstance(state["consumed"], int) or state["consumed"] < 0:
             raise ConfigError(f"the state says that {state['consumed']} windows were consumed")
@@ -186,15 +185,15 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         return epoch, self._files[part][0], row
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
-        """The samples of this rank and of this DataLoader worker, in the pass that begins."""
-        return self._samples(self._passes.begin())  # it has begun before anyone asks for a sample
+        """Begin a pass; gives the samples of this rank and of this worker."""
+        return self._samples(self._passes.begin())  # the pass begins here, before the first sample is asked for
 
     def _samples(self, number: int) -> Iterator[dict[str, torch.Tensor]]:
         taken = asked_for(sys._getframe(1))
         if taken not in (None, self.batch_size):
             raise ConfigError(
                 f"the DataLoader has batch_size={taken}, but the dataset was given batch_size={self.batch_size}",
-                hint="By it samples are dealt out to ranks and workers. Give both the same, or use shards.loader().",
+                hint="Samples are dealt out to ranks and workers by it. Give both the same, or use shards.loader().",
             )
         worker = get_worker_info()
         own_number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
@@ -212,23 +211,23 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
             at = stop
 
     def _edges(self, number: int) -> tuple[int, int]:
-        """Where a pass since the state was loaded begins and ends in the global sequence."""
+        """Where a pass, counted since the state was loaded, begins and ends in the global sequence."""
         span = self.order.total * self.epochs
         if not span:
             return 0, 0
         start = self._passes.start
         first = start // span
-        if (first + 1) * span - start < self.ranks * self.batch_size:  # too little is left of those epochs for a batch
+        if (first + 1) * span - start < self.ranks * self.batch_size:  # what is left makes no batch
             first, start = first + 1, (first + 1) * span
         return ((first + number) * span if number else start), (first + number + 1) * span
 
     def _batches(self, number: int) -> int:
-        """Batches that each rank has to give in such a pass."""
+        """How many batches each rank gets in a pass."""
         begin, end = self._edges(number)
         return (end - begin) // (self.ranks * self.batch_size)
 
     def _read(self, stretch: Stretch, rows: np.ndarray) -> Iterator[dict[str, torch.Tensor]]:
-        """Rows of the row groups of a stretch, in the order that is asked for."""
+        """Read rows of the row groups of a stretch, in the order that is asked for."""
         if not len(rows):
             return
         part, within, sizes = (column[stretch.row_groups] for column in self.order.row_groups)
@@ -240,7 +239,7 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
             table = self._row_group(int(part[i]), int(within[i]), int(sizes[i]))
             tables.append(_taken(table, rows[order[members]] - (ends[i] - sizes[i])))
         table = pa.concat_tables(tables).combine_chunks()
-        del tables  # a stretch may be large, and would be held twice
+        del tables  # a stretch may be large, and would be in memory twice
         back = np.argsort(order, kind="stable")
         for start in range(0, len(back), CONVERTED):
             some = _taken(table, back[start : start + CONVERTED])
@@ -253,7 +252,7 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
         path, size = self._files[part]
         where = f"{self.directory.url}/{path}"
         try:
-            # Without Arrow's own threads: a DataLoader's workers are the parallelism, and may be forks.
+            # Without the threads of Arrow: the workers of a DataLoader are in parallel already, and may be forks.
             source = _open(self.directory, path, size)
             file = pq.ParquetFile(source, metadata=_footer(self.directory, path, size), pre_buffer=False)
             table = file.read_row_group(number, columns=list(self.columns), use_threads=False)
@@ -304,7 +303,9 @@ def _footer(directory: Directory, path: str, size: int) -> pq.FileMetaData:
 
 
 def _open(directory: Directory, path: str, size: int) -> pa.NativeFile:
-    """Open a file in any kind of DataLoader worker. The store's threads don't live on in a fork, where it would hang.
+    """Open a file, in any kind of DataLoader worker.
+
+    An object store can't be read in a fork: its threads are not there, and reading would hang.
 
     Raises:
         ConfigError: this is a fork, and the file is not local.
@@ -320,14 +321,14 @@ def _open(directory: Directory, path: str, size: int) -> pa.NativeFile:
 
 
 def _runs(values: np.ndarray) -> Iterator[tuple[int, slice]]:
-    """Each value of a sorted array, with where it stands."""
+    """Each value of a sorted array, and the places where it stands."""
     found, starts = np.unique(values, return_index=True)
     for value, start, stop in zip(found, starts, [*starts[1:], len(values)], strict=True):
         yield int(value), slice(int(start), int(stop))
 
 
 def _taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
-    """Some rows of a table, without a copy where they follow each other."""
+    """Some rows of a table; without a copy, if they follow each other."""
     if (np.diff(rows) == 1).all():
         return table.slice(rows[0], len(rows))
     return table.take(pa.array(rows))

@@ -13,7 +13,7 @@ from annotate.tokens import check_ids
 
 
 def padded_vocabulary_size(folder: str | PathLike[str]) -> int:
-    """Rows that a model trained on token shards needs, in its embedding and its output matrix.
+    """How many rows a model needs for token shards, in its embedding and in its output matrix.
 
     Args:
         folder: what `annotate.tags_folder` gives.
@@ -26,10 +26,10 @@ def padded_vocabulary_size(folder: str | PathLike[str]) -> int:
 
 
 def add_tag_embeddings(model: Any, tokenizer: Any, folder: str | PathLike[str], *, seed: int = 0) -> None:
-    """Give a model rows for the tags, in place, as `tags.json` recommends.
+    """Give a model rows for the tags, in place, as `tags.json` says.
 
-    Each new row, in the embedding and in the output matrix, is the mean of the old ones plus small normal noise, so
-    that no tag has a large logit from the start (Korbak et al. 2023; Hewitt 2021, "Initializing new word embeddings").
+    Each new row, in the embedding and in the output matrix, is the mean of the old rows plus a little normal noise. So
+    no tag has a large logit from the start (Korbak et al. 2023; Hewitt 2021, "Initializing new word embeddings").
 
     Args:
         model: a Transformers model whose vocabulary is that of the tokenizer without the tags, or larger.
@@ -38,7 +38,7 @@ def add_tag_embeddings(model: Any, tokenizer: Any, folder: str | PathLike[str], 
         seed: of the noise.
 
     Raises:
-        ConfigError: the tokenizer does not have the tags of these shards, or the model lacks rows of the old tokens.
+        ConfigError: the tokenizer does not have the tags of these shards, or the model lacks rows for other tokens.
         StorageError: there is no `tags.json`.
     """
     card = read_tags(folder)

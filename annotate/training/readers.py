@@ -1,4 +1,4 @@
-"""The processes that read a dataset together: ranks, the workers of a DataLoader, and how often they have begun."""
+"""The processes that read a dataset together: ranks, workers of a DataLoader, and the passes that they have begun."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.utils.data import get_worker_info
 
 from annotate.errors import ConfigError
 
-WORKERS = 1 << 12  # of one DataLoader
-REMEMBERED = 1 << 10  # passes
+WORKERS = 1 << 12  # the most that a DataLoader can have
+REMEMBERED = 1 << 10  # passes whose number workers can still find
 _UNKNOWN, _MAIN = 0, -1
 
 
@@ -23,13 +23,13 @@ def place_among_ranks(
     """This process's rank, and how many ranks there are.
 
     Args:
-        rank: as the user has given it.
-        ranks: as well. Where neither is given they are those of `torch.distributed`, if it is initialised; else `RANK`
-            and `WORLD_SIZE`, as torchrun sets them; else there is one process.
-        environment: of this process.
+        rank: as the user gave it, or None.
+        ranks: as the user gave it, or None. If neither is given: those of `torch.distributed`, if it is initialised;
+            else `RANK` and `WORLD_SIZE`, as torchrun sets them; else one process.
+        environment: the environment variables.
 
     Raises:
-        ConfigError: one is given without the other; or what is found is no rank.
+        ConfigError: one is given without the other; or the rank is not below the number of ranks.
     """
     if rank is None and ranks is None:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -43,12 +43,12 @@ def place_among_ranks(
             said = ", ".join(f"{name}={value}" for name, value in found.items())
             raise ConfigError(
                 f"RANK and WORLD_SIZE of the environment are both to be numbers, but it has {said}",
-                hint="Give rank= and ranks=.",
+                hint="Set both, or give rank= and ranks=.",
             ) from None
     elif rank is None and ranks is not None and ranks <= 1:
-        rank = 0  # a process that reads all
+        rank = 0  # one process reads everything
     if rank is None or ranks is None:
-        raise ConfigError("rank and ranks have to be given together", hint="Without both, they are found.")
+        raise ConfigError("rank and ranks have to be given together", hint="Or give neither: they are then found.")
     if ranks < 1:
         raise ConfigError(f"ranks is at least 1, not {ranks}")
     if not 0 <= rank < ranks:
@@ -57,27 +57,27 @@ def place_among_ranks(
 
 
 def asked_for(caller: FrameType | None) -> int | None:
-    """Samples that a DataLoader makes a batch of, from the frame of its fetcher; None where another is the caller.
+    """The batch size of a DataLoader, from the frame of its fetcher; None: the caller is another one.
 
-    Nothing else tells a dataset: its workers get no batch size.
+    There is no other way for a dataset to know it: workers are not given the batch size.
     """
     index = caller.f_locals.get("possibly_batched_index") if caller is not None else None
     return len(index) if isinstance(index, list) else None
 
 
 class Passes:
-    """Counts how often a dataset has begun to be iterated; the workers of a DataLoader agree on the number.
+    """Counts the passes through a dataset, so that all workers of a DataLoader agree on the number.
 
-    Nobody tells a dataset that its DataLoader begins again: its workers are other processes, new ones or the same, and
-    each begins by itself. So they count in memory that they share, each worker the passes that it has begun itself. One
-    that was stopped before it could begin is behind: it finds the pass of the others by the DataLoader's base seed, of
-    which there is one for each time that workers are started.
+    Nothing tells a dataset that its DataLoader begins again. Its workers are other processes, new ones or the same, and
+    each begins by itself. So each worker counts the passes that it has begun, in memory that all share. A worker that
+    was stopped before it could begin has counted too few. It finds the pass of the others by the base seed of the
+    DataLoader, which is another one each time that workers are started.
     """
 
     def __init__(self) -> None:
         self._start = torch.zeros(1, dtype=torch.int64)
-        self._begun = torch.zeros(WORKERS, dtype=torch.int64)  # by worker, the main process first
-        self._marks = torch.zeros(REMEMBERED, dtype=torch.int64)  # by pass, who has begun it
+        self._begun = torch.zeros(WORKERS, dtype=torch.int64)  # by worker; the first is the main process
+        self._marks = torch.zeros(REMEMBERED, dtype=torch.int64)  # by pass, the base seed of who began it
         self._share()
 
     def _share(self) -> None:
@@ -85,22 +85,22 @@ class Passes:
             tensor.share_memory_()  # type: ignore[no-untyped-call]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """A copy counts for itself, and its workers share that; a worker that is spawned has what is shared already."""
+        """Share the memory of a copy with its own workers. In a spawned worker it is shared already."""
         vars(self).update(state)
         self._share()
 
     @property
     def start(self) -> int:
-        """Where the first pass begins, whatever that counts."""
+        """Where the first pass begins in the global sequence."""
         return int(self._start)
 
     @property
     def begun(self) -> int:
-        """Passes that have begun."""
+        """How many passes have begun."""
         return int(self._begun.max())
 
     def begin(self) -> int:
-        """Begin a pass in this process; gives its number, from 0.
+        """Begin a pass in this process; return its number, from 0.
 
         Raises:
             ConfigError: there are too many workers.

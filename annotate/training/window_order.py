@@ -1,8 +1,8 @@
-"""The order in which a training run sees the windows of an export: a pure function of seed, epoch and index.
+"""The order in which training sees the windows of an export. It depends on seed, epoch and index alone.
 
-In file order it is that of parts and rows. Shuffled, the row groups of a phase are permuted, then the rows of each
-`mixed` consecutive ones together: rows go far, and who reads a stretch of the order reads few row groups. All
-permutations sort by keyed hashes, so nothing is stored, and nothing depends on a library's random numbers.
+File order is the order of parts and rows. To shuffle, the row groups of each phase are permuted, and then the rows of
+each `mixed` consecutive row groups together. So rows move far, and yet a stretch of the order is in few row groups. All
+permutations sort by hashes: nothing is stored, and no library's random numbers are used.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from annotate.errors import ConfigError
 from annotate.randomness import keyed_hash
 
 Integers = NDArray[np.int64]
-GROUPS, ROWS = 0, 1  # what a permutation is of, as a key of its hash
+GROUPS, ROWS = 0, 1  # keys of the hashes: a permutation of row groups, or of rows
 
 
 class Stretch(NamedTuple):
     """Windows that are read together.
 
     Attributes:
-        start: index in the epoch of the first.
-        row_groups: row groups that they are in, by number, in the order they are read.
-        rows: int64, for each window its place in those row groups, one after the other.
+        start: the index of the first window in the epoch.
+        row_groups: the numbers of the row groups that the windows are in, in the order in which they are read.
+        rows: int64, for each window its row in these row groups, laid end to end.
     """
 
     start: int
@@ -41,11 +41,11 @@ class WindowOrder:
     """The order of the windows of some parts.
 
     Attributes:
-        windows: of each part.
-        phases: of each part; a phase is the parts that follow each other with equal names.
-        row_group: windows in each row group of a part but its last.
+        windows: how many windows each part has.
+        phases: the phase of each part. Parts that follow each other with equal names are one phase.
+        row_group: how many windows each row group of a part has, but for its last.
         seed: of the shuffle.
-        mixed: row groups whose rows are permuted together; 0 for file order.
+        mixed: how many row groups have their rows permuted together; 0: file order.
     """
 
     windows: tuple[int, ...]
@@ -64,12 +64,12 @@ class WindowOrder:
 
     @property
     def total(self) -> int:
-        """Windows of an epoch."""
+        """How many windows an epoch has."""
         return sum(self.windows)
 
     @functools.cached_property
     def row_groups(self) -> tuple[Integers, Integers, Integers]:
-        """Of each row group, in file order: its part, its number there, its windows."""
+        """For each row group, in file order: its part, its number in the part, how many windows it has."""
         counts = np.array([-(-n // self.row_group) for n in self.windows], np.int64)
         part = np.repeat(np.arange(len(counts)), counts)
         within = np.arange(len(part)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -78,7 +78,7 @@ class WindowOrder:
 
     @functools.cached_property
     def edges(self) -> Integers:
-        """Row groups before which a stretch starts, and their number: stretches never cross a phase."""
+        """The row group at which each stretch starts, and the end. A stretch is in one phase."""
         part, _, _ = self.row_groups
         first = np.searchsorted(part, _phase_starts(self))
         step = self.mixed or 1
@@ -86,7 +86,7 @@ class WindowOrder:
         return np.concatenate([*pieces, [len(part)]]).astype(np.int64)
 
     def stretch(self, epoch: int, index: int) -> Stretch:
-        """The stretch of an epoch that has window `index` of its order.
+        """The stretch of an epoch that has window `index` of its order in it.
 
         Raises:
             IndexError: the epoch has no such window.
@@ -102,7 +102,7 @@ class WindowOrder:
         return Stretch(int(starts[i]), chosen, rows)
 
     def window(self, epoch: int, index: int) -> tuple[int, int]:
-        """Part and row of window `index` of an epoch's order."""
+        """The part and the row of window `index` of an epoch."""
         found = self.stretch(epoch, index)
         part, within, sizes = self.row_groups
         ends = np.cumsum(sizes[found.row_groups])
@@ -114,7 +114,7 @@ class WindowOrder:
 
 @functools.lru_cache(maxsize=4)  # the epoch that is read, and the next
 def _epoch(order: WindowOrder, epoch: int) -> tuple[Integers, Integers]:
-    """The row groups in the order of an epoch; and the index of the first window of each stretch, and of the end."""
+    """The row groups in the order of an epoch; and the index of the first window of each stretch, and the end."""
     part, _, sizes = order.row_groups
     groups = np.arange(len(part))
     if order.mixed:
@@ -125,7 +125,7 @@ def _epoch(order: WindowOrder, epoch: int) -> tuple[Integers, Integers]:
 
 
 def _phase_starts(order: WindowOrder) -> Integers:
-    """The first part of each phase; a part without windows is of none, and ends none."""
+    """The first part of each phase. Parts without windows are skipped."""
     parts = [i for i, windows in enumerate(order.windows) if windows]
     phases = [order.phases[i] for i in parts]
     return np.array([i for n, i in enumerate(parts) if n == 0 or phases[n] != phases[n - 1]], np.int64)
