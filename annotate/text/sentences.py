@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotate.text import abbreviations
+from annotate.text.blanks import BlankRuns
 from annotate.text.characters import (
     CLOSER,
     DIGIT,
@@ -30,8 +31,7 @@ from annotate.text.characters import (
     character_flags,
     last_bytes,
 )
-from annotate.text.gaps import Gaps
-from annotate.text.layout import line_cuts
+from annotate.text.lines import line_cuts
 from annotate.text.pages import MARGIN, Bytes, Mask, Page, Positions, windows
 from annotate.text.utf8 import begin_of_code_point, code_points_at, is_continuation
 
@@ -66,12 +66,12 @@ class Cuts:
     block: Mask
 
 
-def cuts_at(gaps: Gaps, chosen: Positions) -> Cuts:
+def cuts_at(gaps: BlankRuns, chosen: Positions) -> Cuts:
     """Make cuts at the gaps with these indices; a blank line ends a block."""
     return Cuts(left=gaps.starts[chosen], right=gaps.ends[chosen], block=gaps.breaks[chosen] > 1)
 
 
-def sentence_cuts(page: Page, gaps: Gaps) -> Cuts:
+def sentence_cuts(page: Page, gaps: BlankRuns) -> Cuts:
     """Find all ends of sentences of a page, except the ends of its documents."""
     believed = np.zeros(len(gaps.starts), np.bool_)
     candidates = np.flatnonzero(_MAY_END[page.buffer[gaps.starts - 1]] & ~gaps.outer)
@@ -92,7 +92,7 @@ def sentence_cuts(page: Page, gaps: Gaps) -> Cuts:
     )
 
 
-def _believed(buffer: Bytes, gaps: Gaps, candidates: Positions) -> Positions:
+def _believed(buffer: Bytes, gaps: BlankRuns, candidates: Positions) -> Positions:
     """Of the gaps behind a mark or a closer, those at which a sentence ends."""
     flags = character_flags()
     end = _skip_back(buffer, gaps.starts[candidates], CLOSER, _MOST_CLOSERS)
@@ -120,7 +120,7 @@ def _believed(buffer: Bytes, gaps: Gaps, candidates: Positions) -> Positions:
     return believed
 
 
-def _begins_at(gaps: Gaps, candidates: Positions, position: Positions) -> Mask:
+def _begins_at(gaps: BlankRuns, candidates: Positions, position: Positions) -> Mask:
     """Whether the word that ends at a gap begins at `position`."""
     begins: Mask = gaps.ends[candidates - 1] == position
     return begins
@@ -201,7 +201,7 @@ def _run(has: Mask) -> Positions:
     return length
 
 
-def _is_numbering(buffer: Bytes, gaps: Gaps, candidates: Positions, period_at: Positions) -> Mask:
+def _is_numbering(buffer: Bytes, gaps: BlankRuns, candidates: Positions, period_at: Positions) -> Mask:
     """Whether the word is the number of a list item: up to three digits and a period at the start of a line."""
     line_before = np.zeros(len(gaps.starts), np.bool_)
     line_before[gaps.lines] = True

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
-from annotate.text.gaps import Gaps, find_gaps
+from annotate.text.blanks import BlankRuns, find_blank_runs
 from annotate.text.lengths import cut_long, merged, splits_character
 from annotate.text.pages import Mask, Page, Positions, pages, require_text
 from annotate.text.pieces import in_pieces, long_documents
@@ -139,11 +139,11 @@ class Splitter:
         """The function that finds all cuts of a page."""
         if self.tokenizer is not None:
             tokenizer = load_tokenizer_file(self.tokenizer)
-            return lambda page: window_cuts(page, find_gaps(page), tokenizer, self.tokens, self.blanks)
+            return lambda page: window_cuts(page, find_blank_runs(page), tokenizer, self.tokens, self.blanks)
         return self._text_cuts
 
     def _text_cuts(self, page: Page) -> Positions:
-        gaps = find_gaps(page)
+        gaps = find_blank_runs(page)
         cuts = _unit_cuts(page, gaps, self.by)
         welcome = gaps.starts if self.blanks == "following" else gaps.ends
         shortest, longest = self.limits
@@ -164,14 +164,14 @@ KORBAK_SPLITTER = Splitter(by="sentence", blanks="previous", min_chars=0)
 """Sentences as in Korbak et al. 2023 (arXiv 2302.08582): blanks stay with the sentence before them (`text_with_ws`)."""
 
 
-def _unit_cuts(page: Page, gaps: Gaps, by: str) -> Cuts:
+def _unit_cuts(page: Page, gaps: BlankRuns, by: str) -> Cuts:
     if by == "sentence":
         return sentence_cuts(page, gaps)
     least = {"line": 1, "paragraph": 2}[by]
     return cuts_at(gaps, np.flatnonzero((gaps.breaks >= least) & ~gaps.outer))
 
 
-def _still_cut(page: Page, gaps: Gaps, cuts: Cuts, min_chars: int) -> Mask:
+def _still_cut(page: Page, gaps: BlankRuns, cuts: Cuts, min_chars: int) -> Mask:
     """Which cuts remain when short fragments have joined a neighbour."""
     document = np.flatnonzero(page.ends > page.starts)
     starts, ends = page.starts[document], page.ends[document]

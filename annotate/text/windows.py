@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from annotate.errors import ConfigError
-from annotate.text.gaps import Gaps
+from annotate.text.blanks import BlankRuns
 from annotate.text.pages import Page, Positions
 from annotate.text.utf8 import byte_offsets, code_point_offsets
 from annotate.tokenizer_file import CONVERT, FILE, instead_of_file, parse_file
@@ -34,7 +34,7 @@ def load_tokenizer_file(path: str) -> Tokenizer:
     return _parsed(path, _read(path))
 
 
-def window_cuts(page: Page, gaps: Gaps, tokenizer: Tokenizer, tokens: int, blanks: str) -> Positions:
+def window_cuts(page: Page, gaps: BlankRuns, tokenizer: Tokenizer, tokens: int, blanks: str) -> Positions:
     """Cut the documents of a page after every `tokens` tokens.
 
     The cut is at the start of the next window's first token. Blanks that no token covers go where `blanks` says; with

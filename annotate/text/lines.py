@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from annotate.text.gaps import Gaps
+from annotate.text.blanks import BlankRuns
 from annotate.text.pages import Bytes, Mask, Positions, windows
 
 _WINDOW = 8
@@ -25,7 +25,7 @@ _UNDERLINE = np.zeros(256, np.bool_)
 _UNDERLINE[[*b"=-~^\"'`#*+:._"]] = True
 
 
-def line_cuts(buffer: Bytes, gaps: Gaps) -> tuple[Positions, Positions]:
+def line_cuts(buffer: Bytes, gaps: BlankRuns) -> tuple[Positions, Positions]:
     """Find the line ends that end a sentence, and those that can't.
 
     A sentence ends at a blank line, before a list item, a heading `# ...`, a field `:name ...`, a directive, a code
@@ -81,7 +81,7 @@ def _begins_heading(first: Bytes) -> Mask:
     return heading
 
 
-def _is_underline(buffer: Bytes, gaps: Gaps, first: Bytes) -> Mask:
+def _is_underline(buffer: Bytes, gaps: BlankRuns, first: Bytes) -> Mask:
     """Whether a line is one word whose first and last three bytes are the same mark: `=====`."""
     lines = gaps.lines
     alike = np.flatnonzero(_UNDERLINE[first[0]] & (first[0] == first[1]) & (first[0] == first[2]))

@@ -1,4 +1,4 @@
-"""Where a page is blank: the gaps between words, and which of them break a line, a paragraph or a document."""
+"""The blanks of a page: the gaps between words, and which of them break a line, a paragraph or a document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LINE_SEPARATOR, _PARAGRAPH_SEPARATOR, _IDEOGRAPHIC_SPACE = "\u2028", "\u2029", 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gaps:
+class BlankRuns:
     """The maximal runs of blanks and separators of a page, in order; a page begins and ends with one.
 
     Blanks are the ASCII ones, U+2028, U+2029 and the ideographic space; a no-break space is part of a word. A line ends
@@ -35,7 +35,7 @@ class Gaps:
     line_starts: Positions
 
 
-def find_gaps(page: Page) -> Gaps:
+def find_blank_runs(page: Page) -> BlankRuns:
     """Find all gaps of a page."""
     buffer = page.buffer
     # Comparisons run over bytes many times faster than a lookup table does.
@@ -64,7 +64,7 @@ def find_gaps(page: Page) -> Gaps:
     lines = np.flatnonzero((breaks > 0) | outer)
     stops = np.sort(np.concatenate([line_ends, borders]), kind="stable")
     line_starts = stops[np.searchsorted(stops, ends[lines]) - 1] + 1
-    return Gaps(starts=starts, ends=ends, breaks=breaks, outer=outer, lines=lines, line_starts=line_starts)
+    return BlankRuns(starts=starts, ends=ends, breaks=breaks, outer=outer, lines=lines, line_starts=line_starts)
 
 
 def find(buffer: Bytes, character: str) -> Positions:
