@@ -19,3 +19,39 @@ What trains:
 
 The scorer is `annotate.scorers.Probe`.
 """
+
+from typing import TYPE_CHECKING
+
+from annotate.lazy import attributes
+
+if TYPE_CHECKING:
+    from annotate.probes.encoder import probe_features
+    from annotate.probes.file import EncoderHashes, Feature, Head, ProbeCard, load_probe, save_probe
+    from annotate.probes.report import ProbeReport
+    from annotate.probes.training import train_probe
+
+_HOMES = {
+    "EncoderHashes": "annotate.probes.file",
+    "Feature": "annotate.probes.file",
+    "Head": "annotate.probes.file",
+    "ProbeCard": "annotate.probes.file",
+    "ProbeReport": "annotate.probes.report",
+    "load_probe": "annotate.probes.file",
+    "probe_features": "annotate.probes.encoder",
+    "save_probe": "annotate.probes.file",
+    "train_probe": "annotate.probes.training",
+}
+
+__all__ = [
+    "EncoderHashes",
+    "Feature",
+    "Head",
+    "ProbeCard",
+    "ProbeReport",
+    "load_probe",
+    "probe_features",
+    "save_probe",
+    "train_probe",
+]
+
+__getattr__ = attributes(__name__, _HOMES)

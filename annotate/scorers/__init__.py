@@ -12,10 +12,10 @@
 classifiers and reward models share. The models that kinds hold are in `annotate.models`, what is read and written of
 probes in `annotate.probes`.
 
-A new kind is one file: a frozen dataclass with the members of `base.Scorer`, whose `backbone` is one of
-`annotate.models`, `annotate.probes.Encoder`, or one of its own. Nothing else knows kinds: `Score` takes any object that
-has these members, a class of a pipeline file too. To be public, a kind is registered below: its import, and its name
-with its module in `_HOMES`.
+A new kind is one file: a frozen dataclass with the members of `base.Scorer`. Its `backbone` is one of
+`annotate.models`, the `Encoder` of probes, or one of its own. Nothing else knows the kinds: `score` takes any object
+that has these members, one of a pipeline file too. To be a public name, a kind is registered below: its import, its
+line in `_HOMES`, its line in `__all__`; a test compares the three.
 """
 
 from typing import TYPE_CHECKING
@@ -23,10 +23,8 @@ from typing import TYPE_CHECKING
 from annotate.lazy import attributes
 
 if TYPE_CHECKING:
-    from annotate.curves import Isotonic, Platt
     from annotate.models.causal_model import CausalModel
-    from annotate.probes.encoder import Encoder, probe_features
-    from annotate.probes.file import EncoderHashes, Feature, Head, ProbeCard, load_probe, save_probe
+    from annotate.probes.encoder import Encoder
     from annotate.scorers.anchors import check_anchors
     from annotate.scorers.classifier import Classifier
     from annotate.scorers.column import column_scorer
@@ -40,22 +38,13 @@ _HOMES = {
     "CausalModel": "annotate.models.causal_model",
     "Classifier": "annotate.scorers.classifier",
     "Encoder": "annotate.probes.encoder",
-    "EncoderHashes": "annotate.probes.file",
     "fake_scorer": "annotate.scorers.testing",
-    "Feature": "annotate.probes.file",
-    "Head": "annotate.probes.file",
-    "Isotonic": "annotate.curves",
     "Likelihood": "annotate.scorers.likelihood",
-    "Platt": "annotate.curves",
     "Probe": "annotate.scorers.probe",
-    "ProbeCard": "annotate.probes.file",
     "PythonScorer": "annotate.scorers.function",
     "RewardModel": "annotate.scorers.reward_model",
     "check_anchors": "annotate.scorers.anchors",
     "column_scorer": "annotate.scorers.column",
-    "load_probe": "annotate.probes.file",
-    "probe_features": "annotate.probes.encoder",
-    "save_probe": "annotate.probes.file",
     "shipped_probes": "annotate.scorers.probe",
 }
 
@@ -63,22 +52,13 @@ __all__ = [
     "CausalModel",
     "Classifier",
     "Encoder",
-    "EncoderHashes",
-    "Feature",
-    "Head",
-    "Isotonic",
     "Likelihood",
-    "Platt",
     "Probe",
-    "ProbeCard",
     "PythonScorer",
     "RewardModel",
     "check_anchors",
     "column_scorer",
     "fake_scorer",
-    "load_probe",
-    "probe_features",
-    "save_probe",
     "shipped_probes",
 ]
 

@@ -14,7 +14,8 @@ from annotate.errors import ConfigError
 from annotate.models import smoke_test as smoke_test_module
 from annotate.models.base import expand
 from annotate.models.files import find_model, hash_file
-from annotate.scorers import Classifier, Encoder, Feature, Likelihood, RewardModel, probe_features
+from annotate.probes import Feature, probe_features
+from annotate.scorers import Classifier, Encoder, Likelihood, RewardModel
 from annotate.scorers.likelihood import CausalModel
 
 

@@ -9,7 +9,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from annotate.errors import ConfigError
 from annotate.models.base import Backbone, expand
-from annotate.scorers import Encoder, EncoderHashes, Feature, Probe, ProbeCard, probe_features, save_probe
+from annotate.probes import EncoderHashes, Feature, ProbeCard, probe_features, save_probe
+from annotate.scorers import Encoder, Probe
 from annotate.scorers.base import Scorer
 
 FEATURES = (

@@ -7,9 +7,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_encoder import make_card
 
+from annotate.curves import Isotonic, Platt
 from annotate.errors import ConfigError
+from annotate.probes import Feature, load_probe, save_probe
 from annotate.probes.file import KEY
-from annotate.scorers import Encoder, Feature, Isotonic, Platt, Probe, load_probe, save_probe, shipped_probes
+from annotate.scorers import Encoder, Probe, shipped_probes
 from annotate.scorers import probe as probe_module
 
 

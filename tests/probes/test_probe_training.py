@@ -7,13 +7,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from annotate.curves import Platt
 from annotate.errors import ConfigError, InputError
+from annotate.probes import Feature, load_probe
 from annotate.probes import tail as tail_module
 from annotate.probes.encoder_forward import load_trunk
 from annotate.probes.labels import read_labels
 from annotate.probes.linear_head import fit_path
 from annotate.probes.training import default_features, parse_feature, train_probe
-from annotate.scorers import Encoder, Feature, Platt, Probe, check_anchors, load_probe
+from annotate.scorers import Encoder, Probe, check_anchors
 
 NICE, RUDE = ["nice", "good", "thank"], ["idiot", "bad"]
 FILLER = ["the", "a", "cat", "dog", "sat", "ran", "on", "mat", "is", "are"]

