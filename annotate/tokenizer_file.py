@@ -130,7 +130,7 @@ def parse_file(subject: str, content: bytes) -> Tokenizer:
     return tokenizer
 
 
-def load(subject: str, name: str, *, revision: str | None = None, remote_code: bool = False) -> Loaded:
+def load_held_to_file(subject: str, name: str, *, revision: str | None = None, remote_code: bool = False) -> Loaded:
     """Load a tokenizer by Transformers, and hold it to its `tokenizer.json`.
 
     Args:

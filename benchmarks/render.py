@@ -27,7 +27,7 @@ from report import measure, medians, parser, print_table, write_json
 
 from annotate.tags import DEFAULT_SCHEME
 from annotate.tags.conditions import Quantile
-from annotate.tags.group_quantiles import fit
+from annotate.tags.group_quantiles import fit_quantiles
 from annotate.tags.placing import place
 from annotate.tags.rendering import render
 from annotate.tags.rules import Thresholds
@@ -102,7 +102,7 @@ def main() -> None:
 
     pa.set_cpu_count(1)
     texts, spans, scores = synthetic(int(options.megabytes * 1_000_000))
-    thresholds = fit(DEFAULT_SCHEME.quantiles, scores, {})
+    thresholds = fit_quantiles(DEFAULT_SCHEME.quantiles, scores, {})
     measured = Measured(spans=spans, scores=scores, thresholds=thresholds, curves={}, columns={}, shard="")
 
     def annotate() -> tuple[pa.LargeStringArray, pa.Table]:

@@ -15,7 +15,7 @@ from annotate.curves import Platt
 from annotate.errors import ConfigError
 from annotate.randomness import keyed_hash, name_key, uniform
 from annotate.tags.explain import explain
-from annotate.tags.group_quantiles import fit
+from annotate.tags.group_quantiles import fit_quantiles
 from annotate.tags.placing import place
 from annotate.tags.rendering import render
 from annotate.tags.scheme import TagScheme
@@ -142,7 +142,7 @@ def sample(scheme: TagScheme) -> tuple[pa.Array, pa.Table]:
     measured = Measured(
         spans=table,
         scores=scores,
-        thresholds=fit(scheme.quantiles, scores, columns),
+        thresholds=fit_quantiles(scheme.quantiles, scores, columns),
         curves=dict.fromkeys(scheme.curves, Platt(a=-10.0, b=5.0)),
         columns=columns,
         shard="a sample",

@@ -15,7 +15,7 @@ from annotate.models.base import Json, Prepared
 from annotate.models.batches import BATCH_TOKENS, Batches, Side
 from annotate.models.files import ModelFiles, Stamp, find_model, reason
 from annotate.models.positions import named_positions, positions_of
-from annotate.tokenizer_file import load
+from annotate.tokenizer_file import load_held_to_file
 
 LONGEST_DEFAULT = 4096
 """`max_length` where none is named and the model would take more: attention over 128k tokens is no default."""
@@ -210,7 +210,7 @@ def _read_config(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
 
 @functools.lru_cache(maxsize=16)
 def _read_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
-    loaded = load(f"model {files.name!r}: its tokenizer", str(files.directory), remote_code=remote_code)
+    loaded = load_held_to_file(f"model {files.name!r}: its tokenizer", str(files.directory), remote_code=remote_code)
     if not loaded.tokenizer.is_fast:
         raise ConfigError(
             f"model {files.name!r}: there is no fast tokenizer for it",

@@ -189,7 +189,7 @@ def exact_quantiles(first: Tally, q: float, second: Tally) -> list[Fitted]:
     return fitted
 
 
-def fit(
+def fit_quantiles(
     quantiles: Collection[Quantile], scores: Mapping[str, Scores], columns: Mapping[str, pa.Array]
 ) -> dict[Quantile, np.float32 | Scores]:
     """Fit quantiles of scores that are in memory.

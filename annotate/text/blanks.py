@@ -45,7 +45,8 @@ def find_blank_runs(page: Page) -> BlankRuns:
     newline[carriage[~newline[carriage + 1]]] = True
     line_ends = np.flatnonzero(newline)
     wide = {
-        character: find(buffer, character) for character in (_LINE_SEPARATOR, _PARAGRAPH_SEPARATOR, _IDEOGRAPHIC_SPACE)
+        character: find_character(buffer, character)
+        for character in (_LINE_SEPARATOR, _PARAGRAPH_SEPARATOR, _IDEOGRAPHIC_SPACE)
     }
     for at in wide.values():
         for k in range(3):
@@ -67,7 +68,7 @@ def find_blank_runs(page: Page) -> BlankRuns:
     return BlankRuns(starts=starts, ends=ends, breaks=breaks, outer=outer, lines=lines, line_starts=line_starts)
 
 
-def find(buffer: Bytes, character: str) -> Positions:
+def find_character(buffer: Bytes, character: str) -> Positions:
     """Where a character of three UTF-8 bytes begins; int64."""
     first, second, third = character.encode()
     at = np.flatnonzero(buffer[:-2] == first)

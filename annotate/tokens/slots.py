@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.errors import ConfigError
-from annotate.tokenizer_file import load
+from annotate.tokenizer_file import load_held_to_file
 from annotate.tokens.tokenizer import backend_of
 
 # Llama 3, BERT, Gemma, T5, Qwen, Mistral.
@@ -61,7 +61,7 @@ def put_on_slots(tokenizer: Any, tokens: Sequence[str], reserved: Sequence[str])
                 content = _renamed(content, names)
             file.write_text(json.dumps(content, ensure_ascii=False), "utf-8")
         try:
-            return load("the tokenizer with its slots renamed", folder).tokenizer
+            return load_held_to_file("the tokenizer with its slots renamed", folder).tokenizer
         except ConfigError as error:  # T5 of Transformers 4 counts its slots
             raise ConfigError(
                 f"{type(tokenizer).__name__} can't be without its slots: {error.__cause__ or error.message}",

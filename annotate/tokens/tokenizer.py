@@ -10,7 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from annotate.errors import ConfigError
-from annotate.tokenizer_file import LOADED_FROM, Loaded, load, load_file
+from annotate.tokenizer_file import LOADED_FROM, Loaded, load_file, load_held_to_file
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -56,7 +56,7 @@ def held_to_file(name: str, *, revision: str | None = None) -> Loaded:
         from transformers import PreTrainedTokenizerFast
 
         return Loaded(tokenizer=PreTrainedTokenizerFast(tokenizer_object=load_file(subject, file)))
-    loaded = load(subject + (f" at revision {revision!r}" if revision else ""), name, revision=revision)
+    loaded = load_held_to_file(subject + (f" at revision {revision!r}" if revision else ""), name, revision=revision)
     backend_of(loaded.tokenizer)
     return loaded
 

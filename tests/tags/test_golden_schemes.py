@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from annotate.tags.group_quantiles import fit
+from annotate.tags.group_quantiles import fit_quantiles
 from annotate.tags.placing import place
 from annotate.tags.rendering import render
 from annotate.tags.scheme import TagScheme
@@ -90,7 +90,7 @@ def tagged(scheme: TagScheme) -> list[str]:
     scores = {axis: np.array(values, np.float32) for axis, values in SCORES.items()}
     row = table["row"].combine_chunks()
     columns = {name: pa.array(values, pa.string()).take(row) for name, values in COLUMNS.items()}
-    thresholds = fit(scheme.quantiles, scores, columns)
+    thresholds = fit_quantiles(scheme.quantiles, scores, columns)
     measured = Measured(spans=table, scores=scores, thresholds=thresholds, curves={}, columns=columns, shard="golden")
     placed = place(measured, scheme, texts=pa.array(spans, pa.large_string()))
     return render(pa.array(["".join(document) for document in DOCUMENTS], pa.large_string()), placed).to_pylist()

@@ -18,7 +18,7 @@ from annotate.tags.group_quantiles import (
     Tally,
     check_groups,
     exact_quantiles,
-    fit,
+    fit_quantiles,
     quantile_bins,
     tally_bins,
     tally_values,
@@ -42,7 +42,7 @@ def test_each_group_has_its_own_exact_quantile(rows: list, q: float) -> None:
     x = np.array(x, np.float32)
     quantile = Quantile("x", q, by=("one", "two"))
     names = dict(zip(("one", "two"), columns(one, two), strict=True))
-    fitted = fit([quantile, Quantile("x", q)], {"x": x}, names)
+    fitted = fit_quantiles([quantile, Quantile("x", q)], {"x": x}, names)
     for key in set(zip(one, two, strict=True)):
         here = np.array([pair == key for pair in zip(one, two, strict=True)])
         known = x[here & ~np.isnan(x)]

@@ -19,7 +19,7 @@ from annotate.errors import ConfigError
 from annotate.tags import TagScheme
 from annotate.tags.conditions import Quantile
 from annotate.tags.families import by_column, graded
-from annotate.tags.group_quantiles import fit
+from annotate.tags.group_quantiles import fit_quantiles
 from annotate.tags.placing import place
 from annotate.tags.rendering import render, strip
 from annotate.tags.rules import Thresholds
@@ -326,7 +326,7 @@ def test_grades_of_equal_mass() -> None:
     for n, bins in [(10, 5), (23, 5), (1001, 7), (6, 3), (64, 64), (100, 13)]:
         scheme = TagScheme(tags=graded("g", "x", bins=bins))
         values = rng.permutation(n).astype(np.float32)
-        thresholds = fit(scheme.quantiles, {"x": values}, {})
+        thresholds = fit_quantiles(scheme.quantiles, {"x": values}, {})
         found = tagged([["s"] * n], scheme, {"x": values.tolist()}, thresholds=thresholds)[0]
         sizes = Counter(re.findall("<(g_[0-9]+)>", found))
         assert sum(sizes.values()) == n and len(sizes) == bins

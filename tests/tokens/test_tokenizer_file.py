@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from annotate.errors import ConfigError
 from annotate.text.splitting import Splitter
-from annotate.tokenizer_file import PROBES, load, load_file
+from annotate.tokenizer_file import PROBES, load_file, load_held_to_file
 from annotate.tokens import TextTokenizer, add_tags, held_to_file, load_tokenizer, vocabulary_size
 
 
@@ -60,7 +60,7 @@ def test_where_class_and_file_agree_nothing_is_said(tmp_path: Path) -> None:
 
 def test_special_tokens_that_a_configuration_names_are_kept(tmp_path: Path) -> None:
     """Of the file are the tokens of text; a token for padding that only the configuration has is added, as ever."""
-    loaded = load("it", str(saved(tmp_path, "GPT2Tokenizer", pad_token="<pad>")))
+    loaded = load_held_to_file("it", str(saved(tmp_path, "GPT2Tokenizer", pad_token="<pad>")))
     assert loaded.tokenizer.pad_token_id == vocabulary_size(split_by_itself())
 
 
