@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from annotate.stages.split import Split
     from annotate.stages.thresholds import Thresholds
     from annotate.stages.token_shards import TokenShards
-    from annotate.storage.latest import read_tags, shards, tables, tags_folder
+    from annotate.storage.results import read_tags, shards, tables, tags_folder
     from annotate.subsets import Subsets
     from annotate.tags import DEFAULT_SCHEME, Alias, Family, Tag, TagScheme, by_column, graded, load_scheme, preset
     from annotate.text.splitting import KORBAK_SPLITTER, Splitter
@@ -87,11 +87,11 @@ _HOMES = {
     "Family": "annotate.tags",
     "Alias": "annotate.tags",
     "main": "annotate.cli",
-    "read_tags": "annotate.storage.latest",
+    "read_tags": "annotate.storage.results",
     "score": "annotate.stages.score",
-    "tags_folder": "annotate.storage.latest",
-    "shards": "annotate.storage.latest",
-    "tables": "annotate.storage.latest",
+    "tags_folder": "annotate.storage.results",
+    "shards": "annotate.storage.results",
+    "tables": "annotate.storage.results",
 }
 
 __all__ = [

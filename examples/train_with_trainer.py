@@ -41,7 +41,7 @@ from transformers.utils import logging
 import annotate
 from annotate.errors import AnnotateError, ConfigError
 from annotate.inference import prompt
-from annotate.storage.latest import read_tags
+from annotate.storage.results import read_tags
 from annotate.training import ShardDataset, add_tag_embeddings
 
 DATA_STATE = "data.json"  # in a checkpoint: which windows were trained on

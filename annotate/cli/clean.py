@@ -22,7 +22,7 @@ from annotate.engine.lease import hold, holder
 from annotate.engine.status import read_status
 from annotate.errors import ConfigError, StorageError
 from annotate.storage import layout
-from annotate.storage.latest import SHARDS, Latest, read_latest
+from annotate.storage.latest import SHARDS, Latest, Role, read_latest
 from annotate.storage.layout import MARKER, Kind, Name
 from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.marker import datasets_in, is_linked
@@ -77,13 +77,15 @@ def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  #
     _read_latest(directory)
     if dry_run:
         _refuse_if_held(directory)
-        _list(*find_unused(directory, _read_latest(directory), old_units=old_units), directory, out)
+        latest = _read_latest(directory)
+        _list(*find_unused(directory, latest, old_units=old_units), latest, directory, out)
         return
     run = f"clean-{uuid.uuid4().hex[:6]}"
     with hold(directory, run, share=False, what="clean", say=lambda level, text: say(out, f"{level}: {text}")) as lease:
         # Read once the lease is held: until then a run may have finished.
-        found, left = find_unused(directory, _read_latest(directory), old_units=old_units)
-        _list(found, left, directory, out)
+        latest = _read_latest(directory)
+        found, left = find_unused(directory, latest, old_units=old_units)
+        _list(found, left, latest, directory, out)
         if found and (yes or _confirmed()):
             remove(directory, found, lease.confirm)
             say(out, f"Removed {size(sum(item.bytes for item in found))}.")
@@ -113,7 +115,9 @@ def _confirmed() -> bool:
     return click.confirm("Remove all of this?")
 
 
-def _list(found: list[Unused], left: Sequence[Left], workdir: Directory, out: Console) -> None:
+def _list(
+    found: list[Unused], left: Sequence[Left], latest: Sequence[Latest], workdir: Directory, out: Console
+) -> None:
     """Print what can go, a line a dataset and reason, and what stays although it may be of no use."""
     for other in left:
         say(out, visible(f"Left alone: {other.dataset}: {other.why}."))
@@ -132,17 +136,18 @@ def _list(found: list[Unused], left: Sequence[Left], workdir: Directory, out: Co
     table.add_section()
     table.add_row("all", f"{len(found):,}", size(sum(sizes.values())), "")
     out.print(table)
-    _list_shards(found, out)
+    _list_shards(found, latest, out)
     if not read_status(workdir).finished:
         say(out, "The newest run stopped before its end: what only it needs is in this list too.", "bold yellow")
 
 
-def _list_shards(found: list[Unused], out: Console) -> None:
+def _list_shards(found: list[Unused], latest: Sequence[Latest], out: Console) -> None:
     """Name the training shards that go from datasets that stay: a trainer may read them."""
+    shards = {item.dataset for item in latest if item.role in SHARDS}
     paths = [
         f"{item.dataset}/{item.path}"
         for item in found
-        if item.why == OLD_UNIT and item.dataset.rpartition("-")[0] in SHARDS and item.kind is Kind.PART
+        if item.why == OLD_UNIT and item.dataset in shards and item.kind is Kind.PART
     ]
     if paths:
         say(out, "Training shards among them, which the last run has replaced:")
@@ -190,7 +195,7 @@ def find_unused(workdir: Directory, latest: list[Latest], *, old_units: bool) ->
             left.append(Left(name, f"{counted(len(strays), 'file')} that no run wrote, such as {strays[0]}"))
         if name in used:
             manifests = {item.fingerprint: item.manifest(workdir) for item in used[name]}
-            imports = used[name][0].stage == "corpus"  # what a corpus's entries are: no manifest lists them
+            imports = used[name][0].role is Role.SOURCE  # what a corpus's entries are: no manifest lists them
             found += _in_dataset(directory, name, ours, manifests, old_units=old_units and not imports)
         else:
             found += [Unused(name, about.kind, path, n, OLD_RECIPE) for path, n, about in ours]

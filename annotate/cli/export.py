@@ -16,7 +16,7 @@ from annotate.exports.megatron import Megatron
 from annotate.exports.olmo import Olmo
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import export
-from annotate.storage.latest import read_tags, shard_tables, tags_folder
+from annotate.storage.results import read_tags, shard_tables, tags_folder
 from annotate.storage.store import Directory
 
 FORMATS: dict[str, type[Format]] = {form.name: form for form in (HuggingFace, Megatron, Datatrove, Mds, Olmo)}

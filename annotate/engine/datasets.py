@@ -352,6 +352,8 @@ def latest(dataset: Dataset) -> Latest:
     return Latest(
         label=dataset.label,
         stage=stage.name,
+        schema=stage.schema,
+        role=stage.role,
         dataset=stage.dataset,
         recipe=stage.recipe,
         fingerprint=dataset.fingerprint,

@@ -9,8 +9,9 @@ from annotate.corpus.written_by_runs import dataset_around
 from annotate.errors import ConfigError, StorageError
 from annotate.graph import Stage
 from annotate.stages.corpus import Corpus
+from annotate.storage.latest import read_latest
 from annotate.storage.layout import FOLDERS, LATEST, LEDGER
-from annotate.storage.marker import check_format, read_marker
+from annotate.storage.marker import check_folder, datasets_in
 from annotate.storage.store import Directory
 
 _FILES = {LATEST: {"dataset", "fingerprint"}, LEDGER: {"documents", "states"}}
@@ -21,19 +22,21 @@ def check_place(workdir: Directory, stages: Iterable[Stage]) -> None:
 
     Raises:
         ConfigError: it is the folder of a corpus, or lies in a dataset of ours; or a corpus is where a run writes.
-        StorageError: a dataset has a format that is not known; or a file has a name of ours and is not.
+        StorageError: datasets, or what the last run left, are of another version of annotate; or a file has a name of
+            ours and is not.
     """
     if (around := dataset_around(workdir)) is not None:
         raise ConfigError(
             f"the work directory {workdir.url} lies in the dataset {around}", hint="Choose another place."
         )
+    datasets_in(workdir)
     for stage in stages:
-        folder = workdir.child(stage.dataset)
-        check_format(folder, read_marker(folder))
+        check_folder(workdir.child(stage.dataset))
         if isinstance(stage, Corpus):
             _check_corpus(workdir, stage.directory)
     for name, keys in _FILES.items():
         _check_file(workdir, name, keys)
+    read_latest(workdir)
 
 
 def _check_corpus(workdir: Directory, corpus: Directory) -> None:

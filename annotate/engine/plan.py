@@ -32,6 +32,7 @@ from annotate.engine.datasets import (
     plan_datasets,
 )
 from annotate.engine.imports import find_imported
+from annotate.engine.place import check_place
 from annotate.engine.run import Options
 from annotate.errors import ConfigError
 from annotate.graph import Map, Reduce, Regroup, Stage, Tables, documents_of, graph
@@ -129,9 +130,11 @@ def plan(
     Raises:
         ConfigError: the graph is wrong, or a model can't be loaded; or the corpus is of JSON lines.
         InputError: a corpus can't be read.
+        StorageError: the work directory is of another version, or can't be one.
     """
     stages = graph([*checks, *outputs.values()])
     workdir = Directory.at(location)
+    check_place(workdir, stages)
     with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
         limit = dict.fromkeys(limited(outputs.values()), options.limit)
         opened = _open(stages, workdir, Directory.at(scratch), limit)

@@ -14,7 +14,7 @@ from annotate.stages.score import Score
 from annotate.storage import layout
 from annotate.storage.layout import MARKER, RESCORE, Kind
 from annotate.storage.manifests import fingerprints, read_manifest
-from annotate.storage.marker import datasets_in, is_linked, mark
+from annotate.storage.marker import check_marked, datasets_in, is_linked
 from annotate.storage.store import Directory, batches
 
 
@@ -48,14 +48,15 @@ def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], Non
     listed = {name: dict(workdir.child(name).sizes("")) for name in names}
     held = {name: paths for name, paths in listed.items() if paths.keys() - {MARKER}}
     users = list(_users(workdir, held))
-    for name, recipe in [*((name, names[name]) for name in held), *(user for some in users for user in some.values())]:
+    for name in held:
+        check_marked(workdir.child(name), names[name])
+    for name in [*held, *(user for some in users for user in some.values())]:
         folder = workdir.child(name)
         if is_linked(folder):
             raise StorageError(
                 f"{folder.url} is reached by a link, and may be of another work directory: its scores are not dropped",
                 hint="Remove the link, and the same command scores anew here.",
             )
-        mark(folder, recipe)  # where an older version made it; nothing is removed without a marker
     for name in held:
         confirm()
         workdir.child(name).put(RESCORE, b"")
@@ -81,16 +82,18 @@ def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], Non
     return len(held), sum(size for _, _, size in ours)
 
 
-def _users(workdir: Directory, dropped: Iterable[str]) -> Iterator[dict[str, tuple[str, str]]]:
+def _users(workdir: Directory, dropped: Iterable[str]) -> Iterator[dict[str, str]]:
     """Manifests of other datasets that were made from those dropped: what reads them, what reads that, and so on.
 
-    With each manifest's path go the name and the recipe of its dataset.
+    With each manifest's path goes the name of its dataset.
     """
     inputs: dict[str, set[str]] = {}
-    datasets: dict[str, tuple[str, str]] = {}
+    datasets: dict[str, str] = {}
     made: dict[str, str] = {}
     gone: set[str] = set()
-    for name in datasets_in(workdir):
+    for name, marker in datasets_in(workdir).items():
+        if marker is None:
+            continue  # nothing is removed without one
         folder = workdir.child(name)
         for fingerprint in fingerprints(folder):
             path = f"{name}/{layout.manifest(fingerprint)}"
@@ -98,7 +101,7 @@ def _users(workdir: Directory, dropped: Iterable[str]) -> Iterator[dict[str, tup
                 gone.add(fingerprint)
             elif (manifest := read_manifest(folder, fingerprint)) is not None:
                 inputs[path] = set(manifest.inputs.values())
-                datasets[path] = name, manifest.recipe
+                datasets[path] = name
                 made[path] = fingerprint
     while found := [path for path in inputs if inputs[path] & gone]:
         yield {path: datasets[path] for path in found}

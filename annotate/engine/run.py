@@ -47,7 +47,7 @@ from annotate.storage import layout
 from annotate.storage.faults import reach
 from annotate.storage.latest import write_latest
 from annotate.storage.manifests import Manifest, Unit
-from annotate.storage.marker import mark
+from annotate.storage.marker import mark, other_versions
 from annotate.storage.store import Directory
 
 T = TypeVar("T")
@@ -186,6 +186,7 @@ class _Run:
             if stage not in missing and (dataset.manifest is not None or dataset.find()):
                 self._mark(stage)
                 self.events.finished(dataset.label, _described(dataset))
+        self._told_of_other_versions(missing)
         for stages in together(missing):
             self._stage([datasets[stage] for stage in stages])
         for stage in self.outputs.values():
@@ -245,7 +246,21 @@ class _Run:
 
     def _mark(self, stage: Stage) -> None:
         """Mark the folder of a stage's dataset as ours: what has no marker is never removed."""
-        mark(self.workdir.child(stage.dataset), stage.recipe)
+        settings = digest(stage.settings())
+        mark(self.workdir.child(stage.dataset), stage.recipe, version=stage.version, settings=settings)
+
+    def _told_of_other_versions(self, missing: Sequence[Stage]) -> None:
+        """Say it before anything is scored where another version of annotate has scored the same."""
+        for stage in missing:
+            if not isinstance(stage, Score):
+                continue
+            for other in other_versions(self.workdir, stage.name, stage.version, digest(stage.settings())):
+                self.events.said(
+                    "warning",
+                    f"{stage.label}: {other.dataset} has scores of the same settings that another version of annotate "
+                    f"made (version {other.version} of the recipe, this one has {stage.version}): they can't be used, "
+                    "and all is scored again. To go on with them, stop this run and use that version",
+                )
 
     def _imported(self, corpus: Corpus) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:
         """The Parquet files of a corpus; JSON lines are imported first."""

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.storage import layout
+from annotate.storage.latest import Role
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import read_part
 from annotate.storage.store import Directory, checksum
@@ -31,6 +32,7 @@ class Stage(abc.ABC):
     name: ClassVar[str]
     schema: ClassVar[str]
     version: ClassVar[int] = 1
+    role: ClassVar[Role] = Role.OTHER
 
     @property
     @abc.abstractmethod

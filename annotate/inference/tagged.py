@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.storage.latest import read_tags
+from annotate.storage.results import read_tags
 from annotate.tags.layouts import LAYOUTS
 from annotate.text.splitting import Splitter
 from annotate.tokens import TaggedTokens, TagVocabulary, TextTokenizer, TokenizedTexts, check_ids, insert

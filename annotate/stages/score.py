@@ -25,6 +25,7 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
 from annotate.stages.tables import chosen, quarantine, span_numbers, span_texts
+from annotate.storage.latest import Role
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 
@@ -44,6 +45,7 @@ class Annotations(Stage):
 
     name: ClassVar[str] = "annotations"
     schema: ClassVar[str] = "annotations"
+    role: ClassVar[Role] = Role.UNITS
 
     @property
     @abc.abstractmethod

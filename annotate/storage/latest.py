@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import enum
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any
 
-import pyarrow as pa
-
 from annotate.errors import StorageError
-from annotate.storage import layout
 from annotate.storage.layout import LATEST
-from annotate.storage.manifests import Manifest, read_manifest, read_units
-from annotate.storage.parts import read_part
+from annotate.storage.manifests import Manifest, read_manifest
+from annotate.storage.marker import ANOTHER_VERSION
 from annotate.storage.store import Directory
 
-BY_UNIT = {
-    **{name: name for name in ("verdicts", "signatures", "spans", "annotations", "placements", "repeated-spans")},
-    "nested-placements": "placements",
-}
-"""Contracts of the datasets that have the work units of the corpus, by the stage that made them."""
 
-TEXT, TOKENS = SHARDS = ("training-shards", "token-shards")
-"""Text shards, token shards."""
+class Role(enum.StrEnum):
+    """What a dataset is to who reads it, whatever stage made it."""
+
+    SOURCE = "source"
+    """What a run reads from elsewhere; imported files are all that lies in it."""
+    UNITS = "units"
+    """It has a unit for each of its corpus."""
+    TEXT_SHARDS = "text-shards"
+    TOKEN_SHARDS = "token-shards"
+    OTHER = "other"
+    """What is made on the way."""
+
+
+SHARDS = (Role.TEXT_SHARDS, Role.TOKEN_SHARDS)
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,9 @@ class Latest:
 
     Attributes:
         label: of its stage, as `annotate status` names it.
-        stage: the name of the kind of stage.
+        stage: the name of the stage that made it.
+        schema: the contract that its parts keep.
+        role: what it is to who reads it.
         dataset: its directory in the work directory.
         recipe: of the stage.
         fingerprint: of the dataset.
@@ -47,6 +53,8 @@ class Latest:
 
     label: str
     stage: str
+    schema: str
+    role: Role
     dataset: str
     recipe: str
     fingerprint: str
@@ -85,115 +93,24 @@ def read_latest(workdir: Directory) -> list[Latest]:
     """What the last run left; nothing where there was none.
 
     Raises:
-        StorageError: the file is damaged.
+        StorageError: the file is damaged, or of another version of annotate.
     """
     try:
         data = workdir.get(LATEST)
     except FileNotFoundError:
         return []
     try:
-        return [Latest(label=label, **fields) for label, fields in json.loads(data).items()]
+        items = dict(json.loads(data))
     except (ValueError, TypeError) as error:
         raise StorageError(
             f"{workdir.url}/{LATEST} is damaged: {error}", hint="Delete it, and run the pipeline again."
         ) from error
-
-
-def shards(workdir: str | PathLike[str], output: str | None = None) -> list[str]:
-    """Paths, or URLs, of the training shards that the last run wrote, in the order in which they are trained on.
-
-    This is what a trainer should read: a work directory may hold shards of earlier runs too.
-
-    Args:
-        workdir: the work directory.
-        output: which shards, for a pipeline that has several: the name of the output, as in
-            `Pipeline(train=..., evaluation=...)`.
-
-    Raises:
-        StorageError: there are none, or none of that name; or several, and no name says which.
-    """
-    directory = Directory.at(workdir)
-    return list(_parts(directory, _shards(directory, output)))
-
-
-def shard_tables(workdir: str | PathLike[str], output: str | None = None) -> Iterator[pa.Table]:
-    """The tables of the token shards that the last run wrote, checked; in the order of `shards`.
-
-    Args:
-        workdir: the work directory.
-        output: which of them, as for `shards`; text shards are none.
-
-    Raises:
-        StorageError: as for `shards`; or a part is damaged.
-    """
-    directory = Directory.at(workdir)
-    item = _shards(directory, output, (TOKENS,))
-    dataset = directory.child(item.dataset)
-    for unit in read_units(dataset, item.manifest(directory)):
-        for entry in unit.entries:
-            yield read_part(dataset, entry.part, schema=item.stage)
-
-
-def tags_folder(workdir: str | PathLike[str], output: str | None = None) -> str:
-    """Path, or URL, of the folder beside token shards: `tokenizer`, which knows the tags, `tags.json` and `README.md`.
-
-    Args:
-        workdir: the work directory.
-        output: which of them, as for `shards`; text shards are none.
-
-    Raises:
-        StorageError: as for `shards`.
-    """
-    directory = Directory.at(workdir)
-    item = _shards(directory, output, (TOKENS,))
-    return f"{directory.child(item.dataset).url}/{layout.companions(item.fingerprint)}"
-
-
-def read_tags(folder: str | PathLike[str]) -> dict[str, Any]:
-    """Read the `tags.json` of token shards.
-
-    Args:
-        folder: what `tags_folder` gives, or a copy of it: a path, or a URL.
-
-    Raises:
-        StorageError: there is none.
-    """
-    directory = Directory.at(folder)
     try:
-        card: dict[str, Any] = json.loads(directory.get("tags.json"))
-    except FileNotFoundError:
+        return [Latest(label=label, **{**fields, "role": Role(fields["role"])}) for label, fields in items.items()]
+    except (ValueError, TypeError, KeyError) as error:
         raise StorageError(
-            f"{directory.url} has no tags.json: these are no token shards, or it was removed",
-            hint="Run the pipeline with TokenShards, in the shipped one by --set tokenizer=...; the same run of token "
-            "shards writes the file again.",
-        ) from None
-    return card
-
-
-def _shards(directory: Directory, output: str | None, kinds: Sequence[str] = SHARDS) -> Latest:
-    left = [item for item in read_latest(directory) if item.stage in SHARDS]
-    if not left:
-        raise StorageError(f"there are no training shards in {directory.url}", hint="Run a pipeline to its end first.")
-    named = [item for item in left if output in (None, item.output)]
-    if not named:
-        raise StorageError(f"{directory.url} has no training shards of an output {output!r}", hint=_they_are(left))
-    found = [item for item in named if item.stage in kinds]
-    if not found:
-        raise StorageError(
-            f"{directory.url} has text shards, no token shards: {', '.join(item.described for item in named)}",
-            hint="Run the pipeline with TokenShards, in the shipped one by --set tokenizer=...",
-        )
-    if len(found) > 1:
-        one = found[0].output
-        raise StorageError(
-            f"{directory.url} has training shards of several outputs: {', '.join(item.described for item in found)}",
-            hint=f'Name one of them: output="{one}" in Python, --output {one} in a command.',
-        )
-    return found[0]
-
-
-def _they_are(outputs: Sequence[Latest]) -> str:
-    return f"The last run's outputs are: {', '.join(item.described for item in outputs) or 'none'}."
+            f"{workdir.url}/{LATEST} is not what this version of annotate writes", hint=ANOTHER_VERSION
+        ) from error
 
 
 def made_from(items: Sequence[Latest], output: str) -> list[Latest]:
@@ -205,7 +122,7 @@ def made_from(items: Sequence[Latest], output: str) -> list[Latest]:
     outputs = [item for item in items if item.output is not None]
     waiting = [item.fingerprint for item in outputs if item.output == output]
     if not waiting:
-        raise StorageError(f"the last run has no output {output!r}", hint=_they_are(outputs))
+        raise StorageError(f"the last run has no output {output!r}", hint=outputs_left(outputs))
     wanted: set[str] = set()
     by_fingerprint = {item.fingerprint: item for item in items}
     while waiting:
@@ -216,45 +133,6 @@ def made_from(items: Sequence[Latest], output: str) -> list[Latest]:
     return [item for item in items if item.fingerprint in wanted]
 
 
-def tables(workdir: str | PathLike[str], dataset: str, output: str | None = None) -> Iterator[pa.Table]:
-    """The tables of a dataset that the last run left, a work unit at a time, in corpus order.
-
-    Args:
-        workdir: the work directory.
-        dataset: its label, as `annotate status` names it: "verdicts", "signatures", "spans", "annotations (...)",
-            "placements", "nested-placements", "repeated-spans".
-        output: look only among what this output was made from; there "placements" is "placements #2", where that is
-            the one.
-
-    Returns:
-        Tables as `schemas/` says, each with a column `shard` in front.
-
-    Raises:
-        StorageError: the last run left no such dataset, or several, or a part is damaged.
-    """
-    directory = Directory.at(workdir)
-    items = read_latest(directory)
-    left = [item for item in (items if output is None else made_from(items, output)) if item.stage in BY_UNIT]
-    found = [item for item in left if item.label == dataset]
-    if output is not None and not found:
-        found = [item for item in left if item.label.partition(" #")[0] == dataset]
-    if len(found) != 1:
-        known = ", ".join(item.label for item in found or left) or "none"
-        of = f" of the output {output!r}" if output is not None else ""
-        raise StorageError(
-            f"the last run in {directory.url} left {'several' if found else 'no'} dataset{'s' if found else ''} "
-            f"{dataset!r}{of}",
-            hint=f"{'They are' if found else 'It left'}: {known}.",
-        )
-    item = found[0]
-    folder = directory.child(item.dataset)
-    for unit in read_units(folder, item.manifest(directory)):
-        for entry in unit.entries:
-            table = read_part(folder, entry.part, schema=BY_UNIT[item.stage])
-            yield table.add_column(0, "shard", pa.array([unit.shard] * table.num_rows, pa.string()))
-
-
-def _parts(workdir: Directory, item: Latest) -> Iterator[str]:
-    dataset = workdir.child(item.dataset)
-    for unit in read_units(dataset, item.manifest(workdir)):
-        yield from (f"{dataset.url}/{entry.part.path}" for entry in unit.entries)
+def outputs_left(outputs: Sequence[Latest]) -> str:
+    """Names the outputs of the last run, for a hint."""
+    return f"The last run's outputs are: {', '.join(item.described for item in outputs) or 'none'}."

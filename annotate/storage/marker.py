@@ -7,15 +7,22 @@ nothing: only what lies in a folder with our marker, under a name that a run wri
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 
 from annotate.errors import StorageError
 from annotate.storage import layout
 from annotate.storage.layout import MARKER
 from annotate.storage.store import Directory
 
-FORMAT = 1
+FORMAT = 2
 """How a dataset is laid out; raised when an older version could not read, or would spoil, what a newer one writes."""
+
+ANOTHER_VERSION = (
+    "Choose another work directory, or go on with the version of annotate that made this one: this version can use "
+    "none of its scores."
+)
+MOST_NAMED = 3  # datasets, in an error
 
 _WHAT = "A dataset that annotate made. `annotate clean` removes it when it is not used."
 _MOST_BYTES = 1000  # of a marker: others too have files of that name
@@ -30,12 +37,21 @@ class Marker:
         dataset: name of the folder; a copy under another name is no dataset of ours.
         recipe: of the stage.
         format: how the dataset is laid out.
+        version: of the stage's recipe; 0 where an older format does not say it.
+        settings: hash of the stage's settings; with the version, what the recipe is the hash of.
     """
 
     what: str
     dataset: str
     recipe: str
     format: int
+    version: int = 0
+    settings: str = ""
+
+    @property
+    def stage(self) -> str:
+        """Name of the stage."""
+        return self.dataset.rpartition("-")[0]
 
     def to_bytes(self) -> bytes:
         """The JSON form."""
@@ -52,61 +68,67 @@ def read_marker(folder: Directory) -> Marker | None:
     if size is None or size > _MOST_BYTES:
         return None
     try:
-        found = Marker(**json.loads(folder.get(MARKER)))
+        said = json.loads(folder.get(MARKER))
+        found = Marker(**{field.name: said[field.name] for field in fields(Marker) if field.name in said})
     except (FileNotFoundError, ValueError, TypeError):
         return None
     ours = found.what == _WHAT and found.dataset == _name(folder) and isinstance(found.format, int)
     return found if ours else None
 
 
-def check_format(folder: Directory, marker: Marker | None) -> None:
-    """Refuse a dataset of a format that this version does not know.
+def check_folder(folder: Directory) -> None:
+    """Refuse a folder that is to be that of a dataset, has no marker, and is not empty.
 
     Raises:
-        StorageError: its marker names another.
+        StorageError: it is such a folder.
     """
-    if marker is not None and marker.format != FORMAT:
+    if read_marker(folder) is not None:
+        return
+    held = min((path for path, _ in folder.sizes("")), default=None)
+    if held is not None and read_marker(folder) is None:  # asked again: another run puts it before all else
         raise StorageError(
-            f"{folder.url} has format {marker.format}; this version reads and writes format {FORMAT}",
-            hint="Use the version of annotate that made it, or another work directory.",
+            f"{folder.url} is where a dataset belongs, but has no {MARKER} of ours and holds {held}",
+            hint="Move that folder away, or choose another work directory.",
         )
 
 
-def mark(folder: Directory, recipe: str) -> None:
-    """Mark the folder of a dataset as ours, before anything else is put there, or find that it is.
-
-    A folder without a marker is taken over if all that is in it has a name that runs write: an older version made it.
+def check_marked(folder: Directory, recipe: str) -> None:
+    """Refuse a folder that is not marked as the dataset of a recipe: nothing is written or removed there.
 
     Raises:
-        StorageError: the folder holds something else, or is marked for another recipe or format.
+        StorageError: it is not, or is of a format that is not known.
     """
-    ours = Marker(_WHAT, _name(folder), recipe, FORMAT)
     found = read_marker(folder)
-    if found is None:
-        strays = sorted(path for path, _ in folder.sizes("") if path == MARKER or layout.parse(path) is None)
-        if strays:
-            raise StorageError(
-                f"{folder.url} is where a dataset belongs, but holds what no run wrote: {strays[0]}",
-                hint="Move that folder away, or choose another work directory.",
-            )
-        folder.put_new(MARKER, ours.to_bytes())  # of two runs at once the second writes nothing: the bytes are equal
-        found = read_marker(folder)
-    check_format(folder, found)
-    if found != ours:
+    if found is not None:
+        _check_formats(folder.url.rpartition("/")[0], [found])
+    if found is None or found.recipe != recipe:
         raise StorageError(
             f"{folder.url} is not marked as the dataset of this recipe ({recipe}): its {MARKER} says otherwise",
             hint="Move that folder away, or choose another work directory.",
         )
 
 
+def mark(folder: Directory, recipe: str, *, version: int, settings: str) -> None:
+    """Mark the folder of a dataset as ours, before anything else is put there, or find that it is.
+
+    Raises:
+        StorageError: the folder holds something without a marker, or is marked for another recipe or format.
+    """
+    if read_marker(folder) is None:
+        check_folder(folder)
+        ours = Marker(_WHAT, _name(folder), recipe, FORMAT, version, settings)
+        folder.put_new(MARKER, ours.to_bytes())  # of two runs at once the second writes nothing: the bytes are equal
+    check_marked(folder, recipe)
+
+
 def datasets_in(workdir: Directory) -> dict[str, Marker | None]:
     """The folders of a work directory that are datasets of ours, with their markers.
 
-    None stands for the marker of one that an older version made: it has what only a dataset has, and is told of, but
-    never removed.
+    None stands for the marker of one that has what only a dataset has, but no marker: a copy, or of a version that put
+    none. It is told of, but never removed.
 
     Raises:
-        StorageError: a folder with the name of a dataset can't be read, or a dataset has a format that is not known.
+        StorageError: a folder with the name of a dataset can't be read, or datasets have a format that is not known.
     """
     found: dict[str, Marker | None] = {}
     for name in workdir.folders():
@@ -114,16 +136,38 @@ def datasets_in(workdir: Directory) -> dict[str, Marker | None]:
             continue
         folder = workdir.child(name)
         marker = read_marker(folder)
-        check_format(folder, marker)
         if marker is not None or is_like_a_dataset(folder):
             found[name] = marker
+    _check_formats(workdir.url, [marker for marker in found.values() if marker is not None])
     return found
+
+
+def other_versions(workdir: Directory, stage: str, version: int, settings: str) -> list[Marker]:
+    """The datasets of a stage with equal settings that another version of its recipe made.
+
+    Raises:
+        StorageError: as for `datasets_in`.
+    """
+    return [
+        marker
+        for marker in datasets_in(workdir).values()
+        if marker is not None and (marker.stage, marker.settings) == (stage, settings) and marker.version != version
+    ]
+
+
+def _check_formats(workdir: str, markers: Sequence[Marker]) -> None:
+    others = [f"{marker.dataset} has format {marker.format}" for marker in markers if marker.format != FORMAT]
+    if others:
+        said = ", ".join(others[:MOST_NAMED]) + (f" and {len(others) - MOST_NAMED:,} more" * (len(others) > MOST_NAMED))
+        raise StorageError(
+            f"in {workdir} {said}; this version of annotate reads and writes format {FORMAT}", hint=ANOTHER_VERSION
+        )
 
 
 def is_like_a_dataset(folder: Directory) -> bool:
     """Whether a folder without a marker has the name of a dataset and what only a dataset has, in its place.
 
-    An older version made it, which wrote no markers. Its name and this prove enough to refuse a corpus in it.
+    It is a copy, or of a version that wrote no markers. Its name and this prove enough to refuse a corpus in it.
     """
     if not layout.is_dataset(_name(folder)):
         return False

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from annotate.errors import ConfigError
-from annotate.storage.latest import read_tags
+from annotate.storage.results import read_tags
 from annotate.tokens import check_ids
 
 

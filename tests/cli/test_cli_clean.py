@@ -38,7 +38,7 @@ def plant(workdir):
         workdir / "spans-00000000" / "units" / KEY,
         workdir / "spans-00000000" / "parts" / f"{KEY}-0123456789abcdef.parquet",
     ]
-    mark(Directory.at(workdir / "spans-00000000"), "0" * 32)
+    mark(Directory.at(workdir / "spans-00000000"), "0" * 32, version=1, settings="")
     for path in planted:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 1000)
@@ -178,7 +178,7 @@ OTHERS = (
 def test_what_no_run_wrote_is_never_touched(annotate, workdir, pipeline):
     used = json.loads((workdir / "latest.json").read_text())["spans"]["dataset"]
     others = [put(workdir / name) for name in (*OTHERS, f"{used}/parts/mine.parquet", f"{used}/mine/a.parquet")]
-    mark(Directory.at(workdir / "spans-33333333"), "3" * 32)
+    mark(Directory.at(workdir / "spans-33333333"), "3" * 32, version=1, settings="")
     shutil.copy(workdir / "spans-33333333" / "dataset.json", workdir / "wiki-20231103")  # it says another name
     said = (workdir / "spans-33333333" / "dataset.json").read_text().replace("spans-33333333", "spans-22222222")
     marker = put(workdir / "spans-22222222" / "dataset.json", said)
@@ -231,40 +231,6 @@ def test_scores_that_are_reached_by_a_link_are_not_dropped(workdir, pipeline, tm
     with pytest.raises(StorageError, match=f"{name} is reached by a link"):
         pipeline.run(str(workdir), Options(workers=2, rescore=True))
     assert tree(tmp_path / "theirs") == before
-
-
-def test_a_dataset_of_an_unknown_format_stops_it_and_a_run(annotate, workdir, pipeline, tree):
-    plant(workdir)
-    spans = workdir / json.loads((workdir / "latest.json").read_text())["spans"]["dataset"] / "dataset.json"
-    spans.write_text(spans.read_text().replace('"format": 1', '"format": 2'))
-    before = tree(workdir)
-    code, _, err = annotate("clean", workdir, "--yes")
-    assert code == 4 and "has format 2; this version reads and writes format 1" in err
-    with pytest.raises(StorageError, match="has format 2"):
-        pipeline.run(str(workdir))
-    assert tree(workdir) == before
-
-
-def test_a_run_marks_what_an_older_version_made(annotate, workdir, pipeline, tree):
-    before = tree(workdir)
-    for path in workdir.glob("*/dataset.json"):
-        path.unlink()
-    code, out, _ = annotate("clean", workdir, "--yes")
-    assert code == 0 and "holds nothing" in out and out.count("Left alone") > 5
-    again = Record()
-    pipeline.run(str(workdir), observer=again)
-    assert again.ran == []
-    assert {path: data for path, data in tree(workdir).items() if path in before} == before
-
-
-def test_scores_that_an_older_version_made_are_dropped_with_what_was_made_of_them(workdir, pipeline, tree):
-    before = tree(workdir)
-    for path in workdir.glob("*/dataset.json"):
-        path.unlink()
-    again = Record()
-    pipeline.run(str(workdir), Options(workers=2, rescore=True), again)
-    assert {"calibration", "thresholds", "placements", "training-shards"} < set(again.ran)
-    assert {path: data for path, data in tree(workdir).items() if path in before} == before
 
 
 @pytest.mark.parametrize("name", ["latest.json", "ledger.json"])

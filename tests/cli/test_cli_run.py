@@ -172,7 +172,7 @@ def test_a_corpus_that_cannot_be_read_has_its_exit_code(here, capsys, corpus, co
 def test_a_wrong_work_directory_is_told_before_ray_starts_and_before_anything_is_made(
     here, capsys, monkeypatch, tree, workdir, code, message
 ):
-    mark(Directory.at(here / "spans-0123abcd"), "0123abcd")
+    mark(Directory.at(here / "spans-0123abcd"), "0123abcd", version=1, settings="")
     (here / "theirs").mkdir()
     (here / "theirs" / "latest.json").write_text("[1]")
     monkeypatch.setattr("annotate.cli.run.ray_running", lambda console: pytest.fail("Ray was started"))

@@ -435,7 +435,7 @@ def test_of_work_directories_in_a_corpus_directory_what_runs_wrote_is_no_corpus(
         (tmp_path / workdir / "events" / "20260101T000000-0a1b2c-0.jsonl").write_text("{}\n")
         (tmp_path / workdir / name).parent.mkdir(parents=True, exist_ok=True)
         if name.endswith("/dataset.json"):
-            mark(Directory.at(tmp_path / workdir / "spans-0123abcd"), "0123abcd")
+            mark(Directory.at(tmp_path / workdir / "spans-0123abcd"), "0123abcd", version=1, settings="")
         else:
             (tmp_path / workdir / name).write_text("{}")
         write(tmp_path / workdir / "quarantine" / "annotations-0123abcd-0123abcd.parquet")

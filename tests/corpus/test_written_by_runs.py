@@ -35,7 +35,7 @@ def write(path: Path) -> Path:
 )
 @pytest.mark.parametrize("older", [False, True])
 def test_a_corpus_in_a_dataset_of_ours_is_refused(folder: Directory, path: str, older: bool) -> None:  # noqa: FBT001
-    mark(folder, RECIPE)
+    mark(folder, RECIPE, version=1, settings="")
     write(Path(folder.url) / PART)
     if older:
         folder.put("units/0123456789abcdef01234567", b"{}")
@@ -46,7 +46,7 @@ def test_a_corpus_in_a_dataset_of_ours_is_refused(folder: Directory, path: str, 
 
 
 def test_a_copy_of_a_dataset_s_files_is_a_corpus(folder: Directory, tmp_path: Path) -> None:
-    mark(folder, RECIPE)
+    mark(folder, RECIPE, version=1, settings="")
     write(Path(folder.url) / PART)
     shutil.copytree(folder.url, tmp_path / "mine")
     assert len(find_files(str(tmp_path / "mine"))) == 1
@@ -54,7 +54,7 @@ def test_a_copy_of_a_dataset_s_files_is_a_corpus(folder: Directory, tmp_path: Pa
 
 @pytest.mark.parametrize("what", ["file", "folder"])
 def test_links_into_a_dataset_of_ours_are_refused(folder: Directory, tmp_path: Path, what: str) -> None:
-    mark(folder, RECIPE)
+    mark(folder, RECIPE, version=1, settings="")
     part = write(Path(folder.url) / PART)
     (tmp_path / "corpus").mkdir()
     target, link = (part, "a.parquet") if what == "file" else (part.parent, "more")
@@ -76,7 +76,7 @@ def test_what_a_run_keeps_beside_its_datasets_is_no_corpus(tmp_path: Path) -> No
 
 
 def test_a_corpus_beside_datasets_is_one(folder: Directory, tmp_path: Path) -> None:
-    mark(folder, RECIPE)
+    mark(folder, RECIPE, version=1, settings="")
     write(tmp_path / "out" / "wiki-20231101" / "a.parquet")
     for path in ("out/wiki-20231101", "out/wiki-20231101/*.parquet", "out/wiki-*/*.parquet"):
         assert len(find_files(str(tmp_path / path))) == 1

@@ -42,7 +42,7 @@ from annotate import (
 )
 from annotate.cli.app import app, guarded
 from annotate.graph import graph
-from annotate.storage.latest import read_tags
+from annotate.storage.results import read_tags
 from annotate.tags.rendering import strip
 
 N = 120

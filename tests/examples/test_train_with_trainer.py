@@ -27,7 +27,7 @@ from annotate.exports.hf import HuggingFace
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import export
 from annotate.storage import layout
-from annotate.storage.latest import Latest, write_latest
+from annotate.storage.latest import Latest, Role, write_latest
 from annotate.storage.store import Directory
 from annotate.tokens import TextTokenizer, add_tags, insert, loss_mask, pack, tags_card, token_table, tokenizer_hash
 from annotate.training import ShardDataset
@@ -76,11 +76,21 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shards = {"window": WINDOW, "tokenizer": tokenizer_hash(plain), "begin_id": None, "end_id": end, "pad_id": end}
     shards |= {"loss": "mask", "segments": False, "splitter": asdict(Splitter(min_chars=0))}
     card |= {"aliases": {}, "shards": shards}
-    latest = {"stage": "token-shards", "dataset": "shards", "recipe": "r", "fingerprint": "f" * 32}
-    files = folder / "run" / "shards" / layout.companions(latest["fingerprint"])
+    latest = Latest(
+        label="token-shards",
+        stage="token-shards",
+        schema="token-shards",
+        role=Role.TOKEN_SHARDS,
+        dataset="shards",
+        recipe="r",
+        fingerprint="f" * 32,
+        settings={},
+        inputs={},
+    )
+    files = folder / "run" / "shards" / layout.companions(latest.fingerprint)
     tagged.save_pretrained(files / "tokenizer")
     (files / "tags.json").write_text(json.dumps(card))
-    write_latest(Directory.at(folder / "run"), [Latest(label="token-shards", settings={}, inputs={}, **latest)])
+    write_latest(Directory.at(folder / "run"), [latest])
     encoder = TextTokenizer(tagged)
     known = Vocabulary(tokenizer=shards["tokenizer"], size=card["vocabulary"]["padded_size"], eos=end, pad=end)
     parts = [tagged_tokens(texts[i : i + 40], encoder, vocabulary, end) for i in (0, 40, 80)]
