@@ -15,11 +15,13 @@ import traceback
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from annotate.arguments import as_path
 from annotate.engine.events import Observer
 from annotate.engine.run import DEFAULTS, Options, Result, run
 from annotate.errors import AnnotateError, ConfigError
@@ -73,7 +75,9 @@ class Pipeline:
         """
         return graph([*self.checks, *self.outputs.values()])
 
-    def run(self, workdir: str, options: Options = DEFAULTS, observer: Observer | None = None) -> Result:
+    def run(
+        self, workdir: str | PathLike[str], options: Options = DEFAULTS, observer: Observer | None = None
+    ) -> Result:
         """Make all datasets in `workdir`, on the Ray cluster that this process is connected to.
 
         Raises:
@@ -82,7 +86,7 @@ class Pipeline:
             StorageError: the work directory can't be used.
             WorkError: a unit failed on every attempt.
         """
-        return run(self.outputs, workdir, options, observer, checks=self.checks)
+        return run(self.outputs, as_path(workdir, "workdir"), options, observer, checks=self.checks)
 
 
 def _name(stage: Stage, taken: Collection[str]) -> str:

@@ -105,7 +105,10 @@ class Aligned:
         ranged: dict[str, Unit] = {}
         for number, units in enumerate(zip(*(self.by_unit[name].units() for name in names), strict=True)):
             if len({(unit.shard, unit.start, unit.stop) for unit in units}) > 1:
-                raise InputError(f"the inputs {', '.join(names)} are of different corpora: {units[0].shard}")
+                raise InputError(
+                    f"the inputs {', '.join(names)} are of different corpora: {units[0].shard}",
+                    hint="Make all that a stage reads from one Corpus(...).",
+                )
             if self.by_range and number % RANGE_UNITS == 0:
                 ranged = dict(zip(self.by_range, next(ranges), strict=True))
             yield dict(zip(names, units, strict=True)) | ranged

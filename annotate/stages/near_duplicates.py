@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
 from annotate.graph import Map, Stage, Tables
 from annotate.minhash.reference import Scheme, Tokens
@@ -103,6 +104,9 @@ class NearDuplicates(Map):
     version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
+        for name in ("bands", "group_bands"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_tuple(getattr(self, name), name))
         if not 0 < self.looser <= self.threshold <= 1:
             raise ConfigError(
                 "thresholds must satisfy 0 < group_threshold <= threshold <= 1, got "

@@ -107,8 +107,7 @@ class Nest(Map):
     @functools.cached_property
     def training_order(self) -> ScheduleDocuments | None:
         """The stage that puts documents in training order; None for corpus order."""
-        none: tuple[Phase, ...] = ()
-        phases = next((level.scheme.phases for level in self.levels if level.scheme.phases), none)
+        phases: Sequence[Phase] = next((level.scheme.phases for level in self.levels if level.scheme.phases), ())
         return scheduled(self.calibration, phases, self.schedule)
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, ClassVar
@@ -236,7 +236,7 @@ class ScheduleDocuments(Reduce):
         return said
 
 
-def scheduled(calibration: Calibrate, phases: tuple[Phase, ...], schedule: Schedule | None) -> ScheduleDocuments | None:
+def scheduled(calibration: Calibrate, phases: Sequence[Phase], schedule: Schedule | None) -> ScheduleDocuments | None:
     """The stage that schedules documents, for placements with these phases; None where they are in corpus order.
 
     Raises:
@@ -249,7 +249,7 @@ def scheduled(calibration: Calibrate, phases: tuple[Phase, ...], schedule: Sched
         )
     if schedule is None and not phases:
         return None
-    return ScheduleDocuments(Selection.of(calibration), phases, schedule or Schedule())
+    return ScheduleDocuments(Selection.of(calibration), tuple(phases), schedule or Schedule())
 
 
 def drawn_by(training_order: ScheduleDocuments | None) -> dict[str, Any]:

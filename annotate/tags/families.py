@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from annotate.errors import ConfigError
 from annotate.tags.vocabulary import Tag
@@ -15,9 +15,9 @@ def graded(
     axis: str,
     *,
     bins: int = 0,
-    cuts: tuple[float, ...] = (),
-    names: tuple[str, ...] = (),
-    by: tuple[str, ...] = (),
+    cuts: Sequence[float] = (),
+    names: Sequence[str] = (),
+    by: Sequence[str] = (),
 ) -> tuple[Tag, ...]:
     """Make tags of one family for the grades of a score, from the lowest grade to the highest.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
 
+from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
 from annotate.tags.conditions import Quantile
 from annotate.tags.layouts import CLOSES, LAYOUTS
@@ -40,10 +42,10 @@ class TagScheme:
         seed: of every random choice.
     """
 
-    tags: tuple[Tag, ...]
-    families: tuple[Family, ...] = ()
-    aliases: tuple[Alias, ...] = ()
-    phases: tuple[Phase, ...] = ()
+    tags: Sequence[Tag]
+    families: Sequence[Family] = ()
+    aliases: Sequence[Alias] = ()
+    phases: Sequence[Phase] = ()
     order: FamilyOrder = "fixed"
     document_dropout: float = 0.0
     control: Control = "none"
@@ -51,7 +53,7 @@ class TagScheme:
 
     def __post_init__(self) -> None:
         for name in ("tags", "families", "aliases", "phases"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, as_tuple(getattr(self, name), name))
         if not self.tags:
             raise ConfigError("a tag scheme must have at least one tag, got none.")
         for name, known in (("order", FamilyOrder), ("control", Control)):

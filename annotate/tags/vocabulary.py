@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
+from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
 from annotate.randomness import name_key
 from annotate.tags.layouts import LAYOUTS, LayoutName
@@ -109,13 +110,13 @@ class Alias:
     """
 
     name: str
-    tags: tuple[str, ...]
+    tags: Sequence[str]
     expand: bool = True
     where: str = _where()
 
     def __post_init__(self) -> None:
         check_name(self.name, "an alias's name")
-        object.__setattr__(self, "tags", tuple(self.tags))
+        object.__setattr__(self, "tags", as_tuple(self.tags, "tags"))
         if not self.tags:
             raise ConfigError(f"alias {self.name!r} must stand for at least one tag, got none.")
 

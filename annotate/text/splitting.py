@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.arguments import as_path
 from annotate.errors import ConfigError
 from annotate.text.blanks import BlankRuns, find_blank_runs
 from annotate.text.lengths import cut_long, merged, splits_character
@@ -56,9 +58,11 @@ class Splitter:
     min_chars: int | None = None
     max_chars: int | None = None
     tokens: int = 128
-    tokenizer: str | None = None
+    tokenizer: str | PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        if self.tokenizer is not None:
+            object.__setattr__(self, "tokenizer", as_path(self.tokenizer, "tokenizer"))
         units = ("sentence", "line", "paragraph", "tokens", "document")
         if self.by not in units:
             raise ConfigError(f"by must be one of {', '.join(units)}, not {self.by!r}")
@@ -102,7 +106,7 @@ class Splitter:
             return {"version": VERSION, "by": self.by}
         identity = {"version": VERSION, "by": self.by, "blanks": self.blanks}
         if self.tokenizer is not None:
-            return identity | {"tokens": self.tokens, "tokenizer": tokenizer_file_hash(self.tokenizer)}
+            return identity | {"tokens": self.tokens, "tokenizer": tokenizer_file_hash(str(self.tokenizer))}
         shortest, longest = self.limits
         return identity | {"min_chars": shortest, "max_chars": longest}
 
@@ -138,7 +142,7 @@ class Splitter:
     def _cutter(self) -> Callable[[Page], Positions]:
         """The function that finds all cuts of a page."""
         if self.tokenizer is not None:
-            tokenizer = load_tokenizer_file(self.tokenizer)
+            tokenizer = load_tokenizer_file(str(self.tokenizer))
             return lambda page: window_cuts(page, find_blank_runs(page), tokenizer, self.tokens, self.blanks)
         return self._text_cuts
 
