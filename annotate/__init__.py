@@ -10,7 +10,8 @@ from annotate.lazy import attributes
 
 if TYPE_CHECKING:
     from annotate.cli import main
-    from annotate.engine.run import Options, Result
+    from annotate.engine.run import Result
+    from annotate.engine.running import Options
     from annotate.errors import AnnotateError, ConfigError, InputError, StorageError, WorkError
     from annotate.pipeline import Pipeline
     from annotate.scorers import (
@@ -59,7 +60,7 @@ _HOMES = {
     "Mix": "annotate.training_order.mix",
     "NearDuplicates": "annotate.stages.near_duplicates",
     "Nest": "annotate.stages.nest",
-    "Options": "annotate.engine.run",
+    "Options": "annotate.engine.running",
     "Phase": "annotate.training_order.phases",
     "Pipeline": "annotate.pipeline",
     "Place": "annotate.stages.place",

@@ -23,7 +23,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from annotate.arguments import as_path
 from annotate.engine.events import Observer
-from annotate.engine.run import DEFAULTS, Options, Result, run
+from annotate.engine.run import DEFAULTS, Result, run
+from annotate.engine.running import Options
 from annotate.errors import AnnotateError, ConfigError
 from annotate.graph import Stage, graph
 from annotate.stages.corpus import Corpus

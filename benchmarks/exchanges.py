@@ -4,17 +4,19 @@ For `duplicates.py`, and for the tests.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 
 import pyarrow as pa
 
-from annotate.graph import AGAINST, RANGE_UNITS, Received, Shuffle, Tables, graph
+from annotate.graph import AGAINST, RANGE_UNITS, Partitions, Received, Shuffle, Tables, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.shared_spans import Fingerprints, KeptFingerprints
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.signatures import Signatures
 from annotate.storage.contracts import contract
+from annotate.storage.parts import Output
 
 Texts = Sequence[str | None]
 
@@ -34,6 +36,11 @@ class Given(Tables):
     def rows(self) -> range:
         """As given."""
         return self._rows
+
+    @property
+    def sent(self) -> pa.Table:
+        """The first table given."""
+        return next(iter(self._tables.values()))
 
     def __getitem__(self, name: str) -> pa.Table:
         """The table given for this input."""
@@ -63,7 +70,7 @@ def run_filter(
 ) -> tuple[pa.Table, dict[str, list[pa.Table]]]:
     """Verdicts of all documents, with their shard, in order; and the tables of each stage, by its label.
 
-    A label that two stages have is numbered as the engine does. What the exchanges count is added to `counts`, by their
+    A label that two stages have is numbered as the engine does. What the shuffles count is added to `counts`, by their
     label and what is counted.
     """
     units = {stage.corpus: _units(shards, unit_rows)}
@@ -96,7 +103,7 @@ def run_filter(
 
 
 def _given(stage: NearDuplicates | KeptFingerprints, made: dict, unit: Given, number: int) -> Given:
-    """What a narrow stage reads: the same unit of its inputs, or the range that it is in."""
+    """What a map reads: the same unit of its inputs, or the range that it is in."""
     read = {
         name: made[source][number // RANGE_UNITS if isinstance(source, Shuffle) else number]
         for name, source in stage.inputs.items()
@@ -113,37 +120,72 @@ def _units(shards: Mapping[str, Texts], unit_rows: int) -> list[Given]:
 
 
 def _exchange(stage: Shuffle, made: dict, units: dict, rows: int, counts: Counter) -> list[pa.Table]:
-    beside = [
-        (unit, {name.removeprefix(AGAINST): made[stage.inputs[name]][i] for name in names})
-        for names in stage.beside
-        for i, unit in enumerate(units[stage.inputs[names[0]].corpus])
-    ]
-    partitions = stage.partitions(-(-len(beside) // RANGE_UNITS), rows)
-    tables = [table for name in stage.sources for table in made[stage.inputs[name]]]
-    own = len(units[stage.inputs[stage.beside[0][0]].corpus])
+    def documents(names: tuple[str, ...]) -> list[tuple[Given, dict[str, pa.Table]]]:
+        """Units of documents, with the tables of these inputs."""
+        return [
+            (unit, {name.removeprefix(AGAINST): made[stage.inputs[name]][i] for name in names})
+            for i, unit in enumerate(units[stage.inputs[names[0]].corpus])
+        ]
+
+    beside = [unit for names in stage.beside for unit in documents(names)]
+    sizes = {
+        name: Totals(
+            units=len(made[stage.inputs[name]]), rows=sum(table.num_rows for table in made[stage.inputs[name]])
+        )
+        for name in stage.sized_by
+    }
+    partitions = Partitions(stage.partitions({}, sizes), 1 << 30)
+    tables = [table for (name,) in stage.sources for table in made[stage.inputs[name]]]
+    own = len(units[stage.inputs[stage.beside[0][0]].corpus]) if stage.beside else 0
     for turn in count():
         assert turn < 50, "the rounds don't end"
-        sent = [
-            contract(stage.sent_schema).check(stage.send(table, number, partitions), stage.name)
-            for number, table in enumerate(tables)
-        ]
-        everything = pa.concat_tables(sent)
-        to = everything["to"].to_numpy()
-        assert not len(to) or 0 <= to.min() <= to.max() < partitions, "a row was sent to no partition"
-        outputs = []
-        for partition in range(partitions):
-            mine = everything.filter(pa.array(to == partition))
-            near = (
-                Given(unit.shard, unit.rows.start, unit.rows.stop, n, **read)
-                for n, (unit, read) in enumerate(beside)
-                if stage.ranged and n // RANGE_UNITS == partition
-            )
-            outputs.append(stage.receive(Received(partition, own, rows, mine, near)))
-            counts.update({(stage.label, name): n for name, n in outputs[-1].counts.items()})
+
+        def near(partition: int) -> Iterator[Given]:
+            for n, (unit, read) in enumerate(beside):
+                if n // RANGE_UNITS == partition:
+                    yield Given(unit.shard, unit.rows.start, unit.rows.stop, n, **read)
+
+        outputs = shuffled(stage, tables, partitions, beside=near, units=own, rows=rows)
+        for output in outputs:
+            counts.update({(stage.label, name): n for name, n in output.counts.items()})
         tables = [_checked(stage, output.table) for output in outputs]
         if not stage.rounds or not sum(output.counts["changed"] for output in outputs):
             return tables
     raise AssertionError
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a shuffle asks of a manifest."""
+
+    units: int
+    rows: int
+
+
+def shuffled(
+    stage: Shuffle,
+    tables: Sequence[pa.Table],
+    partitions: Partitions,
+    *,
+    beside: Callable[[int], Iterable[Tables]] = lambda partition: (),
+    units: int = 0,
+    rows: int = 0,
+) -> list[Output]:
+    """What the partitions of a shuffle make of the tables of the units that are sent."""
+    sent = [
+        contract(stage.sent_schema).check(output.table, stage.name)
+        for number, table in enumerate(tables)
+        for output in stage.send(Given("", 0, 0, number, sent=table), partitions)
+    ]
+    everything = pa.concat_tables(sent)
+    to = everything["to"].to_numpy()
+    assert not len(to) or 0 <= to.min() <= to.max() < partitions.number, "a row was sent to no partition"
+    outputs = []
+    for partition in range(partitions.number):
+        mine = everything.filter(pa.array(to == partition))
+        received = Received(partition, lambda mine=mine: iter([mine]), mine.nbytes, beside(partition), units, rows)
+        outputs += stage.receive(received)
+    return outputs
 
 
 def _checked(

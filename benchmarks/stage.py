@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from texts import docstrings
 
 from annotate import Corpus, Encoder, Probe, Split, Splitter, score
-from annotate.engine.datasets import open_corpus
-from annotate.engine.worker import Context, run_units
+from annotate.engine.map import make
+from annotate.engine.source import open_source
+from annotate.engine.worker import Context
 from annotate.graph import Tables, Work
 from annotate.models.base import Forward
 from annotate.models.text_model import Dtype
-from annotate.stages.score import Score, finish, missing_rows, prepare
+from annotate.stages.score import Score
 from annotate.storage.store import Directory
 
 AXES = ("niceness", "tone", "correctness")
@@ -62,7 +63,7 @@ class LoadedStage:
     """The scoring stage of one work unit, in this process; calling it makes an annotation table an axis."""
 
     stages: tuple[Score, ...]
-    forward: Forward
+    model: Forward
     tables: Tables
 
     @staticmethod
@@ -70,19 +71,19 @@ class LoadedStage:
         """Split a corpus of one unit, and load the model."""
         spans = Split(corpus)
         stages = score(spans, scorers=scorers, threads=threads)
-        (unit,) = open_corpus(corpus, workdir, corpus.files(), None).units()
+        (unit,) = open_source(corpus, workdir).units()
         work = Work("unit", unit.shard, unit.start, unit.stop, unit.text_bytes, ({"corpus": unit},))
-        (split,) = run_units(Context(spans, workdir, {}), [work])
-        forward = stages[0].scorer.backbone.load([stage.scorer for stage in stages], "cpu")
-        return LoadedStage(stages, forward, Tables(stages[0], workdir, {"spans": split, "corpus": unit}, {}))
+        (split,) = make(Context(spans, workdir, {}), [work])
+        model = stages[0].load(stages, "cpu")
+        return LoadedStage(stages, model, Tables(stages[0], workdir, {"spans": split, "corpus": unit}, {}))
 
     def __call__(self) -> list[pa.Table]:
         """Score all spans."""
-        rows = missing_rows(self.tables, NOTHING_SCORED, verdicts=False)
-        batch = prepare(self.stages[0], self.tables, rows, range(len(self.stages)))
-        scored = self.forward(batch.prepared, batch.wanted)
+        first = self.stages[0]
+        prepared = first.prepare(self.tables, first.wanted(self.tables))
+        scored = first.forward(lambda: self.model, prepared, self.stages, range(len(self.stages)))
         return [
-            finish(stage, self.tables.shard, batch, scores, "cpu", NOTHING_SCORED).table
+            stage.finish(self.tables.shard, prepared, scores, "cpu", NOTHING_SCORED).table
             for stage, scores in zip(self.stages, scored, strict=True)
         ]
 

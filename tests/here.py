@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Remote:
         if not isinstance(self.what, type):
             return _call(self.what, *arguments)
         made = _call(self.what, *arguments).value
-        return mock.Mock(score=Remote(made.score))
+        return mock.Mock(forward=Remote(made.forward))
 
 
 class Here:
@@ -81,10 +82,7 @@ class Here:
 def ray_here() -> Iterator[None]:
     """Run pipelines in this process."""
     here = Here()
-    with (
-        mock.patch("annotate.engine.run.ray", here),
-        mock.patch("annotate.engine.cluster.ray", here),
-        mock.patch("annotate.engine.imports.ray", here),
-        mock.patch("annotate.engine.scoring.ray", here),
-    ):
+    with contextlib.ExitStack() as stack:
+        for module in ("cluster", "model", "running", "scheduler"):
+            stack.enter_context(mock.patch(f"annotate.engine.{module}.ray", here))
         yield

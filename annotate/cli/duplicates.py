@@ -14,7 +14,7 @@ from annotate.cli.duplicates_view import print_report
 from annotate.cli.run import HOW, WORKDIR, run_pipeline, with_options
 from annotate.cli.terminal import console
 from annotate.corpus.files import find_files, is_jsonl
-from annotate.engine.run import Options
+from annotate.engine.running import Options
 from annotate.errors import ConfigError, InputError
 from annotate.minhash.reference import Tokens
 from annotate.pipeline import Pipeline
@@ -170,7 +170,7 @@ def _check_columns(verdicts: NearDuplicates, source: str | None) -> None:
     chooser = _chooser(verdicts.keep)
     for corpus, names in ((verdicts.corpus, (source, chooser)), (verdicts.against, (chooser,))):
         wanted = [name for name in names if name is not None]
-        if corpus is not None and wanted and not is_jsonl((files := corpus.files())[0].path):
+        if isinstance(corpus, Corpus) and wanted and not is_jsonl((files := corpus.files())[0].path):
             for file, footer in corpus.footers(files[:1], threads=1):
                 if not isinstance(footer, Exception):
                     _check_schema(str(file), footer.schema, wanted, source)

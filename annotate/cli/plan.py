@@ -7,7 +7,7 @@ from rich.table import Table
 
 from annotate.cli.terminal import counted, duration
 from annotate.engine.plan import Plan, plan
-from annotate.engine.run import Options
+from annotate.engine.running import Options
 from annotate.pipeline import Pipeline
 
 STYLES = {"done": "green", "resumable": "yellow", "stale": "yellow", "new": "cyan"}
@@ -45,6 +45,6 @@ def _print_scoring(made: Plan, console: Console) -> None:
             else f"{item.spans / item.seconds:,.0f} spans/s"
         )
         console.print(
-            f"scoring {item.label}: about {duration(item.total_seconds)} with {counted(item.models, 'model')} "
+            f"{item.label}: about {duration(item.total_seconds)} with {counted(item.models, 'model')} "
             f"(sample of {counted(item.spans, 'span')}: {rate} a model)"
         )

@@ -15,7 +15,8 @@ from annotate.cli.progress import observer
 from annotate.cli.summary import print_summary
 from annotate.corpus.files import is_jsonl
 from annotate.engine.place import check_place
-from annotate.engine.run import Options, Result
+from annotate.engine.run import Result
+from annotate.engine.running import Options
 from annotate.errors import ConfigError
 from annotate.pipeline import Definition, Pipeline, build, load
 from annotate.stages.corpus import Corpus

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -72,10 +72,17 @@ class Events:
         self._write(event="planned", datasets=names)
         self.flush()
 
-    def started(self, stage: str, units: int, detail: str = "") -> None:
-        """A stage starts; written at once, so that it is known although the driver is killed a moment later."""
+    def started(self, stage: str, units: int, detail: str = "", of: Sequence[str] | None = None) -> None:
+        """A stage starts; written at once, so that it is known although the driver is killed a moment later.
+
+        Args:
+            stage: its label; of stages that are made together, one for all.
+            units: that it has; 0 where that is not known.
+            detail: for people.
+            of: the labels of the datasets that it makes; None for the one that is called as it is.
+        """
         self.observer.started(stage, units, detail)
-        self._write(event="started", stage=stage, units=units, detail=detail)
+        self._write(event="started", stage=stage, units=units, detail=detail, of=[stage] if of is None else list(of))
         self.flush()
 
     def advanced(self, stage: str, units: int, rows: int) -> None:

@@ -8,17 +8,12 @@ from dataclasses import dataclass
 
 from annotate.engine.datasets import Dataset
 from annotate.errors import StorageError
-from annotate.graph import Stage
-from annotate.stages.corpus import Corpus
-from annotate.stages.place import Place
-from annotate.stages.repeated_spans import FindRepeatedSpans
-from annotate.stages.score import Annotations
-from annotate.stages.shards import Shards
+from annotate.graph import EndsDocuments, Stage, documents_of
 from annotate.storage.layout import LEDGER
 from annotate.storage.store import Directory
 
-LOST = ("documents_with_lost_characters", "unknown_tokens", "dropped_characters")
-"""Counts of what a tokenizer has lost of the text."""
+NOT_REACHED = "not_reached"
+"""The state of documents that the stage did not look at, as a limit was set; beside those that it says itself."""
 
 
 @dataclass(frozen=True)
@@ -63,53 +58,25 @@ def read_ledgers(workdir: Directory) -> dict[str, Ledger]:
 
 
 def balance(datasets: Mapping[Stage, Dataset], outputs: Mapping[str, Stage]) -> dict[str, Ledger]:
-    """Draw up the ledger of each output that is shards.
+    """Draw up the ledger of each output where documents end.
 
     Raises:
         StorageError: the states do not sum to the input, which would be a bug.
     """
-    return {name: _balanced(datasets, name, stage) for name, stage in outputs.items() if isinstance(stage, Shards)}
+    ending = {name: stage for name, stage in outputs.items() if isinstance(stage, EndsDocuments)}
+    return {name: _balanced(datasets, name, stage) for name, stage in ending.items()}
 
 
-def _balanced(datasets: Mapping[Stage, Dataset], name: str, shards: Shards) -> Ledger:
-    counts = _counts(datasets, shards)
-    corpus = _counts(datasets, shards.corpus)
-    states = {
-        "written": counts.get("written", 0),
-        "near_duplicate": counts.get("near_duplicate", 0),
-        "quarantined": counts.get("quarantined", 0),
-        **({"repeated": counts.get("repeated", 0)} if shards.selection.repeated is not None else {}),
-        **({"held_out": counts.get("held_out", 0)} if shards.selection.subsets is not None else {}),
-        **({"excluded": counts.get("excluded", 0)} if shards.excluded is not None else {}),
-        "not_reached": corpus["documents"] - counts.get("documents", 0) + counts.get("not_reached", 0),
-    }
-    if sum(states.values()) != corpus["documents"] or min(states.values()) < 0:
-        raise StorageError(f"the ledger of {name} does not balance: {states} of {corpus['documents']} documents")
-    places = shards.placements.places
-    placed = _counts(datasets, places[-1])
-    left_out = shards.selection.repeated
-    repeated = _counts(datasets, left_out) if left_out is not None else {}
-    beside = {
-        **({"copies": counts["copies"]} if counts.get("copies") else {}),
-        **({"repeated_spans_left_out": repeated.get("dropped", 0)} if repeated else {}),
-        "spans": placed.get("spans", 0),
-        "spans_with_a_null_score": placed.get("spans_with_a_null_score", 0),
-        "documents_that_spell_a_tag": counts.get("documents_that_spell_a_tag", 0),
-        **{name: counts[name] for name in LOST if name in counts},
-        "unreadable_files": corpus.get("unreadable_files", 0),
-        **{
-            f"failed_scores ({', '.join(stage.axes)})": _counts(datasets, stage).get("failed_scores", 0)
-            for place in places
-            for stage in place.scores
-        },
-    }
-    return Ledger(corpus["documents"], states, beside)
+def _balanced(datasets: Mapping[Stage, Dataset], name: str, stage: EndsDocuments) -> Ledger:
+    def counts(of: Stage) -> Mapping[str, int]:
+        dataset = datasets[of]
+        if dataset.manifest is None:
+            dataset.find()
+        return dataset.manifest.counts if dataset.manifest is not None else {}
 
-
-def _counts(
-    datasets: Mapping[Stage, Dataset], stage: Corpus | Place | Shards | Annotations | FindRepeatedSpans
-) -> Mapping[str, int]:
-    dataset = datasets[stage]
-    if dataset.manifest is None:
-        dataset.find()
-    return dataset.manifest.counts if dataset.manifest is not None else {}
+    said, documents = stage.ledger(counts), counts(documents_of(stage)).get("documents", 0)
+    not_reached = documents - said.reached + said.states.get(NOT_REACHED, 0)
+    states = {**said.states, NOT_REACHED: not_reached}
+    if sum(states.values()) != documents or min(states.values()) < 0:
+        raise StorageError(f"the ledger of {name} does not balance: {states} of {documents} documents")
+    return Ledger(documents, states, said.beside)

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 
 from annotate.corpus.written_by_runs import dataset_around
 from annotate.errors import ConfigError, StorageError
-from annotate.graph import Stage
-from annotate.stages.corpus import Corpus
+from annotate.graph import Source, Stage
 from annotate.storage.latest import read_latest
 from annotate.storage.layout import FOLDERS, LATEST, LEDGER
 from annotate.storage.marker import check_folder, datasets_in
@@ -32,8 +31,8 @@ def check_place(workdir: Directory, stages: Iterable[Stage]) -> None:
     datasets_in(workdir)
     for stage in stages:
         check_folder(workdir.child(stage.dataset))
-        if isinstance(stage, Corpus):
-            _check_corpus(workdir, stage.directory)
+        if isinstance(stage, Source) and stage.outside is not None:
+            _check_corpus(workdir, stage.outside)
     for name, keys in _FILES.items():
         _check_file(workdir, name, keys)
     read_latest(workdir)

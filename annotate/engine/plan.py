@@ -15,33 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from annotate.corpus.files import is_jsonl
-from annotate.corpus.source_files import SourceFile
-from annotate.engine.datasets import (
-    Dataset,
-    columns_read,
-    count_units,
-    limited,
-    needed,
-    open_attributes,
-    open_corpus,
-    plan_datasets,
-)
-from annotate.engine.imports import find_imported
+from annotate.engine.datasets import Dataset, needed, plan_datasets
+from annotate.engine.kinds import MAKERS
 from annotate.engine.place import check_place
-from annotate.engine.run import Options
+from annotate.engine.run import together
+from annotate.engine.running import Options
+from annotate.engine.source import open_all
 from annotate.errors import ConfigError
-from annotate.graph import Map, Reduce, Regroup, Stage, Tables, documents_of, graph
-from annotate.stages.attributes import AttributeFiles
-from annotate.stages.corpus import Corpus
-from annotate.stages.score import Score, group, prepare
+from annotate.graph import EndsDocuments, Model, Sample, Source, Stage, graph, source_of
 from annotate.storage.latest import Latest, read_latest
-from annotate.storage.manifests import Manifest, Unit, read_manifest, read_units
-from annotate.storage.parts import parquet_bytes
+from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.store import Directory
 
 State = Literal["done", "resumable", "stale", "new"]
@@ -73,7 +56,7 @@ class ScoringTime:
     """The time that scoring will take, from timing a sample of the corpus with the models.
 
     Attributes:
-        label: axes of the stages that share the forward pass.
+        label: of the stages that share the forward pass.
         spans: spans of the sample.
         tokens: model tokens of the sample; 0 where the scorer has no tokenizer.
         seconds: time of the sample on one model, tokenizing included.
@@ -136,52 +119,34 @@ def plan(
     workdir = Directory.at(location)
     check_place(workdir, stages)
     with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
-        limit = dict.fromkeys(limited(outputs.values()), options.limit)
-        opened = _open(stages, workdir, Directory.at(scratch), limit)
+        opened = open_all(stages, Directory.at(scratch), outputs.values(), options.limit, _imported(stages, workdir))
         datasets = plan_datasets(stages, workdir, opened, outputs)
         missing = needed([*checks, *outputs.values()], datasets)
         before = {item.label: item for item in read_latest(workdir)}
         scoring: list[ScoringTime] = []
         write: int | None = None
-        corpora = [_read(stage, datasets[stage]) for stage in stages if isinstance(stage, Corpus)]
+        corpora = [_read(dataset) for stage, dataset in opened.items() if "location" in stage.about()]
         if not corpora:
             raise ConfigError("the pipeline reads no corpus")
         plans = [
-            _stage(datasets[stage], before, datasets[documents_of(stage)], workdir, missing=stage in missing)
+            _stage(datasets[stage], before, datasets[source_of(stage)], workdir, missing=stage in missing)
             for stage in stages
         ]
         if sample and missing:
-            scoring, write = _timed(stages, missing, datasets, workdir, options, sample)
+            scoring, write = _timed(missing, datasets, workdir, options, sample)
         return Plan(plans, scoring, corpora, write, _free(workdir))
 
 
-def _read(corpus: Corpus, dataset: Dataset) -> CorpusPlan:
+def _imported(stages: Sequence[Stage], workdir: Directory) -> dict[Stage, Any]:
+    """What the imports of sources have left, which lies in the work directory; new lists of units do not."""
+    return {stage: stage.imported(workdir.child(stage.dataset)) for stage in stages if isinstance(stage, Source)}
+
+
+def _read(dataset: Dataset) -> CorpusPlan:
     manifest = dataset.manifest
     assert manifest is not None, "a corpus is opened before"
-    return CorpusPlan(str(corpus.path), manifest.counts["documents"], manifest.rows, manifest.size)
-
-
-def _open(
-    stages: Sequence[Stage], workdir: Directory, scratch: Directory, limit: Mapping[Stage, int | None]
-) -> dict[Stage, Dataset]:
-    """Open the corpora, with their lists of units in a scratch directory; `limit` is by corpus."""
-    corpora: dict[Stage, Dataset] = {}
-    for stage in stages:
-        if isinstance(stage, Corpus):
-            files: list[SourceFile] | None = stage.files()
-            assert files, "files() raises where there are none"
-            size, n = sum(file.size for file in files) / 1e6, len(files)
-            if is_jsonl(files[0].path):
-                files = find_imported(stage, workdir, files)
-            if files is None:
-                raise ConfigError(
-                    f"{stage.path} is JSON lines, {size:,.1f} MB in {n} files: they must be imported before a plan",
-                    hint="Run with --limit 1, which imports them all; then plan.",
-                )
-            corpora[stage] = open_corpus(stage, scratch, files, limit.get(stage), readers=columns_read(stages, stage))
-        elif isinstance(stage, AttributeFiles):
-            corpora[stage] = open_attributes(stage, scratch, corpora[stage.corpus])
-    return corpora
+    location = dataset.stage.about()["location"]
+    return CorpusPlan(location, manifest.counts["documents"], manifest.rows, manifest.size)
 
 
 def _stage(
@@ -189,17 +154,11 @@ def _stage(
 ) -> StagePlan:
     corpus = documents.manifest
     assert corpus is not None, "a corpus is opened before"
-    stage, manifest = dataset.stage, dataset.manifest
+    manifest = dataset.manifest
     last = before.get(dataset.label)
-    if isinstance(stage, Corpus) and manifest is not None:
-        return StagePlan(
-            dataset.label,
-            "done",
-            _changes(dataset, last) or _corpus_changes(dataset, last, workdir) if last else "",
-            manifest.units,
-            manifest.units,
-            manifest.rows,
-        )
+    if dataset is documents and manifest is not None:
+        why = _changes(dataset, last) or _corpus_changes(dataset, last, workdir) if last else ""
+        return StagePlan(dataset.label, "done", why, manifest.units, manifest.units, manifest.rows)
     if not missing:
         if manifest is None:
             dataset.find()
@@ -207,10 +166,8 @@ def _stage(
         if manifest is None:
             return StagePlan(dataset.label, "done", "not needed: what is made from it is committed", None, 0, None)
         return StagePlan(dataset.label, "done", "", manifest.units, manifest.units, manifest.rows)
-    ready = all(source.manifest is not None for source in dataset.inputs.values())
-    read = [] if isinstance(stage, Regroup) else [s.manifest.rows for s in dataset.inputs.values() if s.manifest]
-    rows = max(read, default=corpus.rows)
-    units, done = count_units(dataset) if ready and isinstance(stage, Map | Score) else (_units_ahead(stage, corpus), 0)
+    units, done = _units(dataset, corpus)
+    rows = _rows(dataset, corpus)
     why = _changes(dataset, last) if last is not None and last.fingerprint != dataset.fingerprint else ""
     if done:
         return StagePlan(dataset.label, "resumable", why or "an earlier run left units", units, done, rows)
@@ -219,18 +176,26 @@ def _stage(
     return StagePlan(dataset.label, "stale" if last is not None else "new", why, units, done, rows)
 
 
-def _units_ahead(stage: Stage, corpus: Manifest) -> int | None:
-    """Units of a stage whose inputs are not there yet: those of the corpus, but for stages that merge or regroup."""
-    if isinstance(stage, Reduce):
-        return 1
-    return corpus.units if isinstance(stage, Map | Score) else None
+def _units(dataset: Dataset, corpus: Manifest) -> tuple[int | None, int]:
+    """The units of a stage, and how many are committed, as far as that can be told."""
+    maker = MAKERS[dataset.stage.made_as]
+    ready = all(source.manifest is not None for source in dataset.inputs.values())
+    counted = maker.count(dataset) if ready else None
+    return counted if counted is not None else (maker.ahead(dataset, corpus.units), 0)
+
+
+def _rows(dataset: Dataset, corpus: Manifest) -> int:
+    """Rows that a stage reads: of the input that has most, or of the corpus."""
+    read = [source.manifest.rows for source in dataset.inputs.values() if source.manifest]
+    return corpus.rows if isinstance(dataset.stage, EndsDocuments) else max(read, default=corpus.rows)
 
 
 def _share_done(dataset: Dataset) -> float:
     """Share of the units of a stage that are committed; 0 where its inputs are not there yet."""
-    if any(source.manifest is None for source in dataset.inputs.values()):
+    counted = MAKERS[dataset.stage.made_as].count(dataset)
+    if counted is None:
         return 0.0
-    units, done = count_units(dataset)
+    units, done = counted
     return done / max(units, 1)
 
 
@@ -277,50 +242,43 @@ def _short(value: Any) -> str:
 
 
 def _timed(
-    stages: Sequence[Stage],
-    missing: Sequence[Stage],
-    datasets: Mapping[Stage, Dataset],
-    workdir: Directory,
-    options: Options,
-    sample: int,
+    missing: Sequence[Stage], datasets: Mapping[Stage, Dataset], workdir: Directory, options: Options, sample: int
 ) -> tuple[list[ScoringTime], int]:
     """Time the models on a sample of the corpus, and weigh what is made of it."""
     times = []
-    scored = 0.0
+    results = 0.0
     weighed: dict[Stage, float] = {}  # by corpus
-    for scores in group([stage for stage in stages if isinstance(stage, Score)]):
-        corpus = datasets[scores[0].corpus]
-        tables, rows, text_bytes = _sample(scores[0], corpus, workdir, sample)
+    for some in together([stage for stage in datasets if stage.made_as == "model"]):
+        stages = [stage for stage in some if isinstance(stage, Model)]
+        corpus = datasets[source_of(stages[0])]
         assert corpus.manifest is not None, "a corpus is opened before"
-        share = corpus.manifest.size / max(text_bytes, 1)
-        spans = tables["spans"]
-        weight = parquet_bytes(spans).size + parquet_bytes(tables["corpus"]).size
-        weighed[corpus.stage] = max(weighed.get(corpus.stage, 0.0), weight * share)
-        scored += 4.0 * spans.num_rows * share * sum(len(stage.axes) for stage in scores)
-        todo = [stage for stage in scores if stage in missing]
-        if todo:
-            started = time.perf_counter()
-            batch = prepare(todo[0], tables, rows, range(len(todo)))
-            spent = time.perf_counter() - started
-            spent += _forward_seconds(todo, batch.prepared)
+        # From the middle: what is first is seldom like the rest.
+        unit = next(itertools.islice(corpus.units(), corpus.manifest.units // 2, None))
+        samples = [stage.sample(workdir, unit, sample) for stage in stages]
+        first = samples[0]
+        if first is None:
+            continue
+        share = corpus.manifest.size / max(first.text_bytes, 1)
+        weighed[corpus.stage] = max(weighed.get(corpus.stage, 0.0), first.documents_bytes * share)
+        results += share * sum(each.result_bytes for each in samples if each is not None)
+        if todo := [stage for stage in stages if stage in missing]:
+            seconds, tokens = _seconds(todo, first)
             left = share * (1 - _share_done(datasets[todo[0]]))
-            label = ", ".join(axis for stage in todo for axis in stage.axes)
             models = options.workers or _models(todo[0].threads)
-            times.append(ScoringTime(label, spans.num_rows, batch.prepared.tokens, spent, left, models))
-    return times, int(sum(weighed.values()) + scored)
+            label = MAKERS["model"].label([datasets[stage] for stage in todo])
+            times.append(ScoringTime(label, first.items, tokens, seconds, left, models))
+    return times, int(sum(weighed.values()) + results)
 
 
-def _forward_seconds(stages: Sequence[Score], prepared: Any) -> float:
-    device = _device()
-    scorers = [stage.scorer for stage in stages]
-    forward = scorers[0].backbone.load(scorers, device)
-    if forward.device is not None:
-        from annotate.models.device import use_threads
-
-        use_threads(stages[0].threads)
+def _seconds(stages: Sequence[Model], sample: Sample) -> tuple[float, int]:
+    """The time of a sample on one model, which is loaded before; and its tokens."""
     started = time.perf_counter()
-    forward(prepared, range(len(scorers)))
-    return time.perf_counter() - started
+    prepared = stages[0].prepare(sample.tables, sample.rows)
+    spent = time.perf_counter() - started
+    model = stages[0].load(stages, _device())
+    started = time.perf_counter()
+    stages[0].forward(lambda: model, prepared, stages, range(len(stages)))
+    return spent + time.perf_counter() - started, stages[0].tokens(prepared)
 
 
 def _device() -> str:
@@ -334,45 +292,6 @@ def _models(threads: int) -> int:
 
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return torch.cuda.device_count() or max(1, cpus // threads)
-
-
-class _SampleTables(Tables):
-    """Tables of a sample of documents, held in memory."""
-
-    def __init__(self, stage: Score, workdir: Directory, unit: Unit, sample: int) -> None:
-        super().__init__(stage, workdir, {"corpus": unit, "spans": unit}, {})
-        documents = stage.corpus.read(self.directory("corpus"), unit)
-        made = stage.spans.unit(_Only(self, documents))
-        rows = made.table["row"].to_numpy()
-        last = rows[min(sample, len(rows)) - 1] if len(rows) else -1
-        self._held = {
-            "corpus": documents.filter(pc.less_equal(documents["row"], int(last))),
-            "spans": made.table.filter(pc.less_equal(made.table["row"], int(last))),
-        }
-
-    def __getitem__(self, name: str) -> pa.Table:
-        return self._held[name]
-
-
-class _Only(Tables):
-    """The tables of a unit of which the corpus is read."""
-
-    def __init__(self, of: Tables, documents: pa.Table) -> None:
-        self.__dict__.update(of.__dict__)
-        self._documents = documents
-
-    def __getitem__(self, name: str) -> pa.Table:
-        return self._documents
-
-
-def _sample(stage: Score, corpus: Dataset, workdir: Directory, sample: int) -> tuple[Tables, Any, int]:
-    """The first documents of a unit from the middle of the corpus, with about `sample` spans."""
-    assert corpus.manifest is not None, "a corpus is opened before"
-    unit = next(itertools.islice(corpus.units(), corpus.manifest.units // 2, None))
-    tables = _SampleTables(stage, workdir, unit, sample)
-    spans = tables["spans"]
-    size = int(np.sum(spans["byte_end"].to_numpy() - spans["byte_start"].to_numpy()))
-    return tables, np.unique(spans["row"].to_numpy()), size
 
 
 def _free(workdir: Directory) -> int | None:

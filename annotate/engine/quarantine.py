@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotate.engine.datasets import Dataset
-from annotate.graph import Source, Stage, documents_of
+from annotate.graph import Stage, documents_of
 from annotate.storage import layout
 from annotate.storage.parts import Part, parquet_bytes, read_part
 from annotate.storage.store import Directory
@@ -44,7 +44,7 @@ def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quaran
     rows: list[pl.DataFrame] = []
     remarks: list[str] = []
     for dataset in datasets.values():
-        if dataset.manifest is None or isinstance(dataset.stage, Source):
+        if dataset.manifest is None or dataset.stage.made_as == "source":
             continue
         parts = [e.quarantine for unit in dataset.units() for e in unit.entries if e.quarantine is not None]
         if not parts:

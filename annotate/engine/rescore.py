@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from annotate.errors import StorageError
 from annotate.graph import Stage
-from annotate.stages.score import Score
 from annotate.storage import layout
 from annotate.storage.layout import MARKER, RESCORE, Kind
 from annotate.storage.manifests import fingerprints, read_manifest
@@ -23,7 +22,7 @@ def to_drop(workdir: Directory, stages: Iterable[Stage], *, rescore: bool) -> di
 
     All if `rescore`, else those half dropped.
     """
-    names = {stage.dataset: stage.recipe for stage in stages if isinstance(stage, Score)}
+    names = {stage.dataset: stage.recipe for stage in stages if stage.rescored}
     return {name: names[name] for name in names if rescore or workdir.child(name).size(RESCORE) is not None}
 
 

@@ -18,7 +18,6 @@ from annotate.storage.manifests import read_manifest
 from annotate.storage.store import Directory
 
 State = Literal["done", "running", "partly done", "not started", "not needed"]
-GROUP = "annotations ("  # scoring stages that share a forward pass tell of it under one label
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +92,9 @@ def read_status(workdir: Directory) -> Status:
     cut_short = any(seen.started and not seen.finished for seen in told.stages.values())
     finished = not alive and not cut_short and bool(latest) and latest.items() <= planned.items()
     steps = [
-        _begun(label, "", seen, alive=alive) for label, seen in told.stages.items() if not told.names(label, planned)
+        _begun(label, "", seen, alive=alive)
+        for label, seen in told.stages.items()
+        if planned.keys().isdisjoint(seen.of)
     ]
     stages = [
         _stage(workdir, label, *planned[label], told.of(label), alive=alive, finished=finished) for label in planned
@@ -148,8 +149,9 @@ def _begun(label: str, dataset: str, seen: _Seen, *, alive: bool) -> StageStatus
 
 @dataclass
 class _Seen:
-    """What the events of a run tell of a stage."""
+    """What the events of a run tell of a stage, or of several that are made together; `of` has their labels."""
 
+    of: tuple[str, ...] = ()
     since: float = 0.0
     last: float = 0.0
     units: int | None = None
@@ -169,21 +171,8 @@ class _Told:
     warnings: list[str] = field(default_factory=list)
 
     def of(self, label: str) -> _Seen:
-        """What was told of a stage, or of the scoring stages that it is one of."""
-        return next((seen for name, seen in self.stages.items() if _covers(name, label)), _Seen())
-
-    def names(self, name: str, planned: Iterable[str]) -> bool:
-        """Whether a label in events is of planned stages; if not it is of a step before them, such as an import."""
-        return any(_covers(name, label) for label in planned)
-
-
-def _covers(name: str, label: str) -> bool:
-    own = _axes(label)
-    return name == label or (bool(own) and own <= _axes(name))
-
-
-def _axes(label: str) -> set[str]:
-    return set(label.removeprefix(GROUP).removesuffix(")").split(", ")) if label.startswith(GROUP) else set()
+        """What was told of a stage, or of the stages that it is made with."""
+        return next((seen for seen in self.stages.values() if label in seen.of), _Seen())
 
 
 def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
@@ -195,7 +184,7 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
         elif kind == "warning":
             told.warnings.append(event["message"])
         elif "stage" in event:
-            _add(told.stages.setdefault(event["stage"], _Seen()), kind, at, event)
+            _add(told.stages.setdefault(event["stage"], _Seen((event["stage"],))), kind, at, event)
     return told
 
 
@@ -205,7 +194,12 @@ def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:
         return
     seen.last, seen.in_flight = at, ()
     if kind == "started":
-        seen.started, seen.since, seen.units = True, at, event["units"] or None
+        seen.started, seen.since, seen.units, seen.of = (
+            True,
+            at,
+            event["units"] or None,
+            tuple(event.get("of", seen.of)),
+        )
     elif kind == "advanced":
         seen.done, seen.rows = seen.done + event["units"], seen.rows + event["rows"]
     elif kind == "finished":

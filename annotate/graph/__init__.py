@@ -1,32 +1,51 @@
 """What a stage is: a frozen dataclass whose inputs are other stages, and the pure functions that do its work.
 
-A stage knows nothing of Ray, retries or paths: it gets tables and returns tables. A *map* makes a unit from the same
-unit of its inputs. A *reduce* needs all units of its inputs and is merged from pieces. A *regroup* plans its units from
-the manifests of its inputs. A *shuffle* sends the rows of one input to partitions, and makes a unit of each. Beside
-them stand the *sources*.
+A stage knows nothing of Ray, retries or paths: it gets tables and returns tables. There are three kinds. A *map* makes
+a unit from a group of consecutive units of its inputs, usually of one. A *reduce* merges pieces of all units, in any
+order, into one table. In a *shuffle* units send rows to partitions, and a partition makes a unit. A *model* stage is a
+map whose middle step an actor does that holds a model; a *source* lists what lies outside. What else the engine must
+know of a stage, the stage says itself, in a role.
 """
 
+from annotate.graph.documents import Documents, MadeDocuments, Slice, documents_of
 from annotate.graph.map import Map
+from annotate.graph.model import Model, Rows, Sample
 from annotate.graph.reduce import Reduce
-from annotate.graph.regroup import Regroup
-from annotate.graph.shuffle import RANGE_UNITS, Received, Shuffle
-from annotate.graph.source import Source
-from annotate.graph.stage import AGAINST, Stage, digest, documents_of, graph
-from annotate.graph.tables import Tables, Work
+from annotate.graph.roles import EndsDocuments, LedgerStates
+from annotate.graph.shuffle import RANGE_UNITS, Partitions, Received, Shuffle
+from annotate.graph.source import Imports, ImportStep, Listing, Source
+from annotate.graph.stage import AGAINST, Cut, Kind, Stage, digest, graph, source_of
+from annotate.graph.tables import ITSELF, Tables, Work, first_unit
 
 __all__ = [
     "AGAINST",
+    "ITSELF",
     "RANGE_UNITS",
+    "Cut",
+    "Documents",
+    "EndsDocuments",
+    "ImportStep",
+    "Imports",
+    "Kind",
+    "LedgerStates",
+    "Listing",
+    "MadeDocuments",
     "Map",
+    "Model",
+    "Partitions",
     "Received",
     "Reduce",
-    "Regroup",
+    "Rows",
+    "Sample",
     "Shuffle",
+    "Slice",
     "Source",
     "Stage",
     "Tables",
     "Work",
     "digest",
     "documents_of",
+    "first_unit",
     "graph",
+    "source_of",
 ]

@@ -1,10 +1,10 @@
-"""Stages that merge pieces of all units of their inputs."""
+"""A reduce: pieces of all units of its inputs, merged in any order into one table."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 
@@ -14,21 +14,32 @@ from annotate.storage.parts import Output
 
 
 class Reduce(Stage):
-    """Needs all units of its inputs: a piece of each, merged in any order, then finished.
+    """Makes one unit from all units of its inputs, by pieces that are committed: no process sees all units.
 
-    With `piece_schema`, pieces are merged in committed groups, so no process sees them all; without, one does.
+    Attributes:
+        piece_schema: contract of the pieces.
     """
 
-    piece_schema: ClassVar[str | None] = None
+    piece_schema: ClassVar[str]
+
+    @property
+    def made_as(self) -> Literal["reduce"]:
+        """A reduce."""
+        return "reduce"
+
+    @property
+    def cut(self) -> Literal["whole"]:
+        """There is one unit."""
+        return "whole"
 
     @abc.abstractmethod
     def piece(self, tables: Tables) -> pa.Table:
         """What is needed of one unit."""
 
     def merge(self, pieces: Iterable[pa.Table]) -> pa.Table:
-        """Merge pieces into one; commutative and associative."""
+        """Merge pieces, at least one, into one; commutative and associative."""
         return pa.concat_tables(list(pieces))
 
     @abc.abstractmethod
     def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
-        """Make the dataset from the merged pieces and the whole of wide inputs."""
+        """Make the dataset from the merged pieces, and from the tables of inputs that are read whole."""

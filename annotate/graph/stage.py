@@ -1,12 +1,16 @@
-"""A stage: its inputs, its identity, and what it says of its dataset; and the graph that stages make."""
+"""A stage: its inputs, its identity, and what it says of its dataset; and the graph that stages make.
+
+The engine and the storage know no stage by its name. What they must know of one, it says itself: its kind, how the
+units of its dataset lie, and the roles that are properties and methods here with a default.
+"""
 
 from __future__ import annotations
 
 import abc
 import functools
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
@@ -21,18 +25,33 @@ AGAINST = "against_"
 """How the inputs of another corpus, that stands behind the first, are named."""
 
 
+Kind = Literal["source", "map", "reduce", "shuffle", "model"]
+"""How the dataset of a stage is made; the engine has a file for each."""
+
+Cut = Literal["documents", "ranges", "whole", "own"]
+"""How the units of a dataset lie: a unit for each unit of documents; one for each `RANGE_UNITS` of these, in order; one
+unit, which readers read whole; or cut in a way of the stage's own."""
+
+
 def digest(data: Any) -> str:
     """Hash JSON-ready data, whatever the order of its keys."""
     return checksum(json.dumps(data, sort_keys=True, separators=(",", ":")).encode())
 
 
 class Stage(abc.ABC):
-    """A node of a pipeline: datasets in, one dataset out."""
+    """A node of a pipeline: datasets in, one dataset out.
+
+    Attributes:
+        name: of the kind of stage; its datasets are called so.
+        schema: contract of the tables of its units.
+        version: raised when the output changes for equal settings and inputs.
+        rescored: whether a run with `rescore` drops what it has made, and makes it anew.
+    """
 
     name: ClassVar[str]
     schema: ClassVar[str]
     version: ClassVar[int] = 1
-    role: ClassVar[Role] = Role.OTHER
+    rescored: ClassVar[bool] = False
 
     @property
     @abc.abstractmethod
@@ -44,9 +63,36 @@ class Stage(abc.ABC):
         """Everything but the inputs that can change the output, JSON-ready; nothing about how the stage runs."""
 
     @property
+    @abc.abstractmethod
+    def made_as(self) -> Kind:
+        """How its dataset is made."""
+
+    @property
+    @abc.abstractmethod
+    def cut(self) -> Cut:
+        """How the units of its dataset lie."""
+
+    @property
+    def role(self) -> Role:
+        """What its dataset is to who reads it."""
+        if self.made_as == "source":
+            return Role.SOURCE
+        return Role.UNITS if self.cut == "documents" else Role.OTHER
+
+    @property
     def label(self) -> str:
         """How people tell this stage from others in one pipeline."""
         return self.name
+
+    @property
+    def shared(self) -> Hashable | None:
+        """Stages that say an equal key, which is not None, are made together."""
+        return None
+
+    @property
+    def sized_by(self) -> tuple[str, ...]:
+        """The inputs whose totals tell how its work is cut: they are committed before it begins."""
+        return ()
 
     @functools.cached_property
     def recipe(self) -> str:
@@ -60,21 +106,22 @@ class Stage(abc.ABC):
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """The columns of its input `corpus` that it reads, but for text and id: looked for before anything runs."""
+        """The columns of the documents among its inputs that it reads, but for text and id.
+
+        They are looked for before anything runs.
+        """
         return ()
 
     @property
     def types_read(self) -> tuple[str, ...] | None:
-        """The columns of its input `corpus` whose types can change the output; None for all that travel."""
+        """The columns of these whose types can change the output; None for all that travel."""
         return self.columns_read
 
-    def identity_of(self, name: str, unit: Unit) -> str:
-        """What a unit of input `name` is known by in the name of what is made of it."""
-        del name
-        return unit.identity_for(self.types_read)
-
     def identifies(self, name: str, unit: Unit) -> bool:
-        """Whether a unit of input `name` is part of the name of what is made of it, as all that can change it must."""
+        """Whether what is made from a unit of input `name` is named by that unit too.
+
+        All that can change the output must be. What is not is read again each time.
+        """
         del name, unit
         return True
 
@@ -87,25 +134,35 @@ class Stage(abc.ABC):
         tables = [read_part(directory, entry.part, schema=self.schema) for entry in unit.entries]
         return pa.concat_tables(tables) if len(tables) != 1 else tables[0]
 
+    def described(self, manifest: Manifest) -> str:
+        """What people are told of a dataset that need not be made."""
+        return f"found committed, {manifest.rows:,} row{'' if manifest.rows == 1 else 's'}"
+
+    def about(self) -> Mapping[str, str]:
+        """What `latest.json` keeps for those who read the dataset, such as the split that shards are."""
+        return {}
+
     def remarks(self, manifest: Manifest) -> list[str]:
         """What should be said loudly of the finished dataset."""
         del manifest
         return []
 
     def companions(self, whole: Mapping[str, pa.Table], manifest: Manifest) -> Mapping[str, bytes]:
-        """What lies beside the parts of the finished dataset, by path; `whole` are the tables of wide inputs."""
+        """What lies beside the parts of the finished dataset, by path; `whole` has the tables of inputs read whole."""
         del whole, manifest
         return {}
 
 
-def documents_of(stage: Stage) -> Stage:
-    """The source whose documents a stage is about: not what it only learns from, such as labels, or filters against.
-
-    An input `corpus` leads to it, else the first one.
-    """
-    while inputs := stage.inputs:
-        stage = inputs.get("corpus") or next(iter(inputs.values()))
+def source_of(stage: Stage) -> Stage:
+    """The source that a stage is about in the end: not what it only learns from, such as labels, or filters against."""
+    while (above := about(stage)) is not None:
+        stage = above
     return stage
+
+
+def about(stage: Stage) -> Stage | None:
+    """The input that a stage is about: `corpus`, else the first one; None for a source that reads nothing."""
+    return stage.inputs.get("corpus") or next(iter(stage.inputs.values()), None)
 
 
 def graph(outputs: Iterable[Stage]) -> list[Stage]:

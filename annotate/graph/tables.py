@@ -28,6 +28,10 @@ class Work:
     number: int = 0
 
 
+ITSELF = ""
+"""The input that is the stage's own dataset: what a shuffle sends again in a second round."""
+
+
 class Tables:
     """The tables of one unit of a stage's inputs, read when asked for; `number` is the unit's place in its dataset."""
 
@@ -45,20 +49,25 @@ class Tables:
     @property
     def shard(self) -> str:
         """Name of the corpus shard of the unit."""
-        return next(iter(self._units.values())).shard
+        return first_unit(self._units).shard
 
     @property
     def rows(self) -> range:
         """Rows of the shard that the unit covers."""
-        unit = next(iter(self._units.values()))
+        unit = first_unit(self._units)
         return range(unit.start, unit.stop)
 
     def __getitem__(self, name: str) -> pa.Table:
-        """The table of input `name`: of this unit, or the whole dataset where that stage is wide."""
+        """The table of input `name`: of this unit, or the whole dataset where that has one unit."""
         if name in self._shared:
             return self._shared[name]
         name = self._named(name)
-        return self._stage.inputs[name].read(self.directory(name), self._units[name])
+        return self.stage(name).read(self.directory(name), self._units[name])
+
+    @property
+    def sent(self) -> pa.Table:
+        """The table of the first input: the rows that a shuffle sends."""
+        return self[next(iter(self._units))]
 
     def unit(self, name: str) -> Unit:
         """The unit record of input `name`."""
@@ -66,7 +75,7 @@ class Tables:
 
     def stage(self, name: str) -> Stage:
         """The stage that is input `name`."""
-        return self._stage.inputs[self._named(name)]
+        return self._stage if name == ITSELF else self._stage.inputs[self._named(name)]
 
     def directory(self, name: str) -> Directory:
         """Where the dataset of input `name` lies."""
@@ -75,3 +84,8 @@ class Tables:
     def _named(self, name: str) -> str:
         """The input that stands for `name` here: a unit of another corpus has its own."""
         return name if name in self._units else AGAINST + name
+
+
+def first_unit(units: Mapping[str, Unit]) -> Unit:
+    """The unit of the first input, which tells shard and rows; of no rows where all inputs are read whole."""
+    return next(iter(units.values()), Unit("", 0, 0, 0, ()))

@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.engine.datasets import Dataset
-from annotate.graph import Stage, graph
-from annotate.stages.corpus import Corpus
+from annotate.graph import Documents, Stage, graph
 from annotate.stages.duplicates.clusters import Keepers
 from annotate.stages.duplicates.documents import row_of, starts_of, unit_of
 from annotate.stages.near_duplicates import NearDuplicates
@@ -194,7 +193,9 @@ def _documents(
     return documents, texts
 
 
-def _all_units(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset]) -> Iterator[tuple[Corpus, Directory, Unit]]:
+def _all_units(
+    verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset]
+) -> Iterator[tuple[Documents, Directory, Unit]]:
     """The units of both corpora, in the order of their numbers."""
     for corpus in (verdicts.corpus, verdicts.against):
         if corpus is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
 from os import PathLike
@@ -19,7 +19,7 @@ from annotate.corpus.attributes import AttributeReader, content_of, find_attribu
 from annotate.corpus.footers import MAX_ROWS_PER_UNIT
 from annotate.corpus.source_files import SourceFile
 from annotate.errors import ConfigError, InputError
-from annotate.graph import Map, Source, Stage, Tables
+from annotate.graph import Listing, Map, Source, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.score import Annotations, check_axis_columns, check_skip, kept_spans
@@ -70,6 +70,25 @@ class AttributeFiles(Source):
     def directory(self) -> Directory:
         """Where the files lie."""
         return Directory.at(self.location)
+
+    def listing(
+        self,
+        new: Callable[[], Listing],
+        found: None,
+        inputs: Mapping[str, Iterator[Unit]],
+        *,
+        limit: int | None,
+        readers: Mapping[str, str],
+    ) -> Listing:
+        """The units of the corpus, each with the attribute file of its shard.
+
+        Raises:
+            InputError: a shard has no attribute file.
+        """
+        del found, limit, readers
+        listing = new()
+        listing.add(self.units(inputs["corpus"]))
+        return listing
 
     def units(self, units: Iterator[Unit], threads: int = 16) -> Iterator[Unit]:
         """The units of the corpus, each with the attribute file of its shard.
@@ -128,6 +147,11 @@ class AttributeScores(Annotations, Map):
         object.__setattr__(self, "location", as_path(self.location, "location"))
         check_axis_columns(self.axes)
         check_skip(self.spans, self.skip)
+        if not isinstance(self.corpus, Corpus):
+            raise ConfigError(
+                f"attributes lie beside the files of a corpus, and {self.corpus.place} has none",
+                hint="Give spans of a Corpus.",
+            )
         if self.corpus.id is None:
             raise ConfigError(
                 "attributes go with documents by id, but the corpus has none", hint="Give Corpus(id=...)."
@@ -143,6 +167,7 @@ class AttributeScores(Annotations, Map):
     @functools.cached_property
     def files(self) -> AttributeFiles:
         """The attribute files."""
+        assert isinstance(self.corpus, Corpus), "it was checked"
         return AttributeFiles(self.corpus, str(self.location))
 
     @property

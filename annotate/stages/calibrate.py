@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.arguments import as_path, as_tuple
-from annotate.graph import Reduce, Stage, Tables
+from annotate.graph import Documents, Reduce, Stage, Tables
 from annotate.randomness import bottom_k, keyed_hash, name_key
-from annotate.stages.corpus import Corpus
 from annotate.stages.fit_curves import FitCurves, Kind, fit_curves
 from annotate.stages.joined_scores import check_scores, read_scores, score_inputs
 from annotate.stages.near_duplicates import NearDuplicates
@@ -59,7 +58,7 @@ class Calibrate(Reduce):
 
     name: ClassVar[str] = "calibration"
     schema: ClassVar[str] = "calibration"
-    piece_schema: ClassVar[str | None] = "calibration"
+    piece_schema: ClassVar[str] = "calibration"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scores", as_tuple(self.scores, "scores"))
@@ -73,7 +72,7 @@ class Calibrate(Reduce):
         return self.scores[0].spans
 
     @property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Documents:
         """The corpus that they are of."""
         return self.spans.corpus
 

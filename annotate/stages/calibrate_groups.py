@@ -10,9 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.graph import Reduce, Stage, Tables
+from annotate.graph import Documents, Reduce, Stage, Tables
 from annotate.stages.calibrate import Calibrate
-from annotate.stages.corpus import Corpus
 from annotate.stages.joined_scores import read_scores
 from annotate.stages.repeated_spans import REPEATS
 from annotate.stages.tables import as_texts
@@ -38,7 +37,7 @@ class CalibrateGroups(Reduce):
 
     name: ClassVar[str] = "group-calibration"
     schema: ClassVar[str] = "group-calibration"
-    piece_schema: ClassVar[str | None] = "group-calibration"
+    piece_schema: ClassVar[str] = "group-calibration"
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -46,7 +45,7 @@ class CalibrateGroups(Reduce):
         return {**self.calibration.inputs, "corpus": self.corpus}
 
     @property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Documents:
         """The corpus whose columns make the groups."""
         return self.calibration.corpus
 

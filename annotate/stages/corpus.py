@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
@@ -14,21 +14,21 @@ import pyarrow as pa
 from annotate.arguments import as_path, as_tuple
 from annotate.corpus.column_types import ColumnTypes
 from annotate.corpus.documents import DocumentReader
-from annotate.corpus.files import corpus_directory, find_files
+from annotate.corpus.files import corpus_directory, find_files, is_jsonl
 from annotate.corpus.footers import Footer
+from annotate.corpus.imports import find_imported, import_lines
+from annotate.corpus.listing import SAID, UNREADABLE, list_units
 from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.corpus.travelling import Columns
 from annotate.corpus.units import read_footers, units_of
 from annotate.errors import ConfigError
-from annotate.graph import Source, Stage
-from annotate.storage.manifests import Manifest, Unit
+from annotate.graph import Documents, Imports, Listing, Source, Stage
+from annotate.storage.manifests import OTHER_BYTES, Manifest, Unit, file_rows
 from annotate.storage.store import Directory
-
-UNREADABLE, SAID = "unreadable: ", "said: "  # how notes of the manifest begin
 
 
 @dataclass(frozen=True)
-class Corpus(Source):
+class Corpus(Documents, Source):
     """Documents of a corpus.
 
     Attributes:
@@ -94,6 +94,58 @@ class Corpus(Source):
         """The fixed part of the path, below which shards are named."""
         return corpus_directory(str(self.path))
 
+    @property
+    def outside(self) -> Directory:
+        """The same folder."""
+        return self.directory
+
+    @property
+    def place(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def about(self) -> Mapping[str, str]:
+        """Where it was read."""
+        return {"location": str(self.path)}
+
+    def imports(self, directory: Directory) -> Imports:
+        """JSON lines are imported; gives the Parquet files, and those that are passed over."""
+        files = self.files()
+        if not is_jsonl(files[0].shard):
+            return files, {}
+        return (yield from import_lines(self, directory, files))
+
+    def imported(self, directory: Directory) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:
+        """The Parquet files.
+
+        Raises:
+            ConfigError: they are JSON lines that are not imported yet.
+        """
+        files = self.files()
+        if not is_jsonl(files[0].shard):
+            return files, {}
+        found = find_imported(self, directory, files)
+        if found is None:
+            size, n = sum(file.size for file in files) / 1e6, len(files)
+            raise ConfigError(
+                f"{self.path} is JSON lines, {size:,.1f} MB in {n} files: they must be imported before a plan",
+                hint="Run with --limit 1, which imports them all; then plan.",
+            )
+        return found, {}
+
+    def listing(
+        self,
+        new: Callable[[], Listing],
+        found: tuple[list[SourceFile], dict[str, UnreadableFile]],
+        inputs: Mapping[str, Iterator[Unit]],
+        *,
+        limit: int | None,
+        readers: Mapping[str, str],
+    ) -> Listing:
+        """Read the footers of the files, and list the units."""
+        del inputs
+        return list_units(self, new, *found, limit=limit, readers=readers)
+
     def files(self) -> list[SourceFile]:
         """Find the corpus files, sorted by shard name."""
         return find_files(str(self.path))
@@ -106,6 +158,14 @@ class Corpus(Source):
     def reader(self) -> DocumentReader:
         """Reads the documents of a unit."""
         return DocumentReader(self._columns, self.directory, self.unit_bytes, self.unreadable == "quarantine")
+
+    def sizes(self, unit: Unit) -> tuple[int, int]:
+        """As the footers state them."""
+        return unit.text_bytes, file_rows(unit).other_bytes
+
+    def total(self, manifest: Manifest) -> tuple[int, int]:
+        """As the footers state them."""
+        return manifest.size, manifest.counts.get(OTHER_BYTES, 0)
 
     def read(self, directory: Directory, unit: Unit) -> pa.Table:
         """Read the documents of a unit: row, id, text (null where there is a problem), problem."""
@@ -136,8 +196,13 @@ class Corpus(Source):
         """What is to be said of the columns of a file, as notes of the manifest."""
         return [SAID + said for said in self._columns.remarks(file, footer)]
 
+    def described(self, manifest: Manifest) -> str:
+        """How large it is."""
+        units = "1 unit" if manifest.units == 1 else f"{manifest.units:,} units"
+        return f"{manifest.counts['documents']:,} documents, {manifest.size / 1e6:,.1f} MB of text, {units}"
+
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say which files were passed over, and how columns travel where that is not as they are."""
+        """Say which files were passed over, how columns travel where that is not as they are, and what a limit left."""
         unreadable = sorted(note for note in manifest.notes if note.startswith(UNREADABLE))
         remarks = sorted(note.removeprefix(SAID) for note in manifest.notes if note.startswith(SAID))
         if unreadable:
@@ -145,4 +210,9 @@ class Corpus(Source):
             was = "was" if len(unreadable) == 1 else "were"
             example = unreadable[0].removeprefix(UNREADABLE)
             remarks.append(f"{files} can't be read and {was} passed over, e.g. {example}")
+        if left := manifest.counts["documents"] - manifest.rows:
+            remarks.append(
+                f"--limit left {left:,} of {manifest.counts['documents']:,} documents of {self.path}: verdicts, "
+                "calibration and thresholds are of the others"
+            )
         return remarks

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.graph import Map, Stage, Tables, digest
-from annotate.stages.corpus import Corpus
+from annotate.graph import Documents, Map, Stage, Tables, digest
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
@@ -31,7 +30,7 @@ class Excluded(Map):
         ids: theirs, as text.
     """
 
-    corpus: Corpus
+    corpus: Documents
     ids: tuple[str, ...]
 
     name: ClassVar[str] = "excluded"

@@ -53,7 +53,7 @@ class FitCurves(Reduce):
 
     name: ClassVar[str] = "curves"
     schema: ClassVar[str] = "curves"
-    piece_schema: ClassVar[str | None] = "labelled-scores"
+    piece_schema: ClassVar[str] = "labelled-scores"
     version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:

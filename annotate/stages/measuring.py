@@ -12,9 +12,8 @@ import polars as pl
 import pyarrow as pa
 
 from annotate.curves import Curve
-from annotate.graph import Map, Stage, Tables
+from annotate.graph import Documents, Map, Stage, Tables
 from annotate.stages.calibrate import Calibrate, bin_counts
-from annotate.stages.corpus import Corpus
 from annotate.stages.fit_curves import read_curves
 from annotate.stages.joined_scores import read_scores, score_inputs
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
@@ -58,7 +57,7 @@ class Measuring(Map):
         return self.thresholds.scheme
 
     @property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Documents:
         """The corpus whose spans these are."""
         return self.calibration.corpus
 

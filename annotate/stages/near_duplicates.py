@@ -18,9 +18,8 @@ import pyarrow.compute as pc
 
 from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
-from annotate.graph import Map, Stage, Tables
+from annotate.graph import Documents, Map, Stage, Tables
 from annotate.minhash.reference import Scheme, Tokens
-from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.candidates import Candidates
 from annotate.stages.duplicates.clusters import DocumentGroups, Groups, Keepers, Members
 from annotate.stages.duplicates.components import Components
@@ -79,13 +78,13 @@ class NearDuplicates(Map):
             chooses its subset, as in `Render(placements, subset="evaluation")`. The verdicts are the same.
     """
 
-    corpus: Corpus
+    corpus: Documents
     _: KW_ONLY
     threshold: float = 0.8
     keep: str = "longest"
     most: int = 1
     drop: bool = True
-    against: Corpus | None = None
+    against: Documents | None = None
     verify: Literal["estimate", "exact"] = "estimate"
     shingle: int = 5
     tokens: Tokens = "words"

@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 
 from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
-from annotate.graph import Map, Stage, Tables
+from annotate.graph import Documents, Map, Stage, Tables
 from annotate.stages.calibrate import Calibrate
-from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.place import LevelOfNest, Place
 from annotate.stages.schedule import Schedule, ScheduleDocuments, drawn_by, scheduled, thinned
@@ -85,7 +84,7 @@ class Nest(Map):
         return self.levels[-1].calibration
 
     @property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Documents:
         """The corpus whose spans these are."""
         return self.calibration.corpus
 

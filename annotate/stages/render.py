@@ -16,7 +16,6 @@ from annotate.stages.selection import SelectedDocuments
 from annotate.stages.shards import Shards, placement_lists
 from annotate.stages.tables import quarantine
 from annotate.storage.contracts import contract
-from annotate.storage.latest import Role
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.forgery import escape_placements, spells_a_tag
@@ -49,7 +48,6 @@ class Render(Shards):
 
     name: ClassVar[str] = "training-shards"
     schema: ClassVar[str] = "training-shards"
-    role: ClassVar[Role] = Role.TEXT_SHARDS
     version: ClassVar[int] = 4
     travel: ClassVar[bool] = True
 

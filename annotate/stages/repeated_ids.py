@@ -1,44 +1,47 @@
 """Repeated ids: which ids of a corpus more than one document has, with two places of each.
 
-First the hashes of all ids are gathered and sorted in one process; then the ids whose hash occurs twice are read, so
-that two ids of equal hash are told apart. Texts are not read.
+Each id goes to the partition of its hash, where all documents that have it are seen, so no process holds all ids. Texts
+are not read.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.graph import Reduce, Stage, Tables
+from annotate.graph import Partitions, Received, Reduce, Shuffle, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.tables import text_hashes
 from annotate.storage.contracts import contract
-from annotate.storage.manifests import Manifest
+from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 
 LISTED = 1000
 """Repeated ids of which places are listed: those of the lowest hashes."""
+ID_BYTES = 64
+"""What a document sends, about: its id and its place."""
+PARTITION_UNITS = 4
+"""What comes to one partition, as a multiple of the work unit."""
 
 
 @dataclass(frozen=True)
-class RepeatedHashes(Reduce):
-    """Hashes that more than one id of a corpus has.
-
-    One process holds 16 bytes a document at its peak, whatever the ids: a billion documents take 16 GB.
-    """
+class IdPartitions(Shuffle):
+    """The repeated ids of each partition, those of the lowest hashes, with two places of each."""
 
     corpus: Corpus
 
-    name: ClassVar[str] = "id-hashes"
-    schema: ClassVar[str] = "id-hashes"
+    name: ClassVar[str] = "id-partitions"
+    schema: ClassVar[str] = "repeated-ids"
+    sent_schema: ClassVar[str] = "sent-ids"
 
     def __post_init__(self) -> None:
         if self.corpus.id is None:
@@ -51,32 +54,57 @@ class RepeatedHashes(Reduce):
         """The corpus."""
         return {"corpus": self.corpus}
 
+    @property
+    def sources(self) -> tuple[tuple[str, ...], ...]:
+        """The corpus."""
+        return (("corpus",),)
+
     def settings(self) -> Mapping[str, Any]:
         """How many are listed."""
         return {"listed": LISTED, "id": self.corpus.id}
 
-    def piece(self, tables: Tables) -> pa.Table:
-        """The hashes of the ids of a unit."""
-        ids = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))["id"]
-        return pa.table({"hash": id_hashes(ids)})
+    def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
+        """So many that what comes to one is about `PARTITION_UNITS` times as large as a work unit."""
+        del whole
+        return (max(1, -(-manifests["corpus"].rows * ID_BYTES // (PARTITION_UNITS * self.corpus.unit_bytes))),)
 
-    def merge(self, pieces: Iterable[pa.Table]) -> pa.Table:
-        """All hashes, in ascending order."""
-        hashes = np.concatenate([piece["hash"].to_numpy() for piece in pieces])
-        hashes.sort()
-        return pa.table({"hash": hashes})
+    def held(self, units: Mapping[str, Unit]) -> int:
+        """The bytes of the ids of a unit, about."""
+        return (units["corpus"].stop - units["corpus"].start) * ID_BYTES
 
-    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
-        """Keep the hashes that occur more than once."""
-        del shared
-        hashes = merged["hash"].chunk(0).to_numpy() if merged.num_rows else np.empty(0, np.uint64)
-        again = hashes[1:] == hashes[:-1]
-        first = again & ~np.append(False, again[:-1])
-        repeated = hashes[1:][first]
-        listed = repeated[:LISTED]
-        table = pa.table([pa.array(listed), pa.array([len(repeated)] * len(listed), pa.int64())], schema=_HASHES)
-        counts = {"repeated_ids": len(repeated), "documents_with_repeated_ids": int(again.sum()) + len(repeated)}
-        return Output(table, counts=counts)
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+        """Send each id that is not null, and where it is, to the partition of its hash."""
+        named = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))
+        hashes = id_hashes(named["id"])
+        shard = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(hashes), np.int32)), pa.array([tables.shard]))
+        columns = [
+            pa.array((hashes % np.uint64(partitions.number)).astype(np.int32)),
+            pa.array(hashes),
+            named["id"].cast(pa.string()),
+            shard.cast(pa.string()),
+            named["row"],
+        ]
+        yield Output(pa.table(columns, schema=contract(self.sent_schema).schema))
+
+    def receive(self, received: Received) -> Iterator[Output]:
+        """Find the ids that came more than once."""
+        sent = received.sent
+        sent = sent.filter(pa.array(_again(sent["hash"].to_numpy())))
+        found = (
+            pl.DataFrame(sent)
+            .sort("shard", "row")
+            .group_by("hash", "id")
+            .agg(
+                count=pl.len().cast(pl.Int64),
+                first_shard=pl.col("shard").first(),
+                first_row=pl.col("row").first(),
+                # Of an id that came once there is none: it only shares a hash, and goes in the next line.
+                second_shard=pl.col("shard").get(1, null_on_oob=True),
+                second_row=pl.col("row").get(1, null_on_oob=True),
+            )
+            .filter(pl.col("count") > 1)
+        )
+        yield Output(_listed(found, found.height), counts={"repeated_ids": found.height})
 
 
 @dataclass(frozen=True)
@@ -90,57 +118,43 @@ class RepeatedIds(Reduce):
 
     name: ClassVar[str] = "ids"
     schema: ClassVar[str] = "ids"
+    piece_schema: ClassVar[str] = "repeated-ids"
 
     @functools.cached_property
-    def hashes(self) -> RepeatedHashes:
-        """Where the ids that may be repeated come from."""
-        return RepeatedHashes(self.corpus)
+    def partitions(self) -> IdPartitions:
+        """The repeated ids of each partition."""
+        return IdPartitions(self.corpus)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """The corpus, and the hashes that its ids have twice."""
-        return {"corpus": self.corpus, "hashes": self.hashes}
+        """The repeated ids of each partition."""
+        return {"partitions": self.partitions}
 
     def settings(self) -> Mapping[str, Any]:
         """Whether ids must be unique: then a dataset is only committed if they are."""
         return {"ids": self.corpus.ids, "id": self.corpus.id}
 
     def piece(self, tables: Tables) -> pa.Table:
-        """The ids of a unit that may be repeated, and where they are."""
-        repeated = tables["hashes"]["hash"].to_numpy()
-        if len(repeated) == 0:
-            return _PLACES.empty_table()
-        named = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))
-        found = named.filter(pa.array(np.isin(id_hashes(named["id"]), repeated)))
-        return pa.table(
-            [
-                found["id"].cast(pa.string()),
-                pa.array([tables.shard] * found.num_rows, pa.string()),
-                found["row"],
-            ],
-            schema=_PLACES,
-        )
+        """The repeated ids of a partition."""
+        return tables["partitions"]
+
+    def merge(self, pieces: Iterable[pa.Table]) -> pa.Table:
+        """Those of the lowest hashes, and how many there are in all."""
+        tables = list(pieces)
+        of = sum(table["of"][0].as_py() for table in tables if table.num_rows)
+        return _listed(pl.DataFrame(pa.concat_tables(tables)), of)
 
     def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
-        """Count the ids, and give two places of each.
+        """Put the ids in order of their first place.
 
         Raises:
             InputError: an id is repeated, and ids must be unique; gives two examples.
         """
-        hashes = shared["hashes"]
-        ordered = merged.sort_by([("shard", "ascending"), ("row", "ascending")])
-        place = pc.binary_join_element_wise(ordered["shard"], ordered["row"].cast(pa.string()), ":")
-        places = pa.table({"id": ordered["id"], "place": place, "at": np.arange(ordered.num_rows)})
-        groups = places.group_by("id", use_threads=False).aggregate([("at", "min"), ("place", "list"), ("id", "count")])
-        groups = groups.filter(pc.greater(groups["id_count"], 1)).sort_by("at_min")
+        del shared
+        found = merged.sort_by([("first_shard", "ascending"), ("first_row", "ascending")])
         table = pa.table(
-            [
-                groups["id"],
-                groups["id_count"],
-                pc.list_element(groups["place_list"], 0),
-                pc.list_element(groups["place_list"], 1),
-            ],
-            schema=contract("ids").schema,
+            [found["id"], found["count"], *(_places(found, name) for name in ("first", "second"))],
+            schema=contract(self.schema).schema,
         )
         examples = [
             f"{_short(row['id'])} at {row['first']} and {row['second']}" for row in table.slice(0, 2).to_pylist()
@@ -150,11 +164,8 @@ class RepeatedIds(Reduce):
                 f'ids are repeated in {self.corpus.path}, which says ids="unique": {"; ".join(examples)}',
                 hint='Give each document an id of its own, or say ids="any".',
             )
-        # Two ids of equal hash count as one repeated id, but for those that are listed.
-        false = hashes.num_rows - table.num_rows
-        repeated = (hashes["of"][0].as_py() if hashes.num_rows else 0) - false
         notes = {"examples": "; ".join(examples)} if examples else {}
-        return Output(table, counts={"repeated_ids": repeated}, notes=notes)
+        return Output(table, counts={"repeated_ids": found["of"][0].as_py() if found.num_rows else 0}, notes=notes)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """How many ids are repeated, with two examples."""
@@ -163,12 +174,26 @@ class RepeatedIds(Reduce):
         return [f"{count} {'id is' if count == 1 else 'ids are'} repeated, e.g. {text}" for text in examples]
 
 
+def _again(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Which values are there more than once: bool `[n]`."""
+    _, at, counts = np.unique(hashes, return_inverse=True, return_counts=True)
+    return np.asarray(counts[at] > 1)
+
+
+def _listed(found: pl.DataFrame, of: int) -> pa.Table:
+    """The ids of the lowest hashes, with how many there are in all."""
+    schema = contract("repeated-ids").schema
+    first = found.sort("hash", "id").head(LISTED).with_columns(of=pl.lit(of, pl.Int64))
+    return first.select(schema.names).to_arrow().cast(schema)
+
+
+def _places(found: pa.Table, name: str) -> pa.ChunkedArray:
+    """The places of documents, as people read them."""
+    return pc.binary_join_element_wise(found[f"{name}_shard"], found[f"{name}_row"].cast(pa.string()), ":")
+
+
 def _short(text: str) -> str:
     return repr(text if len(text) <= 80 else text[:77] + "...")
-
-
-_HASHES = contract("id-hashes").schema
-_PLACES = pa.schema([("id", pa.string()), ("shard", pa.string()), ("row", pa.int64())])
 
 
 def id_hashes(ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:

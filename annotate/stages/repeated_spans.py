@@ -9,7 +9,7 @@ the units before it. What is sent is a row for each different span of a unit, ho
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.graph import RANGE_UNITS, Map, Received, Shuffle, Stage, Tables
+from annotate.graph import RANGE_UNITS, Map, Partitions, Received, Shuffle, Stage, Tables
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
 from annotate.stages.tables import span_numbers, span_texts
@@ -118,7 +118,6 @@ class SpanCounts(Shuffle):
     name: ClassVar[str] = "span-counts"
     schema: ClassVar[str] = "span-counts"
     sent_schema: ClassVar[str] = "sent-span-hashes"
-    ranged: ClassVar[bool] = False  # as many partitions as there are ranges: what is sent is less than the text
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -126,32 +125,27 @@ class SpanCounts(Shuffle):
         return {"hashes": self.hashes}
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """The hashes."""
-        return ("hashes",)
-
-    @property
-    def beside(self) -> tuple[tuple[str, ...], ...]:
-        """The hashes again: by their units partitions are counted."""
+    def sources(self) -> tuple[tuple[str, ...], ...]:
+        """The hashes, which are less than the text."""
         return (("hashes",),)
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
         return {}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send the number of occurrences of each span in the unit to the partition of its hash."""
-        counted = _frame(table.select(HASH)).group_by(HASH).agg(here=pl.len().cast(pl.Int64)).sort(HASH)
-        to = (pl.col("exact_low") % partitions).cast(pl.Int32)
-        return _table(counted.with_columns(to=to, unit=pl.lit(number, pl.Int64)), self.sent_schema)
+        counted = _frame(tables.sent.select(HASH)).group_by(HASH).agg(here=pl.len().cast(pl.Int64)).sort(HASH)
+        to = (pl.col("exact_low") % partitions.number).cast(pl.Int32)
+        yield Output(_table(counted.with_columns(to=to, unit=pl.lit(tables.number, pl.Int64)), self.sent_schema))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Add up the occurrences of each span."""
         sent = _frame(received.sent).sort(*HASH, "unit")
         counted = sent.with_columns(
             before=(pl.col("here").cum_sum() - pl.col("here")).over(HASH), count=pl.col("here").sum().over(HASH)
         )
-        return Output(_table(counted.filter(pl.col("count") > 1), self.schema))
+        yield Output(_table(counted.filter(pl.col("count") > 1), self.schema))
 
 
 @dataclass(frozen=True)
@@ -170,9 +164,9 @@ class UnitCounts(Shuffle):
         return {"counts": self.counts, "hashes": self.counts.hashes}
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[tuple[str, ...], ...]:
         """The counts."""
-        return ("counts",)
+        return (("counts",),)
 
     @property
     def beside(self) -> tuple[tuple[str, ...], ...]:
@@ -183,14 +177,15 @@ class UnitCounts(Shuffle):
         """None of its own."""
         return {}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send a count to the range of its unit."""
-        del number, partitions
-        return _table(_frame(table).with_columns(to=(pl.col("unit") // RANGE_UNITS).cast(pl.Int32)), self.sent_schema)
+        del partitions
+        to = (pl.col("unit") // RANGE_UNITS).cast(pl.Int32)
+        yield Output(_table(_frame(tables.sent).with_columns(to=to), self.sent_schema))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Put them in order."""
-        return Output(_table(_frame(received.sent).sort("unit", *HASH), self.schema))
+        yield Output(_table(_frame(received.sent).sort("unit", *HASH), self.schema))
 
 
 @dataclass(frozen=True)

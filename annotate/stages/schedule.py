@@ -92,7 +92,7 @@ class ScheduleDocuments(Reduce):
 
     name: ClassVar[str] = "schedule"
     schema: ClassVar[str] = "schedule"
-    piece_schema: ClassVar[str | None] = "document-sizes"
+    piece_schema: ClassVar[str] = "document-sizes"
 
     def __post_init__(self) -> None:
         check_phases(self.phases)

@@ -1,33 +1,34 @@
 """Score spans: one stage a scorer, whose units are prepared, run through a model, and finished.
 
-Stages whose scorers have equal backbones share the first two steps (`group`). Verdicts are a skip list: when they
+Stages whose scorers have equal backbones share the first two steps. Verdicts are a skip list: when they
 change, a unit is topped up with the newly kept documents, as an entry of its own; earlier scores stay.
 """
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from annotate.arguments import as_tuple
 from annotate.curves import Curve
 from annotate.errors import ConfigError
-from annotate.graph import Stage, Tables
-from annotate.models.base import Backbone, Prepared, Scores, expand
+from annotate.graph import Documents, Model, Rows, Sample, Stage, Tables
+from annotate.models.base import Forward, Prepared, Scores, expand
+from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Scorer, check_scorer
-from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
 from annotate.stages.tables import chosen, quarantine, span_numbers, span_texts
-from annotate.storage.latest import Role
 from annotate.storage.manifests import Manifest, Unit
-from annotate.storage.parts import Output
+from annotate.storage.parts import Output, parquet_bytes
+from annotate.storage.store import Directory
 
 RESERVED = ("row", "span", "truncated", "text", "start", "end", "id")
 
@@ -45,7 +46,6 @@ class Annotations(Stage):
 
     name: ClassVar[str] = "annotations"
     schema: ClassVar[str] = "annotations"
-    role: ClassVar[Role] = Role.UNITS
 
     @property
     @abc.abstractmethod
@@ -64,7 +64,7 @@ class Annotations(Stage):
         return {"spans": self.spans, "corpus": self.corpus, **skip}
 
     @property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Documents:
         """The corpus that was split."""
         return self.spans.corpus
 
@@ -99,19 +99,21 @@ def check_skip(spans: Split, skip: NearDuplicates | None) -> None:
         )
     if skip is not None and skip.corpus != spans.corpus:
         raise ConfigError(
-            f"the spans are of the corpus {spans.corpus.path}, the verdicts of skip= of {skip.corpus.path}",
+            f"the spans are of the corpus {spans.corpus.place}, the verdicts of skip= of {skip.corpus.place}",
             hint="Make one Corpus(...), and give it to both NearDuplicates and Split.",
         )
 
 
 @dataclass(frozen=True)
-class Score(Annotations):
+class Score(Annotations, Model):
     """Scores of the spans of kept documents, by one scorer; `score()` makes these."""
 
     spans: Split
     scorer: Scorer
     skip: NearDuplicates | None = None
     threads: int = 1
+
+    rescored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.threads < 1:
@@ -140,6 +142,158 @@ class Score(Annotations):
         """Verdicts are not: a unit is topped up with newly kept documents."""
         del unit
         return name != "verdicts"
+
+    @property
+    def shared(self) -> Hashable:
+        """Stages of the same spans and verdicts whose scorers have equal backbones share its forward pass."""
+        return self.spans, self.skip, self.threads, self.scorer.backbone
+
+    def together(self, stages: Sequence[Score]) -> str:
+        """By all their axes."""
+        return f"annotations ({', '.join(axis for stage in stages for axis in stage.axes)})"
+
+    @property
+    def gpu(self) -> bool:
+        """Whether the scorer can use one."""
+        return self.scorer.backbone.gpu
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Those of a scorer that can use a GPU."""
+        return ("torch", "transformers") if self.gpu else ()
+
+    def wanted(self, tables: Tables) -> Rows:
+        """The documents that are kept and have spans."""
+        rows = np.unique(tables["spans"]["row"].to_numpy())
+        if self.skip is None:
+            return rows
+        verdicts = tables["verdicts"]
+        return rows[np.isin(rows, verdicts["row"].to_numpy()[verdicts["kept"].to_numpy()])]
+
+    def prepare(self, tables: Tables, rows: Rows) -> Spans:
+        """Prepare the spans of documents for the backbone."""
+        spans = tables["spans"]
+        spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
+        spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), rows))).combine_chunks()
+        documents = self.corpus.reader.documents(
+            tables.directory("corpus"), tables.unit("corpus"), extra=self.columns_read
+        )
+        kept = chosen(documents, np.isin(documents["row"].to_numpy(), rows))
+        del documents
+        position = np.searchsorted(kept["row"].to_numpy(), spans["row"].to_numpy())
+        local = spans.set_column(0, "row", pa.array(position, pa.int64()))
+        inputs = {"text": span_texts(kept, local, range(kept.num_rows), tables.shard)}
+        inputs |= {name: kept[name].take(pa.array(position)) for name in self.columns_read}
+        prepared = self.scorer.backbone.prepare(pa.table(inputs))
+        return Spans(spans["row"].to_numpy(), spans["span"].to_numpy(), prepared)
+
+    def tokens(self, prepared: Spans) -> int:
+        """Those of the distinct inputs."""
+        return prepared.inputs.tokens
+
+    def sample(self, workdir: Directory, unit: Unit, items: int) -> Sample:
+        """The first documents of a unit, with about so many spans."""
+        tables = _SampleTables(self, workdir, unit, items)
+        spans = tables["spans"]
+        return Sample(
+            tables=tables,
+            rows=np.unique(spans["row"].to_numpy()),
+            items=spans.num_rows,
+            text_bytes=int(np.sum(spans["byte_end"].to_numpy() - spans["byte_start"].to_numpy())),
+            documents_bytes=parquet_bytes(spans).size + parquet_bytes(tables["corpus"]).size,
+            result_bytes=4 * spans.num_rows * len(self.axes),
+        )
+
+    def load(self, stages: Sequence[Score], device: str) -> Forward:
+        """Load the backbone with the heads of all stages, and check that known texts get the scores that they should.
+
+        Raises:
+            ConfigError: a model can't be loaded, or gives other scores.
+        """
+        scorers = [stage.scorer for stage in stages]
+        forward = self.scorer.backbone.load(scorers, device)
+        if _torch_device(forward) is not None:
+            from annotate.models.device import use_threads
+
+            use_threads(self.threads)
+        check_anchors(scorers, self.scorer.backbone, forward)
+        return forward
+
+    def forward(
+        self, model: Callable[[], Forward], prepared: Spans, stages: Sequence[Score], wanted: Sequence[int]
+    ) -> Sequence[Scores]:
+        """Score the distinct inputs, for the stages that want scores.
+
+        Raises:
+            ConfigError: the scores have another shape or type than they should.
+        """
+        asked = [stages[i] for i in wanted]
+        if prepared.inputs.distinct == 0:
+            return [Scores(values=np.empty((0, len(stage.axes)), np.float32)) for stage in asked]
+        scores = model()(prepared.inputs, wanted)
+        for stage, values in zip(asked, scores, strict=True):
+            _check(stage, prepared.inputs, values)
+        return scores
+
+    def device_kind(self, model: Forward) -> str:
+        """The kind of device of the model."""
+        if (device := _torch_device(model)) is None:
+            return super().device_kind(model)
+        from annotate.models.device import device_kind
+
+        return device_kind(device)
+
+    def finish(self, shard: str, prepared: Spans, result: Scores, device: str, covered: Rows) -> Output:
+        """Put scores back in span order; a NaN becomes a null with a quarantine line.
+
+        Raises:
+            ConfigError: there are more or fewer scores than spans.
+        """
+        inputs = prepared.inputs
+        values, failures = expand(inputs, result)
+        if values.shape != (len(prepared.row), len(self.axes)):
+            raise ConfigError(
+                f"the scorer of {', '.join(self.axes)} gave scores of shape {values.shape} for {len(prepared.row)} "
+                f"spans; expected ({len(prepared.row)}, {len(self.axes)})"
+            )
+        fresh = ~np.isin(prepared.row, covered)
+        columns: dict[str, pa.Array] = {
+            "row": pa.array(prepared.row),
+            "span": pa.array(prepared.span),
+            "truncated": pa.array(inputs.truncated),
+        }
+        for i, axis in enumerate(self.axes):
+            columns[axis] = pa.array(np.ascontiguousarray(values[:, i]), pa.float32(), mask=np.isnan(values[:, i]))
+        failed = [
+            (at, axis)
+            for at in sorted(failures)
+            for i, axis in enumerate(self.axes)
+            if fresh[at] and np.isnan(values[at, i])
+        ]
+        bad = quarantine(
+            shard,
+            [int(prepared.row[at]) for at, _ in failed],
+            [failures[at] for at, _ in failed],
+            spans=[int(prepared.span[at]) for at, _ in failed],
+            axes=[axis for _, axis in failed],
+        )
+        context, unknown = inputs.context_cut, inputs.unknown
+        counts = {
+            "spans": int(fresh.sum()),
+            "distinct_inputs": inputs.distinct,
+            "tokens": inputs.tokens,
+            "truncated_spans": int(inputs.truncated[fresh].sum()),
+            **({} if context is None else {"cut_contexts": int(context[fresh].sum())}),
+            **({} if unknown is None else {"mostly_unknown_spans": int(unknown[fresh].sum())}),
+            "failed_scores": len(failed),
+            "halved_batches": result.halved,
+        }
+        return Output(
+            pa.table(columns).filter(pa.array(fresh)),
+            quarantine=bad,
+            counts=counts,
+            notes={"device": device} if device else {},
+        )
 
     def settings(self) -> Mapping[str, Any]:
         """The scorer's identity (model hashes, dtype, head, sign, activation) and the torch threads of a model."""
@@ -194,116 +348,52 @@ def score(
     return tuple(Score(spans, scorer, skip, threads) for scorer in scorers)
 
 
-def group(stages: Sequence[Score]) -> list[list[Score]]:
-    """Group stages that share spans, verdicts and backbone: they run in one forward pass."""
-    groups: list[list[Score]] = []
-    keys: list[tuple[Split, NearDuplicates | None, int, Backbone]] = []
-    for stage in stages:
-        key = (stage.spans, stage.skip, stage.threads, stage.scorer.backbone)
-        if key in keys:
-            groups[keys.index(key)].append(stage)
-        else:
-            keys.append(key)
-            groups.append([stage])
-    return groups
-
-
 @dataclass(frozen=True)
-class Batch:
-    """One forward pass over one unit: which spans, their model inputs, and for which stages of a group."""
+class Spans:
+    """Spans of a unit, as the model of a scorer takes them.
 
-    wanted: tuple[int, ...]
-    row: npt.NDArray[np.int64]
-    span: npt.NDArray[np.int32]
-    prepared: Prepared
-
-
-def missing_rows(tables: Tables, scored: npt.NDArray[np.int64], *, verdicts: bool) -> npt.NDArray[np.int64]:
-    """Rows of a unit's documents that are kept, have spans, and have no scores yet."""
-    rows = np.unique(tables["spans"]["row"].to_numpy())
-    if verdicts:
-        table = tables["verdicts"]
-        kept = table["row"].to_numpy()[table["kept"].to_numpy()]
-        rows = rows[np.isin(rows, kept)]
-    return rows[~np.isin(rows, scored)]
-
-
-def prepare(stage: Score, tables: Tables, rows: npt.NDArray[np.int64], wanted: Sequence[int]) -> Batch:
-    """Prepare the spans of documents `rows` of a unit for the backbone of `stage`."""
-    spans = tables["spans"]
-    spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
-    spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), rows))).combine_chunks()
-    backbone = stage.scorer.backbone
-    documents = stage.corpus.reader.documents(
-        tables.directory("corpus"), tables.unit("corpus"), extra=stage.columns_read
-    )
-    kept = chosen(documents, np.isin(documents["row"].to_numpy(), rows))
-    del documents
-    position = np.searchsorted(kept["row"].to_numpy(), spans["row"].to_numpy())
-    local = spans.set_column(0, "row", pa.array(position, pa.int64()))
-    inputs = {"text": span_texts(kept, local, range(kept.num_rows), tables.shard)}
-    inputs |= {name: kept[name].take(pa.array(position)) for name in stage.columns_read}
-    prepared = backbone.prepare(pa.table(inputs))
-    return Batch(tuple(wanted), spans["row"].to_numpy(), spans["span"].to_numpy(), prepared)
-
-
-def finish(
-    stage: Score, shard: str, batch: Batch, scores: Scores, device: str, covered: npt.NDArray[np.int64]
-) -> Output:
-    """Put scores back in span order; a NaN becomes a null with a quarantine line.
-
-    Args:
-        stage: whose scores they are.
-        shard: of the unit.
-        batch: what was scored.
-        scores: of the distinct inputs.
-        device: kind of device that made them; empty where there was nothing to score.
-        covered: rows of documents to leave out: their scores are committed.
+    Attributes:
+        row: of each, int64 `[n_spans]`.
+        span: number of each in its document, int32 `[n_spans]`.
+        inputs: of the model, each distinct one once.
     """
-    values, failures = expand(batch.prepared, scores)
-    if values.shape != (len(batch.row), len(stage.axes)):
+
+    row: Rows
+    span: npt.NDArray[np.int32]
+    inputs: Prepared
+
+
+def _torch_device(forward: Forward) -> Any:
+    """The torch device of a model; None for what runs without torch, which is then not even imported."""
+    return forward.device
+
+
+def _check(stage: Score, inputs: Prepared, scores: Scores) -> None:
+    expected = (inputs.distinct, len(stage.axes))
+    if scores.values.shape != expected or scores.values.dtype != np.float32:
         raise ConfigError(
-            f"the scorer of {', '.join(stage.axes)} gave scores of shape {values.shape} for {len(batch.row)} spans; "
-            f"expected ({len(batch.row)}, {len(stage.axes)})"
+            f"the scorer of {', '.join(stage.axes)} gave {scores.values.dtype} scores of shape {scores.values.shape}; "
+            f"expected float32 {expected}: one row an input, one column an axis"
         )
-    fresh = ~np.isin(batch.row, covered)
-    columns: dict[str, pa.Array] = {
-        "row": pa.array(batch.row),
-        "span": pa.array(batch.span),
-        "truncated": pa.array(batch.prepared.truncated),
-    }
-    for i, axis in enumerate(stage.axes):
-        columns[axis] = pa.array(np.ascontiguousarray(values[:, i]), pa.float32(), mask=np.isnan(values[:, i]))
-    failed = [
-        (at, axis)
-        for at in sorted(failures)
-        for i, axis in enumerate(stage.axes)
-        if fresh[at] and np.isnan(values[at, i])
-    ]
-    bad = quarantine(
-        shard,
-        [int(batch.row[at]) for at, _ in failed],
-        [failures[at] for at, _ in failed],
-        spans=[int(batch.span[at]) for at, _ in failed],
-        axes=[axis for _, axis in failed],
-    )
-    context, unknown = batch.prepared.context_cut, batch.prepared.unknown
-    counts = {
-        "spans": int(fresh.sum()),
-        "distinct_inputs": batch.prepared.distinct,
-        "tokens": batch.prepared.tokens,
-        "truncated_spans": int(batch.prepared.truncated[fresh].sum()),
-        **({} if context is None else {"cut_contexts": int(context[fresh].sum())}),
-        **({} if unknown is None else {"mostly_unknown_spans": int(unknown[fresh].sum())}),
-        "failed_scores": len(failed),
-        "halved_batches": scores.halved,
-    }
-    return Output(
-        pa.table(columns).filter(pa.array(fresh)),
-        quarantine=bad,
-        counts=counts,
-        notes={"device": device} if device else {},
-    )
+
+
+class _SampleTables(Tables):
+    """The documents and spans of a sample, held in memory."""
+
+    def __init__(self, stage: Score, workdir: Directory, unit: Unit, items: int) -> None:
+        super().__init__(stage, workdir, {"corpus": unit, "spans": unit}, {})
+        documents = stage.corpus.read(self.directory("corpus"), unit)
+        self._held = {"corpus": documents}
+        spans = stage.spans.unit(self).table
+        rows = spans["row"].to_numpy()
+        last = int(rows[min(items, len(rows)) - 1]) if len(rows) else -1
+        self._held = {
+            name: table.filter(pc.less_equal(table["row"], last))
+            for name, table in (("corpus", documents), ("spans", spans))
+        }
+
+    def __getitem__(self, name: str) -> pa.Table:
+        return self._held[name]
 
 
 def kept_spans(tables: Tables, *, verdicts: bool) -> pa.Table:

@@ -15,8 +15,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.graph import Regroup, Stage, Tables
-from annotate.stages.corpus import Corpus
+from annotate.graph import (
+    Cut,
+    Documents,
+    EndsDocuments,
+    LedgerStates,
+    Map,
+    Partitions,
+    Received,
+    Shuffle,
+    Stage,
+    Tables,
+)
+from annotate.graph.roles import Counts
+from annotate.graph.stage import Kind
 from annotate.stages.excluded import Excluded, read_ids
 from annotate.stages.nest import Nest, Placements
 from annotate.stages.place import Place
@@ -24,7 +36,8 @@ from annotate.stages.schedule import ScheduleDocuments
 from annotate.stages.selection import SelectedDocuments, Selection
 from annotate.stages.tables import chosen, quarantine
 from annotate.storage.contracts import contract
-from annotate.storage.manifests import OTHER_BYTES, Manifest, Unit, file_rows
+from annotate.storage.latest import Role
+from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 from annotate.subsets import SubsetName
 from annotate.text.arrays import beside, held_bytes, lists_by_row, one_array
@@ -35,13 +48,18 @@ PHASE = "phase"
 LARGE = 4
 """How many times what a part aims at it may be, where footers told that columns are smaller than they are."""
 
+LOST = ("documents_with_lost_characters", "unknown_tokens", "dropped_characters")
+"""Counts of what a tokenizer has lost of the text."""
+
 SHARDS = "shards"
 """What the output of a pipeline is called that is shards and was given no name."""
 
 
 @dataclass(frozen=True)
-class Shards(Regroup):
+class Shards(EndsDocuments, Map, Shuffle):
     """Tagged documents of a corpus, in near-equal parts; of one subset, where there are subsets.
+
+    In corpus order it is a map of groups of units, in the order of a schedule it is a shuffle.
 
     They are in the order of the schedule, each part within one phase; without a schedule in corpus order. What a part
     holds is counted with the columns that travel.
@@ -69,9 +87,68 @@ class Shards(Regroup):
         _ = self.selection, self.excluded  # they are checked there
 
     @property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Documents:
         """The documents."""
         return self.placements.corpus
+
+    @property
+    def made_as(self) -> Kind:
+        """A shuffle where there is a schedule, else a map."""
+        return "map" if self.training_order is None else "shuffle"
+
+    @property
+    def cut(self) -> Cut:
+        """In parts."""
+        return "own"
+
+    @property
+    def sized_by(self) -> tuple[str, ...]:
+        """The corpus: its size tells how many parts there are."""
+        return ("corpus",)
+
+    @property
+    def role(self) -> Role:
+        """Text shards have the columns that travel, token shards have not."""
+        return Role.TEXT_SHARDS if self.travel else Role.TOKEN_SHARDS
+
+    def about(self) -> Mapping[str, str]:
+        """The subset that they are, where there are subsets; and the control of their tags, if any."""
+        control = {"control": self.control} if self.control is not None else {}
+        return {
+            **({"subset": self.subset} if self.selection.subsets is not None else {}),
+            **control,
+        }
+
+    def ledger(self, counts: Counts) -> LedgerStates:
+        """What has become of the documents of the corpus."""
+        own, places = counts(self), self.placements.places
+        placed, left_out = counts(places[-1]), self.selection.repeated
+        return LedgerStates(
+            states={
+                "written": own.get("written", 0),
+                "near_duplicate": own.get("near_duplicate", 0),
+                "quarantined": own.get("quarantined", 0),
+                **({"repeated": own.get("repeated", 0)} if left_out is not None else {}),
+                **({"held_out": own.get("held_out", 0)} if self.selection.subsets is not None else {}),
+                **({"excluded": own.get("excluded", 0)} if self.excluded is not None else {}),
+                "not_reached": own.get("not_reached", 0),
+            },
+            reached=own.get("documents", 0),
+            beside={
+                **({"copies": own["copies"]} if own.get("copies") else {}),
+                **({"repeated_spans_left_out": counts(left_out).get("dropped", 0)} if left_out is not None else {}),
+                "spans": placed.get("spans", 0),
+                "spans_with_a_null_score": placed.get("spans_with_a_null_score", 0),
+                "documents_that_spell_a_tag": own.get("documents_that_spell_a_tag", 0),
+                **{name: own[name] for name in LOST if name in own},
+                "unreadable_files": counts(self.corpus).get("unreadable_files", 0),
+                **{
+                    f"failed_scores ({', '.join(stage.axes)})": counts(stage).get("failed_scores", 0)
+                    for place in places
+                    for stage in place.scores
+                },
+            },
+        )
 
     @functools.cached_property
     def selection(self) -> Selection:
@@ -157,7 +234,8 @@ class Shards(Regroup):
 
     def held(self, units: Mapping[str, Unit]) -> int:
         """Bytes of a unit's text and of the columns that travel with it, as the footers state them."""
-        return units["corpus"].text_bytes + (file_rows(units["corpus"]).other_bytes if self.travel else 0)
+        text, others = self.corpus.sizes(units["corpus"])
+        return text + (others if self.travel else 0)
 
     @property
     def _most(self) -> int:
@@ -166,36 +244,39 @@ class Shards(Regroup):
 
     # In corpus order: parts are groups of units, or pieces of a unit with large columns.
 
-    def plan(
-        self, units: Iterator[Mapping[str, Unit]], manifests: Mapping[str, Manifest]
-    ) -> Iterator[list[Mapping[str, Unit]]]:
+    @property
+    def gathers(self) -> bool:
+        """A part is made from several units."""
+        return True
+
+    def unit(self, tables: Tables) -> Output:
+        """A part of one unit; where columns that travel are large, it is made of several by `gathered_unit`."""
+        return next(self.gathered_unit(iter([tables])))
+
+    def gathering(self, manifests: Mapping[str, Manifest]) -> Callable[[Mapping[str, Unit]], int]:
         """Cut the units into near-equal parts of about `part_bytes`, at the unit borders nearest to equal cuts."""
         total = self._total(manifests)
         parts = max(1, round(total / self.part_bytes))
-        group: list[Mapping[str, Unit]] = []
-        before = part = 0
-        for unit in units:
-            size = self.held(unit)
-            # A unit belongs to the part in which its middle lies.
-            here = min(parts - 1, int((before + size / 2) * parts / total)) if total else 0
-            if group and here != part:
-                yield group
-                group = []
-            part = here
-            group.append(unit)
-            before += size
-        if group:
-            yield group
+        before = 0
+
+        def part(units: Mapping[str, Unit]) -> int:
+            """The part in which the middle of a unit lies."""
+            nonlocal before
+            size = self.held(units)
+            middle, before = before + size / 2, before + size
+            return min(parts - 1, int(middle * parts / total)) if total else 0
+
+        return part
 
     def _total(self, manifests: Mapping[str, Manifest]) -> int:
         """Bytes of the corpus that `held` counts."""
-        corpus = manifests["corpus"]
-        return corpus.size + (corpus.counts.get(OTHER_BYTES, 0) if self.travel else 0)
+        text, others = self.corpus.total(manifests["corpus"])
+        return text + (others if self.travel else 0)
 
-    def regrouped(self, tables: Iterator[Tables]) -> Iterator[Output]:
+    def gathered_unit(self, group: Iterator[Tables]) -> Iterator[Output]:
         """Make a part of the documents of some units; several, where the columns that travel are large."""
-        units = list(tables)
-        room = self._room(sum(file_rows(unit.unit("corpus")).other_bytes for unit in units))
+        units = list(group)
+        room = self._room(sum(self.corpus.sizes(unit.unit("corpus"))[1] for unit in units))
         bad: list[pa.Table] = []
         counts: Counter[str] = Counter()
         gathered: list[pa.Table] = []
@@ -235,17 +316,17 @@ class Shards(Regroup):
     # In the order of a schedule: parts are intervals of each phase.
 
     @property
-    def shuffled(self) -> bool:
-        """Whether there is a schedule."""
-        return self.training_order is not None
+    def sources(self) -> tuple[tuple[str, ...], ...]:
+        """All that units are made of."""
+        return (tuple(name for name, stage in self.inputs.items() if stage.cut == "documents"),)
 
     def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
         """Parts of each phase: of about `part_bytes`, at least one."""
         sums = whole["schedule"].group_by(PHASE, use_threads=False).aggregate([("bytes", "sum")])["bytes_sum"]
-        others = self._total(manifests) / max(1, manifests["corpus"].size)
+        others = self._total(manifests) / max(1, self.corpus.total(manifests["corpus"])[0])
         return tuple(max(1, round(size * others / self.part_bytes)) for size in sums.to_pylist())
 
-    def send(self, tables: Tables, partitions: tuple[int, ...], most: int) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send the documents of a unit to the parts that they are written to, a row for each copy."""
         assert self.training_order is not None, "it is shuffled"
         bad: list[pa.Table] = []
@@ -259,7 +340,7 @@ class Shards(Regroup):
         counts["not_reached"] += int((~reached).sum())
         rows = self.rows(documents.chosen(reached), tables, bad, counts)
         del documents
-        parts = np.array(partitions)
+        parts = np.array(partitions.groups)
         firsts = np.cumsum(parts) - parts
         for some in self._written(rows, tables, bad, counts):
             counts["written"] += some.num_rows
@@ -269,7 +350,7 @@ class Shards(Regroup):
             copies = np.flatnonzero(place[due.document] >= 0)
             counts["copies"] += len(copies) - some.num_rows
             own = some.drop_columns("row")
-            pieces = 1 + int(held_bytes(own) * len(copies) / max(1, own.num_rows) / most)
+            pieces = 1 + int(held_bytes(own) * len(copies) / max(1, own.num_rows) / partitions.most)
             for copy in np.array_split(copies, pieces):
                 phase, time = due.phase[copy], due.time[copy]
                 to = firsts[phase] + (time * parts[phase]).astype(np.int64)
@@ -284,20 +365,20 @@ class Shards(Regroup):
                 bad.clear()
                 counts.clear()
 
-    def receive(self, sent: Callable[[], Iterator[pa.Table]], size: int) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Make a part of the documents that were sent to it, in the order of their times.
 
         Columns that travel can be larger than the footers say. Then it is several parts, of one interval of the times
         after the other, for each of which all that was sent is read.
         """
         ends: list[float] = [np.inf]
-        if self.travel and size > LARGE * self._most:
-            sorted_times = np.sort(np.concatenate([table["time"].to_numpy() for table in sent()]))
-            pieces = np.array_split(sorted_times, -(-size // self._most))
+        if self.travel and received.size > LARGE * self._most:
+            sorted_times = np.sort(np.concatenate([table["time"].to_numpy() for table in received.tables()]))
+            pieces = np.array_split(sorted_times, -(-received.size // self._most))
             ends = [*np.unique([piece[0] for piece in pieces[1:] if len(piece)]).tolist(), np.inf]
         begin = -np.inf
         for end in ends:
-            yield self.part(_in_order([_between(table, begin, end) for table in sent()]))
+            yield self.part(_in_order([_between(table, begin, end) for table in received.tables()]))
             begin = end
 
     @abc.abstractmethod

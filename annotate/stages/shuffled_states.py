@@ -9,7 +9,7 @@ go back to their units. One partition holds as many spans as a range of units ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.graph import RANGE_UNITS, Received, Shuffle, Stage, Tables
+from annotate.graph import RANGE_UNITS, Partitions, Received, Shuffle, Stage, Tables
 from annotate.stages.measuring import Measuring
 from annotate.stages.thresholds import Thresholds
 from annotate.storage.parts import Output
@@ -56,7 +56,6 @@ class ShuffledStates(Shuffle):
     name: ClassVar[str] = "shuffled-states"
     schema: ClassVar[str] = "shuffled-states"
     sent_schema: ClassVar[str] = "sent-span-states"
-    ranged: ClassVar[bool] = False  # as many partitions as there are ranges: what is sent is less than the text
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -64,32 +63,28 @@ class ShuffledStates(Shuffle):
         return {"states": self.states}
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """The states."""
-        return ("states",)
-
-    @property
-    def beside(self) -> tuple[tuple[str, ...], ...]:
-        """The states again: by their units partitions are counted."""
+    def sources(self) -> tuple[tuple[str, ...], ...]:
+        """The states, which are less than the text."""
         return (("states",),)
 
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
         return {}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send the states of each span to the partition of its hash, with the place of the span."""
-        to = (table["key"].to_numpy() % np.uint64(partitions)).astype(np.int32)
-        unit = np.full(len(to), number, np.int64)
+        table = tables.sent
+        to = (table["key"].to_numpy() % np.uint64(partitions.number)).astype(np.int32)
+        unit = np.full(len(to), tables.number, np.int64)
         place = np.arange(len(to), dtype=np.int32)
-        return pa.table({"to": to, "unit": unit, "place": place, **_columns(table)})
+        yield Output(pa.table({"to": to, "unit": unit, "place": place, **_columns(table)}))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Give the states, in the order of the hashes, to the places, in the order of the corpus."""
         sent = received.sent
         by = pa.array(np.argsort(sent["key"].to_numpy(), kind="stable"))
         moved = sent.drop_columns(list(WHERE)).take(by)
-        return Output(pa.table({"unit": sent["unit"], "place": sent["place"], **_columns(moved)}))
+        yield Output(pa.table({"unit": sent["unit"], "place": sent["place"], **_columns(moved)}))
 
 
 @dataclass(frozen=True)
@@ -108,9 +103,9 @@ class UnitStates(Shuffle):
         return {"shuffled": self.shuffled, "states": self.shuffled.states}
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[tuple[str, ...], ...]:
         """The shuffled states."""
-        return ("shuffled",)
+        return (("shuffled",),)
 
     @property
     def beside(self) -> tuple[tuple[str, ...], ...]:
@@ -121,17 +116,17 @@ class UnitStates(Shuffle):
         """None of its own."""
         return {}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send each to the range of its unit."""
-        del number, partitions
-        to = (table["unit"].to_numpy() // RANGE_UNITS).astype(np.int32)
-        return pa.table({"to": to, **_columns(table)})
+        del partitions
+        to = (tables.sent["unit"].to_numpy() // RANGE_UNITS).astype(np.int32)
+        yield Output(pa.table({"to": to, **_columns(tables.sent)}))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Put them in order."""
         sent = received.sent
         order = np.lexsort((sent["place"].to_numpy(), sent["unit"].to_numpy()))
-        return Output(sent.drop_columns("to").take(pa.array(order)))
+        yield Output(sent.drop_columns("to").take(pa.array(order)))
 
 
 def shuffled_states(thresholds: Thresholds) -> UnitStates:

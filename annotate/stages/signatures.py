@@ -19,9 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
-from annotate.graph import Map, Stage, Tables
+from annotate.graph import Documents, Map, Stage, Tables
 from annotate.minhash.reference import Scheme, Tokens
-from annotate.stages.corpus import Corpus
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 
@@ -43,7 +42,7 @@ class Signatures(Map):
         scheme: of the permutations: "affine32", datasketch's since 2.0, or "legacy", its older one.
     """
 
-    corpus: Corpus
+    corpus: Documents
     shingle: int = 5
     permutations: int = 128
     seed: int = 1

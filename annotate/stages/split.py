@@ -10,8 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotate.errors import ConfigError
-from annotate.graph import Map, Stage, Tables
-from annotate.stages.corpus import Corpus
+from annotate.graph import Documents, Map, Stage, Tables
 from annotate.stages.tables import bad_documents, text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -35,13 +34,13 @@ class Split(Map):
         ConfigError: both are given, or the splitter refuses `by`.
     """
 
-    corpus: Corpus
+    corpus: Documents
     splitter: Splitter
 
     name: ClassVar[str] = "spans"
     schema: ClassVar[str] = "spans"
 
-    def __init__(self, corpus: Corpus, splitter: Splitter | None = None, *, by: SpanUnit | None = None) -> None:
+    def __init__(self, corpus: Documents, splitter: Splitter | None = None, *, by: SpanUnit | None = None) -> None:
         if splitter is not None and by is not None:
             raise ConfigError(
                 f"Split(...) is given a splitter and by={by!r}", hint=f"Write Split(corpus, Splitter(by={by!r}, ...))."

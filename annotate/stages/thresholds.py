@@ -49,7 +49,7 @@ class Thresholds(Reduce):
 
     name: ClassVar[str] = "thresholds"
     schema: ClassVar[str] = "thresholds"
-    piece_schema: ClassVar[str | None] = "value-counts"
+    piece_schema: ClassVar[str] = "value-counts"
 
     def __init__(self, calibration: Calibrate | Sequence[Annotations], scheme: TagScheme) -> None:
         if not isinstance(calibration, Calibrate):

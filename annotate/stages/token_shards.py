@@ -27,7 +27,6 @@ from annotate.stages.repeated_spans import REPEATS, dropped_spans
 from annotate.stages.selection import SelectedDocuments
 from annotate.stages.shards import PHASE, Shards
 from annotate.stages.tables import span_numbers
-from annotate.storage.latest import Role
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.conditions import Quantile
@@ -93,7 +92,6 @@ class TokenShards(Shards):
 
     name: ClassVar[str] = "token-shards"
     schema: ClassVar[str] = "token-shards"
-    role: ClassVar[Role] = Role.TOKEN_SHARDS
     version: ClassVar[int] = 2
     travel: ClassVar[bool] = False
 

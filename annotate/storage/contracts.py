@@ -86,8 +86,9 @@ class Contract:
 
 @functools.cache
 def contract(name: str) -> Contract:
-    """Load `schemas/<name>.json`."""
-    spec = json.loads((shipped("schemas") / f"{name}.json").read_text("utf-8"))
+    """Load `schemas/<name>.json`; or the file itself, where the name is the path of one, for stages of others."""
+    path = Path(name) if name.endswith(".json") else shipped("schemas") / f"{name}.json"
+    spec = json.loads(path.read_text("utf-8"))
     columns = tuple(
         Column(
             c["name"],

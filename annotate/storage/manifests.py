@@ -6,6 +6,7 @@ a range of units. Nobody needs to hold all units in memory: they are written and
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -145,6 +146,7 @@ class ManifestWriter:
         self._counts: Counter[str] = Counter()
         self._notes: Counter[str] = Counter()
         self._units = self._rows = self._bytes = 0
+        self._complete = False
 
     def add(self, unit: Unit) -> None:
         """Append the next unit."""
@@ -159,6 +161,24 @@ class ManifestWriter:
             self._notes.update(f"{name}={value}" for name, value in entry.notes.items())
         if len(self._pending) == UNITS_PER_PART:
             self._flush()
+
+    def stream(self) -> Iterator[Unit | None]:
+        """Stream the units in order, also while they are still being added; None where the next one is not there yet.
+
+        Those of manifest parts that are written are read from there, so that no reader holds more than a part of them.
+        """
+        for number in itertools.count():
+            at = 0
+            while number == len(self._parts):
+                if at < len(self._pending):
+                    at += 1
+                    yield self._pending[at - 1]
+                elif self._complete:
+                    return
+                else:
+                    yield None
+            if at < self._parts[number].rows:
+                yield from itertools.islice(_units(self._dataset, self._parts[number]), at, None)
 
     def count(self, name: str, n: int) -> None:
         """Count something that no unit has, such as a file that can't be read."""
@@ -180,6 +200,7 @@ class ManifestWriter:
     ) -> Manifest:
         """Write the manifest, or find that another run has; `replace` one that names parts that are gone."""
         self._flush()
+        self._complete = True
         manifest = Manifest(
             stage=stage,
             recipe=recipe,

@@ -106,7 +106,10 @@ def test_a_plan_runs_nothing(here, capsys):
     assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--sample", "20"]) == 0
     output = capsys.readouterr().out
     assert (
-        "training-shards" in output and "new" in output and "scoring capitals: about 0." in output and "free:" in output
+        "training-shards" in output
+        and "new" in output
+        and "annotations (capitals): about 0." in output
+        and "free:" in output
     )
     assert not (here / "out").exists()
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from annotate.corpus.column_types import types_told
-from annotate.engine.datasets import Dataset, open_corpus
+from annotate.engine.datasets import Dataset
+from annotate.engine.source import open_source
 from annotate.errors import InputError
 from annotate.stages.corpus import Corpus
 from annotate.stages.split import Split
@@ -29,7 +30,7 @@ def write(path: Path, kind: pa.DataType | None = None, values: Any = ("x", None)
 
 def opened(folder: Path, limit: int | None = None, **settings: Any) -> tuple[Corpus, Dataset]:
     corpus = Corpus(str(folder), **settings)
-    return corpus, open_corpus(corpus, Directory.at(folder.with_name("work")), corpus.files(), limit)
+    return corpus, open_source(corpus, Directory.at(folder.with_name("work")), limit=limit)
 
 
 def read(corpus: Corpus, dataset: Dataset) -> pa.Table:
@@ -83,7 +84,8 @@ def test_neither_the_order_of_files_nor_the_limit_changes_types(tmp_path: Path) 
             corpus, dataset = opened(folder, limit)
             assert read(corpus, dataset).schema.field("more").type == pa.int64()
         assert dataset.manifest is not None
-        said |= {remark.partition(":")[0] for remark in corpus.remarks(dataset.manifest)}
+        remarks = corpus.remarks(dataset.manifest)
+        said |= {remark.partition(":")[0] for remark in remarks if not remark.startswith("--limit")}
     assert said == {"the column 'more' travels as int64"}
 
 
@@ -97,7 +99,8 @@ def test_a_corpus_that_grows_by_another_type_makes_only_what_holds_the_column_ag
     corpus, grown = opened(tmp_path / "c")
     after, _, last = grown.units()
     # Spans and scores stay: they are made of the text. A stage that reads the column, and shards, have other names.
-    assert Split(corpus).identity_of("corpus", after) == Split(corpus).identity_of("corpus", before)
+    types = Split(corpus).types_read
+    assert after.identity_for(types) == before.identity_for(types)
     assert after.identity_for(("other",)) == before.identity
     assert after.identity_for(("more",)) != before.identity
     assert after.identity_for(None) != before.identity

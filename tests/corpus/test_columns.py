@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pyarrow import lib
 
 from annotate.corpus.columns import UnsupportedType, converted, malformed, one_type, travelling, without
-from annotate.engine.datasets import open_corpus
+from annotate.engine.source import open_source
 from annotate.errors import InputError
 from annotate.stages.corpus import Corpus
 from annotate.stages.shards import _packed
@@ -152,7 +152,7 @@ def test_a_type_travels_with_equal_values_or_is_refused_by_name(array: pa.Array,
     pq.write_table(table, tmp_path / "a.parquet", row_group_size=3 if "view" in str(array.type) else 2)
     corpus = Corpus(str(tmp_path / "a.parquet"), unit_bytes=1)
     work = Directory.at(tmp_path / "work")
-    units = list(open_corpus(corpus, work, corpus.files(), None).units())
+    units = list(open_source(corpus, work).units())
     assert len(units) == 3
     found = pa.concat_tables(
         [corpus.reader.documents(work, unit, extra=corpus.reader.travelling(work, unit)) for unit in units]
@@ -308,7 +308,7 @@ def test_rows_with_strings_that_are_not_utf8_go_to_quarantine_by_column(tmp_path
     pq.write_table(table, tmp_path / "a.parquet")
     corpus = Corpus(str(tmp_path / "a.parquet"))
     work = Directory.at(tmp_path / "work")
-    [unit] = open_corpus(corpus, work, corpus.files(), None).units()
+    [unit] = open_source(corpus, work).units()
     if "dictionary" in name:  # which Arrow doesn't read
         with pytest.raises(
             InputError, match=r"a\.parquet has a dictionary of strings that are not valid UTF-8"
@@ -330,7 +330,7 @@ def test_an_id_that_is_not_utf8_is_a_bad_row_for_all_stages(tmp_path: Path) -> N
     pq.write_table(pa.table({"text": ["one", "two", "three"], "id": ids}), tmp_path / "a.parquet")
     corpus = Corpus(str(tmp_path))
     work = Directory.at(tmp_path / "work")
-    [unit] = open_corpus(corpus, work, corpus.files(), None).units()
+    [unit] = open_source(corpus, work).units()
     found = corpus.read(work, unit)
     assert found["id"].to_pylist() == ["a", "a.parquet:1", "c"]
     assert found["problem"].to_pylist() == [None, "the column 'id' holds a string that is not valid UTF-8", None]
@@ -344,7 +344,7 @@ def test_a_type_that_cannot_travel_is_refused_from_the_footer(tmp_path: Path) ->
     with pytest.raises(
         InputError, match=r"a\.parquet: column 'n' can't travel: Polars could not read the type"
     ) as found:
-        open_corpus(corpus, Directory.at(tmp_path / "work"), corpus.files(), None)
+        open_source(corpus, Directory.at(tmp_path / "work"))
     assert "columns=" in str(found.value)
     without_it = Corpus(str(tmp_path), columns=())
-    assert open_corpus(without_it, Directory.at(tmp_path / "work"), corpus.files(), None).manifest is not None
+    assert open_source(without_it, Directory.at(tmp_path / "work")).manifest is not None

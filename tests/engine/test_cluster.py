@@ -1,7 +1,5 @@
 """How much of a cluster models and their feeders claim: always something for both, on every kind of cluster."""
 
-from types import SimpleNamespace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +10,10 @@ from annotate.errors import ConfigError
 
 
 class Stage:
-    axes = ("niceness",)
+    label = "annotations (niceness)"
 
     def __init__(self, threads=1, *, gpu=True):
-        self.threads = threads
-        self.scorer = SimpleNamespace(backbone=SimpleNamespace(gpu=gpu))
+        self.threads, self.gpu = threads, gpu
 
 
 class Cluster:

@@ -119,7 +119,7 @@ def test_a_killed_worker_in_every_stage_of_repeated_spans_exact_similarity_and_a
     spent = plan(folder, each_stage="unit: computed", of="spans")
     until_done(folder, "each-stage-spans", "--spans", most=1)
     assert {path.name.rpartition("-")[0] for path in spent.iterdir()} >= SPANS
-    assert {path.suffix for path in spent.glob("training-shards-*")} == {".send_rows", ".make_parts"}
+    assert {path.suffix for path in spent.glob("training-shards-*")} == {".send", ".receive"}
     assert shard_bytes(folder / "each-stage-spans") == shard_bytes(folder / "undisturbed-spans")
 
 

@@ -11,8 +11,8 @@ from support import pipeline, write_corpus
 
 from annotate import Corpus, InputError, Options, Pipeline, Split, shards
 from annotate.corpus.footers import read_footer
+from annotate.corpus.imports import import_files, scan_files
 from annotate.engine.events import Silent
-from annotate.engine.imports import import_files, scan_files
 from annotate.stages.repeated_ids import RepeatedIds
 from annotate.storage.manifests import file_rows
 from annotate.storage.store import Directory
@@ -90,7 +90,7 @@ def test_a_file_is_imported_once_and_copying_it_changes_nothing_downstream(ray_c
         rows = [] if name.startswith("empty") else [{"id": f"{name}-{i}", "text": "Some text."} for i in range(5)]
         write_lines(tmp_path / "corpus", name, rows)
     first, ran = split(tmp_path)
-    assert ran == [*FIRST, "id-hashes", "ids", "spans"]
+    assert ran[:2] == FIRST and sorted(ran[2:]) == ["id-partitions", "ids", "spans"]
     parts = {path: path.stat().st_mtime_ns for path in imported_parts(tmp_path)}
     assert len(parts) == 2
     again, ran = split(tmp_path)

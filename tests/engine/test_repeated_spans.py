@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from exchanges import Given
 from length_scorer import length_scorer
 from support import sentences, to_shards
 
@@ -28,7 +29,7 @@ from annotate import (
     score,
     shards,
 )
-from annotate.graph import Shuffle
+from annotate.graph import Partitions, Shuffle
 from annotate.stages.repeated_spans import FindRepeatedSpans
 from annotate.tags.rendering import strip
 
@@ -172,6 +173,7 @@ def test_what_is_sent_for_a_span_does_not_grow_with_its_occurrences() -> None:
             "exact_low": pa.array(np.full(n, 5, np.uint64)),
         }
     )
-    sent = counts.send(table, 3, 7)
+    (output,) = counts.send(Given("", 0, 0, 3, hashes=table), Partitions((7,), 1 << 30))
+    sent = output.table
     assert sent["here"].to_pylist() == [9999, 1]
     assert sent["to"].to_pylist() == [5, 5]

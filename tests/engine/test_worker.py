@@ -3,6 +3,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from annotate.engine import map as maps
+from annotate.engine import model as models
+from annotate.engine import reduce as reduces
+from annotate.engine import shuffle as shuffles
 from annotate.engine import worker
 
 
@@ -27,6 +31,6 @@ def test_memory_is_given_back_when_a_unit_is_done(monkeypatch: pytest.MonkeyPatc
 
 
 def test_whatever_makes_a_unit_gives_memory_back() -> None:
-    tasks = (worker._run_unit, worker.run_pieces, worker.merge_pieces, worker.finish_wide)
-    for task in (*tasks, worker.prepare_unit, worker.finish_unit, worker.send, worker.receive):
+    tasks = (maps.make_unit, reduces.make_piece, reduces.merge_pieces, reduces.finish)
+    for task in (*tasks, models.prepare, models.finish, shuffles.send, shuffles._receive):
         assert hasattr(task, "__wrapped__"), task.__name__

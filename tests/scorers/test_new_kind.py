@@ -11,11 +11,12 @@ from support import to_shards, write_corpus
 
 from annotate import ConfigError, Corpus, Encoder, Options, Probe, Split, Tag, TagScheme, score, shards
 from annotate.curves import Platt
+from annotate.engine.run import together
 from annotate.models.base import Backbone, Prepared, Scores, expand
 from annotate.models.repeats import drop_repeats
 from annotate.probes.file import EncoderHashes, Feature, Head, ProbeCard, save_probe
 from annotate.scorers.base import Scorer
-from annotate.stages.score import Score, group
+from annotate.stages.score import Score
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def test_a_kind_of_this_file_runs_and_its_scores_are_found_again(ray_cluster, tm
     corpus = Corpus(str(write_corpus(tmp_path / "corpus", shards=1)), unit_bytes=3000)
     spans = Split(corpus)
     scores = score(spans, scorers=[LetterShare("e"), LetterShare("a")])
-    assert [len(stages) for stages in group(scores)] == [2]
+    assert [len(stages) for stages in together(scores)] == [2]
     made = to_shards(scores, TagScheme(tags=(Tag(name="e", rule="p(share_e) >= 0.5 and share_a < 1"),)))
     result = made.run(tmp_path / "out", Options(workers=1, by_value=(__name__,)))
     assert result.ledger.states["written"] == 30
@@ -135,7 +136,7 @@ def test_a_kind_with_a_head_of_its_own_shares_the_forward_pass_of_an_encoder(tin
     save_probe(tmp_path / "nice.safetensors", card, weight, 0.5)
     probe = Probe(str(tmp_path / "nice.safetensors"), encoder=encoder)
     stages = score(Split(Corpus(str(write_corpus(tmp_path / "corpus", shards=1)))), scorers=[probe, Opposite(probe)])
-    assert [len(some) for some in group(stages)] == [2]
+    assert [len(some) for some in together(stages)] == [2]
     scorers = [stage.scorer for stage in stages]
     prepared = scorers[0].backbone.prepare(spans)
     one, other = scorers[0].backbone.load(scorers, "cpu")(prepared, [0, 1])

@@ -27,7 +27,7 @@ from annotate import (
     Splitter,
     score,
 )
-from annotate.engine.datasets import open_attributes, open_corpus
+from annotate.engine.source import open_source
 from annotate.graph import Tables
 from annotate.stages import attributes as module
 from annotate.storage.contracts import contract
@@ -63,8 +63,8 @@ def made(folder: Path, unit_bytes: int = 100, **options: Any) -> AttributeScores
 def units(stage: AttributeScores, folder: Path) -> Iterator[Tables]:
     """What the units of the stage read."""
     workdir = Directory.at(folder / "out")
-    corpus = open_corpus(stage.corpus, workdir, stage.corpus.files(), None)
-    attributes = open_attributes(stage.files, workdir, corpus)
+    corpus = open_source(stage.corpus, workdir)
+    attributes = open_source(stage.files, workdir, inputs={"corpus": corpus})
     for i, (unit, files) in enumerate(zip(corpus.units(), attributes.units(), strict=True)):
         split = stage.spans.unit(Tables(stage.spans, workdir, {"corpus": unit}, {}))
         entry = commit(workdir.child(stage.spans.dataset), f"{i}", split, schema="spans")

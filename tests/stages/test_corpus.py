@@ -11,7 +11,7 @@ import pytest
 
 from annotate.corpus.columns import travelling
 from annotate.corpus.footers import Footer
-from annotate.engine.datasets import open_corpus
+from annotate.engine.source import open_source
 from annotate.errors import ConfigError, InputError
 from annotate.stages.corpus import Corpus
 from annotate.storage.contracts import contract
@@ -163,7 +163,7 @@ def test_columns_travel_in_one_order_whatever_that_of_the_files(tmp_path: Path) 
 
 
 def commit(corpus: Corpus, tmp_path: Path) -> Manifest:
-    manifest = open_corpus(corpus, Directory.at(tmp_path / "out"), corpus.files(), None).manifest
+    manifest = open_source(corpus, Directory.at(tmp_path / "out")).manifest
     assert manifest is not None
     return manifest
 
@@ -329,14 +329,14 @@ def test_a_missing_column_is_an_error_that_names_those_there_are(
 def test_a_corpus_without_rows_is_an_error(tmp_path: Path, table: dict[str, pa.Array]) -> None:
     corpus = of(tmp_path, pa.table(table), id=None)
     with pytest.raises(InputError, match=r"a\.parquet has no rows in 1 file"):
-        open_corpus(corpus, Directory.at(tmp_path / "out"), corpus.files(), None)
+        open_source(corpus, Directory.at(tmp_path / "out"))
 
 
 def test_files_without_rows_among_others_are_passed(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", pa.table({"text": pa.array([], pa.string())}))
     write(tmp_path / "b.parquet", pa.table({"text": ["b"]}))
     corpus = Corpus(str(tmp_path / "*.parquet"), id=None)
-    dataset = open_corpus(corpus, Directory.at(tmp_path / "out"), corpus.files(), None)
+    dataset = open_source(corpus, Directory.at(tmp_path / "out"))
     assert dataset.manifest is not None
     assert [unit.shard for unit in read_units(dataset.directory, dataset.manifest)] == ["b.parquet"]
 
@@ -350,9 +350,9 @@ def test_an_unreadable_file_stops_the_run_or_is_passed_over(tmp_path: Path, data
     path, out = str(tmp_path / "*.parquet"), Directory.at(tmp_path / "out")
     corpus = Corpus(path, id=None)
     with pytest.raises(InputError, match=r"b\.parquet is"):
-        open_corpus(corpus, out, corpus.files(), None)
+        open_source(corpus, out)
     corpus = Corpus(path, id=None, unreadable="quarantine")
-    manifest = open_corpus(corpus, out, corpus.files(), None).manifest
+    manifest = open_source(corpus, out).manifest
     assert manifest is not None
     assert dict(manifest.counts) == {"documents": 3, "unreadable_files": 1}
     assert any(note.startswith("unreadable: b.parquet: ") for note in manifest.notes)
@@ -382,7 +382,7 @@ def test_only_unreadable_files_are_no_corpus(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"")
     corpus = Corpus(str(tmp_path / "*.parquet"), unreadable="quarantine")
     with pytest.raises(InputError, match="no rows in 1 file, 1 of them unreadable"):
-        open_corpus(corpus, Directory.at(tmp_path / "out"), corpus.files(), None)
+        open_source(corpus, Directory.at(tmp_path / "out"))
 
 
 def test_a_wrong_schema_is_never_passed_over(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from annotate import (
     TagScheme,
     score,
 )
-from annotate.engine.datasets import limited
+from annotate.engine.source import limited
 from annotate.graph import AGAINST, documents_of, graph
 from annotate.stages.fit_curves import FitCurves
 

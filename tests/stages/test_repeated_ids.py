@@ -10,48 +10,35 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from here import ray_here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from annotate.engine.datasets import Aligned, Dataset, open_corpus
-from annotate.engine.worker import Context, finish_wide
+from annotate.engine.run import run
 from annotate.errors import ConfigError, InputError
-from annotate.graph import Work, graph
+from annotate.graph import graph
 from annotate.stages import repeated_ids
 from annotate.stages.corpus import Corpus
-from annotate.stages.repeated_ids import RepeatedHashes, RepeatedIds
-from annotate.storage.manifests import Manifest, read_units
+from annotate.stages.repeated_ids import IdPartitions, RepeatedIds
+from annotate.storage.manifests import Manifest
 from annotate.storage.parts import read_part
-from annotate.storage.store import Directory
 
 
 def found(folder: Path, shards: dict[str, Any], **options: Any) -> tuple[list[dict[str, Any]], Manifest, list[str]]:
-    """Run both stages, as the engine does, over shards that are given by their ids."""
+    """Run the stages over shards that are given by their ids."""
     (folder / "corpus").mkdir(exist_ok=True)
     for name, ids in shards.items():
         table = pa.table({"text": ["text"] * len(ids), "id": ids})
         pq.write_table(table, folder / "corpus" / name, row_group_size=3)
     corpus = Corpus(str(folder / "corpus"), unit_bytes=options.pop("unit_bytes", 8 << 20), **options)
-    workdir = Directory.at(folder / "out")
-    stages = RepeatedIds(corpus)
-    datasets = {corpus: open_corpus(corpus, workdir, corpus.files(), None)}
-    for stage in graph([stages])[1:]:
-        inputs = {name: datasets[source] for name, source in stage.inputs.items()}
-        fingerprint = stage.fingerprint({name: source.fingerprint for name, source in inputs.items()})
-        dataset = Dataset(stage, workdir.child(stage.dataset), fingerprint, inputs, stage.label)
-        aligned = Aligned.of(dataset)
-        units = tuple(aligned.units())
-        work = Work(aligned.key(stage, units), "", 0, 0, 0, units)
-        writer = dataset.writer()
-        writer.add(finish_wide(Context(stage, workdir, aligned.whole), work.key, [], work))
-        dataset.commit(writer)
-        datasets[stage] = dataset
-    dataset = datasets[stages]
+    stage = RepeatedIds(corpus)
+    with ray_here():
+        dataset = run({"ids": stage}, str(folder / "out")).datasets[stage]
     manifest = dataset.manifest
     assert manifest is not None
-    (unit,) = read_units(dataset.directory, manifest)
+    (unit,) = dataset.units()
     table = read_part(dataset.directory, unit.entries[0].part, schema="ids")
-    return table.to_pylist(), manifest, stages.remarks(manifest)
+    return table.to_pylist(), manifest, stage.remarks(manifest)
 
 
 def test_repeated_ids_are_given_with_two_places(tmp_path: Path) -> None:
@@ -101,7 +88,7 @@ def test_ids_that_must_be_unique_are_an_error_with_two_examples(tmp_path: Path) 
 def test_whether_ids_must_be_unique_is_in_the_recipe_of_the_check_alone() -> None:
     some, unique = Corpus("a"), Corpus("a", ids="unique")
     assert some.recipe == unique.recipe
-    assert RepeatedHashes(some).recipe == RepeatedHashes(unique).recipe
+    assert IdPartitions(some).recipe == IdPartitions(unique).recipe
     assert RepeatedIds(some).recipe != RepeatedIds(unique).recipe
 
 

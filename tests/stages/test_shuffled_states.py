@@ -10,13 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from exchanges import Given
+from exchanges import shuffled as shuffled_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from length_scorer import length_scorer
 from scipy.stats import hypergeom
 
 from annotate import Calibrate, Corpus, NearDuplicates, Place, RepeatedSpans, Split, Tag, TagScheme, Thresholds, score
-from annotate.graph import RANGE_UNITS, Received, Shuffle
+from annotate.graph import RANGE_UNITS, Partitions, Shuffle
 from annotate.randomness import keyed_hash
 from annotate.stages.shuffled_states import states_of_unit
 from annotate.storage.contracts import contract
@@ -46,17 +47,9 @@ def placed(scheme: TagScheme = SCHEME, *, filtered: bool = False) -> Place:
 
 
 def exchanged(stage: Shuffle, tables: list[pa.Table], units: int) -> list[pa.Table]:
-    """What the partitions of an exchange make of the tables of its source."""
-    partitions = stage.partitions(-(-units // RANGE_UNITS), 0)
-    sent = [stage.send(table, number, partitions) for number, table in enumerate(tables)]
-    together = pa.concat_tables([contract(stage.sent_schema).check(table, stage.name) for table in sent])
-    to = together["to"].to_numpy()
-    assert not len(to) or 0 <= to.min() <= to.max() < partitions
-    made = (
-        stage.receive(Received(p, units, 0, together.filter(pa.array(to == p)), iter(()))).table
-        for p in range(partitions)
-    )
-    return [contract(stage.schema).check(table, stage.name).combine_chunks() for table in made]
+    """What the partitions of a shuffle make of the tables of its source."""
+    outputs = shuffled_rows(stage, tables, Partitions((-(-units // RANGE_UNITS),), 1 << 30))
+    return [contract(stage.schema).check(output.table, stage.name).combine_chunks() for output in outputs]
 
 
 def given_to(place: Place, states: list[pa.Table]) -> list[pa.Table]:

@@ -8,17 +8,18 @@ those too short for a shingle, share a band of their own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from annotate.graph import Received, Stage
+from annotate.graph import Partitions, Received, Stage, Tables
 from annotate.randomness import keyed_hash
 from annotate.stages.duplicates.documents import DocumentShuffle, SignedDocuments, UInt64, matrix, numbered, starts_of
 from annotate.storage.contracts import contract
+from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 
 NEIGHBOURS = 8
@@ -42,7 +43,6 @@ class Candidates(DocumentShuffle):
     name: ClassVar[str] = "candidates"
     schema: ClassVar[str] = "pairs"
     sent_schema: ClassVar[str] = "band-hashes"
-    ranged: ClassVar[bool] = False
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -50,26 +50,33 @@ class Candidates(DocumentShuffle):
         return self.documents.inputs()
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[tuple[str, ...], ...]:
         """The signatures."""
-        return tuple(self.inputs)
+        return tuple((name,) for name in self.inputs)
+
+    @property
+    def beside(self) -> tuple[tuple[str, ...], ...]:
+        """Nothing: partitions are of hashes."""
+        return ()
 
     def settings(self) -> Mapping[str, Any]:
         """How signatures are cut."""
         return {"bands": self.bands, "neighbours": NEIGHBOURS, "partition_units": PARTITION_UNITS}
 
-    def partitions(self, ranges: int, rows: int) -> int:
-        """As many as keep what one receives near `PARTITION_UNITS` work units."""
-        del ranges
+    def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
+        """So many that what comes to one is about `PARTITION_UNITS` times as large as a work unit."""
+        del whole
+        rows = sum(manifest.rows for manifest in manifests.values())
         sent = rows * (1 + sum(bands for bands, _ in self.bands)) * RECORD_BYTES
-        return max(1, -(-sent // (PARTITION_UNITS * self.documents.signatures.corpus.unit_bytes)))
+        return (max(1, -(-sent // (PARTITION_UNITS * self.documents.signatures.corpus.unit_bytes))),)
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send each usable document to the partitions of its bands."""
         from annotate.minhash.band_hashes import band_hashes
 
+        table = tables.sent
         usable = table["usable"].to_numpy()
-        documents = numbered(number, np.flatnonzero(usable))
+        documents = numbered(tables.number, np.flatnonzero(usable))
         table = table.filter(pa.array(usable)) if not usable.all() else table
         exact = keyed_hash(_EXACT, table["exact_high"].to_numpy(), table["exact_low"].to_numpy())
         has, values = matrix(table, self.documents.signatures.permutations)
@@ -81,14 +88,14 @@ class Candidates(DocumentShuffle):
             owners.append(np.repeat(has, bands))
         key, owner = np.concatenate(keys), np.concatenate(owners)
         columns = [
-            pa.array((key % np.uint64(partitions)).astype(np.int32)),
+            pa.array((key % np.uint64(partitions.number)).astype(np.int32)),
             pa.array(key),
             pa.array(documents[owner]),
             pa.array(twin[owner]),
         ]
-        return pa.table(columns, schema=contract(self.sent_schema).schema)
+        yield Output(pa.table(columns, schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Pair the documents of each bucket."""
         from annotate.minhash.shared_keys import maybe_shared
 
@@ -102,7 +109,7 @@ class Candidates(DocumentShuffle):
         pairs = [(document[head[twins]], document[twins])]
         pairs += bucket_pairs(key[heads], document[heads])
         a, b = unique_pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
-        return Output(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
+        yield Output(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
 
 
 def bucket_pairs(key: UInt64, document: UInt64) -> list[tuple[UInt64, UInt64]]:

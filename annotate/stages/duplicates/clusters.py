@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.graph import Received, Tables
-from annotate.stages.corpus import Corpus
+from annotate.graph import Documents, Partitions, Received, Tables
 from annotate.stages.duplicates.components import Components
 from annotate.stages.duplicates.documents import (
     DocumentShuffle,
@@ -77,17 +76,17 @@ class Members(DocumentShuffle):
         """What chooses the keeper."""
         return {"keep": self.keep}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send each member of this range, the earliest of its component too, to its own range."""
         del partitions
-        root, member = table["a"].to_numpy(), table["b"].to_numpy()
+        root, member = (tables.sent[name].to_numpy() for name in ("a", "b"))
         first = np.unique(root)
         a, b = np.concatenate([root, first]), np.concatenate([member, first])
-        here = range_of(b) == number
+        here = range_of(b) == tables.number
         columns = [range_of(b)[here], a[here], b[here]]
-        return pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema)
+        yield Output(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Put to the documents what chooses among them."""
         order = np.argsort(received.sent["b"].to_numpy())
         root, member = (received.sent[name].to_numpy()[order] for name in ("a", "b"))
@@ -98,7 +97,7 @@ class Members(DocumentShuffle):
             if mine.start < mine.stop and self.keep != "earliest":
                 value[mine] = self._values(unit)[row_of(member[mine])]
         columns = [pa.array(column) for column in (root, member, value)]
-        return Output(pa.table(columns, schema=contract(self.schema).schema))
+        yield Output(pa.table(columns, schema=contract(self.schema).schema))
 
     def _values(self, unit: Tables) -> npt.NDArray[np.float64]:
         """What chooses, for each document of a unit; nulls and NaN are below all."""
@@ -106,7 +105,7 @@ class Members(DocumentShuffle):
             return unit["signatures"]["length"].to_numpy().astype(np.float64)
         name = self.keep.removeprefix(HIGHEST)
         corpus = unit.stage("corpus")
-        assert isinstance(corpus, Corpus)
+        assert isinstance(corpus, Documents)
         hint = f'keep="{HIGHEST}NAME" takes a column of numbers; a corpus that this one is compared against has it too.'
         try:
             column = corpus.reader.others(unit.directory("corpus"), unit.unit("corpus"), (name,))[name]
@@ -133,10 +132,10 @@ class _ToTheEarliest(DocumentShuffle):
     sent_schema: ClassVar[str] = "sent-members"
     source: ClassVar[str] = "members"
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send a document to the earliest of its component."""
-        del number, partitions
-        return with_partition(table, range_of(table["root"].to_numpy()))
+        del partitions
+        yield Output(with_partition(tables.sent, range_of(tables.sent["root"].to_numpy())))
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ class Keepers(_ToTheEarliest):
         """How many are kept."""
         return {"most": self.most}
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Choose the keepers."""
         root, member, value = (received.sent[name].to_numpy() for name in ("root", "member", "value"))
         order = np.lexsort((member, -value, unit_of(member) < received.units, root))
@@ -177,7 +176,7 @@ class Keepers(_ToTheEarliest):
         kept = np.arange(len(root)) - np.repeat(starts, sizes) < self.most
         keeper = np.where(kept, member, np.repeat(member[starts], sizes))
         columns = [pa.array(column) for column in (keeper, member, identities(root, received))]
-        return Output(pa.table(columns, schema=contract(self.schema).schema))
+        yield Output(pa.table(columns, schema=contract(self.schema).schema))
 
 
 @dataclass(frozen=True)
@@ -194,7 +193,7 @@ class Groups(_ToTheEarliest):
         """The largest group."""
         return {"largest": LARGEST, "small": SMALL}
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Count the documents of each group, and name it."""
         root, member = (received.sent[name].to_numpy() for name in ("root", "member"))
         order = np.lexsort((member, root))
@@ -206,7 +205,7 @@ class Groups(_ToTheEarliest):
         cut = np.repeat(too_large, sizes)
         group = pa.array(identities(root, received), mask=cut)
         table = pa.table([pa.array(member), group], schema=contract(self.schema).schema)
-        return Output(table, counts={"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(cut.sum())})
+        yield Output(table, counts={"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(cut.sum())})
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say how many groups were cut: what was in one may now lie on both sides of a split."""
@@ -237,11 +236,11 @@ class DocumentGroups(DocumentShuffle):
         """None of its own."""
         return {}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send a document to its range."""
-        del number, partitions
-        return with_partition(table, range_of(table["document"].to_numpy()))
+        del partitions
+        yield Output(with_partition(tables.sent, range_of(tables.sent["document"].to_numpy())))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Put them in order."""
-        return Output(received.sent.drop_columns(["to"]).sort_by("document"))
+        yield Output(received.sent.drop_columns(["to"]).sort_by("document"))

@@ -9,14 +9,14 @@ order are the worst case: then what is sent grows with the square of the ranges.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from annotate.graph import Received, Stage
+from annotate.graph import Partitions, Received, Stage, Tables
 from annotate.stages.duplicates.candidates import unique_pairs
 from annotate.stages.duplicates.documents import DocumentShuffle, SignedDocuments, UInt64, range_of
 from annotate.stages.duplicates.shared_spans import SharedSpans
@@ -53,9 +53,9 @@ class Components(DocumentShuffle):
         return {**super().inputs, **({"spans": self.spans} if self.spans is not None else {})}
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[tuple[str, ...], ...]:
         """The pairs, of both kinds."""
-        return ("pairs", "spans") if self.spans is not None else ("pairs",)
+        return (("pairs",), ("spans",)) if self.spans is not None else (("pairs",),)
 
     @property
     def label(self) -> str:
@@ -66,9 +66,10 @@ class Components(DocumentShuffle):
         """The threshold."""
         return {"threshold": self.threshold}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send a pair to the ranges of both documents, once where they are the same."""
-        del number, partitions
+        del partitions
+        table = tables.sent
         a, b = table["a"].to_numpy(), table["b"].to_numpy()
         if "similarity" in table.column_names:
             near = table["similarity"].to_numpy() >= np.float32(self.threshold)
@@ -76,16 +77,16 @@ class Components(DocumentShuffle):
         here, there = range_of(a), range_of(b)
         apart = here != there
         columns = [np.concatenate([here, there[apart]]), np.concatenate([a, a[apart]]), np.concatenate([b, b[apart]])]
-        return pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema)
+        yield Output(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Join what hangs together to its smallest document, and count the pairs that are new."""
         a, b = unique_pairs(received.sent["a"].to_numpy(), received.sent["b"].to_numpy())
         root, member = stars(a, b)
         both = np.concatenate([np.stack([root, member], 1), np.stack([a, b], 1)])
         known = len(a) + len(root) - len(np.unique(both, axis=0))
         table = pa.table([pa.array(root), pa.array(member)], schema=contract(self.schema).schema)
-        return Output(table, counts={"changed": len(root) - known})
+        yield Output(table, counts={"changed": len(root) - known})
 
 
 def stars(a: UInt64, b: UInt64) -> tuple[UInt64, UInt64]:

@@ -89,7 +89,7 @@ class SignedDocuments:
 
 
 class DocumentShuffle(Shuffle):
-    """An exchange whose partitions are ranges of documents, with their signatures beside."""
+    """A shuffle whose partitions are ranges of documents, with their signatures beside."""
 
     documents: SignedDocuments
     source: ClassVar[str] = ""
@@ -107,9 +107,9 @@ class DocumentShuffle(Shuffle):
         return False
 
     @property
-    def sources(self) -> tuple[str, ...]:
+    def sources(self) -> tuple[tuple[str, ...], ...]:
         """One input, whatever it is called."""
-        return (self.source,)
+        return ((self.source,),)
 
     @property
     def beside(self) -> tuple[tuple[str, ...], ...]:

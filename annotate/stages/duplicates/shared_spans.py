@@ -6,7 +6,7 @@ share one. Fingerprints go to partitions by their value, and with them the docum
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,9 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.graph import AGAINST, Map, Received, Shuffle, Stage, Tables
+from annotate.graph import AGAINST, Documents, Map, Partitions, Received, Shuffle, Stage, Tables
 from annotate.minhash.reference import Tokens
-from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.candidates import unique_pairs
 from annotate.stages.duplicates.documents import UInt64, numbered, row_of, starts_of, unit_of
 from annotate.stages.duplicates.similarity import Similarity
@@ -39,7 +38,7 @@ class Fingerprints(Map):
         tokens: what they are, as in `Signatures`.
     """
 
-    corpus: Corpus
+    corpus: Documents
     span: int = 100
     tokens: Tokens = "words"
 
@@ -89,7 +88,7 @@ class KeptFingerprints(Map):
     schema: ClassVar[str] = "fingerprints"
 
     @property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> Documents:
         """The corpus of the documents."""
         return self.fingerprints.corpus
 
@@ -130,7 +129,6 @@ class SharedSpans(Shuffle):
     name: ClassVar[str] = "shared-spans"
     schema: ClassVar[str] = "pairs"
     sent_schema: ClassVar[str] = "sent-fingerprints"
-    ranged: ClassVar[bool] = False  # as many partitions as there are ranges: of words, an eighth of the text is sent
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -139,28 +137,23 @@ class SharedSpans(Shuffle):
         return {"fingerprints": self.fingerprints, **behind}
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """The fingerprints."""
-        return tuple(self.inputs)
-
-    @property
-    def beside(self) -> tuple[tuple[str, ...], ...]:
-        """The fingerprints again: by their units partitions are counted."""
+    def sources(self) -> tuple[tuple[str, ...], ...]:
+        """The fingerprints: where tokens are words, what is sent has an eighth of the size of the text."""
         return tuple((name,) for name in self.inputs)
 
     def settings(self) -> Mapping[str, Any]:
         """In how many documents a span is common."""
         return {"common": COMMON}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send each document to the partitions of its fingerprints."""
-        lists = one_array(table["fingerprints"])
+        lists = one_array(tables.sent["fingerprints"])
         key = lists.flatten().to_numpy()
         rows = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).to_numpy())
-        columns = [(key % np.uint64(partitions)).astype(np.int32), key, numbered(number, rows)]
-        return pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema)
+        columns = [(key % np.uint64(partitions.number)).astype(np.int32), key, numbered(tables.number, rows)]
+        yield Output(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Pair the documents of each fingerprint."""
         key, document = (received.sent[name].to_numpy() for name in ("key", "document"))
         order = np.lexsort((document, key))
@@ -173,4 +166,4 @@ class SharedSpans(Shuffle):
         joined = (size <= COMMON) & (first != document)
         a, b = unique_pairs(first[joined], document[joined])
         table = pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema)
-        return Output(table, counts={"common_spans": int((sizes > COMMON).sum())})
+        yield Output(table, counts={"common_spans": int((sizes > COMMON).sum())})

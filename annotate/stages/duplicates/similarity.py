@@ -9,7 +9,7 @@ the document's shingles, as hashes, stands in place of the signature.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.graph import Received, Stage, Tables
+from annotate.graph import Partitions, Received, Stage, Tables
 from annotate.stages.duplicates.documents import (
     OLDER,
     DocumentShuffle,
@@ -67,14 +67,15 @@ class FirstSigned(DocumentShuffle):
         """Which pairs, and what is put to them."""
         return {"pairs": self.pairs.name, "exact": self.exact}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send a pair to the range of its first document."""
-        del number, partitions
+        del partitions
+        table = tables.sent
         cluster = table["cluster"] if "cluster" in table.column_names else pa.nulls(table.num_rows, pa.uint64())
         columns = [pa.array(range_of(table["a"].to_numpy())), table["a"], table["b"], cluster]
-        return pa.table(columns, schema=contract(self.sent_schema).schema)
+        yield Output(pa.table(columns, schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Put signatures to the pairs, and drop repeats: one pair may come from many partitions."""
         a, b, cluster = (one_array(received.sent[name]) for name in ("a", "b", "cluster"))
         first, second = a.to_numpy(), b.to_numpy()
@@ -107,7 +108,7 @@ class FirstSigned(DocumentShuffle):
                 values.take(pa.array(np.cumsum(carries) - 1, mask=~carries)),
             ]
             tables.append(pa.table(columns, schema=schema))
-        return Output(pa.concat_tables(tables))
+        yield Output(pa.concat_tables(tables))
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,12 @@ class Similarity(DocumentShuffle):
         """The least similarity."""
         return {"least": self.least, **self.pairs.settings()}
 
-    def send(self, table: pa.Table, number: int, partitions: int) -> pa.Table:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send a pair to the range of its second document."""
-        del number, partitions
-        return with_partition(table, range_of(table["b"].to_numpy()))
+        del partitions
+        yield Output(with_partition(tables.sent, range_of(tables.sent["b"].to_numpy())))
 
-    def receive(self, received: Received) -> Output:
+    def receive(self, received: Received) -> Iterator[Output]:
         """Compare signatures; exact copies have similarity 1, also where they are shorter than a shingle.
 
         Pairs of those are counted, as far as the second document is one of this corpus.
@@ -171,7 +172,7 @@ class Similarity(DocumentShuffle):
             columns = [pairs["a"], pairs["b"], pa.array(similarity), *(pairs[n] for n in ("cluster", "shard", "row"))]
             near = pa.array(similarity >= np.float32(self.least))
             tables.append(pa.table(columns, schema=contract(self.schema).schema).filter(near))
-        return Output(pa.concat_tables(tables), counts={"exact_copies": copies})
+        yield Output(pa.concat_tables(tables), counts={"exact_copies": copies})
 
     def _compared(
         self, pairs: pa.Table, unit: Tables, carried: pa.LargeBinaryArray, own: npt.NDArray[np.int64]

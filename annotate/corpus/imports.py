@@ -8,33 +8,57 @@ comes after knows a part by its checksum only: a file that is imported again wit
 
 from __future__ import annotations
 
-import itertools
+import functools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
 
 from annotate.corpus.jsonl import convert, merge_schemas, scan, wanted_fields
 from annotate.corpus.source_files import SourceFile, UnreadableFile, changed
-from annotate.engine.cluster import Calls
-from annotate.engine.events import Events
 from annotate.errors import StorageError
-from annotate.graph import digest
-from annotate.stages.corpus import Corpus
+from annotate.graph import Imports, ImportStep, digest
 from annotate.storage.faults import reach
 from annotate.storage.parts import Entry, Part, commit_file, intact, read_entry
 from annotate.storage.store import Directory
 
-BATCH_FILES = 32
-BATCH_BYTES = 64 << 20
 
-Item = TypeVar("Item", SourceFile, "Scanned")
-MakeCalls = Callable[[str, Callable[[Any], ray.ObjectRef], Callable[[Any], str]], Calls[Any]]
+class JsonLines(Protocol):
+    """What an import knows of a corpus."""
+
+    @property
+    def label(self) -> str:
+        """How people tell it from others."""
+        ...
+
+    @property
+    def recipe(self) -> str:
+        """Of the stage."""
+        ...
+
+    @property
+    def text(self) -> str:
+        """The text field."""
+        ...
+
+    @property
+    def id(self) -> str | None:
+        """The id field, if any."""
+        ...
+
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """The other fields that are imported; None for all."""
+        ...
+
+    @property
+    def unreadable(self) -> str:
+        """What is done about a file that can't be read: "error" or "quarantine"."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,17 +78,13 @@ class Scanned:
         return str(self.file)
 
 
-def import_lines(
-    corpus: Corpus, workdir: Directory, files: Sequence[SourceFile], events: Events, calls: MakeCalls
-) -> tuple[list[SourceFile], dict[str, UnreadableFile]]:
+def import_lines(corpus: JsonLines, directory: Directory, files: Sequence[SourceFile]) -> Imports:
     """Import the files of a corpus of JSON lines, or find that they are.
 
     Args:
         corpus: for its settings.
-        workdir: its dataset gets the parts.
+        directory: of its dataset, which gets the parts.
         files: the files, sorted by shard name.
-        events: is told of the progress.
-        calls: makes calls on the cluster, from a label, what submits an item and what names it.
 
     Returns:
         The Parquet files, in the same order, and the errors of files that are passed over, by shard name.
@@ -72,19 +92,6 @@ def import_lines(
     Raises:
         InputError: a file can't be read, or none has the text field.
     """
-    directory = workdir.child(corpus.dataset)
-
-    def step(label: str, function: Any, items: Sequence[Any], *more: Any) -> list[Any]:
-        task = ray.remote(function).options(num_cpus=1, max_retries=0)
-        events.started(label, len(items))
-        results: dict[int, list[Any]] = {}
-        running = calls(label, lambda batch: task.remote(corpus, directory, batch, *more), _names)
-        for index, batch, made in running.results(_batches(items)):
-            results[index] = made
-            events.advanced(label, len(batch), 0)
-        events.finished(label)
-        return [item for index in sorted(results) for item in results[index]]
-
     unreadable: dict[str, UnreadableFile] = {}
 
     def readable(items: Sequence[SourceFile | Scanned], made: list[Any]) -> list[Any]:
@@ -93,16 +100,18 @@ def import_lines(
                 unreadable[(item.file if isinstance(item, Scanned) else item).shard] = result
         return [result for result in made if not isinstance(result, UnreadableFile)]
 
-    scanned = readable(files, step(f"{corpus.label} (fields)", scan_files, files))
+    found = yield ImportStep(f"{corpus.label} (fields)", functools.partial(scan_files, corpus, directory), files)
+    scanned = readable(files, found)
     if not scanned:
         return [], unreadable
     fields = wanted_fields(merge_schemas(item.fields for item in scanned), corpus.text, corpus.id, corpus.columns)
-    return readable(scanned, step(f"{corpus.label} (import)", import_files, scanned, fields)), unreadable
+    work = functools.partial(import_files, corpus, directory, fields=fields)
+    made = yield ImportStep(f"{corpus.label} (import)", work, scanned)
+    return readable(scanned, made), unreadable
 
 
-def find_imported(corpus: Corpus, workdir: Directory, files: Sequence[SourceFile]) -> list[SourceFile] | None:
+def find_imported(corpus: JsonLines, directory: Directory, files: Sequence[SourceFile]) -> list[SourceFile] | None:
     """The Parquet files of a corpus of JSON lines that is imported; None if any of it is not."""
-    directory = workdir.child(corpus.dataset)
     scanned = []
     for file in files:
         version = _version(file)
@@ -118,13 +127,13 @@ def find_imported(corpus: Corpus, workdir: Directory, files: Sequence[SourceFile
     return [_imported(directory, file.shard, entry.part) for file, entry in zip(files, found, strict=True)]
 
 
-def scan_files(corpus: Corpus, directory: Directory, files: Sequence[SourceFile]) -> list[Scanned | UnreadableFile]:
+def scan_files(corpus: JsonLines, directory: Directory, files: Sequence[SourceFile]) -> list[Scanned | UnreadableFile]:
     """Find the fields of some files, in a worker; an error stands for a file that is to be passed over."""
     return [_or_error(corpus, lambda file=file: _scan(corpus, directory, file)) for file in files]  # type: ignore[misc]
 
 
 def import_files(
-    corpus: Corpus, directory: Directory, items: Sequence[Scanned], fields: pa.Schema
+    corpus: JsonLines, directory: Directory, items: Sequence[Scanned], fields: pa.Schema
 ) -> list[SourceFile | UnreadableFile]:
     """Import some files with these fields, in a worker; an error stands for a file that is to be passed over."""
     return [
@@ -133,7 +142,7 @@ def import_files(
     ]
 
 
-def _or_error(corpus: Corpus, make: Callable[[], Any]) -> Any:
+def _or_error(corpus: JsonLines, make: Callable[[], Any]) -> Any:
     try:
         return make()
     except UnreadableFile as error:
@@ -142,7 +151,7 @@ def _or_error(corpus: Corpus, make: Callable[[], Any]) -> Any:
         raise
 
 
-def _scan(corpus: Corpus, directory: Directory, file: SourceFile) -> Scanned:
+def _scan(corpus: JsonLines, directory: Directory, file: SourceFile) -> Scanned:
     version = _version(file)
     key = _key(corpus, "scan", file, version)
 
@@ -155,7 +164,7 @@ def _scan(corpus: Corpus, directory: Directory, file: SourceFile) -> Scanned:
     return Scanned(file, version, pq.read_schema(pa.BufferReader(directory.get(entry.part.path))))
 
 
-def _import(corpus: Corpus, directory: Directory, item: Scanned, fields: pa.Schema) -> SourceFile:
+def _import(corpus: JsonLines, directory: Directory, item: Scanned, fields: pa.Schema) -> SourceFile:
     def write(path: Path) -> int:
         rows = convert(item.file, fields, corpus.text, path)
         _unchanged(item.file, item.version)
@@ -188,11 +197,11 @@ def _committed(directory: Directory, key: str, write: Callable[[Path], int]) -> 
         return commit_file(directory, key, path, rows)
 
 
-def _key(corpus: Corpus, purpose: str, file: SourceFile, version: str, fields: list[list[str]] | None = None) -> str:
+def _key(corpus: JsonLines, purpose: str, file: SourceFile, version: str, fields: list[list[str]] | None = None) -> str:
     return digest([corpus.recipe, purpose, file.shard, file.size, version, fields])[:24]
 
 
-def _import_key(corpus: Corpus, item: Scanned, fields: pa.Schema) -> str:
+def _import_key(corpus: JsonLines, item: Scanned, fields: pa.Schema) -> str:
     types = [[field.name, str(field.type)] for field in fields]
     return _key(corpus, "import", item.file, item.version, types)
 
@@ -207,21 +216,3 @@ def _version(file: SourceFile) -> str:
 def _unchanged(file: SourceFile, version: str) -> None:
     if file.directory.version(file.path) != version:
         raise changed(file)
-
-
-def _batches(items: Sequence[Item]) -> Iterator[list[Item]]:
-    """Put small files into one task."""
-    batch: list[Item] = []
-    for item in items:
-        if batch and (len(batch) == BATCH_FILES or sum(i.size for i in batch) + item.size > BATCH_BYTES):
-            yield batch
-            batch = []
-        batch.append(item)
-    if batch:
-        yield batch
-
-
-def _names(batch: Sequence[SourceFile | Scanned]) -> str:
-    return ", ".join(str(item) for item in itertools.islice(batch, 3)) + (
-        f" and {len(batch) - 3} more" if len(batch) > 3 else ""
-    )

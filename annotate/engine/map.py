@@ -1,0 +1,178 @@
+"""Maps: a unit is made from a group of consecutive units of the inputs, as soon as these are committed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from annotate.engine.datasets import Aligned, Dataset
+from annotate.engine.running import Running, manifests, names_of, work_of
+from annotate.engine.scheduler import Calls
+from annotate.engine.worker import Context, commit_parts, frugal
+from annotate.graph import Map, first_unit
+from annotate.graph.tables import Work
+from annotate.storage.faults import reach
+from annotate.storage.manifests import Unit
+from annotate.storage.parts import committed_keys, find_all
+
+TASK_UNITS = 32  # small units that one task does in turn
+COUNTED = 50_000
+
+# In the driver.
+
+
+def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
+    """One step: tasks make the units of a few works each, in order; what is committed is found."""
+    (dataset,) = datasets
+    aligned = Aligned.of(dataset)
+    context = running.put(running.context(dataset, aligned))
+    counted = count(dataset)
+    units, done = counted if counted is not None else (ahead(dataset, expected(dataset)) or 0, 0)
+    running.events.started(dataset.label, units, f"{done:,} committed before" if done else "")
+    collected = running.collect(datasets)
+    yield Calls(
+        items=batches(works(dataset, aligned), running.unit_bytes),
+        submit=lambda works, cpus: running.task(make, cpus, context, works),
+        name=names_of,
+        take=lambda index, works, units: collected.take(index, [units]),
+    )
+    collected.commit()
+
+
+def works(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
+    """Stream the works of a map; None where the next is not there yet."""
+    if _stage(dataset).gathers:
+        return _gathered(dataset, aligned)
+    return single(dataset, aligned)
+
+
+def single(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
+    """Stream works of one unit of the inputs each."""
+    number = 0
+    for units in aligned.units():
+        if units is None:
+            yield None
+            continue
+        # What comes from a range tells documents apart by the number of their unit.
+        yield work_of(aligned.key(dataset.stage, [units], str(number) if aligned.by_range else ""), units, number)
+        number += 1
+
+
+def _gathered(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
+    stage = _stage(dataset)
+    group_of = stage.gathering(manifests(dataset))
+    group: list[Mapping[str, Unit]] = []
+    before = 0
+
+    def work() -> Work:
+        size = sum(first_unit(units).text_bytes for units in group)
+        return Work(aligned.key(stage, group), "", 0, 0, size, tuple(group))
+
+    for units in aligned.units():
+        if units is None:
+            yield None
+            continue
+        here = group_of(units)
+        if group and here != before:
+            yield work()
+            group = []
+        group.append(units)
+        before = here
+    if group:
+        yield work()
+
+
+def batches(works: Iterator[Work | None], task_bytes: int) -> Iterator[list[Work] | None]:
+    """Put small units into one task, and all units that are best read together."""
+    batch: list[Work] = []
+    size = 0
+    before: tuple[str, int] | None = None
+    for work in works:
+        if work is None:
+            yield None
+            continue
+        group = read_together(work)
+        full = size + work.text_bytes > task_bytes or len(batch) >= TASK_UNITS
+        same = group is not None and group == before
+        if batch and not same and (full or group is not None or before is not None):
+            yield batch
+            batch, size = [], 0
+        batch.append(work)
+        size += work.text_bytes
+        before = group
+        if group is None and size >= task_bytes:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def read_together(work: Work) -> tuple[str, int] | None:
+    """What units share that are best read by one task, in turn: shard and group; None for others.
+
+    Where two sources are read, that of which all units of a file belong together decides.
+    """
+    read = work.units[0].values() if work.units else ()
+    groups = [(unit.shard, unit.source.group) for unit in read if unit.source and unit.source.group is not None]
+    return min(groups, default=None)
+
+
+def count(dataset: Dataset) -> tuple[int, int] | None:
+    """Units of a map whose inputs are there, and how many a listing says are committed; None where it is not known.
+
+    For people, and no proof: parts may be gone.
+    """
+    return None if _stage(dataset).gathers else listed(dataset, str)
+
+
+def listed(dataset: Dataset, entry: Callable[[str], str]) -> tuple[int, int] | None:
+    """Units of a dataset that has those of its inputs, and of how many a listing has the entry.
+
+    Of over `COUNTED` units it says that none is there, rather than hold their names. None where an input is not
+    committed.
+    """
+    if any(source.manifest is None for source in dataset.inputs.values()):
+        return None
+    units = expected(dataset)
+    if units > COUNTED:
+        return units, 0
+    names = committed_keys(dataset.directory)
+    if not names:
+        return units, 0
+    found = (entry(work.key) in names for work in single(dataset, Aligned.of(dataset)) if work is not None)
+    return units, sum(found)
+
+
+def expected(dataset: Dataset) -> int:
+    """Units of the inputs, as far as they are known."""
+    manifests = (source.manifest for source in dataset.inputs.values() if source.stage.cut in ("documents", "own"))
+    return max((manifest.units for manifest in manifests if manifest is not None), default=0)
+
+
+def ahead(dataset: Dataset, units: int) -> int | None:
+    """As many as the documents have, where each is of one of them."""
+    return None if dataset.stage.cut == "own" else units
+
+
+def _stage(dataset: Dataset) -> Map:
+    assert isinstance(dataset.stage, Map)
+    return dataset.stage
+
+
+# In a worker.
+
+
+def make(context: Context, works: Sequence[Work]) -> list[Unit]:
+    """Make and commit units, in turn."""
+    return [make_unit(context, work) for work in works]
+
+
+@frugal
+def make_unit(context: Context, work: Work) -> Unit:
+    """Make and commit a unit."""
+    stage = context.stage
+    assert isinstance(stage, Map)
+    reach("unit: started")
+    entries = find_all(context.directory, work.key)
+    if entries is None:
+        entries = commit_parts(context, work.key, stage.gathered_unit(context.tables(work)))
+    return Unit(work.shard, work.start, work.stop, work.text_bytes, entries)

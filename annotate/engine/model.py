@@ -1,0 +1,289 @@
+"""Model stages: units are prepared, run through an actor that holds a model, and finished, as soon as they can be.
+
+Stages that share a model run together. Prepared units wait in front of every model.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from ray import exceptions
+
+from annotate.engine.cluster import Resources
+from annotate.engine.datasets import Aligned, Dataset
+from annotate.engine.map import expected, listed, single
+from annotate.engine.running import Running, names_of
+from annotate.engine.scheduler import Calls
+from annotate.engine.worker import Context, frugal
+from annotate.graph import Model, Rows
+from annotate.graph.tables import Work
+from annotate.storage import layout
+from annotate.storage.faults import reach
+from annotate.storage.manifests import Unit
+from annotate.storage.parts import Entry, chain, commit, heal, intact, read_part
+
+AHEAD = 3  # prepared units in front of each model
+
+Item = tuple[Work, ...]  # the same unit, for each of the stages that run together
+
+# In the driver.
+
+
+def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
+    """One step: of each unit the three tasks, of which one hands on to the other."""
+    stages = _stages(datasets)
+    aligned = [Aligned.of(dataset) for dataset in datasets]
+    contexts = running.put([running.context(dataset, a) for dataset, a in zip(datasets, aligned, strict=True)])
+    models = Models(stages, _resources(datasets, running))
+    cpus = models.resources.feeder_cpus
+    counted = count(datasets[0])
+    units, done = counted if counted is not None else (expected(datasets[0]), 0)
+    found = [f"{done:,} committed before"] if done else []
+    detail = "; ".join([*found, models.describe()])
+    running.events.started(label(datasets), units, detail, [dataset.label for dataset in datasets])
+    collected = running.collect(datasets, label(datasets))
+
+    def submit(item: Item, claim: float) -> Any:
+        del claim
+        prepared = running.task(prepare, cpus, contexts, item, retries=3)
+        return running.task(finish, cpus, contexts, item, prepared, models.submit(item, prepared), retries=3)
+
+    def take(index: int, item: Item, made: list[Unit]) -> None:
+        models.returned(item)
+        collected.take(index, [[unit] for unit in made])
+
+    workers = models.resources.workers
+    try:
+        yield Calls(
+            items=_items(datasets, aligned),
+            submit=submit,
+            name=names_of,
+            take=take,
+            limit=running.limit(workers, AHEAD),
+            # While models are loaded, a unit for each will do: what prepares more would compete with them for the CPUs.
+            first=workers,
+            lost=models.lost,
+        )
+    finally:
+        models.close()
+    collected.commit()
+
+
+def _items(datasets: Sequence[Dataset], aligned: Sequence[Aligned]) -> Iterator[Item | None]:
+    streams = [single(dataset, a) for dataset, a in zip(datasets, aligned, strict=True)]
+    for first in streams[0]:
+        if first is None:
+            yield None
+            continue
+        item = [first]
+        for stream in streams[1:]:
+            while (work := next(stream)) is None:
+                yield None
+            item.append(work)
+        yield tuple(item)
+
+
+def label(datasets: Sequence[Dataset]) -> str:
+    """How people know stages that run together."""
+    if len(datasets) == 1:
+        return datasets[0].label
+    stages = _stages(datasets)
+    return stages[0].together(stages)
+
+
+def claim(datasets: Sequence[Dataset], running: Running) -> float:
+    """The CPUs of a task that feeds the models, which any other may claim beside them."""
+    return _resources(datasets, running).feeder_cpus
+
+
+def count(dataset: Dataset) -> tuple[int, int] | None:
+    """Units of the documents, and how many a listing says have an entry; they may lack newly kept documents."""
+    return listed(dataset, lambda key: layout.numbered(key, 0))
+
+
+def ahead(dataset: Dataset, units: int) -> int | None:
+    """A unit for each unit of the documents."""
+    del dataset
+    return units
+
+
+def _resources(datasets: Sequence[Dataset], running: Running) -> Resources:
+    return Resources.of_models(_stages(datasets)[0], running.options.workers, running.options.device)
+
+
+def _stages(datasets: Sequence[Dataset]) -> list[Model]:
+    return [dataset.stage for dataset in datasets if isinstance(dataset.stage, Model)]
+
+
+class Models:
+    """The actors that hold the models of stages that run together, one a worker; a dead one is replaced."""
+
+    def __init__(self, stages: Sequence[Model], resources: Resources) -> None:
+        self.resources = resources
+        self._arguments = (ray.put(list(stages)), "cuda" if resources.gpu else "cpu")
+        self._actor = ray.remote(Holder).options(
+            num_cpus=resources.model_cpus, num_gpus=1 if resources.gpu else 0, max_restarts=0, max_task_retries=0
+        )
+        self._actors: list[Any] = []
+        self._loads = [0] * resources.workers
+        self._sent: dict[str, tuple[int, Any]] = {}  # by item: the place of its actor, and the actor
+
+    def describe(self) -> str:
+        """How many models, on what."""
+        n = self.resources.workers
+        return f"{n} {'model' if n == 1 else 'models'}, {'GPU' if self.resources.gpu else 'CPU'}"
+
+    def submit(self, item: Item, prepared: Any) -> Any:
+        """Send what is prepared to the model with the least in front of it."""
+        at = min(range(len(self._loads)), key=self._loads.__getitem__)
+        while len(self._actors) <= at:
+            self._actors.append(self._actor.remote(*self._arguments))
+        self._loads[at] += 1
+        self._sent[item[0].key] = (at, self._actors[at])
+        return self._actors[at].forward.remote(prepared)
+
+    def returned(self, item: Item) -> None:
+        """Count down what is in front of the model that an item was sent to."""
+        self._loads[self._sent.pop(item[0].key)[0]] -= 1
+
+    def lost(self, item: Item, error: Exception) -> None:
+        """Replace the actor that an item was sent to, once, if it is what died."""
+        at, actor = self._sent.pop(item[0].key)
+        self._loads[at] -= 1
+        if _died(error) and self._actors[at] is actor:
+            ray.kill(actor)
+            self._actors[at] = self._actor.remote(*self._arguments)
+
+    def close(self) -> None:
+        """Let the models go."""
+        for actor in self._actors:
+            ray.kill(actor)
+
+
+def _died(error: Exception) -> bool:
+    """Whether an error, or the one that it passes on from a task it depends on, tells of a dead actor."""
+    cause = getattr(error, "cause", None)
+    if isinstance(error, exceptions.RayActorError) or isinstance(cause, exceptions.RayActorError):
+        return True
+    return "ActorDiedError" in str(error) or "ActorUnavailableError" in str(error)
+
+
+# In a worker.
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What one unit lacks, of some documents that some of the stages have nothing of yet."""
+
+    wanted: tuple[int, ...]
+    data: Any
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a model made of what was prepared, a result for each stage that wanted one; and its kind of device."""
+
+    device: str
+    results: Sequence[Sequence[Any]]
+
+
+@frugal
+def prepare(contexts: Sequence[Context], works: Sequence[Work]) -> list[Prepared]:
+    """Prepare what a unit still lacks, for each set of documents that some stages have nothing of yet."""
+    reach("unit: started")
+    lacking: dict[bytes, tuple[Rows, list[int]]] = {}
+    for i, (context, work) in enumerate(zip(contexts, works, strict=True)):
+        wanted = _stage(context).wanted(next(context.tables(work)))
+        rows = wanted[~np.isin(wanted, _covered(context, work))]
+        if len(rows) or not _entries(context, work):
+            lacking.setdefault(rows.tobytes(), (rows, []))[1].append(i)
+    tables = next(contexts[0].tables(works[0]))
+    return [Prepared(tuple(i), _stage(contexts[0]).prepare(tables, rows)) for rows, i in lacking.values()]
+
+
+def _entries(context: Context, work: Work) -> list[Entry]:
+    """The entries of a unit whose parts are there."""
+    return [entry for entry in chain(context.directory, work.key) if intact(context.directory, entry)]
+
+
+def _covered(context: Context, work: Work) -> Rows:
+    """The documents that these entries are about."""
+    rows = [
+        read_part(context.directory, entry.part, schema=context.stage.schema, columns=["row"])["row"].to_numpy()
+        for entry in _entries(context, work)
+    ]
+    return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
+
+
+class Holder:
+    """An actor that holds the model of stages that run together; one a GPU, or CPU share."""
+
+    def __init__(self, stages: Sequence[Model], device: str) -> None:
+        self._stages, self._device = list(stages), device
+        self._model: Any = None
+        for name in {name for stage in stages for name in stage.modules}:
+            importlib.import_module(name)
+
+    def forward(self, prepared: Sequence[Prepared]) -> Results:
+        """Run the model, which is loaded when first needed."""
+        used = False
+
+        def model() -> Any:
+            nonlocal used
+            used = True
+            if self._model is None:
+                self._model = self._stages[0].load(self._stages, self._device)
+                reach("actor: loaded")
+            return self._model
+
+        first = self._stages[0]
+        results = [first.forward(model, each.data, self._stages, each.wanted) for each in prepared]
+        reach("actor: scored")
+        return Results(first.device_kind(self._model) if used else "", results)
+
+
+@frugal
+def finish(
+    contexts: Sequence[Context], works: Sequence[Work], prepared: Sequence[Prepared], made: Results
+) -> list[Unit]:
+    """Commit what was made of a unit, for each of the stages."""
+    for each, results in zip(prepared, made.results, strict=True):
+        for i, result in zip(each.wanted, results, strict=True):
+            _append(contexts[i], works[i], each.data, result, made.device)
+    return [
+        Unit(work.shard, work.start, work.stop, work.text_bytes, tuple(_entries(context, work)))
+        for context, work in zip(contexts, works, strict=True)
+    ]
+
+
+def _append(context: Context, work: Work, data: Any, result: Any, device: str) -> None:
+    """Append an entry about the documents that no entry is about yet.
+
+    An entry whose part is gone is healed if this is what it held; else it stays, and counts for nothing. Another run
+    may append at the same time: then its entry stands, and what it lacks goes into the next.
+    """
+    stage = _stage(context)
+    rows: Rows | None = None
+    while True:
+        entries = list(chain(context.directory, work.key))
+        covered, there = _covered(context, work), bool(_entries(context, work))
+        if rows is not None and there and np.isin(rows, covered).all():
+            return
+        output = stage.finish(work.shard, data, result, device, covered)
+        if rows is None:
+            rows = np.unique(output.table["row"].to_numpy())
+            if there and not len(rows):
+                return
+        reach("unit: computed")
+        if not heal(context.directory, entries, output, schema=stage.schema):
+            commit(context.directory, layout.numbered(work.key, len(entries)), output, schema=stage.schema)
+
+
+def _stage(context: Context) -> Model:
+    assert isinstance(context.stage, Model)
+    return context.stage

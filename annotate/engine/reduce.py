@@ -1,0 +1,133 @@
+"""Reduces: pieces of groups of units as these come, merged until few are left; then the one unit is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from annotate.engine.datasets import Aligned, Dataset
+from annotate.engine.running import Running, chunks, in_order, name_of
+from annotate.engine.scheduler import Calls
+from annotate.engine.worker import Context, find, frugal
+from annotate.graph import Reduce, digest, first_unit
+from annotate.graph.tables import Work
+from annotate.storage.faults import reach
+from annotate.storage.manifests import Unit
+from annotate.storage.parts import Output, commit, read_part
+
+PIECES = 64  # units in one piece, and pieces in one merge
+
+# In the driver.
+
+
+def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
+    """A step for the pieces, one for each time that they are merged, and one for the end."""
+    (dataset,) = datasets
+    stage, aligned = dataset.stage, Aligned.of(dataset)
+    context = running.put(running.context(dataset, aligned))
+    running.events.started(dataset.label, 1)
+    made: dict[int, Unit] = {}
+    yield Calls(
+        items=_groups(dataset, aligned),
+        submit=lambda work, cpus: running.task(make_piece, cpus, context, work),
+        name=name_of,
+        take=lambda index, work, unit: made.update({index: unit}),
+    )
+    pieces = in_order(made)
+    while len(pieces) > PIECES:
+        merged: dict[int, Unit] = {}
+        yield Calls(
+            items=_merges(dataset, pieces),
+            submit=lambda item, cpus: running.task(merge_pieces, cpus, context, *item),
+            name=lambda item: str(item[0]),
+            take=lambda index, item, unit, merged=merged: merged.update({index: unit}),  # type: ignore[misc]
+        )
+        pieces = in_order(merged)
+    key = digest([stage.recipe, "finish", [piece.identity for piece in pieces], aligned.key(stage, [])])[:24]
+    collected = running.collect(datasets)
+    yield Calls(
+        items=iter([key]),
+        submit=lambda key, cpus: running.task(finish, cpus, context, key, pieces),
+        name=str,
+        take=lambda index, key, unit: collected.take(index, [[unit]]),
+    )
+    collected.commit()
+
+
+def _groups(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
+    number = 0
+    for units in chunks(aligned.units(), PIECES):
+        if units is None:
+            yield None
+            continue
+        key = aligned.key(dataset.stage, units, "piece")
+        yield Work(key, first_unit(units[0]).shard, 0, 0, 0, tuple(units), number)
+        number += len(units)
+
+
+def _merges(dataset: Dataset, pieces: Sequence[Unit]) -> Iterator[tuple[str, list[Unit]]]:
+    for units in chunks(iter(pieces), PIECES):
+        assert units is not None, "all are there"
+        yield digest([dataset.stage.recipe, "merge", [unit.identity for unit in units]])[:24], units
+
+
+def count(dataset: Dataset) -> tuple[int, int] | None:
+    """One unit; whether it is there is known by its pieces only."""
+    del dataset
+    return None
+
+
+def ahead(dataset: Dataset, units: int) -> int | None:
+    """One, whatever is read."""
+    del dataset, units
+    return 1
+
+
+# In a worker.
+
+
+@frugal
+def make_piece(context: Context, work: Work) -> Unit:
+    """Merge the pieces of some units and commit them as one piece."""
+    stage = _stage(context)
+    reach("unit: started")
+    entry = find(context.directory, work.key)
+    if entry is None:
+        merged = stage.merge(stage.piece(tables) for tables in context.tables(work))
+        reach("unit: computed")
+        entry = commit(context.directory, work.key, Output(merged), schema=stage.piece_schema)
+    return Unit("", 0, 0, 0, (entry,))
+
+
+@frugal
+def merge_pieces(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
+    """Merge committed pieces and commit the merged piece."""
+    stage = _stage(context)
+    entry = find(context.directory, key)
+    if entry is None:
+        entry = commit(context.directory, key, Output(stage.merge(_tables(context, pieces))), schema=stage.piece_schema)
+    return Unit("", 0, 0, 0, (entry,))
+
+
+@frugal
+def finish(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
+    """Commit the unit, from committed pieces."""
+    stage = _stage(context)
+    reach("unit: started")
+    entry = find(context.directory, key)
+    if entry is None:
+        output = stage.finish(stage.merge(_tables(context, pieces)), context.shared())
+        reach("unit: computed")
+        entry = commit(context.directory, key, output, schema=stage.schema)
+    return Unit("", 0, 0, 0, (entry,))
+
+
+def _tables(context: Context, pieces: Sequence[Unit]) -> Iterator[pa.Table]:
+    schema = _stage(context).piece_schema
+    return (read_part(context.directory, entry.part, schema=schema) for unit in pieces for entry in unit.entries)
+
+
+def _stage(context: Context) -> Reduce:
+    assert isinstance(context.stage, Reduce)
+    return context.stage

@@ -1,0 +1,181 @@
+"""What the kinds of stage use to make datasets in a run: tasks, and the manifests of what comes back."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import ray
+
+from annotate.engine.cluster import Resources
+from annotate.engine.datasets import Aligned, Dataset
+from annotate.engine.events import Events
+from annotate.engine.lease import Lease
+from annotate.engine.worker import Context
+from annotate.errors import ConfigError
+from annotate.graph import Documents, Stage, first_unit
+from annotate.graph.tables import Work
+from annotate.storage.faults import reach
+from annotate.storage.manifests import Manifest, Unit
+from annotate.storage.store import Directory
+
+T = TypeVar("T")
+UNIT_BYTES = 8 << 20
+"""What a work unit aims at where no documents say so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run goes: nothing here changes a byte of its output, but for `limit`, which cuts the corpus.
+
+    Attributes:
+        workers: tasks or models at a time; None for as many as the cluster has.
+        device: where models run: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
+        limit: documents to reach; None for all.
+        share: run although another run holds the work directory.
+        rescore: drop what the pipeline's scoring stages have committed, and score again from nothing.
+        stall_seconds: give up when nothing is done for so long.
+        by_value: modules whose functions and classes travel to the workers with the pipeline (the pipeline file).
+    """
+
+    workers: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    limit: int | None = None
+    share: bool = False
+    rescore: bool = False
+    stall_seconds: float = 3600.0
+    by_value: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f'device must be "auto", "cpu" or "cuda", got {self.device!r}')
+        for name in ("workers", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
+
+
+@dataclass
+class Running:
+    """A run, as the kinds of stage see it.
+
+    Attributes:
+        workdir: where datasets lie.
+        options: how it goes.
+        events: what it tells.
+        lease: on the work directory.
+        unit_bytes: text that a work unit aims at, the largest where there are several corpora.
+    """
+
+    workdir: Directory
+    options: Options
+    events: Events
+    lease: Lease
+    unit_bytes: int = UNIT_BYTES
+    _remote: dict[Any, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def workers(self) -> int:
+        """Tasks at a time."""
+        return Resources.found(self.options.workers).workers
+
+    def limit(self, workers: int, each: int) -> int:
+        """Calls in flight: `each` for a worker, or one where it was said how many workers there may be."""
+        return workers * (each if self.options.workers is None else 1)
+
+    def put(self, data: Any) -> Any:
+        """Share something that many tasks read."""
+        return ray.put(data)
+
+    def task(self, function: Callable[..., Any], cpus: float, *arguments: Any, retries: int = 0) -> Any:
+        """Call a function in a worker; the reference of its result."""
+        if function not in self._remote:
+            self._remote[function] = ray.remote(function)
+        return self._remote[function].options(num_cpus=cpus, max_retries=retries).remote(*arguments)
+
+    def context(self, dataset: Dataset, aligned: Aligned) -> Context:
+        """What all units of a stage share."""
+        return Context(dataset.stage, self.workdir, aligned.whole)
+
+    def collect(self, datasets: Sequence[Dataset], label: str = "") -> Collected:
+        """Begin the manifests of some datasets, which have units for the same items."""
+        return Collected(self, datasets, label or datasets[0].label)
+
+
+class Collected:
+    """Writes manifests from results as they come, and commits the datasets; units are put back in order."""
+
+    def __init__(self, running: Running, datasets: Sequence[Dataset], label: str) -> None:
+        self._running, self._datasets, self._label = running, datasets, label
+        self._writers = [dataset.begin() for dataset in datasets]
+        self._early: dict[int, Sequence[Sequence[Unit]]] = {}
+        self._following = 0
+
+    def take(self, index: int, made: Sequence[Sequence[Unit]]) -> None:
+        """Take the units of an item, a list for each dataset."""
+        reach("driver: receipt taken")
+        self._running.lease.check()
+        self._early[index] = made
+        rows = sum(entry.part.rows for unit in made[0] for entry in unit.entries)
+        self._running.events.advanced(self._label, len(made[0]), rows)
+        while self._following in self._early:
+            for writer, units in zip(self._writers, self._early.pop(self._following), strict=True):
+                for unit in units:
+                    writer.add(unit)
+            self._following += 1
+
+    def commit(self) -> None:
+        """Commit the datasets."""
+        for dataset, writer in zip(self._datasets, self._writers, strict=True):
+            dataset.commit(writer)
+        self._running.events.finished(self._label)
+
+
+def manifests(dataset: Dataset) -> dict[str, Manifest]:
+    """Those of the inputs that a stage is sized by, which are committed."""
+    found = {name: dataset.inputs[name].manifest for name in dataset.stage.sized_by}
+    return {name: manifest for name, manifest in found.items() if manifest is not None}
+
+
+def in_order(made: dict[int, T]) -> list[T]:
+    """Results by number, in order."""
+    return [made[index] for index in sorted(made)]
+
+
+def chunks(items: Iterator[T | None], size: int) -> Iterator[list[T] | None]:
+    """So many items at a time; passes on that the next is not there yet."""
+    chunk: list[T] = []
+    for item in items:
+        if item is None:
+            yield None
+            continue
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def name_of(work: Work) -> str:
+    """How people know a unit of work."""
+    return f"{work.shard}[{work.start}:{work.stop}]" if work.shard else work.key
+
+
+def names_of(works: Sequence[Work]) -> str:
+    """How people know some units of work that one task does."""
+    more = len(works) > 1 and works[1].shard != works[0].shard
+    return name_of(works[0]) + (f" and {len(works) - 1} more" if more else "")
+
+
+def unit_bytes(stages: Sequence[Stage]) -> int:
+    """Text that a work unit aims at: the most that any of the stages says."""
+    return max((stage.unit_bytes for stage in stages if isinstance(stage, Documents)), default=UNIT_BYTES)
+
+
+def work_of(key: str, units: dict[str, Unit], number: int) -> Work:
+    """The work that makes a unit from the same unit of each input."""
+    first = first_unit(units)
+    return Work(key, first.shard, first.start, first.stop, first.text_bytes, (units,), number)

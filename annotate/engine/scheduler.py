@@ -1,0 +1,288 @@
+"""The scheduler: calls on the Ray cluster of all stages that can go on, with bounded in-flight work and retries.
+
+Only this package imports `ray`, the command line aside. Text and tables never pass through the driver: it sends
+descriptions of units and gets back what was committed.
+
+A stage is a *job*, whose *steps* follow one another; a step is calls that may be under way at the same time. The items
+of a step come from an iterator, which gives None where the next item is not there yet, as the units that it reads are
+still being made. Nothing is queued: an item is asked for when there is room for a call.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray import exceptions
+
+from annotate.errors import AnnotateError, ConfigError, WorkError
+
+ATTEMPTS = 4
+QUIET_SECONDS = 300.0
+AHEAD_OF_FIRST = 1024
+"""Calls of a step that may be sent before the first of them is back: what comes back early is held by the driver."""
+
+LOST = (
+    exceptions.RayActorError,
+    exceptions.WorkerCrashedError,
+    exceptions.NodeDiedError,
+    exceptions.ObjectLostError,
+    exceptions.OutOfMemoryError,
+    exceptions.LocalRayletDiedError,
+    exceptions.RaySystemError,
+)
+
+
+@dataclass
+class Calls:
+    """Calls of one stage that may be under way at the same time.
+
+    Attributes:
+        items: what is sent, each at its turn; None where the next is not there yet.
+        submit: sends an item off, given the CPUs that a task may claim, and returns the reference of its result.
+        name: how people know an item.
+        take: is given the number of an item, the item and its result, as they come back.
+        limit: calls in flight; None for a share of the scheduler's own limit.
+        first: calls in flight at first, one more with each result; None for `limit`.
+        lost: called with an item and the error that lost it, before it is tried again.
+    """
+
+    items: Iterator[Any]
+    submit: Callable[[Any, float], Any]
+    name: Callable[[Any], str]
+    take: Callable[[int, Any, Any], None]
+    limit: int | None = None
+    first: int | None = None
+    lost: Callable[[Any, Exception], None] = lambda item, error: None
+
+
+@dataclass
+class Job:
+    """A stage to be made.
+
+    Attributes:
+        label: for messages.
+        ready: whether it can begin.
+        steps: what is to be done, one step after the other; begins when first asked for.
+        claim: the CPUs that any task may claim while it goes on, as it holds models; None where it does not. Of jobs
+            that hold models one goes on at a time.
+    """
+
+    label: str
+    ready: Callable[[], bool]
+    steps: Iterator[Calls]
+    claim: float | None = None
+
+
+@dataclass
+class _Flying:
+    """A call that is under way."""
+
+    job: _Going
+    index: int
+    item: Any
+    attempt: int
+    cpus: float
+
+
+@dataclass
+class _Going:
+    """A job that goes on, in one of its steps."""
+
+    job: Job
+    calls: Calls | None = None
+    sent: int = 0
+    exhausted: bool = True
+    limit: int | None = None
+    flying: dict[Any, _Flying] = field(default_factory=dict)
+    quiet_since: float = 0.0
+    told: float = 0.0
+
+    def step(self) -> bool:
+        """Go to the next step; False where there is none."""
+        self.calls = next(self.job.steps, None)
+        if self.calls is None:
+            return False
+        self.sent, self.exhausted = 0, False
+        self.limit = self.calls.first if self.calls.first is not None else self.calls.limit
+        return True
+
+    def room(self) -> bool:
+        """Whether the step may have another call in flight."""
+        oldest = min((call.index for call in self.flying.values()), default=self.sent)
+        return (self.limit is None or len(self.flying) < self.limit) and self.sent - oldest < AHEAD_OF_FIRST
+
+    def names(self) -> list[str]:
+        """What is in flight, for people."""
+        assert self.calls is not None
+        return [self.calls.name(call.item) for call in sorted(self.flying.values(), key=lambda call: call.index)]
+
+
+@dataclass
+class Scheduler:
+    """Runs jobs: whatever can go on does, that of later jobs first.
+
+    Attributes:
+        workers: tasks at a time.
+        limit: calls in flight of steps that have no limit of their own; `workers` while models hold the CPUs, as then
+            each task claims so little that all in flight run at once.
+        stall_seconds: give up when nothing comes back to a job for so long.
+        waiting: called with the label of a job and the names of what is in flight, every few minutes of silence.
+    """
+
+    workers: int
+    limit: int
+    stall_seconds: float
+    waiting: Callable[[str, list[str]], None] = lambda label, names: None
+    _going: list[_Going] = field(default_factory=list)
+    _claim: float = 1.0
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run jobs, each after those that it reads.
+
+        Raises:
+            AnnotateError: what a worker raised.
+            WorkError: an item failed on every attempt, or nothing comes back any more.
+        """
+        left = list(jobs)
+        try:
+            while left or self._going:
+                for job in [job for job in left if job.ready()]:
+                    if self._may_begin(job):
+                        left.remove(job)
+                        self._going.append(_Going(job))
+                if not self._advance():
+                    assert any(going.flying for going in self._going), f"nothing can go on: {left or self._going}"
+                    self._wait()
+        finally:
+            for going in self._going:
+                close = getattr(going.job.steps, "close", None)
+                if close is not None:
+                    close()
+
+    def _may_begin(self, job: Job) -> bool:
+        """Whether a job can begin that is ready; one that holds models, when no other does and no task claims too much.
+
+        Models may take all CPUs but for a small share of them. A task that waits for more would wait for ever, so none
+        is sent any more when models are about to begin, nor while they are there.
+        """
+        if job.claim is None:
+            return True
+        if any(going.job.claim is not None for going in self._going):
+            return False
+        self._claim = job.claim
+        return not any(call.cpus > job.claim for going in self._going for call in going.flying.values())
+
+    def _advance(self) -> bool:
+        """Send what can be sent and end what has ended; whether anything did."""
+        moved = False
+        for going in reversed(self._going):
+            if going.exhausted and not going.flying:
+                moved = True
+                if not going.step():
+                    self._going.remove(going)
+                    if going.job.claim is not None:
+                        self._claim = 1.0
+                    return True  # others may begin
+            moved |= self._send(going)
+        return moved
+
+    def _send(self, going: _Going) -> bool:
+        calls, moved = going.calls, False
+        assert calls is not None
+        while not going.exhausted and going.room() and (calls.limit is not None or self._free()):
+            item = next(calls.items, _END)
+            if item is None:
+                break
+            moved = True
+            if item is _END:
+                going.exhausted = True
+            else:
+                self._submit(going, going.sent, item, 1)
+                going.sent += 1
+        return moved
+
+    def _free(self) -> bool:
+        """Whether there is room for another call of a step that has no limit of its own."""
+        sent = sum(len(going.flying) for going in self._going if going.calls and going.calls.limit is None)
+        return sent < (self.limit if self._claim == 1.0 else self.workers)
+
+    def _submit(self, going: _Going, index: int, item: Any, attempt: int) -> None:
+        assert going.calls is not None
+        if not going.flying:
+            going.quiet_since = going.told = time.monotonic()
+        cpus = 0.0 if going.job.claim is not None else self._claim
+        going.flying[going.calls.submit(item, cpus)] = _Flying(going, index, item, attempt, cpus)
+
+    def _wait(self) -> None:
+        """Wait a second for a result, and take it."""
+        flying = {reference: call for going in self._going for reference, call in going.flying.items()}
+        done, _ = ray.wait(list(flying), num_returns=1, timeout=1.0)
+        now = time.monotonic()
+        if done:
+            call = flying[done[0]]
+            going = call.job
+            del going.flying[done[0]]
+            going.quiet_since = going.told = now
+            self._took(going, call, done[0])
+            return
+        for going in self._going:
+            if going.flying and now - going.told > QUIET_SECONDS:
+                going.told = now
+                self.waiting(going.job.label, going.names())
+            if going.flying and now - going.quiet_since > self.stall_seconds:
+                # Nothing is cancelled, neither here nor after another error: what is in flight commits what it can, and
+                # ends with the driver. Ray can abort a process that cancels a call in the moment when it completes.
+                raise WorkError(
+                    f"{going.job.label}: nothing came back for {self.stall_seconds:.0f} s; in flight: "
+                    + ", ".join(going.names()),
+                    hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
+                    "longer needs a larger --stall-seconds, or a smaller unit_bytes.",
+                )
+
+    def _took(self, going: _Going, call: _Flying, reference: Any) -> None:
+        assert going.calls is not None
+        try:
+            result = ray.get(reference)
+        except exceptions.TaskCancelledError:
+            raise
+        except exceptions.RayError as error:
+            _raise_unless_lost(going, call, error)
+            going.calls.lost(call.item, error)
+            self._submit(going, call.index, call.item, call.attempt + 1)
+            return
+        if going.limit is not None and going.calls.limit is not None:
+            going.limit = min(going.limit + 1, going.calls.limit)
+        going.calls.take(call.index, call.item, result)
+
+
+def _raise_unless_lost(going: _Going, call: _Flying, error: exceptions.RayError) -> None:
+    """Raise what a call failed with, unless its worker was lost and it can be tried again."""
+    assert going.calls is not None
+    label = going.job.label
+    cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
+    if isinstance(cause, AnnotateError):
+        raise cause from None
+    if missing := re.search(r"No module named '([\w.]+)'", str(error)):
+        raise ConfigError(
+            f"{label}: the workers can't import the module {missing[1]!r}",
+            hint="Put what a pipeline uses into its file, or its folder on the PYTHONPATH of the nodes, or "
+            "into the job's --working-dir; a program that calls pipeline.run names its modules in "
+            "Options(by_value=...).",
+        ) from None
+    name = going.calls.name(call.item)
+    if not isinstance(cause, LOST) and not isinstance(error, LOST):
+        raise WorkError(f"{label}: {name} failed: {type(cause).__name__}: {cause}\n\n{error}") from None
+    if call.attempt == ATTEMPTS:
+        raise WorkError(
+            f"{label}: {name} lost its worker {ATTEMPTS} times, at last: {str(error).strip()}",
+            hint="A worker that is killed again and again is often out of memory: use fewer --workers, or a "
+            "smaller unit_bytes.",
+        ) from None
+
+
+_END = object()

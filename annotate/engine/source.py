@@ -1,0 +1,153 @@
+"""Sources: what must be imported is, on Ray; then the driver lists the units and commits the list."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from annotate.engine.datasets import Dataset
+from annotate.engine.running import Running
+from annotate.engine.scheduler import Calls, Job
+from annotate.graph import ImportStep, Listing, Source, Stage, digest, source_of
+from annotate.storage.store import Directory
+
+BATCH_FILES = 32
+BATCH_BYTES = 64 << 20
+
+
+def open_source(
+    source: Source,
+    workdir: Directory,
+    *,
+    found: Any = None,
+    inputs: Mapping[str, Dataset] | None = None,
+    limit: int | None = None,
+    readers: Mapping[str, str] | None = None,
+) -> Dataset:
+    """List the units of a source and commit the list.
+
+    Args:
+        source: the stage.
+        workdir: where its dataset lies.
+        found: what its imports returned; None for what it says is imported.
+        inputs: the sources that it reads, opened.
+        limit: documents to reach; None for all.
+        readers: the columns that stages read, each with the label of one that does.
+
+    Raises:
+        ConfigError: it is to be imported first.
+        InputError: something can't be read, or is not there.
+    """
+    directory = workdir.child(source.dataset)
+    inputs = inputs or {}
+    listing = source.listing(
+        lambda: Listing(directory),
+        source.imported(directory) if found is None else found,
+        {name: dataset.units() for name, dataset in inputs.items()},
+        limit=limit,
+        readers=readers or {},
+    )
+    known = source.fingerprint({name: dataset.fingerprint for name, dataset in inputs.items()})
+    dataset = Dataset(source, directory, digest([known, *listing.identity]), inputs, source.label)
+    dataset.commit(listing.writer)
+    return dataset
+
+
+def open_all(
+    stages: Sequence[Stage], workdir: Directory, outputs: Iterable[Stage], limit: int | None, found: Mapping[Stage, Any]
+) -> dict[Stage, Dataset]:
+    """Open the sources among stages, those first that others read; `found` is what the imports of each returned."""
+    cut = limited(outputs)
+    opened: dict[Stage, Dataset] = {}
+    for stage in stages:
+        if isinstance(stage, Source):
+            opened[stage] = open_source(
+                stage,
+                workdir,
+                found=found.get(stage),
+                inputs={name: opened[source] for name, source in stage.inputs.items()},
+                limit=limit if stage in cut else None,
+                readers=columns_read(stages, stage),
+            )
+    return opened
+
+
+def limited(outputs: Iterable[Stage]) -> set[Stage]:
+    """The sources that a limit cuts: those whose documents end in an output.
+
+    One that is only learned from, such as labels, or filtered against is read whole.
+    """
+    return {source_of(stage) for stage in outputs}
+
+
+def columns_read(stages: Iterable[Stage], documents: Stage) -> dict[str, str]:
+    """The columns of documents that stages read, each with the label of one that does."""
+    readers = (stage for stage in stages if documents in stage.inputs.values())
+    return {name: stage.label for stage in readers for name in stage.columns_read}
+
+
+class Imports:
+    """The import of a source, as a job.
+
+    Attributes:
+        found: what the import returned, when the job is done.
+    """
+
+    def __init__(self, source: Source, running: Running) -> None:
+        self._source, self._running = source, running
+        self.found: Any = None
+
+    def job(self) -> Job:
+        """The job."""
+        return Job(self._source.label, lambda: True, self._steps())
+
+    def _steps(self) -> Iterator[Calls]:
+        imports = self._source.imports(self._running.workdir.child(self._source.dataset))
+        made: list[Any] | None = None
+        while True:
+            try:
+                step = next(imports) if made is None else imports.send(made)
+            except StopIteration as end:
+                self.found = end.value
+                return
+            results: dict[int, list[Any]] = {}
+            yield self._calls(step, results)
+            self._running.events.finished(step.label)
+            made = [result for index in sorted(results) for result in results[index]]
+
+    def _calls(self, step: ImportStep, results: dict[int, list[Any]]) -> Calls:
+        self._running.events.started(step.label, len(step.items), of=[])
+
+        def take(index: int, batch: Sequence[Any], made: list[Any]) -> None:
+            results[index] = made
+            self._running.events.advanced(step.label, len(batch), 0)
+
+        return Calls(
+            items=_batches(step.items),
+            submit=lambda batch, cpus: self._running.task(_work, cpus, step.work, batch),
+            name=_names,
+            take=take,
+        )
+
+
+def _work(work: Any, batch: Sequence[Any]) -> Any:
+    """Do a step of an import to some items, in a worker."""
+    return work(batch)
+
+
+def _batches(items: Sequence[Any]) -> Iterator[list[Any]]:
+    """Put small files into one task."""
+    batch: list[Any] = []
+    for item in items:
+        if batch and (len(batch) == BATCH_FILES or sum(i.size for i in batch) + item.size > BATCH_BYTES):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
+
+
+def _names(batch: Sequence[Any]) -> str:
+    more = f" and {len(batch) - 3} more" if len(batch) > 3 else ""
+    return ", ".join(str(item) for item in itertools.islice(batch, 3)) + more

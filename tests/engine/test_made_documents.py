@@ -1,0 +1,86 @@
+"""Documents that a stage makes stand wherever those of a corpus can: they are filtered, split, scored and rendered."""
+
+import dataclasses
+import json
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from here import ray_here
+from length_scorer import length_scorer
+from support import to_shards, write_corpus
+
+from annotate import Corpus, NearDuplicates, Options, Schedule, Split, Tag, TagScheme, score, shards
+from annotate.graph import MadeDocuments, Map, documents_of, source_of
+from annotate.storage.parts import Output
+
+
+@dataclasses.dataclass(frozen=True)
+class Louder(MadeDocuments, Map):
+    """Each document of a corpus in capitals, with a name of its own."""
+
+    corpus: Corpus
+    schema: str
+
+    name = "louder"
+    id = "id"
+
+    @property
+    def inputs(self):
+        return {"corpus": self.corpus}
+
+    @property
+    def unit_bytes(self):
+        return self.corpus.unit_bytes
+
+    def settings(self):
+        return {}
+
+    def unit(self, tables):
+        documents = tables["corpus"]
+        loud, dash = (pa.scalar(text, pa.large_string()) for text in ("loud", "-"))
+        ids = pc.binary_join_element_wise(loud, documents["id"], dash)
+        columns = {"row": documents["row"], "id": ids, "text": pc.utf8_upper(documents["text"])}
+        table = pa.table({**columns, "length": pc.utf8_length(documents["text"])})
+        return Output(table, counts={"documents": table.num_rows})
+
+
+def made(folder, **options):
+    columns = [
+        {"name": name, "type": kind}
+        for name, kind in (("row", "int64"), *((n, "large_string") for n in ("id", "text")))
+    ]
+    (folder / "louder.json").write_text(json.dumps({"name": "louder", "columns": columns, "other_columns": "any"}))
+    louder = Louder(Corpus(folder / "corpus", unit_bytes=3000), str(folder / "louder.json"))
+    verdicts = NearDuplicates(louder)
+    scores = score(Split(louder), skip=verdicts, scorers=[length_scorer()])
+    scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"),))
+    return louder, to_shards(scores, scheme, part_bytes=8000, **options)
+
+
+def written(folder, **options):
+    louder, pipeline = made(folder, **options)
+    with ray_here():
+        result = pipeline.run(folder / "out", Options(workers=1))
+    output = pipeline.outputs["shards"]
+    assert documents_of(output) == louder and source_of(output) == louder.corpus
+    assert result.ledger.states["written"] == result.ledger.states["near_duplicate"] * 14 == 56
+    return pl.concat(pl.read_parquet(path) for path in shards(folder / "out"))
+
+
+def test_documents_of_a_stage_are_filtered_split_scored_and_rendered(tmp_path):
+    read = pl.read_parquet(write_corpus(tmp_path / "corpus", shards=2) / "*.parquet")
+    found = written(tmp_path)
+    assert set(found["id"]) < {f"loud-{name}" for name in read["id"]}
+    plain = dict(zip("loud-" + read["id"], read["text"], strict=True))
+    assert found["text"].str.replace_all("<long>", "").to_list() == [plain[name].upper() for name in found["id"]]
+    assert found["text"].str.contains("<long>").mean() > 0.5
+    assert found["length"].to_list() == [len(plain[name]) for name in found["id"]]
+
+
+def test_they_can_be_in_training_order(tmp_path):
+    write_corpus(tmp_path / "corpus", shards=2)
+    (tmp_path / "a").mkdir()
+    in_order = written(tmp_path, schedule=Schedule(seed=3))
+    (tmp_path / "out").rename(tmp_path / "first")
+    assert sorted(written(tmp_path)["text"]) == sorted(in_order["text"])
