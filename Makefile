@@ -15,7 +15,7 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
-BENCHMARKS := score render memory split duplicates duplicates_scale tokens loader
+BENCHMARKS := score render memory split duplicates duplicates_scale tokens loader overlap
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

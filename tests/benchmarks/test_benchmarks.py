@@ -40,6 +40,13 @@ def test_split(tmp_path):
     assert set(figures["raw"]["mb_per_s"]) == {"sentence", "line", "paragraph", "document", "python_regex"}
 
 
+@pytest.mark.slow  # as it starts a Ray
+def test_overlap(tmp_path):
+    figures = run("overlap", tmp_path, "--units", "4", "--seconds", "0.05")
+    assert set(figures["ratios"]) == {"waiting", "computing"}
+    assert set(figures["raw"]["seconds"]) == {f"{a}_{b}" for a in figures["ratios"] for b in ("flowing", "staged")}
+
+
 @pytest.mark.slow
 def test_tokens(tmp_path):
     figures = run("tokens", tmp_path, "--megabytes", "0.05")

@@ -1,0 +1,238 @@
+"""What it gives that units flow: a CPU stage before and one after a model stage, at once and one after the other.
+
+Run `python benchmarks/overlap.py [--units N] [--seconds S] [--json FILE]`. Each stage takes S seconds a unit; the two
+CPU stages are maps. `staged` is the same run with the stages one after the other. Ratios are the time of that over the
+time of a run: for a model that waits, as one on a GPU leaves the CPUs alone, and for one that computes on a CPU. There
+is one model, and two tasks at a time. All make the same bytes, which is checked. The start of Ray is not in the times,
+that of the actor is.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+from unittest import mock
+
+import numpy as np
+import pyarrow as pa
+import ray
+from report import measure, medians, parser, print_table, write_json
+
+from annotate.engine import run as engine
+from annotate.engine.running import Options
+from annotate.engine.scheduler import Job, Scheduler
+from annotate.graph import Listing, Map, Model, Rows, Source, Stage, Tables
+from annotate.storage.manifests import Unit
+from annotate.storage.parts import Output
+from annotate.storage.store import Directory
+
+
+def main() -> None:
+    """Print the times, and write them where `--json` says."""
+    arguments = parser(__doc__, runs=3)
+    arguments.add_argument("--units", type=int, default=40)
+    arguments.add_argument("--seconds", type=float, default=0.5)
+    options = arguments.parse_args()
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        columns = [{"name": "row", "type": "int64"}, {"name": "value", "type": "int64"}]
+        (root / "values.json").write_text(json.dumps({"name": "values", "columns": columns, "other_columns": None}))
+        jobs, made = {}, {}
+        for kind, busy in (("waiting", False), ("computing", True)):
+            last = pipeline(str(root / "values.json"), options.units, options.seconds, busy=busy)
+            for how in ("flowing", "staged"):
+                name = f"{kind}_{how}"
+                made[name] = []
+                jobs[name] = partial(once, last, root, made[name], staged=how == "staged")
+        run(pipeline(str(root / "values.json"), 4, 0.0, busy=False), root / "warm")
+        seconds = medians(measure(jobs, options.runs))
+    assert len({bytes_ for each in made.values() for bytes_ in each}) == 1, "they make the same bytes"
+    ratios = {kind: seconds[f"{kind}_staged"] / seconds[f"{kind}_flowing"] for kind in ("waiting", "computing")}
+    print(f"{options.units} units, {options.seconds} s a unit in each of three stages, one model, two tasks at a time")
+    print_table(["", "s"], [[name, f"{taken:.1f}"] for name, taken in seconds.items()])
+    for kind, ratio in ratios.items():
+        print(f"staged over flowing, {kind} model: {ratio:.2f}")
+    write_json(options.json, ratios, {"seconds": seconds, "units": options.units, "seconds_a_unit": options.seconds})
+
+
+def once(last: Stage, root: Path, made: list[bytes], *, staged: bool) -> None:
+    """Run in a new work directory, and keep what the last stage has made."""
+    workdir = root / f"run-{time.monotonic_ns()}"
+    one_at_a_time = Scheduler.run
+
+    def each(scheduler: Scheduler, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            one_at_a_time(scheduler, [job])
+
+    with mock.patch.object(Scheduler, "run", each) if staged else nullcontext():
+        run(last, workdir)
+    parts = sorted((workdir / last.dataset / "parts").iterdir())
+    made.append(b"".join(part.read_bytes() for part in parts))
+
+
+def run(last: Stage, workdir: Path) -> None:
+    """Make a dataset."""
+    options = Options(workers=2, by_value=("__main__",))
+    with mock.patch("annotate.engine.cluster.Resources.of_models", one_model):
+        engine.run({"last": last}, str(workdir), options)
+
+
+def one_model(stage: Model, workers: int | None, device: str) -> engine.Resources:
+    """What one model takes, and what is left to the tasks."""
+    del stage, workers, device
+    return engine.Resources(1, False, 0.2, 0.9, 1)
+
+
+def pipeline(schema: str, units: int, seconds: float, *, busy: bool) -> Stage:
+    """A CPU stage, a model stage that computes or waits, and a CPU stage."""
+    before = Work("before", Units(units), seconds, schema)
+    return Work("after", Scores(before, seconds, busy, schema), seconds, schema)
+
+
+def spend(seconds: float, *, busy: bool) -> None:
+    """Compute, or wait."""
+    if not busy:
+        time.sleep(seconds)
+        return
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+@dataclass(frozen=True)
+class Units(Source):
+    """Units of one row."""
+
+    units: int
+
+    name: ClassVar[str] = "units"
+    schema: ClassVar[str] = "corpus"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """A source."""
+        return {}
+
+    def settings(self) -> Mapping[str, Any]:
+        """None."""
+        return {}
+
+    def listing(
+        self,
+        new: Callable[[], Listing],
+        found: Any,
+        inputs: Mapping[str, Iterator[Unit]],
+        *,
+        limit: int | None,
+        readers: Mapping[str, str],
+    ) -> Listing:
+        """So many units, each as large as a task may be."""
+        listing = new()
+        listing.add(Unit("units", n, n + 1, 8 << 20) for n in range(self.units))
+        listing.writer.count("documents", self.units)
+        return listing
+
+    def read(self, directory: Directory, unit: Unit) -> pa.Table:
+        """The number of the row."""
+        return pa.table({"row": [unit.start], "value": [unit.start]})
+
+
+@dataclass(frozen=True)
+class Work(Map):
+    """Computes for some time, and adds one."""
+
+    called: str
+    of: Stage
+    seconds: float
+    schema: str  # type: ignore[misc]
+
+    name: ClassVar[str] = "work"
+
+    @property
+    def label(self) -> str:
+        """Before or after."""
+        return self.called
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """What is before it."""
+        return {"of": self.of}
+
+    def settings(self) -> Mapping[str, Any]:
+        """Before or after."""
+        return {"called": self.called}
+
+    def unit(self, tables: Tables) -> Output:
+        """Add one."""
+        spend(self.seconds, busy=True)
+        table = tables["of"]
+        return Output(pa.table({"row": table["row"], "value": table["value"].to_numpy() + 1}))
+
+
+@dataclass(frozen=True)
+class Scores(Model):
+    """Doubles, on a model that computes or waits."""
+
+    of: Stage
+    seconds: float
+    busy: bool
+    schema: str  # type: ignore[misc]
+    threads: int = 1
+
+    name: ClassVar[str] = "scores"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """What is before it."""
+        return {"of": self.of}
+
+    def settings(self) -> Mapping[str, Any]:
+        """None."""
+        return {}
+
+    @property
+    def shared(self) -> Stage:
+        """Nobody shares it."""
+        return self.of
+
+    def together(self, stages: Sequence[Stage]) -> str:
+        """It is alone."""
+        return self.label
+
+    def wanted(self, tables: Tables) -> Rows:
+        """All."""
+        rows: Rows = tables["of"]["row"].to_numpy()
+        return rows
+
+    def prepare(self, tables: Tables, rows: Rows) -> pa.Table:
+        """As they are."""
+        return tables["of"]
+
+    def load(self, stages: Sequence[Stage], device: str) -> str:
+        """There is nothing to load."""
+        return device
+
+    def forward(
+        self, model: Callable[[], str], prepared: pa.Table, stages: Sequence[Stage], wanted: Sequence[int]
+    ) -> list[np.ndarray]:
+        """Take the time, and double."""
+        model()
+        spend(self.seconds, busy=self.busy)
+        return [prepared["value"].to_numpy() * 2 for _ in wanted]
+
+    def finish(self, shard: str, prepared: pa.Table, result: np.ndarray, device: str, covered: Rows) -> Output:
+        """Beside the rows."""
+        fresh = ~np.isin(prepared["row"].to_numpy(), covered)
+        return Output(pa.table({"row": prepared["row"], "value": result}).filter(pa.array(fresh)))
+
+
+if __name__ == "__main__":
+    main()
