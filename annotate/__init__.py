@@ -10,9 +10,11 @@ from annotate.lazy import attributes
 
 if TYPE_CHECKING:
     from annotate.cli import main
+    from annotate.engine.clean import clean
     from annotate.engine.run import Result
     from annotate.engine.running import Options
     from annotate.errors import AnnotateError, ConfigError, InputError, StorageError, WorkError
+    from annotate.exports import export
     from annotate.pipeline import Pipeline
     from annotate.scorers import (
         CausalModel,
@@ -84,7 +86,9 @@ _HOMES = {
     "load_scheme": "annotate.tags",
     "graded": "annotate.tags",
     "by_column": "annotate.tags",
+    "clean": "annotate.engine.clean",
     "column_scorer": "annotate.scorers",
+    "export": "annotate.exports",
     "Family": "annotate.tags",
     "Alias": "annotate.tags",
     "main": "annotate.cli",
@@ -134,7 +138,9 @@ __all__ = [
     "TokenShards",
     "WorkError",
     "by_column",
+    "clean",
     "column_scorer",
+    "export",
     "graded",
     "load_scheme",
     "main",

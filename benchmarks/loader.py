@@ -50,7 +50,7 @@ from transformers import PreTrainedTokenizerFast
 from annotate.exports.hf import HuggingFace
 from annotate.exports.mds import Mds
 from annotate.exports.windows import Vocabulary
-from annotate.exports.write import export
+from annotate.exports.write import write_export
 from annotate.storage.store import Directory
 from annotate.tokens import TextTokenizer, add_tags, token_table
 from annotate.training import ShardDataset
@@ -78,7 +78,7 @@ def write_shards(folder: Path, windows: int) -> None:
     parts = [table.slice(start, rows) for start in range(0, windows, rows)]
     known = Vocabulary(tokenizer="benchmark", size=len(tagged), eos=end, pad=end)
     for form in (HuggingFace(), Mds()):
-        export(parts, Directory.at(folder / form.name), form, known)
+        write_export(parts, Directory.at(folder / form.name), form, known)
 
 
 def write_lean(folder: Path, python: Path) -> None:

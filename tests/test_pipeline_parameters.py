@@ -12,7 +12,7 @@ from support import to_shards
 
 from annotate import ConfigError, Corpus, Pipeline, Split, Splitter, Tag, TagScheme, column_scorer, score
 from annotate.graph import Stage
-from annotate.pipeline import build, load
+from annotate.pipeline_files import build, load
 
 
 def made(**given: str) -> dict[str, object]:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+PACKAGES = ["annotate", "annotate.scorers", "annotate.probes", "annotate.exports"]
 
-@pytest.mark.parametrize("package", ["annotate", "annotate.scorers", "annotate.probes"])
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_listed_names_are_there_and_nothing_else_is(package):
     module = importlib.import_module(package)
     assert sorted(module.__all__) == sorted(module._HOMES)
@@ -17,7 +19,7 @@ def test_listed_names_are_there_and_nothing_else_is(package):
         _ = module.nothing
 
 
-@pytest.mark.parametrize("package", ["annotate", "annotate.scorers", "annotate.probes"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_what_type_checkers_see_is_what_is_imported(package):
     module = importlib.import_module(package)
     tree = ast.parse(Path(module.__file__).read_text())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from annotate.pipeline import Definition
+    from annotate.pipeline_files import Definition
 
 
 def entry() -> NoReturn:

@@ -18,7 +18,8 @@ from annotate.engine.place import check_place
 from annotate.engine.run import Result
 from annotate.engine.running import Options
 from annotate.errors import ConfigError
-from annotate.pipeline import Definition, Pipeline, build, load
+from annotate.pipeline import Pipeline
+from annotate.pipeline_files import Definition, build, load
 from annotate.stages.corpus import Corpus
 from annotate.storage.store import Directory
 

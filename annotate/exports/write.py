@@ -167,7 +167,9 @@ def finish_export(
     return manifest
 
 
-def export(tables: Iterable[pa.Table], directory: Directory, form: Format, vocabulary: Vocabulary) -> dict[str, Any]:
+def write_export(
+    tables: Iterable[pa.Table], directory: Directory, form: Format, vocabulary: Vocabulary
+) -> dict[str, Any]:
     """Write an export, part by part. One part is in memory at a time.
 
     Args:

@@ -1,10 +1,11 @@
 import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from annotate.cli.new import shipped_pipelines, write_pipeline
+from annotate.pipeline_files import write_pipeline
 from annotate.storage.contracts import shipped
 
 
@@ -24,7 +25,7 @@ def test_it_writes_a_pipeline_and_what_it_imports(annotate, here):
 
 
 def test_what_it_writes_is_a_pipeline_with_parameters(here):
-    write_pipeline("mine", shipped_pipelines()["conditional_pretraining"], here)
+    assert [Path(path).name for path in write_pipeline("mine", folder=here)] == ["mine.py", "demo_corpus.py"]
     command = [sys.executable, "-m", "annotate", "run", "mine.py", "--workdir", "out", "--set", "no_such=1"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "no parameter 'no_such'" in done.stderr and "duplicate_threshold" in done.stderr

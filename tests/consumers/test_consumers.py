@@ -20,7 +20,7 @@ from annotate.exports.hf import HuggingFace
 from annotate.exports.mds import COLUMNS, Mds
 from annotate.exports.megatron import Megatron
 from annotate.exports.olmo import Olmo
-from annotate.exports.write import export
+from annotate.exports.write import write_export
 from annotate.storage.store import Directory
 
 ENVIRONMENTS = os.environ.get("ANNOTATE_CONSUMERS")
@@ -35,7 +35,7 @@ pytestmark = [
 
 def read_back(name: str, form: Format, parts: list[pa.Table], folder: Path, adapter: str = "", **options) -> dict:
     """Export, and give what the reader `name` makes of it."""
-    export(parts, Directory.at(folder / "export"), form, vocabulary(SIZE))
+    write_export(parts, Directory.at(folder / "export"), form, vocabulary(SIZE))
     answer = folder / "answer" / "read.json"
     answer.parent.mkdir()
     options = {"width": WIDTH, "size": SIZE, "eos": EOS, "pad": PAD, "tokenizer": vocabulary().tokenizer, **options}

@@ -28,7 +28,7 @@ from annotate import (
     score,
 )
 from annotate.cli.app import app, guarded
-from annotate.cli.new import shipped_pipelines, write_pipeline
+from annotate.pipeline_files import write_pipeline
 
 MODELS = {
     "unitary/toxic-bert": "bert",
@@ -77,9 +77,8 @@ def world(corpus, tmp_path_factory):
         save_tiny_model(kind, folder / name)
     for name in TOKENIZERS:
         byte_tokenizer(folder / name)
-    source = shipped_pipelines()["conditional_pretraining"]
     for name in PIPELINES:
-        write_pipeline(name, source, folder)
+        write_pipeline(name, folder=folder)
     for name in ("pipelines", "benchmarks", "examples"):
         (folder / name).symlink_to(REPOSITORY / name)
     (folder / "takedowns.txt").write_text("doc-0-3\n")

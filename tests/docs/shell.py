@@ -12,7 +12,7 @@ from pages import REPOSITORY
 
 from annotate.cli.app import app, guarded
 from annotate.cli.run import _settings
-from annotate.pipeline import build, load
+from annotate.pipeline_files import build, load
 
 RUN = ("show", "status", "export", "scheme", "new", "clean")
 """The commands that are run on the fixtures; others are parsed, and of `run` the settings are checked."""

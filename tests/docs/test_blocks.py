@@ -161,7 +161,7 @@ def test_commands_are_in_blocks_that_are_checked(page):
 
 
 def formats():
-    from annotate.cli.export import FORMATS
+    from annotate.exports import FORMATS
 
     return list(FORMATS.values())
 

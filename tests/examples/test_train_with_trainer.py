@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerFast
 from annotate import Splitter, tags_folder
 from annotate.exports.hf import HuggingFace
 from annotate.exports.windows import Vocabulary
-from annotate.exports.write import export
+from annotate.exports.write import write_export
 from annotate.storage import layout
 from annotate.storage.latest import Latest, Role, write_latest
 from annotate.storage.store import Directory
@@ -94,7 +94,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = TextTokenizer(tagged)
     known = Vocabulary(tokenizer=shards["tokenizer"], size=card["vocabulary"]["padded_size"], eos=end, pad=end)
     parts = [tagged_tokens(texts[i : i + 40], encoder, vocabulary, end) for i in (0, 40, 80)]
-    export(parts, Directory.at(folder / "export"), HuggingFace(row_group=4), known)
+    write_export(parts, Directory.at(folder / "export"), HuggingFace(row_group=4), known)
     return folder
 
 

@@ -10,7 +10,7 @@ from annotate.exports.hf import HuggingFace
 from annotate.exports.mds import Mds
 from annotate.exports.megatron import Megatron
 from annotate.exports.olmo import Olmo
-from annotate.exports.write import export, export_part, finish_export
+from annotate.exports.write import export_part, finish_export, write_export
 from annotate.storage.store import Directory, checksum
 
 FORMATS = [HuggingFace(), Megatron(), Datatrove(), Mds(), Olmo()]
@@ -27,7 +27,7 @@ def contents(folder):
 
 @each_format
 def test_the_manifest_tells_all(form, tmp_path):
-    manifest = export(tables(), Directory.at(tmp_path / "out"), form, vocabulary())
+    manifest = write_export(tables(), Directory.at(tmp_path / "out"), form, vocabulary())
     found = contents(tmp_path / "out")
     assert json.loads(found["manifest.json"]) == json.loads(json.dumps(manifest))
     assert manifest["format"] == form.name
@@ -54,16 +54,16 @@ def test_the_manifest_tells_all(form, tmp_path):
 
 @each_format
 def test_written_again_it_has_equal_bytes(form, tmp_path):
-    export(tables(), Directory.at(tmp_path / "out"), form, vocabulary())
+    write_export(tables(), Directory.at(tmp_path / "out"), form, vocabulary())
     first = contents(tmp_path / "out")
-    export(tables(), Directory.at(tmp_path / "out"), form, vocabulary())
+    write_export(tables(), Directory.at(tmp_path / "out"), form, vocabulary())
     assert contents(tmp_path / "out") == first
 
 
 @each_format
 def test_parts_don_t_depend_on_each_other(form, tmp_path):
     """Made alone, in another order, by other processes: the same export."""
-    export(tables(), Directory.at(tmp_path / "one"), form, vocabulary())
+    write_export(tables(), Directory.at(tmp_path / "one"), form, vocabulary())
     other = Directory.at(tmp_path / "other")
     parts = {n: export_part(tables()[n], n, other, form, vocabulary()) for n in (2, 0, 1)}
     finish_export([parts[n] for n in sorted(parts)], other, form, vocabulary())
@@ -72,31 +72,31 @@ def test_parts_don_t_depend_on_each_other(form, tmp_path):
 
 @each_format
 def test_nothing_at_all(form, tmp_path):
-    manifest = export([], Directory.at(tmp_path / "out"), form, vocabulary())
+    manifest = write_export([], Directory.at(tmp_path / "out"), form, vocabulary())
     assert manifest["parts"] == [] and manifest["counts"]["tokens"] == 0 and manifest["window"] is None
 
 
 def test_a_cut_export_has_no_manifest(tmp_path):
     """Neither one that was complete before, so a reader can't take old parts with new ones."""
     out = Directory.at(tmp_path / "out")
-    export(tables(), out, Olmo(), vocabulary())
+    write_export(tables(), out, Olmo(), vocabulary())
 
     def broken():
         yield example(seed=4)
         yield example(size=2000, seed=5)
 
     with pytest.raises(InputError, match="part 1 has id"):
-        export(broken(), out, Olmo(), vocabulary())
+        write_export(broken(), out, Olmo(), vocabulary())
     assert out.size("manifest.json") is None
-    export(tables(), out, Olmo(), vocabulary())
+    write_export(tables(), out, Olmo(), vocabulary())
     assert out.size("manifest.json") is not None
 
 
 def test_files_of_an_earlier_export_are_refused(tmp_path):
     out = Directory.at(tmp_path / "out")
-    export(tables(), out, Datatrove(), vocabulary())
+    write_export(tables(), out, Datatrove(), vocabulary())
     with pytest.raises(StorageError, match="4 files that don't belong to this export, such as tokens_00002"):
-        export(tables()[:1], out, Datatrove(), vocabulary())
+        write_export(tables()[:1], out, Datatrove(), vocabulary())
     assert out.size("manifest.json") is None
 
 
@@ -106,22 +106,22 @@ def test_pieces_without_an_end_token_are_counted(tmp_path):
         window([[5, 6], [7, 1], [8]], 6, lambda _: True, 0),
         window([[5, 6], [7, 8, 9, 9]], 6, lambda _: True, 3),
     ]
-    manifest = export([to_table(rows)], Directory.at(tmp_path), Olmo(), vocabulary())
+    manifest = write_export([to_table(rows)], Directory.at(tmp_path), Olmo(), vocabulary())
     assert manifest["counts"]["segments_without_eos"] == 2
 
 
 def test_phases_are_in_the_manifest(tmp_path):
     tables = [of_phase(example(seed=n), phase) for n, phase in enumerate(["tagged", "cooldown"])]
-    manifest = export(tables, Directory.at(tmp_path / "out"), HuggingFace(), vocabulary())
+    manifest = write_export(tables, Directory.at(tmp_path / "out"), HuggingFace(), vocabulary())
     assert [part["phase"] for part in manifest["parts"]] == ["tagged", "cooldown"]
     with pytest.raises(InputError, match="part 0 has windows of the phases tagged, cooldown; a part has one phase"):
-        export([pa.concat_tables(tables)], Directory.at(tmp_path / "mixed"), HuggingFace(), vocabulary())
+        write_export([pa.concat_tables(tables)], Directory.at(tmp_path / "mixed"), HuggingFace(), vocabulary())
 
 
 @each_format
 def test_object_storage_holds_the_same_bytes(form, tmp_path):
     remote = Directory.at(f"memory:///{form.name}")
-    export(tables(), remote, form, vocabulary())
-    export(tables(), Directory.at(tmp_path / "out"), form, vocabulary())
+    write_export(tables(), remote, form, vocabulary())
+    write_export(tables(), Directory.at(tmp_path / "out"), form, vocabulary())
     found = contents(tmp_path / "out")
     assert {path: remote.get(path) for path, _ in remote.sizes("")} == found

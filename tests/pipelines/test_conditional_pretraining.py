@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from annotate import ConfigError
-from annotate.pipeline import build, load
+from annotate.pipeline_files import build, load
 from annotate.storage.contracts import shipped
 
 

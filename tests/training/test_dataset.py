@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from annotate.errors import ConfigError, InputError, StorageError
 from annotate.exports.hf import HuggingFace
 from annotate.exports.olmo import Olmo
-from annotate.exports.write import export, export_part, finish_export
+from annotate.exports.write import export_part, finish_export, write_export
 from annotate.storage.store import Directory
 from annotate.training import ShardDataset, readers
 
@@ -152,7 +152,7 @@ def chunks(values, n):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     out = Directory.at(tmp_path_factory.mktemp("small"))
-    export([example(windows=n, seed=n) for n in (9, 14)], out, HuggingFace(row_group=4), vocabulary())
+    write_export([example(windows=n, seed=n) for n in (9, 14)], out, HuggingFace(row_group=4), vocabulary())
     return out
 
 
@@ -164,20 +164,20 @@ def test_windows_of_many_lengths(tmp_path):
         for name in ("input_ids", "loss_mask", "position_ids"):
             row[name] = row[name][:keep]
         row["document_rows"] = [n, n, n]
-    export([type(table).from_pylist(rows, schema=SCHEMA)], Directory.at(tmp_path), HuggingFace(), vocabulary())
+    write_export([type(table).from_pylist(rows, schema=SCHEMA)], Directory.at(tmp_path), HuggingFace(), vocabulary())
     found = list(ShardDataset(tmp_path, batch_size=1))
     assert [sample["input_ids"].tolist() for sample in found] == [row["input_ids"] for row in rows]
 
 
 def test_object_storage():
     out = Directory.at("memory:///shards")
-    export([example(windows=9)], out, HuggingFace(row_group=4), vocabulary())
+    write_export([example(windows=9)], out, HuggingFace(row_group=4), vocabulary())
     assert len(list(ShardDataset(out, batch_size=2))) == 8
 
 
 def test_a_fork_is_not_left_to_hang_in_object_storage():
     out = Directory.at("memory:///forked")
-    export([example(windows=9)], out, HuggingFace(), vocabulary())
+    write_export([example(windows=9)], out, HuggingFace(), vocabulary())
     loader = DataLoader(
         ShardDataset(out, batch_size=2),
         batch_size=2,
@@ -208,7 +208,7 @@ def test_arguments_out_of_range(shards, options, said):
 def test_what_is_no_export_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"has no manifest\.json"):
         ShardDataset(tmp_path, batch_size=1)
-    export([example()], Directory.at(tmp_path / "olmo"), Olmo(), vocabulary())
+    write_export([example()], Directory.at(tmp_path / "olmo"), Olmo(), vocabulary())
     with pytest.raises(ConfigError, match="in the format olmo; huggingface is needed"):
         ShardDataset(tmp_path / "olmo", batch_size=1)
 
@@ -363,7 +363,7 @@ def test_its_own_loader_has_its_batch_size(shards):
     assert loader.batch_size == 4 and numbers(loader) == list(range(80))
     assert ShardDataset(shards, batch_size=4).loader().multiprocessing_context is None
     out = Directory.at("memory:///spawned")
-    export([example(windows=9)], out, HuggingFace(), vocabulary())
+    write_export([example(windows=9)], out, HuggingFace(), vocabulary())
     assert ShardDataset(out, batch_size=2).loader(num_workers=1).multiprocessing_context.get_start_method() == "spawn"
 
 

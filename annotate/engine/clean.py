@@ -1,0 +1,303 @@
+"""Removes from a work directory what the last run does not use.
+
+That is: datasets of other recipes; and in the datasets that it uses, parts that no unit entry names, lists of units
+that no manifest names, and files beside token shards that no manifest names. Only what runs wrote is removed: files of
+a kind that they write, in folders that they marked as theirs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from annotate.corpus.files import corpus_directory
+from annotate.engine.events import Observer, Silent
+from annotate.engine.lease import hold, holder
+from annotate.errors import StorageError
+from annotate.storage import layout
+from annotate.storage.latest import SHARDS, Latest, Role, read_latest
+from annotate.storage.layout import MARKER, Kind, Name
+from annotate.storage.manifests import Manifest, read_manifest, read_units
+from annotate.storage.marker import datasets_in, is_linked
+from annotate.storage.parts import Entry, read_entry
+from annotate.storage.store import Directory, batches
+
+OLD_RECIPE, NO_ENTRY, NO_MANIFEST, OLD_UNIT, UNFINISHED = (
+    "the last run does not use this dataset",
+    "no entry names it",
+    "no manifest names it",
+    "the last run does not use this unit",
+    "a write that was cut short",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unused:
+    """One object that can go.
+
+    Attributes:
+        dataset: its folder in the work directory.
+        path: in this folder.
+        bytes: its size.
+        why: it can go.
+        training_shard: whether it is a training shard of a dataset that stays: a trainer may read it.
+    """
+
+    dataset: str
+    path: str
+    bytes: int
+    why: str
+    training_shard: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftAlone:
+    """A dataset's folder in a work directory that stays, or has files that stay, whether used or not; and why."""
+
+    dataset: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleanup:
+    """What of a work directory the last run does not use.
+
+    Attributes:
+        workdir: path, or URL, of the work directory.
+        unused: what can go, in the order in which it is removed: what names others goes before them.
+        left_alone: what was not looked at, because it is not sure that a run wrote it.
+        removed: whether what can go is gone.
+    """
+
+    workdir: str
+    unused: tuple[Unused, ...]
+    left_alone: tuple[LeftAlone, ...]
+    removed: bool
+
+    @property
+    def bytes(self) -> int:
+        """Size of all that can go."""
+        return sum(item.bytes for item in self.unused)
+
+
+def clean(
+    workdir: str | PathLike[str],
+    *,
+    dry_run: bool = False,
+    old_units: bool = False,
+    agree: Callable[[Cleanup], bool] | None = None,
+    observer: Observer | None = None,
+) -> Cleanup:
+    """Remove from a work directory what the last run that finished does not use.
+
+    A pipeline that goes back to an earlier recipe makes its datasets again. A second run of the same pipeline finds
+    everything.
+
+        annotate.clean("out", dry_run=True).bytes
+
+    Args:
+        workdir: the work directory.
+        dry_run: only say what would be removed.
+        old_units: also remove units of kept datasets that the last run does not use.
+        agree: is asked before anything is removed, while no run can start; None removes at once.
+        observer: is told of trouble with the lease on the work directory.
+
+    Raises:
+        StorageError: no run has finished there, or one goes on; an entry or a manifest is damaged, so what it names is
+            not known; a dataset has a format that is not known; or something can't be removed.
+    """
+    directory = Directory.at(workdir)
+    _read_latest(directory)
+    if dry_run:
+        if (other := holder(directory)) is not None:
+            raise StorageError(
+                f"another {other.what} works in {directory.url}: {other}",
+                hint="Wait for it: what it is making looks unused until it has finished.",
+            )
+        return _found(directory, old_units=old_units)
+    run = f"clean-{uuid.uuid4().hex[:6]}"
+    with hold(directory, run, share=False, what="clean", say=(observer or Silent()).said) as lease:
+        found = _found(directory, old_units=old_units)  # once the lease is held: until then a run may have finished
+        if not found.unused or (agree is not None and not agree(found)):
+            return found
+        _remove(directory, found.unused, lease.confirm)
+        return replace(found, removed=True)
+
+
+def _read_latest(workdir: Directory) -> list[Latest]:
+    latest = read_latest(workdir)
+    if not latest:
+        raise StorageError(
+            f"no run has finished in {workdir.url}, so nothing tells what is in use",
+            hint="Run a pipeline to its end first; to remove everything, remove the directory.",
+        )
+    return latest
+
+
+@dataclass(frozen=True)
+class _Object:
+    """One object of a dataset that can go."""
+
+    kind: Kind
+    path: str
+    bytes: int
+    why: str
+
+
+def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
+    """All objects that can go; with `old_units`, units that only other manifests list can go too."""
+    latest = _read_latest(workdir)
+    used: dict[str, list[Latest]] = {}
+    for item in latest:
+        used.setdefault(item.dataset, []).append(item)
+    corpora = [f"{corpus_directory(item.location).url}/" for item in latest if item.location is not None]
+    unused: list[Unused] = []
+    left: list[LeftAlone] = []
+    for name, marker in datasets_in(workdir).items():
+        directory = workdir.child(name)
+        if marker is None:
+            why = f"it has no {MARKER}, as in older versions; a run that uses it puts one there"
+        elif any(corpus.startswith(f"{directory.url}/") for corpus in corpora):
+            why = "a corpus of the last run lies there"
+        elif is_linked(directory):
+            why = "it is reached by a link, and may be of another work directory"
+        else:
+            objects, strays = _in_folder(workdir, directory, used.get(name, ()), old_units=old_units)
+            shards = any(item.role in SHARDS for item in used.get(name, ()))
+            unused += [
+                Unused(
+                    dataset=name,
+                    path=item.path,
+                    bytes=item.bytes,
+                    why=item.why,
+                    training_shard=shards and item.why == OLD_UNIT and item.kind is Kind.PART,
+                )
+                for item in sorted(objects, key=lambda item: (item.kind, item.path))
+            ]
+            if not strays:
+                continue
+            files = "1 file" if len(strays) == 1 else f"{len(strays):,} files"
+            why = f"{files} that no run wrote, such as {strays[0]}"
+        left.append(LeftAlone(dataset=name, why=why))
+    unused.sort(key=lambda item: item.dataset)
+    return Cleanup(workdir=workdir.url, unused=tuple(unused), left_alone=tuple(left), removed=False)
+
+
+def _in_folder(
+    workdir: Directory, directory: Directory, used: Sequence[Latest], *, old_units: bool
+) -> tuple[list[_Object], list[str]]:
+    """What can go from the folder of a dataset, of which the last run uses some or none; and what no run wrote."""
+    listed = list(directory.sizes(""))
+    ours = [(path, n, about) for path, n in listed if (about := layout.parse(path)) is not None]
+    strays = sorted({path for path, _ in listed} - {path for path, _, _ in ours})
+    if used:
+        manifests = {item.fingerprint: item.manifest(workdir) for item in used}
+        imports = used[0].role is Role.SOURCE  # what a corpus's entries are: no manifest lists them
+        found = list(_in_dataset(directory, ours, manifests, old_units=old_units and not imports))
+    else:
+        found = [_Object(about.kind, path, n, OLD_RECIPE) for path, n, about in ours]
+    return [*found, *_cut_short(directory)], strays
+
+
+def _in_dataset(
+    directory: Directory,
+    listed: list[tuple[str, int, Name]],
+    manifests: dict[str, Manifest],
+    *,
+    old_units: bool,
+) -> Iterator[_Object]:
+    """What of `listed` can go from a dataset that is used; `manifests` of the last run are given by fingerprint."""
+    known = dict(manifests)
+    old = [about.of for _, _, about in listed if about.kind is Kind.MANIFEST]
+    for fingerprint in old if not old_units else ():
+        if fingerprint not in known and (manifest := read_manifest(directory, fingerprint)) is not None:
+            known[fingerprint] = manifest
+    keys, paths = _named(directory, known)
+    entries = [about.of for _, _, about in listed if about.kind is Kind.ENTRY]
+    if not old_units:
+        paths |= _parts(_read_entries(directory, [key for key in entries if key not in keys]))
+        keys.update(entries)
+    tables = {part.path for manifest in known.values() for part in manifest.parts}
+    companions = {layout.companions(fingerprint) for fingerprint in known}
+    for path, n, about in listed:
+        kind, why = about.kind, ""
+        match kind:
+            case Kind.MANIFEST if about.of not in known:
+                why = OLD_UNIT
+            case Kind.UNIT_LIST if path not in tables:
+                why = OLD_UNIT if old_units else NO_MANIFEST
+            case Kind.ENTRY if about.of not in keys:
+                why = OLD_UNIT
+            case Kind.PART | Kind.QUARANTINE if path not in paths:
+                why = OLD_UNIT if old_units else NO_ENTRY
+            case Kind.COMPANION if about.of not in companions:
+                why = OLD_UNIT if old_units else NO_MANIFEST
+        if why:
+            yield _Object(kind, path, n, why)
+
+
+def _named(directory: Directory, manifests: dict[str, Manifest]) -> tuple[set[str], set[str]]:
+    """Keys of the entries that manifests list, and paths of their parts."""
+    keys: set[str] = set()
+    paths: set[str] = set()
+    for manifest in manifests.values():
+        for unit in read_units(directory, manifest):
+            keys.update(entry.key for entry in unit.entries)
+            paths |= _parts(unit.entries)
+    return keys, paths
+
+
+def _parts(entries: Iterable[Entry]) -> set[str]:
+    return {part.path for entry in entries for part in entry.parts}
+
+
+def _read_entries(directory: Directory, keys: list[str]) -> Iterator[Entry]:
+    """Read entries that no manifest lists: those of runs that were cut short, and pieces that were merged."""
+    with ThreadPoolExecutor(16) as pool:
+        yield from (entry for entry in pool.map(lambda key: read_entry(directory, key), keys) if entry is not None)
+
+
+def _cut_short(directory: Directory) -> Iterator[_Object]:
+    """Temporary files that a killed process left: listings of a local store do not show them."""
+    if directory.local is not None:
+        for file in sorted(directory.local.rglob("*#*")):
+            path = file.relative_to(directory.local).as_posix()
+            whole = layout.unfinished(path)
+            about = layout.parse(whole) if whole is not None else None
+            if about is not None and file.is_file():
+                yield _Object(about.kind, path, file.stat().st_size, UNFINISHED)
+
+
+def _remove(workdir: Directory, found: Sequence[Unused], confirm: Callable[[], None]) -> None:
+    """Remove objects, in the order given, and folders that are empty then.
+
+    Raises:
+        StorageError: one can't be removed; or `confirm`, which is called before each batch, says that it may not be.
+    """
+    by_dataset: dict[str, list[Unused]] = {}
+    for item in found:
+        by_dataset.setdefault(item.dataset, []).append(item)
+    for name, items in by_dataset.items():
+        directory = workdir.child(name)
+        for batch in batches(item.path for item in items if item.why != UNFINISHED):
+            confirm()
+            directory.delete(batch)
+        if directory.local is not None:
+            confirm()
+            for item in items:
+                if item.why == UNFINISHED:
+                    (directory.local / item.path).unlink(missing_ok=True)
+            _remove_empty(directory.local, items)
+
+
+def _remove_empty(folder: Path, items: list[Unused]) -> None:
+    """Remove the folders that held objects and hold nothing now, that of the dataset too."""
+    held = {folder / parent for item in items for parent in Path(item.path).parents}
+    for path in sorted(held, key=lambda path: len(path.parts), reverse=True):
+        with contextlib.suppress(OSError):  # it holds something, or is gone
+            path.rmdir()

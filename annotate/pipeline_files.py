@@ -1,0 +1,271 @@
+"""Pipeline files: written to start from, and loaded with typed parameters.
+
+A pipeline file is plain Python that defines `pipeline`: a `Pipeline`, or a function that returns one and whose keyword
+parameters, each with a type and a default, are the pipeline's parameters.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+import types
+import typing
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from annotate.arguments import as_path
+from annotate.errors import AnnotateError, ConfigError
+from annotate.pipeline import Pipeline
+from annotate.storage.contracts import shipped
+
+__all__ = ["load_pipeline", "shipped_pipelines", "write_pipeline"]
+
+DEFAULT = "conditional_pretraining"
+"""The shipped pipeline that `write_pipeline` copies."""
+
+
+def load_pipeline(path: str | PathLike[str], **settings: Any) -> Pipeline:
+    """Load the pipeline of a pipeline file, to run it from Python.
+
+        pipeline = load_pipeline("pipeline.py", duplicate_threshold=0.9)
+
+    What the file defines travels to the workers with the pipeline. Modules beside the file that they import have to be
+    where the workers look for modules.
+
+    Args:
+        path: of the file.
+        settings: parameters of the pipeline, as the function `pipeline` in the file takes them.
+
+    Raises:
+        ConfigError: the file is missing, is not Python, raises, or defines no pipeline; or a parameter is unknown.
+    """
+    found, module = load(as_path(path, "path"))
+    pipeline = _call(found, settings)
+    pipeline.by_value = (module,)
+    return pipeline
+
+
+def shipped_pipelines() -> dict[str, str]:
+    """The pipelines that come with this package: what each does, by name; the first is the default."""
+    return {name: (ast.get_docstring(_parsed(path)) or "").partition("\n")[0] for name, path in _shipped().items()}
+
+
+def write_pipeline(name: str, *, source: str = DEFAULT, folder: str | PathLike[str] = ".") -> tuple[str, ...]:
+    """Copy a shipped pipeline to a file of your own, with the modules beside it that it imports.
+
+    A module that is there already stays as it is: another pipeline in the folder may use it.
+
+        write_pipeline("my_pipeline")
+
+    Args:
+        name: of the pipeline; its file is `name.py`.
+        source: which of `shipped_pipelines`.
+        folder: where the file goes.
+
+    Returns:
+        Paths of the files that were written, the pipeline's first.
+
+    Raises:
+        ConfigError: the name won't do, there is such a file, or no such pipeline is shipped.
+    """
+    known, place = _shipped(), Path(as_path(folder, "folder"))
+    if source not in known:
+        raise ConfigError(f"no pipeline {source!r} is shipped; there are: {', '.join(known)}")
+    stem = name.removesuffix(".py")
+    target = place / f"{stem}.py"
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", stem):
+        raise ConfigError(f"the name of a pipeline must be letters, digits, `_` and `-`, got {name!r}")
+    if target.exists():
+        raise ConfigError(f"{target} exists", hint="Choose another name; nothing is ever overwritten.")
+    if importlib.util.find_spec(stem) is not None:
+        raise ConfigError(f"{target} would hide the Python module {stem!r}", hint="Choose another name.")
+    text = known[source].read_text("utf-8")
+    written = {target: text.replace(f"pipelines/{known[source].name}", target.name)}
+    for module in _imports(_parsed(known[source])):
+        beside = known[source].with_name(f"{module}.py")
+        if beside.is_file() and not (place / beside.name).exists():
+            written[place / beside.name] = beside.read_text("utf-8")
+    for path, content in written.items():
+        path.write_text(content, "utf-8")
+    return tuple(str(path) for path in written)
+
+
+def _shipped() -> dict[str, Path]:
+    """The pipeline files that come with this package, by name: those that define `pipeline`."""
+    found = {path.stem: path for path in sorted(shipped("pipelines").glob("*.py")) if _defines_pipeline(_parsed(path))}
+    return {DEFAULT: found[DEFAULT], **found}
+
+
+def _parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def _defines_pipeline(module: ast.Module) -> bool:
+    functions = {node.name for node in module.body if isinstance(node, ast.FunctionDef)}
+    assigned = {
+        target.id
+        for node in module.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    return "pipeline" in functions | assigned
+
+
+def _imports(module: ast.Module) -> list[str]:
+    names = [alias.name for node in ast.walk(module) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in ast.walk(module) if isinstance(node, ast.ImportFrom) if node.module]
+    return sorted({name.partition(".")[0] for name in names})
+
+
+Definition = Pipeline | Callable[..., Pipeline]
+
+
+def load(path: str) -> tuple[Definition, str]:
+    """Load a pipeline file.
+
+    Returns:
+        What it defines as `pipeline`, and the name of its module.
+
+    Raises:
+        ConfigError: the file is missing, is not Python, raises, or defines no pipeline.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"no such pipeline file: {path}", hint="`annotate new NAME` writes one to start from.")
+    name = f"pipeline_file_{file.stem}"  # not the name of a module that it, or the workers, may import
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(file.parent.resolve()))
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}\n    {(error.text or '').strip()}") from error
+    except AnnotateError:
+        raise
+    except Exception as error:
+        raise ConfigError(_raised(error, path)) from error
+    return definition(module, path), name
+
+
+def _raised(error: Exception, path: str) -> str:
+    """What a pipeline file raised, and at which of its lines."""
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    line = next((f.lineno for f in frames if Path(f.filename).resolve() == Path(path).resolve()), None)
+    return f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}"
+
+
+def definition(module: types.ModuleType, path: str) -> Definition:
+    """What a module defines as `pipeline`.
+
+    Raises:
+        ConfigError: nothing, or something else.
+    """
+    found = getattr(module, "pipeline", None)
+    if isinstance(found, Pipeline) or callable(found):
+        return found
+    raise ConfigError(
+        f"{path} defines no pipeline",
+        hint="Define `pipeline`: a Pipeline(...), or a function with typed keyword parameters that returns one.",
+    )
+
+
+def parameters(pipeline: Definition) -> dict[str, inspect.Parameter]:
+    """The parameters that a pipeline declares, by name.
+
+    Raises:
+        ConfigError: one has no type, or no default.
+    """
+    if isinstance(pipeline, Pipeline):
+        return {}
+    hints = typing.get_type_hints(pipeline)
+    declared = {}
+    for name, parameter in inspect.signature(pipeline).parameters.items():
+        if name not in hints or parameter.default is inspect.Parameter.empty:
+            raise ConfigError(f'pipeline parameter {name!r} needs a type and a default, as in `{name}: str = "..."`')
+        declared[name] = parameter.replace(annotation=hints[name])
+    return declared
+
+
+def build(pipeline: Definition, settings: Mapping[str, str]) -> Pipeline:
+    """Make the pipeline with parameters as the command line gives them, as text.
+
+    Raises:
+        ConfigError: a parameter is unknown or ill-typed; lists the right ones. Or a stage refuses its settings.
+    """
+    if isinstance(pipeline, Pipeline):
+        return _call(pipeline, settings)
+    declared = parameters(pipeline)
+    return _call(pipeline, {name: _value(name, text, declared) for name, text in settings.items()})
+
+
+def _call(pipeline: Definition, values: Mapping[str, Any]) -> Pipeline:
+    if isinstance(pipeline, Pipeline):
+        if values:
+            raise ConfigError(f"this pipeline has no parameters, got {', '.join(values)}")
+        return pipeline
+    declared = parameters(pipeline)
+    for name in values:
+        _check_known(name, declared)
+    try:
+        built = pipeline(**values)
+    except AnnotateError:
+        raise
+    except Exception as error:
+        raise ConfigError(_raised(error, inspect.getsourcefile(pipeline) or "the pipeline file")) from error
+    if not isinstance(built, Pipeline):
+        raise ConfigError(f"the function `pipeline` returned {type(built).__name__}, expected a Pipeline")
+    return built
+
+
+def _check_known(name: str, declared: Mapping[str, inspect.Parameter]) -> None:
+    if name not in declared:
+        near = difflib.get_close_matches(name, declared, 1)
+        raise ConfigError(
+            f"no parameter {name!r}{f'; did you mean {near[0]!r}?' if near else ''}\n\nParameters:\n"
+            + describe(declared)
+        )
+
+
+def _value(name: str, text: str, declared: Mapping[str, inspect.Parameter]) -> Any:
+    _check_known(name, declared)
+    kind = declared[name].annotation
+    if text.lower() == "none" and type(None) in typing.get_args(kind):
+        return None
+    adapter: TypeAdapter[Any] = TypeAdapter(kind)
+    try:
+        kinds = [kind, *typing.get_args(kind)] if _is_union(kind) else [kind]
+        if any(typing.get_origin(item) in (tuple, list) for item in kinds):
+            return adapter.validate_python([item.strip() for item in text.split(",") if item.strip()])
+        return adapter.validate_strings(text)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ConfigError(f"parameter {name}={text!r}: {reason}\n\nParameters:\n" + describe(declared)) from None
+
+
+def _is_union(kind: Any) -> bool:
+    return typing.get_origin(kind) in (typing.Union, types.UnionType)
+
+
+def describe(declared: Mapping[str, inspect.Parameter]) -> str:
+    """Parameters as text, a line each: name, type, default."""
+    lines = []
+    for name, parameter in declared.items():
+        kind = parameter.annotation
+        shown = (
+            kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind).replace("typing.", "")
+        )
+        lines.append(f"  {name}: {shown} = {parameter.default!r}")
+    return "\n".join(lines)
