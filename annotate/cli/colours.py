@@ -17,8 +17,8 @@ from annotate.cli.terminal import visible
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from annotate.cli.documents import Scored
     from annotate.engine.datasets import Dataset
+    from annotate.reports.documents import ScoredDocument
     from annotate.stages.render import Render
 
 COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
@@ -77,7 +77,7 @@ def panel(body: Text, name: str, characters: int | None) -> Panel:
 
 
 def span_table(
-    document: Scored,
+    document: ScoredDocument,
     axis_colours: Mapping[str, str],
     tag_colours: Mapping[str, str],
     samples: Mapping[str, npt.NDArray[np.float32]],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 import click
@@ -13,10 +12,17 @@ from rich.rule import Rule
 from rich.text import Text
 
 from annotate.cli.colours import colours, panel, span_table, tag_colours, tagged_text
-from annotate.cli.documents import Scored, ScoredView, Tagged, TaggedView, scored_views, tagged_views
-from annotate.cli.target import ANNOTATIONS, SHARDS, Target
 from annotate.cli.terminal import console, say, visible
 from annotate.errors import ConfigError
+from annotate.reports.documents import (
+    ScoredDocument,
+    ScoredView,
+    TaggedDocument,
+    TaggedView,
+    scored_views,
+    tagged_views,
+)
+from annotate.reports.target import ANNOTATIONS, Target
 
 CHARACTERS = 3000  # of a document that was not asked for by name
 SPANS = 60
@@ -40,21 +46,8 @@ def command(path: str, doc: str | None, documents: int, scores: bool, output: st
     target = Target.of(path)
     if output is not None:
         target = target.of_output(output)
-    kinds = {item.stage for item in target.datasets}
-    if kinds - {SHARDS, ANNOTATIONS}:
-        raise ConfigError(
-            f"{path} holds {min(kinds)}, which have no view of their own",
-            hint="Show training-shards-... or annotations-..., or the work directory.",
-        )
-    if scores and target.file is not None:
-        raise ConfigError(
-            f"{path} alone has no scores: they are in the work directory",
-            hint="annotate show WORKDIR --scores",
-        )
-    if scores and SHARDS in kinds:
-        target = replace(target.of_shards(), datasets=())
-    if scores or ANNOTATIONS in kinds:
-        _show_scored(target, doc, documents, console())
+    if scores or any(item.stage == ANNOTATIONS for item in target.datasets):
+        _show_scored(target.of_scores(), doc, documents, console())
     else:
         _show_tagged(target, doc, documents, console())
 
@@ -76,7 +69,7 @@ def _show_tagged(target: Target, doc: str | None, documents: int, out: Console) 
         out.print(Text(" ").join(Text(f"<{tag}>", style=f"bold {colour}") for tag, colour in colour_of.items()))
 
 
-def _fresh(document: Tagged, colour_of: dict[str, str]) -> dict[str, str]:
+def _fresh(document: TaggedDocument, colour_of: dict[str, str]) -> dict[str, str]:
     """Colours for the tags of a document that have none yet."""
     tags = dict.fromkeys(str(p["tag"]) for p in document.placements if p["kind"] in ("open", "mark"))
     fresh = [tag for tag in tags if tag not in colour_of]
@@ -102,7 +95,7 @@ def _show_scored(target: Target, doc: str | None, documents: int, out: Console) 
     _found(views, target, doc, None)
 
 
-def _print_scored(document: Scored, out: Console) -> None:
+def _print_scored(document: ScoredDocument, out: Console) -> None:
     name = Text.assemble((visible(document.id), "bold"), (f"  {visible(document.place)}", "dim"))
     out.print(Rule(name, align="left", style="dim"))
     if document.note:

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.text import Text
 
 from annotate.cli.colours import BARS, panel, span_table, tag_colours, tagged_text
-from annotate.cli.documents import Scored
 from annotate.cli.terminal import duration, size, visible
+from annotate.reports.documents import ScoredDocument
 
 NAMES = ("nice", "firm")
 
@@ -67,20 +67,20 @@ def printed(renderable, width=100):
 def test_bars_say_where_a_score_lies_and_missing_scores_are_said():
     sample = {"niceness": np.arange(800, dtype=np.float32)}
     scores = [-5.0, 50.0, 150.0, 799.0, 9999.0, None]
-    document = Scored(
+    document = ScoredDocument(
         id="d", place="s:0", spans=["a"] * 5 + ["\n"], scores={"niceness": scores}, tags=[["nice"]] + [[]] * 5
     )
     lines = printed(span_table(document, {"niceness": "green"}, {"nice": "green"}, sample, None)).splitlines()[1:]
     assert [line.split()[2] for line in lines[:5]] == [BARS[0], BARS[0], BARS[1], BARS[7], BARS[7]]
     assert "no score" in lines[5] and "<nice>a" in lines[0] and "<nice>" not in lines[1]
     same = {"niceness": np.full(9, 1.5, np.float32)}
-    one = Scored(id="d", place="s:0", spans=["a"], scores={"niceness": [1.5]}, tags=[[]])
+    one = ScoredDocument(id="d", place="s:0", spans=["a"], scores={"niceness": [1.5]}, tags=[[]])
     assert BARS[4] in printed(span_table(one, {}, {}, same, None))
     assert not set(BARS) & set(printed(span_table(one, {}, {}, {}, None)))
 
 
 def test_only_marks_and_blank_spans_are_dim():
-    document = Scored(id="d", place="s:0", spans=["one\ntwo", " \n"], scores={}, tags=[["nice"], []])
+    document = ScoredDocument(id="d", place="s:0", spans=["one\ntwo", " \n"], scores={}, tags=[["nice"], []])
     out = Console(force_terminal=True, width=40, file=io.StringIO(), color_system="standard", legacy_windows=False)
     out.print(span_table(document, {}, {"nice": "green"}, {}, None))
     [first, second] = out.file.getvalue().splitlines()

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 import annotate as package
-from annotate.cli import documents
+from annotate.reports import documents
 from annotate.storage.latest import read_latest
 from annotate.storage.manifests import read_units
 from annotate.storage.store import Directory

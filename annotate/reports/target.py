@@ -1,4 +1,4 @@
-"""What a path on the command line names: a work directory, the datasets in one of its folders, or a lone shard."""
+"""What a path names: a work directory, the datasets in one of its folders, or a lone shard."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ class Target:
         """Find out what a path names.
 
         Raises:
+            ConfigError: a dataset that has no view of its own.
             StorageError: nothing that can be shown; says what can.
         """
         place = Directory.at(path.rstrip("/").removesuffix(f"/{layout.PARTS}"))
@@ -42,6 +43,7 @@ class Target:
         if above.size(layout.LATEST) is not None:
             latest = read_latest(above)
             if chosen := [item for item in latest if item.dataset == name]:
+                _check_shown(path, chosen)
                 return Target(path=path, workdir=above, latest=latest, datasets=chosen)
             shown = dict.fromkeys(item.dataset for item in latest if item.stage in (SHARDS, ANNOTATIONS))
             raise StorageError(
@@ -69,11 +71,22 @@ class Target:
             raise ConfigError(f"the output {name!r} was not made from {self.path}", hint="Leave --output out.")
         return replace(self, latest=latest, datasets=datasets)
 
-    def of_shards(self) -> Target:
-        """No more than what the training shards that the path names were made from, where these are of one output."""
+    def of_scores(self) -> Target:
+        """The same for who wants scores: of training shards, those that they were made from.
+
+        Raises:
+            ConfigError: this is a lone file, which has none.
+        """
+        if self.file is not None:
+            raise ConfigError(
+                f"{self.path} alone has no scores: they are in the work directory",
+                hint="annotate show WORKDIR --scores",
+            )
+        if all(item.stage != SHARDS for item in self.datasets):
+            return self
         outputs = {item.output for item in self.datasets}
         name = outputs.pop() if len(outputs) == 1 else None
-        return self if name is None else self.of_output(name)
+        return replace(self if name is None else self.of_output(name), datasets=())
 
     def of_stage(self, stage: str) -> list[Latest]:
         """The last run's datasets of a stage."""
@@ -96,3 +109,11 @@ class Target:
         groups = [group for item in self.of_stage("calibration") for group in item.settings["axes"]]
         groups += [item.settings["axes"] for item in self.of_stage(ANNOTATIONS)]
         return list(dict.fromkeys(axis for group in groups for axis in group))
+
+
+def _check_shown(path: str, datasets: Sequence[Latest]) -> None:
+    if others := {item.stage for item in datasets} - {SHARDS, ANNOTATIONS}:
+        raise ConfigError(
+            f"{path} holds {min(others)}, which have no view of their own",
+            hint="Show training-shards-... or annotations-..., or the work directory.",
+        )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from annotate.cli.target import ANNOTATIONS, SHARDS, Target
+from annotate.arguments import as_path
 from annotate.errors import StorageError
+from annotate.reports.target import ANNOTATIONS, SHARDS, Target
 from annotate.stages.corpus import Corpus
 from annotate.stages.tables import check_hashes
 from annotate.storage.contracts import contract
@@ -29,8 +31,14 @@ BATCH = 64  # documents of a lone file that are held at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tagged:
-    """A document as it stands in a training shard."""
+class TaggedDocument:
+    """A document as it stands in a training shard.
+
+    Attributes:
+        id: what people call it.
+        text: with its tags.
+        placements: where the tags are, in the order of the text; fields as `schemas/` says of training shards.
+    """
 
     id: str
     text: str
@@ -38,7 +46,7 @@ class Tagged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class ScoredDocument:
     """A document span by span.
 
     Attributes:
@@ -58,6 +66,53 @@ class Scored:
     note: str = ""
 
 
+def tagged_documents(
+    path: str | PathLike[str], *, doc: str | None = None, output: str | None = None
+) -> Iterator[TaggedDocument]:
+    """Documents as they stand in text shards, with where their tags are.
+
+        next(tagged_documents("out")).text
+
+    Args:
+        path: a work directory, a dataset of training shards in one, or one shard.
+        doc: only the document of this id, or at this `<shard>:<row>` of the corpus; none where there is no such one.
+        output: only those of this output, for a pipeline that has several.
+
+    Raises:
+        ConfigError: the output is not of what the path names.
+        StorageError: the path names nothing that has text shards; or a part is damaged.
+    """
+    for view in tagged_views(_target(path, output)):
+        yield from view.documents(doc)
+
+
+def scored_documents(
+    path: str | PathLike[str], *, doc: str | None = None, output: str | None = None
+) -> Iterator[ScoredDocument]:
+    """Documents span by span, with scores and tags.
+
+        next(scored_documents("out")).scores["niceness"]
+
+    Args:
+        path: a work directory, or a dataset of annotations or training shards in one.
+        doc: only the document of this id, or at this `<shard>:<row>` of the corpus, scored or not; none where there is
+            no such one.
+        output: only those of this output, for a pipeline that has several.
+
+    Raises:
+        ConfigError: the output is not of what the path names, or the path is one file.
+        InputError: the corpus is gone, or changed.
+        StorageError: the path names nothing that has annotations; or a part is damaged.
+    """
+    for view in scored_views(_target(path, output).of_scores()):
+        yield from view.documents(doc)
+
+
+def _target(path: str | PathLike[str], output: str | None) -> Target:
+    target = Target.of(as_path(path, "path"))
+    return target if output is None else target.of_output(output)
+
+
 @dataclass(kw_only=True)
 class TaggedView:
     """The documents of one output, or of a lone file; `looked` and `shown` count them."""
@@ -72,7 +127,7 @@ class TaggedView:
         """Which they are."""
         return "" if self.shards is None else self.shards.described
 
-    def documents(self, doc: str | None) -> Iterator[Tagged]:
+    def documents(self, doc: str | None) -> Iterator[TaggedDocument]:
         """Stream them; with `doc` the one of that id, or at that `<shard>:<row>`.
 
         Raises:
@@ -88,11 +143,11 @@ class TaggedView:
             if wanted is not None and len(found):
                 return
 
-    def _tagged(self, table: pa.Table, i: int) -> Tagged:
+    def _tagged(self, table: pa.Table, i: int) -> TaggedDocument:
         """Row `i` of a table, the last of those looked at."""
         try:
             text, placements = table["text"][i].as_py(), table["placements"][i].as_py()
-            return Tagged(id=str(table["id"][i].as_py()), text=text, placements=placements)
+            return TaggedDocument(id=str(table["id"][i].as_py()), text=text, placements=placements)
         except UnicodeDecodeError as error:
             raise StorageError(
                 f"{self.target.path}: document {self.looked - table.num_rows + i} has bytes that are not valid UTF-8",
@@ -239,7 +294,7 @@ class ScoredView:
         """Of which spans the scores are."""
         return f"{self.items['spans'].label} of {self.items['corpus'].location}"
 
-    def documents(self, doc: str | None) -> Iterator[Scored]:
+    def documents(self, doc: str | None) -> Iterator[ScoredDocument]:
         """Stream those that are scored; with `doc`, the one of that id or at that `<shard>:<row>`, scored or not.
 
         Raises:
@@ -280,7 +335,7 @@ class ScoredView:
         directory, schema = self._directory(name), self.items[name].stage
         return pa.concat_tables(read_part(directory, entry.part, schema=schema) for entry in units[name].entries)
 
-    def scored(self, units: Mapping[str, Unit], rows: npt.NDArray[np.int64]) -> Iterator[Scored]:
+    def scored(self, units: Mapping[str, Unit], rows: npt.NDArray[np.int64]) -> Iterator[ScoredDocument]:
         """The documents at `rows` of a unit."""
         unit = units["corpus"]
         documents = self.texts(unit)
@@ -291,7 +346,7 @@ class ScoredView:
             document = documents.slice(row - unit.start, 1).to_pylist()[0]
             yield self._document(f"{unit.shard}:{row}", document, here)
 
-    def _document(self, place: str, document: Mapping[str, Any], here: Mapping[str, pa.Table]) -> Scored:
+    def _document(self, place: str, document: Mapping[str, Any], here: Mapping[str, pa.Table]) -> ScoredDocument:
         starts, ends = (here["spans"][name].to_pylist() for name in ("start", "end"))
         scores = {
             axis: table[axis].to_pylist()
@@ -300,7 +355,7 @@ class ScoredView:
             if axis not in ("row", "span", "truncated") and table.num_rows
         }
         placed = here["placements"].to_pylist() if "placements" in here else []
-        return Scored(
+        return ScoredDocument(
             id=str(document["id"]),
             place=place,
             spans=[document["text"][start:end] for start, end in zip(starts, ends, strict=True)],
