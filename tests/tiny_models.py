@@ -2,36 +2,8 @@
 
 from pathlib import Path
 
-import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertForSequenceClassification,
-    BertModel,
-    DebertaV2Config,
-    DebertaV2Model,
-    FNetConfig,
-    FNetForSequenceClassification,
-    GPT2Config,
-    GPT2ForSequenceClassification,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForSequenceClassification,
-    LongformerConfig,
-    LongformerForSequenceClassification,
-    ModernBertConfig,
-    ModernBertModel,
-    MPNetConfig,
-    MPNetForSequenceClassification,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaForSequenceClassification,
-    RobertaModel,
-    RobertaPreLayerNormConfig,
-    RobertaPreLayerNormForSequenceClassification,
-    XLNetConfig,
-    XLNetForSequenceClassification,
-)
 
 WORDS = """the a cat dog sat ran on mat nice idiot you are is thank good bad . , ! user assistant : hello""".split()  # noqa: SIM905
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
@@ -51,7 +23,9 @@ def make_tokenizer(*, bos=True, eos=True, **settings):
             special_tokens=[("<s>", 1), ("</s>", 2)],
         )
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"} | settings
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{k: v for k, v in names.items() if v is not None})
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, **{k: v for k, v in names.items() if v is not None}
+    )
 
 
 SIZES = {
@@ -63,52 +37,53 @@ SIZES = {
     "pad_token_id": 0,
 }
 LABELS = {"id2label": {0: "toxic", 1: "neutral", 2: "nice"}, "label2id": {"toxic": 0, "neutral": 1, "nice": 2}}
+# By name: the classes of a model are not imported before it is built.
 BUILDERS = {
-    "bert": (BertForSequenceClassification, BertConfig, {"max_position_embeddings": 64, **LABELS}),
+    "bert": ("BertForSequenceClassification", "BertConfig", {"max_position_embeddings": 64, **LABELS}),
     "bert-multi": (
-        BertForSequenceClassification,
-        BertConfig,
+        "BertForSequenceClassification",
+        "BertConfig",
         {"max_position_embeddings": 64, "problem_type": "multi_label_classification", **LABELS},
     ),
-    "bert-single": (BertForSequenceClassification, BertConfig, {"max_position_embeddings": 64, "num_labels": 1}),
+    "bert-single": ("BertForSequenceClassification", "BertConfig", {"max_position_embeddings": 64, "num_labels": 1}),
     "bert-regression": (
-        BertForSequenceClassification,
-        BertConfig,
+        "BertForSequenceClassification",
+        "BertConfig",
         {"max_position_embeddings": 64, "num_labels": 1, "problem_type": "regression"},
     ),
-    "roberta": (RobertaForSequenceClassification, RobertaConfig, {"max_position_embeddings": 66, **LABELS}),
+    "roberta": ("RobertaForSequenceClassification", "RobertaConfig", {"max_position_embeddings": 66, **LABELS}),
     "roberta-prelayernorm": (
-        RobertaPreLayerNormForSequenceClassification,
-        RobertaPreLayerNormConfig,
+        "RobertaPreLayerNormForSequenceClassification",
+        "RobertaPreLayerNormConfig",
         {"max_position_embeddings": 66, "pad_token_id": 1, **LABELS},
     ),
     "mpnet": (
-        MPNetForSequenceClassification,
-        MPNetConfig,
+        "MPNetForSequenceClassification",
+        "MPNetConfig",
         {"max_position_embeddings": 66, "pad_token_id": 1, **LABELS},
     ),
     "longformer": (
-        LongformerForSequenceClassification,
-        LongformerConfig,
+        "LongformerForSequenceClassification",
+        "LongformerConfig",
         {"max_position_embeddings": 66, "pad_token_id": 1, "attention_window": [8, 8], **LABELS},
     ),
     "xlnet": (
-        XLNetForSequenceClassification,
-        XLNetConfig,
+        "XLNetForSequenceClassification",
+        "XLNetConfig",
         {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 48, "num_labels": 1},
     ),
-    "fnet": (FNetForSequenceClassification, FNetConfig, {"max_position_embeddings": 64, **LABELS}),
-    "gpt2-left": (GPT2ForSequenceClassification, GPT2Config, {"n_positions": 64, "num_labels": 1}),
-    "bert-encoder": (BertModel, BertConfig, {"max_position_embeddings": 64}),
-    "roberta-encoder": (RobertaModel, RobertaConfig, {"max_position_embeddings": 66}),
+    "fnet": ("FNetForSequenceClassification", "FNetConfig", {"max_position_embeddings": 64, **LABELS}),
+    "gpt2-left": ("GPT2ForSequenceClassification", "GPT2Config", {"n_positions": 64, "num_labels": 1}),
+    "bert-encoder": ("BertModel", "BertConfig", {"max_position_embeddings": 64}),
+    "roberta-encoder": ("RobertaModel", "RobertaConfig", {"max_position_embeddings": 66}),
     "deberta-encoder": (
-        DebertaV2Model,
-        DebertaV2Config,
+        "DebertaV2Model",
+        "DebertaV2Config",
         {"relative_attention": True, "position_biased_input": False, "pos_att_type": ["p2c", "c2p"]},
     ),
     "modernbert-encoder": (
-        ModernBertModel,
-        ModernBertConfig,
+        "ModernBertModel",
+        "ModernBertConfig",
         {
             "max_position_embeddings": 64,
             "num_hidden_layers": 4,
@@ -121,18 +96,18 @@ BUILDERS = {
         },
     ),
     "reward": (
-        LlamaForSequenceClassification,
-        LlamaConfig,
+        "LlamaForSequenceClassification",
+        "LlamaConfig",
         {"num_labels": 1, "max_position_embeddings": 64, "num_key_value_heads": 2},
     ),
     "reward-no-pad": (
-        LlamaForSequenceClassification,
-        LlamaConfig,
+        "LlamaForSequenceClassification",
+        "LlamaConfig",
         {"num_labels": 1, "max_position_embeddings": 64, "num_key_value_heads": 2, "pad_token_id": None},
     ),
     "gpt2": (
-        GPT2LMHeadModel,
-        GPT2Config,
+        "GPT2LMHeadModel",
+        "GPT2Config",
         {"n_positions": 64, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": None},
     ),
 }
@@ -157,9 +132,11 @@ def _sizes(name: str) -> dict[str, int]:
 
 def save_tiny_model(name: str, directory: Path) -> None:
     """Write the model and its tokenizer."""
+    import torch
+
     model, config, settings = BUILDERS[name]
     torch.manual_seed(0)
-    built = model(config(**(_sizes(name) | settings))).eval()
+    built = getattr(transformers, model)(getattr(transformers, config)(**(_sizes(name) | settings))).eval()
     for parameter in built.parameters():
         parameter.data.normal_(0, 0.2)
     built.save_pretrained(directory)
