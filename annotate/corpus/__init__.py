@@ -1,1 +1,1 @@
-"""The files that a corpus is read from: found, read by footers, cut into units, read by columns."""
+"""Finds the files of a corpus, reads their footers, cuts them into units, and reads their columns."""

@@ -1,9 +1,11 @@
 """Attribute files as Dolma's toolkit writes them: JSON lines of scored ranges, beside a file of documents.
 
-A line is `{"id": ..., "attributes": {"NAME": [[start, end, score], ...]}}`, with code points of the document's text,
-the end not included. Lines are in the order of the documents; a document may lack one, and where documents share an id
-a line is of the first that it can be of. An attribute that a line lacks, or that is null, has no ranges there; a bare
-number in its place is a score of the whole document.
+A line is `{"id": ..., "attributes": {"NAME": [[start, end, score], ...]}}`. Start and end are code points of the
+document's text, and the end is not included. A number instead of the list is a score of the whole document. If an
+attribute is null, or is not in the line, it has no ranges in that document.
+
+Lines are in the order of the documents. A document may have no line. If several documents have the id of a line, the
+line belongs to the first of them that comes after the document of the line before.
 """
 
 from __future__ import annotations
@@ -29,16 +31,16 @@ from annotate.text.arrays import large_string, one_array
 from annotate.text.overlaps import Ranges
 
 TAIL_BYTES = 1 << 16
-WHOLE = 1 << 53  # an end beyond any text, which a double can tell
+WHOLE = 1 << 53  # the end of a range over the whole document: larger than any text, and exact as a double
 LISTS = pa.list_(pa.list_(pa.float64()))
 TRIPLES = pa.list_(pa.list_(pa.float64(), 3))
 
 
 def find_attributes(directory: Directory) -> dict[str, SourceFile]:
-    """The JSON lines below a folder, by path without its ending: that of the documents may be another.
+    """The JSON lines below a folder, by their paths without the ending, which may differ from that of the documents.
 
     Raises:
-        InputError: there are none, or two differ in their endings only.
+        InputError: there are no such files, or the paths of two differ in their endings only.
     """
     found: dict[str, SourceFile] = {}
     for path, size in sorted(directory.sizes("")):
@@ -58,16 +60,16 @@ def find_attributes(directory: Directory) -> dict[str, SourceFile]:
 
 
 def stem(path: str) -> str:
-    """A path without the ending that tells the format."""
+    """A path without the ending that names the format."""
     ending = next((ending for ending in (*JSONL, *PARQUET) if path.lower().endswith(ending)), "")
     return path[: len(path) - len(ending)]
 
 
 def content_of(file: SourceFile) -> str:
-    """The checksum that tells a file from one of its size with other attributes.
+    """A checksum that differs between two files of one size with different attributes.
 
-    It is of the whole file, but of a `.gz` file of its last `TAIL_BYTES`: in these are the length and the CRC-32
-    of all that was compressed (RFC 1952; of its last member, where there are several).
+    It covers the whole file. Of a `.gz` file it covers the last `TAIL_BYTES`: they hold the length and the CRC-32 of
+    the data that was compressed (RFC 1952), or of its last member if the file has several.
     """
     state = xxhash.xxh3_128()
     with file.directory.open_stream(file.path, file.size) as stream:
@@ -83,8 +85,8 @@ class Lines:
     """The lines of some documents.
 
     Attributes:
-        documents: int64 `[n]`, the documents that have a line, by their place among those asked for, rising.
-        ranges: by name of attribute.
+        documents: int64 `[n]`, rising: which of the documents asked for have a line.
+        ranges: the ranges in these documents, by name of attribute.
     """
 
     documents: npt.NDArray[np.int64]
@@ -92,10 +94,10 @@ class Lines:
 
 
 class AttributeReader:
-    """Reads a file of attributes once, from its start on; it holds about a block of it.
+    """Reads a file of attributes once, from start to end, and holds about one block of it.
 
     Attributes:
-        documents: how many documents of the shard have had their turn.
+        documents: how many documents of the shard it has looked for so far.
     """
 
     def __init__(self, file: SourceFile, attributes: Sequence[str]) -> None:
@@ -105,15 +107,15 @@ class AttributeReader:
         self.documents = 0
 
     def take(self, ids: pa.Array | pa.ChunkedArray) -> Lines:
-        """Read the lines of the documents that come next in the shard.
+        """Read the lines of the next documents of the shard.
 
         Args:
-            ids: of these documents, strings or integers; one without an id has no line.
+            ids: the ids of these documents, strings or integers; null for a document without an id, which has no line.
 
         Raises:
-            InputError: the file is damaged, or a line is not as it should be; names file and line.
+            InputError: the file is damaged, or a line is malformed; the message names file and line.
         """
-        at, self.documents = self.documents, WHOLE  # a reader that failed is behind no document
+        at, self.documents = self.documents, WHOLE  # if reading fails, no one goes on with this reader
         names = large_string(ids)
         places, taken, done = [np.empty(0, np.int64)], [], 0
         while done < len(names) and (pending := self._next()) is not None:
@@ -129,19 +131,19 @@ class AttributeReader:
         return Lines(documents=documents, ranges=ranges)
 
     def finish(self) -> None:
-        """Check that each line was of a document, once all have had their turn.
+        """Check, after the last document, that each line belonged to a document.
 
         Raises:
-            InputError: there is a line left; names it.
+            InputError: a line is left; the message names it.
         """
         if (left := self._next()) is not None:
             raise InputError(
                 f"{self._file}, line {left['line'][0]}: no document that is left has the id {left['id'][0].as_py()!r}",
-                hint="The lines must be in the order of the documents, each with the id of one.",
+                hint="Sort the lines in the order of the documents, and give each line the id of a document.",
             )
 
     def _next(self) -> pa.Table | None:
-        """The lines that come next, one or more; None at the end."""
+        """The next lines, at least one; None at the end of the file."""
         while self._pending is None or not self._pending.num_rows:
             self._pending = next(self._tables, None)
             if self._pending is None:
@@ -150,15 +152,15 @@ class AttributeReader:
 
 
 def _places(ids: pa.ChunkedArray, names: pa.Array) -> npt.NDArray[np.int64]:
-    """Where the first of `ids` are among `names`, rising; up to the first that is not there, behind the others."""
+    """Find `ids` in `names`, each after the one before; stops at the first that is not found there."""
     found = one_array(pc.index_in(ids.slice(0, len(names)), names))
     places = found.fill_null(-1).to_numpy().astype(np.int64)
     places = places[: np.argmax(places < 0) if found.null_count else len(places)]
     if np.all(np.diff(places) > 0):
         return places
-    # Some documents have one id: each line is of the first that is behind that of the line before.
+    # Several documents share an id: a line belongs to the first of them after the document of the line before.
     known, rising, at = names.to_pylist(), list[int](), -1
-    with contextlib.suppress(ValueError):  # not there
+    with contextlib.suppress(ValueError):  # it was not found
         for one in ids.slice(0, len(places)).to_pylist():
             at = known.index(one, at + 1)
             rising.append(at)
@@ -179,7 +181,7 @@ def _ranges(tables: Sequence[pa.Table], column: int, documents: npt.NDArray[np.i
 
 
 def _tables(file: SourceFile, attributes: Sequence[str]) -> Iterator[pa.Table]:
-    """The lines of a file, a block at a time: columns `line`, its number, `id`, and one an attribute."""
+    """The lines of a file, a block at a time: the number of the line, the id, and a column for each attribute."""
     first = 1
     try:
         for block in blocks(file):
@@ -191,7 +193,7 @@ def _tables(file: SourceFile, attributes: Sequence[str]) -> Iterator[pa.Table]:
 
 
 def _by_columns(block: bytes, first: int, attributes: Sequence[str]) -> pa.Table | None:
-    """Parse a block whose lines are all as the first; None where it must be looked at line by line."""
+    """Parse a block whose lines all have the types of the first; None if it must be parsed line by line."""
     schema = _schema(block, attributes)
     table = columnar(block, schema) if schema is not None else None
     if table is None:
@@ -218,7 +220,7 @@ def _schema(block: bytes, attributes: Sequence[str]) -> pa.Schema | None:
 
 
 def _triples(column: pa.Array) -> pa.Array | None:
-    """Lists of `[start, end, score]`, or numbers, as lists of three; None where one is none."""
+    """Convert lists of `[start, end, score]`, or scores of whole documents, to `TRIPLES`; None if one is malformed."""
     if pa.types.is_floating(column.type):
         counts = column.is_valid().to_numpy(zero_copy_only=False).astype(np.int32)
         score = column.drop_null().to_numpy()
@@ -230,7 +232,7 @@ def _triples(column: pa.Array) -> pa.Array | None:
         if inner.null_count or not np.all(pc.list_value_length(inner).to_numpy() == 3):
             return None
         start, end, _ = values.to_numpy(zero_copy_only=False).reshape(-1, 3).T
-        # NaN stands for null here, and no comparison with it holds.
+        # A null is NaN here, and every comparison with NaN is false.
         if not np.all(
             (start >= 0) & (start <= end) & (end <= WHOLE) & (start == np.floor(start)) & (end == np.floor(end))
         ):
@@ -262,7 +264,7 @@ def _by_line(block: bytes, first: int, attributes: Sequence[str], file: SourceFi
 
 
 def _table(lines: pa.Array, ids: pa.Array, triples: Sequence[pa.Array]) -> pa.Table:
-    """A table of lines; attributes can have any name, so their columns are known by their place."""
+    """A table of lines. An attribute can have any name, such as `id`, so its column is named by its position."""
     return pa.table([lines, ids, *triples], names=["line", "id", *map(str, range(len(triples)))])
 
 

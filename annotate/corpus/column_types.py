@@ -1,8 +1,8 @@
-"""The type of each column over all files of a corpus: one that holds the values of all, or an error that names two.
+"""The type of each column over all files of a corpus: one type that holds all values, or an error that names two files.
 
-Types come from the footers of all files, whatever their order and whatever the limit of a run. Where a file's own type
-is another than that of the corpus, its units are told that; so what is made of a file stays as it is while neither
-changes.
+Types come from the footers of all files. Neither the order of the files nor the limit of a run changes them. Where the
+type in the corpus differs from the type in a file, each unit of the file holds the type in the corpus. So what is made
+from a file stays valid while neither type changes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from annotate.errors import InputError
 from annotate.storage.manifests import Unit, file_rows
 
 CHOOSE = "Choose the columns that travel with Corpus(columns=(...)), "
+NAMED_TYPES = 3
+"""Types of a column that a remark names, of those that the files have."""
 Types = tuple[pa.DataType, pa.DataType]
-"""The type of a column in a file, and the one that it travels as."""
+"""The type of a column in a file, and the type that it travels as."""
 
 
 def travelling_type(file: SourceFile, column: str, kind: pa.DataType) -> pa.DataType:
     """The type that a column of a file travels as.
 
     Raises:
-        InputError: it can't travel; names file, column and reason.
+        InputError: it can't travel; the message names file, column and reason.
     """
     try:
         return travelling(kind)
@@ -41,13 +43,18 @@ def travelling_type(file: SourceFile, column: str, kind: pa.DataType) -> pa.Data
 def carried(
     file: SourceFile, table: pa.Table, types: Mapping[str, pa.DataType]
 ) -> tuple[dict[str, pa.ChunkedArray], pa.Array]:
-    """Columns of a file as the types that they travel as, by the names that the file has.
+    """Convert columns of a file to the types that they travel as.
+
+    Args:
+        file: the file that they are of.
+        table: its columns.
+        types: the types, by the names of the columns in the file.
 
     Returns:
-        The columns by name, null where a value is not sound; and what is wrong with each row, null if nothing is.
+        The converted columns by name, null where a value is unsound; and for each row the problem, or null.
 
     Raises:
-        InputError: a type can't hold a value.
+        InputError: the type of a column can't hold one of its values.
     """
     columns: dict[str, pa.ChunkedArray] = {}
     faults = pa.nulls(table.num_rows, pa.string())
@@ -68,34 +75,46 @@ def carried(
 
 
 class ColumnTypes:
-    """Joins the types of one file after the other."""
+    """The types of the columns over the files that were added so far."""
 
     def __init__(self) -> None:
         self._types: dict[str, pa.DataType] = {}
         self._first: SourceFile | None = None
-        self._last: dict[str, tuple[SourceFile, pa.DataType]] = {}  # the file that gave a column its type, and its own
-        self._differing: dict[str, str] = {}
+        self._last: dict[str, tuple[SourceFile, pa.DataType]] = {}  # where a column was widened last
+        self._differing: set[str] = set()
+        self._found: dict[str, dict[str, tuple[int, str]]] = {}  # by column and type: how many files, and the first
 
     @property
     def widened(self) -> dict[str, pa.DataType]:
-        """The types of the columns that have another one in some file."""
-        return {name: self._types[name] for name in self._differing}
+        """The columns whose type is not the same in all files, with the type that they travel as."""
+        return {name: self._types[name] for name in self._types if name in self._differing}
 
     @property
     def said(self) -> list[str]:
-        """What is to be said of these columns."""
-        return [
-            f"the column {name!r} travels as {self._types[name]}: it is {found}"
-            for name, found in sorted(self._differing.items())
-        ]
+        """A remark for each of these columns: in how many files it has which type."""
+        return [self._remark(name) for name in sorted(self._differing)]
+
+    def _remark(self, name: str) -> str:
+        most_first = sorted(self._found[name].items(), key=lambda item: -item[1][0])
+        listed = [f"{kind} in {_files(n)}, such as {first}" for kind, (n, first) in most_first[:NAMED_TYPES]]
+        if more := sum(n for _, (n, _) in most_first[NAMED_TYPES:]):
+            listed.append(f"other types in {_files(more)}")
+        return (
+            f"the column {name!r} travels as {self._types[name]}, because its type differs between the files: "
+            + "; ".join(listed)
+        )
 
     def add(self, file: SourceFile, types: Mapping[str, Types]) -> None:
-        """Join the types of the columns of a file, by the names they travel by.
+        """Join the types of the columns of a file, given by the names that they travel by.
 
         Raises:
-            InputError: a column is missing in this file or in the first, or no type holds its values in both; names
-                both files.
+            InputError: this file or the first lacks a column that the other has; or no type holds the values of a
+                column in two files. The message names both files.
         """
+        for name, (own, _) in types.items():
+            found = self._found.setdefault(name, {})
+            n, first = found.get(str(own), (0, file.shard))
+            found[str(own)] = (n + 1, first)
         if self._first is None:
             self._first = file
             self._types = {name: kind for name, (_, kind) in types.items()}
@@ -111,19 +130,23 @@ class ColumnTypes:
             other, given = self._last[name]
             if joined is None:
                 raise _different(other, file, name, given, own)
-            self._differing.setdefault(name, f"{given} in {other.shard}, {own} in {file.shard}")
+            self._differing.add(name)
             self._types[name] = joined
             if joined != known:
                 self._last[name] = (file, own)
 
 
+def _files(n: int) -> str:
+    return f"{n:,} file" + "s" * (n != 1)
+
+
 def told_types(types: Mapping[str, Types], widened: Mapping[str, pa.DataType]) -> dict[str, str]:
-    """What units of a file with these types are told: the types of those of its columns that are to have another."""
+    """The types that the units of a file hold: of each column whose type in the corpus is not that of the file."""
     return {name: _packed(kind) for name, kind in sorted(widened.items()) if types[name][1] != kind}
 
 
 def types_told(unit: Unit) -> Mapping[str, pa.DataType]:
-    """The types that a unit of a corpus is told of its columns."""
+    """The types that a unit of a corpus holds, of the columns that its file has as another type."""
     return {name: _unpacked(kind) for name, kind in file_rows(unit).types.items()}
 
 

@@ -1,9 +1,10 @@
-"""How columns of a corpus travel to the shards: as which Arrow type, and which type holds the values of two.
+"""The Arrow types as which columns of a corpus travel to the shards, and the type that holds the values of two types.
 
-A type says how some writer laid values out, so pandas, Polars and Spark give one column several. All string types
-travel as large_string, all binary ones as large_binary, lists of any layout as large_list, and dictionaries as their
-values: these types have all kernels, offsets of 64 bits, and are read by Polars and pyarrow alike. Any field may be
-null. Values are equal to those of the file, and a type that can't travel is refused by name from the schema alone.
+A type says how a writer laid values out, so pandas, Polars and Spark write the same values as different types. All
+string types travel as large_string, all binary types as large_binary, lists of any layout as large_list, and
+dictionaries as their values. Arrow has all its kernels for these types, their offsets have 64 bits, and both Polars
+and pyarrow read them. Any field may be null. Values are equal to those of the file. Whether a type can travel is known
+from the schema alone; one that can't is refused by name.
 """
 
 from __future__ import annotations
@@ -63,8 +64,8 @@ def travelling(kind: pa.DataType) -> pa.DataType:
 def _measured(kind: pa.DataType) -> pa.DataType:
     """The type that times and decimals travel as.
 
-    Those of a second travel as milliseconds, as Parquet has none; those whose zone is an offset such as `+05:30`, on
-    which Polars crashes, in UTC: they are the same instants.
+    Times in seconds travel in milliseconds, since Parquet has no seconds. Polars crashes on a time zone that is an
+    offset, such as `+05:30`: such timestamps travel in UTC, as the same instants.
     """
     if pt.is_timestamp(kind):
         zone = "UTC" if kind.tz and _OFFSET.fullmatch(kind.tz) else kind.tz
@@ -92,9 +93,9 @@ def _struct(kind: pa.DataType) -> pa.DataType:
 
 
 def _extension(kind: pa.BaseExtensionType) -> pa.DataType:
-    """The extension types that Arrow itself has stay what they are, others travel as their storage.
+    """The extension types of Arrow itself travel as they are, others as their storage type.
 
-    Whether others are known depends on what a process has imported.
+    Which other types are known depends on the modules that a process has imported.
     """
     storage = travelling(kind.storage_type)
     name = getattr(kind, "extension_name", "")
@@ -107,7 +108,7 @@ def _extension(kind: pa.BaseExtensionType) -> pa.DataType:
 
 
 def id_type(kind: pa.DataType) -> pa.DataType | None:
-    """The type in which ids are handed on, or None where a column can't hold ids."""
+    """The type that ids of a column are converted to, or None if the column can't hold ids."""
     if pt.is_dictionary(kind):
         kind = kind.value_type
     if is_any_string(kind) or pt.is_null(kind):
@@ -118,22 +119,26 @@ def id_type(kind: pa.DataType) -> pa.DataType | None:
 
 
 def is_any_string(kind: pa.DataType) -> bool:
-    """Whether a type is one of the layouts of strings."""
+    """Whether values of a type are strings, in any layout."""
     return bool(pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind))
 
 
 def is_any_list(kind: pa.DataType) -> bool:
-    """Whether a type is one of the layouts of lists, whose lengths may be fixed."""
+    """Whether values of a type are lists, in any layout, of any or of one fixed length."""
     layouts = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
     return any(holds(kind) for holds in layouts)
 
 
 def one_type(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
-    """The type that holds the values of two travelling types without loss, None where there is none.
+    """The type that holds the values of two types without loss, or None if there is none.
 
-    Null goes with any; integers with integers, floats with floats, decimals with decimals, times of day with such;
-    lists, maps and objects by what they hold, where a field that an object lacks is null. The order of types does not
-    matter: `one_type` is commutative and associative.
+    Null goes with any type, integers go with integers, floats with floats, decimals with decimals, times of day with
+    times of day. Lists, maps and objects go together if their values do; a field that one object lacks is null. The
+    order of types does not matter: the function is commutative and associative.
+
+    Args:
+        one: a type that `travelling` gave.
+        other: another one.
     """
     if one == other or pt.is_null(other):
         return one
@@ -186,7 +191,7 @@ def _one_nested(one: pa.DataType, other: pa.DataType) -> pa.DataType | None:
 
 
 def converted(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """A column as the type that it travels as, its own or one that `one_type` gave for it; values are equal."""
+    """Convert a column to a type that `travelling` or `one_type` gave for it; values are equal."""
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     return pa.chunked_array([_converted(chunk, kind) for chunk in chunks], kind)
 
@@ -196,7 +201,7 @@ def _converted(array: pa.Array, kind: pa.DataType) -> pa.Array:
     if found == kind:
         return array
     if pt.is_dictionary(found):
-        # The values first, as some types can't be taken from; then they are as few as they can be.
+        # Values are converted before they are taken: some types have no `take`, and here each value is there once.
         return _converted(array.dictionary, kind).take(array.indices)
     if isinstance(kind, pa.BaseExtensionType):
         storage = array.storage if isinstance(found, pa.BaseExtensionType) else array
@@ -233,7 +238,7 @@ def _converted_struct(array: pa.StructArray, kind: pa.DataType) -> pa.Array:
 
 
 def _parted(array: pa.Array, values: tuple[pa.Array, ...]) -> tuple[pa.Array, tuple[pa.Array, ...]]:
-    """Offsets of lists from 0 on, and no values but those of the lists."""
+    """Offsets of lists, shifted to begin at 0, and the values of these lists alone."""
     offsets = array.offsets
     first, last = offsets[0].as_py(), offsets[-1].as_py()
     return pc.subtract(offsets, offsets[0]), tuple(each.slice(first, last - first) for each in values)
@@ -244,9 +249,9 @@ def _nulls(array: pa.Array) -> pa.Array | None:
 
 
 def malformed(column: pa.ChunkedArray) -> Mask:
-    """Which values of a column that travels hold strings that are not valid UTF-8, at any depth: bool `[n]`.
+    """Which values of a column hold a string, at any depth, that is not valid UTF-8: bool `[n]`.
 
-    Where all are valid this costs one pass of Arrow's own validation.
+    If all are valid, this costs one pass of Arrow's own validation.
     """
     return np.concatenate([np.empty(0, np.bool_), *(_malformed(chunk) for chunk in column.chunks)])
 

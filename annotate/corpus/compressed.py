@@ -11,7 +11,7 @@ import zstandard
 from annotate.corpus.source_files import PASS_OVER, SourceFile, UnreadableFile, changed, packing
 from annotate.errors import InputError, StorageError
 
-MAX_WINDOW = 1 << 31  # bytes: what the zstd library can read, and `zstd --long=31` writes
+MAX_WINDOW = 1 << 31  # bytes: the most that the zstd library reads, and that `zstd --long=31` writes
 _END = b"the end of the file"
 _END_FRAME = zstandard.ZstdCompressor().compress(_END)
 
@@ -22,8 +22,8 @@ def unpacked(file: SourceFile, block_bytes: int) -> Iterator[bytes]:
     A `.zst` file may have several frames and windows of up to 2 GiB, a `.gz` file several members.
 
     Raises:
-        UnreadableFile: the file is truncated or damaged, or needs what is not supported.
-        InputError: the file changed or is gone, or its window is more than there is memory.
+        UnreadableFile: the file is truncated or damaged, or its compression is not supported.
+        InputError: the file changed or is gone, or its window does not fit into memory.
     """
     name = file.path.lower()
     stream: Any = file.directory.open_stream(file.path, file.size)
@@ -40,7 +40,7 @@ def unpacked(file: SourceFile, block_bytes: int) -> Iterator[bytes]:
 
 
 def _zstd(stream: Any, block_bytes: int) -> Iterator[bytes]:
-    """Unpack zstd frames; one of ours follows the last, as the reader does not tell the end from a frame cut off."""
+    """Unpack zstd frames. The reader can't tell the end from a truncated frame, so one of ours follows it."""
     held = b""
     source: Any = _Followed(stream)
     with zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW).stream_reader(
@@ -56,7 +56,7 @@ def _zstd(stream: Any, block_bytes: int) -> Iterator[bytes]:
 
 
 class _Followed:
-    """A stream that is followed by `_END_FRAME`."""
+    """A stream with `_END_FRAME` after its end."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._ended = stream, False

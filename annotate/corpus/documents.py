@@ -1,4 +1,4 @@
-"""Reading the documents of a corpus, a unit at a time: text, ids, and other columns by the names they travel by."""
+"""Reads the documents of a corpus, a unit at a time: text, ids, and other columns by the names they travel by."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from annotate.text.arrays import beside, large_string, one_array
 from annotate.text.utf8 import invalid_utf8
 
 NO_ID = "the id is null"  # an integer column has no value that could name the document
-SLICES = 4  # of what travels, in the size of a unit's text
+SLICES = 4  # a slice of the columns that travel has about a fourth of the bytes that a unit has of text
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The columns that travel, of some rows of a shard, and what is wrong with each row, null if nothing is."""
+    """The columns that travel, for some rows of a shard, and the problem of each row, or null."""
 
     rows: range
     table: pa.Table
@@ -40,10 +40,10 @@ class DocumentReader:
     """Reads the documents of a corpus.
 
     Attributes:
-        columns: what is read of its files.
-        directory: where its files are; imported ones lie in the directory of the dataset, which each method is given.
+        columns: the columns that are read.
+        directory: the folder of its files. Imported files lie in the folder of the dataset, which each method takes.
         unit_bytes: bytes of text that a unit aims at.
-        pass_over: whether what is damaged is the problem of documents, or null; else it is an error.
+        pass_over: if true, damage in a file becomes the problem of its documents, or null; else it raises an error.
     """
 
     columns: Columns
@@ -54,8 +54,8 @@ class DocumentReader:
     def documents(self, directory: Directory, unit: Unit, *, extra: Sequence[str]) -> pa.Table:
         """Read the documents of a unit, with extra columns under the names they travel by.
 
-        Where damage is passed over, damage in the file is the problem of all documents of the unit. If only extra
-        columns are damaged, these are null and the text is there: other stages could read it.
+        With `pass_over`, damage in the file becomes the problem of all documents of the unit. If only extra columns
+        are damaged, they are null, and the text stays, since other stages can read it.
 
         Raises:
             InputError: the file changed or is damaged.
@@ -79,14 +79,14 @@ class DocumentReader:
         if errors:
             reason = pa.scalar(_unread(file, errors[-1]))
             problem = pc.fill_null(problem, reason) if len(errors) == 1 else pa.repeat(reason, len(text))
-        problem = pc.coalesce(problem, fault)  # other stages read no such column: the text stays
+        problem = pc.coalesce(problem, fault)  # the text stays, for stages that do not read the column
         rows = pa.array(np.arange(unit.start, unit.stop, dtype=np.int64))
         return beside(pa.table({"row": rows, "id": ids, "text": text, "problem": problem}), others)
 
     def others(self, directory: Directory, unit: Unit, names: Sequence[str]) -> pa.Table:
-        """Read columns of the documents of a unit by the names they travel by, and no text but where one names it.
+        """Read some columns of the documents of a unit, by the names they travel by; text only if it is among them.
 
-        What is not valid UTF-8 is null; where damage is passed over, damaged values are, too.
+        A string that is not valid UTF-8 is null. So are damaged values, with `pass_over`.
 
         Raises:
             InputError: the file changed or is damaged, or has no such column.
@@ -99,7 +99,7 @@ class DocumentReader:
         return _carried(file, unit, table, sources)[0]
 
     def travelling(self, directory: Directory, unit: Unit) -> list[str]:
-        """The columns that travel from the file of a unit, by the names they travel by.
+        """The names that the columns of a unit's file travel by.
 
         Raises:
             InputError: the file changed or is damaged.
@@ -108,10 +108,10 @@ class DocumentReader:
         return list(self.columns.sources(file, reader.schema, None))
 
     def slices(self, directory: Directory, unit: Unit) -> Iterator[Slice]:
-        """Stream the columns that travel, in slices of the rows of a unit: they can be many times as large as its text.
+        """Stream the columns that travel, in slices of rows: they can be many times as large as the text of the unit.
 
-        Which slices there are depends on the unit and the footer. Where damage is passed over, damage is the problem
-        of all rows of the unit from the slice on that has it.
+        The slices depend on the unit and the footer alone. With `pass_over`, damage in a slice is the problem of its
+        rows and of all rows of the unit after them.
 
         Raises:
             InputError: the file changed or is damaged.
@@ -136,9 +136,9 @@ class DocumentReader:
             yield Slice(range(start, stop), *_carried(file, unit, table, sources))
 
     def named(self, directory: Directory, unit: Unit) -> pa.Table:
-        """Read row and id of the documents of a unit that have an id, and no text; the corpus must have an id column.
+        """Read row and id, and no text, of the documents of a unit that have an id; the corpus must have an id column.
 
-        Ids that are not valid UTF-8 are left out, and where damage is passed over those that are damaged.
+        Ids that are not valid UTF-8 are left out. So are damaged ids, with `pass_over`.
 
         Raises:
             InputError: the file changed or is damaged.
@@ -153,7 +153,7 @@ class DocumentReader:
         return pa.table({"row": rows, "id": ids}).filter(ids.is_valid())
 
     def rows(self, directory: Directory, unit: Unit) -> int:
-        """Documents in the file that a unit is of.
+        """Count the documents in the file of a unit.
 
         Raises:
             InputError: the file changed or is damaged.
@@ -161,18 +161,20 @@ class DocumentReader:
         return self._source(directory, unit)[1].rows
 
     def columns_of(self, directory: Directory, unit: Unit, names: Sequence[str]) -> pa.Table:
-        """Read columns of the documents of a unit by the names that the file has, and no text but where one says so.
+        """Read some columns of the documents of a unit, by the names in the file; text only if it is among them.
 
-        What is not valid UTF-8 is null; where damage is passed over, damaged values are, too.
+        A string that is not valid UTF-8 is null. So are damaged values, with `pass_over`.
 
         Raises:
-            InputError: the file changed or is damaged, or has no such column; says which it has.
+            InputError: the file changed or is damaged, or has no such column; the message lists those it has.
         """
         file, reader = self._source(directory, unit)
         there = self.columns.there(file, reader.schema)
         for name in names:
             if name not in there:
-                raise InputError(f"{file} has no column {name!r}; it has: {', '.join(there)}")
+                raise InputError(
+                    f"{file} has no column {name!r}; it has: {', '.join(there)}", hint="Name one of these columns."
+                )
         table = self._read(reader, unit, names, [])[0]
         types = {name: travelling_type(file, name, reader.schema.field(name).type) for name in names}
         return pa.table(carried(file, table, types)[0])
@@ -180,10 +182,16 @@ class DocumentReader:
     def _read(
         self, reader: RowReader, unit: Unit, ours: Sequence[str], others: Sequence[str]
     ) -> tuple[pa.Table, list[UnreadableFile]]:
-        """Read columns of a unit, with nulls for what is damaged, if it may be.
+        """Read columns of a unit. With `pass_over`, columns that can't be read are null.
+
+        Args:
+            reader: of the file.
+            unit: whose rows are read.
+            ours: columns that are read even if `others` can't be.
+            others: more columns.
 
         Returns:
-            The columns, and an error if some of the others could not be read, two if none at all could.
+            The columns, and the errors: one if `others` could not be read, two if `ours` could not be either.
         """
         found: pa.Table | None = None
         errors: list[UnreadableFile] = []
@@ -210,7 +218,7 @@ class DocumentReader:
         return file, _reader(file, source.checksum, purpose)
 
     def _ids(self, file: SourceFile, table: pa.Table, unit: Unit, problem: pa.Array) -> tuple[pa.Array, pa.Array]:
-        """Ids, named by shard and row where there is none."""
+        """The ids and the problems of documents; one that has no id is named by shard and row."""
         ids = None
         if self.columns.id:
             own, fault = carried(file, table, {self.columns.id: id_type(table.schema.field(self.columns.id).type)})
@@ -227,16 +235,16 @@ class DocumentReader:
 
 @functools.lru_cache(maxsize=2)
 def _reader(file: SourceFile, footer_checksum: str, purpose: str) -> RowReader:
-    """Keep the readers of the last file, so that the units of one row group decode it once.
+    """Keep the readers of the last file, so that a row group is decoded once for all its units.
 
-    What travels has one of its own, as it is read in turns with the text: a reader is at one place.
+    A reader is at one place of the file. Text and columns that travel are read in turns, so each has its own reader.
     """
     del purpose
     return RowReader(file, footer_checksum)
 
 
 def _carried(file: SourceFile, unit: Unit, table: pa.Table, sources: Mapping[str, str]) -> tuple[pa.Table, pa.Array]:
-    """Columns of a file as what they travel as, by the names they travel by; and what is wrong with each row."""
+    """Convert columns to the types that they travel as, by the names they travel by; and the problem of each row."""
     told = types_told(unit)
     types = {
         source: told.get(name) or travelling_type(file, source, table.schema.field(source).type)
@@ -247,7 +255,7 @@ def _carried(file: SourceFile, unit: Unit, table: pa.Table, sources: Mapping[str
 
 
 def _unread(file: SourceFile, error: UnreadableFile) -> str:
-    """The problem of documents that can't be read."""
+    """The problem that documents have if their part of the file can't be read."""
     return f"the file can't be read here: {error.reason(file.directory, file.shard)}"
 
 

@@ -1,6 +1,6 @@
-"""Finding the files of a corpus: a file, a directory or a glob, less what runs wrote in it.
+"""Finds the files of a corpus, which is given as a file, a directory or a glob; files that runs wrote are left out.
 
-A shard is known by its path below the fixed part of the glob, so moving a corpus changes nothing.
+A shard is known by its path below the fixed part of the glob, so a corpus can be moved and nothing is done again.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from annotate.storage.store import Directory
 
 PARQUET = (".parquet", ".pq")
 JSONL = tuple(name + packed for name in (".jsonl", ".ndjson", ".json") for packed in ("", ".zst", ".gz"))
-_IN_A_FOLDER = tuple(ending for ending in PARQUET + JSONL if ending != ".json")  # which may be metadata
+_IN_A_FOLDER = tuple(ending for ending in PARQUET + JSONL if ending != ".json")  # a .json file may be metadata
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a path points: all below a directory, what a `glob` matches there, or the one file that is `named`."""
+    """The files that a path means: all in a directory, or those that `glob` matches there, or the one `named`."""
 
     directory: Directory
     glob: str = ""
@@ -31,7 +31,7 @@ class _Place:
 
 
 def corpus_directory(path: str) -> Directory:
-    """The fixed part of a corpus path, below which shards are named."""
+    """The fixed part of a corpus path. A shard is named by its path below it."""
     return _place(path).directory
 
 
@@ -52,18 +52,19 @@ def _place(path: str) -> _Place:
 def find_files(path: str) -> list[SourceFile]:
     """Find the files of a corpus: a file, a directory (all below it), or a glob with `*`, `?`, `[...]` and `**`.
 
-    In a glob `*` stops at a slash; `**` stands for any number of folders, where it is a whole component.
+    In a glob, `*` does not match a slash; `**` matches any number of folders, if it is a whole component.
 
-    Names that begin with a dot or an underscore are passed over, unless the path names the file itself. In a directory
-    a `.json` file is taken for metadata; as JSON lines it has to be named, or matched. Of a work directory that lies in
-    a directory, what runs wrote is passed over, and nothing else; named or matched, a file in a dataset is refused.
+    A file or folder whose name begins with a dot or an underscore is passed over, unless the path names the file
+    itself. A `.json` file in a directory is taken for metadata: to be read as JSON lines, it must be named or matched
+    by a glob. If a directory holds a work directory, the files that runs wrote there are passed over, and no others. A
+    path that names or matches a file in a dataset is refused.
 
     Returns:
         Files sorted by shard name, all of one format.
 
     Raises:
-        InputError: the path is missing or a work directory, nothing matches, both Parquet and JSON lines match, or a
-            file lies in a dataset of ours.
+        InputError: the path does not exist or is a work directory, nothing matches, both Parquet and JSON lines match,
+            or a file lies in a dataset of ours.
     """
     place = _place(path)
     directory, whole = place.directory, not place.glob and not place.named
@@ -81,7 +82,8 @@ def find_files(path: str) -> list[SourceFile]:
     if not names:
         there = ", ".join(name for name, _ in listed[:5]) or "nothing"
         raise InputError(
-            f"no corpus files match {path}; there is: {there}", hint="Name Parquet or .jsonl(.zst, .gz) files."
+            f"no corpus files match {path}; there is: {there}",
+            hint="Name Parquet files (.parquet, .pq) or JSON lines (.jsonl, .jsonl.zst, .jsonl.gz).",
         )
     if len({is_jsonl(name) for name, _ in names}) > 1:
         raise InputError(f"{path} matches both Parquet and JSON lines", hint="Use a glob that matches one of them.")
@@ -90,12 +92,12 @@ def find_files(path: str) -> list[SourceFile]:
 
 
 def is_jsonl(name: str) -> bool:
-    """Whether a file is one of JSON lines, by its name."""
+    """Whether the name of a file is that of JSON lines."""
     return name.lower().endswith(JSONL)
 
 
 def _wanted(place: _Place) -> Callable[[str], bool]:
-    """Tells of a name below a place whether the path means it."""
+    """Make the function that says whether the path means a file, given its name below the place."""
     if place.named:
         return lambda name: name == place.named
     if not place.glob:
@@ -106,5 +108,5 @@ def _wanted(place: _Place) -> Callable[[str], bool]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether neither a file nor a folder that it lies in begins with a dot or an underscore."""
+    """Whether no component of a path begins with a dot or an underscore."""
     return not any(part.startswith((".", "_")) for part in name.split("/"))

@@ -1,6 +1,6 @@
-"""Parquet footers: what they tell of a file, and the row ranges that a file is cut into by them.
+"""Reads Parquet footers, and cuts files into row ranges by them.
 
-Work units come from footers in sorted order of shard names, never from how a cluster happens to cut blocks.
+The row ranges depend on the footers alone, so work units are the same on every cluster.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ from annotate.errors import InputError
 from annotate.storage.store import checksum
 
 MAX_ROWS_PER_UNIT = 1 << 16  # a dictionary-encoded footer can understate its text many times over
-ROW_BYTES = 128  # of text that a row counts for at least
+ROW_BYTES = 128  # a row counts as at least so many bytes of text
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a Parquet footer tells: its checksum, schema; rows, bytes of text and of other columns of each row group.
+    """The facts that are read from a Parquet footer.
 
-    `int96` are the columns that have timestamps of that type, `codecs` are compressions that are not supported, by
-    column.
+    Attributes:
+        checksum: of the footer.
+        schema: the Arrow schema of the file.
+        group_rows: rows of each row group.
+        group_bytes: bytes of text of each row group.
+        group_other_bytes: bytes of the other columns of each row group.
+        int96: the columns that have timestamps of the type INT96.
+        codecs: the columns whose compression is not supported, with that compression.
     """
 
     checksum: str
@@ -44,13 +50,16 @@ class Footer:
 
 @dataclass(frozen=True)
 class RowRange:
-    """Rows `[start, stop)` of a shard, the work of one unit, and the bytes of them that the footer states."""
+    """Rows `[start, stop)` of a shard, the work of one unit, and their bytes as the footer states them.
+
+    `row_group` is the number of a row group if the range is only a part of it, else None.
+    """
 
     start: int
     stop: int
     text_bytes: int
     other_bytes: int
-    row_group: int | None = None  # where the range is a part of one
+    row_group: int | None = None
 
 
 def read_footer(
@@ -60,8 +69,8 @@ def read_footer(
 
     Args:
         file: a Parquet file.
-        text: name of the text column, whose sizes are wanted.
-        others: the other columns whose sizes are wanted, given the schema.
+        text: name of the text column.
+        others: takes the schema, and gives the other columns whose sizes are wanted.
 
     Raises:
         InputError: the file is not Parquet or is truncated; or the text column is missing or holds no strings.
@@ -97,7 +106,7 @@ def read_footer(
 
 
 def _physical(schema: pa.Schema, groups: Sequence[pq.RowGroupMetaData]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Which columns are INT96, and which have what unsupported compression: so it is in all row groups of a file."""
+    """The columns of type INT96, and those of unsupported compression, from the first row group: all are alike."""
     int96: dict[str, None] = {}
     codecs: dict[str, str] = {}
     for leaf in [groups[0].column(i) for i in range(groups[0].num_columns)] if groups else []:
@@ -126,14 +135,14 @@ def _column_bytes(
     wanted = [i for i, path in enumerate(leaves) if is_of(path, columns)]
     if 2 * len(wanted) <= len(leaves):
         return tuple(sum(group.column(i).total_uncompressed_size for i in wanted) for group in groups)
-    # Mostly all columns but a few: a file can have thousands of row groups, and each question costs.
+    # Nearly all columns are wanted. Subtracting the others is faster: a file can have thousands of row groups.
     others = set(range(len(leaves))).difference(wanted)
     sizes = (g.total_byte_size - sum(g.column(i).total_uncompressed_size for i in others) for g in groups)
     return tuple(max(0, size) for size in sizes)
 
 
 def is_of(path: str, columns: Sequence[str]) -> bool:
-    """Whether a leaf of a file's schema is one of these columns, or is in it."""
+    """Whether a leaf of a file's schema is one of these columns, or lies inside one."""
     return f"{path}.".startswith(tuple(f"{column}." for column in columns))
 
 
@@ -147,9 +156,9 @@ def is_text(kind: pa.DataType) -> bool:
 def cut(footer: Footer, unit_bytes: int) -> Iterator[RowRange]:
     """Cut a file into row ranges of about `unit_bytes` of text.
 
-    Small row groups are joined and large ones cut evenly. A range has at most one row for each `ROW_BYTES` of a unit:
-    what is held of a document counts too, and of texts in a dictionary the footer tells only the different ones. A
-    range never has parts of two row groups, unless it has them whole.
+    Small row groups are joined, large ones are cut evenly. A range is a part of one row group, or some whole ones. It
+    has at most one row for each `ROW_BYTES` of `unit_bytes`, for two reasons: each document takes memory beside its
+    text, and if texts are in a dictionary, the footer counts each different text once.
     """
     most = max(1, min(MAX_ROWS_PER_UNIT, unit_bytes // ROW_BYTES))
     first, rows, size, others = 0, 0, 0, 0

@@ -1,13 +1,18 @@
-"""JSON lines: what fields a file has, and its conversion to a Parquet file, a block of lines at a time.
+"""JSON lines: the fields of a file and their types, and its conversion to Parquet, a block of lines at a time.
 
-A row is a line that is not blank: blank lines are no documents and are not counted. Blocks are parsed by columns; only
-one in which a line is not a JSON object, or a field has values of several types, is parsed line by line. A line that
-can't be used keeps its row, with nulls, and its reason in the column `_problem`.
+Each line that is not blank is a row. A block is parsed by columns. It is parsed line by line only if a line is not a
+JSON object, or if a field has values of several types. A line that can't be used is a row of nulls, and the column
+`_problem` says why.
 
-Types of a field, over all its lines: integers and floats together are float64; null, and an object or list that holds
-nothing, go with any type, and are null where that can't hold them; objects and lists are merged field by field; what
-else differs becomes a string, in which all that is none is JSON. Of a field that a line has twice the last value
-counts. An integer beyond 64 bits with sign becomes a float, as in JavaScript, but an id a string.
+A field has one type over all lines:
+
+* Integers and floats together are float64.
+* Null, `{}` and `[]` go with any type. They are null where that type can't hold them.
+* Objects and lists are merged field by field.
+* In any other mixture the field is a string; values that are not strings are written in it as JSON.
+
+If a line has a field twice, the last value counts. An integer that does not fit into int64 becomes a float, as in
+JavaScript; in an id it becomes a string.
 """
 
 from __future__ import annotations
@@ -30,7 +35,7 @@ from annotate.errors import InputError
 PROBLEM = "_problem"
 BLOCK_BYTES = 1 << 20
 GROUP_BYTES = 8 << 20
-MAX_DEPTH = 64  # Arrow's inference crashes on ten thousand brackets in each other
+MAX_DEPTH = 64  # Arrow crashes when it infers the type of ten thousand nested brackets
 Fields = dict[str, pa.DataType]
 
 
@@ -63,7 +68,7 @@ def scan(file: SourceFile, id_field: str | None) -> pa.Schema:
 
 
 def merge_schemas(schemas: Iterable[pa.Schema]) -> pa.Schema:
-    """The fields of several files, in the order of files, with types that hold all their values."""
+    """The fields of several files, in the order of the files, each with a type that holds all its values."""
     fields: Fields = {}
     for schema in schemas:
         _merge_fields(fields, ((field.name, field.type) for field in schema))
@@ -75,12 +80,12 @@ def convert(file: SourceFile, schema: pa.Schema, text: str, path: Path) -> int:
 
     Args:
         file: what to read.
-        schema: the fields that are wanted; the text field is written as large_string.
+        schema: the fields to write; the text field is written as large_string.
         text: name of the text field.
         path: where to write, on local disk.
 
     Returns:
-        Rows written. The columns are those of `schema`, with nulls where a line lacks one, and `_problem`.
+        Rows written. The file has the columns of `schema`, null where a line lacks the field, and `_problem`.
 
     Raises:
         UnreadableFile: the file is truncated.
@@ -89,7 +94,7 @@ def convert(file: SourceFile, schema: pa.Schema, text: str, path: Path) -> int:
     target = schema.append(pa.field(PROBLEM, pa.string()))
     rows = size = 0
     pending: list[pa.Table] = []
-    # Without dictionaries the footer tells the true size of the text.
+    # Without dictionaries the sizes in the footer are those of the text.
     with pq.ParquetWriter(path, target, compression="zstd", use_dictionary=False, write_statistics=False) as writer:
 
         def flush() -> None:
@@ -111,7 +116,7 @@ def convert(file: SourceFile, schema: pa.Schema, text: str, path: Path) -> int:
 
 
 def blocks(file: SourceFile) -> Iterator[bytes]:
-    """Whole lines of a file, about `BLOCK_BYTES` of them or one longer line at a time."""
+    """Cut a file into blocks of whole lines, about `BLOCK_BYTES` each, or one line if it is longer."""
     pieces: list[bytes] = []
     first = True
     for data in unpacked(file, BLOCK_BYTES):
@@ -128,7 +133,7 @@ def blocks(file: SourceFile) -> Iterator[bytes]:
 
 def _table(block: bytes, schema: pa.Schema, text: str) -> pa.Table:
     """The lines of a block, with the columns of `schema` and `_problem`."""
-    # What has no value anywhere but null and {} is no column for the parser.
+    # A field with no value but null and {} is no column for the parser.
     void = [field.name for field in schema if pa.types.is_null(field.type)]
     table = columnar(block, pa.schema([field for field in schema if field.name not in void]))
     if table is None:
@@ -139,7 +144,7 @@ def _table(block: bytes, schema: pa.Schema, text: str) -> pa.Table:
 
 
 def columnar(block: bytes, schema: pa.Schema | None) -> pa.Table | None:
-    """Parse a block by columns, inferring types where there is no schema; None if it has to be parsed by line."""
+    """Parse a block by columns; without a schema, types are inferred. None if it has to be parsed line by line."""
     lines = _plain_lines(block, shallow=schema is None)
     if lines is None:
         return None
@@ -150,7 +155,7 @@ def columnar(block: bytes, schema: pa.Schema | None) -> pa.Table | None:
             pj.ReadOptions(use_threads=False, block_size=len(block) + 1),
             pj.ParseOptions(schema, False, unexpected_field_behavior="infer" if schema is None else "ignore"),
         )
-        table.validate()  # of [null, null] Arrow makes a list without values
+        table.validate()  # Arrow reads [null, null] as a list that lacks its values
     except (UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     return table if table.num_rows == lines else None
@@ -162,14 +167,14 @@ _NESTING[[ord("]"), ord("}")]] = -1
 
 
 def _plain_lines(block: bytes, *, shallow: bool) -> int | None:
-    """How many lines a block has that are not empty, if each begins with `{` and ends with `}`; else None.
+    """Count the lines of a block that are not empty, if each begins with `{` and ends with `}`; else None.
 
-    Then no value can span lines, as JSON has no `}` before `{` but between values: if there are as many values as
-    lines, each line is one.
+    If a value spanned such lines, it would have `}`, a line end and `{` inside, which JSON allows between values only.
+    So if the parser finds as many values as there are lines, each line is one value.
 
     Args:
         block: whole lines.
-        shallow: whether a line with more than `MAX_DEPTH` open brackets, also in strings, is none of these.
+        shallow: also None if a line has more than `MAX_DEPTH` open brackets, even in strings.
     """
     data = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(data == ord("\n"))
@@ -192,7 +197,7 @@ def _plain_lines(block: bytes, *, shallow: bool) -> int | None:
 
 
 def _inexact(table: pa.Table, id_field: str | None) -> bool:
-    """Whether ids were read as floats: Arrow does so to integers of more than 64 bits with sign."""
+    """Whether ids were read as floats, as Arrow does to integers that do not fit into int64."""
     return id_field in table.column_names and pa.types.is_floating(table.schema.field(id_field).type)
 
 
@@ -219,7 +224,7 @@ def _parsed(block: bytes) -> Iterator[tuple[dict[str, Any] | None, str | None]]:
 
 
 def _too_deep(value: Any) -> bool:
-    """Whether more than `MAX_DEPTH` arrays and objects lie in each other."""
+    """Whether arrays and objects are nested deeper than `MAX_DEPTH`."""
     level = [value]
     for _ in range(MAX_DEPTH):
         inner = (item.values() if isinstance(item, dict) else item for item in level)
@@ -292,7 +297,7 @@ def _struct(fields: Fields) -> pa.DataType:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """The type that `_kind` gives to values which Arrow read as this one: JSON has no timestamps."""
+    """The type that `_kind` gives to the values of a type that Arrow inferred: JSON has no timestamps."""
     if pa.types.is_timestamp(kind):
         return pa.string()
     if pa.types.is_list(kind):
@@ -332,7 +337,7 @@ def _fit(value: Any, kind: pa.DataType) -> Any:
     if pa.types.is_string(kind):
         return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if (value == {} and not pa.types.is_struct(kind)) or (isinstance(value, list) and not pa.types.is_list(kind)):
-        return None  # what holds no value goes with any type
+        return None  # an empty object or list goes with any type
     if pa.types.is_list(kind):
         return [_fit(item, kind.value_type) for item in value]
     if pa.types.is_struct(kind):
@@ -341,10 +346,10 @@ def _fit(value: Any, kind: pa.DataType) -> Any:
 
 
 def wanted_fields(fields: pa.Schema, text: str, id_field: str | None, columns: Sequence[str] | None) -> pa.Schema:
-    """The fields of a corpus that are to be imported.
+    """The fields of a corpus to import.
 
     Raises:
-        InputError: no line has the text field, or none has a string there; or a field has a name that is ours.
+        InputError: no line has the text field, or it is no string; or a field has the name of a column of ours.
     """
     if text not in fields.names:
         raise InputError(
@@ -358,14 +363,14 @@ def wanted_fields(fields: pa.Schema, text: str, id_field: str | None, columns: S
     chosen = [field for field in fields if columns is None or field.name in named]
     if PROBLEM in [field.name for field in chosen]:
         raise InputError(
-            f"the field {PROBLEM!r} has a name that this project uses",
-            hint="Choose the fields that travel with Corpus(columns=(...)).",
+            f"the corpus has a field {PROBLEM!r}, a name that annotate itself uses",
+            hint="Rename the field, or choose the other fields to import with Corpus(columns=(...)).",
         )
     return pa.schema([(field.name, _settled(field.type)) for field in chosen])
 
 
 def _settled(kind: pa.DataType, *, nested: bool = False) -> pa.DataType:
-    """A type without nulls inside objects, which Arrow miscounts when it casts: strings can be null as well."""
+    """Replace the type null inside objects by string: Arrow miscounts nulls there when it casts."""
     if pa.types.is_struct(kind):
         return pa.struct([(field.name, _settled(field.type, nested=True)) for field in kind])
     if pa.types.is_list(kind):

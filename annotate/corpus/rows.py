@@ -1,4 +1,4 @@
-"""Reading row ranges of a Parquet file, in memory that its row groups do not set."""
+"""Reads row ranges of a Parquet file; the memory for it does not grow with the row groups."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from annotate.storage.store import checksum
 READ_BUFFER = 1 << 20
 BATCH_BYTES = 1 << 20
 BATCH_ROWS = 4096
-CODED_ROWS = 256  # of a column with a dictionary that are read at once, however long a value may be
+CODED_ROWS = 256  # rows of a column with a dictionary that are read at once, however long a value may be
 _WIDTHS = {"BOOLEAN": 1 / 8, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12}
 
 
 class RowReader:
-    """Reads row ranges of one Parquet file; a row group is decoded once while ranges rise.
+    """Reads row ranges of one Parquet file. If they are read in rising order, each row group is decoded once.
 
-    Pages are streamed: a reader holds about `READ_BUFFER` bytes a column and the batches of one range, whatever the
-    size of a row group.
+    Pages are streamed: a reader holds about `READ_BUFFER` bytes for each column and the batches of one range, whatever
+    the size of a row group.
 
     Raises:
-        InputError: the file is damaged, or is not the one that had this footer.
+        InputError: the file is damaged, or has another footer than this.
     """
 
     def __init__(self, file: SourceFile, footer_checksum: str) -> None:
@@ -56,7 +56,7 @@ class RowReader:
         return self._edges[-1]
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pa.Table:
-        """Read columns of rows `[start, stop)`, at least one.
+        """Read columns of rows `[start, stop)`, at least one row.
 
         Raises:
             UnreadableFile: the file is damaged there, or before it in the row group.
@@ -66,8 +66,8 @@ class RowReader:
             return self._read(start, stop, tuple(columns), exactly=False)
         except READ_ERRORS:
             self._group = -1
-        # A batch can reach beyond the range, how far depends on what was read before, and the damage can be there:
-        # whether a range can be read must not depend on that.
+        # The damage can lie beyond the range, since a batch can reach further; how far depends on the reads before.
+        # Whether a range can be read must not depend on those, so it is read again in batches that end where it ends.
         try:
             return self._read(start, stop, tuple(columns), exactly=True)
         except READ_ERRORS as error:
@@ -76,13 +76,13 @@ class RowReader:
             self._group = -1
 
     def slices(self, start: int, stop: int, columns: Sequence[str], slice_bytes: int) -> Iterator[tuple[int, int]]:
-        """Cut rows `[start, stop)` in slices of which these columns have about `slice_bytes`, as the footer tells."""
+        """Cut rows `[start, stop)` into slices in which these columns have about `slice_bytes`, by the footer."""
         groups = range(bisect.bisect_right(self._edges, start) - 1, bisect.bisect_left(self._edges, stop))
         step = min(self._fitting(group, columns, slice_bytes) for group in groups)
         return itertools.pairwise([*range(start, stop, step), stop])
 
     def _fitting(self, group: int, columns: Sequence[str], size: int) -> int:
-        """Rows of a row group of which these columns have about so many bytes, at least one."""
+        """How many rows of a row group have about `size` bytes in these columns; at least one."""
         found = self._parquet.metadata.row_group(group)
         total = coded = 0.0
         for leaf in map(found.column, range(found.num_columns)):
@@ -94,7 +94,7 @@ class RowReader:
                 coded += leaf.total_uncompressed_size * max(1.0, leaf.num_values / max(found.num_rows, 1))
         rows = size * found.num_rows / max(total, 1.0)
         if coded:
-            # A value that comes often is there once: all that is sure is that none is longer than its column.
+            # A dictionary holds a frequent value once. All that is sure is that no value is longer than its column.
             rows = min(rows, max(CODED_ROWS, 8 * size / coded))
         return max(1, int(rows))
 
@@ -110,14 +110,14 @@ class RowReader:
         return pa.Table.from_batches(taken)
 
     def _seek(self, group: int, columns: tuple[str, ...], rows: int, *, exactly: bool) -> None:
-        """Start at the first row of a row group: batches that spanned several could hold any number of bytes.
+        """Go to the first row of a row group. Batches stay inside it: spanning several, they could be of any size.
 
-        They have at most so many rows; if `exactly`, one of them ends after so many.
+        A batch has at most `rows` rows. If `exactly`, a batch ends `rows` rows after the start of the row group.
         """
         batch = max(1, min(rows, self._fitting(group, columns, BATCH_BYTES), BATCH_ROWS))
         if exactly:
             batch = next(n for n in range(batch, 0, -1) if rows % n == 0)
-        # What a thread of a pool frees stays with that thread, and a worker has one CPU.
+        # Without threads: memory that a thread of a pool frees stays with that thread, and a worker has one CPU.
         self._batches = self._parquet.iter_batches(
             batch_size=batch, row_groups=[group], columns=list(columns), use_threads=False
         )
@@ -134,4 +134,4 @@ class RowReader:
             self._rest = batch.slice(high) if high < batch.num_rows else None
             self._at += high
         if self._at == self._edges[self._group + 1]:
-            self._batches = iter(())  # it would hold the last pages until the next row group is read
+            self._batches = iter(())  # else the last pages would be held until the next row group is read

@@ -1,7 +1,7 @@
-"""One file of a corpus: its names, how it is opened, and what an error in reading it means.
+"""One file of a corpus: its names, how it is opened, and the error that a user sees if it can't be read.
 
-Only what the file itself is can be damage. A file that changed or is gone, one that may not be read, a network that
-fails, and a feature of the format that is not supported are each said as what they are.
+The error says the cause: the file is damaged, it changed, it is gone, there is no permission, the network fails, or the
+file uses a feature that is not supported.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from annotate.storage.store import Directory
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a corpus: `shard` names it in the corpus, `path` below `directory`.
+    """A file of a corpus: `shard` is its name in the corpus, `path` its path below `directory`.
 
-    The two names are the same, unless the file was imported: then the path is that of its Parquet part, and `content`
-    is that part's checksum. Of other files nobody knows the content before it is read.
+    The two are equal, unless the file was imported: then `path` is that of the Parquet part that was made from it, and
+    `content` is the checksum of that part. For other files `content` is empty.
     """
 
     directory: Directory
@@ -32,7 +32,7 @@ class SourceFile:
 
     @property
     def imported(self) -> bool:
-        """Whether this is the Parquet part made of a file of JSON lines."""
+        """Whether this is the Parquet part that was made from a file of JSON lines."""
         return self.path != self.shard
 
     def __str__(self) -> str:
@@ -40,29 +40,29 @@ class SourceFile:
 
 
 class UnreadableFile(InputError):
-    """A file is not what its name says, is damaged, or uses what is not supported: a corpus may pass over it."""
+    """A file is damaged, unsupported, or not of the format that its name says: a corpus may pass over it."""
 
     def reason(self, directory: Directory, shard: str) -> str:
-        """What is wrong with the file, on one line and without where it lies, for what must not tell that."""
+        """The problem on one line, without the folder of the file: datasets must not hold it."""
         message = self.message.split("\n", 1)[0].replace(f"{directory.url}/", "")
         return message.removeprefix(shard).strip().removeprefix("is ")
 
 
 READ_ERRORS = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError, StorageError)
-"""What opening or reading a file raises, for `explained`."""
+"""The errors of opening or reading a file, which `explained` takes."""
 PASS_OVER = 'let the run pass it over with Corpus(unreadable="quarantine").'
-_SIGNATURE = 28  # bytes that stand after the footer of a file with encrypted columns
+_SIGNATURE = 28  # bytes that a file with encrypted columns has after the footer
 _PACKED = {b"\x1f\x8b": "gzip", b"(\xb5/\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x04\x22M\x18": "lz4"}
 
 
 def open_parquet(file: SourceFile, **options: Any) -> tuple[pq.ParquetFile, bytes]:
     """Open a Parquet file of a corpus, and read its footer.
 
-    Timestamps of the old type INT96 are read in microseconds: in nanoseconds, Arrow's default, the year 9999 becomes
-    1816 without a word.
+    Timestamps of the old type INT96 are read in microseconds. Arrow's default is nanoseconds, in which the year 9999
+    silently becomes 1816.
 
     Raises:
-        UnreadableFile: the file is not Parquet, is damaged, is encrypted, or uses what is not supported.
+        UnreadableFile: the file is not Parquet, is damaged, is encrypted, or uses an unsupported feature.
         InputError: the file changed or is gone.
         StorageError: the store can't be read.
     """
@@ -70,10 +70,10 @@ def open_parquet(file: SourceFile, **options: Any) -> tuple[pq.ParquetFile, byte
         source = file.directory.open(file.path, file.size)
         parquet = pq.ParquetFile(source, pre_buffer=False, coerce_int96_timestamp_unit="us", **options)
         footer = footer_bytes(file)
-        # Asking for the metadata of an encrypted column ends the process: it is an exception that nothing catches.
+        # Encryption must be found before metadata of a column are read: Arrow would end the process.
         if len(footer) - parquet.metadata.serialized_size == _SIGNATURE:
             raise _encrypted(file)
-        assert parquet.schema_arrow is not None  # which reads names and types
+        assert parquet.schema_arrow is not None  # reading it finds bad names and types
     except READ_ERRORS as error:
         raise explained(file, error) from error
     return parquet, footer
@@ -89,7 +89,7 @@ def footer_bytes(file: SourceFile) -> bytes:
 
 
 def explained(file: SourceFile, error: Exception) -> AnnotateError:
-    """What to raise for one of `READ_ERRORS` that came while a Parquet file was being read.
+    """The error to raise for one of `READ_ERRORS` that occurred while a Parquet file was read.
 
     Raises:
         StorageError: the store can't be read.
@@ -102,7 +102,7 @@ def explained(file: SourceFile, error: Exception) -> AnnotateError:
         return UnreadableFile(
             f"{file} has a column whose name is not valid UTF-8", hint=f"Rename the column, or {PASS_OVER}"
         )
-    if "Invalid UTF8" in str(error):  # Arrow looks at the values of dictionaries only
+    if "Invalid UTF8" in str(error):  # Arrow checks only the values of dictionaries
         return UnreadableFile(
             f"{file} has a dictionary of strings that are not valid UTF-8",
             hint=f"Write the column as plain strings, choose others with Corpus(columns=(...)), or {PASS_OVER}",
@@ -126,21 +126,24 @@ def explained(file: SourceFile, error: Exception) -> AnnotateError:
 
 
 def packing(start: bytes) -> str | None:
-    """The compression of which a file's first bytes are, such as `gzip`."""
+    """The compression, such as `gzip`, whose files begin with these bytes; None if it is none that we know."""
     return next((name for magic, name in _PACKED.items() if start.startswith(magic)), None)
 
 
 def changed(file: SourceFile) -> InputError:
-    """A file is not the one that was listed."""
+    """The error for a file that changed, or is gone, since the run listed it."""
     if file.directory.size(file.path) is None:
-        return InputError(f"{file} is gone", hint="Run again: the files of a corpus are listed at the start.")
+        return InputError(
+            f"{file} is gone since the run began",
+            hint="Run again: the files of a corpus are listed at the start of a run.",
+        )
     return InputError(f"{file} changed while it was being read", hint="Run again: changed shards are redone.")
 
 
 def unsupported(file: SourceFile, what: str) -> UnreadableFile:
-    """A file is what it should be, but can't be read."""
+    """The error for a sound file that uses a feature that is not supported."""
     return UnreadableFile(
-        f"{file} uses what is not supported: {what}",
+        f"{file} uses an unsupported feature: {what}",
         hint=f"Write the file anew, with zstd compression for example, or {PASS_OVER}",
     )
 

@@ -1,4 +1,4 @@
-"""The units of a corpus: the footers of its files, checked, and the row ranges that they are cut into."""
+"""Makes the units of a corpus: reads and checks the footers of its files, and cuts the files into row ranges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from annotate.corpus.source_files import SourceFile, UnreadableFile, unsupported
 from annotate.corpus.travelling import Columns
 from annotate.storage.manifests import FileRows, Unit
 
-FOOTERS = 1024  # read ahead at most
+FOOTERS = 1024  # footers that are read ahead at most
 
 
 def read_footers(
@@ -26,15 +26,15 @@ def read_footers(
     pass_over: bool,
     threads: int = 16,
 ) -> Iterator[tuple[SourceFile, Footer | UnreadableFile]]:
-    """Stream the footers of Parquet files in order; an error stands for a file that is passed over.
+    """Stream the files in order, each with its footer, or with the error if it can't be read and is passed over.
 
     Args:
-        columns: what is read of the files.
-        files: sorted by shard name.
-        types: is told the types of each file's columns.
-        readers: columns that stages read, each with the stage that does.
+        columns: the columns that are read.
+        files: Parquet files, sorted by shard name.
+        types: the types of each file's columns are added to it.
+        readers: the columns that stages read, each with the name of such a stage.
         pass_over: whether a file that can't be read is passed over.
-        threads: that read footers.
+        threads: how many threads read footers.
 
     Raises:
         InputError: a file can't be read, lacks a column, or has one that can't travel; or two files have different
@@ -60,7 +60,7 @@ def units_of(
     unit_bytes: int,
     widened: Mapping[str, pa.DataType] | None = None,
 ) -> Iterator[Unit]:
-    """Cut one file into units, which are told the types of those `widened` columns that the file has as others."""
+    """Cut one file into units. They hold the types of those `widened` columns whose type in the file is another."""
     told = told_types(columns.types(file, footer.schema, widened), widened) if widened else {}
     for rows in cut(footer, unit_bytes):
         source = FileRows(

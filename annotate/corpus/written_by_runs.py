@@ -1,4 +1,7 @@
-"""What runs wrote, in the place of a corpus: passed over in a folder, and refused where a path names or matches it."""
+"""Keeps files that runs wrote out of a corpus.
+
+In a folder they are passed over. A path that names or matches one of them is refused.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +15,11 @@ from annotate.storage.store import Directory
 
 
 def datasets_among(directory: Directory, paths: Iterable[str]) -> set[str]:
-    """The datasets among files that were listed below a directory, each with a slash at its end."""
+    """Find the datasets that listed files below a directory lie in; each path ends with a slash."""
     found: set[str] = set()
     for path in paths:
         folder, _, name = path.rpartition("/")
-        in_dataset = folder.endswith((layout.MANIFESTS, layout.ENTRIES))  # asked first: there can be millions of paths
+        in_dataset = folder.endswith((layout.MANIFESTS, layout.ENTRIES))  # a fast test first: paths can be millions
         if in_dataset and (dataset := layout.dataset_around(path)) is not None:
             found.add(dataset)
         elif name == MARKER and folder and _marked(directory.child(folder)):
@@ -25,7 +28,7 @@ def datasets_among(directory: Directory, paths: Iterable[str]) -> set[str]:
 
 
 def written_by_runs(paths: Iterable[str], datasets: Iterable[str]) -> set[str]:
-    """Those files that lie in one of the datasets that `datasets_among` found, or that runs keep beside them."""
+    """The files that lie in the datasets that `datasets_among` found, and those that runs keep beside them."""
     inside = tuple(datasets)
     workdirs = {dataset[: dataset.rfind("/", 0, -1) + 1] for dataset in inside}
 
@@ -38,16 +41,16 @@ def written_by_runs(paths: Iterable[str], datasets: Iterable[str]) -> set[str]:
 def check_corpus_place(path: str, directory: Directory, names: Sequence[str], datasets: Iterable[str] = ()) -> None:
     """Refuse corpus files that lie in a dataset of ours, or that a run keeps in its work directory.
 
-    They go with a later run or with `annotate clean`, and a corpus that takes in its own shards grows by every run.
+    A later run or `annotate clean` removes such files, and a corpus that takes in its own shards grows by every run.
 
     Args:
-        path: what the user gave.
-        directory: its fixed part.
-        names: the files, relative to it.
-        datasets: what `datasets_among` found below the directory.
+        path: the corpus path as the user gave it.
+        directory: the fixed part of the path.
+        names: the files, relative to the directory.
+        datasets: the datasets that `datasets_among` found below the directory.
 
     Raises:
-        InputError: one does.
+        InputError: there is such a file.
     """
     home = dataset_around(directory)
     inside = tuple(datasets)
@@ -58,10 +61,10 @@ def check_corpus_place(path: str, directory: Directory, names: Sequence[str], da
             continue
         where = home or next((directory.child(found).url for found in inside if name.startswith(found)), None)
         raise InputError(
-            f"{whole} is no file of a corpus: it lies in "
-            + (f"the dataset {where.rstrip('/')}" if where else "a work directory, and a run keeps it")
+            f"{whole} can't be in a corpus: a run wrote it "
+            + (f"in the dataset {where.rstrip('/')}" if where else "in a work directory")
             + ", where a later run or `annotate clean` may remove it",
-            hint=f"Copy such files to a folder of their own first, or name what {path} should match more narrowly. "
+            hint=f"Copy such files to a folder of their own first, or make {path} match fewer files. "
             "`annotate.shards(WORKDIR)` lists training shards.",
         )
     for place in _linked(directory, names):
@@ -73,7 +76,7 @@ def check_corpus_place(path: str, directory: Directory, names: Sequence[str], da
 
 
 def dataset_around(directory: Directory) -> str | None:
-    """The dataset that is this directory, or that it lies in; None if it lies in none."""
+    """The dataset that a directory is, or lies in; None if there is none."""
     scheme, separator, rest = directory.url.rpartition("://")
     parts = rest.split("/")
     for n in range(len(parts), 1, -1):
@@ -86,7 +89,7 @@ def dataset_around(directory: Directory) -> str | None:
 def _marked(folder: Directory) -> bool:
     try:
         return read_marker(folder) is not None
-    except StorageError:  # one who may read a corpus may have no right to all that is around it
+    except StorageError:  # a user who may read a corpus may have no right to read the folders around it
         return False
 
 
@@ -98,7 +101,7 @@ def _like(folder: Directory) -> bool:
 
 
 def _linked(directory: Directory, names: Sequence[str]) -> set[Directory]:
-    """Where the folders and files among these really lie, on a local disk, if they are links."""
+    """The folders where files on a local disk really lie, if they or their folders are links."""
     if directory.local is None:
         return set()
     root = directory.local.resolve()

@@ -85,8 +85,20 @@ def test_neither_the_order_of_files_nor_the_limit_changes_types(tmp_path: Path) 
             assert read(corpus, dataset).schema.field("more").type == pa.int64()
         assert dataset.manifest is not None
         remarks = corpus.remarks(dataset.manifest)
-        said |= {remark.partition(":")[0] for remark in remarks if not remark.startswith("--limit")}
+        said |= {remark.partition(",")[0] for remark in remarks if not remark.startswith("--limit")}
     assert said == {"the column 'more' travels as int64"}
+
+
+def test_a_remark_says_how_many_files_have_a_column_as_which_type(tmp_path: Path) -> None:
+    kinds = {"a": pa.int32(), "b": pa.uint8(), "c": pa.int32(), "d": pa.int64(), "e": pa.int64(), "f": pa.int32()}
+    for name, kind in {**kinds, "g": pa.int8()}.items():
+        write(tmp_path / "c" / f"{name}.parquet", kind, [7, None])
+    corpus, dataset = opened(tmp_path / "c")
+    assert dataset.manifest is not None
+    assert corpus.remarks(dataset.manifest) == [
+        "the column 'more' travels as int64, because its type differs between the files: int32 in 3 files, such as "
+        "a.parquet; int64 in 2 files, such as d.parquet; uint8 in 1 file, such as b.parquet; other types in 1 file"
+    ]
 
 
 def test_a_corpus_that_grows_by_another_type_makes_only_what_holds_the_column_again(tmp_path: Path) -> None:
@@ -165,7 +177,7 @@ def test_what_int96_may_cut_is_said(tmp_path: Path) -> None:
     corpus, dataset = opened(tmp_path / "c")
     assert dataset.manifest is not None
     assert corpus.remarks(dataset.manifest) == [
-        "the column 'seen' has timestamps of the type INT96: they travel in microseconds, what is finer is cut"
+        "the column 'seen' has timestamps of the type INT96: they travel in microseconds, anything finer is cut"
     ]
     corpus, dataset = opened(tmp_path / "c", columns=())
     assert dataset.manifest is not None and corpus.remarks(dataset.manifest) == []

@@ -244,7 +244,10 @@ def test_files_are_given_the_columns_of_all(tmp_path: Path) -> None:
         ({"content": pa.string(), "n": pa.int64()}, "no line has a field 'text'; the fields are: content, n"),
         ({}, "the fields are: none"),
         ({"text": pa.int64()}, "the field 'text' has type int64, expected string"),
-        ({"text": pa.string(), PROBLEM: pa.string()}, "the field '_problem' has a name that this project uses"),
+        (
+            {"text": pa.string(), PROBLEM: pa.string()},
+            "has a field '_problem', a name that annotate itself uses",
+        ),
     ],
 )
 def test_fields_that_cannot_be_imported(fields: dict[str, pa.DataType], message: str) -> None:

@@ -151,7 +151,7 @@ def test_an_unreadable_file_stops_the_run_or_is_passed_over(ray_cluster, tmp_pat
         ([{"text": 5, "id": 1}], {}, r"the field 'text' has type int64, expected string"),
         ([{"text": "a"}], {}, r"^a\.jsonl has no column 'id'; it has: text"),
         ([{"text": "a", "id": 1.5}], {}, r"^a\.jsonl: id column 'id' has type double"),
-        ([{"text": "a", "id": 1, "row": 1, "corpus_row": 2}], {}, r"^a\.jsonl: the extra column 'row' has a name that"),
+        ([{"text": "a", "id": 1, "row": 1, "corpus_row": 2}], {}, r"^a\.jsonl: column 'row' has a name that"),
         ([], {}, r"no line has a field 'text'; the fields are: none"),
     ],
 )

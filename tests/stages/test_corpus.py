@@ -178,7 +178,7 @@ def test_an_extra_column_with_a_name_of_ours_travels_under_another(tmp_path: Pat
     assert found[f"corpus_{name}"].to_pylist() == [7, 8]
     assert documents(corpus, extra=(f"corpus_{name}",))[f"corpus_{name}"].to_pylist() == [7, 8]
     assert corpus.remarks(commit(corpus, tmp_path)) == [
-        f"the column {name!r} travels as 'corpus_{name}': it has a name that this project uses"
+        f"the column {name!r} travels as 'corpus_{name}': annotate itself uses its name"
     ]
     chosen = of(tmp_path, table, text="body", id=None, columns=("n",))
     assert documents(chosen, extra=None).column_names == ["row", "id", "text", "problem", "n"]
@@ -188,7 +188,7 @@ def test_an_extra_column_with_a_name_of_ours_travels_under_another(tmp_path: Pat
 def test_an_extra_column_whose_other_name_is_taken_is_an_error(tmp_path: Path) -> None:
     table = pa.table({"text": ["a"], "row": [1], "corpus_row": [2]})
     with pytest.raises(
-        InputError, match=r"a\.parquet: the extra column 'row' has .*and there is a column 'corpus_row'"
+        InputError, match=r"a\.parquet: column 'row' has .*would be called 'corpus_row'; but there is a column"
     ):
         documents(of(tmp_path, table, id=None))
     for column, value in (("row", 1), ("corpus_row", 2)):
