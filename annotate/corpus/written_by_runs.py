@@ -61,10 +61,10 @@ def check_corpus_place(path: str, directory: Directory, names: Sequence[str], da
             continue
         where = home or next((directory.child(found).url for found in inside if name.startswith(found)), None)
         raise InputError(
-            f"{whole} can't be in a corpus: a run wrote it "
-            + (f"in the dataset {where.rstrip('/')}" if where else "in a work directory")
-            + ", where a later run or `annotate clean` may remove it",
-            hint=f"Copy such files to a folder of their own first, or make {path} match fewer files. "
+            f"{whole} can't be in a corpus: it lies in "
+            + (f"the dataset {where.rstrip('/')}" if where else "a work directory, and a run wrote it")
+            + "; a later run or `annotate clean` may remove it",
+            hint=f"Copy such files to a folder of their own first, or name a path without them instead of {path}. "
             "`annotate.shards(WORKDIR)` lists training shards.",
         )
     for place in _linked(directory, names):

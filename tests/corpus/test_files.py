@@ -430,13 +430,13 @@ def test_whether_a_range_can_be_read_depends_on_nothing_read_before(tmp_path: Pa
 def test_of_work_directories_in_a_corpus_directory_what_runs_wrote_is_no_corpus(tmp_path: Path, name: str) -> None:
     write(tmp_path / "a.parquet")
     for workdir in ("out", "deep/er/out"):
+        if name.endswith("/dataset.json"):  # before all else: a folder that holds something is not marked any more
+            mark(Directory.at(tmp_path / workdir / "spans-0123abcd"), "0123abcd", version=1, settings="")
         write(tmp_path / workdir / "spans-0123abcd" / "parts" / "0123456789abcdef01234567-0123456789abcdef.parquet")
         (tmp_path / workdir / "events").mkdir()
         (tmp_path / workdir / "events" / "20260101T000000-0a1b2c-0.jsonl").write_text("{}\n")
         (tmp_path / workdir / name).parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith("/dataset.json"):
-            mark(Directory.at(tmp_path / workdir / "spans-0123abcd"), "0123abcd", version=1, settings="")
-        else:
+        if not name.endswith("/dataset.json"):
             (tmp_path / workdir / name).write_text("{}")
         write(tmp_path / workdir / "quarantine" / "annotations-0123abcd-0123abcd.parquet")
     write(tmp_path / "deep" / "output.parquet")

@@ -40,7 +40,7 @@ def test_a_corpus_in_a_dataset_of_ours_is_refused(folder: Directory, path: str, 
     if older:
         folder.put("units/0123456789abcdef01234567", b"{}")
         folder.delete([MARKER])
-    with pytest.raises(InputError, match=rf"lies in the dataset .*/out/{NAME}, where .* may remove it") as caught:
+    with pytest.raises(InputError, match=rf"lies in the dataset .*/out/{NAME}; a later run .* may remove it") as caught:
         find_files(path.format(folder.url))
     assert caught.value.hint is not None and "annotate.shards" in caught.value.hint
 
@@ -69,7 +69,7 @@ def test_links_into_a_dataset_of_ours_are_refused(folder: Directory, tmp_path: P
 def test_what_a_run_keeps_beside_its_datasets_is_no_corpus(tmp_path: Path) -> None:
     write(tmp_path / "out" / "quarantine" / "annotations-0123abcd-0123abcd.parquet")
     for path in ("out/quarantine", "**/*.parquet"):
-        with pytest.raises(InputError, match="a run wrote it in a work directory"):
+        with pytest.raises(InputError, match="lies in a work directory, and a run wrote it"):
             find_files(str(tmp_path / path))
     write(tmp_path / "mine" / "quarantine" / "a.parquet")
     assert [file.shard for file in find_files(str(tmp_path / "mine"))] == ["quarantine/a.parquet"]
