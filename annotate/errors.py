@@ -1,23 +1,23 @@
-"""Everything that this package raises on purpose, and the exit code that the command line gives it.
+"""The errors that this package raises on purpose, each with the exit code of the command line.
 
-* AnnotateError        base of all                                              exit 1
-  x ConfigError        wrong before any work starts: pipeline, parameter, model exit 2
-  x InputError         a corpus, or a file of it, cannot be read                exit 3
-  x StorageError       the work directory: not writable, full, a damaged part   exit 4
-  x WorkError          a work unit failed again and again                       exit 5
+* AnnotateError        the base class                                            exit 1
+  x ConfigError        a pipeline, parameter, model or tag scheme is wrong       exit 2
+  x InputError         a corpus, or a file of it, can't be read                  exit 3
+  x StorageError       the work directory can't be used, or is damaged           exit 4
+  x WorkError          a work unit failed on every attempt                       exit 5
 
-A single bad row raises nothing: it goes to quarantine with its reason.
+A single bad row raises no error: it goes to quarantine with its reason.
 """
 
 from __future__ import annotations
 
 from annotate.installed import check_ours
 
-check_ours()  # here, since all other modules import this one
+check_ours()  # called here, because all other modules import this one
 
 
 class AnnotateError(Exception):
-    """Base class; `hint` says what the user can do about it."""
+    """The base class. `message` says what is wrong, with the value and where; `hint` says what the user can do."""
 
     exit_code = 1
 
@@ -30,7 +30,7 @@ class AnnotateError(Exception):
         return f"{self.message}\n\nHint: {self.hint}" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only arguments do not survive the default pickling, and errors travel from workers to the driver.
+        # Errors are pickled on the way from a worker to the driver, and the default way loses keyword-only arguments.
         return (_rebuild, (type(self), self.message, self.hint))
 
 
@@ -39,24 +39,24 @@ def _rebuild(kind: type[AnnotateError], message: str, hint: str | None) -> Annot
 
 
 class ConfigError(AnnotateError):
-    """Wrong before any work starts: a pipeline file, a parameter, a model, a tag scheme."""
+    """A pipeline file, a parameter, a model or a tag scheme is wrong. It is found before any work starts."""
 
     exit_code = 2
 
 
 class InputError(AnnotateError):
-    """A corpus, or one file of it, cannot be read."""
+    """A corpus, or one file of it, can't be read."""
 
     exit_code = 3
 
 
 class StorageError(AnnotateError):
-    """The work directory cannot be used, or what lies in it is damaged."""
+    """The work directory can't be used, or a file in it is damaged."""
 
     exit_code = 4
 
 
 class WorkError(AnnotateError):
-    """A work unit failed on every attempt; what is committed stays."""
+    """A work unit failed on every attempt. Units that are committed stay."""
 
     exit_code = 5

@@ -1,4 +1,4 @@
-"""Pipelines: a graph of stages with a name for each of its outputs."""
+"""A pipeline: a graph of stages, with a name for each of its outputs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from annotate.stages.shards import SHARDS, Shards
 
 
 class Pipeline:
-    """The stages that a run is to make, with all that they need; ids of a corpus are looked at for repeats.
+    """The outputs that a run makes, and through them all stages that they need.
 
         Pipeline(train=Render(...), evaluation=Render(..., subset="evaluation"))
 
-    Outputs have names, by which `annotate.shards`, commands and the ledger tell them apart. One that is given without a
-    name is called after what it makes: shards are `shards`, verdicts `verdicts`, further verdicts `verdicts_2`. Two
-    outputs that are shards need names of yours.
+    `annotate.shards`, commands and the ledger know an output by its name. An output without a name gets one from its
+    stage: `shards` for shards, `verdicts` for verdicts, `verdicts_2` for further verdicts. If two outputs are shards,
+    you must name them. If a corpus has ids, a run also looks for repeated ids.
 
     Attributes:
         outputs: stages by name.
-        checks: stages that are run too, though nothing is made of them.
-        by_value: modules whose functions and classes travel to the workers: the file that a pipeline was loaded from.
+        checks: stages that run too, although no output needs them: those that look for repeated ids.
+        by_value: modules whose functions and classes are sent to the workers: the file that a pipeline was loaded from.
 
     Raises:
         ConfigError: there are no outputs, a name is no Python name, or two outputs have one name or are one stage.
@@ -39,17 +39,25 @@ class Pipeline:
     def __init__(self, *unnamed: Stage, **named: Stage) -> None:
         given = [*((None, stage) for stage in unnamed), *named.items()]
         if not given or not all(isinstance(stage, Stage) for _, stage in given):
-            raise ConfigError(f"Pipeline(...) takes one or more stages, got {[stage for _, stage in given]!r}")
+            raise ConfigError(
+                f"Pipeline(...) takes one or more stages, got {[stage for _, stage in given]!r}",
+                hint="Give it the stages to make, as in Pipeline(train=Render(placements)).",
+            )
         outputs: dict[str, Stage] = {}
         for name, stage in ((name or _name(stage, outputs), stage) for name, stage in given):
             if not name.isidentifier() or keyword.iskeyword(name):
-                raise ConfigError(f"an output is called {name!r}, which is no Python name")
+                raise ConfigError(
+                    f"an output is called {name!r}, which is no Python name",
+                    hint="Use letters, digits and _, as in Pipeline(train=...).",
+                )
             if name in outputs:
                 raise ConfigError(
                     f"two outputs are called {name!r}", hint="Name them, as in Pipeline(train=..., evaluation=...)."
                 )
             if same := [other for other, made in outputs.items() if made == stage]:
-                raise ConfigError(f"the outputs {same[0]!r} and {name!r} are one and the same stage")
+                raise ConfigError(
+                    f"the outputs {same[0]!r} and {name!r} are one and the same stage", hint="Leave one of them out."
+                )
             outputs[name] = stage
         self.outputs: Mapping[str, Stage] = outputs
         self.by_value: tuple[str, ...] = ()
@@ -57,7 +65,7 @@ class Pipeline:
         self.checks = tuple(RepeatedIds(corpus) for corpus in corpora if corpus.id is not None)
 
     def stages(self) -> list[Stage]:
-        """All stages, inputs before users.
+        """All stages, each after its inputs.
 
         Raises:
             ConfigError: there is a cycle.
@@ -80,7 +88,7 @@ class Pipeline:
 
 
 def _name(stage: Stage, taken: Collection[str]) -> str:
-    """What an output is called that was given no name; one that is no shards gets a number where its kind is taken."""
+    """The name of an output that was given none: after its stage, with a number if that name is taken."""
     if isinstance(stage, Shards):
         return SHARDS
     kind = name = stage.name.replace("-", "_")

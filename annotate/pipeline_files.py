@@ -1,7 +1,7 @@
-"""Pipeline files: written to start from, and loaded with typed parameters.
+"""Pipeline files: copies a shipped one to start from, and loads one with its parameters.
 
-A pipeline file is plain Python that defines `pipeline`: a `Pipeline`, or a function that returns one and whose keyword
-parameters, each with a type and a default, are the pipeline's parameters.
+A pipeline file is plain Python that defines `pipeline`: a `Pipeline`, or a function that returns one. The parameters of
+the pipeline are the keyword parameters of that function, each with a type and a default.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def load_pipeline(path: str | PathLike[str], **settings: Any) -> Pipeline:
 
         pipeline = load_pipeline("pipeline.py", duplicate_threshold=0.9)
 
-    What the file defines travels to the workers with the pipeline. Modules beside the file that they import have to be
-    where the workers look for modules.
+    Functions and classes of the file are sent to the workers. Modules beside the file that it imports must be where
+    the workers look for modules, such as on `PYTHONPATH`.
 
     Args:
         path: of the file.
@@ -55,14 +55,14 @@ def load_pipeline(path: str | PathLike[str], **settings: Any) -> Pipeline:
 
 
 def shipped_pipelines() -> dict[str, str]:
-    """The pipelines that come with this package: what each does, by name; the first is the default."""
+    """The pipelines that come with this package, by name, each with a line on what it does. The default is first."""
     return {name: (ast.get_docstring(_parsed(path)) or "").partition("\n")[0] for name, path in _shipped().items()}
 
 
 def write_pipeline(name: str, *, source: str = DEFAULT, folder: str | PathLike[str] = ".") -> tuple[str, ...]:
     """Copy a shipped pipeline to a file of your own, with the modules beside it that it imports.
 
-    A module that is there already stays as it is: another pipeline in the folder may use it.
+    A module of that name in the folder stays as it is, because another pipeline may use it.
 
         write_pipeline("my_pipeline")
 
@@ -79,11 +79,13 @@ def write_pipeline(name: str, *, source: str = DEFAULT, folder: str | PathLike[s
     """
     known, place = _shipped(), Path(as_path(folder, "folder"))
     if source not in known:
-        raise ConfigError(f"no pipeline {source!r} is shipped; there are: {', '.join(known)}")
+        raise ConfigError(f"no pipeline {source!r} is shipped", hint=f"The shipped ones are: {', '.join(known)}.")
     stem = name.removesuffix(".py")
     target = place / f"{stem}.py"
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", stem):
-        raise ConfigError(f"the name of a pipeline must be letters, digits, `_` and `-`, got {name!r}")
+        raise ConfigError(
+            f"{name!r} can't name a pipeline file", hint="Use letters, digits, `_` and `-`, and begin with a letter."
+        )
     if target.exists():
         raise ConfigError(f"{target} exists", hint="Choose another name; nothing is ever overwritten.")
     if importlib.util.find_spec(stem) is not None:
@@ -134,7 +136,7 @@ def load(path: str) -> tuple[Definition, str]:
     """Load a pipeline file.
 
     Returns:
-        What it defines as `pipeline`, and the name of its module.
+        The `pipeline` that it defines, and the name of its module.
 
     Raises:
         ConfigError: the file is missing, is not Python, raises, or defines no pipeline.
@@ -142,17 +144,20 @@ def load(path: str) -> tuple[Definition, str]:
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"no such pipeline file: {path}", hint="`annotate new NAME` writes one to start from.")
-    name = f"pipeline_file_{file.stem}"  # not the name of a module that it, or the workers, may import
+    name = f"pipeline_file_{file.stem}"  # so that no module which the file or a worker imports has this name
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is not a Python file")
+        raise ConfigError(f"{path} is not a Python file", hint="Name a pipeline file, which ends with .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(file.parent.resolve()))
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}\n    {(error.text or '').strip()}") from error
+        raise ConfigError(
+            f"{path}, line {error.lineno}: {error.msg}\n    {(error.text or '').strip()}",
+            hint="Mend that line: Python can't read it.",
+        ) from error
     except AnnotateError:
         raise
     except Exception as error:
@@ -161,17 +166,17 @@ def load(path: str) -> tuple[Definition, str]:
 
 
 def _raised(error: Exception, path: str) -> str:
-    """What a pipeline file raised, and at which of its lines."""
+    """A message with the error that a pipeline file raised, and the line of the file."""
     frames = reversed(traceback.extract_tb(error.__traceback__))
     line = next((f.lineno for f in frames if Path(f.filename).resolve() == Path(path).resolve()), None)
     return f"{path}{f', line {line}' if line else ''}: {type(error).__name__}: {error}"
 
 
 def definition(module: types.ModuleType, path: str) -> Definition:
-    """What a module defines as `pipeline`.
+    """The `pipeline` that a module defines.
 
     Raises:
-        ConfigError: nothing, or something else.
+        ConfigError: it defines none, or it is neither a `Pipeline` nor a function.
     """
     found = getattr(module, "pipeline", None)
     if isinstance(found, Pipeline) or callable(found):
@@ -194,16 +199,20 @@ def parameters(pipeline: Definition) -> dict[str, inspect.Parameter]:
     declared = {}
     for name, parameter in inspect.signature(pipeline).parameters.items():
         if name not in hints or parameter.default is inspect.Parameter.empty:
-            raise ConfigError(f'pipeline parameter {name!r} needs a type and a default, as in `{name}: str = "..."`')
+            raise ConfigError(
+                f"the pipeline's parameter {name!r} lacks a type or a default",
+                hint=f'Write it as in `{name}: str = "..."`.',
+            )
         declared[name] = parameter.replace(annotation=hints[name])
     return declared
 
 
 def build(pipeline: Definition, settings: Mapping[str, str]) -> Pipeline:
-    """Make the pipeline with parameters as the command line gives them, as text.
+    """Make the pipeline with parameters that are given as text, as on the command line.
 
     Raises:
-        ConfigError: a parameter is unknown or ill-typed; lists the right ones. Or a stage refuses its settings.
+        ConfigError: a parameter is unknown or has the wrong type, and the message lists all; or a stage refuses its
+            settings.
     """
     if isinstance(pipeline, Pipeline):
         return _call(pipeline, settings)
@@ -214,7 +223,10 @@ def build(pipeline: Definition, settings: Mapping[str, str]) -> Pipeline:
 def _call(pipeline: Definition, values: Mapping[str, Any]) -> Pipeline:
     if isinstance(pipeline, Pipeline):
         if values:
-            raise ConfigError(f"this pipeline has no parameters, got {', '.join(values)}")
+            raise ConfigError(
+                f"this pipeline has no parameters, got {', '.join(values)}",
+                hint="Leave them out, or make `pipeline` a function with these keyword parameters.",
+            )
         return pipeline
     declared = parameters(pipeline)
     for name in values:
@@ -226,7 +238,10 @@ def _call(pipeline: Definition, values: Mapping[str, Any]) -> Pipeline:
     except Exception as error:
         raise ConfigError(_raised(error, inspect.getsourcefile(pipeline) or "the pipeline file")) from error
     if not isinstance(built, Pipeline):
-        raise ConfigError(f"the function `pipeline` returned {type(built).__name__}, expected a Pipeline")
+        raise ConfigError(
+            f"the function `pipeline` returned {type(built).__name__}, expected a Pipeline",
+            hint="End it with `return Pipeline(...)`.",
+        )
     return built
 
 
@@ -260,7 +275,7 @@ def _is_union(kind: Any) -> bool:
 
 
 def describe(declared: Mapping[str, inspect.Parameter]) -> str:
-    """Parameters as text, a line each: name, type, default."""
+    """Parameters as text, one on each line: name, type, default."""
     lines = []
     for name, parameter in declared.items():
         kind = parameter.annotation

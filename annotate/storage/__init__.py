@@ -1,1 +1,1 @@
-"""Storage: object stores, contracts, committed parts and manifests."""
+"""Object stores, the layout on disk, contracts, committed parts, manifests, and readers of results."""

@@ -1,7 +1,7 @@
-"""The Parquet contracts of `schemas/`, one JSON file a dataset, enforced on write and on read.
+"""The Parquet contracts in `schemas/`: one JSON file for each kind of dataset, checked on write and on read.
 
-A contract lists columns with a type and whether they may be null. `other_columns` says what else a file may hold:
-nothing (null), columns of one type ("float32"), or anything ("any").
+A contract lists columns, each with its type and whether it may be null. `other_columns` says which other columns a file
+may have: none (null), those of one type ("float32"), or all ("any").
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def shipped(folder: str) -> Path:
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a contract; `types` are the Arrow types that it may have, the first one is written."""
+    """One column of a contract; `types` are the Arrow types that it may have, of which the first is written."""
 
     name: str
     types: tuple[pa.DataType, ...]
@@ -34,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Contract:
-    """What a file of one dataset must look like."""
+    """The columns that the files of a dataset must and may have."""
 
     name: str
     columns: tuple[Column, ...]
@@ -42,19 +42,23 @@ class Contract:
 
     @property
     def schema(self) -> pa.Schema:
-        """Arrow schema of the columns that are always there."""
+        """Arrow schema of the columns that are not optional."""
         there = [c for c in self.columns if not c.optional]
         return pa.schema([pa.field(c.name, c.types[0], nullable=c.nullable) for c in there])
 
     def type_of(self, name: str) -> pa.DataType:
-        """Arrow type of a column, also of one that need not be there."""
+        """Arrow type of a column, which may be optional."""
         return next(c.types[0] for c in self.columns if c.name == name)
 
     def check(self, table: pa.Table, where: str) -> pa.Table:
         """Return `table` if it keeps the contract.
 
+        Args:
+            table: the rows of one file.
+            where: the file, for the message.
+
         Raises:
-            StorageError: it does not; names file, column, expected and found type.
+            StorageError: it breaks the contract; the message names file, column, expected and found type.
         """
         for column in self.columns:
             if column.name not in table.column_names:
@@ -86,7 +90,7 @@ class Contract:
 
 @functools.cache
 def contract(name: str) -> Contract:
-    """Load `schemas/<name>.json`; or the file itself, where the name is the path of one, for stages of others."""
+    """Load the contract `schemas/<name>.json`, or the one at a path ending in `.json`, as stages of users name it."""
     path = Path(name) if name.endswith(".json") else shipped("schemas") / f"{name}.json"
     spec = json.loads(path.read_text("utf-8"))
     columns = tuple(
@@ -102,7 +106,7 @@ def contract(name: str) -> Contract:
 
 
 def arrow_type(text: str) -> pa.DataType:
-    """Parse a type as contracts spell it: `int64`, `list<float32>`, `struct<tag: string, offset: int64>`."""
+    """Parse a type as it is written in contracts: `int64`, `list<float32>`, `struct<tag: string, offset: int64>`."""
     text = text.strip()
     if text.startswith("list<") and text.endswith(">"):
         return pa.list_(arrow_type(text[5:-1]))

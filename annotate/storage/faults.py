@@ -1,7 +1,7 @@
-"""The one hook through which tests inject faults; inert unless a test installs it.
+"""The one hook through which tests inject faults. It does nothing unless a test installs a function.
 
-`reach("commit: part put")` does nothing, until the environment variable `ANNOTATE_FAULT_HOOK` names a function as
-`module:function`; then that is called with the name of the point, in whichever process reaches it.
+If the environment variable `ANNOTATE_FAULT_HOOK` names a function as `module:function`, `reach("commit: part put")`
+calls it with the name of the point, in the process that reaches the point.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`latest.json`: which datasets of a work directory the last run left, by the label of their stage."""
+"""`latest.json`: the datasets that the last run left in a work directory, by the labels of their stages."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from annotate.storage.store import Directory
 
 
 class Role(enum.StrEnum):
-    """What a dataset is to who reads it, whatever stage made it."""
+    """How a dataset can be read, whatever stage made it."""
 
     SOURCE = "source"
-    """What a run reads from elsewhere; imported files are all that lies in it."""
+    """A source: its data lie elsewhere, except for files that were imported."""
     UNITS = "units"
-    """It has a unit for each of its corpus."""
+    """It has one unit for each unit of its corpus."""
     TEXT_SHARDS = "text-shards"
     TOKEN_SHARDS = "token-shards"
     OTHER = "other"
-    """What is made on the way."""
+    """An intermediate dataset."""
 
 
 SHARDS = (Role.TEXT_SHARDS, Role.TOKEN_SHARDS)
@@ -36,19 +36,19 @@ class Latest:
     """One dataset that the last run left.
 
     Attributes:
-        label: of its stage, as `annotate status` names it.
+        label: of its stage, as `annotate status` shows it.
         stage: the name of the stage that made it.
         schema: the contract that its parts keep.
-        role: what it is to who reads it.
+        role: how it can be read.
         dataset: its directory in the work directory.
         recipe: of the stage.
         fingerprint: of the dataset.
         settings: of the stage.
-        inputs: fingerprints of what it was made from, by the name it was read under.
-        location: where a corpus was read: the only place that says so, since a recipe does not change with it.
+        inputs: the fingerprints of the datasets that it was made from, by the names of the stage's inputs.
+        location: for a corpus, the path where it was read. It is stored nowhere else, since the recipe doesn't hold it.
         output: its name as an output of the pipeline, if it is one.
-        subset: of training shards, the subset of the documents that they are, where there are subsets.
-        control: of training shards, the control of their tags, if any.
+        subset: for training shards, the subset of documents in them, if there are subsets.
+        control: for training shards, the control that made their tags, if any.
     """
 
     label: str
@@ -67,7 +67,7 @@ class Latest:
 
     @property
     def described(self) -> str:
-        """An output for people: its name, with subset and control."""
+        """The output as messages name it, with subset and control."""
         about = [f"{name} {getattr(self, name)}" for name in ("subset", "control") if getattr(self, name) is not None]
         return (self.output or self.label) + (f" ({', '.join(about)})" if about else "")
 
@@ -75,22 +75,25 @@ class Latest:
         """Read its manifest.
 
         Raises:
-            StorageError: it is gone.
+            StorageError: there is none any more.
         """
         manifest = read_manifest(workdir.child(self.dataset), self.fingerprint)
         if manifest is None:
-            raise StorageError(f"{workdir.url}/{self.dataset} lost its manifest", hint="Run the pipeline again.")
+            raise StorageError(
+                f"{workdir.url}/{self.dataset} lost its manifest",
+                hint="Run the pipeline again: it writes it again.",
+            )
         return manifest
 
 
 def write_latest(workdir: Directory, datasets: list[Latest]) -> None:
-    """Point at the datasets of a run, in their order: inputs before users."""
+    """Write the datasets of a run to `latest.json`, in this order: each after its inputs."""
     data = {item.label: {k: v for k, v in vars(item).items() if k != "label" and v is not None} for item in datasets}
     workdir.put(LATEST, json.dumps(data, indent=1).encode())
 
 
 def read_latest(workdir: Directory) -> list[Latest]:
-    """What the last run left; nothing where there was none.
+    """Read the datasets that the last run left; none if no run has finished.
 
     Raises:
         StorageError: the file is damaged, or of another version of annotate.
@@ -109,12 +112,12 @@ def read_latest(workdir: Directory) -> list[Latest]:
         return [Latest(label=label, **{**fields, "role": Role(fields["role"])}) for label, fields in items.items()]
     except (ValueError, TypeError, KeyError) as error:
         raise StorageError(
-            f"{workdir.url}/{LATEST} is not what this version of annotate writes", hint=ANOTHER_VERSION
+            f"{workdir.url}/{LATEST} was written by another version of annotate", hint=ANOTHER_VERSION
         ) from error
 
 
 def made_from(items: Sequence[Latest], output: str) -> list[Latest]:
-    """An output of the last run, and all that it was made from.
+    """The dataset of an output of the last run, and those that it was made from.
 
     Raises:
         StorageError: there is no such output.
@@ -134,5 +137,5 @@ def made_from(items: Sequence[Latest], output: str) -> list[Latest]:
 
 
 def outputs_left(outputs: Sequence[Latest]) -> str:
-    """Names the outputs of the last run, for a hint."""
+    """A hint that names the outputs of the last run."""
     return f"The last run's outputs are: {', '.join(item.described for item in outputs) or 'none'}."

@@ -1,21 +1,22 @@
-"""The layout on disk: makes the name of everything that a run writes, and tells what a name is.
+"""The layout on disk: makes the names of all files that a run writes, and parses them.
 
     WORKDIR/
       latest.json, ledger.json
       events/<run>-<n>.jsonl
-      leases/<token>.json, with .lock and .gone
-      quarantine/<dataset>-<fingerprint>.parquet     a view of a dataset's quarantine parts
+      leases/<token>.json, .lock, .gone
+      quarantine/<dataset>-<fingerprint>.parquet     a view: the bad rows of a dataset
       <stage>-<recipe>/                              a dataset
-        dataset.json, rescore                        its marker; says that its scores are being dropped
+        dataset.json                                 its marker
+        rescore                                      there while its scores are dropped
         manifests/<fingerprint>.json
         manifests/units-<checksum>.parquet           a list of units that a manifest names
         units/<key>                                  the entry of a unit
         parts/<key>-<checksum>.parquet               or .slices
         quarantine/<key>-<checksum>.parquet
-        files/<fingerprint>/...                      companions: what lies beside token shards
+        files/<fingerprint>/...                      companions: the files beside token shards
 
-No other module spells these names. This one reads and writes nothing, and a name alone proves nothing: a work directory
-may be any folder, with other things of its owner. What makes a folder a dataset is its marker, see `marker`.
+No other module spells these names. This module reads and writes nothing. A name alone proves nothing, since a work
+directory may be any folder and hold other files of its owner: a folder is a dataset if it has a marker, see `marker`.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ _DATASET = r"[a-z][a-z0-9-]*-[0-9a-f]{8}"
 
 
 class Kind(enum.IntEnum):
-    """What a run writes in a dataset, in the order in which it is removed: what names others goes before these.
+    """The kinds of files in a dataset, in the order in which they are removed.
 
-    Cut short anywhere, nothing that is left names what is gone; last go the two that say what the rest is.
+    A file that names others goes before them. So if the removal is cut short, no file that is left names one that is
+    gone. `RESCORE` and `MARKER` say what the other files are, and go last.
     """
 
     MANIFEST = 0
@@ -57,19 +59,19 @@ class Kind(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Name:
-    """What a name in a dataset is.
+    """A parsed name of a file in a dataset.
 
     Attributes:
-        kind: of what it names.
-        of: the fingerprint of a manifest; the key of the unit that an entry, a part or a quarantine part is of; of a
-            companion the folder that all companions of its dataset lie in; else empty.
+        kind: the kind of the file.
+        of: for a manifest its fingerprint; for an entry, a part or a quarantine part the key of its unit; for a
+            companion the folder of all companions of its dataset; else empty.
     """
 
     kind: Kind
     of: str = ""
 
 
-# A group a kind, and in each the group of what the name is of.
+# One group for each kind; inside it one group for `Name.of`.
 _IN_DATASET = re.compile(
     "|".join(
         f"(?P<{kind.name}>{pattern})"
@@ -89,9 +91,9 @@ _VIEW = re.compile(rf"{VIEWS}/{_DATASET}-[0-9a-f]{{8}}\.(?:parquet|json)")
 _EVENTS = re.compile(rf"{EVENTS}/(?P<run>{_RUN})-(?P<number>\d+)\.jsonl")
 _BESIDE = re.compile(rf"((?:.*/)?)(?:{_VIEW.pattern}|{EVENTS}/{_RUN}-\d+\.jsonl)")
 _EVIDENCE = re.compile(rf"((?:.*/)?{_DATASET}/)(?:{MANIFESTS}/[0-9a-f]{{32}}\.json|{ENTRIES}/{_KEY})")
-# By a token; or by a run, or "annotate clean", as in older versions.
+# Named by a token; older versions named it by a run, or "annotate clean".
 _LEASE = re.compile(rf"{LEASES}/([0-9a-f]{{32}}|{_RUN}|annotate clean)\.json")
-_UNFINISHED = re.compile(r"(.+)#\d+")  # as a local store names a file until it is whole
+_UNFINISHED = re.compile(r"(.+)#\d+")  # the name that a local store gives to a file until it is whole
 
 
 def dataset(stage: str, recipe: str) -> str:
@@ -100,7 +102,7 @@ def dataset(stage: str, recipe: str) -> str:
 
 
 def is_dataset(name: str) -> bool:
-    """Whether a folder has the name that a dataset could have."""
+    """Whether a dataset could have this name."""
     return re.fullmatch(_DATASET, name) is not None
 
 
@@ -110,17 +112,17 @@ def manifest(fingerprint: str) -> str:
 
 
 def unit_list(checksum: str) -> str:
-    """A list of units that a manifest names."""
+    """A list of units."""
     return f"{MANIFESTS}/units-{checksum[:16]}.parquet"
 
 
 def entry(key: str) -> str:
-    """The entry of a unit, or of one of several parts of it."""
+    """The entry of a unit, or of one of the parts of a unit."""
     return f"{ENTRIES}/{key}"
 
 
 def numbered(key: str, number: int) -> str:
-    """The key of one of several entries of a unit."""
+    """The key of one entry of a unit that has several."""
     return f"{key}-{number}"
 
 
@@ -130,7 +132,7 @@ def part(key: str, checksum: str) -> str:
 
 
 def sliced_part(key: str, checksum: str) -> str:
-    """A part of a unit that is read in slices."""
+    """A part of a unit whose rows are read in slices."""
     return f"{PARTS}/{key}-{checksum[:16]}.slices"
 
 
@@ -140,12 +142,12 @@ def quarantine(key: str, checksum: str) -> str:
 
 
 def companions(fingerprint: str) -> str:
-    """The folder of what lies beside the parts of a dataset of this fingerprint."""
+    """The folder of the companions of a dataset of this fingerprint."""
     return f"files/{fingerprint[:8]}"
 
 
 def parse(path: str) -> Name | None:
-    """What a path below a dataset's folder is; None for what no run writes."""
+    """Parse a path below the folder of a dataset; None if it is no name that a run writes."""
     found = _IN_DATASET.fullmatch(path)
     if found is None or found.lastgroup is None or found.lastindex is None:
         return None
@@ -153,13 +155,13 @@ def parse(path: str) -> Name | None:
 
 
 def unfinished(path: str) -> str | None:
-    """What a file was to be that a killed process left half written, on a local disk; None for others."""
+    """The name that a half-written file of a killed process should have had; None for other files."""
     found = _UNFINISHED.fullmatch(path)
     return found[1] if found is not None else None
 
 
 def view(folder: str, fingerprint: str) -> str:
-    """The view of a dataset's quarantine parts."""
+    """The view of the bad rows of a dataset."""
     return f"{VIEWS}/{folder}-{fingerprint[:8]}.parquet"
 
 
@@ -169,44 +171,44 @@ def is_view(path: str) -> bool:
 
 
 def events(run: str, number: int) -> str:
-    """A file of a run's events."""
+    """A file of the events of a run."""
     return f"{EVENTS}/{run}-{number}.jsonl"
 
 
 def parse_events(path: str) -> tuple[str, int] | None:
-    """The run, and the number, of a file of events below a work directory; None for others."""
+    """The run and the number of a file of events below a work directory; None for other files."""
     found = _EVENTS.fullmatch(path)
     return (found["run"], int(found["number"])) if found is not None else None
 
 
 def lease(token: str) -> str:
-    """A lease on a work directory."""
+    """The file of a lease on a work directory."""
     return f"{LEASES}/{token}.json"
 
 
 def parse_lease(path: str) -> str | None:
-    """The token of a lease below a work directory; None for others."""
+    """The token of the file of a lease below a work directory; None for other files."""
     found = _LEASE.fullmatch(path)
     return found[1] if found is not None else None
 
 
 def lease_lock(token: str) -> str:
-    """The file that the holder of a lease has locked, on a local disk."""
+    """The file that the holder of a lease keeps locked, on a local disk."""
     return f"{LEASES}/{token}.lock"
 
 
 def lease_gone(token: str) -> str:
-    """What one who takes the holder of a lease for gone leaves for it."""
+    """The file by which another process tells the holder of a lease that it was taken for gone."""
     return f"{LEASES}/{token}.gone"
 
 
 def dataset_around(path: str) -> str | None:
-    """The dataset that a path lies in, with a slash at its end, if it has a name that only datasets have in them."""
+    """The folder of the dataset around a path, ending with a slash, if the path is that of a manifest or an entry."""
     found = _EVIDENCE.fullmatch(path)
     return found[1] if found is not None else None
 
 
 def workdir_around(path: str) -> str | None:
-    """The work directory of a path, with a slash at its end, if it has the name of a view or of events there."""
+    """The work directory around a path, ending with a slash, if the path is that of a view or of events."""
     found = _BESIDE.fullmatch(path)
     return found[1] if found is not None else None

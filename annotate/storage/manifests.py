@@ -1,7 +1,7 @@
-"""Manifests: which units make up one dataset, in order.
+"""Manifests: each lists the units of one dataset, in order.
 
-A manifest is a small JSON file named by the dataset's fingerprint; it names Parquet manifest parts, each of which lists
-a range of units. Nobody needs to hold all units in memory: they are written and read as streams.
+A manifest is a small JSON file that is named by the dataset's fingerprint. It names Parquet manifest parts, and each of
+these lists a range of units. Units are written and read as streams, so no process holds them all.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ from annotate.storage.store import Directory, checksum
 
 UNITS_PER_PART = 4096
 OTHER_BYTES = "other_bytes"
-"""Counted of the units of a corpus: bytes of the columns that travel beside the text."""
+"""The count, over the units of a corpus, of bytes of the columns that travel beside the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileRows:
-    """Where a source reads the rows of a unit: in a file that is no part of the dataset, or was imported into it.
+    """The file from which a source reads the rows of a unit: outside the dataset, or imported into it.
 
     Attributes:
-        path: of the file, below the directory of the source; of an imported one, below that of the dataset.
+        path: of the file, below the folder of the source; of an imported file, below the folder of the dataset.
         size: of the file, in bytes.
-        checksum: tells the file from others of its size: of Parquet that of the footer, else that of the content.
-        content: of an imported file the checksum of all of it, as two that differ in a few words can have equal
-            footers; else empty.
-        text: name of the column that is read as text; empty where none is.
-        group: units of a shard that follow one another and have the same group are best read by one task, in turn: the
-            number of the row group that they are parts of, or `WHOLE_FILE`; None for a unit that stands alone.
+        checksum: of the footer of a Parquet file, else of the content. It tells the file from others of its size.
+        content: of an imported file, the checksum of its content, because two that differ in a few words can have
+            equal footers; else empty.
+        text: name of the column that is read as text; empty if there is none.
+        group: the number of the row group that the unit is a part of, or `WHOLE_FILE`; None for a unit that can be
+            read alone. Neighbouring units of one group are best read in turn by one task.
         other_bytes: bytes of the columns that travel beside the text, as the footer states them.
-        types: of columns that are another type over all files than in this one, that type, as `told_types` gives it.
+        types: for columns whose type in the corpus differs from that in this file, the type in the corpus, as
+            `told_types` gives it.
     """
 
     path: str
@@ -56,7 +57,7 @@ class FileRows:
 
     @property
     def imported(self) -> bool:
-        """Whether the file lies in the dataset."""
+        """Whether the file was imported into the dataset."""
         return bool(self.content)
 
     def to_json(self) -> dict[str, Any]:
@@ -65,15 +66,20 @@ class FileRows:
 
 
 WHOLE_FILE = -1
-"""The group of units that share a file which can only be read from its start on."""
+"""The group of units whose file can only be read from its start."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One unit of a dataset: rows `[start, stop)` of a corpus shard, and what holds its data.
+    """One unit of a dataset: rows `[start, stop)` of a corpus shard, and where its data are.
 
-    That is the entries that were committed; or of a source, `source`. Units of a reduced dataset cover no rows of one
-    shard: their `shard` is empty. `text_bytes` is what a corpus footer says of the size of the text, for planning.
+    Attributes:
+        shard: of the corpus; empty for a unit that is not made from rows of one shard.
+        start: the first row.
+        stop: the row after the last.
+        text_bytes: bytes of text as the footer of the corpus states them, for planning.
+        entries: the committed entries that name its parts; none for a unit of a source.
+        source: for a unit of a source, the file that it is read from.
     """
 
     shard: str
@@ -85,21 +91,24 @@ class Unit:
 
     @property
     def rows(self) -> int:
-        """Rows of its data."""
+        """Number of rows in its data."""
         return self.stop - self.start if self.source else sum(entry.part.rows for entry in self.entries)
 
     @property
     def bytes(self) -> int:
-        """Bytes of its parts; of a source, of its text."""
+        """Bytes of its parts; for a unit of a source, bytes of text."""
         return self.text_bytes if self.source else sum(entry.part.bytes for entry in self.entries)
 
     @property
     def identity(self) -> str:
-        """What stages downstream know of this unit: its place, and what tells its data from other data."""
+        """The identity of this unit for the stages that read it: a hash of its place, and of checksums of its data."""
         return self.identity_for(())
 
     def identity_for(self, columns: Collection[str] | None) -> str:
-        """The identity for who reads some columns, whose types a unit of a source may be told; None for all."""
+        """The identity for a reader of some columns, or of all with None.
+
+        A unit of a source may hold types for columns: those of the columns that are read are in the identity.
+        """
         place, source = [self.shard, self.start, self.stop], self.source
         if source is None:
             return checksum(json.dumps([*place, [entry.part.checksum for entry in self.entries]]).encode())
@@ -109,14 +118,14 @@ class Unit:
 
 
 def file_rows(unit: Unit) -> FileRows:
-    """Where the rows of a unit of a source are read."""
+    """The file that a unit of a source is read from."""
     assert unit.source is not None, "it is a unit of a source"
     return unit.source
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A committed dataset: who made it from what, its manifest parts, and totals over all units."""
+    """A committed dataset: its stage and inputs, its manifest parts, and totals over all units."""
 
     stage: str
     recipe: str
@@ -163,9 +172,9 @@ class ManifestWriter:
             self._flush()
 
     def stream(self) -> Iterator[Unit | None]:
-        """Stream the units in order, also while they are still being added; None where the next one is not there yet.
+        """Stream the units in order, even while units are still being added; yields None until the next one is there.
 
-        Those of manifest parts that are written are read from there, so that no reader holds more than a part of them.
+        Units whose manifest part is written are read from it, so a reader holds no more than one part of them.
         """
         for number in itertools.count():
             at = 0
@@ -181,11 +190,11 @@ class ManifestWriter:
                 yield from itertools.islice(_units(self._dataset, self._parts[number]), at, None)
 
     def count(self, name: str, n: int) -> None:
-        """Count something that no unit has, such as a file that can't be read."""
+        """Add to a count that belongs to no unit, such as that of unreadable files."""
         self._counts[name] += n
 
     def note(self, text: str) -> None:
-        """Note something that no unit has."""
+        """Add a note that belongs to no unit."""
         self._notes[text] += 1
 
     def commit(
@@ -198,7 +207,10 @@ class ManifestWriter:
         inputs: Mapping[str, str],
         replace: bool = False,
     ) -> Manifest:
-        """Write the manifest, or find that another run has; `replace` one that names parts that are gone."""
+        """Write the manifest, unless another run has written it. With `replace`, write it in any case.
+
+        `replace` is for a manifest that names parts which are gone.
+        """
         self._flush()
         self._complete = True
         manifest = Manifest(
@@ -244,7 +256,7 @@ class ManifestWriter:
 
 
 def read_manifest(dataset: Directory, fingerprint: str) -> Manifest | None:
-    """Read a manifest, or None where the dataset is not committed.
+    """Read a manifest; None if the dataset is not committed.
 
     Raises:
         StorageError: the file is not a manifest.
@@ -298,7 +310,7 @@ def _units(dataset: Directory, part: Part) -> Iterable[Unit]:
 
 
 def missing_parts(dataset: Directory, manifest: Manifest) -> list[str]:
-    """Name what a manifest lists and a listing of the dataset does not have at its size."""
+    """The paths of parts that a manifest lists but that are missing, or have another size, in the dataset."""
     found = dict(dataset.sizes(""))
     lost = [p.path for p in manifest.parts if found.get(p.path) != p.bytes]
     if lost:

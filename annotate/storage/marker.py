@@ -1,7 +1,8 @@
-"""What tells a dataset of ours from everything else: a marker in its folder.
+"""The marker in the folder of a dataset, which shows that runs of annotate made it.
 
-A work directory may be any folder, with a corpus and other things of its owner beside the datasets. So a name proves
-nothing: only what lies in a folder with our marker, under a name that a run writes (see `layout`), is ever removed.
+A work directory may be any folder, and hold a corpus and other files of its owner beside the datasets. So the name of a
+folder proves nothing. A file is removed only if its folder has our marker and runs write files of its name, see
+`layout`.
 """
 
 from __future__ import annotations
@@ -16,29 +17,29 @@ from annotate.storage.layout import MARKER
 from annotate.storage.store import Directory
 
 FORMAT = 2
-"""How a dataset is laid out; raised when an older version could not read, or would spoil, what a newer one writes."""
+"""The version of the layout of datasets. Raised when an older annotate could not read, or would damage, a new one."""
 
 ANOTHER_VERSION = (
-    "Choose another work directory, or go on with the version of annotate that made this one: this version can use "
-    "none of its scores."
+    "Choose another work directory, or go on with the version of annotate that made this one. This version can't use "
+    "its scores."
 )
-MOST_NAMED = 3  # datasets, in an error
+MOST_NAMED = 3  # datasets that an error names
 
 _WHAT = "A dataset that annotate made. `annotate clean` removes it when it is not used."
-_MOST_BYTES = 1000  # of a marker: others too have files of that name
+_MOST_BYTES = 1000  # of a marker: a larger file of that name is somebody else's
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What `dataset.json` says, the same for every run that writes it.
+    """The content of `dataset.json`, which is the same for every run that writes it.
 
     Attributes:
-        what: for people.
-        dataset: name of the folder; a copy under another name is no dataset of ours.
-        recipe: of the stage.
-        format: how the dataset is laid out.
-        version: of the stage's recipe; 0 where an older format does not say it.
-        settings: hash of the stage's settings; with the version, what the recipe is the hash of.
+        what: a sentence for people.
+        dataset: name of the folder. If the folder has another name, it is a copy, and no dataset of ours.
+        recipe: of the stage: a hash of its settings and its version.
+        format: the version of the layout, see `FORMAT`.
+        version: of the stage's recipe; 0 if an older format does not say it.
+        settings: hash of the stage's settings.
     """
 
     what: str
@@ -59,7 +60,7 @@ class Marker:
 
 
 def read_marker(folder: Directory) -> Marker | None:
-    """Read the marker of a folder; None where there is none of ours, or the folder has another name than it says.
+    """Read the marker of a folder; None if there is none of ours, or if it names another folder.
 
     Raises:
         StorageError: it can't be read.
@@ -77,42 +78,44 @@ def read_marker(folder: Directory) -> Marker | None:
 
 
 def check_folder(folder: Directory) -> None:
-    """Refuse a folder that is to be that of a dataset, has no marker, and is not empty.
+    """Check that a folder can become that of a dataset: it has our marker, or is empty.
 
     Raises:
-        StorageError: it is such a folder.
+        StorageError: it has no marker and is not empty.
     """
     if read_marker(folder) is not None:
         return
     held = min((path for path, _ in folder.sizes("")), default=None)
-    if held is not None and read_marker(folder) is None:  # asked again: another run puts it before all else
+    if held is not None and read_marker(folder) is None:  # asked again: another run may have begun, with the marker
         raise StorageError(
-            f"{folder.url} is where a dataset belongs, but has no {MARKER} of ours and holds {held}",
+            f"annotate needs the folder {folder.url} for a dataset, but it has other files, such as {held}, and no "
+            f"{MARKER} of annotate",
             hint="Move that folder away, or choose another work directory.",
         )
 
 
 def check_marked(folder: Directory, recipe: str) -> None:
-    """Refuse a folder that is not marked as the dataset of a recipe: nothing is written or removed there.
+    """Check that a folder is marked as the dataset of a recipe. In others nothing is written or removed.
 
     Raises:
-        StorageError: it is not, or is of a format that is not known.
+        StorageError: it is not marked so, or has an unknown format.
     """
     found = read_marker(folder)
     if found is not None:
         _check_formats(folder.url.rpartition("/")[0], [found])
     if found is None or found.recipe != recipe:
         raise StorageError(
-            f"{folder.url} is not marked as the dataset of this recipe ({recipe}): its {MARKER} says otherwise",
+            f"{folder.url} is not the dataset of the recipe {recipe}: its {MARKER} "
+            + ("is missing, or is no marker of it" if found is None else f"names the recipe {found.recipe}"),
             hint="Move that folder away, or choose another work directory.",
         )
 
 
 def mark(folder: Directory, recipe: str, *, version: int, settings: str) -> None:
-    """Mark the folder of a dataset as ours, before anything else is put there, or find that it is.
+    """Put our marker into the folder of a dataset before any other file, unless it is there.
 
     Raises:
-        StorageError: the folder holds something without a marker, or is marked for another recipe or format.
+        StorageError: the folder has files but no marker, or is marked for another recipe or format.
     """
     if read_marker(folder) is None:
         check_folder(folder)
@@ -124,11 +127,11 @@ def mark(folder: Directory, recipe: str, *, version: int, settings: str) -> None
 def datasets_in(workdir: Directory) -> dict[str, Marker | None]:
     """The folders of a work directory that are datasets of ours, with their markers.
 
-    None stands for the marker of one that has what only a dataset has, but no marker: a copy, or of a version that put
-    none. It is told of, but never removed.
+    A folder that looks like a dataset but has no marker is listed with None. It is a copy, or of a version that wrote
+    no markers; commands name it, but never remove it.
 
     Raises:
-        StorageError: a folder with the name of a dataset can't be read, or datasets have a format that is not known.
+        StorageError: a folder with the name of a dataset can't be read, or datasets have an unknown format.
     """
     found: dict[str, Marker | None] = {}
     for name in workdir.folders():
@@ -143,7 +146,7 @@ def datasets_in(workdir: Directory) -> dict[str, Marker | None]:
 
 
 def other_versions(workdir: Directory, stage: str, version: int, settings: str) -> list[Marker]:
-    """The datasets of a stage with equal settings that another version of its recipe made.
+    """The datasets of a stage that were made with the same settings, but by another version of its recipe.
 
     Raises:
         StorageError: as for `datasets_in`.
@@ -165,9 +168,9 @@ def _check_formats(workdir: str, markers: Sequence[Marker]) -> None:
 
 
 def is_like_a_dataset(folder: Directory) -> bool:
-    """Whether a folder without a marker has the name of a dataset and what only a dataset has, in its place.
+    """Whether a folder has the name of a dataset, and manifests or entries at their places.
 
-    It is a copy, or of a version that wrote no markers. Its name and this prove enough to refuse a corpus in it.
+    Without a marker it is a copy, or of a version that wrote no markers. That is enough to refuse a corpus in it.
     """
     if not layout.is_dataset(_name(folder)):
         return False
@@ -179,7 +182,7 @@ def is_like_a_dataset(folder: Directory) -> bool:
 
 
 def is_linked(folder: Directory) -> bool:
-    """Whether a folder, or one in it, is a link on a local disk: what is there may be of another work directory."""
+    """Whether a folder, or an item in it, is a link on a local disk: its files may be of another work directory."""
     local = folder.local
     return local is not None and (local.is_symlink() or any(path.is_symlink() for path in local.iterdir()))
 

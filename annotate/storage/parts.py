@@ -1,8 +1,8 @@
 """Parts and unit entries: how one unit of work is committed, found again and read back.
 
-A commit puts the part under a name that holds its checksum (same bytes, same name: putting twice is harmless), then
-creates the unit's entry, which succeeds once. Who comes second reads the entry and goes on from what it names. What no
-entry names does not exist.
+A commit first puts the part under a name that holds its checksum. The same bytes get the same name, so putting a part
+twice is harmless. Then it creates the entry of the unit, which can succeed only once: a second process reads the entry
+that is there, and goes on from the part that it names. A part that no entry names does not count.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from annotate.storage.store import Directory, checksum, checksum_file
 from annotate.text.arrays import held_bytes
 
 EARLIER = "earlier"
-"""The note of how many entries a unit has beside the one that has its key."""
+"""The name of a note: how many entries a unit has besides the one with its key."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a unit entry says: the part, the quarantine part if any, and what was counted.
+    """The content of a unit entry: the part, the quarantine part if there is one, and counts.
 
-    `notes` hold what identifies how the unit ran where that can matter (the kind of device), never a time or a host.
+    `notes` say how the unit was made if that can matter, such as the kind of device; never a time or a host.
     """
 
     key: str
@@ -82,9 +82,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Output:
-    """What one unit of a stage makes: a table, bad rows with their reasons, and counts for the ledger.
+    """The result of one unit of a stage: a table, bad rows with their reasons, and counts for the ledger.
 
-    With `large_rows`, values of the table can be so large that few of them are to be on one page.
+    `large_rows` says that single values of the table may be large, so that a page should hold few of them.
     """
 
     table: pa.Table
@@ -100,8 +100,8 @@ PAGE_ROWS, PAGE_BYTES = 1024, 1 << 20
 def parquet_bytes(table: pa.Table, *, large_rows: bool = False) -> pa.Buffer:
     """Write a table as one Parquet file in memory; equal tables give equal bytes for one version of pyarrow.
 
-    A page has about a megabyte, but is looked at only after each 1,024 values: with `large_rows` after fewer, where
-    these would be more. Who reads a page holds all of it.
+    A page should have about a megabyte, since a reader holds the whole page. pyarrow looks at the size of a page after
+    each 1,024 values; with `large_rows`, after fewer if 1,024 values would be more than a megabyte.
     """
     batch = PAGE_BYTES * table.num_rows // max(1, held_bytes(table)) if large_rows else PAGE_ROWS
     sink = pa.BufferOutputStream()
@@ -117,7 +117,7 @@ def parquet_bytes(table: pa.Table, *, large_rows: bool = False) -> pa.Buffer:
 
 
 def put_part(dataset: Directory, named: Callable[[str], str], data: pa.Buffer, rows: int) -> Part:
-    """Put bytes under the name that `named` makes of their checksum."""
+    """Put bytes under the name that `named` makes from their checksum."""
     digest = checksum(memoryview(data))
     part = Part(named(digest), rows, data.size, digest)
     if dataset.size(part.path) != part.bytes:
@@ -126,13 +126,13 @@ def put_part(dataset: Directory, named: Callable[[str], str], data: pa.Buffer, r
 
 
 def commit(dataset: Directory, key: str, output: Output, *, schema: str) -> Entry:
-    """Commit the output of one unit, or find that it is committed.
+    """Commit the output of one unit, unless the unit is committed.
 
     Returns:
-        The entry that stands, ours or that of whoever was first.
+        The entry in the dataset: ours, or the one that another process created first.
 
     Raises:
-        StorageError: the output breaks its contract; or the entry that stands names another part that is gone.
+        StorageError: the output breaks its contract; or another process's entry names a part that is gone.
     """
     return create_entry(dataset, put_output(dataset, key, output, schema=schema))
 
@@ -156,20 +156,21 @@ def put_output(dataset: Directory, key: str, output: Output, *, schema: str) -> 
 
 
 def commit_all(dataset: Directory, key: str, entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """Commit a unit that has one part or more, as they are put.
+    """Commit a unit of one or more parts.
 
-    The last entry has the key of the unit, and is created when all others are; it notes how many these are.
+    An entry is created when the next one is put. The last one has the key of the unit, and notes the number of the
+    others, so the unit is committed when all its entries are there.
 
     Args:
-        dataset: where they lie.
+        dataset: the dataset of the unit.
         key: of the unit.
-        entries: at least one, in order, not created yet.
+        entries: at least one, in order; their parts are put, they are not created yet.
 
     Returns:
-        The entries that stand, in order.
+        The entries in the dataset, in order: ours, or those that another process created first.
 
     Raises:
-        StorageError: an entry that stands names another part that is gone.
+        StorageError: another process's entry names a part that is gone.
     """
     done: list[Entry] = []
     last: Entry | None = None
@@ -183,7 +184,7 @@ def commit_all(dataset: Directory, key: str, entries: Iterable[Entry]) -> tuple[
 
 
 def find_all(dataset: Directory, key: str) -> tuple[Entry, ...] | None:
-    """The entries of a committed unit, in order, if their parts are there; None if it is to be computed."""
+    """The entries of a committed unit, in order; None if an entry or a part is missing, so that it must be computed."""
     last = read_entry(dataset, key)
     if last is None:
         return None
@@ -193,7 +194,7 @@ def find_all(dataset: Directory, key: str) -> tuple[Entry, ...] | None:
 
 
 def put_quarantine(dataset: Directory, key: str, rows: pa.Table | None) -> Part | None:
-    """Put bad rows of a unit; None where there are none.
+    """Put the bad rows of a unit; None if there are none.
 
     Raises:
         StorageError: the rows break their contract.
@@ -205,10 +206,10 @@ def put_quarantine(dataset: Directory, key: str, rows: pa.Table | None) -> Part 
 
 
 def joined(dataset: Directory, key: str, made: Entry, others: Sequence[Entry]) -> Entry:
-    """Commit a unit that has the part of an entry, and what it and others have counted and put in quarantine.
+    """Commit a unit that has the part of one entry, and the counts and bad rows of this entry and of others.
 
     Raises:
-        StorageError: a quarantine part is damaged; or the entry that stands names another part that is gone.
+        StorageError: a quarantine part is damaged; or another process's entry names a part that is gone.
     """
     counts: Counter[str] = Counter()
     bad = []
@@ -221,7 +222,7 @@ def joined(dataset: Directory, key: str, made: Entry, others: Sequence[Entry]) -
 
 
 def heal(dataset: Directory, entries: Sequence[Entry], output: Output, *, schema: str) -> bool:
-    """Put the parts of an entry again that lost them, if this output is what they held; False where none is."""
+    """If an entry has lost its part, and the part held exactly this output, put it again. Returns whether it did."""
     lost = [entry for entry in entries if not intact(dataset, entry)]
     if not lost:
         return False
@@ -237,7 +238,7 @@ def commit_file(dataset: Directory, key: str, path: Path, rows: int) -> Entry:
     """Commit a local Parquet file as the part of a unit, as `commit` does a table, without holding it in memory.
 
     Raises:
-        StorageError: it can't be written; or the entry that stands names another part that is gone.
+        StorageError: it can't be written; or another process's entry names a part that is gone.
     """
     digest, size = checksum_file(path)
     part = Part(layout.part(key, digest), rows, size, digest)
@@ -249,10 +250,10 @@ def commit_file(dataset: Directory, key: str, path: Path, rows: int) -> Entry:
 
 
 def create_entry(dataset: Directory, ours: Entry) -> Entry:
-    """Create a unit's entry, whose parts are put, unless there is one: then return that.
+    """Create the entry of a unit whose parts are put. If another process has created one, return that.
 
     Raises:
-        StorageError: the entry that stands names another part that is gone.
+        StorageError: another process's entry names a part that is gone.
     """
     if dataset.put_new(layout.entry(ours.key), json.dumps(ours.to_json()).encode()):
         reach("commit: entry created")
@@ -260,18 +261,19 @@ def create_entry(dataset: Directory, ours: Entry) -> Entry:
     stands = read_entry(dataset, ours.key)
     if stands is None or not intact(dataset, stands):
         raise StorageError(
-            f"{dataset.url}/{layout.entry(ours.key)} names a part that is missing or damaged, and making it "
-            "again gave other bytes",
-            hint="Another library version or device made it. Delete that unit entry, and run again.",
+            f"{dataset.url}/{layout.entry(ours.key)} names a part that is missing or damaged, and the part that was "
+            "made again has other bytes",
+            hint="Other library versions or another device made the first one. Delete the file named above, and run "
+            "again.",
         )
     return stands
 
 
 def read_entry(dataset: Directory, key: str) -> Entry | None:
-    """Read a unit entry, or None where the unit is not committed.
+    """Read the entry of a unit; None if the unit is not committed.
 
     Raises:
-        StorageError: the entry is not what this project writes.
+        StorageError: the file is not an entry.
     """
     try:
         data = dataset.get(layout.entry(key))
@@ -281,18 +283,19 @@ def read_entry(dataset: Directory, key: str) -> Entry | None:
         return Entry.from_json(json.loads(data))
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(
-            f"{dataset.url}/{layout.entry(key)} is damaged: {error}", hint="Delete this entry; the unit is made again."
+            f"{dataset.url}/{layout.entry(key)} is damaged: {error}",
+            hint="Delete this file, and run again: the unit is made again.",
         ) from error
 
 
 def committed_keys(dataset: Directory) -> set[str]:
-    """The keys of all entries, as a listing has them: for people, and no proof."""
+    """The keys of all entries that a listing shows. A listing can be out of date, so this is only for display."""
     names = (layout.parse(path) for path, _ in dataset.sizes(f"{layout.ENTRIES}/"))
     return {name.of for name in names if name is not None}
 
 
 def intact(dataset: Directory, entry: Entry) -> bool:
-    """Whether the parts that an entry names are there with their sizes (contents are checked when read)."""
+    """Whether the parts that an entry names are there and have their sizes. Contents are checked when they are read."""
     return all(dataset.size(part.path) == part.bytes for part in entry.parts)
 
 
@@ -309,11 +312,11 @@ def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str]
         raise StorageError(f"{where} is missing", hint=REMAKE) from None
     if len(data) != part.bytes or checksum(data) != part.checksum:
         raise StorageError(
-            f"{where} is damaged: {len(data)} bytes, checksum {checksum(data)}; "
-            f"committed were {part.bytes} bytes, checksum {part.checksum}",
+            f"{where} is damaged: it has {len(data)} bytes and the checksum {checksum(data)}, but was committed with "
+            f"{part.bytes} bytes and the checksum {part.checksum}",
             hint=REMAKE,
         )
-    # A thread of the pool that lets the bytes go while Python shuts down would abort the process.
+    # Without threads: one that frees the bytes while Python shuts down would abort the process.
     table = pq.read_table(pa.BufferReader(data), columns=columns, use_threads=False, pre_buffer=False)
     if columns is None:
         try:
@@ -324,8 +327,8 @@ def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str]
 
 
 OTHER_VERSION = (
-    "The file is as it was committed, so another version of annotate wrote it. Run the pipeline again with this one: "
-    "it makes the dataset anew, from the scores that there are."
+    "The file is as it was committed, so another version of annotate wrote it. Run the pipeline again with this "
+    "version: it makes the dataset again, from the scores that are there."
 )
 REMAKE = "Delete the file and run the same command again: the unit is made again from its inputs."
 

@@ -1,4 +1,4 @@
-"""Reading what the last run left in a work directory: training shards, and datasets that have the units of a corpus."""
+"""Reads the datasets that the last run left in a work directory: training shards, and others with units of a corpus."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from annotate.storage.store import Directory
 
 
 def shards(workdir: str | PathLike[str], output: str | None = None) -> list[str]:
-    """Paths, or URLs, of the training shards that the last run wrote, in the order in which they are trained on.
+    """Paths, or URLs, of the training shards that the last run wrote, in training order.
 
-    This is what a trainer should read: a work directory may hold shards of earlier runs too.
+    A trainer should read these, because a work directory may also hold shards of earlier runs.
 
     Args:
         workdir: the work directory.
-        output: which shards, for a pipeline that has several: the name of the output, as in
-            `Pipeline(train=..., evaluation=...)`.
+        output: the name of the output, as in `Pipeline(train=..., evaluation=...)`. It may be left out if only one
+            output is shards.
 
     Raises:
-        StorageError: there are none, or none of that name; or several, and no name says which.
+        StorageError: there are no shards, or none of that name; or several outputs are shards, and none is named.
     """
     directory = Directory.at(workdir)
     return list(_parts(directory, _shards(directory, output)))
 
 
 def shard_tables(workdir: str | PathLike[str], output: str | None = None) -> Iterator[pa.Table]:
-    """The tables of the token shards that the last run wrote, checked; in the order of `shards`.
+    """The tables of the token shards that the last run wrote, in the order of `shards`. Checksums are checked.
 
     Args:
         workdir: the work directory.
-        output: which of them, as for `shards`; text shards are none.
+        output: the name of the output, as for `shards`; it must be token shards.
 
     Raises:
         StorageError: as for `shards`; or a part is damaged.
@@ -57,7 +57,7 @@ def tags_folder(workdir: str | PathLike[str], output: str | None = None) -> str:
 
     Args:
         workdir: the work directory.
-        output: which of them, as for `shards`; text shards are none.
+        output: the name of the output, as for `shards`; it must be token shards.
 
     Raises:
         StorageError: as for `shards`.
@@ -71,19 +71,19 @@ def read_tags(folder: str | PathLike[str]) -> dict[str, Any]:
     """Read the `tags.json` of token shards.
 
     Args:
-        folder: what `tags_folder` gives, or a copy of it: a path, or a URL.
+        folder: path or URL of the folder that `tags_folder` gives, or of a copy of it.
 
     Raises:
-        StorageError: there is none.
+        StorageError: there is no `tags.json`.
     """
     directory = Directory.at(folder)
     try:
         card: dict[str, Any] = json.loads(directory.get("tags.json"))
     except FileNotFoundError:
         raise StorageError(
-            f"{directory.url} has no tags.json: these are no token shards, or it was removed",
-            hint="Run the pipeline with TokenShards, in the shipped one by --set tokenizer=...; the same run of token "
-            "shards writes the file again.",
+            f"{directory.url} has no tags.json: it is not the folder of token shards, or the file was removed",
+            hint="annotate.tags_folder(WORKDIR) names the folder. If the file was removed, run the pipeline again: it "
+            "writes it again.",
         ) from None
     return card
 
@@ -93,13 +93,13 @@ def tables(workdir: str | PathLike[str], dataset: str, output: str | None = None
 
     Args:
         workdir: the work directory.
-        dataset: its label, as `annotate status` names it: "verdicts", "signatures", "spans", "annotations (...)",
+        dataset: its label, as `annotate status` shows it: "verdicts", "signatures", "spans", "annotations (...)",
             "placements", "nested-placements", "repeated-spans", or any other that has the units of its corpus.
-        output: look only among what this output was made from; there "placements" is "placements #2", where that is
-            the one.
+        output: the name of an output. Only datasets that it was made from are looked at, and the number of a label can
+            be left out: "placements" finds "placements #2" if the output was made from that.
 
     Returns:
-        Tables as `schemas/` says, each with a column `shard` in front.
+        Tables as `schemas/` says, with one more column in front, `shard`.
 
     Raises:
         StorageError: the last run left no such dataset, or several, or a part is damaged.
@@ -137,7 +137,7 @@ def _shards(directory: Directory, output: str | None, roles: Sequence[Role] = SH
     if not found:
         raise StorageError(
             f"{directory.url} has text shards, no token shards: {', '.join(item.described for item in named)}",
-            hint="Run the pipeline with TokenShards, in the shipped one by --set tokenizer=...",
+            hint="Use TokenShards in the pipeline; in the shipped pipeline, --set tokenizer=... does that.",
         )
     if len(found) > 1:
         one = found[0].output

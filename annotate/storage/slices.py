@@ -1,8 +1,8 @@
-"""Parts that are written by one task and read in slices by many: a slice for each partition that rows go to.
+"""Parts that one task writes and many tasks read in slices: a slice holds the rows for one partition.
 
-A part is its slices, one after the other, each an Arrow IPC stream; an index of them, which is one too; and the length
-of that, 8 bytes, little-endian. Who reads a slice reads the index and those bytes, and checks both: the part's checksum
-is that of its index, which has those of the slices.
+A part begins with its slices, each an Arrow IPC stream. After them stands an index of the slices, also an Arrow IPC
+stream, and then the length of the index in 8 bytes, little-endian. To read a slice, a task reads the index and the
+slice alone, and checks both: the checksum of the part is that of its index, and the index has those of the slices.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _INDEX = pa.schema(
     ]
 )
 _SCHEMA = b"schema"
-"""Under which the metadata of an index have the schema of the slices."""
+"""The key of the schema of the slices in the metadata of an index."""
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _LENGTH = 8
-_TAIL = 1 << 16  # read at once from the end: most indices, and their length
+_TAIL = 1 << 16  # bytes that are read at once from the end: most indices fit, with their length
 
 
 def by_partition(table: pa.Table) -> pa.Table:
-    """The rows of a table in the order of the partitions that they go to, in their order otherwise."""
+    """Sort the rows of a table by the partitions that they go to; the sort is stable."""
     to = table[TO].to_numpy()
     if not (to[1:] < to[:-1]).any():
         return table
@@ -52,7 +52,7 @@ def commit_slices(dataset: Directory, key: str, tables: Sequence[pa.Table], *, s
     """Put rows as `put_slices` does, and commit them.
 
     Raises:
-        StorageError: a table breaks its contract; or the entry that stands names another part that is gone.
+        StorageError: a table breaks its contract; or another process's entry names a part that is gone.
     """
     return create_entry(dataset, put_slices(dataset, key, tables, schema=schema))
 
@@ -66,15 +66,15 @@ def put_slices(
     quarantine: pa.Table | None = None,
     counts: Mapping[str, int] | None = None,
 ) -> Entry:
-    """Put rows, grouped by the partition that they go to, in their order otherwise.
+    """Put rows as one part with a slice for each partition that rows go to.
 
     Args:
-        dataset: where the part goes.
+        dataset: the dataset of the unit.
         key: of the unit.
-        tables: the rows, at least one table, each as `by_partition` gives it.
+        tables: the rows, at least one table, each sorted by `by_partition`.
         schema: contract of the tables.
         quarantine: bad rows that were found on the way.
-        counts: of what is sent.
+        counts: counts for the entry.
 
     Returns:
         The entry, which is not created yet.
@@ -97,7 +97,7 @@ def put_slices(
         found = (partition, sink.tell(), data.size, checksum(memoryview(data)), held_bytes(sent))
         rows.append(dict(zip(_INDEX.names, found, strict=True)))
         sink.write(data)
-    own = tables[0].schema  # also where a partition gets nothing; one that the contract has whole needs no saying
+    own = tables[0].schema  # for partitions that get no rows; left out if it is the schema of the contract
     said = None if own == contract(schema).schema else {_SCHEMA: own.serialize().to_pybytes()}
     index = _stream(pa.Table.from_pylist(rows, schema=_INDEX.with_metadata(said)))
     sink.write(index)
@@ -117,11 +117,11 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: p
     """Read the rows of a part that go to one partition.
 
     Args:
-        dataset: where the part lies.
-        part: as `commit_slices` has put it.
+        dataset: the dataset of the part.
+        part: a part that `put_slices` made.
         to: the partition.
         schema: contract of the rows.
-        index: from `slice_index`, where it is read once for several partitions.
+        index: from `slice_index`, if several slices of the part are read.
 
     Raises:
         StorageError: the part is missing or damaged.
@@ -141,7 +141,7 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: p
 
 
 def slice_index(dataset: Directory, part: Part, partitions: range) -> pa.Table:
-    """Where in a part the rows are that go to some partitions.
+    """Read the rows of a part's index that are about some partitions.
 
     Raises:
         StorageError: the part is missing or damaged.
@@ -152,14 +152,14 @@ def slice_index(dataset: Directory, part: Part, partitions: range) -> pa.Table:
 
 
 def slice_checksum(index: pa.Table, to: int) -> str:
-    """The checksum of the rows that go to one partition; where none do, that of their schema."""
+    """The checksum of the rows that go to one partition; if there are none, that of their schema."""
     at = int(np.searchsorted(index["to"].to_numpy(), to))
     there = at < index.num_rows and index["to"][at].as_py() == to
     return str(index["checksum"][at].as_py()) if there else checksum((index.schema.metadata or {}).get(_SCHEMA, b""))
 
 
 def slice_bytes(index: pa.Table, to: int) -> int:
-    """Bytes that the rows take in memory that go to one partition."""
+    """Bytes of memory that the rows for one partition take."""
     return int(pc.sum(index.filter(pc.equal(index["to"], to))["held"]).as_py() or 0)
 
 
@@ -183,7 +183,7 @@ def _read(dataset: Directory, part: Part, offset: int, size: int) -> bytes:
             file.seek(offset)
             return file.read(size) or b""
     except (OSError, StorageError) as error:
-        # Only what is gone or cut off can be mended by making it again: a store that fails may hold it whole.
+        # A missing or truncated part can be mended by making it again. If the store failed, the part may be whole.
         if dataset.size(part.path) == part.bytes:
             raise
         raise _damaged(dataset, part, "it is missing or truncated") from error

@@ -1,4 +1,4 @@
-"""Objects on local disk, S3, GCS or Azure, through obstore; the only module that moves bytes."""
+"""Reads and writes objects on local disk, S3, GCS or Azure, through obstore. No other module moves bytes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from annotate.errors import StorageError
 
 
 def checksum(data: bytes | memoryview) -> str:
-    """Name the content of `data`: 128-bit XXH3, 32 hex digits."""
+    """The checksum that names the content of `data`: 128-bit XXH3, 32 hex digits."""
     return xxhash.xxh3_128_hexdigest(data)
 
 
@@ -36,7 +36,7 @@ def checksum_file(path: Path) -> tuple[str, int]:
 
 
 def batches(paths: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
-    """Cut paths into lists that a store removes in one request."""
+    """Cut paths into lists of a size that a store removes in one request."""
     rest = iter(paths)
     while batch := list(itertools.islice(rest, size)):
         yield batch
@@ -44,7 +44,7 @@ def batches(paths: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
 
 @functools.lru_cache(maxsize=64)
 def _store(url: str) -> Any:
-    """The store of a directory; a local one is made if need be."""
+    """The store of a directory; a local directory is made if it does not exist."""
     if "://" in url and not url.startswith("file://"):
         return from_url(url)
     return LocalStore(url.removeprefix("file://"), mkdir=True)
@@ -70,7 +70,7 @@ class Directory:
         return Path(self.url.removeprefix("file://")) if self.url.startswith("file://") else None
 
     def create(self) -> None:
-        """Make sure that the directory exists and can be written.
+        """Make the directory if it does not exist, and check that it is writable.
 
         Raises:
             StorageError: it can't be made, or isn't writable.
@@ -78,7 +78,7 @@ class Directory:
         try:
             if self.local is not None:
                 self.local.mkdir(parents=True, exist_ok=True)
-            probe = f".writable-{uuid.uuid4().hex}"  # a name that nobody else has: it is removed
+            probe = f".writable-{uuid.uuid4().hex}"  # removed below, so nobody else may have a file of this name
             obstore.put(_store(self.url), probe, b"")
             self.delete([probe])
         except (BaseError, OSError) as error:
@@ -101,7 +101,7 @@ class Directory:
             raise self._failed("cannot be read", path, error) from error
 
     def put(self, path: str, data: bytes | memoryview | Path) -> None:
-        """Write an object atomically, over what is there.
+        """Write an object atomically; an object of that name is replaced.
 
         Raises:
             StorageError: it can't be written.
@@ -112,7 +112,7 @@ class Directory:
             raise self._failed("cannot be written", path, error) from error
 
     def put_new(self, path: str, data: bytes) -> bool:
-        """Create an object unless there is one; False means that another writer was first.
+        """Create an object unless one of that name exists; False means that another writer was first.
 
         Raises:
             StorageError: it can't be written.
@@ -126,7 +126,7 @@ class Directory:
         return True
 
     def size(self, path: str) -> int | None:
-        """Size of an object in bytes, or None where there is none."""
+        """Size of an object in bytes, or None if there is none."""
         if self._absent():
             return None
         try:
@@ -137,7 +137,7 @@ class Directory:
             raise self._failed("cannot be read", path, error) from error
 
     def sizes(self, prefix: str, *, deep: bool = True) -> Iterator[tuple[str, int]]:
-        """List objects below `prefix`, as path and size, in no order; without `deep`, none in folders below it."""
+        """List path and size of the objects below `prefix`, unsorted; without `deep`, not those in deeper folders."""
         if self._absent() or (self.local is not None and not (self.local / prefix).is_dir()):
             return
         try:
@@ -161,7 +161,7 @@ class Directory:
             raise self._failed("cannot be listed", "", error) from error
 
     def version(self, path: str) -> str | None:
-        """What changes when an object does: its entity tag, or else when it was written; None where there is none."""
+        """A value that changes when an object is written: its entity tag, or its time. None if there is no object."""
         if self._absent():
             return None
         try:
@@ -173,7 +173,7 @@ class Directory:
         return str(found["e_tag"] or found["last_modified"])
 
     def delete(self, paths: list[str]) -> None:
-        """Remove objects, where they are there.
+        """Remove objects; those that do not exist are passed over.
 
         Raises:
             StorageError: one can't be removed.
@@ -182,7 +182,7 @@ class Directory:
             if paths:
                 obstore.delete(_store(self.url), paths)
         except FileNotFoundError:
-            # A local disk says so where another run was first. What comes after that one is still there.
+            # On a local disk another run has removed one of them; those after it in the list are still there.
             if len(paths) > 1:
                 for path in paths:
                     self.delete([path])
@@ -190,7 +190,7 @@ class Directory:
             raise self._failed("cannot be removed", paths[0], error) from error
 
     def open(self, path: str, size: int | None = None) -> io.RawIOBase:
-        """Open an object for random reads; no more of it is held than one read asks for."""
+        """Open an object for random reads. Only the bytes of one read are held."""
         found = size if size is not None else self.size(path)
         if found is None:
             raise FileNotFoundError(f"{self.url}/{path}")
@@ -201,11 +201,11 @@ class Directory:
         return Directory(f"{self.url}/{name}")
 
     def open_stream(self, path: str, size: int | None = None, buffer: int = 4 << 20) -> io.BufferedReader:
-        """Open an object to be read from its start to its end, `buffer` bytes a request."""
+        """Open an object to read it from start to end, `buffer` bytes in each request."""
         return io.BufferedReader(self.open(path, size), buffer)
 
     def _absent(self) -> bool:
-        """Whether this is a local directory that does not exist: reading must not make it."""
+        """Whether this is a local directory that does not exist. Reading must not make it, as opening a store would."""
         return self.local is not None and not self.local.is_dir()
 
     def _failed(self, what: str, path: str, error: Exception) -> StorageError:
@@ -220,11 +220,14 @@ class Directory:
             return StorageError(
                 f"{where} {what}: permission denied", hint="Check who owns it, or choose another place."
             )
-        return StorageError(f"{where} {what}: {reason}")
+        return StorageError(
+            f"{where} {what}: {reason}",
+            hint="Check the path, and the network and credentials if it is a URL; then run again.",
+        )
 
 
 class _RangeFile(io.RawIOBase):
-    """A seekable file over range requests, in the form that Arrow reads from."""
+    """A seekable file over range requests, with the methods that Arrow needs."""
 
     def __init__(self, directory: Directory, path: str, size: int) -> None:
         self._directory, self._path, self._size, self._at = directory, path, size, 0
@@ -256,7 +259,7 @@ class _RangeFile(io.RawIOBase):
         except (BaseError, OSError) as error:
             raise self._directory._failed("cannot be read", self._path, error) from error
         self._at += length
-        # Arrow copies it; bytes() would copy once more.
+        # Not bytes(data), which would be one more copy: Arrow copies it too.
         return memoryview(data)  # type: ignore[return-value]
 
     def readall(self) -> bytes:

@@ -140,7 +140,7 @@ def test_a_wrong_parameter_lists_the_right_ones(here, capsys, setting, message):
         ("import annotate\n", "defines no pipeline"),
         ("1 / 0\n", "ZeroDivisionError"),
         ("pipeline = 3\n", "defines no pipeline"),
-        ("def pipeline(x):\n    pass\n", "needs a type and a default"),
+        ("def pipeline(x):\n    pass\n", "lacks a type or a default"),
         ("def pipeline() -> None:\n    return None\n", "expected a Pipeline"),
         (
             "from annotate import Corpus, Pipeline, Split\nsplit = Split(Corpus('corpus'))\n"

@@ -78,7 +78,7 @@ def test_a_dataset_without_a_marker_is_neither_used_nor_removed(annotate, workdi
     code, out, _ = annotate("clean", workdir, "--yes")
     assert code == 0 and "holds nothing" in out and out.count("Left alone") > 5
     for options in (Options(), Options(rescore=True)):
-        with pytest.raises(StorageError, match=r"has no dataset\.json of ours and holds"):
+        with pytest.raises(StorageError, match=r"and no dataset\.json of annotate"):
             pipeline.run(str(workdir), options)
     assert tree(workdir) == before
 
@@ -91,12 +91,12 @@ def test_a_work_directory_whose_last_run_was_of_another_version_is_named(annotat
     (workdir / "latest.json").write_text(json.dumps(left))
     before = tree(workdir)
     for look in (pipeline.run, planned(pipeline)):
-        with pytest.raises(StorageError, match=r"latest\.json is not what this version of annotate writes") as caught:
+        with pytest.raises(StorageError, match=r"latest\.json was written by another version of annotate") as caught:
             look(str(workdir))
         assert "Choose another work directory" in caught.value.hint
     for command, *options in (("clean", "--yes"), ("status",), ("show",)):
         code, _, err = annotate(command, workdir, *options)
-        assert code == 4 and "is not what this version of annotate writes" in " ".join(err.split())
+        assert code == 4 and "was written by another version of annotate" in " ".join(err.split())
     assert tree(workdir) == before
 
 

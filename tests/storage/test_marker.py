@@ -47,7 +47,7 @@ def test_only_an_empty_folder_is_marked(folder: Directory) -> None:
     mark(folder, RECIPE, version=1, settings="")
     folder.delete([MARKER])
     for name in ("notes.txt", PART):  # a part without a marker is of a copy, or of a version that put none
-        with pytest.raises(StorageError, match=rf"has no dataset\.json of ours and holds {name}"):
+        with pytest.raises(StorageError, match=rf"has other files, such as {name}, and no dataset\.json"):
             mark(folder, RECIPE, version=1, settings="")
         assert read_marker(folder) is None
         folder.delete(["notes.txt"])
@@ -57,10 +57,10 @@ def test_only_an_empty_folder_is_marked(folder: Directory) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"name": "a corpus of mine"}', r"has no dataset\.json of ours and holds dataset\.json"),
-        ("{]", r"has no dataset\.json of ours and holds dataset\.json"),
-        ('{"what": "", "dataset": "spans-77b01e9a", "recipe": "", "format": 1}', r"has no dataset\.json of ours"),
-        (None, "is not marked as the dataset of this recipe"),
+        ('{"name": "a corpus of mine"}', r"such as dataset\.json, and no dataset\.json of annotate"),
+        ("{]", r"such as dataset\.json, and no dataset\.json of annotate"),
+        ('{"what": "", "dataset": "spans-77b01e9a", "recipe": "", "format": 1}', r"and no dataset\.json of annotate"),
+        (None, "is not the dataset of the recipe"),
     ],
 )
 def test_a_file_of_that_name_that_is_no_marker_of_this_dataset_is_refused(

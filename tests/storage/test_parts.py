@@ -95,7 +95,7 @@ def test_a_lost_part_is_seen_and_healed_by_the_same_bytes(dataset: Directory, da
 def test_a_lost_part_is_not_healed_by_other_bytes(dataset: Directory) -> None:
     entry = commit(dataset, "key", output("x"), schema="ids")
     local(dataset, entry.part.path).unlink()
-    with pytest.raises(StorageError, match="names a part that is missing or damaged, and making it again gave other"):
+    with pytest.raises(StorageError, match="names a part that is missing or damaged, and the part that was made again"):
         commit(dataset, "key", output("y"), schema="ids")
 
 
@@ -104,7 +104,9 @@ def test_damage_is_found_when_a_part_is_read(dataset: Directory) -> None:
     path = local(dataset, entry.part.path)
     data = path.read_bytes()
     path.write_bytes(data[:-1])
-    with pytest.raises(StorageError, match=f"is damaged: {len(data) - 1} bytes, .*committed were {len(data)} bytes"):
+    with pytest.raises(
+        StorageError, match=f"is damaged: it has {len(data) - 1} bytes .*committed with {len(data)} bytes"
+    ):
         read_part(dataset, entry.part, schema="ids")
     path.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
     assert intact(dataset, entry)  # a listing does not see it
@@ -136,7 +138,7 @@ def test_a_damaged_entry_is_named(dataset: Directory, data: bytes) -> None:
     with pytest.raises(StorageError, match="units/key is damaged") as error:
         read_entry(dataset, "key")
     assert error.value.hint is not None
-    assert "Delete this entry" in error.value.hint
+    assert "Delete this file" in error.value.hint
 
 
 def test_a_file_is_committed_as_a_table_is(dataset: Directory, tmp_path: Path) -> None:
