@@ -5,6 +5,7 @@
   x InputError         a corpus, or a file of it, can't be read                  exit 3
   x StorageError       the work directory can't be used, or is damaged           exit 4
   x WorkError          a work unit failed on every attempt                       exit 5
+  x InternalError      there is a mistake in annotate: please report it          exit 6
 
 A single bad row raises no error: it goes to quarantine with its reason.
 """
@@ -60,3 +61,13 @@ class WorkError(AnnotateError):
     """A work unit failed on every attempt. Units that are committed stay."""
 
     exit_code = 5
+
+
+class InternalError(AnnotateError):
+    """A mistake in annotate itself: no input, setting or file of the user is the cause."""
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        hint = hint or "This is a mistake in annotate. Report it, with this message. What is committed stays."
+        super().__init__(message, hint=hint)

@@ -1,8 +1,8 @@
 """Removes from a work directory what the last run does not use.
 
-That is: datasets of other recipes; and in the datasets that it uses, parts that no unit entry names, lists of units
-that no manifest names, and files beside token shards that no manifest names. Only what runs wrote is removed: files of
-a kind that they write, in folders that they marked as theirs.
+Removed are datasets of other recipes. In the datasets that the last run uses, removed are parts that no unit entry
+names, and lists of units and files beside token shards that no manifest names. Files that no run wrote stay: a file is
+removed only if its name is one that runs write, and its folder has the marker of a run.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ OLD_RECIPE, NO_ENTRY, NO_MANIFEST, OLD_UNIT, UNFINISHED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Unused:
-    """One object that can go.
+    """One object that can be removed.
 
     Attributes:
         dataset: its folder in the work directory.
         path: in this folder.
         bytes: its size.
-        why: it can go.
-        training_shard: whether it is a training shard of a dataset that stays: a trainer may read it.
+        why: why it can be removed.
+        training_shard: whether it is a training shard of a dataset that stays. A trainer may be reading it.
     """
 
     dataset: str
@@ -57,7 +57,7 @@ class Unused:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftAlone:
-    """A dataset's folder in a work directory that stays, or has files that stay, whether used or not; and why."""
+    """A dataset's folder that stays in the work directory, or has files that stay; and why."""
 
     dataset: str
     why: str
@@ -65,13 +65,13 @@ class LeftAlone:
 
 @dataclass(frozen=True, kw_only=True)
 class Cleanup:
-    """What of a work directory the last run does not use.
+    """The objects of a work directory that the last run does not use.
 
     Attributes:
-        workdir: path, or URL, of the work directory.
-        unused: what can go, in the order in which it is removed: what names others goes before them.
-        left_alone: what was not looked at, because it is not sure that a run wrote it.
-        removed: whether what can go is gone.
+        workdir: path or URL of the work directory.
+        unused: objects that can be removed, in the order of removal: an object is removed before those that it names.
+        left_alone: folders that stay, because a run may not have written what they hold.
+        removed: whether the unused objects have been removed.
     """
 
     workdir: str
@@ -81,7 +81,7 @@ class Cleanup:
 
     @property
     def bytes(self) -> int:
-        """Size of all that can go."""
+        """Total size of the unused objects."""
         return sum(item.bytes for item in self.unused)
 
 
@@ -93,23 +93,23 @@ def clean(
     agree: Callable[[Cleanup], bool] | None = None,
     observer: Observer | None = None,
 ) -> Cleanup:
-    """Remove from a work directory what the last run that finished does not use.
+    """Remove what the last finished run of a work directory does not use.
 
-    A pipeline that goes back to an earlier recipe makes its datasets again. A second run of the same pipeline finds
-    everything.
+    Another run of the same pipeline finds everything. A pipeline that goes back to an earlier recipe makes its datasets
+    again.
 
         annotate.clean("out", dry_run=True).bytes
 
     Args:
         workdir: the work directory.
-        dry_run: only say what would be removed.
+        dry_run: remove nothing; only list what would be removed.
         old_units: also remove units of kept datasets that the last run does not use.
-        agree: is asked before anything is removed, while no run can start; None removes at once.
-        observer: is told of trouble with the lease on the work directory.
+        agree: is asked before anything is removed, and may say no. No run can start meanwhile. None removes at once.
+        observer: receives messages about the lease on the work directory.
 
     Raises:
-        StorageError: no run has finished there, or one goes on; an entry or a manifest is damaged, so what it names is
-            not known; a dataset has a format that is not known; or something can't be removed.
+        StorageError: no run has finished there, or one is at work; an entry or a manifest is damaged; a dataset has an
+            unknown format; or an object can't be removed.
     """
     directory = Directory.at(workdir)
     _read_latest(directory)
@@ -141,7 +141,7 @@ def _read_latest(workdir: Directory) -> list[Latest]:
 
 @dataclass(frozen=True)
 class _Object:
-    """One object of a dataset that can go."""
+    """One object of a dataset that can be removed."""
 
     kind: Kind
     path: str
@@ -150,7 +150,7 @@ class _Object:
 
 
 def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
-    """All objects that can go; with `old_units`, units that only other manifests list can go too."""
+    """All objects that can be removed; with `old_units` also units that only other manifests list."""
     latest = _read_latest(workdir)
     used: dict[str, list[Latest]] = {}
     for item in latest:
@@ -191,7 +191,7 @@ def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
 def _in_folder(
     workdir: Directory, directory: Directory, used: Sequence[Latest], *, old_units: bool
 ) -> tuple[list[_Object], list[str]]:
-    """What can go from the folder of a dataset, of which the last run uses some or none; and what no run wrote."""
+    """What can be removed from the folder of a dataset; and the paths that no run wrote."""
     listed = list(directory.sizes(""))
     ours = [(path, n, about) for path, n in listed if (about := layout.parse(path)) is not None]
     strays = sorted({path for path, _ in listed} - {path for path, _, _ in ours})
@@ -211,7 +211,7 @@ def _in_dataset(
     *,
     old_units: bool,
 ) -> Iterator[_Object]:
-    """What of `listed` can go from a dataset that is used; `manifests` of the last run are given by fingerprint."""
+    """What of `listed` can be removed from a dataset in use. `manifests` are the last run's, by fingerprint."""
     known = dict(manifests)
     old = [about.of for _, _, about in listed if about.kind is Kind.MANIFEST]
     for fingerprint in old if not old_units else ():
@@ -257,13 +257,13 @@ def _parts(entries: Iterable[Entry]) -> set[str]:
 
 
 def _read_entries(directory: Directory, keys: list[str]) -> Iterator[Entry]:
-    """Read entries that no manifest lists: those of runs that were cut short, and pieces that were merged."""
+    """Read entries that no manifest lists: of interrupted runs, and of pieces that were merged."""
     with ThreadPoolExecutor(16) as pool:
         yield from (entry for entry in pool.map(lambda key: read_entry(directory, key), keys) if entry is not None)
 
 
 def _cut_short(directory: Directory) -> Iterator[_Object]:
-    """Temporary files that a killed process left: listings of a local store do not show them."""
+    """Temporary files that a killed process left. Listings of a local store do not show them."""
     if directory.local is not None:
         for file in sorted(directory.local.rglob("*#*")):
             path = file.relative_to(directory.local).as_posix()
@@ -274,10 +274,10 @@ def _cut_short(directory: Directory) -> Iterator[_Object]:
 
 
 def _remove(workdir: Directory, found: Sequence[Unused], confirm: Callable[[], None]) -> None:
-    """Remove objects, in the order given, and folders that are empty then.
+    """Remove objects, in the order given, and then the folders that are empty.
 
     Raises:
-        StorageError: one can't be removed; or `confirm`, which is called before each batch, says that it may not be.
+        StorageError: an object can't be removed; or `confirm`, which is called before each batch, forbids it.
     """
     by_dataset: dict[str, list[Unused]] = {}
     for item in found:
@@ -296,7 +296,7 @@ def _remove(workdir: Directory, found: Sequence[Unused], confirm: Callable[[], N
 
 
 def _remove_empty(folder: Path, items: list[Unused]) -> None:
-    """Remove the folders that held objects and hold nothing now, that of the dataset too."""
+    """Remove the folders that held these objects and are empty now, the dataset's own folder too."""
     held = {folder / parent for item in items for parent in Path(item.path).parents}
     for path in sorted(held, key=lambda path: len(path.parts), reverse=True):
         with contextlib.suppress(OSError):  # it holds something, or is gone

@@ -16,10 +16,10 @@ class Resources:
     """How much of a cluster a run uses.
 
     Attributes:
-        workers: tasks, or models, at a time.
+        workers: number of tasks, or of models, at a time.
         gpu: whether models run on GPUs.
         model_cpus: logical CPUs that a model claims.
-        feeder_cpus: logical CPUs that a task claims which prepares or finishes units for models.
+        feeder_cpus: logical CPUs that a task claims if it prepares or finishes units for models.
         threads: torch threads of a model.
     """
 
@@ -31,7 +31,7 @@ class Resources:
 
     @staticmethod
     def found(workers: int | None) -> Resources:
-        """What tasks may use: `workers` at a time, None for as many as there are CPUs.
+        """The share of tasks: `workers` at a time; None for as many as there are CPUs.
 
         Raises:
             ConfigError: Ray does not run, or the cluster has no CPU.
@@ -41,10 +41,10 @@ class Resources:
 
     @staticmethod
     def of_models(stage: Model, workers: int | None, device: str) -> Resources:
-        """What the models of a stage may use: one a GPU, or a CPU share.
+        """The share of a stage's models: each takes a GPU, or some CPUs.
 
         Args:
-            stage: whose models, for its threads and whether it can use a GPU.
+            stage: the stage, for its threads and whether it can use a GPU.
             workers: models at a time; None for as many as fit.
             device: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
 
@@ -57,7 +57,7 @@ class Resources:
         if device == "cuda" and not gpus:
             raise ConfigError("--device cuda was asked for, but the Ray cluster has no GPU")
         if gpus and (device == "cuda" or (device == "auto" and stage.gpu)):
-            # A model on a GPU needs little of a CPU; about six CPUs feed one, so the rest is for what feeds them.
+            # A model on a GPU needs little of a CPU. About six CPUs feed one model, so tasks get all the rest.
             share = min(cpu / int(gpu) for cpu, gpu in zip(nodes, on_gpu, strict=True) if gpu >= 1)
             model = _floor(min(1.0, 0.1 * share))
             left = max(cpu - int(gpu) * model for cpu, gpu in zip(nodes, on_gpu, strict=True))
@@ -68,18 +68,18 @@ class Resources:
                 hint="Lower score(..., threads=...).",
             )
         used = workers or max(1, int(sum(cpu // stage.threads for cpu in nodes)))
-        # Models that each claimed whole CPUs would leave none to what feeds them, and more models than CPUs would wait
-        # for each other for ever. So models share nine tenths of each node, and what feeds them claims little: that of
-        # another run on the same cluster must find room too.
+        # If each model claimed whole CPUs, none would be left for the tasks that feed them; and with more models than
+        # CPUs, some would wait forever. So models share nine tenths of each node. The tasks that feed them claim
+        # little, so that another run on the same cluster finds room too.
         feeder = _floor(min(0.1 * sum(nodes) / max(2, used), 0.1 * max(nodes)))
         return Resources(used, False, _largest_claim(nodes, used, stage.threads), feeder, stage.threads)
 
 
 def _largest_claim(nodes: list[float], models: int, threads: int) -> float:
-    """The most CPUs that each of some models can claim if all are to fit on the nodes, in nine tenths of each."""
+    """The most CPUs that each model can claim, so that all fit into nine tenths of each node."""
     shares = [0.9 * cpu for cpu in nodes]
     claims = sorted({_floor(min(0.9 * threads, share / n)) for share in set(shares) for n in range(1, models + 1)})
-    # The smaller the claim, the more fit: the first, from the largest down, that all fit with.
+    # The smaller the claim, the more models fit. Find the largest claim with which all fit.
     at = bisect.bisect_left(claims, True, key=lambda claim: sum(int(share / claim + 1e-9) for share in shares) < models)
     return claims[max(at - 1, 0)]
 
@@ -98,5 +98,5 @@ def _nodes(resource: str) -> list[float]:
 
 
 def _floor(cpus: float) -> float:
-    """Round down to what Ray can count, ten thousandths."""
+    """Round down to ten thousandths, the finest that Ray can count."""
     return max(1, int(cpus * 10_000)) / 10_000

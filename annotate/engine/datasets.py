@@ -1,4 +1,4 @@
-"""The datasets of one run: which are committed, which are needed, and how the units of several go together."""
+"""The datasets of one run: which are committed, which must be made, and how their units go together."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from annotate.storage.store import Directory
 class Dataset:
     """A stage's dataset in a work directory; `manifest` is None until it is committed.
 
-    `label` tells it from the other datasets of the pipeline: the stage's own, with the output's name for named shards,
-    numbered where two stages have one. `output` is the name of an output of the pipeline. `writing` is there from when
-    its units begin to come.
+    `label` tells it from the other datasets of the pipeline: the stage's label, with the name of a named output, and
+    with a number if two stages have the same label. `output` is its name as an output of the pipeline. `writing` is set
+    from the time when its units begin to come.
     """
 
     stage: Stage
@@ -35,7 +35,7 @@ class Dataset:
     writing: ManifestWriter | None = None
 
     def find(self) -> bool:
-        """Look for the committed dataset; True if it is there, with all its parts."""
+        """Look for the committed dataset. True if it is there with all its parts."""
         manifest = read_manifest(self.directory, self.fingerprint)
         if manifest is None:
             return False
@@ -51,22 +51,22 @@ class Dataset:
 
     @property
     def begun(self) -> bool:
-        """Whether units are there, or come."""
+        """Whether units are there, or are being made."""
         return self.manifest is not None or self.writing is not None
 
     def stream(self) -> Iterator[Unit | None]:
-        """Stream the units, also while they are being made; None where the next one is not there yet."""
+        """Stream the units, also while they are being made; None while the next one is not there yet."""
         while not self.begun:
             yield None
         yield from self.writing.stream() if self.writing is not None else self.units()
 
     def begin(self) -> ManifestWriter:
-        """Begin to make it: a writer for its manifest, whose units readers may follow."""
+        """Begin to make the dataset: returns the writer of its manifest, which readers can follow."""
         self.writing = ManifestWriter(self.directory)
         return self.writing
 
     def commit(self, writer: ManifestWriter) -> None:
-        """Commit the dataset with the units that the writer was given."""
+        """Commit the dataset, with the units that the writer has."""
         self.manifest = writer.commit(
             stage=self.stage.name,
             recipe=self.stage.recipe,
@@ -83,7 +83,7 @@ class _Ended(Enum):
 
 @dataclass(frozen=True)
 class Aligned:
-    """How the units of a stage's inputs go together: unit by unit, a range of units with one, or whole."""
+    """How the inputs of a stage are read together: unit by unit, one unit for a range of units, or whole."""
 
     by_unit: Mapping[str, Dataset]
     by_range: Mapping[str, Dataset]
@@ -91,10 +91,10 @@ class Aligned:
 
     @staticmethod
     def of(dataset: Dataset, names: Iterable[str] | None = None) -> Aligned:
-        """Sort the inputs of a dataset, or some of them, by how they are read; those read whole are committed.
+        """Sort the inputs of a dataset, or some of them, by how they are read. Those read whole must be committed.
 
         Raises:
-            ConfigError: one is cut in its own way, and does not go together with others.
+            ConfigError: one is cut in its own way, so it can't be read together with others.
         """
         inputs = {name: dataset.inputs[name] for name in (dataset.inputs if names is None else names)}
         cut = {name: source.stage.cut for name, source in inputs.items()}
@@ -113,9 +113,9 @@ class Aligned:
         )
 
     def units(self) -> Iterator[dict[str, Unit] | None]:
-        """Stream the units of all inputs in step; None where the next ones are not there yet.
+        """Stream the units of all inputs in step; None while the next ones are not there yet.
 
-        Where all inputs are read whole there is one, of none.
+        If all inputs are read whole, there is one item, and it is empty.
 
         Raises:
             InputError: the inputs are not cut alike.
@@ -145,7 +145,7 @@ class Aligned:
             yield units | ranged
 
     def key(self, stage: Stage, units: Sequence[Mapping[str, Unit]], purpose: str = "") -> str:
-        """Name a unit of work by its recipe and what it reads."""
+        """The key of a unit of work: a hash of its recipe and of what it reads."""
         read = [
             {name: unit.identity_for(stage.types_read) for name, unit in item.items() if stage.identifies(name, unit)}
             for item in units
@@ -155,7 +155,7 @@ class Aligned:
 
 
 def _step(streams: Mapping[str, Iterator[Unit | None]]) -> Generator[None, None, dict[str, Unit] | None]:
-    """The next unit of each stream, waiting for those that are not there yet; None where all have ended."""
+    """Wait for the next unit of each stream; None if all streams have ended."""
     units: dict[str, Unit] = {}
     for name, stream in streams.items():
         while (unit := next(stream, _Ended.YES)) is None:
@@ -173,7 +173,7 @@ def _step(streams: Mapping[str, Iterator[Unit | None]]) -> Generator[None, None,
 def plan_datasets(
     stages: Sequence[Stage], workdir: Directory, sources: Mapping[Stage, Dataset], outputs: Mapping[str, Stage]
 ) -> dict[Stage, Dataset]:
-    """All datasets of a graph, with their fingerprints; sources are opened before. `outputs` are those with a name."""
+    """All datasets of a graph, with their fingerprints. `sources` are opened already, `outputs` are by name."""
     datasets: dict[Stage, Dataset] = dict(sources)
     named = {stage: name for name, stage in outputs.items()}
     seen: Counter[str] = Counter()
@@ -193,7 +193,7 @@ def plan_datasets(
 
 
 def needed(outputs: Iterable[Stage], datasets: Mapping[Stage, Dataset]) -> list[Stage]:
-    """The stages that must run: those not committed that an output, or another of them, needs."""
+    """The stages that must run: they are not committed, and an output or another such stage reads them."""
     wanted: dict[Stage, None] = {}
     waiting = list(outputs)
     while waiting:
@@ -206,7 +206,7 @@ def needed(outputs: Iterable[Stage], datasets: Mapping[Stage, Dataset]) -> list[
 
 
 def latest(dataset: Dataset) -> Latest:
-    """What `latest.json` keeps of a dataset."""
+    """The record of a dataset in `latest.json`."""
     stage = dataset.stage
     return Latest(
         label=dataset.label,

@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: to an observer (the command line's progress bars) and to `events/*.jsonl`."""
+"""Events of a run: told to an observer (the command line's progress bars) and written to `events/*.jsonl`."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ FLUSH_SECONDS = 5.0
 
 
 class Observer(Protocol):
-    """Is told what happens in a run, from the driver's thread."""
+    """Receives the events of a run, in the driver's thread."""
 
     def started(self, stage: str, units: int, detail: str) -> None:
         """A stage starts with this many units."""
         ...
 
     def advanced(self, stage: str, units: int, rows: int) -> None:
-        """More units of a stage are done, of this many rows."""
+        """More units of a stage are done, with this many rows."""
         ...
 
     def finished(self, stage: str, detail: str) -> None:
-        """A stage is committed, or was found committed (then `started` was not told)."""
+        """A stage is committed; or was found committed, and then `started` was not called."""
         ...
 
     def said(self, level: str, message: str) -> None:
-        """Something worth reading: level "info" or "warning"."""
+        """A message for people, of level "info" or "warning"."""
         ...
 
 
@@ -54,9 +54,9 @@ class Silent:
 
 @dataclass
 class Events:
-    """Passes events on to an observer and writes them to `events/<run>-<n>.jsonl`, a new file every few seconds.
+    """Passes events to an observer, and writes them to `events/<run>-<n>.jsonl`, a new file every few seconds.
 
-    Objects can't be appended to, so each file is a batch. Times are here and nowhere else in a work directory.
+    An object store can't append to a file, so each file is a batch. No other file of a work directory has times in it.
     """
 
     workdir: Directory
@@ -67,19 +67,19 @@ class Events:
     _flushed: float = field(default_factory=time.monotonic)
 
     def planned(self, datasets: Iterable[Latest]) -> None:
-        """The datasets that the run is to leave, told before any of them is made; for `annotate status`."""
+        """The datasets that the run will leave; called before any of them is made, for `annotate status`."""
         names = [{"label": d.label, "dataset": d.dataset, "fingerprint": d.fingerprint} for d in datasets]
         self._write(event="planned", datasets=names)
         self.flush()
 
     def started(self, stage: str, units: int, detail: str = "", of: Sequence[str] | None = None) -> None:
-        """A stage starts; written at once, so that it is known although the driver is killed a moment later.
+        """A stage starts. This is written at once, so that it is known even if the driver is killed a moment later.
 
         Args:
-            stage: its label; of stages that are made together, one for all.
-            units: that it has; 0 where that is not known.
+            stage: its label; one for all stages that are made together.
+            units: number of its units; 0 if that is not known.
             detail: for people.
-            of: the labels of the datasets that it makes; None for the one that is called as it is.
+            of: labels of the datasets that it makes; None for one dataset with the label `stage`.
         """
         self.observer.started(stage, units, detail)
         self._write(event="started", stage=stage, units=units, detail=detail, of=[stage] if of is None else list(of))
@@ -96,12 +96,12 @@ class Events:
         self._write(event="finished", stage=stage, detail=detail)
 
     def said(self, level: str, message: str) -> None:
-        """Something worth reading."""
+        """A message for people."""
         self.observer.said(level, message)
         self._write(event=level, message=message)
 
     def in_flight(self, stage: str, units: list[str]) -> None:
-        """Units that are being worked on, for `annotate status`."""
+        """The units in flight, for `annotate status`."""
         self._write(event="in_flight", stage=stage, in_flight=units)
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""The kinds of stage that the engine knows, a file each, and the few questions that each answers."""
+"""The kinds of stage, one file each, and the questions that each answers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from annotate.graph import Kind
 
 @dataclass(frozen=True)
 class Maker:
-    """What a kind answers about datasets to be made; all but `count` of a stage, or of stages that are made together.
+    """The answers of a kind. `count` and `ahead` take one dataset, the others all datasets that are made together.
 
     Attributes:
-        steps: makes the datasets: the calls that a scheduler is to do, one step after the other.
-        label: how people know what is made.
-        claim: the CPUs that any task may claim meanwhile; None where no models are held.
-        count: how many units a dataset whose inputs are committed has, and how many of them are; None where that is
+        steps: makes the datasets: gives the scheduler one step of calls after the other.
+        label: the name of the datasets in messages.
+        claim: the most CPUs that any task may claim meanwhile; None if no model is held.
+        count: number of units of a dataset, and how many are committed, once its inputs are committed; None if that is
             known only when it is made.
-        ahead: how many it will have, given the units of the documents that it is about; None where that can't be told.
+        ahead: number of units that a dataset will have, given the number of units of its documents; None if unknown.
     """
 
     steps: Callable[[Sequence[Dataset], Running], Iterator[Calls]]
@@ -49,4 +49,4 @@ MAKERS: Mapping[Kind, Maker] = {
     "shuffle": Maker(shuffles.steps, _one, _no_models, shuffles.count, shuffles.ahead),
     "model": Maker(models.steps, models.label, models.claim, models.count, models.ahead),
 }
-"""By the kind that a stage says it is; sources are opened before, see `annotate.engine.source`."""
+"""By `Stage.made_as`. Sources are not among them: they are opened before, see `annotate.engine.source`."""

@@ -1,13 +1,15 @@
-"""Leases on a work directory: who works in it, told without clocks, names of hosts or numbers of processes.
+"""Leases on a work directory: they show who works in it, without clocks, host names or process numbers.
 
-A lease is an object that its holder writes again and again, with the next number each time. Another takes the holder
-for gone in two cases only: this machine's kernel says that its process has ended (a file lock), or the lease was
-watched for longer than its length, by the watcher's own clock, and stayed as it was. Who only watched leaves a word for
-the holder before looking a last time, and the holder looks for it each time after it has written: so one of the two
-sees the other, and a holder that had only stood still stops when it goes on.
+A lease is an object that its holder renews: it writes it again and again, with the next number each time. Another
+process takes the holder for dead in two cases only. Either this machine's kernel says that the holder's process has
+ended (a file lock). Or it has watched the lease for longer than the lease's length, by its own clock, and saw no
+renewal. A watcher that takes a holder for dead leaves a note, and then looks at the lease a last time; the holder looks
+for a note after each renewal. So one of the two sees the other. A holder that was only suspended stops when it wakes
+up.
 
-Two runs at once give right output, by how units are committed; a lease saves them doing the work twice. What removes
-things (`annotate clean`, `--rescore`) shares with nobody, and confirms its lease before each batch that it removes.
+Two runs at once give the right output, because of how units are committed; a lease only saves them from doing the work
+twice. A command that removes files (`annotate clean`, `--rescore`) shares the directory with nobody, and confirms its
+lease before each batch that it removes.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ from annotate.storage import layout
 from annotate.storage.store import Directory
 
 SECONDS = 60.0
-RENEWALS = 12  # in the length of a lease
-GLANCE = 10.0  # seconds that are spent to tell people whether a run goes on
-MOST_SECONDS = 600.0  # that a lease can ask for: it is a file that anybody may have written
+RENEWALS = 12  # renewals in the length of a lease
+GLANCE = 10.0  # seconds of watching, to tell people whether a run is at work
+MOST_SECONDS = 600.0  # longest lease: anybody may have written the file
 
-Say = Callable[[str, str], None]  # told a level, "info" or "warning", and a message
+Say = Callable[[str, str], None]  # takes a level, "info" or "warning", and a message
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Lease:
         run: name of the run.
         what: "run", "clean" or "rescore".
         seconds: its length.
-        say: is told what its owner should know, from the thread that calls `check` and `confirm`.
+        say: takes messages for the holder; called in the thread that calls `check` and `confirm`.
     """
 
     workdir: Directory
@@ -75,10 +77,10 @@ class Lease:
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self) -> None:
-        """Tell of a renewal that failed, and stop where the lease is lost; asks the store nothing.
+        """Warn of a renewal that failed, and stop if the lease is lost. The store is not asked.
 
         Raises:
-            StorageError: another has taken this run for gone, or the lease was removed.
+            StorageError: another process took this one for dead, or the lease was removed.
         """
         if self._lost:
             raise StorageError(self._lost, hint="Run the same command again: what is committed is found.")
@@ -86,32 +88,32 @@ class Lease:
         if failure and failure != self._told:
             self.say(
                 "warning",
-                f"the lease on {self.workdir.url} could not be renewed: {failure}; it is tried again. Another run may "
-                f"take this one for gone after {self.seconds:g} s; then this one stops",
+                f"the lease on {self.workdir.url} could not be renewed: {failure}. It is tried again; if it fails for "
+                f"{self.seconds:g} s, another run may take this one for dead, and this one then stops",
             )
         self._told = failure
 
     def confirm(self) -> None:
-        """Renew the lease now: what it protects is safe for its length from here.
+        """Renew the lease now, so that it holds for its full length from here.
 
         Raises:
-            StorageError: it can't be renewed, or is lost.
+            StorageError: the lease can't be renewed, or is lost.
         """
         self._renew()
         self.check()
 
     def create(self) -> None:
-        """Write it for the first time."""
+        """Write the lease for the first time."""
         self._write()
 
     def keep(self, stop: threading.Event) -> None:
         """Renew until told to stop; for a thread."""
         while not stop.wait(self.seconds / RENEWALS) and not self._lost:
-            with contextlib.suppress(StorageError):  # told of by `check`
+            with contextlib.suppress(StorageError):  # `check` tells of it
                 self._renew()
 
     def remove(self) -> None:
-        """Remove it and, as nobody will write it again, the word of one who took this run for gone."""
+        """Remove the lease, and the note of a process that took this one for dead."""
         self.workdir.delete([layout.lease(self.token), layout.lease_gone(self.token)])
 
     def _renew(self) -> None:
@@ -125,8 +127,8 @@ class Lease:
                     self._write()
                 if self.workdir.size(layout.lease_gone(self.token)) is not None:
                     self._lost = (
-                        f"{self.run} stood still for over {self.seconds:g} s, and another has taken it for gone and "
-                        f"works in {self.workdir.url}"
+                        f"{self.run} did not renew its lease for over {self.seconds:g} s: another process took it for "
+                        f"dead, and works in {self.workdir.url}"
                     )
             except StorageError as error:
                 self._failure = error.message
@@ -160,19 +162,19 @@ def hold(
 ) -> Iterator[Lease]:
     """Hold a lease, renewed from a thread.
 
-    Of two that start at once at least one sees the other, and does not go on; it may be both. Where only watching can
-    tell whether another is alive this takes its lease's length, and `say` is told.
+    Of two processes that start at once, at least one sees the other and stops; it may be both. If only watching can
+    tell whether another holder is alive, this takes the length of its lease, and `say` is told.
 
     Args:
         workdir: the work directory.
         run: name of the run.
-        share: go on although another run holds a lease; work may be done twice, the output is the same.
-        what: "run"; or "clean" or "rescore", which remove things and share with nobody.
+        share: go on even if another run holds a lease. Work may be done twice; the output is the same.
+        what: "run"; or "clean" or "rescore", which remove files and share with nobody.
         seconds: the length of the lease.
-        say: is told of waiting, and of renewals that fail.
+        say: takes messages about waiting, and about renewals that fail.
 
     Raises:
-        StorageError: another goes on.
+        StorageError: another holder is at work.
     """
     lease = Lease(workdir, run, what, seconds, say)
     stop = threading.Event()
@@ -185,7 +187,7 @@ def hold(
         thread.start()
         stack.callback(thread.join)
         stack.callback(stop.set)
-        # Looked for after ours is there, and theirs are written before they look.
+        # Look for other leases only after ours is written. Others do the same, so of two at least one sees the other.
         _refuse(lease, [other for other in _others(workdir, lease.token) if not (share and other.shares(what))])
         yield lease
 
@@ -193,7 +195,7 @@ def hold(
 def holder(workdir: Directory, seconds: float = GLANCE) -> Holder | None:
     """Who works in a directory, for people; None if nobody does.
 
-    Where only watching can tell, one who gives no sign of life for so many seconds counts for nobody.
+    If only watching can tell, a holder that does not renew its lease for `seconds` counts as dead.
     """
     others = _others(workdir)
     alive = [other for other in others if other.alive(workdir)]
@@ -205,7 +207,7 @@ def holder(workdir: Directory, seconds: float = GLANCE) -> Holder | None:
 
 @dataclass(frozen=True)
 class _Other:
-    """A lease of another as it was read: `data` tells it from the same lease after a renewal."""
+    """The lease of another process, as it was read. A renewal changes `data`."""
 
     path: str
     name: str
@@ -216,7 +218,7 @@ class _Other:
     lock: Any
 
     def shares(self, what: str) -> bool:
-        """Whether both only add to the work directory."""
+        """Whether both processes only add to the work directory."""
         return self.holder.what == what == "run"
 
     def alive(self, workdir: Directory) -> bool | None:
@@ -227,10 +229,10 @@ class _Other:
 
 
 def _refuse(lease: Lease, others: Sequence[_Other]) -> None:
-    """Go on only if all others are gone, which may take watching them.
+    """Go on only if all other holders are dead. It may be necessary to watch them.
 
     Raises:
-        StorageError: one is alive.
+        StorageError: one of them is alive.
     """
     workdir = lease.workdir
     alive = [other for other in others if other.alive(workdir)]
@@ -242,14 +244,14 @@ def _refuse(lease: Lease, others: Sequence[_Other]) -> None:
         lease.say("info", f"waiting up to {longest:g} s to see whether {names} is alive")
         alive, silent = _watch(workdir, unknown, longest)
         gone += silent
-        for other in silent:  # the holder looks for this word after it writes, we look at its lease after the word
+        for other in silent:  # the holder looks for this note after it renews; we look at its lease after the note
             workdir.put(layout.lease_gone(other.name), b"")
         alive += [other for other in silent if _changed(workdir, other)]
     if alive:
         other = alive[0]
         raise StorageError(
             f"another {other.holder.what} works in {workdir.url}: {other.holder}",
-            hint="Wait for it, or stop it; if it is killed, the same command finds that out."
+            hint="Wait for it, or stop it, and run the same command again."
             + (
                 " With --share two runs go on: the output is right, some work is done twice." * other.shares(lease.what)
             ),
@@ -259,7 +261,7 @@ def _refuse(lease: Lease, others: Sequence[_Other]) -> None:
 
 
 def _watch(workdir: Directory, others: Sequence[_Other], seconds: float) -> tuple[list[_Other], list[_Other]]:
-    """Watch leases until one is renewed, or none was for so long: the one that was, or all that stayed as they were."""
+    """Watch leases until one is renewed, or time is up: returns the renewed ones, and those that never were."""
     until = time.monotonic() + seconds * (1 + 1 / RENEWALS)
     watched = list(others)
     while watched and time.monotonic() < until:
@@ -272,7 +274,7 @@ def _watch(workdir: Directory, others: Sequence[_Other], seconds: float) -> tupl
 
 
 def _changed(workdir: Directory, other: _Other) -> bool:
-    """Whether a lease was renewed; one that its holder has ended was not."""
+    """Whether a lease was renewed; not, if its holder has removed it."""
     try:
         return workdir.get(other.path) != other.data
     except FileNotFoundError:
@@ -280,13 +282,13 @@ def _changed(workdir: Directory, other: _Other) -> bool:
 
 
 def _others(workdir: Directory, token: str = "") -> list[_Other]:
-    """The leases in a work directory, but for that with the token."""
+    """The leases in a work directory, except the one with this token."""
     found = (_read(workdir, path) for path, _ in sorted(workdir.sizes(f"{layout.LEASES}/", deep=False)))
     return [other for other in found if other is not None and other.token != token]
 
 
 def _read(workdir: Directory, path: str) -> _Other | None:
-    """Read a lease, if the path is that of one; whatever is in it, somebody may hold it."""
+    """Read a lease, if the path is that of one. Even if its content is damaged, somebody may hold it."""
     name = layout.parse_lease(path)
     if name is None:
         return None

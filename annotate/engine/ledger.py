@@ -1,4 +1,4 @@
-"""The ledger: of each output, every input document in exactly one state, from what is committed on disk."""
+"""The ledger of each output: every input document in exactly one state, from the counts on disk."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from annotate.engine.datasets import Dataset
-from annotate.errors import StorageError
+from annotate.errors import InternalError, StorageError
 from annotate.graph import EndsDocuments, Stage, documents_of
 from annotate.storage.layout import LEDGER
 from annotate.storage.store import Directory
 
 NOT_REACHED = "not_reached"
-"""The state of documents that the stage did not look at, as a limit was set; beside those that it says itself."""
+"""The state of documents that the stage did not read, because of a limit. A stage may also name it itself."""
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Documents by state, which sum to the input; and counts that stand beside it.
+    """Documents by state, which sum to the input; and other counts.
 
     Attributes:
         documents: input documents.
         states: documents by state.
-        beside: spans without a score, files that can't be read, and the like: in no sum.
+        beside: counts that are not part of the sum, such as spans without a score and files that can't be read.
     """
 
     documents: int
@@ -32,7 +32,7 @@ class Ledger:
 
 
 def write_ledgers(workdir: Directory, ledgers: Mapping[str, Ledger]) -> None:
-    """Write `ledger.json`, the ledgers by output; where a run has none, it goes."""
+    """Write `ledger.json`, the ledgers by output; remove it if there are none."""
     if ledgers:
         data = {name: vars(ledger) for name, ledger in ledgers.items()}
         workdir.put(LEDGER, json.dumps(data, indent=1).encode())
@@ -41,7 +41,7 @@ def write_ledgers(workdir: Directory, ledgers: Mapping[str, Ledger]) -> None:
 
 
 def read_ledgers(workdir: Directory) -> dict[str, Ledger]:
-    """The ledgers of the last run that went to its end, by output.
+    """The ledgers of the last finished run, by output.
 
     Raises:
         StorageError: the file is damaged, or another version wrote it.
@@ -61,7 +61,7 @@ def balance(datasets: Mapping[Stage, Dataset], outputs: Mapping[str, Stage]) -> 
     """Draw up the ledger of each output where documents end.
 
     Raises:
-        StorageError: the states do not sum to the input, which would be a bug.
+        InternalError: the states do not sum to the input.
     """
     ending = {name: stage for name, stage in outputs.items() if isinstance(stage, EndsDocuments)}
     return {name: _balanced(datasets, name, stage) for name, stage in ending.items()}
@@ -78,5 +78,8 @@ def _balanced(datasets: Mapping[Stage, Dataset], name: str, stage: EndsDocuments
     not_reached = documents - said.reached + said.states.get(NOT_REACHED, 0)
     states = {**said.states, NOT_REACHED: not_reached}
     if sum(states.values()) != documents or min(states.values()) < 0:
-        raise StorageError(f"the ledger of {name} does not balance: {states} of {documents} documents")
+        raise InternalError(
+            f"the states of the documents of output {name!r} sum to {sum(states.values()):,}, not to the {documents:,} "
+            f"documents of the corpus: {', '.join(f'{state} {n:,}' for state, n in states.items())}"
+        )
     return Ledger(documents, states, said.beside)

@@ -1,8 +1,9 @@
-"""File locks of this machine's kernel: a sure sign of whether the process that holds one is alive.
+"""File locks of this machine's kernel: they show for certain whether the process that holds one is alive.
 
-The kernel lets a lock go when its process ends, however it ends, and not before; a process that stands still keeps it.
-Containers on one machine that share a folder share the locks too. All this holds for one kernel and one file only, so
-a lock is known by both, and says nothing to others: file systems of networks may keep locks for each machine.
+The kernel releases a lock when its process ends, however it ends, and not before; a suspended process keeps its lock.
+Containers of one machine that share a folder share the locks too. All this holds for one kernel and one file only:
+network file systems may keep separate locks for each machine. So a lock is identified by both kernel and file, and
+tells other machines nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-_BOOT = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine, another after each start
+_BOOT = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of a machine; changes at each start
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[Mapping[str, Any] | None]:
-    """Hold a new file locked, and remove it at the end; gives what it is known by, None where there are no locks."""
+    """Hold a lock on a new file, and remove the file at the end; gives the lock's identity, None without locks."""
     with contextlib.ExitStack() as stack:
         known_by = None
         with contextlib.suppress(OSError):
@@ -33,7 +34,7 @@ def locked(path: Path) -> Iterator[Mapping[str, Any] | None]:
 
 
 def is_held(path: Path, known_by: Any) -> bool | None:
-    """Whether a process holds the lock on a file that is known by this; None if that can't be told from here."""
+    """Whether a process holds the lock with the identity `known_by`; None if that can't be told from here."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -41,7 +42,7 @@ def is_held(path: Path, known_by: Any) -> bool | None:
     try:
         if known_by is None or known_by != _known_by(file):
             return None
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look at once don't see each other
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that look at once don't see each other
         return False
     except BlockingIOError:
         return True

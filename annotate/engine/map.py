@@ -1,4 +1,4 @@
-"""Maps: a unit is made from a group of consecutive units of the inputs, as soon as these are committed."""
+"""Maps: a unit is made from a group of consecutive units of the inputs, as soon as they are committed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import committed_keys, find_all
 
-TASK_UNITS = 32  # small units that one task does in turn
+TASK_UNITS = 32  # most small units in one task
 COUNTED = 50_000
 
 # In the driver.
 
 
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
-    """One step: tasks make the units of a few works each, in order; what is committed is found."""
+    """One step: each task makes a few units in turn, and finds those that are committed."""
     (dataset,) = datasets
     aligned = Aligned.of(dataset)
     context = running.put(running.context(dataset, aligned))
@@ -39,20 +39,20 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
 
 
 def works(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
-    """Stream the works of a map; None where the next is not there yet."""
+    """Stream the work of a map, unit by unit; None while the next is not there yet."""
     if _stage(dataset).gathers:
         return _gathered(dataset, aligned)
     return single(dataset, aligned)
 
 
 def single(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
-    """Stream works of one unit of the inputs each."""
+    """Stream the work of a map that makes a unit from one unit of each input."""
     number = 0
     for units in aligned.units():
         if units is None:
             yield None
             continue
-        # What comes from a range tells documents apart by the number of their unit.
+        # A table of a range tells documents apart by the number of their unit, so the number is part of the key.
         yield work_of(aligned.key(dataset.stage, [units], str(number) if aligned.by_range else ""), units, number)
         number += 1
 
@@ -82,7 +82,7 @@ def _gathered(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
 
 
 def batches(works: Iterator[Work | None], task_bytes: int) -> Iterator[list[Work] | None]:
-    """Put small units into one task, and all units that are best read together."""
+    """Put small units into one task, and also all units that are best read together."""
     batch: list[Work] = []
     size = 0
     before: tuple[str, int] | None = None
@@ -107,9 +107,9 @@ def batches(works: Iterator[Work | None], task_bytes: int) -> Iterator[list[Work
 
 
 def read_together(work: Work) -> tuple[str, int] | None:
-    """What units share that are best read by one task, in turn: shard and group; None for others.
+    """Shard and group of units that one task should read in turn; None for other units.
 
-    Where two sources are read, that of which all units of a file belong together decides.
+    If two sources are read, the one whose files are read as a whole decides.
     """
     read = work.units[0].values() if work.units else ()
     groups = [(unit.shard, unit.source.group) for unit in read if unit.source and unit.source.group is not None]
@@ -117,17 +117,17 @@ def read_together(work: Work) -> tuple[str, int] | None:
 
 
 def count(dataset: Dataset) -> tuple[int, int] | None:
-    """Units of a map whose inputs are there, and how many a listing says are committed; None where it is not known.
+    """Number of units of a map, and how many are committed by a listing; None if that is not known.
 
-    For people, and no proof: parts may be gone.
+    The numbers are for people. They prove nothing: parts may be gone.
     """
     return None if _stage(dataset).gathers else listed(dataset, str)
 
 
 def listed(dataset: Dataset, entry: Callable[[str], str]) -> tuple[int, int] | None:
-    """Units of a dataset that has those of its inputs, and of how many a listing has the entry.
+    """Number of units of a dataset that is cut as its inputs are, and how many have an entry in a listing.
 
-    Of over `COUNTED` units it says that none is there, rather than hold their names. None where an input is not
+    With more than `COUNTED` units the second number is 0, so that the listing need not be held. None if an input is not
     committed.
     """
     if any(source.manifest is None for source in dataset.inputs.values()):
@@ -143,13 +143,13 @@ def listed(dataset: Dataset, entry: Callable[[str], str]) -> tuple[int, int] | N
 
 
 def expected(dataset: Dataset) -> int:
-    """Units of the inputs, as far as they are known."""
+    """Number of units of the inputs, as far as it is known."""
     manifests = (source.manifest for source in dataset.inputs.values() if source.stage.cut in ("documents", "own"))
     return max((manifest.units for manifest in manifests if manifest is not None), default=0)
 
 
 def ahead(dataset: Dataset, units: int) -> int | None:
-    """As many as the documents have, where each is of one of them."""
+    """The number of units of the documents; None if the dataset is cut in its own way."""
     return None if dataset.stage.cut == "own" else units
 
 

@@ -1,6 +1,6 @@
-"""Model stages: units are prepared, run through an actor that holds a model, and finished, as soon as they can be.
+"""Model stages: each unit is prepared, run through an actor that holds a model, and finished.
 
-Stages that share a model run together. Prepared units wait in front of every model.
+Stages that share a model run together. Prepared units wait in front of each model, so that it is never idle.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from annotate.storage.parts import Entry, chain, commit, heal, intact, read_part
 
 AHEAD = 3  # prepared units in front of each model
 
-Item = tuple[Work, ...]  # the same unit, for each of the stages that run together
+Item = tuple[Work, ...]  # the work of one unit, for each of the stages that run together
 
 # In the driver.
 
 
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
-    """One step: of each unit the three tasks, of which one hands on to the other."""
+    """One step: three calls for each unit, each of which takes the result of the one before."""
     stages = _stages(datasets)
     aligned = [Aligned.of(dataset) for dataset in datasets]
     contexts = running.put([running.context(dataset, a) for dataset, a in zip(datasets, aligned, strict=True)])
@@ -65,7 +65,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
             name=names_of,
             take=take,
             limit=running.limit(workers, AHEAD),
-            # While models are loaded, a unit for each will do: what prepares more would compete with them for the CPUs.
+            # While models load, one unit for each is enough: more tasks would compete with them for the CPUs.
             first=workers,
             lost=models.lost,
         )
@@ -89,7 +89,7 @@ def _items(datasets: Sequence[Dataset], aligned: Sequence[Aligned]) -> Iterator[
 
 
 def label(datasets: Sequence[Dataset]) -> str:
-    """How people know stages that run together."""
+    """The label of stages that run together."""
     if len(datasets) == 1:
         return datasets[0].label
     stages = _stages(datasets)
@@ -97,17 +97,17 @@ def label(datasets: Sequence[Dataset]) -> str:
 
 
 def claim(datasets: Sequence[Dataset], running: Running) -> float:
-    """The CPUs of a task that feeds the models, which any other may claim beside them."""
+    """The CPUs that a task which feeds the models claims. Other tasks may claim no more."""
     return _resources(datasets, running).feeder_cpus
 
 
 def count(dataset: Dataset) -> tuple[int, int] | None:
-    """Units of the documents, and how many a listing says have an entry; they may lack newly kept documents."""
+    """Number of units, and how many have an entry by a listing; these may lack newly kept documents."""
     return listed(dataset, lambda key: layout.numbered(key, 0))
 
 
 def ahead(dataset: Dataset, units: int) -> int | None:
-    """A unit for each unit of the documents."""
+    """One unit for each unit of the documents."""
     del dataset
     return units
 
@@ -121,7 +121,7 @@ def _stages(datasets: Sequence[Dataset]) -> list[Model]:
 
 
 class Models:
-    """The actors that hold the models of stages that run together, one a worker; a dead one is replaced."""
+    """The actors that hold the models of stages that run together, one for each worker. A dead one is replaced."""
 
     def __init__(self, stages: Sequence[Model], resources: Resources) -> None:
         self.resources = resources
@@ -131,15 +131,15 @@ class Models:
         )
         self._actors: list[Any] = []
         self._loads = [0] * resources.workers
-        self._sent: dict[str, tuple[int, Any]] = {}  # by item: the place of its actor, and the actor
+        self._sent: dict[str, tuple[int, Any]] = {}  # by item: the position of its actor, and the actor
 
     def describe(self) -> str:
-        """How many models, on what."""
+        """The number of models and their device, for people."""
         n = self.resources.workers
         return f"{n} {'model' if n == 1 else 'models'}, {'GPU' if self.resources.gpu else 'CPU'}"
 
     def submit(self, item: Item, prepared: Any) -> Any:
-        """Send what is prepared to the model with the least in front of it."""
+        """Send a prepared unit to the model with the fewest units in front of it."""
         at = min(range(len(self._loads)), key=self._loads.__getitem__)
         while len(self._actors) <= at:
             self._actors.append(self._actor.remote(*self._arguments))
@@ -148,11 +148,11 @@ class Models:
         return self._actors[at].forward.remote(prepared)
 
     def returned(self, item: Item) -> None:
-        """Count down what is in front of the model that an item was sent to."""
+        """Count one unit less in front of the model that the item was sent to."""
         self._loads[self._sent.pop(item[0].key)[0]] -= 1
 
     def lost(self, item: Item, error: Exception) -> None:
-        """Replace the actor that an item was sent to, once, if it is what died."""
+        """Replace the actor that an item was sent to, if it died and was not replaced yet."""
         at, actor = self._sent.pop(item[0].key)
         self._loads[at] -= 1
         if _died(error) and self._actors[at] is actor:
@@ -160,13 +160,13 @@ class Models:
             self._actors[at] = self._actor.remote(*self._arguments)
 
     def close(self) -> None:
-        """Let the models go."""
+        """End the actors."""
         for actor in self._actors:
             ray.kill(actor)
 
 
 def _died(error: Exception) -> bool:
-    """Whether an error, or the one that it passes on from a task it depends on, tells of a dead actor."""
+    """Whether an error says that an actor died; or passes on such an error of a task that it depends on."""
     cause = getattr(error, "cause", None)
     if isinstance(error, exceptions.RayActorError) or isinstance(cause, exceptions.RayActorError):
         return True
@@ -178,7 +178,7 @@ def _died(error: Exception) -> bool:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What one unit lacks, of some documents that some of the stages have nothing of yet."""
+    """Documents of a unit, prepared for the stages in `wanted`, which have no results of them yet."""
 
     wanted: tuple[int, ...]
     data: Any
@@ -186,7 +186,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Results:
-    """What a model made of what was prepared, a result for each stage that wanted one; and its kind of device."""
+    """The results of a model for prepared data, one for each stage in `wanted`; and its kind of device."""
 
     device: str
     results: Sequence[Sequence[Any]]
@@ -194,7 +194,7 @@ class Results:
 
 @frugal
 def prepare(contexts: Sequence[Context], works: Sequence[Work]) -> list[Prepared]:
-    """Prepare what a unit still lacks, for each set of documents that some stages have nothing of yet."""
+    """Prepare the documents of a unit that have no results yet; once for stages that lack the same documents."""
     reach("unit: started")
     lacking: dict[bytes, tuple[Rows, list[int]]] = {}
     for i, (context, work) in enumerate(zip(contexts, works, strict=True)):
@@ -212,7 +212,7 @@ def _entries(context: Context, work: Work) -> list[Entry]:
 
 
 def _covered(context: Context, work: Work) -> Rows:
-    """The documents that these entries are about."""
+    """The rows of the documents in these entries."""
     rows = [
         read_part(context.directory, entry.part, schema=context.stage.schema, columns=["row"])["row"].to_numpy()
         for entry in _entries(context, work)
@@ -221,7 +221,7 @@ def _covered(context: Context, work: Work) -> Rows:
 
 
 class Holder:
-    """An actor that holds the model of stages that run together; one a GPU, or CPU share."""
+    """An actor that holds the model of stages that run together."""
 
     def __init__(self, stages: Sequence[Model], device: str) -> None:
         self._stages, self._device = list(stages), device
@@ -230,7 +230,7 @@ class Holder:
             importlib.import_module(name)
 
     def forward(self, prepared: Sequence[Prepared]) -> Results:
-        """Run the model, which is loaded when first needed."""
+        """Run the model, and load it first if this is the first time."""
         used = False
 
         def model() -> Any:
@@ -251,7 +251,7 @@ class Holder:
 def finish(
     contexts: Sequence[Context], works: Sequence[Work], prepared: Sequence[Prepared], made: Results
 ) -> list[Unit]:
-    """Commit what was made of a unit, for each of the stages."""
+    """Commit the results of a unit, for each of the stages."""
     for each, results in zip(prepared, made.results, strict=True):
         for i, result in zip(each.wanted, results, strict=True):
             _append(contexts[i], works[i], each.data, result, made.device)
@@ -262,10 +262,11 @@ def finish(
 
 
 def _append(context: Context, work: Work, data: Any, result: Any, device: str) -> None:
-    """Append an entry about the documents that no entry is about yet.
+    """Append an entry with the documents that are in no entry yet.
 
-    An entry whose part is gone is healed if this is what it held; else it stays, and counts for nothing. Another run
-    may append at the same time: then its entry stands, and what it lacks goes into the next.
+    If the part of an entry is gone and these results are what it held, the part is put again; an entry with other
+    content stays and is ignored. Another run may append an entry at the same time. Then that entry stays, and what it
+    lacks goes into the next one.
     """
     stage = _stage(context)
     rows: Rows | None = None

@@ -1,4 +1,4 @@
-"""Whether a work directory may be where it is: not the folder of a corpus itself, and over nobody's files."""
+"""Checks where a work directory lies: not in the folder of a corpus, and not over files that no run wrote."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FILES = {LATEST: {"dataset", "fingerprint"}, LEDGER: {"documents", "states"}}
 
 
 def check_place(workdir: Directory, stages: Iterable[Stage]) -> None:
-    """Look at what is in a work directory before anything is written there.
+    """Check what is in a work directory, before anything is written there.
 
     Raises:
         ConfigError: it is the folder of a corpus, or lies in a dataset of ours; or a corpus is where a run writes.
-        StorageError: datasets, or what the last run left, are of another version of annotate; or a file has a name of
-            ours and is not.
+        StorageError: datasets or `latest.json` are of another version of annotate; or a file that no run wrote has a
+            name that runs use.
     """
     if (around := dataset_around(workdir)) is not None:
         raise ConfigError(
@@ -53,14 +53,14 @@ def _check_corpus(workdir: Directory, corpus: Directory) -> None:
 
 
 def _check_file(workdir: Directory, name: str, keys: set[str]) -> None:
-    """A file that a run writes over has to be of a run."""
+    """Refuse a file that a run would overwrite, if no run wrote it."""
     try:
         found = json.loads(workdir.get(name))
     except FileNotFoundError:
         return
     except ValueError:
         found = []
-    # By label or output; a ledger of older versions is that of the only output.
+    # A dictionary by label or output. In older versions, the ledger is that of the only output.
     items = [found] if not isinstance(found, dict) or keys <= found.keys() else found.values()
     if not all(isinstance(item, dict) and keys <= item.keys() for item in items):
         raise StorageError(

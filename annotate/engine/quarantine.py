@@ -1,7 +1,7 @@
-"""`quarantine/`: a view of the quarantine parts that the datasets of the last run committed, one file a dataset.
+"""`quarantine/`: the quarantined rows of the last run, one file for each dataset.
 
-The parts have all rows; a view has the first `MOST_ROWS`, which is what the driver reads to write it, once a dataset.
-Whatever stage commits such parts has a view.
+A file is a view: a copy of the first `MOST_ROWS` rows of the quarantine parts that the dataset committed. The driver
+reads no more than that, once for each dataset. Every stage that commits quarantine parts has a view.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _SAME = ["corpus", "shard", "row", "span", "axis", "reason"]
 
 @dataclass(frozen=True)
 class Quarantined:
-    """What the views have.
+    """What the views hold.
 
     Attributes:
-        reasons: rows of the views by reason, most first. What several stages say of one document, span and axis counts
-            once: two outputs have the same bad rows, and splitting met them before.
-        remarks: of which dataset the view does not have all rows.
+        reasons: number of rows by reason, largest first. A reason counts once for each document, span and axis, however
+            many stages and outputs give it.
+        remarks: which views do not have all rows of their dataset.
     """
 
     reasons: Mapping[str, int]
@@ -38,7 +38,7 @@ class Quarantined:
 
 
 def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quarantined:
-    """Write a view of each dataset that has quarantined rows, where there is none yet, and remove other views."""
+    """Write the views that are missing, and remove those of other datasets."""
     there = {path for path, _ in workdir.sizes(f"{layout.VIEWS}/")}
     kept: set[str] = set()
     rows: list[pl.DataFrame] = []
@@ -67,7 +67,7 @@ def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quaran
 
 
 def _read(workdir: Directory, path: str) -> pa.Table | None:
-    """A view that is there; None where it is damaged."""
+    """Read a view; None if it is damaged."""
     try:
         data = pa.BufferReader(workdir.get(path))
         return pq.read_table(data, columns=_SAME[1:], use_threads=False, pre_buffer=False)

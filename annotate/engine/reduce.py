@@ -1,4 +1,4 @@
-"""Reduces: pieces of groups of units as these come, merged until few are left; then the one unit is finished."""
+"""Reduces: groups of units make pieces, pieces are merged until few are left, and these make the one unit."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Output, commit, read_part
 
-PIECES = 64  # units in one piece, and pieces in one merge
+PIECES = 64  # most units in one piece, and most pieces in one merge
 
 # In the driver.
 
 
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
-    """A step for the pieces, one for each time that they are merged, and one for the end."""
+    """A step that makes the pieces, one for each round of merging, and one that finishes."""
     (dataset,) = datasets
     stage, aligned = dataset.stage, Aligned.of(dataset)
     context = running.put(running.context(dataset, aligned))
@@ -73,13 +73,13 @@ def _merges(dataset: Dataset, pieces: Sequence[Unit]) -> Iterator[tuple[str, lis
 
 
 def count(dataset: Dataset) -> tuple[int, int] | None:
-    """One unit; whether it is there is known by its pieces only."""
+    """None: the key of the unit is known only once the pieces are there."""
     del dataset
     return None
 
 
 def ahead(dataset: Dataset, units: int) -> int | None:
-    """One, whatever is read."""
+    """One unit, whatever is read."""
     del dataset, units
     return 1
 
@@ -89,7 +89,7 @@ def ahead(dataset: Dataset, units: int) -> int | None:
 
 @frugal
 def make_piece(context: Context, work: Work) -> Unit:
-    """Merge the pieces of some units and commit them as one piece."""
+    """Make one piece of some units, and commit it."""
     stage = _stage(context)
     reach("unit: started")
     entry = find(context.directory, work.key)
@@ -102,7 +102,7 @@ def make_piece(context: Context, work: Work) -> Unit:
 
 @frugal
 def merge_pieces(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
-    """Merge committed pieces and commit the merged piece."""
+    """Merge committed pieces, and commit the result as a piece."""
     stage = _stage(context)
     entry = find(context.directory, key)
     if entry is None:
@@ -112,7 +112,7 @@ def merge_pieces(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
 
 @frugal
 def finish(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
-    """Commit the unit, from committed pieces."""
+    """Make the unit from committed pieces, and commit it."""
     stage = _stage(context)
     reach("unit: started")
     entry = find(context.directory, key)

@@ -1,7 +1,7 @@
-"""Dropping committed scores, so that a run scores again from nothing; what is made from them is looked at again.
+"""Remove committed scores, so that a run scores again from nothing.
 
-An object in each annotation dataset says that its scores are to go, and goes after them: a run that was killed while it
-dropped scores is continued by the next one, whatever its options.
+A file in each annotation dataset says that its scores are being removed; it is itself removed last. So if a run is
+killed meanwhile, the next one goes on with the removal, whatever its options.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from annotate.storage.store import Directory, batches
 
 
 def to_drop(workdir: Directory, stages: Iterable[Stage], *, rescore: bool) -> dict[str, str]:
-    """The annotation datasets of a pipeline whose scores are to go, with their recipes.
+    """The annotation datasets of a pipeline whose scores are to be removed, with their recipes.
 
-    All if `rescore`, else those half dropped.
+    All of them if `rescore`, else those whose removal was interrupted.
     """
     names = {stage.dataset: stage.recipe for stage in stages if stage.rescored}
     return {name: names[name] for name in names if rescore or workdir.child(name).size(RESCORE) is not None}
 
 
 def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], None]) -> tuple[int, int]:
-    """Remove what runs wrote in annotation datasets, and the manifests of all datasets that were made from theirs.
+    """Remove the scores of annotation datasets, and the manifests of all datasets that were made from them.
 
-    Units that were made from scores stay: they are known by the checksums of what they read, so that each is used
-    again just if equal scores come.
+    Units that were made from the scores stay. Their keys depend on the checksums of what they read, so such a unit is
+    used again only if the new scores are equal.
 
     Args:
         workdir: the work directory.
-        names: what `to_drop` gives.
-        confirm: is called before each batch that is removed, and raises if it may not be.
+        names: datasets and recipes, as `to_drop` returns them.
+        confirm: is called before each batch is removed, and raises to forbid it.
 
     Returns:
-        The number of datasets that held scores, and their bytes.
+        The number of datasets that held scores, and their size in bytes.
 
     Raises:
-        StorageError: a manifest is damaged, something can't be removed, a dataset is reached by a link, or `confirm`
-            says no.
+        StorageError: a manifest is damaged, an object can't be removed, a dataset is reached by a link, or `confirm`
+            forbids it.
     """
     listed = {name: dict(workdir.child(name).sizes("")) for name in names}
     held = {name: paths for name, paths in listed.items() if paths.keys() - {MARKER}}
@@ -65,8 +65,8 @@ def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], Non
             confirm()
             workdir.delete(batch)
 
-    # Users before what they were made from, manifests before entries, entries before parts: cut short anywhere,
-    # nothing that is left names what is gone, and what is still to go can be found.
+    # Datasets go before the datasets that they were made from, manifests before entries, entries before parts. If this
+    # is interrupted anywhere, nothing that is left names a removed object, and the rest can still be found.
     for some in reversed(users):
         remove(some)
     ours = [
@@ -82,9 +82,9 @@ def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], Non
 
 
 def _users(workdir: Directory, dropped: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Manifests of other datasets that were made from those dropped: what reads them, what reads that, and so on.
+    """Manifests of other datasets that were made from the removed scores, directly or through others.
 
-    With each manifest's path goes the name of its dataset.
+    Gives, in rounds from the direct ones on, the path of each manifest with the name of its dataset.
     """
     inputs: dict[str, set[str]] = {}
     datasets: dict[str, str] = {}
@@ -92,7 +92,7 @@ def _users(workdir: Directory, dropped: Iterable[str]) -> Iterator[dict[str, str
     gone: set[str] = set()
     for name, marker in datasets_in(workdir).items():
         if marker is None:
-            continue  # nothing is removed without one
+            continue  # nothing is removed from a folder without a marker
         folder = workdir.child(name)
         for fingerprint in fingerprints(folder):
             path = f"{name}/{layout.manifest(fingerprint)}"

@@ -1,4 +1,4 @@
-"""What the kinds of stage use to make datasets in a run: tasks, and the manifests of what comes back."""
+"""What all kinds of stage use in a run: options, tasks, and the manifests of datasets that are being made."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from annotate.storage.store import Directory
 
 T = TypeVar("T")
 UNIT_BYTES = 8 << 20
-"""What a work unit aims at where no documents say so."""
+"""Bytes of text that a work unit aims at, if no corpus sets it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a run goes: nothing here changes a byte of its output, but for `limit`, which cuts the corpus.
+    """How a run works. Nothing here changes a byte of its output, except `limit`, which cuts the corpus.
 
     Attributes:
         workers: tasks or models at a time; None for as many as the cluster has.
         device: where models run: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
         limit: documents to reach; None for all.
-        share: run although another run holds the work directory.
-        rescore: drop what the pipeline's scoring stages have committed, and score again from nothing.
-        stall_seconds: give up when nothing is done for so long.
+        share: run even if another run works in the directory.
+        rescore: remove the committed scores of the pipeline, and score again from nothing.
+        stall_seconds: give up if no result comes for so many seconds.
         by_value: modules whose functions and classes travel to the workers with the pipeline (the pipeline file).
     """
 
@@ -59,14 +59,14 @@ class Options:
 
 @dataclass
 class Running:
-    """A run, as the kinds of stage see it.
+    """A run that is going on, for the kinds of stage.
 
     Attributes:
-        workdir: where datasets lie.
-        options: how it goes.
-        events: what it tells.
-        lease: on the work directory.
-        unit_bytes: text that a work unit aims at, the largest where there are several corpora.
+        workdir: the work directory.
+        options: its options.
+        events: takes its events.
+        lease: its lease on the work directory.
+        unit_bytes: bytes of text that a work unit aims at; with several corpora, the largest of their values.
     """
 
     workdir: Directory
@@ -78,34 +78,34 @@ class Running:
 
     @functools.cached_property
     def workers(self) -> int:
-        """Tasks at a time."""
+        """Number of tasks at a time."""
         return Resources.found(self.options.workers).workers
 
     def limit(self, workers: int, each: int) -> int:
-        """Calls in flight: `each` for a worker, or one where it was said how many workers there may be."""
+        """Limit of calls in flight: `each` for a worker; or one, if the number of workers was set."""
         return workers * (each if self.options.workers is None else 1)
 
     def put(self, data: Any) -> Any:
-        """Share something that many tasks read."""
+        """Put data where all tasks can read it."""
         return ray.put(data)
 
     def task(self, function: Callable[..., Any], cpus: float, *arguments: Any, retries: int = 0) -> Any:
-        """Call a function in a worker; the reference of its result."""
+        """Call a function in a worker; returns the reference of its result."""
         if function not in self._remote:
             self._remote[function] = ray.remote(function)
         return self._remote[function].options(num_cpus=cpus, max_retries=retries).remote(*arguments)
 
     def context(self, dataset: Dataset, aligned: Aligned) -> Context:
-        """What all units of a stage share."""
+        """The data that all units of a stage share."""
         return Context(dataset.stage, self.workdir, aligned.whole)
 
     def collect(self, datasets: Sequence[Dataset], label: str = "") -> Collected:
-        """Begin the manifests of some datasets, which have units for the same items."""
+        """Begin the manifests of datasets that are made together."""
         return Collected(self, datasets, label or datasets[0].label)
 
 
 class Collected:
-    """Writes manifests from results as they come, and commits the datasets; units are put back in order."""
+    """Puts results back in order, writes them into manifests, and commits the datasets."""
 
     def __init__(self, running: Running, datasets: Sequence[Dataset], label: str) -> None:
         self._running, self._datasets, self._label = running, datasets, label
@@ -134,7 +134,7 @@ class Collected:
 
 
 def manifests(dataset: Dataset) -> dict[str, Manifest]:
-    """Those of the inputs that a stage is sized by, which are committed."""
+    """The manifests of the inputs in a stage's `sized_by`."""
     found = {name: dataset.inputs[name].manifest for name in dataset.stage.sized_by}
     return {name: manifest for name, manifest in found.items() if manifest is not None}
 
@@ -145,7 +145,7 @@ def in_order(made: dict[int, T]) -> list[T]:
 
 
 def chunks(items: Iterator[T | None], size: int) -> Iterator[list[T] | None]:
-    """So many items at a time; passes on that the next is not there yet."""
+    """Lists of `size` items; passes on the None of an item that is not there yet."""
     chunk: list[T] = []
     for item in items:
         if item is None:
@@ -160,18 +160,18 @@ def chunks(items: Iterator[T | None], size: int) -> Iterator[list[T] | None]:
 
 
 def name_of(work: Work) -> str:
-    """How people know a unit of work."""
+    """The name of a unit of work in messages."""
     return f"{work.shard}[{work.start}:{work.stop}]" if work.shard else work.key
 
 
 def names_of(works: Sequence[Work]) -> str:
-    """How people know some units of work that one task does."""
+    """The name of several units of work in messages."""
     more = len(works) > 1 and works[1].shard != works[0].shard
     return name_of(works[0]) + (f" and {len(works) - 1} more" if more else "")
 
 
 def unit_bytes(stages: Sequence[Stage]) -> int:
-    """Text that a work unit aims at: the most that any of the stages says."""
+    """Bytes of text that a work unit aims at: the largest `unit_bytes` of the stages."""
     return max((stage.unit_bytes for stage in stages if isinstance(stage, Documents)), default=UNIT_BYTES)
 
 

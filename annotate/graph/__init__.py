@@ -3,8 +3,8 @@
 A stage knows nothing of Ray, retries or paths: it gets tables and returns tables. There are three kinds. A *map* makes
 a unit from a group of consecutive units of its inputs, usually of one. A *reduce* merges pieces of all units, in any
 order, into one table. In a *shuffle* units send rows to partitions, and a partition makes a unit. A *model* stage is a
-map whose middle step an actor does that holds a model; a *source* lists what lies outside. What else the engine must
-know of a stage, the stage says itself, in a role.
+map in three steps; an actor that holds a model does the middle one. A *source* lists files outside the work directory.
+A stage tells the engine everything else in roles.
 """
 
 from annotate.graph.documents import Documents, MadeDocuments, Slice, documents_of

@@ -1,4 +1,4 @@
-"""Documents: what a corpus offers to those that read it, and any other stage whose dataset is documents."""
+"""Documents: the interface of a corpus, and of any other stage that makes documents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from annotate.text.arrays import one_array
 
 
 class Slice(Protocol):
-    """The columns that travel, of some rows of a shard, and what is wrong with each row, null if nothing is."""
+    """Some rows of a shard: the columns that travel to the training shards, and the problem of each row."""
 
     @property
     def rows(self) -> range:
@@ -30,7 +30,7 @@ class Slice(Protocol):
 
     @property
     def problem(self) -> pa.Array:
-        """What is wrong with each row, string; null if nothing is."""
+        """The problem of each row, string; null for a row without one."""
         ...
 
 
@@ -46,11 +46,11 @@ class Reader(Protocol):
         ...
 
     def others(self, directory: Directory, unit: Unit, names: Sequence[str]) -> pa.Table:
-        """Columns that travel with the documents of a unit, by the names they travel by."""
+        """Columns that travel with the documents of a unit, by their names in the training shards."""
         ...
 
     def columns_of(self, directory: Directory, unit: Unit, names: Sequence[str]) -> pa.Table:
-        """Columns of the documents of a unit by the names that their file has."""
+        """Columns of the documents of a unit, by their names in the corpus file."""
         ...
 
     def slices(self, directory: Directory, unit: Unit) -> Iterator[Slice]:
@@ -58,7 +58,7 @@ class Reader(Protocol):
         ...
 
     def rows(self, directory: Directory, unit: Unit) -> int:
-        """Documents in the shard that a unit is of."""
+        """Number of documents in the shard of a unit."""
         ...
 
 
@@ -77,7 +77,7 @@ class Documents(Stage):
 
     @property
     def place(self) -> str:
-        """How messages name them: where they are, of documents that lie outside."""
+        """The documents' name in messages: their path, if they lie outside the work directory."""
         return self.label
 
     @property
@@ -87,11 +87,11 @@ class Documents(Stage):
 
     @abc.abstractmethod
     def sizes(self, unit: Unit) -> tuple[int, int]:
-        """Bytes of the text of a unit, and of the columns that travel with it, about."""
+        """Approximate bytes of a unit's text, and of the columns that travel with it."""
 
     @abc.abstractmethod
     def total(self, manifest: Manifest) -> tuple[int, int]:
-        """These of all units."""
+        """The same two sizes, of all units together."""
 
 
 @dataclass(frozen=True)
@@ -129,16 +129,16 @@ class MadeReader:
         yield MadeSlice(range(unit.start, unit.stop), table.drop_columns(OURS), one_array(table["problem"]))
 
     def rows(self, directory: Directory, unit: Unit) -> int:
-        """Rows of the unit: what is made is not told how many its shard has."""
+        """The row after the last one of the unit: how many the shard has is not known here."""
         del directory
         return unit.stop
 
 
 class MadeDocuments(Documents):
-    """A stage that makes documents, one for each row of its units, and no others.
+    """A stage that makes documents: each row of its units is one.
 
-    Its tables have the columns `row` (int64), `id` and `text` (large strings), and any others, which travel. It counts
-    `documents`.
+    Its tables have the columns `row` (int64), `id` and `text` (large strings), and any others, which travel to the
+    training shards. Each unit has the count `documents`.
     """
 
     columns = None
@@ -167,7 +167,7 @@ OURS = ["row", "id", "text", "problem"]
 
 
 def documents_of(stage: Stage) -> Stage:
-    """The stage whose documents a stage is about: the nearest above it, or itself, where it is a source."""
+    """The stage that has a stage's documents: the nearest one above it, or the stage itself if it is a source."""
     while (above := about(stage)) is not None:
         stage = above
         if isinstance(stage, Documents):

@@ -12,9 +12,9 @@ from annotate.storage.parts import Output
 
 
 class Map(Stage):
-    """Makes a unit from the same unit of its inputs, and from the whole of those that have one unit.
+    """Makes a unit from the same unit of each input; an input that has only one unit is read whole.
 
-    One that `gathers` makes a unit from several: it has `gathering` and `gathered_unit` in place of `unit`.
+    A map that `gathers` makes a unit from several: it defines `gathering` and `gathered_unit` in place of `unit`.
     """
 
     @property
@@ -24,7 +24,7 @@ class Map(Stage):
 
     @property
     def cut(self) -> Cut:
-        """As its inputs are, where it does not gather."""
+        """The same as the inputs, unless it gathers."""
         return "own" if self.gathers or any(stage.cut == "own" for stage in self.inputs.values()) else "documents"
 
     @property
@@ -37,13 +37,13 @@ class Map(Stage):
         """Make one unit."""
 
     def gathering(self, manifests: Mapping[str, Manifest]) -> Callable[[Mapping[str, Unit]], int]:
-        """How units are put into groups: a function that is called with each unit of the inputs, in order.
+        """A function that puts units into groups; it is called with each unit of the inputs, in order.
 
-        It returns the number of the group that the unit belongs to, which never falls. `manifests` are those of the
-        inputs that the stage is `sized_by`.
+        It returns the number of the unit's group. The numbers never fall. `manifests` has the manifests of the inputs
+        in `sized_by`.
         """
         raise NotImplementedError
 
     def gathered_unit(self, group: Iterator[Tables]) -> Iterator[Output]:
-        """Make one unit from a group: one part, or several where one would be too large."""
+        """Make one unit from a group of units, in several parts if one would be too large."""
         yield self.unit(next(group))

@@ -1,4 +1,4 @@
-"""A model stage: a map whose middle step an actor does that holds a model."""
+"""A model stage: a map in three steps; an actor that holds a model does the middle one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Sample:
     """The first documents of a unit, in memory, to time a model with.
 
     Attributes:
-        tables: what `prepare` reads of them.
-        rows: of the shard.
-        items: what the model is to take, such as spans.
-        text_bytes: of the documents.
-        documents_bytes: that datasets of these documents take on disk, about, beside the stage's own.
-        result_bytes: that the stage's own takes, about.
+        tables: the tables that `prepare` reads.
+        rows: their rows in the shard.
+        items: number of inputs of the model, such as spans.
+        text_bytes: bytes of their text.
+        documents_bytes: approximate bytes that other datasets of these documents take on disk.
+        result_bytes: approximate bytes that the stage's own dataset takes on disk.
     """
 
     tables: Tables
@@ -42,17 +42,16 @@ class Sample:
 
 
 class Model(Stage):
-    """Makes something of the documents of a unit with a model, in three steps.
+    """Runs a model on the documents of a unit, in three steps.
 
-    `prepare` reads and tokenizes, on a CPU; `forward` is called where the model is, with what was prepared; `finish`
-    puts the result in order, on a CPU. The table of a unit has a column `row`, of the documents that it is about: when
-    more are wanted than there were, as verdicts changed, the unit is topped up with the others, as an entry of its own.
+    `prepare` reads and tokenizes, on a CPU. `forward` runs the model on the prepared data. `finish` puts the results in
+    order, on a CPU. The table of a unit has a column `row`, the document of each result. When verdicts change and more
+    documents are wanted, the missing ones are added to the unit as another entry.
 
-    Stages that say an equal `shared` key run together: what one of them prepares is prepared for all, and one call of
-    `forward` serves all.
+    Stages with equal `shared` keys run together: one call of `prepare` and one of `forward` serve all of them.
 
     Attributes:
-        threads: of a model on a CPU, which are as many CPUs.
+        threads: threads of a model on a CPU. Each takes a CPU.
     """
 
     threads: int
@@ -70,11 +69,11 @@ class Model(Stage):
     @property
     @abc.abstractmethod
     def shared(self) -> Hashable:
-        """What stages have in common that run together."""
+        """A key: stages with equal keys run together."""
 
     @abc.abstractmethod
     def together(self, stages: Sequence[Any]) -> str:
-        """How people know stages of its kind that run together, itself the first of them."""
+        """The label of stages that run together; this stage is the first of them."""
 
     @property
     def gpu(self) -> bool:
@@ -83,26 +82,26 @@ class Model(Stage):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Modules that the model needs and that are slow to import: meanwhile the first unit is prepared elsewhere."""
+        """Slow modules that the model needs: an actor imports them while the first unit is prepared elsewhere."""
         return ()
 
     @abc.abstractmethod
     def wanted(self, tables: Tables) -> Rows:
-        """The rows of the documents of a unit of which something is to be made, in order."""
+        """The rows of the documents that the model is to run on, in order."""
 
     @abc.abstractmethod
     def prepare(self, tables: Tables, rows: Rows) -> Any:
         """Prepare these documents of a unit for the model."""
 
     def tokens(self, prepared: Any) -> int:
-        """How many tokens the model takes of what was prepared; 0 where there are none."""
+        """Number of tokens in prepared data; 0 for a model that has no tokens."""
         del prepared
         return 0
 
     def sample(self, workdir: Directory, unit: Unit, items: int) -> Sample | None:
-        """The first documents of a unit of the documents that the stage is about, of so many items, about.
+        """The first documents of a unit, with about `items` inputs of the model.
 
-        For the time that a plan tells; None where that can't be told.
+        A plan measures the time that they take. None if the stage has no sample.
         """
         del workdir, unit, items
         return None
@@ -118,17 +117,17 @@ class Model(Stage):
         """Run the model.
 
         Args:
-            model: gives the model, which is loaded when first asked for: not asking saves that.
-            prepared: what `prepare` gave.
+            model: returns the model, which the first call loads. Call it only if there is an input to run.
+            prepared: what `prepare` returned.
             stages: those that run together, in the order in which the model was loaded for them.
-            wanted: which of them want a result.
+            wanted: places in `stages` of those that want a result.
 
         Returns:
-            A result for each that does.
+            A result for each of `wanted`.
         """
 
     def device_kind(self, model: Any) -> str:
-        """The kind of device that a model runs on, which is noted with each unit."""
+        """The kind of device that the model runs on. It is noted with each unit."""
         del model
         return "python"
 
@@ -138,8 +137,8 @@ class Model(Stage):
 
         Args:
             shard: of the unit.
-            prepared: what `prepare` gave.
-            result: what `forward` gave for this stage.
-            device: the kind that the model ran on; empty where it was not needed.
-            covered: rows of documents to leave out: theirs are committed.
+            prepared: what `prepare` returned.
+            result: what `forward` returned for this stage.
+            device: the kind of device that the model ran on; empty if it did not run.
+            covered: rows of documents to leave out, because their results are committed.
         """

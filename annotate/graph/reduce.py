@@ -14,7 +14,7 @@ from annotate.storage.parts import Output
 
 
 class Reduce(Stage):
-    """Makes one unit from all units of its inputs, by pieces that are committed: no process sees all units.
+    """Makes one unit from all units of its inputs, through committed pieces: no process reads all units.
 
     Attributes:
         piece_schema: contract of the pieces.
@@ -34,10 +34,10 @@ class Reduce(Stage):
 
     @abc.abstractmethod
     def piece(self, tables: Tables) -> pa.Table:
-        """What is needed of one unit."""
+        """Make the piece of one unit."""
 
     def merge(self, pieces: Iterable[pa.Table]) -> pa.Table:
-        """Merge pieces, at least one, into one; commutative and associative."""
+        """Merge one or more pieces into one. The order in which pieces are merged must not matter."""
         return pa.concat_tables(list(pieces))
 
     @abc.abstractmethod

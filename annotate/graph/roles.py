@@ -1,4 +1,4 @@
-"""Roles that a stage can have beside its kind: what the engine asks for in place of a stage by name."""
+"""Roles that a stage can have beside its kind. The engine asks for a role, never for a stage by name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import ClassVar
 from annotate.graph.stage import Stage
 
 Counts = Callable[[Stage], Mapping[str, int]]
-"""Gives what the dataset of a stage has counted: nothing where it is not there."""
+"""Returns the counts of a stage's dataset; empty if there is no dataset."""
 
 
 @dataclass(frozen=True)
 class LedgerStates:
-    """What has become of documents.
+    """The states in which documents ended.
 
     Attributes:
         states: documents by state; each is in one.
-        reached: documents that the stage has looked at, which the states sum to.
-        beside: other counts, which are in no sum.
+        reached: documents that the stage has read: the sum of the states.
+        beside: other counts, which are not part of the sum.
     """
 
     states: Mapping[str, int]
@@ -29,14 +29,14 @@ class LedgerStates:
 
 
 class EndsDocuments(Stage):
-    """A stage where documents end: as an output of a pipeline it has a ledger, which says what became of each.
+    """A stage where documents end. As an output of a pipeline it has a ledger: each document in one state.
 
     Attributes:
-        unnamed: what an output is called that was given no name; one with another name has that in its label.
+        unnamed: the name of an output that was given none. Any other name is shown in the stage's label.
     """
 
     unnamed: ClassVar[str] = "shards"
 
     @abc.abstractmethod
     def ledger(self, counts: Counts) -> LedgerStates:
-        """What has become of the documents that it looked at, in states that it names."""
+        """The states of the documents that the stage read. The stage chooses the names of the states."""

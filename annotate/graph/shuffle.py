@@ -16,9 +16,9 @@ from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 
 RANGE_UNITS = 16
-"""Units of documents, one after the other, that are one partition where partitions are ranges of documents."""
+"""Number of consecutive units of documents in one partition, if partitions are ranges of documents."""
 ROW_BYTES = 32
-"""Of a row in memory, at least; on disk rows of sorted numbers take a fraction of it."""
+"""The least that a row takes in memory. On disk, rows of sorted numbers take a fraction of it."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class Partitions:
     """Where rows can be sent.
 
     Attributes:
-        groups: how many partitions there are, in groups that the stage knows; they are numbered through.
-        most: bytes that one output of what is sent should have at most.
+        groups: number of partitions in each group. The stage knows what the groups are. Partitions are numbered across
+            all groups.
+        most: bytes that one sent output should have at most.
     """
 
     groups: tuple[int, ...]
@@ -35,21 +36,22 @@ class Partitions:
 
     @property
     def number(self) -> int:
-        """How many there are in all."""
+        """Number of partitions in all groups."""
         return sum(self.groups)
 
 
 @dataclass(frozen=True)
 class Received:
-    """What came to one partition.
+    """The rows that were sent to one partition.
 
     Attributes:
         partition: its number.
-        tables: reads what was sent to it, in the order of the units that sent it; may be called several times.
-        size: of that, in bytes of memory.
-        beside: the tables of each unit whose documents are this partition, in order.
-        units: of the documents that are `beside`; those of another corpus that stand behind them have higher numbers.
-        rows: of these.
+        tables: reads these rows, in the order of the units that sent them; may be called several times.
+        size: bytes that they take in memory.
+        beside: the tables of the units of documents that make up this partition, in order.
+        units: number of units of the first corpus. Units of a second one, which it is filtered against, have numbers
+            from here on.
+        rows: number of documents in these units.
     """
 
     partition: int
@@ -61,7 +63,7 @@ class Received:
 
     @functools.cached_property
     def sent(self) -> pa.Table:
-        """All rows at once, in that order."""
+        """All of these rows as one table."""
         return pa.concat_tables(self.tables())
 
 
@@ -69,8 +71,8 @@ class Shuffle(Stage):
     """Sends the rows of its inputs to partitions; each makes one unit from what came to it.
 
     Attributes:
-        sent_schema: contract of what is sent, with a column `to`, the number of the partition.
-        rounds: whether what is received is sent again, until a round counts nothing as `changed`.
+        sent_schema: contract of the sent rows. Their column `to` has the number of the partition.
+        rounds: whether the units that partitions make are sent again, until the count `changed` of a round is 0.
     """
 
     sent_schema: ClassVar[str]
@@ -83,19 +85,19 @@ class Shuffle(Stage):
 
     @property
     def cut(self) -> Cut:
-        """Ranges of documents, where something lies beside; else as partitions are."""
+        """Ranges of documents, if there are inputs beside; else in partitions of the stage's own."""
         return "ranges" if self.beside else "own"
 
     @property
     @abc.abstractmethod
     def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The inputs whose rows are sent, one after the other, each with those that are read with it."""
+        """The inputs whose rows are sent, in order; each with the inputs that are read together with it."""
 
     @property
     def beside(self) -> tuple[tuple[str, ...], ...]:
-        """The inputs whose units are the partitions, by ranges, one after the other, each with those read with it.
+        """The inputs whose units, in ranges, are the partitions; each with those that are read together with it.
 
-        Empty where partitions are no ranges of documents.
+        Empty if partitions are not ranges of documents.
         """
         return ()
 
@@ -105,28 +107,29 @@ class Shuffle(Stage):
         return tuple(name for names in self.beside for name in names) or tuple(names[0] for names in self.sources)
 
     def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
-        """How many partitions there are, in groups that the stage knows.
+        """Number of partitions in each group.
 
-        As many as there are ranges of units in what lies beside, else in what is sent, unless a stage says otherwise.
+        By default there is one group, with a partition for each range of units of the inputs beside, or of the sent
+        inputs if there are none beside.
 
         Args:
             whole: the tables of inputs that are read whole.
-            manifests: of the inputs that the stage is `sized_by`.
+            manifests: the manifests of the inputs in `sized_by`.
         """
         del whole
         return (-(-sum(manifests[names[0]].units for names in self.beside or self.sources) // RANGE_UNITS),)
 
     def held(self, units: Mapping[str, Unit]) -> int:
-        """Bytes in memory of what is read of a unit to be sent, about."""
+        """Approximate bytes in memory of a unit that is read to be sent."""
         return sum(max(unit.bytes, unit.rows * ROW_BYTES) for unit in units.values())
 
     @abc.abstractmethod
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
-        """The rows that a unit sends, each with the partition that it goes to; in several outputs where they are many.
+        """The rows that a unit sends, each with its partition; in several outputs if there are many.
 
-        In a second round `tables.sent` is what a partition has made in the first.
+        From the second round on, `tables.sent` is a unit that a partition made in the round before.
         """
 
     @abc.abstractmethod
     def receive(self, received: Received) -> Iterator[Output]:
-        """Make the unit of a partition: one part, or several where one would be too large."""
+        """Make the unit of a partition, in several parts if one would be too large."""

@@ -1,4 +1,4 @@
-"""A source: lists the units of what lies outside the work directory, when a run begins."""
+"""A source: lists units of files outside the work directory, when a run begins."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from annotate.storage.store import Directory
 
 @dataclass(frozen=True)
 class ImportStep:
-    """Something that is done on Ray, to each of some files, before the units of a source can be listed.
+    """Work that Ray does on each of some files, before the units of a source can be listed.
 
     Attributes:
-        label: how people know it.
-        work: what a worker does to some of the items, one after the other; gives a result for each.
+        label: its name in messages.
+        work: is called in a worker with some of the items; returns a result for each.
         items: each has a `size` in bytes, and a name as text.
     """
 
@@ -30,15 +30,15 @@ class ImportStep:
 
 
 Imports = Generator[ImportStep, list[Any], Any]
-"""Steps, one after the other; each is sent the results of its items. What it returns `Source.listing` is given."""
+"""A generator of steps, which is sent the results of each step. Its return value is the `found` of `Source.listing`."""
 
 
 class Listing:
-    """Takes the units of a source in order, and what identifies the dataset beside them.
+    """Collects the units of a source, in order, and what else identifies its dataset.
 
     Attributes:
-        writer: of the manifest, for counts and notes.
-        known_by: what identifies the dataset beside its units, JSON-ready.
+        writer: writes the manifest; takes counts and notes.
+        known_by: what identifies the dataset in addition to its units, JSON-ready.
     """
 
     def __init__(self, directory: Directory) -> None:
@@ -68,19 +68,19 @@ class Source(Stage):
 
     @property
     def cut(self) -> Literal["documents"]:
-        """Its units are those of documents, which all others go by."""
+        """Its units are units of documents, and the units of other stages follow them."""
         return "documents"
 
     def imports(self, directory: Directory) -> Imports:
-        """What is to be imported into the folder of the dataset first, step by step; nothing for most."""
+        """Import files into the folder of the dataset first, step by step. Most sources import nothing."""
         del directory
         yield from ()
 
     def imported(self, directory: Directory) -> Any:
-        """What `imports` returns, where there is nothing left to import.
+        """What `imports` returns, if nothing is left to import.
 
         Raises:
-            ConfigError: there is.
+            ConfigError: something is left to import.
         """
         del directory
         return None
@@ -98,7 +98,7 @@ class Source(Stage):
         """List the units.
 
         Args:
-            new: makes an empty listing, which units go into.
+            new: makes an empty listing, to be filled with units.
             found: what `imports` returned.
             inputs: the units of its inputs, which are sources.
             limit: documents to reach; None for all.
@@ -110,5 +110,5 @@ class Source(Stage):
 
     @property
     def outside(self) -> Directory | None:
-        """The folder that is read, where a run must not write; None for none in particular."""
+        """The folder that is read, in which a run must not write; None if there is no such folder."""
         return None

@@ -1,7 +1,7 @@
 """A stage: its inputs, its identity, and what it says of its dataset; and the graph that stages make.
 
-The engine and the storage know no stage by its name. What they must know of one, it says itself: its kind, how the
-units of its dataset lie, and the roles that are properties and methods here with a default.
+The engine and the storage know no stage by its name. A stage tells them its kind, how its dataset is cut into units,
+and its roles. Roles are properties and methods of `Stage` that have a default.
 """
 
 from __future__ import annotations
@@ -22,15 +22,16 @@ from annotate.storage.parts import read_part
 from annotate.storage.store import Directory, checksum
 
 AGAINST = "against_"
-"""How the inputs of another corpus, that stands behind the first, are named."""
+"""Prefix for the names of the inputs of a second corpus, which the first is filtered against."""
 
 
 Kind = Literal["source", "map", "reduce", "shuffle", "model"]
 """How the dataset of a stage is made; the engine has a file for each."""
 
 Cut = Literal["documents", "ranges", "whole", "own"]
-"""How the units of a dataset lie: a unit for each unit of documents; one for each `RANGE_UNITS` of these, in order; one
-unit, which readers read whole; or cut in a way of the stage's own."""
+"""How a dataset is cut into units. "documents": as its documents are. "ranges": one unit for `RANGE_UNITS` units of
+documents. "whole": one unit, which is read whole. "own": in the stage's own way.
+"""
 
 
 def digest(data: Any) -> str:
@@ -42,10 +43,10 @@ class Stage(abc.ABC):
     """A node of a pipeline: datasets in, one dataset out.
 
     Attributes:
-        name: of the kind of stage; its datasets are called so.
+        name: what stages of this class are called; the folders of their datasets begin with it.
         schema: contract of the tables of its units.
         version: raised when the output changes for equal settings and inputs.
-        rescored: whether a run with `rescore` drops what it has made, and makes it anew.
+        rescored: whether a run with `rescore` removes its dataset and makes it again.
     """
 
     name: ClassVar[str]
@@ -70,28 +71,28 @@ class Stage(abc.ABC):
     @property
     @abc.abstractmethod
     def cut(self) -> Cut:
-        """How the units of its dataset lie."""
+        """How its dataset is cut into units."""
 
     @property
     def role(self) -> Role:
-        """What its dataset is to who reads it."""
+        """The role of its dataset, for readers of `latest.json`."""
         if self.made_as == "source":
             return Role.SOURCE
         return Role.UNITS if self.cut == "documents" else Role.OTHER
 
     @property
     def label(self) -> str:
-        """How people tell this stage from others in one pipeline."""
+        """Its name in messages, which tells it from the other stages of a pipeline."""
         return self.name
 
     @property
     def shared(self) -> Hashable | None:
-        """Stages that say an equal key, which is not None, are made together."""
+        """Stages with equal keys are made together; None for a stage that is made alone."""
         return None
 
     @property
     def sized_by(self) -> tuple[str, ...]:
-        """The inputs whose totals tell how its work is cut: they are committed before it begins."""
+        """The inputs whose totals decide how the work is cut. They are committed before it begins."""
         return ()
 
     @functools.cached_property
@@ -106,21 +107,22 @@ class Stage(abc.ABC):
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """The columns of the documents among its inputs that it reads, but for text and id.
+        """The columns of documents that it reads, apart from text and id.
 
-        They are looked for before anything runs.
+        A run checks first that they are there.
         """
         return ()
 
     @property
     def types_read(self) -> tuple[str, ...] | None:
-        """The columns of these whose types can change the output; None for all that travel."""
+        """The columns whose types can change the output; None for all columns that travel."""
         return self.columns_read
 
     def identifies(self, name: str, unit: Unit) -> bool:
-        """Whether what is made from a unit of input `name` is named by that unit too.
+        """Whether the key of a unit depends on `unit`, which is read as input `name`.
 
-        All that can change the output must be. What is not is read again each time.
+        It must, if `unit` can change the content. If it does not, the same committed unit is found whatever `unit`
+        holds.
         """
         del name, unit
         return True
@@ -135,33 +137,36 @@ class Stage(abc.ABC):
         return pa.concat_tables(tables) if len(tables) != 1 else tables[0]
 
     def described(self, manifest: Manifest) -> str:
-        """What people are told of a dataset that need not be made."""
+        """The message about a dataset that is committed already."""
         return f"found committed, {manifest.rows:,} row{'' if manifest.rows == 1 else 's'}"
 
     def about(self) -> Mapping[str, str]:
-        """What `latest.json` keeps for those who read the dataset, such as the split that shards are."""
+        """Facts for readers of the dataset, which `latest.json` keeps; such as the subset of shards."""
         return {}
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """What should be said loudly of the finished dataset."""
+        """Warnings about the finished dataset."""
         del manifest
         return []
 
     def companions(self, whole: Mapping[str, pa.Table], manifest: Manifest) -> Mapping[str, bytes]:
-        """What lies beside the parts of the finished dataset, by path; `whole` has the tables of inputs read whole."""
+        """Files to be put beside the parts of the finished dataset, by path.
+
+        `whole` has the tables of the inputs that are read whole.
+        """
         del whole, manifest
         return {}
 
 
 def source_of(stage: Stage) -> Stage:
-    """The source that a stage is about in the end: not what it only learns from, such as labels, or filters against."""
+    """The source of a stage's own documents; not a source of labels, or a corpus that it is filtered against."""
     while (above := about(stage)) is not None:
         stage = above
     return stage
 
 
 def about(stage: Stage) -> Stage | None:
-    """The input that a stage is about: `corpus`, else the first one; None for a source that reads nothing."""
+    """The input that leads to a stage's documents: `corpus`, else the first one; None if there are no inputs."""
     return stage.inputs.get("corpus") or next(iter(stage.inputs.values()), None)
 
 

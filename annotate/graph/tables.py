@@ -1,4 +1,4 @@
-"""What one unit of work reads, and its tables."""
+"""A unit of work, and the tables that it reads."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from annotate.storage.store import Directory
 
 @dataclass(frozen=True)
 class Work:
-    """What one unit of work reads: the units of its inputs, in order; `key` names it in the dataset.
+    """A unit of work: `units` are the units of its inputs, in order, and `key` names it in the dataset.
 
-    `number` is the place of the first of `units` in its dataset.
+    `number` is the position of the first of `units` in the input's dataset.
     """
 
     key: str
@@ -29,11 +29,11 @@ class Work:
 
 
 ITSELF = ""
-"""The input that is the stage's own dataset: what a shuffle sends again in a second round."""
+"""The input that is the stage's own dataset: a shuffle in rounds reads it from the second round on."""
 
 
 class Tables:
-    """The tables of one unit of a stage's inputs, read when asked for; `number` is the unit's place in its dataset."""
+    """The tables of one unit of a stage's inputs, read when asked for; `number` is the unit's position."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Tables:
         return range(unit.start, unit.stop)
 
     def __getitem__(self, name: str) -> pa.Table:
-        """The table of input `name`: of this unit, or the whole dataset where that has one unit."""
+        """The table of input `name`: of this unit, or of the whole dataset if that is read whole."""
         if name in self._shared:
             return self._shared[name]
         name = self._named(name)
@@ -82,10 +82,10 @@ class Tables:
         return self._workdir.child(self.stage(name).dataset)
 
     def _named(self, name: str) -> str:
-        """The input that stands for `name` here: a unit of another corpus has its own."""
+        """The full name of an input: those of the second corpus begin with `AGAINST`."""
         return name if name in self._units else AGAINST + name
 
 
 def first_unit(units: Mapping[str, Unit]) -> Unit:
-    """The unit of the first input, which tells shard and rows; of no rows where all inputs are read whole."""
+    """The unit of the first input, which has shard and rows; an empty unit if all inputs are read whole."""
     return next(iter(units.values()), Unit("", 0, 0, 0, ()))

@@ -162,7 +162,7 @@ def test_a_holder_that_stood_still_elsewhere_stops_when_it_goes_on_and_removes_n
     there.process.send_signal(signal.SIGSTOP)
     told, refused = attempt(workdir, "run")
     assert refused is None and len(told) == 1
-    assert f"clean-{2**22 + 1} stood still for over 2 s, and another has taken it for gone" in there.end()
+    assert f"clean-{2**22 + 1} did not renew its lease for over 2 s: another process took it for dead" in there.end()
     assert target.exists()
     assert list((workdir / LEASES).iterdir()) == []
 
@@ -194,7 +194,7 @@ def test_a_lease_that_is_renewed_in_the_last_moment_is_not_taken(workdir, other,
     monkeypatch.setattr(Directory, "put", late)
     _, refused = attempt(workdir)
     assert refused is not None and "another run works in" in refused.message
-    assert "has taken it for gone" in there.end()
+    assert "another process took it for dead" in there.end()
 
 
 def test_of_two_that_clean_at_once_at_most_one_goes_on(workdir, other):
