@@ -133,9 +133,9 @@ class Aligned:
             if units is None:
                 return
             if len({(unit.shard, unit.start, unit.stop) for unit in units.values()}) > 1:
-                first = next(iter(units.values()))
+                at = "; ".join(f"{name}: {u.shard}, rows {u.start} to {u.stop}" for name, u in units.items())
                 raise InputError(
-                    f"the inputs {', '.join(units)} are of different corpora: {first.shard}",
+                    f"the inputs {', '.join(units)} are of different corpora: their units {number} are {at}",
                     hint="Make all that a stage reads from one Corpus(...).",
                 )
             if ranges and number % RANGE_UNITS == 0:

@@ -1,11 +1,11 @@
-"""The scheduler: calls on the Ray cluster of all stages that can go on, with bounded in-flight work and retries.
+"""The scheduler: makes the calls of all stages that can go on, with retries and bounded work in flight.
 
 Only this package imports `ray`, the command line aside. Text and tables never pass through the driver: it sends
 descriptions of units and gets back what was committed.
 
-A stage is a *job*, whose *steps* follow one another; a step is calls that may be under way at the same time. The items
-of a step come from an iterator, which gives None where the next item is not there yet, as the units that it reads are
-still being made. Nothing is queued: an item is asked for when there is room for a call.
+Each stage is a *job*. A job has *steps*, one after the other; a step has calls that may be in flight at the same time.
+The items of a step come from an iterator. It gives None while the next item is not there yet, because the units that it
+reads are still being made. Nothing is queued: the next item is taken when there is room for a call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from annotate.errors import AnnotateError, ConfigError, WorkError
 ATTEMPTS = 4
 QUIET_SECONDS = 300.0
 AHEAD_OF_FIRST = 1024
-"""Calls of a step that may be sent before the first of them is back: what comes back early is held by the driver."""
+"""Most calls of a step that are sent before the oldest result is back: the driver holds the results that come early."""
 
 LOST = (
     exceptions.RayActorError,
@@ -39,16 +39,16 @@ LOST = (
 
 @dataclass
 class Calls:
-    """Calls of one stage that may be under way at the same time.
+    """Calls of one stage that may be in flight at the same time.
 
     Attributes:
-        items: what is sent, each at its turn; None where the next is not there yet.
-        submit: sends an item off, given the CPUs that a task may claim, and returns the reference of its result.
-        name: how people know an item.
-        take: is given the number of an item, the item and its result, as they come back.
-        limit: calls in flight; None for a share of the scheduler's own limit.
-        first: calls in flight at first, one more with each result; None for `limit`.
-        lost: called with an item and the error that lost it, before it is tried again.
+        items: the items to send, in order; None while the next one is not there yet.
+        submit: sends an item, with the CPUs that a task may claim; returns the reference of its result.
+        name: the name of an item in messages.
+        take: is called with the number of an item, the item and its result, in the order in which results come.
+        limit: most calls in flight; None for a share of the scheduler's own limit.
+        first: most calls in flight at first; each result allows one more, up to `limit`. None for `limit`.
+        lost: is called with an item and the error that lost its worker, before the item is tried again.
     """
 
     items: Iterator[Any]
@@ -66,10 +66,10 @@ class Job:
 
     Attributes:
         label: for messages.
-        ready: whether it can begin.
-        steps: what is to be done, one step after the other; begins when first asked for.
-        claim: the CPUs that any task may claim while it goes on, as it holds models; None where it does not. Of jobs
-            that hold models one goes on at a time.
+        ready: says whether the job can begin.
+        steps: its steps; the job begins when the first is taken.
+        claim: for a job that holds models, the most CPUs that any task may claim while it goes on; else None. Only one
+            job that holds models goes on at a time.
     """
 
     label: str
@@ -80,7 +80,7 @@ class Job:
 
 @dataclass
 class _Flying:
-    """A call that is under way."""
+    """A call in flight."""
 
     job: _Going
     index: int
@@ -91,7 +91,7 @@ class _Flying:
 
 @dataclass
 class _Going:
-    """A job that goes on, in one of its steps."""
+    """A job that has begun, and its current step."""
 
     job: Job
     calls: Calls | None = None
@@ -103,7 +103,7 @@ class _Going:
     told: float = 0.0
 
     def step(self) -> bool:
-        """Go to the next step; False where there is none."""
+        """Go to the next step; False if there is none."""
         self.calls = next(self.job.steps, None)
         if self.calls is None:
             return False
@@ -117,21 +117,22 @@ class _Going:
         return (self.limit is None or len(self.flying) < self.limit) and self.sent - oldest < AHEAD_OF_FIRST
 
     def names(self) -> list[str]:
-        """What is in flight, for people."""
+        """The names of the items in flight, for people."""
         assert self.calls is not None
         return [self.calls.name(call.item) for call in sorted(self.flying.values(), key=lambda call: call.index)]
 
 
 @dataclass
 class Scheduler:
-    """Runs jobs: whatever can go on does, that of later jobs first.
+    """Runs jobs. Every job that can go on does; later jobs are served first.
 
     Attributes:
-        workers: tasks at a time.
-        limit: calls in flight of steps that have no limit of their own; `workers` while models hold the CPUs, as then
-            each task claims so little that all in flight run at once.
-        stall_seconds: give up when nothing comes back to a job for so long.
-        waiting: called with the label of a job and the names of what is in flight, every few minutes of silence.
+        workers: number of tasks at a time.
+        limit: most calls in flight of all steps without a limit of their own. While models hold the CPUs, it is
+            `workers`: then each task claims so little that all calls in flight run at once.
+        stall_seconds: give up if no result of a job comes for so many seconds.
+        waiting: is called every few minutes in which no result comes, with the label of the job and the names of the
+            items in flight.
     """
 
     workers: int
@@ -142,11 +143,11 @@ class Scheduler:
     _claim: float = 1.0
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run jobs, each after those that it reads.
+        """Run jobs, each when it is ready.
 
         Raises:
-            AnnotateError: what a worker raised.
-            WorkError: an item failed on every attempt, or nothing comes back any more.
+            AnnotateError: a worker raised it.
+            WorkError: an item failed on every attempt, or no results come any more.
         """
         left = list(jobs)
         try:
@@ -165,10 +166,11 @@ class Scheduler:
                     close()
 
     def _may_begin(self, job: Job) -> bool:
-        """Whether a job can begin that is ready; one that holds models, when no other does and no task claims too much.
+        """Whether a job that is ready can begin.
 
-        Models may take all CPUs but for a small share of them. A task that waits for more would wait for ever, so none
-        is sent any more when models are about to begin, nor while they are there.
+        A job that holds models can begin when no other job holds any, and no task in flight claims too many CPUs.
+        Models may take all CPUs except a small share. A task that claims more than this share would wait for ever, so
+        none is sent while models are there, or are about to be loaded.
         """
         if job.claim is None:
             return True
@@ -178,7 +180,7 @@ class Scheduler:
         return not any(call.cpus > job.claim for going in self._going for call in going.flying.values())
 
     def _advance(self) -> bool:
-        """Send what can be sent and end what has ended; whether anything did."""
+        """Send calls, and go to the next step of jobs whose calls are done; whether anything changed."""
         moved = False
         for going in reversed(self._going):
             if going.exhausted and not going.flying:
@@ -235,8 +237,8 @@ class Scheduler:
                 going.told = now
                 self.waiting(going.job.label, going.names())
             if going.flying and now - going.quiet_since > self.stall_seconds:
-                # Nothing is cancelled, neither here nor after another error: what is in flight commits what it can, and
-                # ends with the driver. Ray can abort a process that cancels a call in the moment when it completes.
+                # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a
+                # call just when it completes. Calls in flight commit what they can, and end with the driver.
                 raise WorkError(
                     f"{going.job.label}: nothing came back for {self.stall_seconds:.0f} s; in flight: "
                     + ", ".join(going.names()),
@@ -261,7 +263,7 @@ class Scheduler:
 
 
 def _raise_unless_lost(going: _Going, call: _Flying, error: exceptions.RayError) -> None:
-    """Raise what a call failed with, unless its worker was lost and it can be tried again."""
+    """Raise the error of a call, unless its worker was lost and it can be tried again."""
     assert going.calls is not None
     label = going.job.label
     cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
@@ -276,7 +278,11 @@ def _raise_unless_lost(going: _Going, call: _Flying, error: exceptions.RayError)
         ) from None
     name = going.calls.name(call.item)
     if not isinstance(cause, LOST) and not isinstance(error, LOST):
-        raise WorkError(f"{label}: {name} failed: {type(cause).__name__}: {cause}\n\n{error}") from None
+        raise WorkError(
+            f"{label}: {name} failed: {type(cause).__name__}: {cause}\n\n{error}",
+            hint="If the lines above name a function of your pipeline, mend it and run again: what is committed stays. "
+            "Else this is a mistake in annotate: report it, with these lines.",
+        ) from None
     if call.attempt == ATTEMPTS:
         raise WorkError(
             f"{label}: {name} lost its worker {ATTEMPTS} times, at last: {str(error).strip()}",

@@ -22,15 +22,15 @@ from annotate.storage.parts import Entry, commit_all, find_all, joined
 from annotate.storage.slices import by_partition, put_slices, read_slice, slice_bytes, slice_checksum, slice_index
 from annotate.text.arrays import held_bytes
 
-SEND_UNITS = 4  # what one task sends, as a multiple of the work unit
-MOST_PARTS = 16  # partitions whose units one task makes
+SEND_UNITS = 4  # bytes that one task sends, as a multiple of the work unit
+MOST_PARTS = 16  # most partitions whose units one task makes
 
 # In the driver.
 
 
 @dataclass
 class _Shuffling:
-    """A shuffle that goes on, and where its rows are sent."""
+    """A shuffle in progress, and the partitions that its rows are sent to."""
 
     dataset: Dataset
     stage: Shuffle
@@ -41,7 +41,7 @@ class _Shuffling:
     limit: int
 
     def send(self, sources: Iterator[Parcelled | None], round_: str, sent: dict[int, Unit]) -> Calls:
-        """The step in which units send rows, a piece for each few of them."""
+        """The step in which units send rows; each task commits a piece of what a few units send."""
 
         def take(index: int, work: Work, unit: Unit) -> None:
             sent[index] = unit
@@ -66,9 +66,10 @@ class _Shuffling:
             number += len(parcel)
 
     def receive(self, sent: Sequence[Unit], round_: str, take: Any) -> Calls:
-        """The step in which partitions make their units, a few in a task."""
+        """The step in which partitions make their units, a few partitions in a task."""
         pieces = self.running.put(list(sent))
-        # Few for each task where there are few, so that all workers have some; one where it is read with ranges.
+        # With few partitions, a task takes few of them, so that all workers have some. With inputs beside, it takes
+        # one.
         some = max(1, min(MOST_PARTS, self.to.number // (4 * self.running.workers)))
         own = manifests(self.dataset)[self.stage.beside[0][0]] if self.stage.beside else None
         beside = (own.units, own.rows) if own is not None else (0, 0)
@@ -97,7 +98,7 @@ Parcelled = Mapping[str, Unit]
 
 
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
-    """A step in which rows are sent and one in which they are received; in rounds, until one changes nothing."""
+    """A step in which rows are sent, and one in which they are received; in rounds until nothing changes."""
     (dataset,) = datasets
     stage = dataset.stage
     assert isinstance(stage, Shuffle)
@@ -122,7 +123,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
 
 
 def _rounds(shuffling: _Shuffling, sending: Iterator[Parcelled | None]) -> Iterator[Calls]:
-    """Send what was received again, until nothing changes."""
+    """Send the units that partitions made again, until a round changes nothing."""
     for number in itertools.count():
         sent: dict[int, Unit] = {}
         made: dict[int, Sequence[Unit]] = {}
@@ -143,7 +144,7 @@ def _rounds(shuffling: _Shuffling, sending: Iterator[Parcelled | None]) -> Itera
 
 
 def parcels(items: Iterator[Parcelled | None], limit: int, stage: Shuffle) -> Iterator[list[Parcelled] | None]:
-    """Put what is sent into parcels: of a range of units at most, and of what takes about `limit` bytes at most."""
+    """Put units into parcels of at most `RANGE_UNITS` units and about `limit` bytes; a task sends one parcel."""
     parcel: list[Parcelled] = []
     total = 0
     for item in items:
@@ -151,7 +152,7 @@ def parcels(items: Iterator[Parcelled | None], limit: int, stage: Shuffle) -> It
             yield None
             continue
         own = stage.held(item)
-        # Units of several inputs, that are sent one after the other, are in no parcel together.
+        # Units of different inputs are not in one parcel.
         if parcel and (len(parcel) == RANGE_UNITS or total + own > limit or item.keys() != parcel[0].keys()):
             yield parcel
             parcel, total = [], 0
@@ -162,13 +163,13 @@ def parcels(items: Iterator[Parcelled | None], limit: int, stage: Shuffle) -> It
 
 
 def count(dataset: Dataset) -> tuple[int, int] | None:
-    """What a partition makes is known by what is sent to it only."""
+    """None: the key of a partition's unit is known only once its rows were sent."""
     del dataset
     return None
 
 
 def ahead(dataset: Dataset, units: int) -> int | None:
-    """Known only when all is there."""
+    """None: the number of partitions is known only once the inputs are there."""
     del dataset, units
     return None
 
@@ -178,7 +179,7 @@ def ahead(dataset: Dataset, units: int) -> int | None:
 
 @frugal
 def send(context: Context, work: Work, to: Partitions) -> Unit:
-    """Commit what some units send, in slices by partition, of about `to.most` bytes a piece."""
+    """Commit the rows that some units send, sliced by partition, in pieces of about `to.most` bytes."""
     stage = _stage(context)
     reach("unit: started")
     entries = find_all(context.directory, work.key)
@@ -189,7 +190,7 @@ def send(context: Context, work: Work, to: Partitions) -> Unit:
 
 
 def _pieces(context: Context, key: str, outputs: Iterator[Any], most: int) -> Iterator[Entry]:
-    """Put what is sent, in pieces of about `most` bytes."""
+    """Put the sent rows, in pieces of about `most` bytes."""
     stage = _stage(context)
     sent: list[pa.Table] = []
     bad: list[pa.Table] = []
@@ -222,16 +223,16 @@ def _pieces(context: Context, key: str, outputs: Iterator[Any], most: int) -> It
 def receive(
     context: Context, works: Sequence[Work], pieces: Sequence[Unit], of: int, round_: str, beside: tuple[int, int]
 ) -> list[Unit]:
-    """Commit the units of some partitions, of so many, from what was sent to them.
+    """Commit the units of some partitions, from the rows that were sent to them.
 
-    `beside` are the units and the rows of what lies beside the first of the stage's inputs.
+    `of` is the number of all partitions. `beside` has the numbers of units and rows of the first input beside.
     """
     sent = [entry for unit in pieces for entry in unit.entries]
-    # Read once: the index of a piece can be larger than the slice that a partition has in it.
+    # The index of a piece is read once: it can be larger than the slice of a partition.
     partitions = range(works[0].start, works[-1].stop)
     indices = [slice_index(context.directory, entry.part, partitions) for entry in sent]
     made = (_receive(context, work, sent, indices, round_, beside) for work in works)
-    # What the pieces have counted and put in quarantine is shared out among the partitions.
+    # The counts and quarantine parts of the pieces are divided among the partitions.
     return [_told(context, unit, sent[work.start :: of]) for work, unit in zip(works, made, strict=True)]
 
 
@@ -246,7 +247,7 @@ def _receive(
 ) -> Unit:
     """Commit the unit of a partition.
 
-    It is named by what it is made of, so that one whose rows are the same stays as it is.
+    Its key is a hash of the rows that it is made from, so a partition with the same rows keeps its unit.
     """
     stage, directory, partition = _stage(context), context.directory, work.start
     reach("unit: started")
@@ -267,7 +268,7 @@ def _receive(
 
 
 def _told(context: Context, unit: Unit, sent: Sequence[Entry]) -> Unit:
-    """The unit with what some pieces have counted and put in quarantine."""
+    """The unit with the counts and quarantine parts of some pieces."""
     told = [[dict(sorted(e.counts.items())), e.quarantine.checksum if e.quarantine else ""] for e in sent]
     if not any(counts or quarantined for counts, quarantined in told):
         return unit

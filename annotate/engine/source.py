@@ -1,4 +1,4 @@
-"""Sources: what must be imported is, on Ray; then the driver lists the units and commits the list."""
+"""Sources: Ray imports files if that is necessary; then the driver lists the units, and commits the list."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def open_source(
     Args:
         source: the stage.
         workdir: where its dataset lies.
-        found: what its imports returned; None for what it says is imported.
-        inputs: the sources that it reads, opened.
+        found: what its imports returned; None to ask the source for it.
+        inputs: the datasets of the sources that it reads, opened before.
         limit: documents to reach; None for all.
         readers: the columns that stages read, each with the label of one that does.
 
     Raises:
-        ConfigError: it is to be imported first.
+        ConfigError: files must be imported first.
         InputError: something can't be read, or is not there.
     """
     directory = workdir.child(source.dataset)
@@ -57,7 +57,7 @@ def open_source(
 def open_all(
     stages: Sequence[Stage], workdir: Directory, outputs: Iterable[Stage], limit: int | None, found: Mapping[Stage, Any]
 ) -> dict[Stage, Dataset]:
-    """Open the sources among stages, those first that others read; `found` is what the imports of each returned."""
+    """Open the sources among stages, in order. `found` has what the imports of each returned."""
     cut = limited(outputs)
     opened: dict[Stage, Dataset] = {}
     for stage in stages:
@@ -74,9 +74,9 @@ def open_all(
 
 
 def limited(outputs: Iterable[Stage]) -> set[Stage]:
-    """The sources that a limit cuts: those whose documents end in an output.
+    """The sources that a limit cuts: the documents of these end in an output.
 
-    One that is only learned from, such as labels, or filtered against is read whole.
+    Other sources are read whole: labels, and a corpus that another is filtered against.
     """
     return {source_of(stage) for stage in outputs}
 
@@ -132,7 +132,7 @@ class Imports:
 
 
 def _work(work: Any, batch: Sequence[Any]) -> Any:
-    """Do a step of an import to some items, in a worker."""
+    """Do a step of an import on some items, in a worker."""
     return work(batch)
 
 

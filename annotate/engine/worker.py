@@ -1,7 +1,7 @@
-"""What the worker halves of all kinds of stage share: the tables of a unit, and its commit.
+"""What the workers of all kinds of stage share: the tables of a unit, and its commit.
 
-Everything there is a plain function or class, of which the driver makes remote ones. Each unit is looked up before it
-is computed, so whatever is tried again costs only what was not committed.
+The worker halves are plain functions and classes, which the driver makes remote. Each unit is looked up before it is
+computed, so a second try computes only what is not committed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ R = TypeVar("R")
 
 
 def frugal(work: Callable[P, R]) -> Callable[P, R]:
-    """Give back what allocators keep of the memory of a unit when it is done: else it adds up from unit to unit."""
+    """Give memory back to the system after each unit: what allocators keep would add up from unit to unit."""
 
     @functools.wraps(work)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -38,7 +38,7 @@ def frugal(work: Callable[P, R]) -> Callable[P, R]:
 
 
 def give_back() -> None:
-    """Give memory that allocators keep back to the system."""
+    """Give the free memory that allocators keep back to the system."""
     pa.default_memory_pool().release_unused()
     if (trim := _malloc_trim()) is not None:
         trim(0)
@@ -46,7 +46,7 @@ def give_back() -> None:
 
 @functools.cache
 def _malloc_trim() -> Callable[[int], int] | None:
-    """The function of glibc that gives freed pages back, which NumPy's arrays leave; None with another library."""
+    """The function of glibc that gives back the freed pages of NumPy's arrays; None with another C library."""
     try:
         return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # macOS, musl; Windows takes no None
@@ -55,9 +55,9 @@ def _malloc_trim() -> Callable[[int], int] | None:
 
 @dataclass(frozen=True)
 class Context:
-    """What all units of a stage share; it travels once to each worker.
+    """The data that all units of a stage share; it travels once to each worker.
 
-    `whole` has the units of inputs that every unit reads whole.
+    `whole` has the units of the inputs that are read whole.
     """
 
     stage: Stage
@@ -79,7 +79,7 @@ class Context:
         return tables
 
     def tables(self, work: Work) -> Iterator[Tables]:
-        """The tables of each group of input units, in order."""
+        """The tables of each item of `work.units`, in order."""
         shared = self.shared()
         return (Tables(self.stage, self.workdir, units, shared, work.number + i) for i, units in enumerate(work.units))
 
@@ -90,13 +90,13 @@ def _whole(directory: Directory, parts: tuple[Part, ...], schema: str) -> pa.Tab
 
 
 def find(directory: Directory, key: str) -> Entry | None:
-    """The entry of a committed unit whose parts are there; None if it is to be computed."""
+    """The entry of a committed unit whose parts are there; None if the unit must be computed."""
     entry = read_entry(directory, key)
     return entry if entry is not None and intact(directory, entry) else None
 
 
 def commit_parts(context: Context, key: str, outputs: Iterator[Output]) -> tuple[Entry, ...]:
-    """Commit the parts of a unit as they come, of which one at a time is in memory."""
+    """Commit the parts of a unit as they come; one at a time is in memory."""
 
     def put(output: Output) -> Entry:
         reach("unit: computed")

@@ -16,7 +16,10 @@ from annotate.stages.corpus import Corpus
 
 class _Ends(EndsDocuments, Map):
     name = "ends"
-    inputs = {"corpus": Corpus("a.parquet")}
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        return {"corpus": Corpus("a.parquet")}
 
     def settings(self) -> dict[str, Any]:
         return {}
