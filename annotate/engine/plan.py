@@ -23,6 +23,7 @@ from annotate.engine.running import Options
 from annotate.engine.source import open_all
 from annotate.errors import ConfigError
 from annotate.graph import EndsDocuments, Model, Sample, Source, Stage, graph, source_of
+from annotate.source import MODULES
 from annotate.storage.latest import Latest, read_latest
 from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.store import Directory
@@ -205,7 +206,7 @@ def _changes(dataset: Dataset, last: Latest) -> str:
         return ""
     if last.recipe != dataset.stage.recipe:
         differs = _differences(last.settings, dataset.stage.settings())
-        return "recipe changed: " + (", ".join(differs) or "its version")
+        return "recipe changed: " + (", ".join(differs) or "annotate has another version of this stage")
     changed = [name for name, source in dataset.inputs.items() if last.inputs.get(name) != source.fingerprint]
     return f"input changed: {', '.join(changed)}" if changed else ""
 
@@ -225,10 +226,15 @@ def _corpus_changes(dataset: Dataset, last: Latest, workdir: Directory) -> str:
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Where two JSON values differ, as `path: old -> new`."""
+    """Where two JSON values differ, as `path: old -> new`; of modules, which are known by hashes, the names."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
+            if key == MODULES:
+                before, after = old.get(key) or {}, new.get(key) or {}
+                changed = (name for name in sorted({*before, *after}) if before.get(name) != after.get(name))
+                yield from (f"the module {name} changed" for name in changed)
+            else:
+                yield from _differences(old.get(key), new.get(key), f"{path}.{key}" if path else str(key))
     elif isinstance(old, list) and isinstance(new, list | tuple) and len(old) == len(new):
         for i, (a, b) in enumerate(zip(old, new, strict=True)):
             yield from _differences(a, b, f"{path}[{i}]")

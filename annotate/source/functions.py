@@ -22,6 +22,9 @@ from annotate.errors import ConfigError
 from annotate.source.modules import HINT, Imports, hashes, imported_names, imports, is_installed
 from annotate.source.plain import canonical, is_plain
 
+MODULES = "modules"
+"""The key of the hashes of modules, by dotted name, in a description."""
+
 
 def source_identity(obj: Callable[..., Any], version: str | int | None = None) -> dict[str, Any]:
     """Describe a function, class, lambda, partial or callable object, so that equal descriptions mean equal behaviour.
@@ -53,7 +56,7 @@ def source_identity(obj: Callable[..., Any], version: str | int | None = None) -
     reader = _Reader()
     identity = {"name": _name(obj), "source": reader.read(obj)}
     modules = hashes(reader.imports)
-    return identity | ({"modules": modules} if modules else {})
+    return identity | ({MODULES: modules} if modules else {})
 
 
 def _name(obj: Any) -> str:

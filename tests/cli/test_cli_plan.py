@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import pyarrow.parquet as pq
 import pytest
 import support
@@ -44,6 +47,14 @@ def test_shards_are_planned_in_documents(corpus, finished, tmp_path):
     shards = of(changed, finished)["training-shards"]
     assert (shards.state, shards.rows) == ("stale", 32)
     assert "part_bytes: 4000 -> 5000" in shards.why
+
+
+def test_another_version_of_a_stage_is_told(pipeline, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "out")
+    left = json.loads((tmp_path / "out" / "latest.json").read_text())
+    left["spans"] |= {"recipe": "0" * 32, "fingerprint": "0" * 32}  # as another version leaves it: equal settings
+    (tmp_path / "out" / "latest.json").write_text(json.dumps(left))
+    assert of(pipeline, tmp_path / "out")["spans"].why == "recipe changed: annotate has another version of this stage"
 
 
 def test_one_thing_is_singular():

@@ -99,7 +99,7 @@ def test_a_file_and_the_command_give_equal_fingerprints(ray_cluster, here, monke
     (here / "letters.py").write_text('CAPITALS = "[A-Y]"\n')
     code, after = command(*arguments)
     assert code == 0, after
-    assert "recipe changed" not in before and "recipe changed: function.modules.letters" in after
+    assert "recipe changed" not in before and "recipe changed: the module letters changed" in after
 
 
 def test_a_plan_runs_nothing(here, capsys):
