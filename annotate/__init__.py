@@ -11,8 +11,9 @@ from annotate.lazy import attributes
 if TYPE_CHECKING:
     from annotate.cli import main
     from annotate.engine.clean import clean
-    from annotate.engine.run import Result
+    from annotate.engine.result import Result
     from annotate.engine.running import Options
+    from annotate.engine.status import status
     from annotate.errors import AnnotateError, ConfigError, InputError, StorageError, WorkError
     from annotate.exports import export
     from annotate.pipeline import Pipeline
@@ -70,7 +71,7 @@ _HOMES = {
     "PythonScorer": "annotate.scorers",
     "Render": "annotate.stages.render",
     "RepeatedSpans": "annotate.stages.repeated_spans",
-    "Result": "annotate.engine.run",
+    "Result": "annotate.engine.result",
     "RewardModel": "annotate.scorers",
     "Schedule": "annotate.stages.schedule",
     "Split": "annotate.stages.split",
@@ -94,6 +95,7 @@ _HOMES = {
     "main": "annotate.cli",
     "read_tags": "annotate.storage.results",
     "score": "annotate.stages.score",
+    "status": "annotate.engine.status",
     "tags_folder": "annotate.storage.results",
     "shards": "annotate.storage.results",
     "tables": "annotate.storage.results",
@@ -148,6 +150,7 @@ __all__ = [
     "read_tags",
     "score",
     "shards",
+    "status",
     "tables",
     "tags_folder",
 ]

@@ -9,12 +9,13 @@ from os import PathLike
 
 from annotate.arguments import as_path
 from annotate.engine.events import Observer
-from annotate.engine.run import DEFAULTS, Result, run
+from annotate.engine.plan import Plan, plan
+from annotate.engine.result import Result
+from annotate.engine.run import DEFAULTS, Made, run
 from annotate.engine.running import Options
 from annotate.errors import ConfigError
 from annotate.graph import Stage, graph
-from annotate.stages.corpus import Corpus
-from annotate.stages.repeated_ids import RepeatedIds
+from annotate.stages.repeated_ids import id_checks
 from annotate.stages.shards import SHARDS, Shards
 
 
@@ -61,8 +62,7 @@ class Pipeline:
             outputs[name] = stage
         self.outputs: Mapping[str, Stage] = outputs
         self.by_value: tuple[str, ...] = ()
-        corpora = [stage for stage in graph(outputs.values()) if isinstance(stage, Corpus)]
-        self.checks = tuple(RepeatedIds(corpus) for corpus in corpora if corpus.id is not None)
+        self.checks = id_checks(outputs.values())
 
     def stages(self) -> list[Stage]:
         """All stages, each after its inputs.
@@ -75,7 +75,14 @@ class Pipeline:
     def run(
         self, workdir: str | PathLike[str], options: Options = DEFAULTS, observer: Observer | None = None
     ) -> Result:
-        """Make all datasets in `workdir`, on the Ray cluster that this process is connected to.
+        """Make all datasets in `workdir`, on the Ray cluster that this process is connected to by `ray.init`.
+
+            pipeline.run("out").outputs["train"].rows
+
+        Args:
+            workdir: where datasets are kept: a directory, or a URL.
+            options: how the run goes.
+            observer: is told what happens; else nothing is said.
 
         Raises:
             ConfigError: Ray does not run, or the graph is wrong.
@@ -83,8 +90,35 @@ class Pipeline:
             StorageError: the work directory can't be used.
             WorkError: a unit failed on every attempt.
         """
-        options = dataclasses.replace(options, by_value=(*options.by_value, *self.by_value))
-        return run(self.outputs, as_path(workdir, "workdir"), options, observer, checks=self.checks)
+        return make(self, workdir, options, observer).result()
+
+    def plan(self, workdir: str | PathLike[str], options: Options = DEFAULTS, *, sample: int = 200) -> Plan:
+        """Say what a run would do, and how long scoring may take; nothing is run or written, and Ray is not needed.
+
+            pipeline.plan("out", sample=0).stages[0].state
+
+        Args:
+            workdir: as for `run`; it need not exist.
+            options: as for `run`.
+            sample: spans that models are timed on; 0 to load no model.
+
+        Raises:
+            ConfigError: the graph is wrong, or a model can't be loaded; or the corpus is of JSON lines.
+            InputError: a corpus can't be read.
+            StorageError: the work directory is of another version, or can't be one.
+        """
+        return plan(self.outputs, as_path(workdir, "workdir"), options, sample, checks=self.checks)
+
+
+def make(
+    pipeline: Pipeline,
+    workdir: str | PathLike[str],
+    options: Options = DEFAULTS,
+    observer: Observer | None = None,
+) -> Made:
+    """Run a pipeline, as `Pipeline.run`; gives what the engine holds, for who has to read datasets by their stages."""
+    options = dataclasses.replace(options, by_value=(*options.by_value, *pipeline.by_value))
+    return run(pipeline.outputs, as_path(workdir, "workdir"), options, observer, checks=pipeline.checks)
 
 
 def _name(stage: Stage, taken: Collection[str]) -> str:

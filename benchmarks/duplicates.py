@@ -185,9 +185,8 @@ def on_ray(texts: Sequence[str], runs: int, kept: dict[str, int]) -> Seconds:
 
         def job() -> None:
             verdicts = near_duplicates(Corpus(str(folder / "corpus.parquet"), id=None))
-            manifest = Pipeline(verdicts).run(next(workdirs), Options(workers=1)).datasets[verdicts].manifest
-            assert manifest is not None
-            kept["annotate_on_ray"] = manifest.counts["kept"]
+            result = Pipeline(verdicts).run(next(workdirs), Options(workers=1))
+            kept["annotate_on_ray"] = result.outputs["verdicts"].counts["kept"]
 
         return measure({"annotate_on_ray": job}, runs)
 

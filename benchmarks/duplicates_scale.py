@@ -28,6 +28,7 @@ from watch import Watch, totals
 
 from annotate import Corpus, NearDuplicates, Options, Pipeline
 from annotate.graph import Shuffle
+from annotate.pipeline import make
 
 WORKERS = 2
 SHARDS = 4
@@ -111,7 +112,7 @@ def watched(folder: Path) -> dict[str, Any]:
 def filtered(corpus: Path, workdir: Path) -> tuple[Any, NearDuplicates]:
     """Run the filter."""
     verdicts = NearDuplicates(Corpus(str(corpus), id=None, unit_bytes=UNIT))
-    return Pipeline(verdicts).run(str(workdir), Options(workers=WORKERS)), verdicts
+    return make(Pipeline(verdicts), workdir, Options(workers=WORKERS)), verdicts
 
 
 def show(runs: dict[int, list[dict[str, Any]]]) -> dict[str, float]:

@@ -13,9 +13,8 @@ from rich.text import Text
 from annotate.cli.terminal import console, say, size, visible
 from annotate.engine.clean import Cleanup, clean
 from annotate.engine.events import Silent
-from annotate.engine.status import read_status
+from annotate.engine.status import status
 from annotate.errors import ConfigError
-from annotate.storage.store import Directory
 
 MOST_NAMED = 1000
 
@@ -83,7 +82,7 @@ def _list(found: Cleanup, out: Console) -> None:
     table.add_row("all", f"{len(found.unused):,}", size(found.bytes), "")
     out.print(table)
     _list_shards(found, out)
-    if not read_status(Directory.at(found.workdir)).finished:
+    if not status(found.workdir).finished:
         say(out, "The newest run stopped before its end: what only it needs is in this list too.", "bold yellow")
 
 

@@ -11,26 +11,19 @@ import click
 import pyarrow as pa
 
 from annotate.cli.duplicates_view import print_report
-from annotate.cli.run import HOW, WORKDIR, run_pipeline, with_options
+from annotate.cli.run import HOW, WORKDIR, ready_to_run, with_options
 from annotate.cli.terminal import console
 from annotate.corpus.files import find_files, is_jsonl
 from annotate.engine.running import Options
 from annotate.errors import ConfigError, InputError
 from annotate.minhash.reference import Tokens
 from annotate.pipeline import Pipeline
-from annotate.reports.duplicates import gather, stages_read
+from annotate.reports.duplicates import check_workdir, filter_alone, find_duplicates
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates.clusters import HIGHEST
 from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.render import Render
-from annotate.stages.score import Score
-from annotate.stages.split import Split
-from annotate.storage.latest import read_latest
-from annotate.storage.store import Directory
 
 MOST_MB = 1 << 16
-OTHERS = (Split.name, Score.name, Render.name)
-"""Stages of pipelines whose work directories this command leaves alone."""
 
 _OPTIONS = with_options(
     WORKDIR,
@@ -87,12 +80,11 @@ def command(
     if file is not None and not file.absolute().parent.is_dir():
         raise ConfigError(f"--json {file}: there is no directory {file.absolute().parent}")
     verdicts = the_filter(corpus, source=source, **settings)
-    pipeline = Pipeline(*stages_read(verdicts))
-    _check_workdir(workdir)
+    check_workdir(workdir)
     _check_columns(verdicts, source)
     out = console()
-    result = run_pipeline(pipeline, workdir, options, out)
-    report = gather(verdicts, result, source=source, clusters=clusters)
+    with ready_to_run(Pipeline(**filter_alone(verdicts)), workdir, out) as watching:
+        report = find_duplicates(verdicts, workdir, options, source=source, clusters=clusters, observer=watching)
     print_report(report, out)
     if file is not None:
         file.write_text(json.dumps(report.figures(), indent=1) + "\n", "utf-8")
@@ -152,17 +144,6 @@ def _bands(option: str, text: str) -> tuple[int, int]:
     except ValueError:
         raise ConfigError(f"{option} takes two numbers, bands and rows, as in {option} 9,13; got {text!r}") from None
     return bands, rows
-
-
-def _check_workdir(workdir: str) -> None:
-    """Refuse the work directory of another pipeline: `annotate clean` goes by the last run, and would drop its work."""
-    others = [item.label for item in read_latest(Directory.at(workdir)) if item.stage in OTHERS]
-    if others:
-        raise ConfigError(
-            f"{workdir} is the work directory of a pipeline: the last run left {', '.join(others[:3])} there",
-            hint="Use a directory of its own: a run here would be the last one, by which shards are found and "
-            "`annotate clean` tells what is in use.",
-        )
 
 
 def _check_columns(verdicts: NearDuplicates, source: str | None) -> None:

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from annotate.cli.diff import difference
 from annotate.cli.terminal import counted, say, visible
-from annotate.reports.duplicates import Report, Sources
+from annotate.reports.duplicates import DuplicatesReport, Sources
 from annotate.reports.large_clusters import Cluster, Document, SizeClass
 
 BAR = 10  # characters of a bar that stands for certainty
 
 
-def print_report(report: Report, out: Console) -> None:
+def print_report(report: DuplicatesReport, out: Console) -> None:
     """Print all sections of a report."""
     out.print(_documents(report))
     for style, text in loud(report):
@@ -38,7 +38,7 @@ def print_report(report: Report, out: Console) -> None:
     _print_groups(report, out)
 
 
-def loud(report: Report) -> list[tuple[str, str]]:
+def loud(report: DuplicatesReport) -> list[tuple[str, str]]:
     """What must not be overlooked, each with its style."""
     said = [("bold red", f"! {visible(text)}") for text in report.remarks]
     if not report.dropped and not report.remarks:
@@ -62,7 +62,7 @@ def _right(table: Table, *columns: int) -> Table:
     return table
 
 
-def _documents(report: Report) -> Table:
+def _documents(report: DuplicatesReport) -> Table:
     table = _right(Table("", "documents", "share", title="Documents"), 1, 2)
     rows = {
         "input": report.documents + report.not_reached,
@@ -87,14 +87,14 @@ def _range(size: SizeClass) -> str:
     return f"{size.least:,}" if size.most == size.least else f"{size.least:,} to {size.most:,}"
 
 
-def _sizes(report: Report) -> Table:
+def _sizes(report: DuplicatesReport) -> Table:
     table = _right(Table("documents in it", "clusters", "documents"), 0, 1, 2)
     for size in report.sizes:
         table.add_row(_range(size), f"{size.clusters:,}", f"{size.documents:,}")
     return table
 
 
-def _largest_title(report: Report) -> str:
+def _largest_title(report: DuplicatesReport) -> str:
     n = len(report.largest)
     which = "The largest cluster" if n == 1 else f"The {n} largest clusters"
     return f"{which}; [-what only the keeper has-] and {{+what only its least similar document has+}}"
@@ -139,15 +139,15 @@ def _sources(sources: Sources) -> Table:
     return table
 
 
-def _ways(report: Report) -> list[str]:
+def _ways(report: DuplicatesReport) -> list[str]:
     return [f"{bands} x {rows}" for bands, rows in report.ways]
 
 
-def _curve_title(report: Report) -> str:
+def _curve_title(report: DuplicatesReport) -> str:
     return f"Chance that a pair is found, by its similarity: bands x rows {' and '.join(_ways(report))}"
 
 
-def _curve(report: Report) -> Table:
+def _curve(report: DuplicatesReport) -> Table:
     ways = [f"candidate by {way}" for way in _ways(report)]
     how = "estimated at" if report.verify == "estimate" else "exactly"
     both = f"candidate, and {how} {report.threshold:g} or above"
@@ -160,7 +160,7 @@ def _curve(report: Report) -> Table:
     return table
 
 
-def _print_groups(report: Report, out: Console) -> None:
+def _print_groups(report: DuplicatesReport, out: Console) -> None:
     groups = report.groups
     if groups.groups:
         say(

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from annotate.cli.terminal import counted, duration
-from annotate.engine.plan import Plan, plan
+from annotate.engine.plan import Plan
 from annotate.engine.running import Options
 from annotate.pipeline import Pipeline
 
@@ -15,7 +15,7 @@ STYLES = {"done": "green", "resumable": "yellow", "stale": "yellow", "new": "cya
 
 def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, console: Console) -> None:
     """Plan a run and print it."""
-    made = plan(pipeline.outputs, workdir, options, sample, checks=pipeline.checks)
+    made = pipeline.plan(workdir, options, sample=sample)
     table = Table("stage", "state", "units", "rows", "why")
     for stage in made.stages:
         units = (

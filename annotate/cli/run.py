@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +15,11 @@ from annotate.cli.local_ray import ray_running
 from annotate.cli.progress import observer
 from annotate.cli.summary import print_summary
 from annotate.corpus.files import is_jsonl
+from annotate.engine.events import Observer
 from annotate.engine.place import check_place
-from annotate.engine.run import Result
 from annotate.engine.running import Options
 from annotate.errors import ConfigError
-from annotate.pipeline import Pipeline
+from annotate.pipeline import Pipeline, make
 from annotate.pipeline_files import Definition, build, load
 from annotate.stages.corpus import Corpus
 from annotate.storage.store import Directory
@@ -130,14 +131,21 @@ def _run(
 
         print_plan(pipeline, workdir, options, sample, console)
         return
-    print_summary(run_pipeline(pipeline, workdir, options, console), console)
+    with ready_to_run(pipeline, workdir, console) as watching:
+        made = make(pipeline, workdir, options, watching)
+    print_summary(made, console)
 
 
-def run_pipeline(pipeline: Pipeline, workdir: str, options: Options, console: Console) -> Result:
-    """Run a pipeline on Ray, which is started where need be, and show its progress."""
+@contextlib.contextmanager
+def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator[Observer]:
+    """Ray, started where need be, and an observer that shows the progress of a run of a pipeline.
+
+    Raises:
+        ConfigError, InputError, StorageError: what is cheap to find, before Ray is started.
+    """
     _check_early(pipeline, workdir)
     with ray_running(console), observer(console) as watching:
-        return pipeline.run(workdir, options, watching)
+        yield watching
 
 
 def _check_early(pipeline: Pipeline, workdir: str) -> None:

@@ -9,8 +9,7 @@ from rich.text import Text
 
 from annotate.cli.ledgers import ledger_table
 from annotate.cli.terminal import console, duration, say, size, visible
-from annotate.engine.status import StageStatus, Status, read_status
-from annotate.storage.store import Directory
+from annotate.engine.status import StageStatus, Status, status
 
 QUIET_SECONDS = 120.0  # a running stage that tells of nothing for so long is worth a line
 STYLES = {"done": "green", "running": "cyan", "partly done": "yellow", "not started": "dim", "not needed": "dim"}
@@ -23,39 +22,38 @@ def command(workdir: str) -> None:
 
     Nothing is written. Times are what the run spent; a stage that it found committed has none.
     """
-    directory = Directory.at(workdir)
-    status = read_status(directory)
+    found = status(workdir)
     out = console()
-    out.print(_run(status, directory.url), soft_wrap=True)
-    out.print(_stages(status))
-    for stage in status.stages:
+    out.print(_run(found), soft_wrap=True)
+    out.print(_stages(found))
+    for stage in found.stages:
         _stuck(stage, out)
-    for warning in status.warnings:
+    for warning in found.warnings:
         say(out, f"warning: {visible(warning)}", "yellow")
-    if status.ledgers:
-        say(out, "Documents" if status.finished else "Documents, by the last run that finished")
-        out.print(ledger_table(status.ledgers, status.outputs))
+    if found.ledgers:
+        say(out, "Documents" if found.finished else "Documents, by the last run that finished")
+        out.print(ledger_table(found.ledgers, found.outputs))
 
 
-def _run(status: Status, url: str) -> Text:
-    held = status.holder
-    shown = Text(f"{url}: ")
+def _run(found: Status) -> Text:
+    held = found.holder
+    shown = Text(f"{found.workdir}: ")
     if held is not None:
         shown.append(visible(f"{held.run} works there, process {held.pid} on {held.host}"), style="cyan")
-    elif status.finished:
-        shown.append(f"finished{f', run {status.run}' if status.run else ''}", style="green")
+    elif found.finished:
+        shown.append(f"finished{f', run {found.run}' if found.run else ''}", style="green")
     else:
-        shown.append(f"run {status.run} stopped before its end; the same command goes on from here", style="yellow")
+        shown.append(f"run {found.run} stopped before its end; the same command goes on from here", style="yellow")
     return shown
 
 
-def _stages(status: Status) -> Table:
+def _stages(found: Status) -> Table:
     table = Table("stage", "state", "units", "rows", "size", "time", "dataset")
     for column in table.columns[:6]:
         column.no_wrap = True  # where there is little room, the dataset's name gives way
     for column in table.columns[2:6]:
         column.justify = "right"
-    for stage in status.stages:
+    for stage in found.stages:
         table.add_row(
             Text(stage.label),
             Text(stage.state, style=STYLES[stage.state]),

@@ -14,7 +14,7 @@ from annotate.cli.colours import example
 from annotate.cli.ledgers import ledger_table
 from annotate.cli.terminal import counted, visible
 from annotate.engine.datasets import Dataset, latest
-from annotate.engine.run import Result
+from annotate.engine.run import Made
 from annotate.stages.calibrate import Calibrate, sample_of
 from annotate.stages.place import Place
 from annotate.stages.render import Render
@@ -25,7 +25,7 @@ from annotate.stages.token_shards import TokenShards
 QUANTILES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 
 
-def print_summary(result: Result, console: Console) -> None:
+def print_summary(result: Made, console: Console) -> None:
     """Print what a run made."""
     described = {name: latest(result.datasets[stage]).described for name, stage in result.outputs.items()}
     if result.ledgers:

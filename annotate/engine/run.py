@@ -18,14 +18,16 @@ from annotate.engine.ledger import Ledger, balance, write_ledgers
 from annotate.engine.place import check_place
 from annotate.engine.quarantine import write_views
 from annotate.engine.rescore import drop, to_drop
+from annotate.engine.result import MadeDataset, Result
 from annotate.engine.running import Options, Running, unit_bytes
 from annotate.engine.scheduler import Calls, Job, Scheduler
 from annotate.engine.source import Imports, open_all
-from annotate.errors import ConfigError, StorageError
+from annotate.errors import StorageError
 from annotate.graph import Source, Stage, digest, graph
 from annotate.storage import layout
 from annotate.storage.faults import reach
 from annotate.storage.latest import write_latest
+from annotate.storage.manifests import Manifest
 from annotate.storage.marker import mark, other_versions
 from annotate.storage.store import Directory
 
@@ -33,8 +35,8 @@ DEFAULTS = Options()
 
 
 @dataclass(frozen=True)
-class Result:
-    """What a run made.
+class Made:
+    """What a run made, as the engine holds it.
 
     Attributes:
         workdir: where.
@@ -52,16 +54,32 @@ class Result:
     quarantined: Mapping[str, int]
     remarks: Sequence[str]
 
-    @property
-    def ledger(self) -> Ledger | None:
-        """The ledger of the only output that is shards; None where there is none.
+    def result(self) -> Result:
+        """The same in plain values."""
+        made = {
+            stage: _plain(dataset, dataset.manifest) for stage, dataset in self.datasets.items() if dataset.manifest
+        }
+        return Result(
+            workdir=self.workdir.url,
+            outputs={name: made[stage] for name, stage in self.outputs.items()},
+            datasets={dataset.label: dataset for dataset in made.values()},
+            ledgers=self.ledgers,
+            quarantined=self.quarantined,
+            remarks=tuple(self.remarks),
+        )
 
-        Raises:
-            ConfigError: there are several.
-        """
-        if len(self.ledgers) > 1:
-            raise ConfigError(f"there are ledgers of several outputs: {', '.join(self.ledgers)}", hint="See `ledgers`.")
-        return next(iter(self.ledgers.values()), None)
+
+def _plain(dataset: Dataset, manifest: Manifest) -> MadeDataset:
+    return MadeDataset(
+        label=dataset.label,
+        described=latest(dataset).described,
+        folder=dataset.directory.url,
+        fingerprint=dataset.fingerprint,
+        rows=manifest.rows,
+        units=manifest.units,
+        bytes=manifest.size,
+        counts=manifest.counts,
+    )
 
 
 def run(
@@ -71,7 +89,7 @@ def run(
     observer: Observer | None = None,
     *,
     checks: Sequence[Stage] = (),
-) -> Result:
+) -> Made:
     """Make the datasets of `outputs`, by name, in the work directory at `location`; `checks` are run too.
 
     Raises:
@@ -110,7 +128,7 @@ class _Run:
     checks: Sequence[Stage]
     running: Running
 
-    def go(self, dropped: Mapping[str, str]) -> Result:
+    def go(self, dropped: Mapping[str, str]) -> Made:
         """Make what is missing, after dropping the scores that `to_drop` named."""
         workdir, events, lease = self.running.workdir, self.running.events, self.running.lease
         datasets = self._open()
@@ -139,7 +157,7 @@ class _Run:
         remarks += quarantined.remarks
         for text in remarks:
             events.said("warning", text)
-        return Result(workdir, self.outputs, datasets, ledgers, quarantined.reasons, remarks)
+        return Made(workdir, self.outputs, datasets, ledgers, quarantined.reasons, remarks)
 
     def _drop(self, names: Mapping[str, str], datasets: Mapping[Stage, Dataset]) -> None:
         """Drop scores, once it is sure that the corpus can be read and that the cluster has room for the models."""

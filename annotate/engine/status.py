@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any, Literal
 
 from annotate.engine.lease import Holder, holder
@@ -54,6 +55,7 @@ class Status:
     """The newest run of a work directory.
 
     Attributes:
+        workdir: path, or URL, of the work directory.
         run: its name, which starts with the UTC time at which it began; empty where no events are left.
         finished: whether it went to its end.
         holder: who works there now; None if nobody does.
@@ -63,6 +65,7 @@ class Status:
         ledgers: of that run, by output.
     """
 
+    workdir: str
     run: str
     finished: bool
     holder: Holder | None
@@ -72,21 +75,28 @@ class Status:
     ledgers: Mapping[str, Ledger]
 
 
-def read_status(workdir: Directory) -> Status:
-    """Read what the newest run has done, and whether one goes on.
+def status(workdir: str | PathLike[str]) -> Status:
+    """What the newest run in a work directory has done, and whether one goes on. Nothing is written.
+
+        annotate.status("out").finished
+
+    Args:
+        workdir: the work directory.
 
     Raises:
         StorageError: the directory is missing, or no run was ever started in it.
     """
-    run, files = _newest_run(workdir)
-    left = read_latest(workdir)
+    directory = Directory.at(workdir)
+    run, files = _newest_run(directory)
+    left = read_latest(directory)
     latest = {item.label: (item.dataset, item.fingerprint) for item in left}
-    held = holder(workdir)
+    held = holder(directory)
     if not files and not latest and held is None:
         raise StorageError(
-            f"there is no run in {workdir.url}", hint="Name the work directory that `annotate run --workdir` was given."
+            f"there is no run in {directory.url}",
+            hint="Name the work directory that `annotate run --workdir` was given.",
         )
-    told = _told(_events(workdir, files))
+    told = _told(_events(directory, files))
     planned = told.planned or latest
     alive = held is not None and held.run == run
     cut_short = any(seen.started and not seen.finished for seen in told.stages.values())
@@ -97,16 +107,17 @@ def read_status(workdir: Directory) -> Status:
         if planned.keys().isdisjoint(seen.of)
     ]
     stages = [
-        _stage(workdir, label, *planned[label], told.of(label), alive=alive, finished=finished) for label in planned
+        _stage(directory, label, *planned[label], told.of(label), alive=alive, finished=finished) for label in planned
     ]
     return Status(
+        workdir=directory.url,
         run=run,
         finished=finished,
         holder=held,
-        stages=steps + stages,
-        warnings=told.warnings,
+        stages=(*steps, *stages),
+        warnings=tuple(told.warnings),
         outputs={item.output: item.described for item in left if item.output is not None},
-        ledgers=read_ledgers(workdir),
+        ledgers=read_ledgers(directory),
     )
 
 

@@ -10,14 +10,18 @@ import heapq
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from annotate.arguments import as_path
 from annotate.engine.datasets import Dataset
-from annotate.engine.run import Result
+from annotate.engine.events import Observer
+from annotate.engine.run import DEFAULTS, Made, run
+from annotate.engine.running import Options
 from annotate.errors import ConfigError
 from annotate.graph import Stage
 from annotate.minhash.bands import band_chance, detection_chance
@@ -26,10 +30,18 @@ from annotate.stages.duplicates.clusters import Groups, Keepers
 from annotate.stages.duplicates.documents import starts_of
 from annotate.stages.duplicates.similarity import Similarity
 from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.render import Render
+from annotate.stages.repeated_ids import id_checks
+from annotate.stages.score import Score
+from annotate.stages.split import Split
+from annotate.storage.latest import read_latest
 from annotate.storage.parts import read_part
+from annotate.storage.store import Directory
 
 SOURCES = 20  # shards, or values of a column, that are listed
 MOST_SOURCES = 100_000
+OTHERS = (Split.name, Score.name, Render.name)
+"""Stages of pipelines whose work directories are left alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +96,7 @@ class SplitGroups:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class DuplicatesReport:
     """What the filter found.
 
     Attributes:
@@ -141,38 +153,79 @@ class Report:
         return {**data, "dropped": self.dropped}
 
 
-def stages_read(verdicts: NearDuplicates) -> tuple[Stage, ...]:
-    """The stages whose datasets a report reads: outputs of a pipeline, so that they are there."""
-    groups = [stage_of(verdicts, Groups)] if verdicts.grouped else []
-    return (verdicts, verdicts.inputs["kept"], stage_of(verdicts, Keepers), *groups)
+def find_duplicates(
+    verdicts: NearDuplicates,
+    workdir: str | PathLike[str],
+    options: Options = DEFAULTS,
+    *,
+    source: str | None = None,
+    clusters: int = 5,
+    observer: Observer | None = None,
+) -> DuplicatesReport:
+    """Run the near-duplicate filter alone, and report what it found; the corpus is not changed.
 
+    What is found is kept in the work directory: a report with another `source` or more `clusters` takes seconds.
 
-def gather(verdicts: NearDuplicates, result: Result, *, source: str | None = None, clusters: int = 5) -> Report:
-    """Gather the figures of a run.
+        find_duplicates(NearDuplicates(Corpus("data/*.parquet")), "dup").dropped
 
     Args:
-        verdicts: the filter that was run, dropping near-duplicates.
-        result: of a pipeline whose outputs were `stages_read(verdicts)`.
+        verdicts: the filter.
+        workdir: where datasets are kept: not that of a pipeline.
+        options: how the run goes.
         source: a column of the corpus whose values are the sources; None for shards.
         clusters: how many of the largest to look at.
+        observer: is told what happens.
 
     Raises:
-        InputError: the corpus changed, or has no such column.
-        StorageError: a dataset is damaged.
+        ConfigError: Ray does not run; the work directory is that of a pipeline; or a value of the column can't name a
+            source.
+        InputError: the corpus can't be read, changed, or has no such column.
+        StorageError: the work directory can't be used, or a dataset is damaged.
+        WorkError: a unit failed on every attempt.
     """
-    datasets = result.datasets
-    opened, made, kept = (datasets[s].manifest for s in (verdicts.corpus, verdicts, verdicts.inputs["kept"]))
-    assert opened is not None and made is not None and kept is not None, "the run has made them"
-    counts = made.counts
+    place = as_path(workdir, "workdir")
+    check_workdir(place)
+    outputs = filter_alone(verdicts)
+    made = run(outputs, place, options, observer, checks=id_checks(outputs.values()))
+    return _gather(verdicts, made, source=source, clusters=clusters)
+
+
+def filter_alone(verdicts: NearDuplicates) -> dict[str, Stage]:
+    """The stages whose datasets a report reads: outputs of a pipeline, so that they are there."""
+    groups = {"groups": stage_of(verdicts, Groups)} if verdicts.grouped else {}
+    kept = {"kept": verdicts.inputs["kept"], "keepers": stage_of(verdicts, Keepers)}
+    return {"verdicts": verdicts, **kept, **groups}
+
+
+def check_workdir(workdir: str) -> None:
+    """Refuse the work directory of another pipeline: `annotate clean` goes by the last run, and would drop its work.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    others = [item.label for item in read_latest(Directory.at(workdir)) if item.stage in OTHERS]
+    if others:
+        raise ConfigError(
+            f"{workdir} is the work directory of a pipeline: the last run left {', '.join(others[:3])} there",
+            hint="Use a directory of its own: a run here would be the last one, by which shards are found and "
+            "`annotate clean` tells what is in use.",
+        )
+
+
+def _gather(verdicts: NearDuplicates, made: Made, *, source: str | None, clusters: int) -> DuplicatesReport:
+    datasets = made.datasets
+    opened, judged, kept = (datasets[s].manifest for s in (verdicts.corpus, verdicts, verdicts.inputs["kept"]))
+    assert opened is not None and judged is not None and kept is not None, "the run has made them"
+    counts = judged.counts
     copies, dropped = kept.counts["exact_copies"], counts["near_duplicates"]
     sizes, largest = clusters_of(verdicts, datasets, clusters)
-    return Report(
-        documents=made.rows,
-        not_reached=opened.counts["documents"] - made.rows,
+    return DuplicatesReport(
+        documents=judged.rows,
+        not_reached=opened.counts["documents"] - judged.rows,
         unusable=counts["unusable"],
         exact_copies=copies,
         near_duplicates=dropped - copies,
-        kept=made.rows - dropped - counts["unusable"],
+        kept=judged.rows - dropped - counts["unusable"],
         characters=counts["characters"],
         characters_dropped=counts["characters_of_near_duplicates"],
         clusters=sum(size.clusters for size in sizes),
@@ -184,7 +237,7 @@ def gather(verdicts: NearDuplicates, result: Result, *, source: str | None = Non
         ways=verdicts.ways,
         curve=curve(verdicts),
         groups=_groups(verdicts, datasets),
-        remarks=result.remarks,
+        remarks=made.remarks,
     )
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.graph import Partitions, Received, Reduce, Shuffle, Stage, Tables
+from annotate.graph import Partitions, Received, Reduce, Shuffle, Stage, Tables, graph
 from annotate.stages.corpus import Corpus
 from annotate.stages.tables import text_hashes
 from annotate.storage.contracts import contract
@@ -202,3 +202,8 @@ def id_hashes(ids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
     if pa.types.is_large_string(array.type):
         return text_hashes(array)
     return array.to_numpy().view(np.uint64)
+
+
+def id_checks(outputs: Iterable[Stage]) -> tuple[RepeatedIds, ...]:
+    """A check for repeated ids of each corpus that has ids, of those that `outputs` are made from."""
+    return tuple(RepeatedIds(stage) for stage in graph(outputs) if isinstance(stage, Corpus) and stage.id is not None)

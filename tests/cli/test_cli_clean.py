@@ -8,6 +8,7 @@ from annotate import Options
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
 from annotate.errors import ConfigError, StorageError
+from annotate.pipeline import make
 from annotate.storage.layout import parse
 from annotate.storage.marker import mark
 from annotate.storage.store import Directory
@@ -98,7 +99,7 @@ def test_units_that_only_an_older_run_used_go_when_asked(annotate, corpus, tmp_p
     workdir = tmp_path / "out"
     made.run(str(workdir), Options(workers=2))
     (grown / "s9.parquet").unlink()
-    result = made.run(str(workdir), Options(workers=2))
+    result = make(made, workdir, Options(workers=2))
     shown = support.shard_bytes(workdir)
     before = tree(workdir)
     assert "holds nothing" in annotate("clean", workdir, "--yes")[1]

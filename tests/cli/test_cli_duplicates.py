@@ -447,5 +447,5 @@ def test_a_report_reads_no_other_stages_than_it_asks_for(planted):
 
     for threshold, span, grouped in ((0.45, None, False), (0.45, 100, True), (0.8, None, True)):
         verdicts = NearDuplicates(Corpus(str(planted), id=None), threshold=threshold, group_span=span)
-        names = [stage.name for stage in engine.stages_read(verdicts)]
+        names = [stage.name for stage in engine.filter_alone(verdicts).values()]
         assert names == ["verdicts", "similarity", "keepers", *(["groups"] if grouped else [])]

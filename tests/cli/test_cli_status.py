@@ -1,15 +1,16 @@
 import json
 import shutil
+import time
 from types import SimpleNamespace
 
 import pytest
 import ray
 
 from annotate import Options
-from annotate.engine import events, status
+from annotate.engine import events
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
-from annotate.engine.status import read_status
+from annotate.engine.status import status
 from annotate.storage.store import Directory
 
 GROUPS = ("annotations (niceness)", "annotations (tone, correctness)")
@@ -40,11 +41,11 @@ def interrupted(ray_cluster, pipeline, tmp_path_factory):
 
 
 def states(workdir):
-    return {stage.label: stage.state for stage in read_status(Directory.at(workdir)).stages}
+    return {stage.label: stage.state for stage in status(workdir).stages}
 
 
 def test_a_finished_run(annotate, finished):
-    found = read_status(Directory.at(finished))
+    found = status(finished)
     assert found.finished and found.holder is None
     assert set(states(finished).values()) == {"done"}
     labels = [stage.label for stage in found.stages]
@@ -61,7 +62,7 @@ def test_a_finished_run(annotate, finished):
 
 
 def test_an_interrupted_run_names_what_is_partly_done_and_what_is_not_started(annotate, interrupted):
-    found = {stage.label: stage for stage in read_status(Directory.at(interrupted)).stages}
+    found = {stage.label: stage for stage in status(interrupted).stages}
     partly = found[GROUPS[0]]
     assert partly.state == "partly done" and partly.units == 7 and 0 < partly.done < 7 and partly.rows > 0
     assert [found[label].state for label in ("corpus", "spans", "verdicts")] == ["done"] * 3
@@ -72,7 +73,7 @@ def test_an_interrupted_run_names_what_is_partly_done_and_what_is_not_started(an
 
 
 def test_a_stage_in_which_the_driver_was_killed_is_partly_done(annotate, interrupted):
-    found = {stage.label: stage for stage in read_status(Directory.at(interrupted.with_name("killed"))).stages}
+    found = {stage.label: stage for stage in status(interrupted.with_name("killed")).stages}
     assert (found[GROUPS[0]].state, found[GROUPS[0]].units) == ("partly done", 7)
     assert (found["verdicts"].state, found[GROUPS[1]].state) == ("done", "not started")
     _, out, _ = annotate("status", interrupted.with_name("killed"))
@@ -80,11 +81,11 @@ def test_a_stage_in_which_the_driver_was_killed_is_partly_done(annotate, interru
 
 
 def test_a_run_that_goes_on_names_its_holder_and_what_is_stuck(annotate, interrupted, monkeypatch):
-    run = read_status(Directory.at(interrupted)).run
+    run = status(interrupted).run
     later = interrupted / "events" / f"{run}-99.jsonl"
     event = {"time": 0.0, "event": "in_flight", "stage": GROUPS[0], "in_flight": ["s0.parquet[3:9]"]}
-    now = status.time.time
-    monkeypatch.setattr(status, "time", SimpleNamespace(time=lambda: now() + 1000))
+    now = time.time
+    monkeypatch.setattr("annotate.engine.status.time", SimpleNamespace(time=lambda: now() + 1000))
     with hold(Directory.at(interrupted), run, share=False):
         assert states(interrupted)[GROUPS[0]] == "running"
         _, out, _ = annotate("status", interrupted)
@@ -97,7 +98,7 @@ def test_a_run_that_goes_on_names_its_holder_and_what_is_stuck(annotate, interru
 
 
 def test_what_comes_back_after_all_is_not_stuck(interrupted):
-    run = read_status(Directory.at(interrupted)).run
+    run = status(interrupted).run
     later = interrupted / "events" / f"{run}-99.jsonl"
     told = [
         {"time": 1.0, "event": "in_flight", "stage": GROUPS[0], "in_flight": ["s0.parquet[3:9]"]},
@@ -105,7 +106,7 @@ def test_what_comes_back_after_all_is_not_stuck(interrupted):
     ]
     later.write_text("".join(json.dumps(event) + "\n" for event in told))
     with hold(Directory.at(interrupted), run, share=False):
-        [running] = [stage for stage in read_status(Directory.at(interrupted)).stages if stage.state == "running"]
+        [running] = [stage for stage in status(interrupted).stages if stage.state == "running"]
     later.unlink()
     assert running.label == GROUPS[0] and running.stuck == ()
 
@@ -115,14 +116,14 @@ def test_a_run_that_another_pipeline_began_is_not_taken_for_the_finished_one(ann
     event = {"time": 5.0, "event": "planned", "datasets": planned}
     (workdir / "events" / "99990101T000000-abcdef-0.jsonl").write_text(json.dumps(event) + "\n")
     assert states(workdir) == {"corpus": "not started"}
-    assert not read_status(Directory.at(workdir)).finished
+    assert not status(workdir).finished
     assert "by the last run that finished" in annotate("status", workdir)[1]
 
 
 def test_without_events_the_datasets_of_the_last_run_are_listed(annotate, workdir):
     for path in (workdir / "events").iterdir():
         path.unlink()
-    assert set(states(workdir).values()) == {"done"} and read_status(Directory.at(workdir)).finished
+    assert set(states(workdir).values()) == {"done"} and status(workdir).finished
     assert annotate("status", workdir)[0] == 0
 
 
@@ -154,7 +155,7 @@ def test_a_run_that_stopped_before_it_had_a_plan_tells_of_its_first_step(annotat
     (tmp_path / "events").mkdir()
     lines = "".join(json.dumps(event) + "\n" for event in told)
     (tmp_path / "events" / "20260101T000000-abcdef-0.jsonl").write_text(lines)
-    [step] = read_status(Directory.at(tmp_path)).stages
+    [step] = status(tmp_path).stages
     assert (step.label, step.state, step.done, step.units, step.seconds) == (
         "corpus (import)",
         "partly done",

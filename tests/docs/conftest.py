@@ -94,7 +94,7 @@ def place(world, runs, page, tmp_path, monkeypatch):
     `out` is of tokens, with an export, where the page is about these.
     """
     folder = shutil.copytree(world, tmp_path / "page", symlinks=True)
-    kind = "tokens" if page == "docs/token-shards.md" else "text"
+    kind = "tokens" if page in ("docs/token-shards.md", "docs/python.md") else "text"
     shutil.copytree(runs[kind], folder / "out")
     (folder / "dup").symlink_to("out")
     monkeypatch.chdir(folder)

@@ -6,6 +6,7 @@ import pytest
 from support import pipeline, write_corpus
 
 from annotate import InputError, Options, shards
+from annotate.pipeline import make
 
 
 def damage(path, column, group):
@@ -26,7 +27,8 @@ def test_documents_in_damaged_pages_are_quarantined_and_the_ledger_balances(ray_
     with pytest.raises(InputError, match=r"s1\.parquet is truncated or damaged Parquet"):
         pipeline(corpus, tmp_path / "calls", **settings).run(str(tmp_path / "stopped"), Options(workers=2))
     stages = pipeline(corpus, tmp_path / "calls", unreadable="quarantine", **settings)
-    result = stages.run(str(tmp_path / "out"), Options(workers=2))
+    made = make(stages, tmp_path / "out", Options(workers=2))
+    result = made.result()
     assert result.ledger.documents == 90
     assert result.ledger.states["quarantined"] == 10
     assert result.ledger.states["not_reached"] == 0
@@ -34,7 +36,7 @@ def test_documents_in_damaged_pages_are_quarantined_and_the_ledger_balances(ray_
     assert written.height == result.ledger.states["written"] > 60
     assert not set(written["id"]) & {f"doc-1-{i}" for i in range(10, 20)}
     assert written["source"].null_count() == 0
-    rendered = next(dataset for stage, dataset in result.datasets.items() if stage.name == "training-shards")
+    rendered = next(dataset for stage, dataset in made.datasets.items() if stage.name == "training-shards")
     bad = pl.concat(
         pl.read_parquet(f"{rendered.directory.url}/{entry.quarantine.path}")
         for unit in rendered.units()

@@ -13,6 +13,7 @@ from annotate import Corpus, InputError, Options, Pipeline, Split, shards
 from annotate.corpus.footers import read_footer
 from annotate.corpus.imports import import_files, scan_files
 from annotate.engine.events import Silent
+from annotate.pipeline import make
 from annotate.stages.repeated_ids import RepeatedIds
 from annotate.storage.manifests import file_rows
 from annotate.storage.store import Directory
@@ -40,7 +41,7 @@ def split(tmp_path, **settings):
     """Import and split the corpus; gives the result and the stages that did work."""
     told = Told()
     corpus = Corpus(str(tmp_path / "corpus"), **settings)
-    result = Pipeline(Split(corpus)).run(str(tmp_path / "out"), Options(workers=2), told)
+    result = make(Pipeline(Split(corpus)), tmp_path / "out", Options(workers=2), told)
     return result.datasets[corpus], told.ran
 
 
@@ -66,10 +67,11 @@ def test_a_bad_line_is_quarantined_and_the_ledger_balances(ray_cluster, tmp_path
     rows = [{"id": f"d{i}", "text": f"A sentence of document {i}. Another one.", "source": "s"} for i in range(20)]
     bad = b'{"id": "cut", "text": "no en\n\n[]\n{"id": "n", "text": 5}\n{"id": "o", "text": null}\n{"id": "p"}\n'
     write_lines(tmp_path / "corpus", "a.jsonl", rows, bad)
-    result = pipeline(tmp_path / "corpus", tmp_path / "calls").run(str(tmp_path / "out"), Options(workers=2))
-    assert result.ledger.documents == 25
-    assert result.ledger.states["quarantined"] == 5
-    spans = next(d for stage, d in result.datasets.items() if stage.name == "spans")
+    made = make(pipeline(tmp_path / "corpus", tmp_path / "calls"), tmp_path / "out", Options(workers=2))
+    ledger = made.result().ledger
+    assert ledger.documents == 25
+    assert ledger.states["quarantined"] == 5
+    spans = next(d for stage, d in made.datasets.items() if stage.name == "spans")
     found = pl.concat(
         pl.read_parquet(f"{spans.directory.url}/{entry.quarantine.path}")
         for unit in spans.units()

@@ -22,7 +22,7 @@ import ray
 from annotate import Options, Pipeline, tables
 from annotate.engine.ledger import read_ledgers
 from annotate.engine.plan import plan
-from annotate.engine.status import read_status
+from annotate.engine.status import status
 from annotate.graph import EndsDocuments, LedgerStates, Map, Model, Reduce, Shuffle, Source
 from annotate.storage.manifests import FileRows, Unit
 from annotate.storage.parts import Output
@@ -313,12 +313,12 @@ def test_each_kind_makes_its_dataset(folder):
 
 def test_status_plan_ledger_and_quarantine_show_them(folder):
     out = folder / "undisturbed"
-    status = read_status(Directory.at(out))
-    assert [(stage.label, stage.state) for stage in status.stages] == [
+    found = status(out)
+    assert [(stage.label, stage.state) for stage in found.stages] == [
         (label, "done")
         for label in ("lines", "words", "counts", "common", "guesses (2)", "guesses (3)", "written (written)")
     ]
-    assert {stage.label: stage.units for stage in status.stages}["counts"] == 3
+    assert {stage.label: stage.units for stage in found.stages}["counts"] == 3
     ledger = read_ledgers(Directory.at(out))["written"]
     assert ledger.states == {"written": 42, "wordless": 8, "not_reached": 0} and ledger.beside == {"guessed": 42}
     (view,) = (out / "quarantine").glob("words-*.parquet")

@@ -15,8 +15,8 @@ from support import sentences
 
 from annotate import ConfigError, Corpus, InputError, NearDuplicates, Options, Pipeline, StorageError, tables
 from annotate.engine.events import Silent
-from annotate.engine.run import Result
 from annotate.graph import Shuffle
+from annotate.pipeline import make
 from annotate.storage.parts import Entry, read_entry
 from annotate.storage.store import Directory
 
@@ -48,7 +48,7 @@ class Filtered:
         against = Corpus(str(old), unit_bytes=UNIT_BYTES) if old else None
         self.stage = NearDuplicates(Corpus(str(corpus), unit_bytes=UNIT_BYTES), against=against, **settings)
         self.told = Told()
-        self.result: Result = Pipeline(self.stage).run(str(workdir), Options(workers=workers), self.told)
+        self.result = make(Pipeline(self.stage), workdir, Options(workers=workers), self.told)
         self.dataset = self.result.datasets[self.stage]
 
     @property
@@ -255,7 +255,7 @@ def test_ten_thousand_identical_documents_take_linear_work(ray_cluster: str, tmp
     write(tmp_path / "corpus", "a", [sentences(1, 2)] * n)
     write(tmp_path / "corpus", "b", [sentences(2, 2), sentences(1, 2)])
     stage = NearDuplicates(Corpus(str(tmp_path / "corpus"), unit_bytes=100_000))
-    result = Pipeline(stage).run(str(tmp_path / "out"), Options(workers=2))
+    result = make(Pipeline(stage), tmp_path / "out", Options(workers=2))
     rows = {s.label: d.manifest.rows for s, d in result.datasets.items() if d.manifest is not None}
     counts = result.datasets[stage].manifest.counts
     assert (counts["kept"], counts["near_duplicates"]) == (2, n)

@@ -37,9 +37,10 @@ from annotate import (
 )
 from annotate.cli.app import app, guarded
 from annotate.cli.summary import print_summary
-from annotate.engine.plan import plan
+from annotate.pipeline import make
 from annotate.stages.duplicates.documents import OLDER
 from annotate.storage.latest import read_latest
+from annotate.storage.store import Directory
 
 DOCUMENTS = 60
 SCHEME = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"),))
@@ -85,7 +86,7 @@ def result(ray_cluster, pipeline, tmp_path_factory):
 
 @pytest.fixture
 def out(result):
-    return result.workdir.url
+    return result.workdir
 
 
 def command(capsys, *arguments):
@@ -112,10 +113,8 @@ def test_what_is_quarantined_is_shown_whatever_met_it_and_counted_once(result, o
         "the text is empty": 1,
         "the text spells a tag": 1,
     }
-    latest = read_latest(result.workdir)
-    views = {
-        path.removeprefix("quarantine/").removesuffix(".parquet") for path, _ in result.workdir.sizes("quarantine/")
-    }
+    latest = read_latest(Directory.at(out))
+    views = {path.stem for path in Path(out, "quarantine").iterdir()}
     named = {f"{item.dataset}-{item.fingerprint[:8]}": item.label for item in latest}
     assert {named[view] for view in views} == {
         "spans",
@@ -147,8 +146,8 @@ def test_tables_are_those_that_an_output_was_made_from(out):
         next(tables(out, "placements", output="test"))
 
 
-def test_every_hint_of_the_summary_works_as_it_stands(result, out, capsys):
-    print_summary(result, Console(width=400))
+def test_every_hint_of_the_summary_works_as_it_stands(pipeline, out, capsys):
+    print_summary(make(pipeline, out, Options(workers=2)), Console(width=400))
     said = capsys.readouterr().out
     calls = re.findall(r"(?:in Python|tokenizer): +(.*\))", said)
     assert len(calls) == 5  # four outputs, and what lies beside the tokens
@@ -196,11 +195,11 @@ def test_export_takes_the_tokens_by_name(out, capsys, tmp_path):
 
 
 def test_a_second_run_finds_all_of_it(result, pipeline, out):
-    before = {name: result.workdir.get(name) for name, _ in result.workdir.sizes("quarantine/")}
+    before = {path: path.read_bytes() for path in Path(out, "quarantine").iterdir()}
     again = pipeline.run(out, Options(workers=2))
     assert again.ledgers == result.ledgers and again.quarantined == result.quarantined
-    assert {name: result.workdir.get(name) for name, _ in result.workdir.sizes("quarantine/")} == before
-    assert {stage.state for stage in plan(pipeline.outputs, out, Options(), 0).stages} == {"done"}
+    assert before and {path: path.read_bytes() for path in Path(out, "quarantine").iterdir()} == before
+    assert {stage.state for stage in pipeline.plan(out, sample=0).stages} == {"done"}
 
 
 def test_a_limit_cuts_neither_labels_nor_what_is_filtered_against(ray_cluster, tmp_path):
@@ -217,8 +216,8 @@ def test_a_limit_cuts_neither_labels_nor_what_is_filtered_against(ray_cluster, t
     calibration = Calibrate(scores, labels=tmp_path / "labels")
     scheme = TagScheme(tags=(Tag(name="long", rule="p(length) >= 0.5"),))
     made = to_shards(calibration, scheme)
-    planned = plan(made.outputs, str(tmp_path / "out"), Options(limit=2), 0, checks=made.checks)
-    result = made.run(str(tmp_path / "out"), Options(workers=2, limit=2))
+    planned = made.plan(tmp_path / "out", Options(limit=2), sample=0)
+    result = make(made, tmp_path / "out", Options(workers=2, limit=2))
     read = {stage: dataset.manifest.rows for stage, dataset in result.datasets.items() if isinstance(stage, Corpus)}
     labels = next(stage for stage in read if stage.name == "labels")
     assert read[corpus] < 24 and read[old] == 24 and read[labels] == 100

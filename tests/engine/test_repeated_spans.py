@@ -30,6 +30,7 @@ from annotate import (
     shards,
 )
 from annotate.graph import Partitions, Shuffle
+from annotate.pipeline import make
 from annotate.stages.repeated_spans import FindRepeatedSpans
 from annotate.tags.rendering import strip
 
@@ -126,7 +127,7 @@ def test_what_is_left_out_is_not_calibrated_and_copies_do_not_count(ray_cluster,
     scores = score(spans, skip=verdicts, scorers=[length_scorer()])
     repeated = RepeatedSpans(drop=True, above=10, keep=0)
     made = Pipeline(all=Calibrate(scores), left=Calibrate(scores, repeated=repeated))
-    found = made.run(str(tmp_path / "out"), Options(workers=2))
+    found = make(made, tmp_path / "out", Options(workers=2))
     whole, without = (
         next(d.manifest.counts for s, d in found.datasets.items() if isinstance(s, Calibrate) and s.repeated == which)
         for which in (None, repeated)

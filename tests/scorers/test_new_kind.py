@@ -14,6 +14,7 @@ from annotate.curves import Platt
 from annotate.engine.run import together
 from annotate.models.base import Backbone, Prepared, Scores, expand
 from annotate.models.repeats import drop_repeats
+from annotate.pipeline import make
 from annotate.probes.file import EncoderHashes, Feature, Head, ProbeCard, save_probe
 from annotate.scorers.base import Scorer
 from annotate.stages.score import Score
@@ -80,8 +81,8 @@ def test_a_kind_of_this_file_runs_and_its_scores_are_found_again(ray_cluster, tm
     scores = score(spans, scorers=[LetterShare("e"), LetterShare("a")])
     assert [len(stages) for stages in together(scores)] == [2]
     made = to_shards(scores, TagScheme(tags=(Tag(name="e", rule="p(share_e) >= 0.5 and share_a < 1"),)))
-    result = made.run(tmp_path / "out", Options(workers=1, by_value=(__name__,)))
-    assert result.ledger.states["written"] == 30
+    result = make(made, tmp_path / "out", Options(workers=1, by_value=(__name__,)))
+    assert result.result().ledger.states["written"] == 30
     assert any("<e>" in text for text in pl.read_parquet(shards(tmp_path / "out"))["text"])
     texts = pl.read_parquet(tmp_path / "corpus/s0.parquet")["text"]
     cut = _rows(result, spans)

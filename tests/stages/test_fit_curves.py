@@ -21,6 +21,7 @@ from annotate import (
     shards,
 )
 from annotate.curves import Platt
+from annotate.pipeline import make
 from annotate.stages.fit_curves import _checked
 
 
@@ -59,11 +60,11 @@ def test_a_curve_fitted_on_labels_gives_the_probability(ray_cluster, tmp_path):
     labels[0] = None
     pq.write_table(pa.table({"text": texts, "length": labels}), tmp_path / "labelled.parquet")
     made = pipeline(corpus, "p(length) >= 0.5", labels=str(tmp_path / "labelled.parquet"))
-    result = made.run(str(tmp_path / "out"), Options(workers=1, by_value=(__name__,)))
-    curves = next(d for s, d in result.datasets.items() if s.name == "curves")
-    assert curves.manifest.rows == 1
-    place = next(d for s, d in result.datasets.items() if s.name == "placements")
-    spans = next(d for s, d in result.datasets.items() if s.name == "spans" and s.corpus.name == "corpus")
+    run = make(made, tmp_path / "out", Options(workers=1, by_value=(__name__,)))
+    result = run.result()
+    assert result.datasets["curves"].rows == 1
+    place = result.datasets["placements"]
+    spans = next(d for s, d in run.datasets.items() if s.name == "spans" and s.corpus.name == "corpus")
     long = total = 0
     for unit in spans.units():
         table = spans.stage.read(spans.directory, unit)
@@ -71,7 +72,7 @@ def test_a_curve_fitted_on_labels_gives_the_probability(ray_cluster, tmp_path):
         long += int((lengths >= 60).sum())
         total += len(lengths)
     assert 0 < long < total
-    assert abs(place.manifest.counts["<long>"] - long) <= 0.05 * total
+    assert abs(place.counts["<long>"] - long) <= 0.05 * total
     assert result.ledger.states["written"] == 30
 
 

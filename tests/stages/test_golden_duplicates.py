@@ -15,6 +15,7 @@ import pytest
 from exchanges import run_filter
 
 from annotate import Corpus, NearDuplicates, Options, Pipeline
+from annotate.pipeline import make
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CORPUS, VERDICTS = GOLDEN / "near_duplicates", GOLDEN / "near_duplicates.json"
@@ -63,8 +64,7 @@ def test_verdicts_are_the_golden_ones(unit_rows: int) -> None:
 
 
 def test_a_run_gives_the_golden_verdicts(ray_cluster, tmp_path: Path) -> None:
-    result = Pipeline(STAGE).run(str(tmp_path / "out"), Options(workers=2))
-    dataset = result.datasets[STAGE]
+    dataset = make(Pipeline(STAGE), tmp_path / "out", Options(workers=2)).datasets[STAGE]
     units = list(dataset.units())
     assert len(units) > 6
     tables = [
