@@ -31,11 +31,11 @@ def as_tuple(value: Iterable[Item], name: str) -> tuple[Item, ...]:
     """Several values as a tuple.
 
     Args:
-        value: a list, a tuple, or what else can be gone through.
+        value: a list, a tuple, or another iterable.
         name: of the argument, for the error.
 
     Raises:
-        ConfigError: it is a string, whose items would be its characters; or it can't be gone through.
+        ConfigError: it is a string, whose items would be its characters; or it is no iterable.
     """
     if isinstance(value, str | bytes) or not isinstance(value, Iterable):
         raise ConfigError(f"{name} must be a list or a tuple, got {value!r}", hint=f"Of one write {name}=[{value!r}].")

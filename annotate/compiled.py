@@ -1,4 +1,4 @@
-"""Loops that numba compiles, and the arrays that they read."""
+"""Helpers for loops that numba compiles, and for the arrays that they read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pyarrow as pa
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile when first called, and keep the result on disk; in memory only, where nothing can be written.
+    """Compile at the first call, and keep the result on disk; in memory, if no folder can be written.
 
-    Numba compiles again when the function's own file has changed, not when a constant or a function of another file
-    has: so tables are arguments, and loops that call each other are in one file.
+    Numba compiles again if the function's own file has changed, but not if a constant or function of another file has.
+    So tables are arguments, and loops that call each other are in one file.
     """
     try:
         return numba.njit(cache=True, nogil=True)(function)
@@ -31,7 +31,7 @@ def constant(values: npt.ArrayLike, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
 
 
 def text_buffers(texts: pa.Array) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """The bytes of a large_string array `[n]`, and int64 `[n + 1]`, where each text begins and ends; not copied."""
+    """The bytes of a large_string array `[n]`, and int64 `[n + 1]` offsets of its texts, without a copy."""
     if len(texts) == 0:
         return constant([], np.uint8), constant([0], np.int64)
     _, offsets, data = texts.buffers()

@@ -1,4 +1,4 @@
-"""Random choices as hashes: a 64-bit hash of integers, and samples that are drawn by it.
+"""Random choices by hash: a 64-bit hash of integers, and samples that are drawn by it.
 
 Every random choice in this package is `keyed_hash(seed, document, span, ...)`. So there is no state to save, and a
 choice does not depend on the order of work, the worker or the version of a library.
@@ -33,8 +33,7 @@ def keyed_hash(seed: int, *columns: npt.NDArray[np.integer] | int) -> UInt64:
 
     Args:
         seed: any integer, taken modulo 2**64.
-        columns: integer arrays `[n]`, or integers, which are the same in each row. Negative ones are taken modulo
-            2**64.
+        columns: integer arrays `[n]`, or integers, which hold for all rows. Negative ones are taken modulo 2**64.
 
     Returns:
         uint64 `[n]`, `[1]` if no column is an array.
@@ -68,7 +67,7 @@ def bottom_k(samples: Sequence[pa.Table], k: int, *, key: str = "key") -> pa.Tab
     """
     table = pa.concat_tables(samples)
     if table.num_rows > k:
-        # By the key alone most rows are out. What is left to sort is k rows, and those with the key of the last.
+        # The keys alone rule out most rows. Only k rows, and those that tie with the last of them, are sorted.
         keys = table[key].to_numpy()
         limit = np.partition(keys, k - 1)[k - 1] if k else np.uint64(0)
         table = table.filter(pc.less_equal(table[key], pa.scalar(limit, pa.uint64())))

@@ -1,4 +1,4 @@
-"""Subsets of a corpus for training, calibration and evaluation, so that near-copies are never in two of them."""
+"""Subsets of a corpus for training, calibration and evaluation. Near-copies are never in two of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Subsets:
         train: share for training.
         calibration: share that thresholds are fitted on, and nothing else.
         evaluation: share that is kept for evaluation.
-        seed: of what is drawn.
+        seed: of the hash that draws the groups.
 
     Raises:
         ConfigError: a share is negative, or they do not sum to 1.
@@ -42,7 +42,7 @@ class Subsets:
             raise ConfigError(f"the shares of subsets must not be negative and sum to 1, got {said}")
 
     def identity(self) -> dict[str, Any]:
-        """All that decides in which subset a group is, JSON-ready."""
+        """All settings that decide in which subset a group is, JSON-ready."""
         return asdict(self)
 
     def inside(self, groups: npt.NDArray[np.uint64], subset: SubsetName) -> npt.NDArray[np.bool_]:

@@ -1,4 +1,4 @@
-"""Scores from elsewhere: Dolma's attribute files, which lie beside a corpus, as annotations with no model run."""
+"""Scores that were computed elsewhere: Dolma's attribute files beside a corpus, as annotations."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AttributeFiles(Source):
 
     Attributes:
         corpus: the documents.
-        location: the folder that has the file of a shard at the path of the shard, the endings aside.
+        location: the folder of the files. Each has the path of its shard; only the endings may differ.
     """
 
     corpus: Corpus
@@ -54,7 +54,7 @@ class AttributeFiles(Source):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """The corpus, whose units these have."""
+        """The corpus, which is cut in the same units."""
         return {"corpus": self.corpus}
 
     @property
@@ -120,20 +120,20 @@ class AttributeFiles(Source):
 class AttributeScores(Annotations, Map):
     """Scores that Dolma's taggers gave to ranges of documents, as scores of spans.
 
-    A span has the mean score of the ranges that overlap it, weighted by the code points that they share with it; one
-    that no range overlaps has no score. So a range of the whole document gives its score to each span. Documents and
-    lines are matched by id, in their order; all spans of a document without a line are without a score.
+    A span has the mean score of the ranges that overlap it, weighted by the code points that they share with it. So a
+    range of the whole document gives its score to each span. A span that no range overlaps has no score. Documents and
+    lines are matched by id, in order. If a document has no line, none of its spans has a score.
 
         AttributeScores(spans, "data/attributes/tox", attributes={"toxicity": "tox__jigsaw__toxic"}, skip=verdicts)
 
     Attributes:
-        spans: what gets the scores; their corpus must have ids.
-        location: the folder of the attribute files, which has that of a shard of the corpus at the same path; endings
-            may differ, so the corpus may be Parquet that was made of the documents.
+        spans: the spans that get the scores; their corpus must have ids.
+        location: the folder of the attribute files. Each has the path of its shard; endings may differ, so the corpus
+            may be Parquet that was made from the documents.
         attributes: by axis, the name of the attribute.
         skip: verdicts; documents that are not kept get no scores.
-        unmarked: the score of text that no range covers, for taggers that mark only what they find, such as 0.0; None
-            if it is not known. Of documents without a line nothing is known.
+        unmarked: the score of text that no range covers, such as 0.0, for taggers that mark only what they find; None
+            if it is unknown. It is not used for documents without a line.
     """
 
     spans: Split
@@ -238,7 +238,7 @@ class AttributeScores(Annotations, Map):
     def _reader(self, tables: Tables) -> AttributeReader:
         """The reader of the shard's file, where the documents of the unit come next.
 
-        Units of a shard come one after the other; those that were committed before have to be passed over.
+        Units of a shard are read in order. Lines of units that were committed before are passed over.
         """
         source = file_rows(tables.unit("attributes"))
         file = SourceFile(self.files.directory, source.path, source.path, source.size)

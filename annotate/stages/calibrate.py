@@ -30,19 +30,20 @@ from annotate.tags.quantiles import BINS, histogram
 class Calibrate(Reduce):
     """Counts of scores by bin, and a sample of spans with all axes together.
 
-    Both merge exactly, in any order: integer counts over the high 16 bits of the order-preserving image of the float32
-    score, and the spans with the smallest keyed hashes. Where the verdicts have subsets, documents for
-    calibration alone are counted, so thresholds come from them alone.
+    Both merge exactly, in any order. A bin is the high 16 bits of the order-preserving image of the float32 score; the
+    sample has the spans with the smallest keyed hashes. If the verdicts have subsets, only documents for calibration
+    are counted, so thresholds come from these alone.
 
     Attributes:
-        scores: what `score()` returns, and other scores of the same spans.
+        scores: the stages that `score()` returns, and other scores of the same spans.
         sample: spans in the sample.
         seed: of the sample.
-        labels: a file of labelled texts, on which the curves are fitted that `p(axis)` in a rule reads (a column of
-            texts, and a column of labels, 0, 1 or null, named after each axis); None for the curves that scorers have.
+        labels: a file of labelled texts, on which the curves for `p(axis)` in rules are fitted. It has a column of
+            texts, and for each axis a column of labels (0, 1 or null) with its name. None for the curves that scorers
+            have.
         labels_kind: "platt", "isotonic", or "auto" for isotonic where there are 1,000 labels or more.
-        repeated: what to do about spans that occur many times in the corpus; those that are left out are not counted
-            here. None to look for none.
+        repeated: what to do about spans that occur many times in the corpus. Spans that are left out are not counted.
+            None not to look for them.
 
     Raises:
         ConfigError: there are no scores; they are of different spans, or under different verdicts; two are of one axis.
@@ -78,12 +79,12 @@ class Calibrate(Reduce):
 
     @property
     def verdicts(self) -> NearDuplicates | None:
-        """Which documents are kept: those that the scores skipped are not; None where all are."""
+        """Which documents are kept, as the scores have it; None if all are."""
         return self.scores[0].skip
 
     @functools.cached_property
     def found_repeated(self) -> FindRepeatedSpans | None:
-        """The stage that finds repeated spans, where they are looked for."""
+        """The stage that finds repeated spans; None if they are not looked for."""
         return None if self.repeated is None else FindRepeatedSpans(self.spans, self.verdicts, self.repeated)
 
     @property
@@ -93,7 +94,7 @@ class Calibrate(Reduce):
 
     @functools.cached_property
     def curves(self) -> FitCurves | None:
-        """The stage that fits curves on the labels; they are no part of the distribution."""
+        """The stage that fits curves on the labels; None without labels."""
         return None if self.labels is None else fit_curves(str(self.labels), self.scores, kind=self.labels_kind)
 
     def settings(self) -> Mapping[str, Any]:
@@ -101,7 +102,7 @@ class Calibrate(Reduce):
         return {"sample": self.sample, "seed": self.seed, **self.counted()}
 
     def counted(self) -> dict[str, Any]:
-        """What decides which scores are counted, JSON-ready: the axes, and the subsets where there are some."""
+        """The settings that decide which scores are counted, JSON-ready: the axes, and the subsets if any."""
         subsets = self.verdicts.subsets if self.verdicts is not None else None
         axes = {"axes": [list(stage.axes) for stage in self.scores]}
         return {**axes, "subsets": subsets.identity()} if subsets is not None else axes

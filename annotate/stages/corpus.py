@@ -38,12 +38,12 @@ class Corpus(Documents, Source):
         text: name of the text column.
         id: name of the id column (strings or integers), or None to name documents by shard and row.
         ids: "any" warns of repeated ids, "unique" makes them an error.
-        columns: the other columns that travel to the shards; None for all. One that has a name of ours (`row`, `id`,
-            `text`, `problem`, `placements`) travels as `corpus_row` and so on.
+        columns: the other columns that travel to the shards; None for all. A column with a name that annotate uses
+            (`row`, `id`, `text`, `problem`, `placements`) is renamed to `corpus_row` and so on.
         unit_bytes: bytes of text that one work unit aims at; 8 MB suits one machine, 64 MB a cluster.
-        unreadable: what to do about a file that can't be read: stop with an "error", or "quarantine" it. Of one whose
-            footer can be read, but not its pages, the documents go to quarantine, by units; where only columns that
-            travel are damaged, those of the unit from there on do, in text shards, which alone read them.
+        unreadable: what to do about a file that can't be read: stop with an "error", or "quarantine" it. If its footer
+            can be read, but a page can't, the documents of that page's unit go to quarantine. If the page is of a
+            column that only travels, the documents from there to the end of the unit do, in text shards only.
     """
 
     path: str | PathLike[str]
@@ -80,7 +80,7 @@ class Corpus(Documents, Source):
         return {}
 
     def settings(self) -> Mapping[str, Any]:
-        """The columns and how units are cut; the path is not in it, so that a corpus can be moved."""
+        """The columns, and how units are cut. The path is not among them, so a corpus can be moved."""
         return {
             "text": self.text,
             "id": self.id,
@@ -193,7 +193,7 @@ class Corpus(Documents, Source):
         return units_of(self._columns, file, footer, self.unit_bytes, widened)
 
     def notes(self, file: SourceFile, footer: Footer) -> list[str]:
-        """What is to be said of the columns of a file, as notes of the manifest."""
+        """Warnings about the columns of a file, as notes of the manifest."""
         return [SAID + said for said in self._columns.remarks(file, footer)]
 
     def described(self, manifest: Manifest) -> str:

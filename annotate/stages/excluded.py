@@ -22,8 +22,7 @@ from annotate.storage.parts import Output
 class Excluded(Map):
     """Rows of the documents whose ids are listed.
 
-    Shards read it beside what they are made of, and nothing else does: verdicts, thresholds and phases stay those of
-    the whole corpus.
+    Only shards read this dataset: verdicts, thresholds and phases stay those of the whole corpus.
 
     Attributes:
         corpus: the documents; it must have an id column.
@@ -60,7 +59,7 @@ class Excluded(Map):
         return Output(table, counts={"ids_found": pc.count_distinct(ids.filter(found)).as_py()})
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say it when ids are of no document."""
+        """Warn of ids that no document has."""
         given, found = len(set(self.ids)), manifest.counts.get("ids_found", 0)
         return [f"{given - found:,} of {given:,} ids to exclude are of no document"] if found < given else []
 

@@ -1,4 +1,4 @@
-"""The scores of several stages joined: what calibration, thresholds and rules read of the spans of a unit."""
+"""Joins the scores of several stages: calibration, thresholds and rules read them for the spans of a unit."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ def read_scores(
 ) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
     """Spans and scores of the kept documents of a unit, from inputs named by `score_inputs`.
 
-    Spans that are left out are not among them; where there are repeated spans, their number is the score `repeats`.
-    Where documents are in subsets, those of `subset` alone, if one is given.
+    Spans that are left out are not among them. If repeated spans are looked for, there is the score `repeats`, how
+    often each span occurs. With `subset`, only documents of this subset are read, if there are subsets.
     """
     verdicts = scores[0].skip
     spans, values = kept_scores(tables, _named(scores), verdicts=verdicts is not None)

@@ -1,4 +1,4 @@
-"""What the rules of a tag scheme read: from the datasets of a pipeline to arrays, a value for each span."""
+"""Reads the values that the rules of a tag scheme need, from the datasets of a pipeline: a value for each span."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from annotate.tags.states import Measured, Ranks
 
 @dataclass(frozen=True)
 class Measuring(Map):
-    """A stage that reads what the rules of a scheme do, of the spans of kept documents that are not left out.
+    """A stage that reads the values that rules need, of the spans of kept documents that are not left out.
 
     Attributes:
         thresholds: of the scheme.
@@ -43,7 +43,7 @@ class Measuring(Map):
 
     @property
     def scores(self) -> Sequence[Annotations]:
-        """What rules read."""
+        """The scores that rules read."""
         return self.calibration.scores
 
     @property
@@ -91,7 +91,7 @@ class Measuring(Map):
         return {**self.scheme.identity(), **({"curves": curves} if curves else {})}
 
     def measured(self, tables: Tables, documents: pa.Table) -> Measured:
-        """What is known of the spans of a unit, given what `documents` returns."""
+        """The values of the spans of a unit. `documents` is the result of the method `documents`."""
         spans, scores = read_scores(tables, self.scores, self.calibration.found_repeated)
         position = pa.array(spans["row"].to_numpy() - tables.rows.start)
         if self.verdicts is not None and NEAR_DUPLICATE in self.scheme.axes:
@@ -111,7 +111,7 @@ class Measuring(Map):
         )
 
     def documents(self, tables: Tables) -> pa.Table:
-        """The documents of a unit, where their text is read; or the columns of them that rules read, if any."""
+        """The documents of a unit, if their text is read; else the columns that rules read, if any."""
         if not self._reads_corpus:
             return pa.table({})
         if not self.reads_text:
@@ -121,7 +121,7 @@ class Measuring(Map):
         )
 
     def ranks(self, tables: Tables, scores: Mapping[str, npt.NDArray[np.float32]]) -> Ranks | None:
-        """The share of all scores that lie in lower bins than each score does, by axis; None where none is read."""
+        """For each score, the share of all scores that lie in lower bins, by axis; None if ranks are not read."""
         if self.scheme.order != "rank":
             return None
         ranks = {}

@@ -1,4 +1,4 @@
-"""Verdicts on every document: kept, or near-duplicate of which; its cluster and its split group. No text is written.
+"""Verdicts: whether each document is kept or a near-duplicate, and of which; its cluster and its split group.
 
 signatures ─► candidates ─► signed pairs ─► similarity ─┬─► components ─► members ─► keepers ─► similarity ─► verdicts
 fingerprints ─► shared spans ───────────────────────────┴─► components ─► members ─► groups ───────────────────┘
@@ -36,9 +36,9 @@ Bands = tuple[int, int]
 GROUP_BANDS: Bands = (32, 4)
 GROUP_THRESHOLD = 0.45
 NEAR_DUPLICATE = "near_duplicate"
-"""What rules call the similarity of a near-duplicate to its keeper, where near-duplicates are not dropped."""
+"""The name, in rules, of the similarity of a near-duplicate to its keeper, if near-duplicates are not dropped."""
 FEW = 1000
-"""Documents below which finding no near-duplicates is no surprise."""
+"""With fewer documents, it is no surprise to find no near-duplicates."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class NearDuplicates(Map):
         threshold: Jaccard similarity of shingles from which two documents are near-duplicates.
         keep: which document of a cluster is kept: the "longest", the "earliest", or the one with the largest value in a
             column of the corpus, as "highest:NAME"; of several that are alike, the earliest.
-        most: documents that are kept of a cluster, in that order.
-        drop: whether near-duplicates are dropped. Where not, all documents are kept, and the rules of a tag scheme can
-            read `near_duplicate`: the similarity to its keeper for a near-duplicate, 0 for others.
+        most: number of documents that are kept of a cluster, the first in that order.
+        drop: whether near-duplicates are dropped. If not, all documents are kept, and rules can read `near_duplicate`:
+            the similarity of a near-duplicate to its keeper, 0 for other documents.
         against: a corpus whose documents always win, and get no verdicts: a new corpus is filtered against an old.
-        verify: whether similarity is what signatures "estimate", or "exact", from the shingles of the texts, which are
-            read again for pairs that an estimate finds near enough.
+        verify: "estimate" takes the similarity from signatures; "exact" computes it from the shingles of the texts,
+            which are read again for pairs whose estimate is near enough.
         shingle: tokens in a shingle.
         tokens: "words", where each character of a script without blanks is one; or "characters".
         permutations: length of a signature.
@@ -163,11 +163,11 @@ class NearDuplicates(Map):
 
     @property
     def grouped(self) -> bool:
-        """Whether split groups are others than the clusters."""
+        """Whether split groups differ from the clusters."""
         return self.looser < self.threshold or self.group_span is not None
 
     def _surely(self, similarity: float) -> float:
-        """The estimate from which exact similarity is asked for, four standard deviations below; or the similarity."""
+        """The least estimate of pairs that stay: four standard deviations lower if they are then compared exactly."""
         if self.verify == "estimate":
             return similarity
         return max(0.0, similarity - 4 * (similarity * (1 - similarity) / self.permutations) ** 0.5)

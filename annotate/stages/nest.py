@@ -28,8 +28,8 @@ class Nest(Map):
 
         Nest([Thresholds(document_scores, document_scheme), Thresholds(sentence_scores, sentence_scheme)])
 
-    What holds for all levels is said once: the schedule here, subsets by the verdicts, phases in one of the schemes.
-    Repeated spans are left out by the last level alone.
+    Settings for all levels are given once: the schedule here, subsets in the verdicts, phases in one of the schemes.
+    Only the last level can leave out repeated spans.
 
     Attributes:
         levels: thresholds, from those of the largest spans, such as whole documents, to those of the smallest, such as
@@ -37,8 +37,8 @@ class Nest(Map):
         schedule: as for `Place`.
 
     Raises:
-        ConfigError: there are fewer than two levels; they are of different corpora, or under different verdicts; two
-            have one tag; phases or repeated spans are said at a wrong place.
+        ConfigError: there are fewer than two levels; they have different corpora or verdicts; two have the same tag;
+            phases or repeated spans are given at a wrong level.
     """
 
     levels: Sequence[Thresholds]
@@ -111,12 +111,12 @@ class Nest(Map):
 
     @property
     def spelled(self) -> tuple[str, ...]:
-        """All that can be between angle brackets."""
+        """All names that can stand between angle brackets."""
         return tuple(name for place in self.places for name in place.spelled)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """The placements; where there are phases, the schedule, and the verdicts for who is trained on."""
+        """The placements; with phases also the schedule, and the verdicts, which tell the documents for training."""
         inputs: dict[str, Stage] = {f"level-{i}": place for i, place in enumerate(self.places)}
         if self.training_order is not None and self.training_order.phases:
             inputs["schedule"] = self.training_order
@@ -125,7 +125,7 @@ class Nest(Map):
         return inputs
 
     def settings(self) -> Mapping[str, Any]:
-        """What phases are drawn by."""
+        """The settings by which phases are drawn."""
         return drawn_by(self.training_order)
 
     def unit(self, tables: Tables) -> Output:
@@ -136,4 +136,4 @@ class Nest(Map):
 
 
 Placements = Place | Nest
-"""What can be rendered."""
+"""The stages whose placements can be rendered."""

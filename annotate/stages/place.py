@@ -1,4 +1,4 @@
-"""Place the tags of a scheme: the truth about where tags are."""
+"""Place the tags of a scheme: rendering and token shards take the places of tags from here."""
 
 from __future__ import annotations
 
@@ -35,9 +35,10 @@ class Place(Measuring):
         Place(Thresholds(Calibrate(scores, labels="labels.parquet"), scheme), schedule=Schedule())
 
     Attributes:
-        thresholds: of the scheme; or scores, and then the scheme, for the defaults of `Thresholds` and `Calibrate`.
-        schedule: how documents are put in training order; None for corpus order. A scheme that has phases is always in
-            training order, for them None is `Schedule()`.
+        thresholds: thresholds of the scheme; or scores and the scheme, to use the defaults of `Thresholds` and
+            `Calibrate`.
+        schedule: how documents are put in training order; None for corpus order. A scheme with phases always needs a
+            training order; for it None means `Schedule()`.
 
     Raises:
         ConfigError: the scores don't go together; or a rule reads a probability that no curve gives.
@@ -91,7 +92,7 @@ class Place(Measuring):
 
     @property
     def spans(self) -> Split:
-        """What is tagged."""
+        """The spans that are tagged."""
         return self.calibration.spans
 
     @functools.cached_property
@@ -106,12 +107,12 @@ class Place(Measuring):
 
     @property
     def spelled(self) -> tuple[str, ...]:
-        """All that can be between angle brackets."""
+        """All names that can stand between angle brackets."""
         return self.scheme.spelled
 
     @functools.cached_property
     def inputs(self) -> Mapping[str, Stage]:
-        """What the scheme reads; the schedule, where it has phases; the states of spans, where these are shuffled."""
+        """The inputs of the rules; the schedule, if it has phases; the shuffled states, if tags are shuffled."""
         inputs = dict(super().inputs)
         if self.training_order is not None and self.training_order.phases:
             inputs["schedule"] = self.training_order
@@ -121,7 +122,7 @@ class Place(Measuring):
 
     @property
     def reads_text(self) -> bool:
-        """Whether a layout reads it."""
+        """Whether a layout reads the text."""
         return self.scheme.reads_text
 
     def settings(self) -> Mapping[str, Any]:
@@ -158,7 +159,7 @@ class Place(Measuring):
         )
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say it when a tag is nowhere or everywhere, and when spans have no threshold."""
+        """Warn of tags that are on no span or on every span, and of spans without a threshold."""
         spans = manifest.counts.get("spans", 0)
         said = []
         if unfitted := manifest.counts.get("spans_of_a_group_without_scores", 0):
@@ -177,6 +178,6 @@ class Place(Measuring):
 
 @dataclass(frozen=True, init=False)
 class LevelOfNest(Place):
-    """Tags of one of several nested levels, of all documents: phases are the business of the nest."""
+    """Tags of one of several nested levels, of all documents: `Nest` applies the phases."""
 
     training_order = None

@@ -31,7 +31,7 @@ SPELLS = "the text spells a tag"
 class Render(Shards):
     """Training shards: `id`, tagged `text`, its placements, and the other columns of the corpus.
 
-    Where repeated spans are left out, also the `gaps` of each document; where the scheme has phases, its `phase`.
+    If repeated spans are left out, there are also the `gaps` of each document; if the scheme has phases, its `phase`.
 
     Attributes:
         placements: the tags, from `Place` or `Nest`. The documents, and their order, are those of the placements.
@@ -40,8 +40,8 @@ class Render(Shards):
             order and phases: those of another subset are written in corpus order, with all their tags.
         exclude: ids of documents that are taken out (takedowns), or a file with one a line. All else stays as it was
             without: verdicts, thresholds, phases, and the bytes of parts that have none of them.
-        spelled: what to do with a document that spells a tag: "quarantine", "keep" or "escape" it. In text, who
-            tokenizes could not tell it from a real tag.
+        spelled: what to do with a document that spells a tag: "quarantine", "keep" or "escape" it. A tokenizer can't
+            tell such text from a real tag.
     """
 
     spelled: Literal["quarantine", "keep", "escape"] = "quarantine"
@@ -57,7 +57,7 @@ class Render(Shards):
             raise ConfigError(f'spelled must be "quarantine", "keep" or "escape", got {self.spelled!r}')
 
     def settings(self) -> Mapping[str, Any]:
-        """How text is grouped, the columns that travel, tags there are to spell, and what becomes of their spelling."""
+        """How text is grouped, the columns that travel, the tags, and what to do with documents that spell one."""
         columns = list(self.corpus.columns) if self.corpus.columns is not None else None
         return {
             **super().settings(),
@@ -67,7 +67,7 @@ class Render(Shards):
         }
 
     def rows(self, documents: SelectedDocuments, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> pa.Table:
-        """The tagged documents, but for those that spell a tag where these go to quarantine."""
+        """The tagged documents; without those that spell a tag, if these go to quarantine."""
         spells = spells_a_tag(documents.table["text"], self.placements.spelled)
         counts["documents_that_spell_a_tag"] += int(spells.sum())
         if self.spelled == "quarantine":
@@ -88,7 +88,7 @@ class Render(Shards):
         return Output(rows, counts=counts, large_rows=True)
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say it when documents spell a tag, or nothing is written."""
+        """Warn if documents spell a tag, or if nothing is written."""
         n = manifest.counts.get("documents_that_spell_a_tag", 0)
         what = {"quarantine": "sent to quarantine", "keep": "kept as spelled", "escape": "escaped"}
         were = "document spells" if n == 1 else "documents spell"

@@ -1,6 +1,6 @@
-"""Repeated ids: which ids of a corpus more than one document has, with two places of each.
+"""Repeated ids: the ids that more than one document of a corpus has, with two places of each.
 
-Each id goes to the partition of its hash, where all documents that have it are seen, so no process holds all ids. Texts
+Each id is sent to the partition of its hash, which sees all documents with this id. So no process holds all ids. Texts
 are not read.
 """
 
@@ -26,11 +26,11 @@ from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 
 LISTED = 1000
-"""Repeated ids of which places are listed: those of the lowest hashes."""
+"""Most repeated ids that are listed: those with the lowest hashes."""
 ID_BYTES = 64
-"""What a document sends, about: its id and its place."""
+"""Approximate bytes that a document sends: its id and its place."""
 PARTITION_UNITS = 4
-"""What comes to one partition, as a multiple of the work unit."""
+"""Bytes that are sent to one partition, as a multiple of the work unit."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class IdPartitions(Shuffle):
         return {"listed": LISTED, "id": self.corpus.id}
 
     def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
-        """So many that what comes to one is about `PARTITION_UNITS` times as large as a work unit."""
+        """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit."""
         del whole
         return (max(1, -(-manifests["corpus"].rows * ID_BYTES // (PARTITION_UNITS * self.corpus.unit_bytes))),)
 
@@ -98,7 +98,7 @@ class IdPartitions(Shuffle):
                 count=pl.len().cast(pl.Int64),
                 first_shard=pl.col("shard").first(),
                 first_row=pl.col("row").first(),
-                # Of an id that came once there is none: it only shares a hash, and goes in the next line.
+                # Null for an id that came once and only shares a hash. The next line removes it.
                 second_shard=pl.col("shard").get(1, null_on_oob=True),
                 second_row=pl.col("row").get(1, null_on_oob=True),
             )
@@ -111,7 +111,7 @@ class IdPartitions(Shuffle):
 class RepeatedIds(Reduce):
     """Ids that more than one document of a corpus has; up to `LISTED` of them, in order of their first place.
 
-    A null id is none. Where the corpus says `ids="unique"`, a repeated id is an InputError.
+    Null ids are ignored. If the corpus has `ids="unique"`, a repeated id is an InputError.
     """
 
     corpus: Corpus
@@ -139,7 +139,7 @@ class RepeatedIds(Reduce):
         return tables["partitions"]
 
     def merge(self, pieces: Iterable[pa.Table]) -> pa.Table:
-        """Those of the lowest hashes, and how many there are in all."""
+        """The ids with the lowest hashes, and the number of all repeated ids."""
         tables = list(pieces)
         of = sum(table["of"][0].as_py() for table in tables if table.num_rows)
         return _listed(pl.DataFrame(pa.concat_tables(tables)), of)
@@ -175,7 +175,7 @@ class RepeatedIds(Reduce):
 
 
 def _again(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Which values are there more than once: bool `[n]`."""
+    """Which values occur more than once: bool `[n]`."""
     _, at, counts = np.unique(hashes, return_inverse=True, return_counts=True)
     return np.asarray(counts[at] > 1)
 

@@ -2,8 +2,8 @@
 
 span hashes ─► span counts ─► unit counts ─► repeated spans
 
-Equal spans are counted where their hash goes to, and each unit that has one is told how many there are in all, and in
-the units before it. What is sent is a row for each different span of a unit, however often that is in it.
+Equal spans are counted in the partition of their hash. Then each unit that has such a span is told how often it occurs
+in the corpus, and in the units before. A unit sends one row for each different span, however often it has it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 
 REPEATS = "repeats"
-"""What rules call the number of times that a span occurs in the corpus."""
+"""The name, in rules, of the number of times that a span occurs in the corpus."""
 HASH = ["exact_high", "exact_low"]
 
 
@@ -43,8 +43,8 @@ class RepeatedSpans:
     Attributes:
         drop: whether repeated spans are left out.
         above: occurrences above which a span is left out.
-        keep: of the occurrences of such a span, those that stay: the first ones in the kept documents. One that is in
-            a document which goes to quarantine later, as it spells a tag, goes there with it.
+        keep: number of occurrences of such a span that stay: the first ones in the kept documents. If one of them is in
+            a document that later goes to quarantine because it spells a tag, it goes there too.
         shortest: code points of the shortest span that is counted; shorter ones are never called repeated.
 
     Raises:
@@ -111,7 +111,7 @@ class SpanHashes(Map):
 
 @dataclass(frozen=True)
 class SpanCounts(Shuffle):
-    """How often each span occurs, for each unit that has it; spans that occur once are left out."""
+    """How often each span occurs, with a row for each unit that has it; spans that occur once are left out."""
 
     hashes: SpanHashes
 
@@ -126,7 +126,7 @@ class SpanCounts(Shuffle):
 
     @property
     def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The hashes, which are less than the text."""
+        """The hashes. They are smaller than the text."""
         return (("hashes",),)
 
     def settings(self) -> Mapping[str, Any]:
@@ -150,7 +150,7 @@ class SpanCounts(Shuffle):
 
 @dataclass(frozen=True)
 class UnitCounts(Shuffle):
-    """The counts of spans, where the units are that have them."""
+    """The counts of spans, in the range of the units that have them."""
 
     counts: SpanCounts
 
@@ -195,7 +195,7 @@ class FindRepeatedSpans(Map):
     Attributes:
         spans: of the corpus.
         verdicts: which documents are kept; None for all.
-        asked: which of them are looked for, and left out.
+        asked: which spans are looked for, and which are left out.
     """
 
     spans: Split
@@ -235,7 +235,7 @@ class FindRepeatedSpans(Map):
         )
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say it when nothing, or most, is left out."""
+        """Warn if nothing, or more than half, is left out."""
         if not self.asked.drop:
             return []
         spans, dropped = manifest.counts.get("spans", 0), manifest.counts.get("dropped", 0)
@@ -254,7 +254,7 @@ def dropped_spans(repeated: pa.Table, spans: pa.Table) -> npt.NDArray[np.bool_]:
 
 
 def repeats(repeated: pa.Table, spans: pa.Table) -> npt.NDArray[np.float32]:
-    """What rules read as `repeats`: float32 `[n_spans]`, for a table of all spans of a unit."""
+    """The values of `repeats` in rules: float32 `[n_spans]`, for a table of all spans of a unit."""
     counts = np.ones(spans.num_rows, np.float32)
     counts[_places(repeated, spans)] = repeated["count"].to_numpy()
     return counts

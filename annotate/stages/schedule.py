@@ -32,14 +32,14 @@ from annotate.training_order.schedule import BINS, make_schedule, tag_rates
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """How documents are put in training order, a hash of the document: what `Place` and `Nest` are given.
+    """How documents are put in training order, by a hash of each document. It is given to `Place` and `Nest`.
 
     The phases are those of the tag scheme. Where documents are in subsets, those for training alone have an
     order: shards of another subset are in corpus order, and their tags are not thinned by phases.
 
     Attributes:
         mix: weights of sources; None for the corpus as it is.
-        tokenizer: what budgets and weights are counted with, as for `TokenShards`; None to count bytes of UTF-8.
+        tokenizer: the tokenizer that counts budgets and weights, as for `TokenShards`; None to count bytes of UTF-8.
         revision: of a hub name.
         seed: of the order.
     """
@@ -64,7 +64,7 @@ class Schedule:
     def untagged(
         self, shard: str, rows: npt.NDArray[np.int64], rates: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.bool_]:
-        """Which documents lose their tags, where `rates` of those in their phase keep them: bool `[n_rows]`."""
+        """Which documents lose their tags, if the share `rates` of their phase keeps them: bool `[n_rows]`."""
         drawn: npt.NDArray[np.bool_] = self._drawn("tag rate", shard, rows) >= rates
         return drawn
 
@@ -76,7 +76,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class ScheduleDocuments(Reduce):
-    """When each document is trained on: how much text there is to train on in each bin of the hash of a document.
+    """When each document is trained on: the amount of text in each bin of the documents' hash, cut into phases.
 
     A phase is the interval that holds its budget.
 
@@ -120,7 +120,7 @@ class ScheduleDocuments(Reduce):
         return self.selection.inputs
 
     def settings(self) -> Mapping[str, Any]:
-        """The phases, the mix, what tokens are, by a hash of the tokenizer, and the seed."""
+        """The phases, the mix, a hash of the tokenizer, and the seed."""
         return {
             "phases": [[phase.name, phase.tokens, phase.share, *phase.rates] for phase in self.phases],
             "mix": None if self.mix is None else self.mix.identity(),
@@ -145,9 +145,9 @@ class ScheduleDocuments(Reduce):
         return state if self._loaded is None else {**state, "_expected": self._loaded[1]}
 
     def drawn_by(self) -> dict[str, Any]:
-        """What documents depend on beside the table of the schedule, JSON-ready: the settings of its users have it.
+        """Settings that users of the schedule must have among their own, JSON-ready.
 
-        They know an input by its data, and the tables of two seeds can be equal.
+        They know an input by its data, and two seeds can give equal tables.
         """
         return {"seed": self.asked.seed, "mixed_by": list(self.columns_read), "phases": bool(self.phases)}
 
@@ -157,7 +157,7 @@ class ScheduleDocuments(Reduce):
         return (self.mix.column,) if self.mix is not None else ()
 
     def without_tags(self, tables: Tables, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which of these documents of a unit have no tags, as their phase leaves them without: bool `[n_rows]`.
+        """Which of these documents lose their tags by the rate of their phase: bool `[n_rows]`.
 
         Only documents that are trained on have a phase. Those of another subset keep their tags.
         """
@@ -224,7 +224,7 @@ class ScheduleDocuments(Reduce):
         return Output(table.cast(contract(self.schema).schema), counts=counts)
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say it when a phase is far from its budget: it has too few documents to be cut finely."""
+        """Warn if a phase is far from its budget, because it has too few documents to be cut finely."""
         unit = "bytes" if self.asked.tokenizer is None else "tokens"
         said = []
         for phase in self.phases:
@@ -237,10 +237,10 @@ class ScheduleDocuments(Reduce):
 
 
 def scheduled(calibration: Calibrate, phases: Sequence[Phase], schedule: Schedule | None) -> ScheduleDocuments | None:
-    """The stage that schedules documents, for placements with these phases; None where they are in corpus order.
+    """The stage that schedules documents for placements with these phases; None for corpus order.
 
     Raises:
-        ConfigError: the schedule is none; or a phase or the mix asks for what is not there.
+        ConfigError: `schedule` is not a Schedule; or a phase or the mix needs something that is missing.
     """
     if not isinstance(schedule, Schedule | None):
         raise ConfigError(
@@ -253,12 +253,12 @@ def scheduled(calibration: Calibrate, phases: Sequence[Phase], schedule: Schedul
 
 
 def drawn_by(training_order: ScheduleDocuments | None) -> dict[str, Any]:
-    """What placements depend on beside the table of a schedule, as their settings; nothing where it has no phases."""
+    """Settings of placements that depend on a schedule; empty if it has no phases."""
     return {"schedule": training_order.drawn_by()} if training_order is not None and training_order.phases else {}
 
 
 def thinned(placed: pa.Table, training_order: ScheduleDocuments | None, tables: Tables) -> pa.Table:
-    """Placements of a unit but for those of documents that their phase leaves without tags.
+    """The placements of a unit, without those of documents that lose their tags by the rate of their phase.
 
     Args:
         placed: with the column `row`.
@@ -273,7 +273,7 @@ def thinned(placed: pa.Table, training_order: ScheduleDocuments | None, tables: 
 
 @functools.lru_cache(maxsize=1)
 def _encoder(schedule: ScheduleDocuments) -> Any:
-    """Encodes documents; it parses the tokenizer, so a process makes one."""
+    """The encoder of documents. It parses the tokenizer, so a process makes it once."""
     from annotate.tokens import TextTokenizer
 
     loaded = schedule._loaded

@@ -34,7 +34,7 @@ RESERVED = ("row", "span", "truncated", "text", "start", "end", "id")
 
 
 class Annotations(Stage):
-    """Scores of the spans of kept documents, whoever gave them: what rules read.
+    """Scores of the spans of kept documents, from any origin. Rules read them.
 
     Attributes:
         spans: what has scores.
@@ -70,7 +70,7 @@ class Annotations(Stage):
 
     @property
     def label(self) -> str:
-        """The axes, and of what if it is not the corpus."""
+        """The axes, and the documents if they are not the corpus."""
         of = "" if self.corpus.name == "corpus" else f" of {self.corpus.name}"
         return f"annotations{of} ({', '.join(self.axes)})"
 
@@ -139,7 +139,7 @@ class Score(Annotations, Model):
         return tuple(name for name in self.scorer.backbone.columns if name != "text")
 
     def identifies(self, name: str, unit: Unit) -> bool:
-        """Verdicts are not: a unit is topped up with newly kept documents."""
+        """Verdicts don't count: when they change, newly kept documents are added to a unit."""
         del unit
         return name != "verdicts"
 
@@ -149,7 +149,7 @@ class Score(Annotations, Model):
         return self.spans, self.skip, self.threads, self.scorer.backbone
 
     def together(self, stages: Sequence[Score]) -> str:
-        """By all their axes."""
+        """Annotations, with the axes of all stages."""
         return f"annotations ({', '.join(axis for stage in stages for axis in stage.axes)})"
 
     @property
@@ -300,7 +300,7 @@ class Score(Annotations, Model):
         return {"axes": list(self.axes), "threads": self.threads, **self.scorer.identity()}
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say it when scores failed, spans were truncated, or kinds of device are mixed."""
+        """Warn of failed scores, truncated spans and mixed kinds of device."""
         said = []
         counts = manifest.counts
         if failed := counts.get("failed_scores", 0):
@@ -364,7 +364,7 @@ class Spans:
 
 
 def _torch_device(forward: Forward) -> Any:
-    """The torch device of a model; None for what runs without torch, which is then not even imported."""
+    """The torch device of a model; None for a model without torch, so that torch is not imported for it."""
     return forward.device
 
 
@@ -424,7 +424,7 @@ def kept_scores(
     for name, stage in stages.items():
         table = tables[name]
         table = table.take(np.lexsort((table["span"].to_numpy(), table["row"].to_numpy())))
-        # Entries of a unit overlap where one that lost its part was made again after a later one: the first counts.
+        # Entries of a unit can overlap, if one that lost its part was made again after a later one. The first counts.
         places = np.stack([table["row"].to_numpy(), table["span"].to_numpy()])
         fresh = np.append(True, (np.diff(places, axis=1) != 0).any(axis=0)) if table.num_rows else np.empty(0, bool)
         table = table.filter(pa.array(np.isin(table["row"].to_numpy(), row) & fresh))

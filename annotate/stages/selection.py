@@ -1,4 +1,4 @@
-"""Which documents of a corpus are trained on, with what text; what becomes of the others is counted."""
+"""The documents of a corpus that are trained on, and their text; the others are counted by state."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ class SelectedDocuments:
 
     Attributes:
         table: row, id, text without what is left out, problem, and the other columns that travel.
-        gaps: what is left out of each, `row` being its place in the table; None where nothing ever is.
+        gaps: the ranges that are left out, with `row`, the document's place in the table; None if spans are never left
+            out.
     """
 
     table: pa.Table
@@ -41,15 +42,15 @@ class SelectedDocuments:
         return SelectedDocuments(chosen(self.table, mask), gaps)
 
     def placed(self, placements: pa.Table, start: int) -> pa.Table:
-        """Placements of a unit that begins at row `start`, those of these documents, by their places in the text."""
+        """The placements of these documents by their places in the text, from a unit that begins at `start`."""
         return self.without_gaps(self.at(placements, start))
 
     def at(self, table: pa.Table, start: int) -> pa.Table:
-        """The rows of a unit that begins at row `start` which are of these documents; `row` is the document's place."""
+        """The rows of these documents, from those of a unit that begins at `start`; `row` becomes the place here."""
         return at_positions(table, self.table["row"].to_numpy() - start, start)
 
     def without_gaps(self, places: pa.Table) -> pa.Table:
-        """Places in these documents (`row`, `offset`, `byte_offset`), without what is left out of the text."""
+        """Places in these documents (`row`, `offset`, `byte_offset`), moved by the text that is left out."""
         return places if self.gaps is None else moved(places, self.gaps)
 
 
@@ -110,7 +111,7 @@ class Selection:
     ) -> SelectedDocuments:
         """The documents of a unit, with extra columns.
 
-        Those that can't be used are put in `bad`, those of each state are counted.
+        Documents that can't be used are put in `bad`. The documents of each state are counted.
 
         Raises:
             InputError: a document is not the one that was split.
@@ -146,7 +147,7 @@ class Selection:
 
 
 def at_positions(table: pa.Table, positions: npt.NDArray[np.int64], start: int = 0) -> pa.Table:
-    """The rows of documents at these positions of a unit; `row` becomes the place of the position among them."""
+    """The rows of the documents at these positions of a unit; `row` becomes the place of the document among them."""
     position = table["row"].to_numpy() - start
     wanted = np.isin(position, positions)
     rows = pa.array(np.searchsorted(positions, position[wanted]), pa.int64())

@@ -1,4 +1,4 @@
-"""What text shards and token shards have in common: which documents they hold, in what order, in which part."""
+"""The common half of text shards and token shards: which documents they hold, in what order, in which part."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from annotate.training_order.schedule import phase_names, times
 PHASE = "phase"
 """The column of the phase, where the scheme has phases."""
 LARGE = 4
-"""How many times what a part aims at it may be, where footers told that columns are smaller than they are."""
+"""How many times larger than it aims at a part may become, if footers understate the size of columns."""
 
 LOST = ("documents_with_lost_characters", "unknown_tokens", "dropped_characters")
-"""Counts of what a tokenizer has lost of the text."""
+"""Counts of text that a tokenizer lost."""
 
 SHARDS = "shards"
-"""What the output of a pipeline is called that is shards and was given no name."""
+"""The name of an output of shards that was given none."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class Shards(EndsDocuments, Map, Shuffle):
 
     In corpus order it is a map of groups of units, in the order of a schedule it is a shuffle.
 
-    They are in the order of the schedule, each part within one phase; without a schedule in corpus order. What a part
-    holds is counted with the columns that travel.
+    With a schedule, each part is within one phase. The size of a part includes the columns that travel.
     """
 
     placements: Placements
@@ -120,7 +119,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         }
 
     def ledger(self, counts: Counts) -> LedgerStates:
-        """What has become of the documents of the corpus."""
+        """The states of the documents of the corpus."""
         own, places = counts(self), self.placements.places
         placed, left_out = counts(places[-1]), self.selection.repeated
         return LedgerStates(
@@ -157,7 +156,7 @@ class Shards(EndsDocuments, Map, Shuffle):
 
     @property
     def training_order(self) -> ScheduleDocuments | None:
-        """The stage that puts the documents in training order; None for corpus order, as of those not for training."""
+        """The stage that puts the documents in training order; None for corpus order, which all but "train" have."""
         return self.placements.training_order if self.subset == "train" else None
 
     @property
@@ -188,7 +187,7 @@ class Shards(EndsDocuments, Map, Shuffle):
 
     @property
     def types_read(self) -> tuple[str, ...] | None:
-        """Those of all columns that travel; of the one that sources are mixed by, where the others don't."""
+        """All columns, if they travel; else the one that sources are mixed by."""
         return None if self.travel else self._mixed_by
 
     @property
@@ -196,16 +195,16 @@ class Shards(EndsDocuments, Map, Shuffle):
         return self.training_order.columns_read if self.training_order is not None else ()
 
     def identifies(self, name: str, unit: Unit) -> bool:
-        """A unit of which nothing is excluded is made of what it would be made of without."""
+        """A unit without excluded documents doesn't count: the same shards are made as without it."""
         return name != "excluded" or any(entry.part.rows for entry in unit.entries)
 
     def settings(self) -> Mapping[str, Any]:
-        """How text is grouped, and of which documents."""
+        """How text is grouped, and which documents are written."""
         ordered = {"schedule": self.training_order.drawn_by()} if self.training_order is not None else {}
         return {"part_bytes": self.part_bytes, "id": self.corpus.id, **ordered, **self.selection.settings()}
 
     def _documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> SelectedDocuments:
-        """The documents of a unit that can be written, but for those that are excluded."""
+        """The documents of a unit that can be written, without the excluded ones."""
         documents = self.selection.read(tables, bad, counts, extra=self._mixed_by)
         if self.excluded is None:
             return documents
@@ -214,7 +213,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         return documents.chosen(~out)
 
     def _written(self, rows: pa.Table, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> Iterator[pa.Table]:
-        """Rows of documents with the columns that travel, in slices: these can be many times as large as the text."""
+        """Rows of documents with the columns that travel, in slices: these columns can be larger than the text."""
         if not self.travel:
             yield rows
             return
@@ -239,7 +238,7 @@ class Shards(EndsDocuments, Map, Shuffle):
 
     @property
     def _most(self) -> int:
-        """What a part aims at: no less than the text of a unit."""
+        """Bytes that a part aims at: no less than the text of a unit."""
         return max(self.part_bytes, self.corpus.unit_bytes)
 
     # In corpus order: parts are groups of units, or pieces of a unit with large columns.
@@ -274,7 +273,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         return text + (others if self.travel else 0)
 
     def gathered_unit(self, group: Iterator[Tables]) -> Iterator[Output]:
-        """Make a part of the documents of some units; several, where the columns that travel are large."""
+        """Make a part of the documents of some units; several parts, if the columns that travel are large."""
         units = list(group)
         room = self._room(sum(self.corpus.sizes(unit.unit("corpus"))[1] for unit in units))
         bad: list[pa.Table] = []
@@ -294,15 +293,15 @@ class Shards(EndsDocuments, Map, Shuffle):
         yield self._part(gathered, bad, counts)
 
     def _room(self, size: int) -> float:
-        """How much a part may hold of columns that travel, of which a group of units has about so many bytes.
+        """Bytes of columns that travel that a part may hold, if a group of units has `size` bytes of them.
 
-        They are cut evenly where they are more than a part aims at. The tenth more is for what footers understate, so
-        that it does not leave a small part over.
+        If they are more than a part aims at, they are cut evenly. A tenth is added, because footers understate sizes:
+        without it, a small part would be left over.
         """
         return 1.1 * max(size, self._most) / max(1, -(-size // self._most))
 
     def _part(self, gathered: list[pa.Table], bad: list[pa.Table], counts: Counter[str]) -> Output:
-        """A part of what is gathered, which is forgotten then."""
+        """Make a part of the gathered rows, and empty the list."""
         written = pa.concat_tables(gathered).combine_chunks()
         gathered.clear()  # they are copied
         made = self.part(written)
@@ -317,7 +316,7 @@ class Shards(EndsDocuments, Map, Shuffle):
 
     @property
     def sources(self) -> tuple[tuple[str, ...], ...]:
-        """All that units are made of."""
+        """All inputs that are cut as documents are."""
         return (tuple(name for name, stage in self.inputs.items() if stage.cut == "documents"),)
 
     def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
@@ -344,7 +343,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         firsts = np.cumsum(parts) - parts
         for some in self._written(rows, tables, bad, counts):
             counts["written"] += some.num_rows
-            # The place among the rows of each copy's document; one that is not here, or was put in `bad`, has none.
+            # The place of each document among the rows; -1 if it is not in this slice, or was put in `bad`.
             place = np.full(len(row), -1)
             place[np.searchsorted(row, some["row"].to_numpy())] = np.arange(some.num_rows)
             copies = np.flatnonzero(place[due.document] >= 0)
@@ -368,8 +367,8 @@ class Shards(EndsDocuments, Map, Shuffle):
     def receive(self, received: Received) -> Iterator[Output]:
         """Make a part of the documents that were sent to it, in the order of their times.
 
-        Columns that travel can be larger than the footers say. Then it is several parts, of one interval of the times
-        after the other, for each of which all that was sent is read.
+        Columns that travel can be larger than the footers say. Then there are several parts, each of an interval of the
+        times, and all sent rows are read for each of them.
         """
         ends: list[float] = [np.inf]
         if self.travel and received.size > LARGE * self._most:
@@ -390,7 +389,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         """Make a part of documents, in the order in which they are trained on."""
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say it when nothing is written."""
+        """Warn if nothing is written."""
         documents, written = (manifest.counts.get(name, 0) for name in ("documents", "written"))
         if not documents or written:
             return []
@@ -401,7 +400,7 @@ class Shards(EndsDocuments, Map, Shuffle):
 
 
 def _within(at: npt.NDArray[np.int64], rows: range) -> tuple[int, int]:
-    """Where a range of rows begins in a sorted array of them, and how many it has there."""
+    """The first place of a range of rows in a sorted array of rows, and how many of them are there."""
     first, stop = np.searchsorted(at, [rows.start, rows.stop]).tolist()
     return first, stop - first
 
@@ -420,7 +419,7 @@ def _in_order(sent: Sequence[pa.Table]) -> pa.Table:
 
 
 def _packed(table: pa.Table) -> pa.Array:
-    """The columns of a table as one, whatever they are called."""
+    """The columns of a table as one struct column."""
     return pa.StructArray.from_arrays([one_array(column) for column in table.columns], fields=list(table.schema))
 
 

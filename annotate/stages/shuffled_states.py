@@ -2,9 +2,9 @@
 
 span states ─► shuffled states ─► unit states
 
-Each span's states are sent to a partition that a hash of the span draws. There they are given, in the order of that
-hash, to the spans that sent them, in the order of the corpus: a permutation, which knows nothing of the text. Then they
-go back to their units. One partition holds as many spans as a range of units has, on average.
+The states of each span are sent to the partition of a hash of the span. There the states, sorted by that hash, are
+given to the same spans in corpus order: a permutation that does not depend on the text. Then they are sent to the units
+of their new spans. On average, a partition holds as many spans as a range of units has.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from annotate.storage.parts import Output
 from annotate.tags.states import Ruled, by_rules, shuffle_keys
 
 WHERE = ("to", "unit", "place", "key")
-"""The columns that stay with a span; all others go to another one together."""
+"""The columns that stay with a span. All others are states, and go together to another span."""
 
 
 @dataclass(frozen=True)
 class SpanStates(Measuring):
-    """What the rules of a scheme give each span of a unit, after the dropout of families."""
+    """The states that the rules of a scheme give each span of a unit, after the dropout of families."""
 
     name: ClassVar[str] = "span-states"
     schema: ClassVar[str] = "span-states"
@@ -64,7 +64,7 @@ class ShuffledStates(Shuffle):
 
     @property
     def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The states, which are less than the text."""
+        """The states. They are smaller than the text."""
         return (("states",),)
 
     def settings(self) -> Mapping[str, Any]:
@@ -89,7 +89,7 @@ class ShuffledStates(Shuffle):
 
 @dataclass(frozen=True)
 class UnitStates(Shuffle):
-    """The states that spans were given, where the units are that have the spans."""
+    """The shuffled states of spans, in the range of the spans' units."""
 
     shuffled: ShuffledStates
 
@@ -99,7 +99,7 @@ class UnitStates(Shuffle):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """The shuffled states, and the states that they were."""
+        """The shuffled states, and the states before."""
         return {"shuffled": self.shuffled, "states": self.shuffled.states}
 
     @property
@@ -109,7 +109,7 @@ class UnitStates(Shuffle):
 
     @property
     def beside(self) -> tuple[tuple[str, ...], ...]:
-        """The states that they were, whose units are cut in ranges."""
+        """The states before, whose units are cut in ranges."""
         return (("states",),)
 
     def settings(self) -> Mapping[str, Any]:
@@ -135,7 +135,7 @@ def shuffled_states(thresholds: Thresholds) -> UnitStates:
 
 
 def states_of_unit(table: pa.Table, number: int) -> Ruled:
-    """What the spans of unit `number` were given, from the table of its range."""
+    """The shuffled states of the spans of unit `number`, from the table of its range."""
     own = table.filter(pc.equal(table["unit"], number))
     found, order = (_rows(own, prefix) for prefix in ("state ", "order "))
     assert found is not None, "a scheme has a family"
@@ -147,6 +147,6 @@ def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
 
 
 def _rows(table: pa.Table, prefix: str) -> npt.NDArray[np.int16] | None:
-    """The columns that are called so, as a matrix; None where there are none."""
+    """The columns whose names begin with `prefix`, as a matrix; None if there are none."""
     columns = [table[name].to_numpy() for name in table.column_names if name.startswith(prefix)]
     return np.stack(columns, axis=1) if columns else None

@@ -1,4 +1,4 @@
-"""What the near-duplicate filter reads of each document: two exact hashes, the length, and the MinHash signature.
+"""Signatures: for the near-duplicate filter, the exact hash, length and MinHash signature of each document.
 
 Anyone can check a signature, or query for one, with datasketch:
 
@@ -71,7 +71,7 @@ class Signatures(Map):
         return {"corpus": self.corpus}
 
     def settings(self) -> Mapping[str, Any]:
-        """All that decides what a signature is."""
+        """All settings that decide what a signature is."""
         names = ("shingle", "permutations", "seed", "tokens", "hash", "scheme")
         return {name: getattr(self, name) for name in names}
 

@@ -34,11 +34,11 @@ FEW = 100  # scores: by chance the share of a group that is above its threshold 
 
 @dataclass(frozen=True, init=False)
 class Thresholds(Reduce):
-    """The exact value, n and ties of every quantile that a scheme's rules name, of each group where it is by group.
+    """The exact value, n and ties of every quantile that a scheme's rules name; for quantiles by group, of each group.
 
     Attributes:
-        calibration: of the scores; scores themselves are given the defaults of `Calibrate`.
-        scheme: whose rules name quantiles.
+        calibration: the calibration of the scores; or scores, to use the defaults of `Calibrate`.
+        scheme: the scheme whose rules name the quantiles.
 
     Raises:
         ConfigError: a rule reads an axis that no scorer measures; or the scores don't go together.
@@ -64,7 +64,7 @@ class Thresholds(Reduce):
         self._check_axes()
 
     def _check_axes(self) -> None:
-        """Check that all axes that rules read are there."""
+        """Check that the axes that rules read are measured."""
         scored = [axis for stage in self.scores for axis in stage.axes]
         verdicts = self.calibration.verdicts
         marked = [NEAR_DUPLICATE] if verdicts is not None and not verdicts.drop else []
@@ -93,7 +93,7 @@ class Thresholds(Reduce):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Those of the calibration, and the calibration; for quantiles by group the corpus, and one by group."""
+        """The calibration and its inputs; for quantiles by group also the corpus, and the calibrations by group."""
         inputs: dict[str, Stage] = {**self.calibration.inputs, "calibration": self.calibration}
         if self.by_group:
             inputs["corpus"] = self.calibration.corpus
@@ -130,7 +130,7 @@ class Thresholds(Reduce):
         return merged
 
     def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
-        """Find the exact quantiles, in the order of the scheme; of each those of all groups."""
+        """Find the exact quantiles, in the order of the scheme, each for all its groups."""
         table = pl.DataFrame(merged)
         fitted: dict[Quantile, list[tuple[GroupKey, Fitted]]] = {}
         for place, (by, keys, counted) in enumerate(self._counted(shared)):
@@ -160,14 +160,14 @@ class Thresholds(Reduce):
         ]
 
     def _counted(self, tables: Tables | Mapping[str, pa.Table]) -> Iterator[Counted]:
-        """The whole corpus, as one group, then each grouping of the scheme."""
+        """The groups and counts of the whole corpus, which is one group, then of each grouping of the scheme."""
         yield (), [()], whole_counts(tables["calibration"])
         for i, by in enumerate(self.by_group):
             keys, counted = group_counts(tables[f"groups-{i}"])
             yield by, keys, counted or dict.fromkeys(self._asked(by), Tally.none())
 
     def _asked(self, by: tuple[str, ...]) -> dict[str, list[float]]:
-        """The quantiles by these columns: what is asked for of each axis."""
+        """The quantiles by these columns that the scheme names, by axis."""
         asked: dict[str, list[float]] = {}
         for quantile in self.scheme.quantiles:
             if quantile.by == by:
@@ -175,7 +175,7 @@ class Thresholds(Reduce):
         return asked
 
     def _schema(self, name: str) -> pa.Schema:
-        """The schema of a contract; its columns that tell groups are there where the scheme asks for groups."""
+        """The schema of a contract, with the columns about groups only if the scheme has quantiles by group."""
         kept = contract(name)
         told = [column for column in kept.columns if column.optional] if self.by_group else []
         return pa.schema([*kept.schema, *(pa.field(c.name, c.types[0], nullable=c.nullable) for c in told)])
@@ -201,7 +201,7 @@ def _axes(tag: Tag) -> set[str]:
 
 
 def threshold_values(table: pa.Table) -> dict[Quantile, dict[GroupKey, np.float32]]:
-    """Raw score by quantile and group, which is `()` for the whole corpus; NaN, which nothing reaches, of no scores."""
+    """Raw score by quantile and group, `()` for the whole corpus; NaN, which no score reaches, for no scores."""
     found: dict[Quantile, dict[GroupKey, np.float32]] = {}
     for row in table.to_pylist():
         group = row.get("group", [])

@@ -40,9 +40,9 @@ from annotate.text.splitting import Splitter
 Packing = Literal["best-fit", "concatenate"]
 Loss = Literal["train", "mask", "mask-all-but-closing"]
 SCORES = "scores_"
-"""What the name of an axis has before it, as the column of a token's score."""
+"""Prefix of an axis, for the name of the column of tokens' scores."""
 PLACE = ["row", "offset", "byte_offset"]
-"""The columns that are a place in a document."""
+"""The columns of a place in a document."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,12 @@ class TokenShards(Shards):
             not those of the untagged document.
         begin: whether the tokenizer's token for the begin of a text stands before each document.
         end: whether its token for the end stands after it.
-        reserved: tokens of the tokenizer that tags are put on, so that a model keeps its size.
-        multiple: what the size of the vocabulary is padded to.
+        reserved: tokens of the tokenizer that are used for tags, so that a model keeps its size.
+        multiple: the size of the vocabulary is padded to a multiple of this.
         span_ids: whether the number of each token's span is written too.
-        scores: whether each token's scores are, those of its span: a column `scores_<axis>` for each axis of the
-            (innermost) placements, NaN for what is not text. Objectives by token, such as unlikelihood, take them.
+        scores: whether each token's scores are written, which are those of its span: a column `scores_<axis>` for each
+            axis of the (innermost) placements, NaN for tokens that are not text. Objectives by token, such as
+            unlikelihood, need them.
         part_bytes: bytes of untagged text that a part aims at; windows never go across parts.
         subset: which documents are written, where the verdicts have subsets. Only documents for "train" have a training
             order and phases: those of another subset are written in corpus order, with all their tags.
@@ -120,7 +121,7 @@ class TokenShards(Shards):
         return {**super().inputs, **spans, **thresholds, **scores}
 
     def settings(self) -> Mapping[str, Any]:
-        """What the tokenizer is, by a hash of it, and all that decides the windows."""
+        """A hash of the tokenizer, and all settings that decide the windows."""
         names = ("window", "loss", "packing", "segments", "begin", "end", "multiple", "span_ids")
         return {
             **super().settings(),
@@ -220,7 +221,7 @@ class TokenShards(Shards):
         return Output(table, counts=counts)
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say how full the windows are, and how many documents hold the spelling of a tag, which stays text."""
+        """Warn of windows that are not full, of documents that spell a tag, and of characters that are lost."""
         counts = manifest.counts
         said = super().remarks(manifest)
         if windows := counts.get("windows", 0):
@@ -286,7 +287,7 @@ class TokenShards(Shards):
         return {**files, "README.md": self._card(manifest).encode()}
 
     def _card(self, manifest: Manifest) -> str:
-        """What the shards are, made of what, from which models."""
+        """A data card: the shards, their tags, and the models that scored."""
         from annotate.tags.explain import explain
         from annotate.tokens import ALIGNMENT
 
@@ -357,14 +358,14 @@ class _Tokens:
 
     @functools.cached_property
     def encoder(self) -> Any:
-        """Encodes documents; it parses the tokenizer, so a process makes one."""
+        """The encoder of documents. It parses the tokenizer, so a process makes it once."""
         from annotate.tokens import TextTokenizer
 
         return TextTokenizer(self.tagged)
 
     @functools.cached_property
     def taken_away(self) -> list[str]:
-        """What the tokenizer takes away of a text."""
+        """The characters or blanks that the tokenizer removes from a text."""
         from annotate.tokens import taken_away
 
         return taken_away(self.encoder)
@@ -372,7 +373,7 @@ class _Tokens:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(stage: TokenShards) -> _Tokens:
-    """The tokens of a stage: one unit after the other of the same process has them."""
+    """The tokens of a stage, kept for the next unit in the same process."""
     expected = vars(stage).get("_expected")
     if expected is not None and stage._tokens.hash != expected:
         raise ConfigError(
@@ -383,7 +384,7 @@ def _loaded(stage: TokenShards) -> _Tokens:
 
 
 def placed_until(documents: SelectedDocuments, tables: Tables, of_spans: Mapping[int, list[str]]) -> pa.Table:
-    """Placements of documents, with where the span ends that each is of, without what is left out of the text.
+    """Placements of documents, with the end of each one's span, by places in the text without what is left out.
 
     Args:
         documents: of a unit.
@@ -406,13 +407,13 @@ def placed_until(documents: SelectedDocuments, tables: Tables, of_spans: Mapping
 
 
 def said_of_splitter(splitter: Splitter) -> dict[str, Any]:
-    """A splitter for `tags.json`: of its tokenizer the hash of the file, not the path, which is of this machine."""
+    """A splitter for `tags.json`. Its tokenizer is given as the hash of the file: the path is of this machine."""
     settings = dataclasses.asdict(splitter)
     return settings if splitter.tokenizer is None else {**settings, "tokenizer": splitter.identity()["tokenizer"]}
 
 
 def _layouts(places: tuple[Place, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """How each tag stands, for `tags.json`: its layout, and whether it is there again at each (innermost) span."""
+    """The layout of each tag, for `tags.json`, and whether the tag is repeated at each (innermost) span."""
     for place in places:
         for family, names in place.scheme.names_by_family:
             again = place is places[-1] and LAYOUTS[family.layout].every_span
@@ -436,7 +437,7 @@ def _with_ids(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
 
 
 def _about(place: Place, thresholds: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What `tags.json` says of each tag of a scheme."""
+    """The entry of each tag of a scheme in `tags.json`."""
     fitted: dict[Quantile, list[dict[str, Any]]] = {}
     for row in thresholds.to_pylist():
         group = dict(row.get("group", []))

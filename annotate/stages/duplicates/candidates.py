@@ -1,9 +1,9 @@
 """Candidate pairs, by locality-sensitive hashing: documents that agree in a whole band of their signatures.
 
-The hash of each band goes to a partition, and with it the document. There, documents with one hash are a bucket. A
-document is paired with the first of its bucket and with the `NEIGHBOURS` before it, so a bucket costs linear work
-however large it is; of documents with one signature all but the first are paired with that alone. Exact copies, also
-those too short for a shingle, share a band of their own.
+Each document is sent to the partition of each of its bands' hashes. There, documents with the same hash are a bucket. A
+document is paired with the first of its bucket and with the `NEIGHBOURS` before it, so the work is linear in the size
+of the bucket. If several documents have the same signature, each is paired only with the first of them. Exact copies,
+also those too short for a shingle, share a band of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from annotate.storage.parts import Output
 
 NEIGHBOURS = 8
 RECORD_BYTES = 28
-PARTITION_UNITS = 4  # what one partition receives, as a multiple of the work unit
+PARTITION_UNITS = 4  # bytes that one partition receives, as a multiple of the work unit
 _EXACT, _TWIN = -1, -2  # seeds of hashes that no band has
 
 
@@ -64,7 +64,7 @@ class Candidates(DocumentShuffle):
         return {"bands": self.bands, "neighbours": NEIGHBOURS, "partition_units": PARTITION_UNITS}
 
     def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
-        """So many that what comes to one is about `PARTITION_UNITS` times as large as a work unit."""
+        """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit."""
         del whole
         rows = sum(manifest.rows for manifest in manifests.values())
         sent = rows * (1 + sum(bands for bands, _ in self.bands)) * RECORD_BYTES

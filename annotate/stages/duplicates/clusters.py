@@ -1,4 +1,4 @@
-"""Who is in each component, which is kept, and what people know it by: all told where its earliest document is."""
+"""The members of each component, its keepers and its identity, found in the range of its earliest document."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ from annotate.storage.parts import Output
 
 HIGHEST = "highest:"
 LARGEST, SMALL = 0.01, 100
-"""A split group is cut above this share of the documents, but never one of so few."""
+"""A split group with more than this share of the documents is cut; never one with no more than `SMALL` documents."""
 
 
 @dataclass(frozen=True)
 class Members(DocumentShuffle):
-    """The documents of each component, with what a keeper is chosen by; documents that are alone are in none.
+    """The documents of each component, each with the value that a keeper is chosen by.
 
     Attributes:
         documents: with their signatures.
-        components: of which.
+        components: the components.
         keep: "longest", "earliest", or "highest:NAME" for the largest value of a column of the corpus (numbers, which
             are compared as float64, dates or times).
     """
@@ -59,7 +59,7 @@ class Members(DocumentShuffle):
 
     @property
     def reads_corpus(self) -> bool:
-        """Whether a column of the corpus chooses."""
+        """Whether a column of the corpus chooses the keeper."""
         return self.keep.startswith(HIGHEST)
 
     @property
@@ -87,7 +87,7 @@ class Members(DocumentShuffle):
         yield Output(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 
     def receive(self, received: Received) -> Iterator[Output]:
-        """Put to the documents what chooses among them."""
+        """Give each document the value that a keeper is chosen by."""
         order = np.argsort(received.sent["b"].to_numpy())
         root, member = (received.sent[name].to_numpy()[order] for name in ("a", "b"))
         value = np.zeros(len(member), np.float64)
@@ -100,7 +100,7 @@ class Members(DocumentShuffle):
         yield Output(pa.table(columns, schema=contract(self.schema).schema))
 
     def _values(self, unit: Tables) -> npt.NDArray[np.float64]:
-        """What chooses, for each document of a unit; nulls and NaN are below all."""
+        """The value that a keeper is chosen by, for each document of a unit; nulls and NaN are below all others."""
         if self.keep == "longest":
             return unit["signatures"]["length"].to_numpy().astype(np.float64)
         name = self.keep.removeprefix(HIGHEST)
@@ -119,7 +119,7 @@ class Members(DocumentShuffle):
 
 
 def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of numbers, dates or times as float64: of numbers beyond 2**53 those that are nearly equal tie."""
+    """A column of numbers, dates or times as float64. Numbers beyond 2**53 that are nearly equal tie."""
     kind = column.type
     if pa.types.is_temporal(kind):
         column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64())
@@ -127,20 +127,20 @@ def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 class _ToTheEarliest(DocumentShuffle):
-    """Sends members to the earliest of their component, where all of it is seen."""
+    """Sends members to the range of the earliest document of their component, which sees all of them."""
 
     sent_schema: ClassVar[str] = "sent-members"
     source: ClassVar[str] = "members"
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
-        """Send a document to the earliest of its component."""
+        """Send a document to the range of the earliest of its component."""
         del partitions
         yield Output(with_partition(tables.sent, range_of(tables.sent["root"].to_numpy())))
 
 
 @dataclass(frozen=True)
 class Keepers(_ToTheEarliest):
-    """Each document of a cluster with its keeper, itself where it is kept; and the identity of the cluster.
+    """Each document of a cluster with its keeper, which is itself if it is kept; and the identity of the cluster.
 
     Documents of a corpus that this one is compared against come first, then those that `Members.keep` prefers, then the
     earlier.
@@ -148,7 +148,7 @@ class Keepers(_ToTheEarliest):
     Attributes:
         documents: with their signatures.
         members: of the clusters.
-        most: documents that are kept of a cluster.
+        most: number of documents that are kept of a cluster.
     """
 
     documents: SignedDocuments
@@ -181,7 +181,7 @@ class Keepers(_ToTheEarliest):
 
 @dataclass(frozen=True)
 class Groups(_ToTheEarliest):
-    """The split group of each document that shares one; null where the group was too large and was cut."""
+    """The split group of each document that shares one; null if the group was too large and was cut."""
 
     documents: SignedDocuments
     members: Members
@@ -208,7 +208,7 @@ class Groups(_ToTheEarliest):
         yield Output(table, counts={"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(cut.sum())})
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say how many groups were cut: what was in one may now lie on both sides of a split."""
+        """Warn of groups that were cut: their documents may now lie on both sides of a split."""
         cut = manifest.counts.get("cut_groups", 0)
         if not cut:
             return []
@@ -222,7 +222,7 @@ class Groups(_ToTheEarliest):
 
 @dataclass(frozen=True)
 class DocumentGroups(DocumentShuffle):
-    """The split groups, where their documents are."""
+    """The split groups, in the ranges of their documents."""
 
     documents: SignedDocuments
     groups: Groups

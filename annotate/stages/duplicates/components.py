@@ -1,10 +1,10 @@
-"""Connected components over pairs, in rounds of exchanges: no process ever holds all pairs.
+"""Connected components over pairs, by a shuffle in rounds: no process ever holds all pairs.
 
-A pair goes to the ranges of both its documents. There, what hangs together is joined to its smallest document. A
-document whose neighbours were not joined to one yet makes another round necessary; when no range makes a new pair, each
-component is a star round its earliest document. (Each round does at least what Kiveris et al. 2014, "Connected
-Components in MapReduce and Beyond", call a large-star and a small-star operation. Pairs that chain ranges up in their
-order are the worst case: then what is sent grows with the square of the ranges.)
+A pair is sent to the ranges of both its documents. There, connected documents are joined to the smallest of them. The
+pairs that this makes are sent again, until no range makes a new pair. Then each component is a star round its earliest
+document. (Each round does at least what Kiveris et al. 2014, "Connected Components in MapReduce and Beyond", call a
+large-star and a small-star operation. The worst case are pairs that chain the ranges in order: then the number of sent
+pairs grows with the square of the number of ranges.)
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from annotate.storage.parts import Output
 
 @dataclass(frozen=True)
 class Components(DocumentShuffle):
-    """Pairs of the earliest document of a component and each of the others; alone documents are in none.
+    """Pairs of the earliest document of a component with each of the others.
 
     Attributes:
         documents: with their signatures.
         pairs: with their similarity.
-        threshold: pairs below don't join.
-        spans: pairs that join whatever their similarity.
+        threshold: pairs with a lower similarity are left out.
+        spans: pairs that count whatever their similarity.
     """
 
     documents: SignedDocuments
@@ -80,7 +80,7 @@ class Components(DocumentShuffle):
         yield Output(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 
     def receive(self, received: Received) -> Iterator[Output]:
-        """Join what hangs together to its smallest document, and count the pairs that are new."""
+        """Join connected documents to the smallest of them, and count the pairs that are new."""
         a, b = unique_pairs(received.sent["a"].to_numpy(), received.sent["b"].to_numpy())
         root, member = stars(a, b)
         both = np.concatenate([np.stack([root, member], 1), np.stack([a, b], 1)])

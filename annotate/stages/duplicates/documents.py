@@ -1,7 +1,7 @@
-"""The documents that the filter compares, and their numbers while it works: the place of their unit, their row in it.
+"""The documents that the filter compares. Each has a number: the position of its unit, and its row in the unit.
 
-The order of numbers is that of the corpus, so the smallest of a cluster is its earliest. The units of another corpus
-that this one is compared against stand behind.
+Numbers are in corpus order, so the smallest of a cluster is its earliest. The units of a second corpus, which this one
+is filtered against, have higher numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from annotate.text.arrays import one_array
 
 UInt64 = npt.NDArray[np.uint64]
 OLDER = "against:"
-"""What stands before the name of a shard of the other corpus: each may have a shard of one name."""
+"""Prefix for the shards of the second corpus: both may have a shard of the same name."""
 _ROW_BITS = np.uint64(32)
 
 
@@ -47,7 +47,7 @@ def range_of(documents: UInt64) -> npt.NDArray[np.int32]:
 
 
 def identity(shard: str, rows: npt.NDArray[np.int64]) -> UInt64:
-    """What a cluster or a split group is known by: a hash of where its earliest document is, and of nothing else."""
+    """The identity of a cluster or a split group: a hash of the shard and row of its earliest document only."""
     return keyed_hash(name_key(shard), rows)
 
 
@@ -75,7 +75,7 @@ class SignedDocuments:
     against: Signatures | None = None
 
     def inputs(self, *, corpus: bool = False) -> Mapping[str, Stage]:
-        """The signatures, and the corpora where their text or columns are read, by the names of `beside`."""
+        """The signatures, and with `corpus` also the corpora, by the names that `beside` has."""
         stages: dict[str, Stage] = {
             "signatures": self.signatures,
             **({"corpus": self.signatures.corpus} if corpus else {}),
@@ -93,11 +93,11 @@ class DocumentShuffle(Shuffle):
 
     documents: SignedDocuments
     source: ClassVar[str] = ""
-    """The input that is sent, and the attribute that holds its stage."""
+    """Name of the input that is sent, and of the attribute that holds its stage."""
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """What is sent; the signatures, and the corpus where it is read."""
+        """The input that is sent; the signatures; and the corpus, if it is read."""
         sent: Stage = getattr(self, self.source)
         return {self.source: sent, **self.documents.inputs(corpus=self.reads_corpus)}
 
@@ -108,7 +108,7 @@ class DocumentShuffle(Shuffle):
 
     @property
     def sources(self) -> tuple[tuple[str, ...], ...]:
-        """One input, whatever it is called."""
+        """The one input that is sent."""
         return ((self.source,),)
 
     @property
@@ -119,12 +119,12 @@ class DocumentShuffle(Shuffle):
 
 
 def with_partition(table: pa.Table, to: npt.NDArray[np.int32]) -> pa.Table:
-    """A table to be sent."""
+    """A table with the column `to`."""
     return table.add_column(0, pa.field("to", pa.int32(), nullable=False), pa.array(to))
 
 
 def starts_of(*columns: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Where each run of equal rows begins, of sorted columns: int64."""
+    """The start of each run of equal rows of sorted columns: int64."""
     new = np.zeros(len(columns[0]), bool)
     new[:1] = True
     for column in columns:
@@ -133,7 +133,7 @@ def starts_of(*columns: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
 
 
 def matrix(table: pa.Table, permutations: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
-    """The rows that have a signature, int64 `[n]`, and these, uint32 `[n, permutations]`."""
+    """The rows that have a signature, int64 `[n]`, and their signatures, uint32 `[n, permutations]`."""
     signatures = one_array(table["signature"])
     has = np.flatnonzero(pc.list_value_length(signatures).to_numpy(zero_copy_only=False))
     return has, signatures.flatten().to_numpy().reshape(-1, permutations)

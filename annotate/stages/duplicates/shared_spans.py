@@ -1,7 +1,7 @@
-"""Documents that share a long exact span of text, whatever else they hold: they too belong in one split group.
+"""Documents that share a long exact span of text: they too belong in one split group.
 
-A document's fingerprints are hashes of some of its runs of tokens, so chosen that documents which share a long run
-share one. Fingerprints go to partitions by their value, and with them the document.
+A document's fingerprints are hashes of some of its runs of tokens, chosen so that documents with a long run in common
+have a fingerprint in common. A document is sent to the partitions of its fingerprints.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from annotate.storage.parts import Output
 from annotate.text.arrays import one_array
 
 COMMON = 50
-"""Documents above which a span joins none: it is boilerplate (a licence, a notice), not what tells documents apart."""
+"""A span in more documents joins none of them: it is boilerplate, such as a licence or a notice."""
 
 
 @dataclass(frozen=True)
 class Fingerprints(Map):
-    """Fingerprints of documents: two that share `span` tokens in a row share one, as do some that share half as many.
+    """Fingerprints of documents: two that share `span` tokens in a row share one; some with half as many do too.
 
     Attributes:
         corpus: the documents.
@@ -51,7 +51,7 @@ class Fingerprints(Map):
         return {"corpus": self.corpus}
 
     def settings(self) -> Mapping[str, Any]:
-        """What is hashed, and how much of it is left out."""
+        """The length of a run, and what tokens are."""
         return {"span": self.span, "tokens": self.tokens}
 
     def unit(self, tables: Tables) -> Output:
@@ -74,7 +74,7 @@ def once_each(found: UInt64, ends: npt.NDArray[np.int64]) -> tuple[UInt64, npt.N
 
 @dataclass(frozen=True)
 class KeptFingerprints(Map):
-    """The fingerprints of documents that are no near-duplicates: these are in their keeper's group anyhow.
+    """The fingerprints of documents that are kept: near-duplicates are in their keeper's group anyway.
 
     Attributes:
         fingerprints: of all documents.
@@ -102,7 +102,7 @@ class KeptFingerprints(Map):
         return {}
 
     def unit(self, tables: Tables) -> Output:
-        """Leave out what near-duplicates have."""
+        """Leave out the fingerprints of near-duplicates."""
         table, kept = tables["fingerprints"], tables["kept"]
         member, keeper = kept["b"].to_numpy(), kept["a"].to_numpy()
         near = row_of(member[(unit_of(member) == tables.number) & (member != keeper)])
@@ -116,7 +116,7 @@ class KeptFingerprints(Map):
 
 @dataclass(frozen=True)
 class SharedSpans(Shuffle):
-    """Pairs of the earliest document that has a fingerprint and each of the others, of up to `COMMON` in all.
+    """Pairs of the earliest document with a fingerprint and each other one, if at most `COMMON` documents have it.
 
     Attributes:
         fingerprints: of the documents.
@@ -138,7 +138,7 @@ class SharedSpans(Shuffle):
 
     @property
     def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The fingerprints: where tokens are words, what is sent has an eighth of the size of the text."""
+        """The fingerprints. If tokens are words, an eighth of the size of the text is sent."""
         return tuple((name,) for name in self.inputs)
 
     def settings(self) -> Mapping[str, Any]:

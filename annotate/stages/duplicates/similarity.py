@@ -1,9 +1,9 @@
-"""The similarity of pairs, in two exchanges: the signature of the first document is put to a pair, then compared.
+"""The similarity of pairs, in two shuffles: one adds the signature of the first document, one compares it.
 
-A pair goes to the range of its first document, where the signatures of that range are read, and then to the range of
-its second. So no process needs signatures beyond those of one unit at a time, and no pair needs a lookup. Of the pairs
-of one document that go to one range, the first carries its signature. Where exact similarity is asked for, the set of
-the document's shingles, as hashes, stands in place of the signature.
+A pair is sent to the range of its first document, where the signatures of that range are read, and then to the range of
+its second. So a process holds the signatures of one unit at a time, and no pair needs a lookup. If several pairs of one
+document go to the same range, only the first of them carries its signature. For exact similarity, hashes of the
+document's shingles take the place of the signature.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.text.arrays import one_array
 
-AT_ONCE = 16 << 20  # bytes of signatures or sets that are put side by side
+AT_ONCE = 16 << 20  # bytes of signatures or sets that are compared at a time
 Numbers = tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]]
 """Numbers of rows, one after the other, and how many each row has."""
 
@@ -45,7 +45,7 @@ class FirstSigned(DocumentShuffle):
     Attributes:
         documents: with their signatures.
         pairs: a stage whose rows have documents `a` and `b`, and perhaps a `cluster`, which travels.
-        exact: whether the set of its shingles stands in place of the signature.
+        exact: whether the set of its shingles takes the place of the signature.
     """
 
     documents: SignedDocuments
@@ -64,7 +64,7 @@ class FirstSigned(DocumentShuffle):
         return self.exact
 
     def settings(self) -> Mapping[str, Any]:
-        """Which pairs, and what is put to them."""
+        """Which pairs, and what they carry."""
         return {"pairs": self.pairs.name, "exact": self.exact}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
@@ -76,7 +76,7 @@ class FirstSigned(DocumentShuffle):
         yield Output(pa.table(columns, schema=contract(self.sent_schema).schema))
 
     def receive(self, received: Received) -> Iterator[Output]:
-        """Put signatures to the pairs, and drop repeats: one pair may come from many partitions."""
+        """Add signatures to the pairs, and drop repeats: one pair may come from many partitions."""
         a, b, cluster = (one_array(received.sent[name]) for name in ("a", "b", "cluster"))
         first, second = a.to_numpy(), b.to_numpy()
         order = np.lexsort((second, first))
@@ -118,7 +118,7 @@ class Similarity(DocumentShuffle):
     Attributes:
         documents: with their signatures.
         pairs: with the signatures of their first documents.
-        least: pairs below are left out.
+        least: pairs with a lower similarity are left out.
     """
 
     documents: SignedDocuments
@@ -146,9 +146,9 @@ class Similarity(DocumentShuffle):
         yield Output(with_partition(tables.sent, range_of(tables.sent["b"].to_numpy())))
 
     def receive(self, received: Received) -> Iterator[Output]:
-        """Compare signatures; exact copies have similarity 1, also where they are shorter than a shingle.
+        """Compare signatures; exact copies have similarity 1, also if they are shorter than a shingle.
 
-        Pairs of those are counted, as far as the second document is one of this corpus.
+        Pairs of exact copies are counted if the second document is in this corpus.
         """
         sent = received.sent
         carries = np.flatnonzero(sent["compared"].is_valid().to_numpy())
@@ -179,7 +179,7 @@ class Similarity(DocumentShuffle):
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
         """The similarity of pairs with documents of a unit, and which are exact copies; `[n]` each.
 
-        What is compared is put side by side for few pairs at a time: `own` says which of `carried` each pair has.
+        Few pairs are compared at a time. `own` is the place in `carried` of each pair's first document.
         """
         distinct, places = np.unique(row_of(pairs["b"].to_numpy()), return_inverse=True)
         others = compared(unit, distinct, self.documents, exact=self.pairs.exact)
@@ -203,7 +203,7 @@ class Similarity(DocumentShuffle):
 def compared(
     unit: Tables, rows: npt.NDArray[np.int64], documents: SignedDocuments, *, exact: bool
 ) -> pa.LargeBinaryArray:
-    """What is compared of documents of a unit: the bytes of their signatures, or of their sets for `exact`.
+    """The bytes to compare, of documents of a unit: of their signatures, or for `exact` of their sets.
 
     Lists of numbers would take ten times the memory on their way through Parquet, which keeps levels for each.
 
@@ -228,7 +228,7 @@ def compared(
 
 
 def _bytes(lists: pa.ListArray) -> pa.LargeBinaryArray:
-    """Lists of uint32 as their bytes, which are shared."""
+    """Lists of uint32 as bytes, without a copy."""
     values = lists.values
     offsets = (lists.offsets.to_numpy().astype(np.int64) + values.offset) * 4
     data = values.buffers()[1] or pa.py_buffer(b"")
