@@ -1,4 +1,4 @@
-"""What a run would do: the state of each stage and why, the time of scoring, the bytes that will be written.
+"""A plan of a run: the state of each stage and why, the time of scoring, and the bytes to be written.
 
 Nothing is run and nothing is written in the work directory. Ray is not needed.
 """
@@ -36,12 +36,12 @@ class StagePlan:
     """What a run would do about one stage.
 
     Attributes:
-        label: of the stage.
-        state: "done"; "resumable": some units are committed; "stale": the last run left another; "new".
-        why: what changed since the last run, or what is there.
-        units: work units in all, None where that is known only once its inputs are made.
-        done: units that are committed.
-        rows: rows of the dataset if it is committed, else documents or spans that it will read.
+        label: label of the stage.
+        state: "done"; "resumable": some units are committed; "stale": it differs from what the last run left; "new".
+        why: what changed since the last run, or why nothing is to be done.
+        units: number of work units; None if that is known only once its inputs are made.
+        done: number of units that are committed.
+        rows: rows of the dataset if it is committed; else the documents or spans that it will read.
     """
 
     label: str
@@ -54,15 +54,15 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class ScoringTime:
-    """The time that scoring will take, from timing a sample of the corpus with the models.
+    """An estimate of the time of scoring: the models are timed on a sample of the corpus.
 
     Attributes:
-        label: of the stages that share the forward pass.
-        spans: spans of the sample.
-        tokens: model tokens of the sample; 0 where the scorer has no tokenizer.
+        label: label of the stages that share the forward pass.
+        spans: number of spans of the sample.
+        tokens: number of model tokens of the sample; 0 if the scorer has no tokenizer.
         seconds: time of the sample on one model, tokenizing included.
         text_share: text that is still to be scored, as a multiple of the sample's.
-        models: models at a time.
+        models: number of models at a time.
     """
 
     label: str
@@ -80,7 +80,7 @@ class ScoringTime:
 
 @dataclass(frozen=True)
 class CorpusPlan:
-    """A corpus: where it is, its documents, how many of them are reached, and the bytes of text in these."""
+    """A corpus: its path, the number of its documents, how many of them are reached, and the bytes of their text."""
 
     path: str
     documents: int
@@ -102,7 +102,7 @@ class Plan:
 def plan(
     outputs: Mapping[str, Stage], location: str, options: Options, sample: int, *, checks: Sequence[Stage] = ()
 ) -> Plan:
-    """Say what a run would do.
+    """Plan a run.
 
     Args:
         outputs: as for `run`.
@@ -139,7 +139,7 @@ def plan(
 
 
 def _imported(stages: Sequence[Stage], workdir: Directory) -> dict[Stage, Any]:
-    """What the imports of sources have left, which lies in the work directory; new lists of units do not."""
+    """The files that imports have left in the work directory. The new lists of units are in a temporary folder."""
     return {stage: stage.imported(workdir.child(stage.dataset)) for stage in stages if isinstance(stage, Source)}
 
 
@@ -178,7 +178,7 @@ def _stage(
 
 
 def _units(dataset: Dataset, corpus: Manifest) -> tuple[int | None, int]:
-    """The units of a stage, and how many are committed, as far as that can be told."""
+    """The number of units of a stage, and how many are committed, as far as it is known."""
     maker = MAKERS[dataset.stage.made_as]
     ready = all(source.manifest is not None for source in dataset.inputs.values())
     counted = maker.count(dataset) if ready else None
@@ -186,13 +186,13 @@ def _units(dataset: Dataset, corpus: Manifest) -> tuple[int | None, int]:
 
 
 def _rows(dataset: Dataset, corpus: Manifest) -> int:
-    """Rows that a stage reads: of the input that has most, or of the corpus."""
+    """Number of rows that a stage reads: of its largest input, or of the corpus."""
     read = [source.manifest.rows for source in dataset.inputs.values() if source.manifest]
     return corpus.rows if isinstance(dataset.stage, EndsDocuments) else max(read, default=corpus.rows)
 
 
 def _share_done(dataset: Dataset) -> float:
-    """Share of the units of a stage that are committed; 0 where its inputs are not there yet."""
+    """Share of the units of a stage that are committed; 0 if its inputs are not there yet."""
     counted = MAKERS[dataset.stage.made_as].count(dataset)
     if counted is None:
         return 0.0
@@ -201,7 +201,7 @@ def _share_done(dataset: Dataset) -> float:
 
 
 def _changes(dataset: Dataset, last: Latest) -> str:
-    """What differs from the dataset that the last run left."""
+    """The difference from the dataset that the last run left, for people."""
     if last.fingerprint == dataset.fingerprint:
         return ""
     if last.recipe != dataset.stage.recipe:
@@ -212,7 +212,7 @@ def _changes(dataset: Dataset, last: Latest) -> str:
 
 
 def _corpus_changes(dataset: Dataset, last: Latest, workdir: Directory) -> str:
-    """What differs from the corpus that the last run read, of equal recipe: its documents, or how many are reached."""
+    """The difference from the corpus that the last run read: its files, or the number of documents reached."""
     if last.fingerprint == dataset.fingerprint:
         return ""
     directory = workdir.child(last.dataset)
@@ -250,7 +250,7 @@ def _short(value: Any) -> str:
 def _timed(
     missing: Sequence[Stage], datasets: Mapping[Stage, Dataset], workdir: Directory, options: Options, sample: int
 ) -> tuple[list[ScoringTime], int]:
-    """Time the models on a sample of the corpus, and weigh what is made of it."""
+    """Time the models on a sample of the corpus, and estimate the bytes that will be written."""
     times = []
     results = 0.0
     weighed: dict[Stage, float] = {}  # by corpus
@@ -277,7 +277,7 @@ def _timed(
 
 
 def _seconds(stages: Sequence[Model], sample: Sample) -> tuple[float, int]:
-    """The time of a sample on one model, which is loaded before; and its tokens."""
+    """The time of a sample on one model, without the time of loading it; and its number of tokens."""
     started = time.perf_counter()
     prepared = stages[0].prepare(sample.tables, sample.rows)
     spent = time.perf_counter() - started
