@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,8 @@ import pyarrow as pa
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
 from annotate.stages.repeated_spans import REPEATS, FindRepeatedSpans, dropped_spans, repeats
-from annotate.stages.score import Annotations, kept_scores
+from annotate.stages.score import Annotations
+from annotate.stages.tables import span_numbers
 from annotate.subsets import SubsetName
 
 
@@ -72,6 +73,49 @@ def read_scores(
     if stay.all():
         return spans, values
     return spans.filter(pa.array(stay)), {axis: each[stay] for axis, each in values.items()}
+
+
+def kept_spans(tables: Tables, *, verdicts: bool) -> pa.Table:
+    """Spans of a unit's kept documents, with a column `span`, the number of each in its document."""
+    spans = tables["spans"]
+    spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
+    if verdicts:
+        table = tables["verdicts"]
+        kept = table["row"].to_numpy()[table["kept"].to_numpy()]
+        spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), kept)))
+    return spans
+
+
+def kept_scores(
+    tables: Tables, stages: Mapping[str, Annotations], *, verdicts: bool
+) -> tuple[pa.Table, dict[str, npt.NDArray[np.float32]]]:
+    """Spans of a unit's kept documents, and their scores on all axes (NaN where there is none).
+
+    Returns:
+        The span table, with a column `span`, and float32 `[n_spans]` by axis.
+
+    Raises:
+        ConfigError: an annotation dataset does not cover the kept documents.
+    """
+    spans = kept_spans(tables, verdicts=verdicts)
+    row, span = spans["row"].to_numpy(), spans["span"].to_numpy()
+    scores: dict[str, npt.NDArray[np.float32]] = {}
+    for name, stage in stages.items():
+        table = tables[name]
+        table = table.take(np.lexsort((table["span"].to_numpy(), table["row"].to_numpy())))
+        # Entries of a unit can overlap, if one that lost its part was made again after a later one. The first counts.
+        places = np.stack([table["row"].to_numpy(), table["span"].to_numpy()])
+        fresh = np.append(True, (np.diff(places, axis=1) != 0).any(axis=0)) if table.num_rows else np.empty(0, bool)
+        table = table.filter(pa.array(np.isin(table["row"].to_numpy(), row) & fresh))
+        if not np.array_equal(table["row"].to_numpy(), row) or not np.array_equal(table["span"].to_numpy(), span):
+            raise ConfigError(
+                f"{tables.shard}, rows {tables.rows.start} to {tables.rows.stop}: the scores of "
+                f"{', '.join(stage.axes)} do not cover the kept documents",
+                hint="What lies in the work directory was changed by something else: --rescore scores it again.",
+            )
+        for axis in stage.axes:
+            scores[axis] = table[axis].to_numpy(zero_copy_only=False).astype(np.float32)
+    return spans, scores
 
 
 def _named(scores: Sequence[Annotations]) -> dict[str, Annotations]:

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from annotate.errors import ConfigError
 from annotate.graph import Tables
 from annotate.stages.selection import SelectedDocuments
-from annotate.stages.shards import Shards, placement_lists
-from annotate.stages.tables import quarantine
+from annotate.stages.shards import Shards
+from annotate.stages.tables import placement_lists, quarantine
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output

@@ -11,7 +11,6 @@ from os import PathLike
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.errors import ConfigError
@@ -34,13 +33,12 @@ from annotate.stages.nest import Nest, Placements
 from annotate.stages.place import Place
 from annotate.stages.schedule import ScheduleDocuments
 from annotate.stages.selection import SelectedDocuments, Selection
-from annotate.stages.tables import chosen, quarantine
-from annotate.storage.contracts import contract
+from annotate.stages.tables import between, chosen, in_order, packed, quarantine, within
 from annotate.storage.latest import Role
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
 from annotate.subsets import SubsetName
-from annotate.text.arrays import beside, held_bytes, lists_by_row, one_array
+from annotate.text.arrays import beside, held_bytes, one_array
 from annotate.training_order.schedule import phase_names, times
 
 PHASE = "phase"
@@ -219,7 +217,7 @@ class Shards(EndsDocuments, Map, Shuffle):
             return
         at = rows["row"].to_numpy()
         for some in self.corpus.reader.slices(tables.directory("corpus"), tables.unit("corpus")):
-            own = rows.slice(*_within(at, some.rows))
+            own = rows.slice(*within(at, some.rows))
             mask = np.zeros(len(some.rows), bool)
             mask[own["row"].to_numpy() - some.rows.start] = True
             problem = one_array(some.problem.filter(pa.array(mask)))
@@ -359,7 +357,7 @@ class Shards(EndsDocuments, Map, Shuffle):
                     names = pa.array(phase_names(tables["schedule"]), pa.string())
                     sent = sent.append_column(PHASE, names.take(pa.array(phase[order])))
                 columns = {"to": pa.array(to[order], pa.int32()), "time": pa.array(time[order])}
-                table = pa.table({**columns, "document": _packed(sent)})
+                table = pa.table({**columns, "document": packed(sent)})
                 yield Output(table, quarantine=pa.concat_tables(bad) if bad else None, counts=dict(counts))
                 bad.clear()
                 counts.clear()
@@ -377,7 +375,7 @@ class Shards(EndsDocuments, Map, Shuffle):
             ends = [*np.unique([piece[0] for piece in pieces[1:] if len(piece)]).tolist(), np.inf]
         begin = -np.inf
         for end in ends:
-            yield self.part(_in_order([_between(table, begin, end) for table in received.tables()]))
+            yield self.part(in_order([between(table, begin, end) for table in received.tables()]))
             begin = end
 
     @abc.abstractmethod
@@ -397,34 +395,3 @@ class Shards(EndsDocuments, Map, Shuffle):
             f"none of {documents:,} documents was written: the ledger says where they went. Damage in a file takes "
             "whole work units, so less is lost with smaller ones (unit_bytes)"
         ]
-
-
-def _within(at: npt.NDArray[np.int64], rows: range) -> tuple[int, int]:
-    """The first place of a range of rows in a sorted array of rows, and how many of them are there."""
-    first, stop = np.searchsorted(at, [rows.start, rows.stop]).tolist()
-    return first, stop - first
-
-
-def _between(table: pa.Table, begin: float, end: float) -> pa.Table:
-    """The rows of an interval of times."""
-    time = table["time"].to_numpy()
-    return chosen(table, (time >= begin) & (time < end))
-
-
-def _in_order(sent: Sequence[pa.Table]) -> pa.Table:
-    """The documents of what was sent, in the order of their times."""
-    whole = pa.concat_tables(sent)
-    order = np.argsort(whole["time"].to_numpy(), kind="stable")
-    return pa.Table.from_struct_array(whole["document"]).take(pa.array(order))
-
-
-def _packed(table: pa.Table) -> pa.Array:
-    """The columns of a table as one struct column."""
-    return pa.StructArray.from_arrays([one_array(column) for column in table.columns], fields=list(table.schema))
-
-
-def placement_lists(placed: pa.Table, documents: int) -> pa.Array:
-    """Placements by document, list<struct> `[documents]` as the contract of training shards has them."""
-    kind = contract("training-shards").schema.field("placements").type
-    fields = pa.schema([pa.field("row", pa.int64()), *kind.value_type])
-    return lists_by_row(placed.select(fields.names).cast(fields), documents).cast(kind)

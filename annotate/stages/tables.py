@@ -13,7 +13,7 @@ import xxhash
 
 from annotate.errors import ConfigError, InputError
 from annotate.storage.contracts import contract
-from annotate.text.arrays import one_array
+from annotate.text.arrays import lists_by_row, one_array
 
 
 def chosen(table: pa.Table, mask: npt.NDArray[np.bool_]) -> pa.Table:
@@ -165,3 +165,34 @@ def _known_ids(documents: pa.Table) -> pa.Array:
     unknown = pc.match_substring_regex(reasons, "^(the id is null|the line|the file can't be read)")
     unknown = pc.and_(pc.equal(ids, 0), unknown)
     return pc.if_else(unknown, pa.scalar(None, ids.type), ids)
+
+
+def within(at: npt.NDArray[np.int64], rows: range) -> tuple[int, int]:
+    """The first place of a range of rows in a sorted array of rows, and how many of them are there."""
+    first, stop = np.searchsorted(at, [rows.start, rows.stop]).tolist()
+    return first, stop - first
+
+
+def between(table: pa.Table, begin: float, end: float) -> pa.Table:
+    """The rows of an interval of times."""
+    time = table["time"].to_numpy()
+    return chosen(table, (time >= begin) & (time < end))
+
+
+def in_order(sent: Sequence[pa.Table]) -> pa.Table:
+    """The documents of what was sent, in the order of their times."""
+    whole = pa.concat_tables(sent)
+    order = np.argsort(whole["time"].to_numpy(), kind="stable")
+    return pa.Table.from_struct_array(whole["document"]).take(pa.array(order))
+
+
+def packed(table: pa.Table) -> pa.Array:
+    """The columns of a table as one struct column."""
+    return pa.StructArray.from_arrays([one_array(column) for column in table.columns], fields=list(table.schema))
+
+
+def placement_lists(placed: pa.Table, documents: int) -> pa.Array:
+    """Placements by document, list<struct> `[documents]` as the contract of training shards has them."""
+    kind = contract("training-shards").schema.field("placements").type
+    fields = pa.schema([pa.field("row", pa.int64()), *kind.value_type])
+    return lists_by_row(placed.select(fields.names).cast(fields), documents).cast(kind)

@@ -23,7 +23,7 @@ from annotate.corpus.columns import UnsupportedType, converted, malformed, one_t
 from annotate.engine.source import open_source
 from annotate.errors import InputError
 from annotate.stages.corpus import Corpus
-from annotate.stages.shards import _packed
+from annotate.stages.tables import packed
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output, commit
 from annotate.storage.slices import by_partition, commit_slices, read_slice
@@ -164,7 +164,7 @@ def test_a_type_travels_with_equal_values_or_is_refused_by_name(array: pa.Array,
     assert found.slice(1)["x"].to_pylist() == values[1:]
     assert without(found["x"], np.array([True, False, False])).to_pylist() == [None, *values[1:]]
     twice = pa.concat_tables([found, found]).combine_chunks().filter(pa.array([True, True, True, False, True, True]))
-    sent = pa.table({"to": pa.array([0, 1, 0, 1, 0], pa.int32()), "time": np.zeros(5), "document": _packed(twice)})
+    sent = pa.table({"to": pa.array([0, 1, 0, 1, 0], pa.int32()), "time": np.zeros(5), "document": packed(twice)})
     part = commit_slices(work, "k", [by_partition(sent)], schema="sent-documents").part
     shard = pa.concat_tables([read_slice(work, part, to, schema="sent-documents") for to in (1, 0)])
     documents = pa.Table.from_struct_array(shard["document"]).take(pa.array([4, 0, 3, 1, 2]))
