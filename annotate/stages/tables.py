@@ -196,3 +196,10 @@ def placement_lists(placed: pa.Table, documents: int) -> pa.Array:
     kind = contract("training-shards").schema.field("placements").type
     fields = pa.schema([pa.field("row", pa.int64()), *kind.value_type])
     return lists_by_row(placed.select(fields.names).cast(fields), documents).cast(kind)
+
+
+def flat(lists: pa.ChunkedArray) -> pa.Table:
+    """The rows of all documents, with the `row` of each."""
+    lists = one_array(lists)
+    rows = pc.list_parent_indices(lists).cast(pa.int64())
+    return pa.Table.from_struct_array(lists.flatten()).add_column(0, "row", rows)

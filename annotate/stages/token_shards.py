@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans
 from annotate.stages.selection import SelectedDocuments
 from annotate.stages.shards import PHASE, Shards
-from annotate.stages.tables import span_numbers
+from annotate.stages.tables import flat, span_numbers
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.conditions import Quantile
@@ -36,6 +36,9 @@ from annotate.tags.layouts import LAYOUTS
 from annotate.tags.vocabulary import shown_name
 from annotate.text.arrays import lists_by_row, one_array
 from annotate.text.splitting import Splitter
+
+if TYPE_CHECKING:
+    from annotate.tokens import TaggedTokenizer
 
 Packing = Literal["best-fit", "concatenate"]
 Loss = Literal["train", "mask", "mask-all-but-closing"]
@@ -140,9 +143,24 @@ class TokenShards(Shards):
         return in_force([place.scheme for place in self.placements.places])
 
     @functools.cached_property
-    def _tokens(self) -> _Tokens:
+    def _tokens(self) -> TaggedTokenizer:
         """The tokenizer, with and without the tags."""
-        return _Tokens.load(self)
+        from annotate.tokens import TaggedTokenizer
+
+        tags = self._in_force
+        try:
+            return TaggedTokenizer.load(
+                str(self.tokenizer),
+                tags.names,
+                revision=self.revision,
+                closing=tags.closing,
+                families=tags.families,
+                reserved=self.reserved,
+                begin=self.begin,
+                end=self.end,
+            )
+        except ConfigError as error:
+            raise functools.reduce(lambda e, place: place.scheme.located(e), self.placements.places, error) from None
 
     def __getstate__(self) -> dict[str, Any]:
         """A worker loads the tokenizer itself, and checks that it is this one."""
@@ -188,7 +206,7 @@ class TokenShards(Shards):
         from annotate.tokens import insert, loss_mask, pack, token_table
 
         texts = one_array(rows["text"])
-        placed, spans = _flat(rows["placements"]), _flat(rows["spans"])
+        placed, spans = flat(rows["placements"]), flat(rows["spans"])
         tokens = _loaded(self)
         encoder = tokens.encoder
         encoded = encoder.encode_segments(texts, spans) if self.segments else encoder.encode(texts)
@@ -309,70 +327,8 @@ class TokenShards(Shards):
         return "\n".join(lines) + "\n"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Tokens:
-    """A tokenizer with and without the tags, and the ids that shards need."""
-
-    untagged: Any
-    tagged: Any
-    vocabulary: Any
-    rewritten: str | None
-    hash: str
-    begin_id: int | None
-    end_id: int | None
-    pad_id: int
-
-    @staticmethod
-    def load(stage: TokenShards) -> _Tokens:
-        from annotate.tokens import add_tags, held_to_file, tokenizer_hash
-
-        loaded = held_to_file(str(stage.tokenizer), revision=stage.revision)
-        untagged = loaded.tokenizer
-        tags = stage._in_force
-        try:
-            tagged, vocabulary = add_tags(
-                untagged, tags.names, closing=tags.closing, reserved=stage.reserved, families=tags.families
-            )
-        except ConfigError as error:
-            raise functools.reduce(lambda e, place: place.scheme.located(e), stage.placements.places, error) from None
-        ids = {}
-        for name, wanted in (("bos", stage.begin), ("eos", stage.end)):
-            ids[name] = getattr(untagged, f"{name}_token_id", None) if wanted else None
-            if wanted and ids[name] is None:
-                flag = {"bos": "begin", "eos": "end"}[name]
-                raise ConfigError(
-                    f"the tokenizer {stage.tokenizer!r} has no {name} token",
-                    hint=f"Give TokenShards({flag}=False), or a tokenizer that has one.",
-                )
-        pad = next((i for i in (untagged.pad_token_id, untagged.eos_token_id) if i is not None), 0)
-        return _Tokens(
-            untagged=untagged,
-            tagged=tagged,
-            vocabulary=vocabulary,
-            rewritten=loaded.rewritten if loaded.text_too else None,
-            hash=tokenizer_hash(untagged),
-            begin_id=ids["bos"],
-            end_id=ids["eos"],
-            pad_id=pad,
-        )
-
-    @functools.cached_property
-    def encoder(self) -> Any:
-        """The encoder of documents. It parses the tokenizer, so a process makes it once."""
-        from annotate.tokens import TextTokenizer
-
-        return TextTokenizer(self.tagged)
-
-    @functools.cached_property
-    def taken_away(self) -> list[str]:
-        """The characters or blanks that the tokenizer removes from a text."""
-        from annotate.tokens import taken_away
-
-        return taken_away(self.encoder)
-
-
 @functools.lru_cache(maxsize=1)
-def _loaded(stage: TokenShards) -> _Tokens:
+def _loaded(stage: TokenShards) -> TaggedTokenizer:
     """The tokens of a stage, kept for the next unit in the same process."""
     expected = vars(stage).get("_expected")
     if expected is not None and stage._tokens.hash != expected:
@@ -419,13 +375,6 @@ def _layouts(places: tuple[Place, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
             again = place is places[-1] and LAYOUTS[family.layout].every_span
             for name in names:
                 yield shown_name(name, place.scheme.control), {"layout": family.layout, "every_span": again}
-
-
-def _flat(lists: pa.ChunkedArray) -> pa.Table:
-    """The rows of all documents, with the `row` of each."""
-    lists = one_array(lists)
-    rows = pc.list_parent_indices(lists).cast(pa.int64())
-    return pa.Table.from_struct_array(lists.flatten()).add_column(0, "row", rows)
 
 
 def _with_ids(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:

@@ -8,6 +8,7 @@ from annotate.tokens.masks import ALIGNMENT, Policy, loss_mask
 from annotate.tokens.packing import Packed, pack
 from annotate.tokens.slots import reserved_slots
 from annotate.tokens.table import token_table
+from annotate.tokens.tagged import TaggedTokenizer
 from annotate.tokens.tokenizer import held_to_file, load_tokenizer, pin_tokenizer, tokenizer_hash
 from annotate.tokens.vocabulary import TagVocabulary, add_tags
 
@@ -16,6 +17,7 @@ __all__ = [
     "Packed",
     "Policy",
     "TagVocabulary",
+    "TaggedTokenizer",
     "TaggedTokens",
     "TextTokenizer",
     "TokenizedTexts",
