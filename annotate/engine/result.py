@@ -1,4 +1,4 @@
-"""What a run made, in plain values: names, numbers, paths."""
+"""The result of a run in plain values: names, numbers, paths."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from annotate.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class MadeDataset:
-    """A dataset that a run made, or found made.
+    """A dataset that a run made, or found committed.
 
     Attributes:
-        label: of its stage, as `annotate status` and `annotate.tables` name it.
-        described: of an output its name, with subset and control; else the label.
-        folder: path, or URL, of the folder that its files are in. It may hold files of earlier runs too: those of the
-            last one are listed by `annotate.shards`, and read by `annotate.tables`.
-        fingerprint: hash of all that the dataset was made from: the recipes of its stage and of those before it.
-        rows: of the dataset.
-        units: work units of the dataset; of training shards, how many shards there are.
+        label: label of its stage, as in `annotate status` and `annotate.tables`.
+        described: for an output its name, with subset and control; else the label.
+        folder: path or URL of its folder, which may hold files of earlier runs too. `annotate.shards` lists the files
+            of the last run, and `annotate.tables` reads them.
+        fingerprint: hash of the recipe of its stage and of the fingerprints of its inputs.
+        rows: number of rows.
+        units: number of work units; for training shards, the number of shards.
         bytes: size of its files.
-        counts: what the stage has counted.
+        counts: the counts of the stage.
     """
 
     label: str
@@ -37,7 +37,7 @@ class MadeDataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a run made.
+    """The result of a run.
 
         result = pipeline.run("out")
         result.outputs["shards"].rows, result.ledger.states["written"]
@@ -45,10 +45,10 @@ class Result:
     Attributes:
         workdir: path, or URL, of the work directory.
         outputs: the pipeline's outputs, by name.
-        datasets: those of all stages, by label; one that was not needed is left out.
-        ledgers: of each output that is shards, by name: every input document in one state.
-        quarantined: rows by reason.
-        remarks: what was said loudly.
+        datasets: the datasets of all stages, by label, without those that were not needed.
+        ledgers: by name, for outputs of shards: every input document in one state.
+        quarantined: number of quarantined rows by reason.
+        remarks: the warnings of the run.
     """
 
     workdir: str

@@ -36,15 +36,15 @@ DEFAULTS = Options()
 
 @dataclass(frozen=True)
 class Made:
-    """What a run made, as the engine holds it.
+    """The datasets of a finished run, as the engine holds them.
 
     Attributes:
-        workdir: where.
-        outputs: the stages that were asked for, by name.
-        datasets: of all stages.
-        ledgers: by output, for those that are shards: every input document in one state.
-        quarantined: rows by reason.
-        remarks: what was said loudly.
+        workdir: the work directory.
+        outputs: the stages of the outputs, by name.
+        datasets: the datasets of all stages.
+        ledgers: by output, for outputs of shards: every input document in one state.
+        quarantined: number of quarantined rows by reason.
+        remarks: the warnings.
     """
 
     workdir: Directory
@@ -55,7 +55,7 @@ class Made:
     remarks: Sequence[str]
 
     def result(self) -> Result:
-        """The same in plain values."""
+        """The result in plain values, without types of the engine."""
         made = {
             stage: _plain(dataset, dataset.manifest) for stage, dataset in self.datasets.items() if dataset.manifest
         }
@@ -90,7 +90,7 @@ def run(
     *,
     checks: Sequence[Stage] = (),
 ) -> Made:
-    """Make the datasets of `outputs`, by name, in the work directory at `location`; `checks` are run too.
+    """Make the datasets of `outputs` and of `checks` in the work directory at `location`; `outputs` are by name.
 
     Raises:
         ConfigError: Ray does not run, or the graph is wrong.
@@ -129,7 +129,7 @@ class _Run:
     running: Running
 
     def go(self, dropped: Mapping[str, str]) -> Made:
-        """Make what is missing, after dropping the scores that `to_drop` named."""
+        """Remove the scores that `to_drop` named, then make the missing datasets."""
         workdir, events, lease = self.running.workdir, self.running.events, self.running.lease
         datasets = self._open()
         wanted = [*self.checks, *self.outputs.values()]
@@ -147,7 +147,7 @@ class _Run:
         self._schedule(self._jobs([[datasets[stage] for stage in some] for some in together(missing)]))
         for stage in self.outputs.values():
             self._companions(datasets[stage])
-        lease.confirm()  # nothing that this run found or made was removed
+        lease.confirm()  # so nothing that this run found or made was removed
         write_latest(workdir, [latest(dataset) for dataset in datasets.values() if dataset.manifest is not None])
         reach("driver: before ledger")
         ledgers = balance(datasets, self.outputs)
@@ -160,7 +160,7 @@ class _Run:
         return Made(workdir, self.outputs, datasets, ledgers, quarantined.reasons, remarks)
 
     def _drop(self, names: Mapping[str, str], datasets: Mapping[Stage, Dataset]) -> None:
-        """Drop scores, once it is sure that the corpus can be read and that the cluster has room for the models."""
+        """Drop scores, after checking that the corpus can be read and that the cluster has room for the models."""
         for stage, dataset in datasets.items():
             if stage.dataset in names:
                 MAKERS[stage.made_as].claim([dataset], self.running)
@@ -168,7 +168,7 @@ class _Run:
         self.running.events.said("info", f"scores dropped: {held} of {len(names)} annotation datasets, {size:,} bytes")
 
     def _open(self) -> dict[Stage, Dataset]:
-        """Import what must be, and list the units of all sources."""
+        """Import files where necessary, and list the units of all sources."""
         imports: dict[Stage, Imports] = {}
         for stage in self.stages:
             if isinstance(stage, Source):
@@ -181,12 +181,12 @@ class _Run:
         return plan_datasets(self.stages, workdir, sources, self.outputs)
 
     def _mark(self, stage: Stage) -> None:
-        """Mark the folder of a stage's dataset as ours: what has no marker is never removed."""
+        """Put the marker of a run in the folder of a dataset: nothing is ever removed from a folder without one."""
         settings = digest(stage.settings())
         mark(self.running.workdir.child(stage.dataset), stage.recipe, version=stage.version, settings=settings)
 
     def _tell_of_other_versions(self, missing: Sequence[Stage]) -> None:
-        """Say it before anything is scored where another version of annotate has scored the same."""
+        """Warn, before anything is scored, if another version of annotate has made the same scores."""
         for stage in missing:
             if not stage.rescored:
                 continue
@@ -210,7 +210,7 @@ class _Run:
         Scheduler(workers, running.limit(workers, 2), running.options.stall_seconds, waiting).run(jobs)
 
     def _jobs(self, made: Sequence[Sequence[Dataset]]) -> list[Job]:
-        """A job for stages that are made together, in order."""
+        """The jobs, in order: one for stages that are made together."""
         jobs = []
         for number, datasets in enumerate(made):
             maker = MAKERS[datasets[0].stage.made_as]
@@ -228,7 +228,7 @@ class _Run:
         yield from MAKERS[datasets[0].stage.made_as].steps(datasets, self.running)
 
     def _companions(self, dataset: Dataset) -> None:
-        """Put what lies beside the parts of a dataset, where it is missing or differs."""
+        """Put the files beside the parts of a dataset that are missing or differ."""
         if type(dataset.stage).companions is Stage.companions or dataset.manifest is None:
             return
         whole = self.running.context(dataset, Aligned.of(dataset)).shared()
@@ -239,9 +239,9 @@ class _Run:
 
 
 def together(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
-    """Stages in order, those that say an equal `shared` key as one, at the place of the first of them.
+    """Group stages with equal `shared` keys, each group at the place of its first stage.
 
-    The others of these read the same inputs as the first, so these are made before.
+    All stages of a group read the same inputs, so these are made before.
     """
     for stage in stages:
         same = [other for other in stages if stage.shared is not None and other.shared == stage.shared] or [stage]
@@ -252,8 +252,8 @@ def together(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
 def _ready(datasets: Sequence[Dataset], before: Sequence[Dataset]) -> bool:
     """Whether datasets can be begun.
 
-    What they read whole, or are sized by, is committed, and units of the rest are there or come. Where models are
-    needed, what comes `before` and can find something wrong with all of its input has done so.
+    The inputs that they read whole, or are sized by, must be committed; the other inputs must have begun. If models are
+    needed, the reduces and shuffles in `before` must be done, since they may find a mistake in the input.
     """
     for dataset in datasets:
         for name, source in dataset.inputs.items():

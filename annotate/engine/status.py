@@ -1,4 +1,4 @@
-"""What became of the newest run in a work directory, from its events, manifests and lease; reads only."""
+"""The status of the newest run in a work directory, from its events, manifests and lease. Nothing is written."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ class StageStatus:
 
     Attributes:
         label: of the stage.
-        dataset: its directory in the work directory; empty for a step before all stages, such as an import.
-        state: "partly done": begun by a run that is gone; "not needed": all that reads it is committed.
-        done: units that are committed.
-        units: units that there are; None where that is not known.
-        rows: in the units that are done.
-        size: bytes of the committed dataset; None where it is not.
-        seconds: that the run spent on it; None if none.
-        quiet: seconds since a running stage last told of anything; None for others.
-        stuck: units of a running stage that were in flight when nothing had come back for minutes.
+        dataset: its folder in the work directory; empty for a step before the stages, such as an import.
+        state: "partly done" if a run that has ended began it; "not needed" if all that reads it is committed.
+        done: number of committed units.
+        units: number of all units; None if unknown.
+        rows: number of rows in the committed units.
+        size: bytes of the committed dataset; None if it is not committed.
+        seconds: time that the run spent on it; None if it spent none.
+        quiet: seconds since the last event of a running stage; None for others.
+        stuck: units of a running stage that were in flight when no result had come for minutes.
     """
 
     label: str
@@ -142,7 +142,7 @@ def _stage(
 
 
 def _begun(label: str, dataset: str, seen: _Seen, *, alive: bool) -> StageStatus:
-    """A stage that has no manifest to tell of it: one that is not finished, or a step of which no dataset is left."""
+    """The status of a stage without a manifest: it is not finished, or it is a step that leaves no dataset."""
     now = time.time()
     goes_on = alive and not seen.finished
     return StageStatus(
@@ -160,7 +160,7 @@ def _begun(label: str, dataset: str, seen: _Seen, *, alive: bool) -> StageStatus
 
 @dataclass
 class _Seen:
-    """What the events of a run tell of a stage, or of several that are made together; `of` has their labels."""
+    """The events of a stage, or of stages that are made together; `of` has their labels."""
 
     of: tuple[str, ...] = ()
     since: float = 0.0
@@ -175,14 +175,14 @@ class _Seen:
 
 @dataclass
 class _Told:
-    """What the events of a run tell: `planned` has dataset and fingerprint by label."""
+    """The events of a run; `planned` has dataset and fingerprint by label."""
 
     planned: dict[str, tuple[str, str]] = field(default_factory=dict)
     stages: dict[str, _Seen] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
     def of(self, label: str) -> _Seen:
-        """What was told of a stage, or of the stages that it is made with."""
+        """The events of a stage, or of the stages that it is made with."""
         return next((seen for seen in self.stages.values() if label in seen.of), _Seen())
 
 
@@ -200,7 +200,7 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
 
 
 def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:
-    if kind == "in_flight":  # told when nothing has come back for minutes: no sign of life
+    if kind == "in_flight":  # said when no result came for minutes: no sign of life
         seen.in_flight = tuple(event["in_flight"])
         return
     seen.last, seen.in_flight = at, ()
@@ -231,7 +231,7 @@ def _newest_run(workdir: Directory) -> tuple[str, list[str]]:
 
 
 def _events(workdir: Directory, files: Iterable[str]) -> Iterator[dict[str, Any]]:
-    """Stream events in order; a long run has thousands of small files."""
+    """Stream events in order. A long run has thousands of small files."""
     with ThreadPoolExecutor(16) as pool:
         for path, data in pool.map(lambda path: (path, workdir.get(path)), files):
             try:

@@ -117,7 +117,7 @@ class DuplicatesReport:
         ways: bands and rows in use.
         curve: chances, by similarity.
         groups: split groups.
-        remarks: what was said loudly.
+        remarks: the warnings of the run.
     """
 
     documents: int
