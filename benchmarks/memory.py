@@ -11,7 +11,8 @@ that row groups grow with it; its documents have 4,000 bytes of random lower-cas
 Each size has processes of its own. They first run the same pipeline on a small corpus of 32 units, so that all is
 imported. What a process holds then is its idle memory, and its peak is set back to that (`/proc/<pid>/clear_refs`).
 Peaks are the kernel's own (VmHWM), read twenty times a second, less pages of Ray's object store that the process has
-touched, which all processes share: the most that one has of these is listed apart ("store"). A model is an actor,
+touched, which all processes share: the most that one has of these is listed apart ("store"). Stages overlap: a peak
+counts for each that went on. A model is an actor,
 started anew for each run: its idle memory is what those of the first run held. `peak_16x_over_1x` is the peak above
 idle of the worst worker or model, on the largest corpus over the smallest: close to 1 is good. Linux only.
 
@@ -181,25 +182,22 @@ def pipeline(corpus: Path, unit: float, output: str, tokenizer: Path) -> Pipelin
 
 
 class Stages(Silent):
-    """Tells a watch which stage runs, and notes when each was finished."""
+    """Tells a watch which stages go on, which can be several at once, and notes how long each took."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
-        self.finishes = [time.monotonic()]
-        self.names: list[str] = []
+        self.going: dict[str, float] = {}
+        self.seconds: dict[str, float] = {}
 
     def started(self, stage: str, units: int, detail: str) -> None:
-        """Peaks from now on are of this stage."""
-        self.watch.now_doing(stage)
+        """Peaks from now on are of this stage too."""
+        self.going[stage] = time.monotonic()
+        self.watch.now_doing(*self.going)
 
     def finished(self, stage: str, detail: str) -> None:
         """A stage is done."""
-        self.names.append(stage)
-        self.finishes.append(time.monotonic())
-
-    def seconds(self) -> dict[str, float]:
-        """Time of each stage."""
-        return dict(zip(self.names, np.diff(self.finishes).tolist(), strict=True))
+        self.seconds[stage] = time.monotonic() - self.going.pop(stage, time.monotonic())
+        self.watch.now_doing(*self.going or ["between stages"])
 
 
 def watched(folder: Path, unit: float, output: str) -> dict[str, Any]:
@@ -212,7 +210,7 @@ def watched(folder: Path, unit: float, output: str) -> dict[str, Any]:
         watch.now_doing("open")
         pipeline(folder / "corpus", unit, output, folder / TOKENIZER).run(str(folder / "out"), options, stages)
     return {
-        "seconds": stages.seconds(),
+        "seconds": stages.seconds,
         "above_idle": watch.above_idle(),
         "idle": {kind: [m.now for m in watch.idle.values() if m.kind == kind] for kind in KINDS},
         "shared": max(memory.shared for seen in watch.peaks.values() for memory in seen.values()),

@@ -37,13 +37,13 @@ class Memory:
 
 
 class Watch(threading.Thread):
-    """Keeps the peaks of all processes while one thing after the other is done; a context."""
+    """Keeps the peaks of all processes by what is being done, which may be several things at once; a context."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.idle: dict[int, Memory] = {}
         self.peaks: defaultdict[str, dict[int, Memory]] = defaultdict(dict)
-        self._doing = "start"
+        self._doing: tuple[str, ...] = ("start",)
         self._pids: list[int] = []
         self._shared: dict[int, int] = {}
         self._lock = threading.Lock()
@@ -75,8 +75,8 @@ class Watch(threading.Thread):
                 self.idle |= seen
             self.peaks.clear()
 
-    def now_doing(self, what: str) -> None:
-        """Set the peaks back: those from now on are of this."""
+    def now_doing(self, *what: str) -> None:
+        """Set the peaks back: those from now on are of each of these things, which go on at once."""
         self._sample()
         with self._lock:
             self._doing = what
@@ -102,15 +102,18 @@ class Watch(threading.Thread):
 
     def _sample(self) -> None:
         with self._lock:
-            seen = self.peaks[self._doing]
             for pid in self._pids:
                 if memory := _memory(pid, self._shared.get(pid, 0)):
                     self._shared[pid] = memory.shared
-                    before = seen.get(pid)
-                    # Touched pages stay touched: at a peak that is no higher, there was no more of what is not shared.
-                    if before is not None and memory.resident <= before.resident:
-                        memory = replace(memory, peak=before.peak)
-                    seen[pid] = memory
+                    for doing in self._doing:
+                        self._keep(pid, memory, self.peaks[doing])
+
+    def _keep(self, pid: int, memory: Memory, seen: dict[int, Memory]) -> None:
+        before = seen.get(pid)
+        # Touched pages stay touched: at a peak that is no higher, there was no more of what is not shared.
+        if before is not None and memory.resident <= before.resident:
+            memory = replace(memory, peak=before.peak)
+        seen[pid] = memory
 
 
 def _family(pid: int) -> Iterator[int]:
@@ -142,7 +145,7 @@ def _kind(pid: int, title: bytes) -> Kind | None:
         return "driver"
     if not title.startswith(b"ray::") or b"Agent" in title:
         return None
-    return "model" if title.startswith(b"ray::Model") else "worker"
+    return "model" if title.startswith(b"ray::Holder") else "worker"
 
 
 def totals(by_kind: Mapping[str, Mapping[Kind, int]]) -> dict[Kind, int]:
