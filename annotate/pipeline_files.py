@@ -55,7 +55,13 @@ def load_pipeline(path: str | PathLike[str], **settings: Any) -> Pipeline:
 
 
 def shipped_pipelines() -> dict[str, str]:
-    """The pipelines that come with this package, by name, each with a line on what it does. The default is first."""
+    """The pipelines that come with this package.
+
+        write_pipeline("my", source=list(shipped_pipelines())[0])
+
+    Returns:
+        A line on what each does, by name. The default is first.
+    """
     return {name: (ast.get_docstring(_parsed(path)) or "").partition("\n")[0] for name, path in _shipped().items()}
 
 

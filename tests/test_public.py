@@ -142,3 +142,12 @@ def test_engine_types_are_told_from_plain_ones():
 
     for kind in (Dataset, Directory, Split, Made, list[Directory], collections.abc.Mapping[str, Dataset] | None):
         assert problems(kind, set()) != [], kind
+
+
+@pytest.mark.parametrize("package", ["annotate", "annotate.inference", "annotate.pipeline_files", "annotate.reports"])
+def test_a_public_function_shows_how_it_is_called(package):
+    for name, value in public(package).items():
+        if inspect.isfunction(value):
+            about = inspect.getdoc(value).partition("\nArgs:")[0].partition("\nReturns:")[0]
+            lines = [line for line in about.splitlines() if line.startswith("    ")]
+            assert any(name in line for line in lines) or name == "main", f"{package}.{name} has no example"

@@ -158,6 +158,8 @@ def save_probe(
 def load_probe(path: str | Path) -> Head:
     """Read and check a probe's file.
 
+        load_probe("kindness.safetensors").card.meaning
+
     Raises:
         ConfigError: the file is missing, or is no valid probe; the message names file and fault.
     """

@@ -69,6 +69,8 @@ def train_probe(
 ) -> ProbeReport:
     """Train a probe on labelled spans and write its file.
 
+        train_probe("labelled.parquet", "kindness", out="kindness.safetensors").sources[0].result
+
     Args:
         data: a Parquet file or an Arrow table with one labelled span a row.
         axis: name of what is measured.

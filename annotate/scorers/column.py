@@ -16,6 +16,8 @@ from annotate.scorers.function import PythonScorer
 def column_scorer(column: str, axis: str | None = None) -> PythonScorer:
     """Give each span the value that its document has in a column of the corpus; a null is no score.
 
+        score(Split(Corpus("data/*.parquet"), by="document"), [column_scorer("quality")])
+
     Args:
         column: of numbers or booleans; they are taken as float32.
         axis: what the axis is called; None for the name of the column.

@@ -331,6 +331,8 @@ def score(
 ) -> tuple[Score, ...]:
     """Scores of spans: a stage for each scorer; those on one encoder share its forward pass.
 
+        scores = score(Split(documents), [Probe("niceness"), Probe("tone")], skip=verdicts)
+
     Args:
         spans: what is scored.
         scorers: models that score it.

@@ -22,6 +22,8 @@ def shards(workdir: str | PathLike[str], output: str | None = None) -> list[str]
 
     A trainer should read these, because a work directory may also hold shards of earlier runs.
 
+        polars.read_parquet(annotate.shards("out"))
+
     Args:
         workdir: the work directory.
         output: the name of the output, as in `Pipeline(train=..., evaluation=...)`. It may be left out if only one
@@ -55,6 +57,8 @@ def shard_tables(workdir: str | PathLike[str], output: str | None = None) -> Ite
 def tags_folder(workdir: str | PathLike[str], output: str | None = None) -> str:
     """Path, or URL, of the folder beside token shards: `tokenizer`, which knows the tags, `tags.json` and `README.md`.
 
+        annotate.read_tags(annotate.tags_folder("out"))
+
     Args:
         workdir: the work directory.
         output: the name of the output, as for `shards`; it must be token shards.
@@ -69,6 +73,8 @@ def tags_folder(workdir: str | PathLike[str], output: str | None = None) -> str:
 
 def read_tags(folder: str | PathLike[str]) -> dict[str, Any]:
     """Read the `tags.json` of token shards.
+
+        annotate.read_tags(annotate.tags_folder("out"))["vocabulary"]["padded_size"]
 
     Args:
         folder: path or URL of the folder that `tags_folder` gives, or of a copy of it.
@@ -90,6 +96,8 @@ def read_tags(folder: str | PathLike[str]) -> dict[str, Any]:
 
 def tables(workdir: str | PathLike[str], dataset: str, output: str | None = None) -> Iterator[pa.Table]:
     """The tables of a dataset that the last run left, a work unit at a time, in corpus order.
+
+        pyarrow.concat_tables(annotate.tables("out", "annotations (niceness)"))
 
     Args:
         workdir: the work directory.

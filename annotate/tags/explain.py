@@ -25,7 +25,14 @@ _CONTROL = {
 
 
 def explain(scheme: TagScheme) -> list[str]:
-    """The scheme in sentences, one a line."""
+    """What a scheme does, in words.
+
+        for sentence in explain(preset("default")):
+            print(sentence)
+
+    Returns:
+        Sentences, one a line.
+    """
     lines = [line for family, tags in scheme.tags_by_family for line in _family(family, tags)]
     for alias in scheme.aliases:
         together = " ".join(f"<{name}>" for name in scheme.meant(alias.name))

@@ -21,6 +21,8 @@ def graded(
 ) -> tuple[Tag, ...]:
     """Make tags of one family for the grades of a score, from the lowest grade to the highest.
 
+        TagScheme(tags=graded("niceness", "niceness", bins=4))
+
     Args:
         name: of the family.
         axis: the axis whose score is graded.
@@ -58,6 +60,8 @@ def graded(
 
 def by_column(name: str, column: str, values: Mapping[str, str], *, other: str | None = None) -> tuple[Tag, ...]:
     """Make tags of one family for the values of a column of the corpus.
+
+        TagScheme(tags=by_column("source", "source", {"wikipedia": "wiki"}, other="web"))
 
     Args:
         name: of the family.

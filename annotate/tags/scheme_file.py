@@ -130,6 +130,8 @@ _TYPES = {
 def load_scheme(path: str | Path) -> TagScheme:
     """Load a scheme from a TOML file.
 
+        scheme = load_scheme("my.toml")
+
     Raises:
         ConfigError: there is no such file, it is not TOML, or it is no scheme. Names the line.
     """
@@ -147,13 +149,21 @@ def load_scheme(path: str | Path) -> TagScheme:
 
 
 def presets() -> dict[str, str]:
-    """The text of each preset, by name; `default` is the first."""
+    """The presets that ship with the package, as text to start from.
+
+        Path("my.toml").write_text(presets()["korbak"])
+
+    Returns:
+        The TOML of each, by name; `default` is the first.
+    """
     found = {item.name.removesuffix(".toml"): item for item in files("annotate.tags").joinpath("presets").iterdir()}
     return {name: found[name].read_text("utf-8") for name in sorted(found, key=lambda name: (name != "default", name))}
 
 
 def preset(name: str) -> TagScheme:
     """A scheme that ships with the package.
+
+        scheme = preset("korbak")
 
     Raises:
         ConfigError: there is no preset of this name.

@@ -15,6 +15,8 @@ from annotate.tokens import check_ids
 def padded_vocabulary_size(folder: str | PathLike[str]) -> int:
     """How many rows a model needs for token shards, in its embedding and in its output matrix.
 
+        rows = padded_vocabulary_size(annotate.tags_folder("out"))
+
     Args:
         folder: what `annotate.tags_folder` gives.
 
