@@ -41,7 +41,7 @@ class CalibrateGroups(Reduce):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Those of the calibration, and the corpus."""
+        """The inputs of the calibration, and the corpus."""
         return {**self.calibration.inputs, "corpus": self.corpus}
 
     @property
@@ -51,7 +51,7 @@ class CalibrateGroups(Reduce):
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """Those that documents are grouped by."""
+        """The columns that documents are grouped by."""
         return self.by
 
     @property

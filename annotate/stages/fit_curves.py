@@ -73,7 +73,7 @@ class FitCurves(Reduce):
 
     @property
     def types_read(self) -> tuple[str, ...]:
-        """Those of the labels."""
+        """The columns of labels."""
         return tuple(axis for score in self.scores for axis in score.axes)
 
     def piece(self, tables: Tables) -> pa.Table:

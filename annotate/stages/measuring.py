@@ -68,7 +68,7 @@ class Measuring(Map):
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """Those that rules read."""
+        """The columns that rules read."""
         return self.scheme.columns
 
     @property

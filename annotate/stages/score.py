@@ -130,12 +130,12 @@ class Score(Annotations, Model):
 
     @property
     def curves(self) -> Mapping[str, Curve]:
-        """Those that the scorer has."""
+        """The curves that the scorer has."""
         return self.scorer.curves
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """Those that the scorer takes."""
+        """The columns that the scorer takes."""
         return tuple(name for name in self.scorer.backbone.columns if name != "text")
 
     def identifies(self, name: str, unit: Unit) -> bool:
@@ -159,7 +159,7 @@ class Score(Annotations, Model):
 
     @property
     def modules(self) -> tuple[str, ...]:
-        """Those of a scorer that can use a GPU."""
+        """The modules of a scorer that can use a GPU."""
         return ("torch", "transformers") if self.gpu else ()
 
     def wanted(self, tables: Tables) -> Rows:
@@ -188,7 +188,7 @@ class Score(Annotations, Model):
         return Spans(spans["row"].to_numpy(), spans["span"].to_numpy(), prepared)
 
     def tokens(self, prepared: Spans) -> int:
-        """Those of the distinct inputs."""
+        """The tokens of the distinct inputs."""
         return prepared.inputs.tokens
 
     def sample(self, workdir: Directory, unit: Unit, items: int) -> Sample:
