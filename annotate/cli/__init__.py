@@ -48,7 +48,7 @@ def main(pipeline: Definition) -> NoReturn:
 
 
 def _interruptible(run: Callable[[list[str]], int]) -> int:
-    """Run a command, whose imports alone take seconds, so that a signal at any time ends it with a line of ours."""
+    """Run a command so that a signal at any time, even during its imports, ends it with our message."""
     from annotate.cli.interrupts import listen, told
 
     arguments = sys.argv[1:]
@@ -60,8 +60,8 @@ def _interruptible(run: Callable[[list[str]], int]) -> int:
 
 
 def _leave(code: int) -> NoReturn:
-    """End this process without taking Python down: a thread of Arrow's pool that then lets memory go would abort it."""
+    """End this process without Python's shutdown, in which a thread of Arrow's pool that frees memory would crash."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):  # whoever read it has gone
+        with contextlib.suppress(OSError):  # the reader of a pipe may be gone
             stream.flush()
     os._exit(code)

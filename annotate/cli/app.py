@@ -1,4 +1,4 @@
-"""The commands, and what becomes of an error: a message with a hint, and an exit code.
+"""The commands of `annotate`, and how an error ends one: with a message, a hint and an exit code.
 
 Exit codes: 0 done; 1 a bug, with its traceback; 2 a wrong command, pipeline, parameter, model or tag scheme; 3 a corpus
 that can't be read; 4 a work directory that can't be used, or is damaged; 5 a work unit that failed on every attempt,
@@ -59,12 +59,12 @@ def app() -> None:
 
 
 def guarded(command: click.Command, arguments: Sequence[str]) -> int:
-    """Run a command and return its exit code; errors of ours are printed with their hints."""
+    """Run a command and return its exit code. Errors of this package are printed with their hints."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         code: Any = command.main(list(arguments), standalone_mode=False)
     except AnnotateError as error:
-        if interrupts.came() is not None:  # what ends in order may fail at something else that has ended
+        if interrupts.came() is not None:  # the error may only follow from the end that the signal has begun
             return interrupts.told(arguments)
         console.print(f"[bold red]error:[/] {_plain(error.message)}")
         if error.hint:

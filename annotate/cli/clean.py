@@ -25,13 +25,13 @@ MOST_NAMED = 1000
 @click.option("--old-units", is_flag=True, help="Also remove units of kept datasets that the last run does not use.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  # noqa: FBT001 - click names them
-    """Remove from WORKDIR what the last run that finished does not use.
+    """Remove the files in WORKDIR that the last finished run does not use.
 
-    That is: datasets of other recipes; and in the datasets that it uses, what no unit entry and no manifest names.
-    A pipeline that goes back to one of those recipes makes its dataset again. A second run of the same pipeline finds
-    everything.
+    These are the datasets that it does not use and, in the datasets that it uses, the files that no unit entry and no
+    manifest names. The same pipeline then finds all its work. A pipeline with earlier settings makes its datasets
+    again.
 
-    Only what runs wrote is removed: files of a kind that they write, in folders that they marked as theirs.
+    Only files that runs wrote are removed, in folders that runs marked as theirs.
     """
     out = console()
 
@@ -47,7 +47,7 @@ def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  #
 
 
 class _Said(Silent):
-    """Prints what is said."""
+    """Prints messages."""
 
     def __init__(self, out: Console) -> None:
         self.out = out
@@ -63,7 +63,7 @@ def _confirmed() -> bool:
 
 
 def _list(found: Cleanup, out: Console) -> None:
-    """Print what can go, a line a dataset and reason, and what stays although it may be of no use."""
+    """Print what can be removed, one line for each dataset and reason, and what is left alone."""
     for other in found.left_alone:
         say(out, visible(f"Left alone: {other.dataset}: {other.why}."))
     if not found.unused:
@@ -87,7 +87,7 @@ def _list(found: Cleanup, out: Console) -> None:
 
 
 def _list_shards(found: Cleanup, out: Console) -> None:
-    """Name the training shards that go from datasets that stay: a trainer may read them."""
+    """Name training shards that are removed although their dataset stays: a trainer may still read them."""
     paths = [f"{item.dataset}/{item.path}" for item in found.unused if item.training_shard]
     if paths:
         say(out, "Training shards among them, which the last run has replaced:")

@@ -1,4 +1,4 @@
-"""Documents in colour: tagged text as it stands in a shard, or span by span with scores; a colour an axis, or a tag."""
+"""Prints documents in colour, as tagged text or span by span with scores; each axis and each tag has a colour."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from annotate.stages.render import Render
 
 COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
-BARS = "▁▂▃▄▅▆▇█"  # the eighth of the calibration sample in which a score lies
+BARS = "▁▂▃▄▅▆▇█"  # one for each eighth of the sorted calibration sample
 
 LINE_BREAK = "↵"
 
@@ -33,7 +33,7 @@ def colours(names: Sequence[str]) -> dict[str, str]:
 
 
 def tag_colours(tag_axes: Mapping[str, Sequence[str]], axes: Sequence[str]) -> dict[str, str]:
-    """A colour for each tag: that of its rule's axis, or where several tags read one axis, by position."""
+    """A colour for each tag: that of the axis in its rule. If two tags read one axis, colours go by position."""
     firsts = [next((axis for axis in used if axis in axes), "") for used in tag_axes.values()]
     if len(set(firsts)) < len(firsts) or "" in firsts:
         return colours(list(tag_axes))
@@ -42,12 +42,12 @@ def tag_colours(tag_axes: Mapping[str, Sequence[str]], axes: Sequence[str]) -> d
 
 
 def tagged_text(text: str, placements: Sequence[Mapping[str, object]], colour_of: Mapping[str, str]) -> Text:
-    """Colour a tagged document: tags bold in their colour, the text after them in the colour of the first at a place.
+    """Colour a tagged document: tags in bold, and the text after tags in the colour of the first of them.
 
     Args:
         text: the tagged text.
         placements: its placements, as a training shard has them.
-        colour_of: colour by name of tag; others are dim.
+        colour_of: colours by name of tag; other tags are dim.
     """
     text = visible(text)
     shown = Text()
@@ -69,7 +69,7 @@ def tagged_text(text: str, placements: Sequence[Mapping[str, object]], colour_of
 
 
 def panel(body: Text, name: str, characters: int | None) -> Panel:
-    """A document in a frame with its name on it; at most so many characters, saying how many are left out."""
+    """A document in a frame with its name. It is cut to `characters`, and a line says how many are left out."""
     left = len(body) - characters if characters is not None else 0
     if left > 0:
         body = body[:characters] + Text(f"\n... {left:,} more characters", style="dim")
@@ -83,14 +83,14 @@ def span_table(
     samples: Mapping[str, npt.NDArray[np.float32]],
     spans: int | None,
 ) -> Table:
-    """A document as a table: a row a span, with its number, a score and a bar an axis, and its text after its tags.
+    """A document as a table. A row is a span: its number, a score and a bar for each axis, its tags and its text.
 
     Args:
         document: the document.
         axis_colours: colour by axis.
         tag_colours: colour by tag.
-        samples: sorted scores by axis, against which bars are drawn; no bar for an axis without.
-        spans: rows at most; None for all.
+        samples: sorted scores by axis, from which bars are drawn; an axis without a sample has no bar.
+        spans: the most rows; None for all.
     """
     shown = list(document.scores)
     table = Table(box=None, pad_edge=False, show_header=bool(shown))
@@ -112,7 +112,7 @@ def _score(value: float | None, colour: str, sample: npt.NDArray[np.float32] | N
         return Text("no score", style="dim")
     if sample is None or len(sample) == 0:
         return Text(f"{value:.3f}", style=colour)
-    # The middle of the scores that equal it, so that neither all-equal scores nor ties look extreme.
+    # Equal scores count half, so that neither a tie nor a sample of equal scores looks extreme.
     below, upto = (np.searchsorted(sample, np.float32(value), side) for side in ("left", "right"))
     share = float(below + upto) / 2 / len(sample)
     bar = BARS[min(int(share * len(BARS)), len(BARS) - 1)]
@@ -120,7 +120,7 @@ def _score(value: float | None, colour: str, sample: npt.NDArray[np.float32] | N
 
 
 def _one_line(text: str) -> Text:
-    """A span's text with line breaks as dim marks; all of it dim where it is only blanks."""
+    """A span's text with line breaks as dim marks; all dim if it is only blanks."""
     shown = Text(visible(text).replace("\n", LINE_BREAK), style="" if text.strip() else "dim")
     shown.highlight_regex(LINE_BREAK, "dim")
     return shown
@@ -139,7 +139,7 @@ def example(stage: Render, dataset: Dataset, console: Console, *, documents: int
     colour_of = colours([name for place in stage.placements.places for name in place.scheme.shown])
     for i in rows:
         shown = tagged_text(table["text"][i].as_py(), table["placements"][i].as_py(), colour_of)
-        # A console that breaks no lines would cut those of a frame.
+        # Without soft_wrap=False, the lines of the frame would be cut.
         console.print(panel(shown, str(table["id"][i].as_py()), characters), soft_wrap=False)
 
 

@@ -1,4 +1,4 @@
-"""What differs between two texts, word by word, for the terminal."""
+"""Shows the difference of two texts, word by word, on the terminal."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from rich.text import Text
 from annotate.cli.terminal import counted, visible
 from annotate.minhash.reference import UNSPACED, folded
 
-WORDS = 1000  # of each text that are compared, from the first that differs: difflib's time grows with their square
+WORDS = 1000  # words of each text that are compared, from the first difference: difflib's time grows with the square
 CONTEXT = 8  # equal words that are shown on each side of a change
 LONGEST = 40  # words of a change that are shown
 CHANGES = 12  # changes that are shown
 
 _UNSPACED = "".join(f"{chr(low)}-{chr(high)}" for low, high in UNSPACED)
-# What is very long is cut, so that a megabyte without a blank is no word.
+# A very long word is cut, since a text may have a megabyte without a blank.
 _WORD = re.compile(rf"(?:[{_UNSPACED}]|[^ {_UNSPACED}]{{1,64}}) ?")
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Words that are equal, that only the first or only the second text has there, or that are left out."""
+    """Some words: equal in both texts ("equal"), in the first alone ("-"), in the second alone ("+"), or left out."""
 
     kind: Literal["equal", "-", "+", "..."]
     words: Sequence[str]
 
 
 def difference(first: str, second: str) -> Text:
-    """Show what differs: `[-only in the first-]` red, `{+only in the second+}` green, with a few words around.
+    """Show the difference: `[-only in the first-]` red, `{+only in the second+}` green, with a few words around.
 
-    As the filter compares them: in Unicode's normal form C, runs of blanks as one. Long runs of equal words, and
-    changes beyond the first few, are only counted. Control characters are made visible.
+    Texts are compared as by the filter: in Unicode's normal form C, with each run of blanks as one. Long runs of equal
+    words, and changes after the first few, are only counted. Control characters are made visible.
     """
     if first == second:
         return Text("The texts are equal.", style="dim")
@@ -44,7 +44,7 @@ def difference(first: str, second: str) -> Text:
     if one == other:
         return Text("The texts differ in nothing but blanks and Unicode's normal form.", style="dim")
     shown = Text()
-    # With a blank at the end the last word is as the others.
+    # A blank at the end makes the last word like the others, which end with one.
     pieces = list(_pieces(_WORD.findall(f"{one} "), _WORD.findall(f"{other} ")))
     changes = [i for i, piece in enumerate(pieces) if piece.kind in "-+"]
     for i, piece in enumerate(pieces):
@@ -61,7 +61,7 @@ def difference(first: str, second: str) -> Text:
 
 
 def _pieces(first: list[str], second: list[str]) -> Iterator[_Piece]:
-    """Cut two lists of words into what is equal and what is not, in order."""
+    """Cut two lists of words into equal and different pieces, in order."""
     before = _common(first, second)
     after = _common(first[before:][::-1], second[before:][::-1])
     ends = len(first) - after, len(second) - after
@@ -78,13 +78,13 @@ def _pieces(first: list[str], second: list[str]) -> Iterator[_Piece]:
 
 
 def _common(first: list[str], second: list[str]) -> int:
-    """Words that two lists begin with alike."""
+    """How many words at the start of two lists are equal."""
     pairs = zip(first, second, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0].rstrip() == pair[1].rstrip(), pairs))
 
 
 def _compared(first: list[str], second: list[str], *, whole: bool) -> Iterator[_Piece]:
-    """Compare words. Where the texts go on, changes at the end are none: what is equal may only come later."""
+    """Compare words. Unless they are `whole`, a change at the end is left out: equal words may follow it."""
     one, other = ([word.rstrip() for word in words] for words in (first, second))
     steps = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
     equal = [i for i, step in enumerate(steps) if step[0] == "equal"]
@@ -99,7 +99,7 @@ def _compared(first: list[str], second: list[str], *, whole: bool) -> Iterator[_
 
 
 def _equal(words: Sequence[str], *, begins: bool, ends: bool) -> Text:
-    """Equal words, those that are next to a change."""
+    """Show the equal words next to a change, and count the others."""
     head, tail = (0 if begins else CONTEXT), (0 if ends else CONTEXT)
     left = len(words) - head - tail
     if left <= CONTEXT:
@@ -112,7 +112,7 @@ def _equal(words: Sequence[str], *, begins: bool, ends: bool) -> Text:
 
 
 def _changed(piece: _Piece) -> Text:
-    """Changed words in brackets, which stand before the blank that follows."""
+    """Show changed words in brackets; a blank at their end stands after the bracket."""
     text = visible("".join(piece.words[:LONGEST]))
     left = len(piece.words) - LONGEST
     rest = f"... {counted(left, 'more word')}" if left > 0 else ""

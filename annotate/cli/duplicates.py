@@ -74,11 +74,13 @@ def command(
 ) -> None:
     """Find near-duplicates in CORPUS, a file, directory, glob or URL, and report on them; the corpus is not changed.
 
-    What is found is kept in the work directory: a report with another --source or more --clusters takes seconds.
+    Verdicts are kept in the work directory, so another report with --source or --clusters takes seconds.
     """
     options = Options(**{name: settings.pop(name) for name in ("workers", "limit", "share", "stall_seconds")})
     if file is not None and not file.absolute().parent.is_dir():
-        raise ConfigError(f"--json {file}: there is no directory {file.absolute().parent}")
+        raise ConfigError(
+            f"--json {file}: there is no directory {file.absolute().parent}", hint="Make it, or name another file."
+        )
     verdicts = the_filter(corpus, source=source, **settings)
     check_workdir(workdir)
     _check_columns(verdicts, source)
@@ -105,16 +107,19 @@ def the_filter(
     group_span: int,
     **settings: Any,
 ) -> NearDuplicates:
-    """The filter that the command line asks for.
+    """The filter with the settings of the command line.
 
-    Parquet is read where it lies, so no other column is one of the corpus; JSON lines are imported with those named.
+    From JSON lines, only the text, the ids and the columns that are named are imported.
 
     Raises:
-        ConfigError: a setting won't do.
+        ConfigError: a setting is wrong.
         InputError: there is no such corpus.
     """
     if not 0 < unit_mb <= MOST_MB:
-        raise ConfigError(f"--unit-mb must be above 0 and at most {MOST_MB}, got {unit_mb}")
+        raise ConfigError(
+            f"--unit-mb must be above 0 and at most {MOST_MB}, got {unit_mb}",
+            hint="8 suits one machine, 64 a cluster.",
+        )
     unit_bytes = max(1, round(unit_mb * (1 << 20)))
 
     def corpus(path: str, *named: str | None) -> Corpus:
@@ -134,7 +139,7 @@ def the_filter(
 
 
 def _chooser(keep: str) -> str | None:
-    """The column that chooses keepers, where one does."""
+    """The column that chooses keepers; None if no column does."""
     return keep.removeprefix(HIGHEST) if keep.startswith(HIGHEST) else None
 
 
@@ -142,12 +147,14 @@ def _bands(option: str, text: str) -> tuple[int, int]:
     try:
         bands, rows = map(int, text.split(","))
     except ValueError:
-        raise ConfigError(f"{option} takes two numbers, bands and rows, as in {option} 9,13; got {text!r}") from None
+        raise ConfigError(
+            f"{option} takes two numbers, bands and rows, got {text!r}", hint=f"Write them as in {option} 9,13."
+        ) from None
     return bands, rows
 
 
 def _check_columns(verdicts: NearDuplicates, source: str | None) -> None:
-    """Look for the columns that are asked for in the first file, before Ray is started."""
+    """Check, before Ray is started, that the first file has the columns that are named."""
     chooser = _chooser(verdicts.keep)
     for corpus, names in ((verdicts.corpus, (source, chooser)), (verdicts.against, (chooser,))):
         wanted = [name for name in names if name is not None]
@@ -160,7 +167,9 @@ def _check_columns(verdicts: NearDuplicates, source: str | None) -> None:
 def _check_schema(file: str, schema: pa.Schema, wanted: Sequence[str], source: str | None) -> None:
     for name in wanted:
         if name not in schema.names:
-            raise InputError(f"{file} has no column {name!r}; it has: {', '.join(schema.names)}")
+            raise InputError(
+                f"{file} has no column {name!r}; it has: {', '.join(schema.names)}", hint="Name one of these columns."
+            )
     if source in wanted and pa.types.is_nested(schema.field(source).type):
         raise ConfigError(
             f"column {source!r} can't name sources: its type is {schema.field(source).type}",

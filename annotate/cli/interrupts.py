@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM, a closed terminal: the first lets a command end in order, the second ends it at once."""
+"""Ctrl-C, SIGTERM and a closed terminal: the first signal ends a command in order, the second ends it at once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGT
 
 
 class _Listener:
-    """What this process does with signals.
+    """Handles the signals of this process.
 
     Attributes:
-        first: the signal that has come; None before.
+        first: the first signal that came; None before.
         heard: the signals that end the command.
-        at_once: what is done, if it is not done yet, before the process ends.
+        at_once: cleans up before the process ends; does nothing if that is done.
     """
 
     def __init__(self) -> None:
@@ -40,13 +40,13 @@ class _Listener:
     def arm(self) -> None:
         for number in self.heard:
             signal.signal(number, self._handle)
-        # The interpreter writes each signal here at once, also while the main thread is inside a library.
+        # Python writes each signal to this socket at once, even while the main thread is inside a library.
         signal.set_wakeup_fd(self._woken.fileno(), warn_on_full_buffer=False)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         del frame
         self.first = self.first or number
-        if not self._raised:  # once: what cleans up is not interrupted again
+        if not self._raised:  # only once, so that cleaning up is not interrupted
             self._raised = True
             raise KeyboardInterrupt
 
@@ -65,7 +65,7 @@ class _Listener:
                 patience.start()
 
     def _hush(self) -> None:
-        """Drop what Ray's own threads and C++ print from here on: stacks, and the deaths of its processes."""
+        """Drop all output to stderr from here on: Ray's threads and C++ print stacks, and that processes died."""
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 2)
         os.close(null)
@@ -86,21 +86,21 @@ _listener: _Listener | None = None
 
 
 def listen() -> None:
-    """Let signals raise KeyboardInterrupt, once; a second one, or `PATIENCE`, ends the process without more ado."""
+    """Let the first signal raise KeyboardInterrupt. A second one, or `PATIENCE` seconds, end the process at once."""
     global _listener
     if _listener is None and threading.current_thread() is threading.main_thread():
         _listener = _Listener()
 
 
 def arm() -> None:
-    """Listen again, after a library has put handlers of its own in place."""
+    """Put our handlers in place again, after a library has put its own there."""
     if _listener is not None:
         _listener.arm()
 
 
 @contextmanager
 def armed() -> Iterator[None]:
-    """Keep listening while a library that takes its handlers away is called: Ray's end has SIGTERM kill the process."""
+    """Keep our handlers in place during a call that resets them. `ray.shutdown` would let SIGTERM kill the process."""
     if _listener is None or not hasattr(signal, "setitimer"):
         yield
         return
@@ -115,21 +115,21 @@ def armed() -> Iterator[None]:
 
 
 def at_once(clean: Callable[[], None]) -> None:
-    """Say what is still to be done before the process ends, also where it ends at once."""
+    """Set the function that cleans up before the process ends, even if it ends at once."""
     if _listener is not None:
         _listener.at_once = clean
 
 
 def came() -> int | None:
-    """The signal that has come, if any."""
+    """The signal that came, if any."""
     return _listener.first if _listener is not None else None
 
 
 def told(arguments: Sequence[str]) -> int:
-    """Say what ended the command, what is kept and how to go on, and give the exit code."""
+    """Print which signal ended the command, what is kept and how to go on. Returns the exit code."""
     number = came() or signal.SIGINT
     if _listener is not None:
-        _listener.at_once()  # where the signal came while what is done at an end was being done
+        _listener.at_once()  # the signal may have interrupted the cleaning up
         _listener.speak()
     sys.stderr.write(_message(number, arguments))
     return 128 + number
@@ -140,4 +140,4 @@ def _message(number: int, arguments: Sequence[str]) -> str:
     text += " What is committed is kept: run the same command again to go on.\n"
     if "--rescore" in arguments:
         text += "If it has said 'scores dropped', leave --rescore out: else all is scored once more.\n"
-    return f"\n{text}"  # what stands on the line may be "^C", or a bar
+    return f"\n{text}"  # "^C" or a progress bar may stand on the current line

@@ -1,4 +1,4 @@
-"""Ray for the length of a command: started on this machine or connected to, and nothing of it left behind."""
+"""Runs Ray for the length of a command: connects to a cluster, or starts Ray on this machine and ends all of it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2
 BUSY_SECONDS = 20.0
-# A program of Ray's package, or the title that one gives itself; not an editor or a pager that has a log of Ray open.
+# A program of Ray's package, or its title; an editor or a pager that shows a log of Ray must not match.
 _PROGRAM = re.compile(r"^ray(::|-)|/ray/(_private|autoscaler|core|dashboard)/")
 _SESSION = re.compile(r"([^\s=]*)/(session_[\d_-]+_(\d+))(?:[/\s]|$)")
 
-# Ray's defaults suit an idle machine. (What its start waits for the node itself is fixed, at 30 seconds.)
+# Ray's defaults suit an idle machine. (For the node itself it always waits 30 seconds.)
 _PATIENT = {
     "RAY_NUM_REDIS_GET_RETRIES": "60",
     "RAY_gcs_server_port_wait_time_s": "120",
@@ -43,7 +43,7 @@ _PATIENT = {
 
 @contextmanager
 def ray_running(console: Console) -> Iterator[None]:
-    """A connection to the cluster that RAY_ADDRESS names, or a local one for the length of the run.
+    """Connect to the cluster that RAY_ADDRESS names, or run a local Ray inside the `with` block.
 
     Raises:
         ConfigError: nothing answers at RAY_ADDRESS.
@@ -70,7 +70,7 @@ def ray_running(console: Console) -> Iterator[None]:
 
 @contextmanager
 def _sigterm_told() -> Iterator[None]:
-    """While Ray starts it has a handler of its own for SIGTERM, which raises SystemExit."""
+    """Turn SystemExit into KeyboardInterrupt: while Ray starts, its own handler of SIGTERM raises it."""
     try:
         yield
     except SystemExit as error:
@@ -91,7 +91,7 @@ def _connect(address: str, console: Console) -> None:
 
 
 def _start(console: Console) -> None:
-    # glibc's default is 8 arenas a core, and each keeps what its threads have freed.
+    # glibc's default is 8 arenas for each core, and each keeps the memory that its threads have freed.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a worker has one CPU
     for name, value in _PATIENT.items():
@@ -132,10 +132,11 @@ _apart = False
 
 @contextmanager
 def _groups_of_their_own() -> Iterator[None]:
-    """Keep the signals of a terminal, or of whoever ends a process group, from what is forked here.
+    """Put processes that are forked here into groups of their own, so that signals to our group do not reach them.
 
-    The first Ctrl-C or SIGTERM is for this process, which then ends Ray in order: a driver whose raylet dies first is
-    ended by Ray's C++. On Linux the kernel ends them with this process, elsewhere it takes the group.
+    The first Ctrl-C or SIGTERM is for this process alone, which then ends Ray in order: if the raylet died first, Ray's
+    C++ would end the driver. On Linux the kernel ends these processes with ours; elsewhere no groups are made, because
+    only a signal to the group would end them.
     """
     global _apart
     _apart = sys.platform.startswith("linux")
@@ -155,13 +156,13 @@ if hasattr(os, "register_at_fork"):
 
 
 def _folder() -> Path:
-    """Where a local Ray keeps its sessions, each in a folder that is named by the process that started it."""
+    """The folder of the sessions of local Rays. The folder of a session is named by the process that started it."""
     system = "TMPDIR" if sys.platform.startswith("linux") else ""
     return Path(os.environ.get("RAY_TMPDIR") or os.environ.get(system) or "/tmp").resolve() / "ray"
 
 
 def _sessions() -> dict[int, list[Process]]:
-    """The user's processes of local Rays, by the process that started each Ray."""
+    """The user's processes of local Rays, by the number of the process that started the Ray."""
     import psutil  # Ray brings it
 
     found = defaultdict(list)
@@ -176,7 +177,7 @@ def _sessions() -> dict[int, list[Process]]:
 
 
 def _driver(process: Process, command: str) -> int | None:
-    """The process that started the Ray of a process: its folder is in the command, or is where its logs are open."""
+    """The number of the process that started a Ray process. The session is in its command, or in paths of open logs."""
     for places in (lambda: [command], lambda: [file.path for file in process.open_files()]):
         for place in places():
             found = _SESSION.search(place)
@@ -186,9 +187,9 @@ def _driver(process: Process, command: str) -> int | None:
 
 
 def _left_by_others() -> list[Process]:
-    """What is left of Rays whose starter is dead, and that have lost their own servers too.
+    """The processes of Rays whose starter is dead, and which have neither raylet nor GCS server any more.
 
-    A Ray that `ray start` began has outlived its starter, but has a raylet or a GCS server.
+    A Ray that `ray start` began also outlives its starter, but has these servers, and is left alone.
     """
     import psutil
 
@@ -202,10 +203,10 @@ def _left_by_others() -> list[Process]:
 
 
 def _end_ours() -> None:
-    """End what is left of a Ray that this process started."""
+    """End the processes that are left of a Ray which this process started."""
     import psutil
 
-    since = psutil.Process().create_time()  # an older Ray may have been started by another process of our number
+    since = psutil.Process().create_time()  # a process that had our number before may have started an older Ray
     until = time.monotonic() + 10
     while time.monotonic() < until:
         ours = [process for process in _sessions().get(os.getpid(), []) if process.create_time() >= since]
@@ -214,7 +215,7 @@ def _end_ours() -> None:
 
 
 def _end(processes: list[Process]) -> int:
-    """Kill processes, wait until they are gone, and say how many they were."""
+    """Kill processes and wait until they are gone. Returns their number."""
     import psutil
 
     for process in processes:

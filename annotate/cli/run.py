@@ -1,4 +1,4 @@
-"""`annotate run`: run a pipeline file on Ray, or say what a run would do."""
+"""`annotate run`: run a pipeline file on Ray, or plan the run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOW: tuple[Option, ...] = (
     click.option("--share", is_flag=True, help="Run although another run works in the same work directory."),
     click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long a silence."),
 )
-"""How any pipeline is run."""
+"""The options of every command that runs a pipeline."""
 
 
 def with_options(*options: Option) -> Option:
@@ -79,7 +79,7 @@ def command(file: str, **options: Any) -> None:
 
 
 def _let_workers_import(folder: Path) -> None:
-    """Let the workers of a Ray that is started here import what lies beside a pipeline file, as this process does."""
+    """Let workers of a Ray that is started here import modules beside the pipeline file, as this process does."""
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if str(folder) not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *paths])
@@ -125,7 +125,8 @@ def _run(
     if plan:
         if rescore:
             raise ConfigError(
-                "--plan says what a run without --rescore would do, got both", hint="Leave one of them out."
+                "--plan and --rescore can't be given together: a plan is of a run without --rescore",
+                hint="Leave one of them out.",
             )
         from annotate.cli.plan import print_plan
 
@@ -138,10 +139,10 @@ def _run(
 
 @contextlib.contextmanager
 def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator[Observer]:
-    """Ray, started where need be, and an observer that shows the progress of a run of a pipeline.
+    """Check what can be checked fast, start Ray if there is no cluster, and give an observer that shows progress.
 
     Raises:
-        ConfigError, InputError, StorageError: what is cheap to find, before Ray is started.
+        ConfigError, InputError, StorageError: the corpus or the work directory can't be used.
     """
     _check_early(pipeline, workdir)
     with ray_running(console), observer(console) as watching:
@@ -149,7 +150,7 @@ def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator
 
 
 def _check_early(pipeline: Pipeline, workdir: str) -> None:
-    """Find what is cheap to find, and often wrong, before Ray is started: the corpus, the work directory."""
+    """Check the corpus and the work directory before Ray is started: it is fast, and they are often wrong."""
     stages = pipeline.stages()
     for stage in stages:
         if isinstance(stage, Corpus):
@@ -166,6 +167,8 @@ def _settings(items: tuple[str, ...]) -> dict[str, str]:
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
-            raise ConfigError(f"--set takes NAME=VALUE, got {item!r}")
+            raise ConfigError(
+                f"--set takes NAME=VALUE, got {item!r}", hint="Put = between name and value, as in --set text=content."
+            )
         settings[name.strip()] = value
     return settings

@@ -39,9 +39,9 @@ V = TypeVar("V", TaggedView, ScoredView)
 def command(path: str, doc: str | None, documents: int, scores: bool, output: str | None) -> None:  # noqa: FBT001 - click names it
     """Show documents of PATH: a work directory, a dataset in it, or a training shard.
 
-    Training shards are shown as they stand: tags in colour, and the text after each in its colour. Annotations are
-    shown span by span: scores, each with a bar for where it lies among all scores, and the tags that the last run put
-    there. Of a pipeline with several outputs, documents of each are shown.
+    Training shards are shown with their tags in colour, and the text after a tag in the same colour. Annotations are
+    shown span by span, with scores and with the tags of the last run; a bar shows where a score lies among all
+    scores. If a pipeline has several outputs, documents of each are shown.
     """
     target = Target.of(path)
     if output is not None:
@@ -103,7 +103,7 @@ def _print_scored(document: ScoredDocument, out: Console) -> None:
 
 
 def _with_headings(views: Sequence[V], out: Console) -> Iterator[V]:
-    """Views, each under its heading where there are several."""
+    """Go through views, and print a heading before each if there are several."""
     for view in views:
         if len(views) > 1:
             say(out, visible(view.heading), "bold")
@@ -116,7 +116,7 @@ def _found(
     """Check that a document that was asked for was shown.
 
     Raises:
-        ConfigError: it was not; says how many were looked through.
+        ConfigError: it was not; the message says in how many documents it was looked for.
     """
     if doc is not None and not any(view.shown for view in views):
         looked = sum(view.looked for view in views)

@@ -11,16 +11,16 @@ from annotate.cli.ledgers import ledger_table
 from annotate.cli.terminal import console, duration, say, size, visible
 from annotate.engine.status import StageStatus, Status, status
 
-QUIET_SECONDS = 120.0  # a running stage that tells of nothing for so long is worth a line
+QUIET_SECONDS = 120.0  # a running stage that has finished no unit for so long is named
 STYLES = {"done": "green", "running": "cyan", "partly done": "yellow", "not started": "dim", "not needed": "dim"}
 
 
 @click.command()
 @click.argument("workdir")
 def command(workdir: str) -> None:
-    """Show the state of each stage in WORKDIR, of the run that goes on there or of the newest one.
+    """Show the state of each stage in WORKDIR, in the current run or else in the newest.
 
-    Nothing is written. Times are what the run spent; a stage that it found committed has none.
+    Nothing is written. Times are those that the run spent: a stage that was already committed has none.
     """
     found = status(workdir)
     out = console()
@@ -50,7 +50,7 @@ def _run(found: Status) -> Text:
 def _stages(found: Status) -> Table:
     table = Table("stage", "state", "units", "rows", "size", "time", "dataset")
     for column in table.columns[:6]:
-        column.no_wrap = True  # where there is little room, the dataset's name gives way
+        column.no_wrap = True  # in a narrow terminal, the name of the dataset is wrapped instead
     for column in table.columns[2:6]:
         column.justify = "right"
     for stage in found.stages:

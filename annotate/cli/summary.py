@@ -1,4 +1,4 @@
-"""The end of a run: the ledger, tag rates, score quantiles, a sample, where the shards are and how to load them."""
+"""Prints the summary of a run: ledger, tag rates, score quantiles, a sample, and how to load the shards."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUANTILES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 
 
 def print_summary(result: Made, console: Console) -> None:
-    """Print what a run made."""
+    """Print the summary of a run."""
     described = {name: latest(result.datasets[stage]).described for name, stage in result.outputs.items()}
     if result.ledgers:
         table = ledger_table(result.ledgers, described)
@@ -58,20 +58,20 @@ def print_summary(result: Made, console: Console) -> None:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where shards are: the work directory, what the output is called, and its name if that must be said."""
+    """The place of shards: the work directory, the output for display, and its name if calls must give it."""
 
     workdir: str
     described: str
     output: str | None
 
     def call(self, function: str) -> str:
-        """A call of a function of `annotate` that works as it stands."""
+        """A call of a function of `annotate`, which can be copied and run."""
         named = "" if self.output is None else f', output="{self.output}"'
         return f"annotate.{function}({json.dumps(self.workdir, ensure_ascii=False)}{named})"
 
     @property
     def heading(self) -> str:
-        """What stands before the count."""
+        """The text before the count."""
         return f"{self.described}: " if self.output is not None or self.described != SHARDS else ""
 
 

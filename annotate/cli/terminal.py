@@ -1,4 +1,4 @@
-"""What commands print on, and how they put sizes, times and foreign text."""
+"""The console of commands, and how they print sizes, times and foreign text."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _VISIBLE = str.maketrans({**_CONTROLS, 0x7F: 0x2421, **dict.fromkeys(range(0x80,
 
 
 def console() -> Console:
-    """A console on standard output, as wide as the terminal, or wide enough for a table where there is none.
+    """A console on standard output, as wide as the terminal; without a terminal, wide enough for a table.
 
-    It reads no markup: names and texts come from people's data.
+    It reads no markup, since names and texts come from people's data.
     """
     width = None if sys.stdout.isatty() else PLAIN_WIDTH
     return Console(highlight=False, markup=False, emoji=False, width=width)
 
 
 def say(out: Console, text: str, style: str = "") -> None:
-    """Print a line that is never broken, so that a path or a command in it can be copied."""
+    """Print a line without breaking it, so that a path or a command in it can be copied."""
     out.print(Text(text, style=style), soft_wrap=True)
 
 
@@ -38,7 +38,7 @@ def counted(n: int, noun: str) -> str:
 
 
 def size(n: int | None) -> str:
-    """Bytes, for people: `12 B`, `3.4 kB`, `5.6 MB`; `-` where they are not known."""
+    """Bytes, for people: `12 B`, `3.4 kB`, `5.6 MB`; `-` if unknown."""
     if n is None:
         return "-"
     value, units = float(n), iter(("B", "kB", "MB", "GB", "TB"))
@@ -49,7 +49,7 @@ def size(n: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time, for people: `4.2 s`, `3 min 20 s`, `2 h 5 min`; `-` where it is not known."""
+    """A time, for people: `4.2 s`, `3 min 20 s`, `2 h 5 min`; `-` if unknown."""
     if seconds is None:
         return "-"
     if seconds < 60:

@@ -1,11 +1,11 @@
-"""What runs left, for people: in plain values, read a work unit at a time.
+"""Reports for people on the datasets of runs: plain values, read a work unit at a time.
 
     documents         documents with their tags, or span by span with their scores
-    target            what a path that is to be shown names
-    duplicates        what the near-duplicate filter found
-    large_clusters    its clusters, and what is in the largest
+    target            the datasets that a path names
+    duplicates        a report on near-duplicates
+    large_clusters    the clusters of near-duplicates, and the documents of the largest
 
-Beside these, the types of what `Pipeline.run`, `Pipeline.plan`, `annotate.status` and `annotate.clean` give.
+The package also exports the types that `Pipeline.run`, `Pipeline.plan`, `annotate.status` and `annotate.clean` return.
 """
 
 from typing import TYPE_CHECKING

@@ -1,6 +1,6 @@
-"""Documents for people to look at: tagged, as training shards have them, or span by span with scores and tags.
+"""Documents for people to look at: as training shards have them, with tags, or span by span with scores and tags.
 
-Everything is read unit by unit, and no further than to the last document that is wanted.
+Datasets are read unit by unit, and only up to the last document that is wanted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from annotate.storage.manifests import Unit, read_units
 from annotate.storage.parts import read_part
 from annotate.storage.store import Directory
 
-BATCH = 64  # documents of a lone file that are held at a time
+BATCH = 64  # documents that are held at a time when a single file is read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class TaggedDocument:
     Attributes:
         id: what people call it.
         text: with its tags.
-        placements: where the tags are, in the order of the text; fields as `schemas/` says of training shards.
+        placements: where the tags are, in the order of the text; the fields are those of training shards in `schemas/`.
     """
 
     id: str
@@ -53,9 +53,9 @@ class ScoredDocument:
         id: what people call it.
         place: `<shard>:<row>` in the corpus.
         spans: the text of each span.
-        scores: by axis a score for each span, None where scoring failed; empty for a document that is not scored.
-        tags: for each span the names of the tags before it.
-        note: why there are no scores; empty where there are.
+        scores: by axis, a score for each span, None where scoring failed; empty for a document that is not scored.
+        tags: for each span, the names of the tags before it.
+        note: why there are no scores; empty if there are scores.
     """
 
     id: str
@@ -75,12 +75,12 @@ def tagged_documents(
 
     Args:
         path: a work directory, a dataset of training shards in one, or one shard.
-        doc: only the document of this id, or at this `<shard>:<row>` of the corpus; none where there is no such one.
-        output: only those of this output, for a pipeline that has several.
+        doc: only the document with this id, or at this `<shard>:<row>` of the corpus; nothing if there is none.
+        output: only documents of this output, if a pipeline has several.
 
     Raises:
-        ConfigError: the output is not of what the path names.
-        StorageError: the path names nothing that has text shards; or a part is damaged.
+        ConfigError: the output was not made from the datasets that the path names.
+        StorageError: there are no text shards at the path; or a part is damaged.
     """
     for view in tagged_views(_target(path, output)):
         yield from view.documents(doc)
@@ -95,14 +95,14 @@ def scored_documents(
 
     Args:
         path: a work directory, or a dataset of annotations or training shards in one.
-        doc: only the document of this id, or at this `<shard>:<row>` of the corpus, scored or not; none where there is
-            no such one.
-        output: only those of this output, for a pipeline that has several.
+        doc: only the document with this id, or at this `<shard>:<row>` of the corpus, scored or not; nothing if there
+            is none.
+        output: only documents of this output, if a pipeline has several.
 
     Raises:
-        ConfigError: the output is not of what the path names, or the path is one file.
+        ConfigError: the output was not made from the datasets that the path names, or the path is one file.
         InputError: the corpus is gone, or changed.
-        StorageError: the path names nothing that has annotations; or a part is damaged.
+        StorageError: there are no annotations at the path; or a part is damaged.
     """
     for view in scored_views(_target(path, output).of_scores()):
         yield from view.documents(doc)
@@ -115,7 +115,7 @@ def _target(path: str | PathLike[str], output: str | None) -> Target:
 
 @dataclass(kw_only=True)
 class TaggedView:
-    """The documents of one output, or of a lone file; `looked` and `shown` count them."""
+    """The documents of one output, or of a single file; `looked` and `shown` count documents."""
 
     target: Target
     shards: Latest | None
@@ -124,11 +124,11 @@ class TaggedView:
 
     @property
     def heading(self) -> str:
-        """Which they are."""
+        """The name of the output, for a heading."""
         return "" if self.shards is None else self.shards.described
 
     def documents(self, doc: str | None) -> Iterator[TaggedDocument]:
-        """Stream them; with `doc` the one of that id, or at that `<shard>:<row>`.
+        """Stream the documents; with `doc` only the one with that id, or at that `<shard>:<row>`.
 
         Raises:
             StorageError: a file is no training shard, or damaged.
@@ -166,7 +166,7 @@ class TaggedView:
 
 
 def tagged_views(target: Target) -> list[TaggedView]:
-    """The text shards that a path names: of each output by itself.
+    """The text shards that a path names, one view for each output.
 
     Raises:
         StorageError: there are none.
@@ -185,7 +185,7 @@ def tagged_views(target: Target) -> list[TaggedView]:
 
 
 def _lone_file(directory: Directory, name: str) -> Iterator[pa.Table]:
-    """Batches of a file that may lie anywhere."""
+    """Read a training shard, which may lie anywhere, in batches."""
     where = f"{directory.url}/{name}"
     columns = contract(SHARDS).schema.names
     try:
@@ -203,7 +203,7 @@ def _lone_file(directory: Directory, name: str) -> Iterator[pa.Table]:
 
 
 def _id_at(target: Target, shards: Latest, doc: str) -> str:
-    """The id of the document at `<shard>:<row>` of the corpus of some shards; `doc` itself where that is not meant."""
+    """The id of the document at `<shard>:<row>` of the corpus of some shards; `doc` itself if it is no such place."""
     corpus = target.input(shards, "corpus")
     if corpus is None or corpus.location is None or _place(doc) is None:
         return doc
@@ -221,7 +221,7 @@ def _place(doc: str) -> tuple[str, int] | None:
 
 
 def _row_in(unit: Unit, doc: str) -> int | None:
-    """The row that `doc` names as `<shard>:<row>`, if it is one of this unit's."""
+    """The row that `doc` names as `<shard>:<row>`, if it is in this unit."""
     place = _place(doc)
     return place[1] if place and place[0] == unit.shard and unit.start <= place[1] < unit.stop else None
 
@@ -230,13 +230,13 @@ def _corpus(item: Latest) -> Corpus:
     """The corpus of the last run, for reading ids and texts."""
     if item.location is None:
         raise StorageError(
-            "the last run did not note where its corpus is", hint="Run the pipeline again: it notes that."
+            "the last run did not write down where its corpus is", hint="Run the pipeline again: it writes that down."
         )
     return Corpus(item.location, text=item.settings["text"], id=item.settings["id"], columns=())
 
 
 def scored_views(target: Target) -> list[ScoredView]:
-    """The scores of the last run, or of the annotation datasets that the path names: of each split by itself.
+    """The scores of the last run, or of the annotation datasets that a path names, one view for each split.
 
     Raises:
         StorageError: there are none.
@@ -254,7 +254,7 @@ def scored_views(target: Target) -> list[ScoredView]:
 
 @dataclass(kw_only=True)
 class ScoredView:
-    """The datasets of one run that go together unit by unit; `looked` and `shown` count documents.
+    """Datasets of one run that have the same units; `looked` and `shown` count documents.
 
     `placed_too` are the labels of other placements of these scores, whose tags are not shown.
     """
@@ -270,7 +270,7 @@ class ScoredView:
 
     @staticmethod
     def of(target: Target, scores: Sequence[Latest]) -> ScoredView:
-        """What goes with scores of one split."""
+        """The view of the scores of one split, with their corpus, spans, verdicts and placements."""
         corpus, spans = (target.input(scores[0], name) for name in ("corpus", "spans"))
         assert target.workdir is not None and corpus is not None and spans is not None, "they were looked for"
         read = {item.fingerprint for item in scores}
@@ -291,11 +291,11 @@ class ScoredView:
 
     @property
     def heading(self) -> str:
-        """Of which spans the scores are."""
+        """The spans and the corpus of the scores, for a heading."""
         return f"{self.items['spans'].label} of {self.items['corpus'].location}"
 
     def documents(self, doc: str | None) -> Iterator[ScoredDocument]:
-        """Stream those that are scored; with `doc`, the one of that id or at that `<shard>:<row>`, scored or not.
+        """Stream the scored documents; with `doc` only the one with that id, or at that `<shard>:<row>`, scored or not.
 
         Raises:
             InputError: the corpus is gone, or changed.
@@ -319,7 +319,7 @@ class ScoredView:
                     return
 
     def units(self) -> Iterator[dict[str, Unit]]:
-        """The units of all datasets, in step."""
+        """The units of all datasets, in the order of the corpus; each item has one unit of each dataset."""
         streams = [read_units(self._directory(name), item.manifest(self.workdir)) for name, item in self.items.items()]
         return (dict(zip(self.items, units, strict=True)) for units in zip(*streams, strict=True))
 
@@ -365,7 +365,7 @@ class ScoredView:
         )
 
     def samples(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Sorted scores of a sample of kept spans by axis, from their calibration; empty where there is none."""
+        """Sorted scores of a sample of kept spans, by axis, from the calibration; empty if there is none."""
         samples: dict[str, npt.NDArray[np.float32]] = {}
         for item in self.calibrations:
             directory = self.workdir.child(item.dataset)

@@ -1,6 +1,6 @@
-"""What the near-duplicate filter found, gathered from its committed datasets for a report.
+"""Gathers a report on near-duplicates from the committed datasets of the filter.
 
-Everything is read a unit at a time, and what can be told from manifests is not read at all.
+Figures come from manifests where these have them; other data are read a unit at a time.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from annotate.storage.latest import read_latest
 from annotate.storage.parts import read_part
 from annotate.storage.store import Directory
 
-SOURCES = 20  # shards, or values of a column, that are listed
+SOURCES = 20  # how many shards, or values of a column, a report lists
 MOST_SOURCES = 100_000
 OTHERS = (Split.name, Score.name, Render.name)
-"""Stages of pipelines whose work directories are left alone."""
+"""Stages that show that a work directory belongs to a pipeline, so that no filter is run there alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """How many documents of a shard, or with one value in a column, there are, and how many were dropped."""
+    """The documents of one shard, or with one value in a column, and how many of them were dropped."""
 
     name: str | None
     documents: int
@@ -55,12 +55,12 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Those of which most was dropped.
+    """The sources from which the most documents were dropped.
 
     Attributes:
-        of: name of the column; None where the sources are shards.
-        sources: at most `SOURCES`, most dropped first.
-        total: how many there are; None where there are more than `MOST_SOURCES`, and none is listed.
+        of: name of the column; None if the sources are shards.
+        sources: at most `SOURCES`, the one with the most dropped first.
+        total: the number of all sources; None if they are more than `MOST_SOURCES`, and then none is listed.
     """
 
     of: str | None
@@ -70,13 +70,14 @@ class Sources:
 
 @dataclass(frozen=True, kw_only=True)
 class Chance:
-    """What becomes of a pair of documents of one Jaccard similarity.
+    """The chance that the filter finds a pair of documents.
 
     Attributes:
-        similarity: theirs.
-        caught: the chance that they are candidates, for each way of cutting signatures.
-        found: the chance that they are candidates in any way, and are then estimated at the threshold or above; where
-            similarity is exact, estimated so high that it is asked for, and at the threshold or above.
+        similarity: the Jaccard similarity of the pair.
+        caught: the chance that the pair is a candidate, for each choice of bands and rows.
+        found: the chance that the pair is a candidate by any of them and counts. By estimates, the estimate must reach
+            the threshold. If similarity is exact, the estimate must be high enough that the texts are compared, and
+            the similarity must reach the threshold.
     """
 
     similarity: float
@@ -86,7 +87,7 @@ class Chance:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitGroups:
-    """Split groups of two documents and more, without those that were cut."""
+    """Figures on split groups of two documents or more; groups that were cut are counted in `cut` alone."""
 
     groups: int
     documents: int
@@ -97,26 +98,26 @@ class SplitGroups:
 
 @dataclass(frozen=True, kw_only=True)
 class DuplicatesReport:
-    """What the filter found.
+    """A report on near-duplicates.
 
     Attributes:
-        documents: of the corpus, that were reached.
-        not_reached: the others, where a limit was set.
-        unusable: with a text that is null, empty, blank or no UTF-8; they are nobody's duplicate.
-        exact_copies: dropped, and after NFC and folding of blanks equal to the keeper.
-        near_duplicates: dropped, and not equal to it.
-        kept: the others.
+        documents: how many documents the run reached.
+        not_reached: how many it did not reach, because of a limit.
+        unusable: documents whose text is null, empty, blank or not UTF-8; they are not compared.
+        exact_copies: dropped documents that equal their keeper, after NFC and with each run of blanks as one.
+        near_duplicates: the other dropped documents.
+        kept: documents that are kept.
         characters: code points of all usable texts.
-        characters_dropped: of those that are dropped.
-        clusters: of two documents and more.
-        sizes: of the clusters, by class; classes without a cluster are left out.
-        largest: clusters, the largest first.
-        sources: what was dropped of each.
+        characters_dropped: code points of the dropped documents.
+        clusters: how many clusters have two documents or more.
+        sizes: how many clusters have which size; classes without a cluster are left out.
+        largest: the largest clusters, the largest first.
+        sources: how many documents were dropped from which source.
         threshold: of similarity.
-        verify: whether that is an "estimate" or "exact".
-        ways: bands and rows in use.
-        curve: chances, by similarity.
-        groups: split groups.
+        verify: whether similarity is an "estimate" or "exact".
+        ways: the bands and rows in use.
+        curve: the chance that a pair is found, by its similarity.
+        groups: figures on split groups.
         remarks: the warnings of the run.
     """
 
@@ -141,11 +142,11 @@ class DuplicatesReport:
 
     @property
     def dropped(self) -> int:
-        """Documents that are dropped."""
+        """How many documents were dropped."""
         return self.exact_copies + self.near_duplicates
 
     def figures(self) -> dict[str, Any]:
-        """The report for machines, JSON-ready: all but the texts; cluster identities are decimal strings."""
+        """The report as JSON, without texts; the identities of clusters are decimal strings."""
         data = dataclasses.asdict(self)
         for cluster in data["largest"]:
             del cluster["texts"]
@@ -164,17 +165,17 @@ def find_duplicates(
 ) -> DuplicatesReport:
     """Run the near-duplicate filter alone, and report what it found; the corpus is not changed.
 
-    What is found is kept in the work directory: a report with another `source` or more `clusters` takes seconds.
+    Verdicts are kept in the work directory, so another report with `source` or `clusters` takes seconds.
 
         find_duplicates(NearDuplicates(Corpus("data/*.parquet")), "dup").dropped
 
     Args:
-        verdicts: the filter.
-        workdir: where datasets are kept: not that of a pipeline.
-        options: how the run goes.
-        source: a column of the corpus whose values are the sources; None for shards.
-        clusters: how many of the largest to look at.
-        observer: is told what happens.
+        verdicts: the filter; it must drop near-duplicates.
+        workdir: the work directory, which must not be that of a pipeline.
+        options: the options of the run.
+        source: the column of the corpus whose values are the sources; None for shards.
+        clusters: how many of the largest clusters to describe.
+        observer: is told of the progress of the run.
 
     Raises:
         ConfigError: Ray does not run; the work directory is that of a pipeline; or a value of the column can't name a
@@ -191,7 +192,7 @@ def find_duplicates(
 
 
 def filter_alone(verdicts: NearDuplicates) -> dict[str, Stage]:
-    """The stages whose datasets a report reads: outputs of a pipeline, so that they are there."""
+    """The stages whose datasets a report reads. They must be outputs of the pipeline, so that a run makes them."""
     groups = {"groups": stage_of(verdicts, Groups)} if verdicts.grouped else {}
     kept = {"kept": verdicts.inputs["kept"], "keepers": stage_of(verdicts, Keepers)}
     return {"verdicts": verdicts, **kept, **groups}
@@ -201,14 +202,14 @@ def check_workdir(workdir: str) -> None:
     """Refuse the work directory of another pipeline: `annotate clean` goes by the last run, and would drop its work.
 
     Raises:
-        ConfigError: it is one.
+        ConfigError: it is the work directory of a pipeline.
     """
     others = [item.label for item in read_latest(Directory.at(workdir)) if item.stage in OTHERS]
     if others:
         raise ConfigError(
             f"{workdir} is the work directory of a pipeline: the last run left {', '.join(others[:3])} there",
-            hint="Use a directory of its own: a run here would be the last one, by which shards are found and "
-            "`annotate clean` tells what is in use.",
+            hint="Use a directory of its own. After a run here, the shards would not be found any more, and "
+            "`annotate clean` would remove them.",
         )
 
 
@@ -249,7 +250,7 @@ def _most_dropped(sources: Iterable[Source]) -> list[Source]:
 
 
 def _by_shard(dataset: Dataset) -> Sources:
-    """What was dropped of each shard, as the entries of its units have counted it: no verdict is read."""
+    """Count dropped documents by shard. The entries of units have the counts, so no verdict is read."""
     most: list[Source] = []
     total = 0
     for shard, units in itertools.groupby(dataset.units(), key=lambda unit: unit.shard):
@@ -262,7 +263,7 @@ def _by_shard(dataset: Dataset) -> Sources:
 
 
 def _by_column(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], column: str) -> Sources:
-    """What was dropped of each value of a column."""
+    """Count dropped documents by the values of a column."""
     corpus, dataset = verdicts.corpus, datasets[verdicts]
     counted = pl.DataFrame(schema={"source": pl.String, "documents": pl.UInt64, "dropped": pl.UInt64})
     for of_corpus, unit in zip(datasets[corpus].units(), dataset.units(), strict=True):
@@ -278,7 +279,7 @@ def _by_column(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], colu
 
 
 def _counted(counted: pl.DataFrame, names: pa.ChunkedArray, kept: pa.ChunkedArray) -> pl.DataFrame:
-    """Add the documents of a unit to those of other units, in order of name."""
+    """Add the counts of a unit to those of other units, and sort by name."""
     rows = pl.DataFrame(pa.table({"source": names, "kept": kept}))
     counts = {"documents": pl.len().cast(pl.UInt64), "dropped": (~pl.col("kept")).sum().cast(pl.UInt64)}
     rows = rows.group_by("source").agg(**counts)
@@ -286,10 +287,10 @@ def _counted(counted: pl.DataFrame, names: pa.ChunkedArray, kept: pa.ChunkedArra
 
 
 def _names(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
-    """Values as text.
+    """Convert values to text.
 
     Raises:
-        ConfigError: they can't be written as text.
+        ConfigError: their type has no text form.
     """
     try:
         return values.cast(pa.large_string())
@@ -304,7 +305,7 @@ def _names(values: pa.ChunkedArray, column: str) -> pa.ChunkedArray:
 
 
 def curve(verdicts: NearDuplicates) -> list[Chance]:
-    """Chances at each tenth of similarity, and closer round the threshold."""
+    """The chances at each tenth of similarity, and at more similarities around the threshold."""
     near = {round(verdicts.threshold + step, 4) for step in (-0.1, -0.05, 0.0, 0.05, 0.1)}
     points = sorted({n / 10 for n in range(1, 10)} | {point for point in near if 0 < point < 1})
     at = np.array(points)
@@ -321,7 +322,7 @@ def curve(verdicts: NearDuplicates) -> list[Chance]:
 
 
 def _groups(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset]) -> SplitGroups:
-    """Count split groups, which may be the clusters."""
+    """Count split groups. If there are no bands for them, the clusters are the groups."""
     apart = verdicts.grouped
     dataset = datasets[stage_of(verdicts, Groups if apart else Keepers)]
     own = own_units(verdicts, datasets)

@@ -1,7 +1,7 @@
-"""The clusters that the near-duplicate filter found: how large they are, and the largest with what is in them.
+"""The clusters that the near-duplicate filter found: their sizes, and the documents of the largest ones.
 
-Whole clusters lie in each unit of the keepers, so no process needs more of them than one unit. Of texts only those of
-the clusters that are described are held, and no more of each than `TEXT`.
+A unit of the dataset of keepers has whole clusters, so no process holds more than one unit. Texts are held only of the
+clusters that are described, at most `TEXT` code points of each.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ S = TypeVar("S", bound=Stage)
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """A document of a cluster; `against` says that it is one of the corpus that is compared against."""
+    """A document of a cluster; `against` says whether it is of the older corpus that the corpus is compared with."""
 
     shard: str
     row: int
@@ -48,12 +48,12 @@ class Cluster:
     """A large cluster.
 
     Attributes:
-        cluster: its identity, as verdicts have it.
-        documents: in it, of both corpora where there are two.
+        cluster: its identity, as in the verdicts.
+        documents: how many documents it has, of both corpora if there are two.
         members: a few of its documents, the keeper first.
-        other: the dropped one that is least like its keeper; None where all are kept.
-        similarity: of these two.
-        texts: of the keeper and the other, each up to `TEXT` code points.
+        other: the dropped document that is least similar to its keeper; None if all are kept.
+        similarity: of the keeper and `other`.
+        texts: of the keeper and `other`, each up to `TEXT` code points.
     """
 
     cluster: int
@@ -65,7 +65,7 @@ class Cluster:
 
     @property
     def keeper(self) -> Document:
-        """The first of what is kept."""
+        """The first document that is kept."""
         return self.members[0]
 
 
@@ -81,7 +81,7 @@ class SizeClass:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class _Found:
-    """A cluster as the keepers have it; the larger is the greater, and of equal ones the earlier."""
+    """A cluster in the dataset of keepers. Compared by size; of two of one size, the earlier one is greater."""
 
     documents: int
     earlier: int
@@ -92,7 +92,7 @@ class _Found:
 def clusters_of(
     verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], number: int
 ) -> tuple[list[SizeClass], list[Cluster]]:
-    """Clusters by size, and the largest. Clusters that are wholly of another corpus are left out."""
+    """Count clusters by size, and describe the largest. Clusters without a document of the corpus are left out."""
     own = own_units(verdicts, datasets)
     clusters, documents = np.zeros(len(SIZES), np.int64), np.zeros(len(SIZES), np.int64)
     largest: list[_Found] = []
@@ -124,7 +124,7 @@ def clusters_of(
 def own_runs(
     member: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64], own: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The starts and sizes of the runs that have a document of the first `own` units."""
+    """The starts and sizes of the runs that have a document of the corpus, whose units are the first `own`."""
     sizes = np.diff(starts, append=len(member))
     if not len(starts):
         return starts, sizes
@@ -133,7 +133,7 @@ def own_runs(
 
 
 def _described(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], largest: Sequence[_Found]) -> list[Cluster]:
-    """Put to clusters what people know their documents by, and the texts of two."""
+    """Add to clusters the names of their documents, and the texts of two."""
     others = _least_similar(verdicts, datasets, [each.cluster for each in largest])
     compared = {n for each in largest if each.cluster in others for n in others[each.cluster][:2]}
     named = compared | {n for each in largest for n in each.members}
@@ -158,7 +158,7 @@ def _described(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], larg
 def _least_similar(
     verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], clusters: Sequence[int]
 ) -> dict[int, tuple[int, int, float]]:
-    """For each cluster the keeper, the dropped document that is least like it, and their similarity."""
+    """For each cluster the keeper, the dropped document that is least similar to it, and their similarity."""
     own = own_units(verdicts, datasets)
     wanted = pa.array(clusters, pa.uint64())
     least: dict[int, tuple[float, int, int]] = {}
@@ -204,17 +204,17 @@ def _all_units(
 
 
 def stage_of(verdicts: NearDuplicates, kind: type[S]) -> S:
-    """The stage of the filter that is of a kind, the first where there are several."""
+    """The first stage of the filter that has a type."""
     return next(stage for stage in graph([verdicts]) if isinstance(stage, kind))
 
 
 def tables_of(dataset: Dataset) -> Iterator[pa.Table]:
-    """The units of a dataset, one at a time."""
+    """Read the units of a dataset, one at a time."""
     return (dataset.stage.read(dataset.directory, unit) for unit in dataset.units())
 
 
 def own_units(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset]) -> int:
-    """Units of the corpus: those of another that it is compared against have higher numbers."""
+    """How many units the corpus has. The units of an older corpus that it is compared with have higher numbers."""
     manifest = datasets[verdicts.corpus].manifest
     assert manifest is not None, "the run has opened it"
     return manifest.units

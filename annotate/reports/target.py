@@ -1,4 +1,4 @@
-"""What a path names: a work directory, the datasets in one of its folders, or a lone shard."""
+"""Finds what a path names: a work directory, the datasets in a folder of one, or a single shard."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHARDS, ANNOTATIONS = "training-shards", "annotations"
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What a path names: a lone shard file, or a work directory with, perhaps, the datasets in one of its folders."""
+    """The shard that a path names, or the work directory, with `datasets` if the path names a folder in it."""
 
     path: str
     file: tuple[Directory, str] | None = None
@@ -28,15 +28,15 @@ class Target:
         """Find out what a path names.
 
         Raises:
-            ConfigError: a dataset that has no view of its own.
-            StorageError: nothing that can be shown; says what can.
+            ConfigError: it names a dataset that can't be shown by itself.
+            StorageError: it names nothing that can be shown; the hint says what can.
         """
         place = Directory.at(path.rstrip("/").removesuffix(f"/{layout.PARTS}"))
         parent, _, name = place.url.rpartition("/")
         above = Directory(parent)
         if name.endswith(".parquet"):
             if above.size(name) is None:
-                raise StorageError(f"there is no file {place.url}")
+                raise StorageError(f"there is no file {place.url}", hint="Check the path.")
             return Target(path=path, file=(above, name))
         if place.size(layout.LATEST) is not None:
             return Target(path=path, workdir=place, latest=read_latest(place))
@@ -57,10 +57,10 @@ class Target:
         )
 
     def of_output(self, name: str) -> Target:
-        """No more than an output and what it was made from.
+        """Only one output and the datasets that it was made from.
 
         Raises:
-            ConfigError: this is a lone file; or the datasets that the path names are of other outputs.
+            ConfigError: the path names a file; or the datasets that it names are of other outputs.
             StorageError: there is no such output.
         """
         if self.file is not None:
@@ -72,10 +72,10 @@ class Target:
         return replace(self, latest=latest, datasets=datasets)
 
     def of_scores(self) -> Target:
-        """The same for who wants scores: of training shards, those that they were made from.
+        """The target for showing scores: for training shards, the output that they are, with its annotations.
 
         Raises:
-            ConfigError: this is a lone file, which has none.
+            ConfigError: the path names a file, which has no scores.
         """
         if self.file is not None:
             raise ConfigError(
@@ -93,7 +93,7 @@ class Target:
         return [item for item in self.latest if item.stage == stage]
 
     def input(self, item: Latest, name: str) -> Latest | None:
-        """The dataset that another was made from, by the name it read it under."""
+        """The dataset from which another was made, by the name of the input."""
         wanted = item.inputs.get(name)
         return next((source for source in self.latest if source.fingerprint == wanted), None)
 
@@ -105,7 +105,7 @@ class Target:
         return {tag["name"]: parse_rule(tag["rule"]).axes for tag in tags}
 
     def axes(self) -> list[str]:
-        """All axes that are scored, in the order of the pipeline where a calibration tells it."""
+        """All axes that are scored; if there is a calibration, in the order of the pipeline."""
         groups = [group for item in self.of_stage("calibration") for group in item.settings["axes"]]
         groups += [item.settings["axes"] for item in self.of_stage(ANNOTATIONS)]
         return list(dict.fromkeys(axis for group in groups for axis in group))
@@ -114,6 +114,6 @@ class Target:
 def _check_shown(path: str, datasets: Sequence[Latest]) -> None:
     if others := {item.stage for item in datasets} - {SHARDS, ANNOTATIONS}:
         raise ConfigError(
-            f"{path} holds {min(others)}, which have no view of their own",
+            f"{path} holds {min(others)}, which can't be shown by themselves",
             hint="Show training-shards-... or annotations-..., or the work directory.",
         )

@@ -52,9 +52,14 @@ def test_shards_are_planned_in_documents(corpus, finished, tmp_path):
 def test_another_version_of_a_stage_is_told(pipeline, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "out")
     left = json.loads((tmp_path / "out" / "latest.json").read_text())
-    left["spans"] |= {"recipe": "0" * 32, "fingerprint": "0" * 32}  # as another version leaves it: equal settings
+    shutil.rmtree(tmp_path / "out" / left["training-shards"]["dataset"])
+    left["training-shards"] |= {
+        "recipe": "0" * 32,
+        "fingerprint": "0" * 32,
+    }  # as another version leaves it: equal settings
     (tmp_path / "out" / "latest.json").write_text(json.dumps(left))
-    assert of(pipeline, tmp_path / "out")["spans"].why == "recipe changed: annotate has another version of this stage"
+    shards = of(pipeline, tmp_path / "out")["training-shards"]
+    assert shards.why == "recipe changed: annotate has another version of this stage"
 
 
 def test_one_thing_is_singular():

@@ -156,7 +156,7 @@ def test_a_wrong_path_is_an_error_that_says_what_is_right(annotate, finished, co
         (tmp_path / "nowhere.parquet", 4, "no file"),
         (corpus / "s0.parquet", 4, "no column 'placements'"),
         (corpus, 4, "training-shards-"),
-        (dataset(finished, "spans")[0], 2, "no view of their own"),
+        (dataset(finished, "spans")[0], 2, "be shown by themselves"),
         (finished / "spans-00000000", 4, "annotations-"),
     ]:
         code, _, err = annotate("show", path)
