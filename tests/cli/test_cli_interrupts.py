@@ -149,7 +149,7 @@ def init(**options):
 
 ray.init = init
 run.observer = lambda console: contextlib.nullcontext()
-run.Pipeline.run = lambda *arguments: print("runs")
+run.make = lambda *arguments: print("runs")
 run.print_summary = lambda *arguments: None
 sys.exit(guarded(app, ["run", "mine.py", "--workdir", "out"]))
 """
