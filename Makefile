@@ -42,7 +42,7 @@ test test-fast consumers: export HF_HUB_OFFLINE := 1
 test: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest $(ARGS)
 
-test-fast: $(VENV)/.dev ## Run the tests that need no Ray and no minutes: units, in about one
+test-fast: $(VENV)/.dev ## Run the quick tests: all but slow ones, and those of engine, stages and the command line
 	$(BIN)/python -m pytest -m "not slow" --ignore=tests/engine --ignore=tests/cli --ignore=tests/stages $(ARGS)
 
 READERS := $(patsubst tests/consumers/requirements/%.txt,$(CONSUMERS)/%/.made,$(wildcard tests/consumers/requirements/*.txt))

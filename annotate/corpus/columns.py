@@ -1,4 +1,4 @@
-"""The Arrow types as which columns of a corpus travel to the shards, and the type that holds the values of two types.
+"""As which Arrow type each column of a corpus travels to the shards, and the common type of two types.
 
 A type says how a writer laid values out, so pandas, Polars and Spark write the same values as different types. All
 string types travel as large_string, all binary types as large_binary, lists of any layout as large_list, and

@@ -1,1 +1,27 @@
-"""The engine: runs any stage on Ray; it owns scheduling, retries, resume, progress and the ledger."""
+"""The engine: runs any stage on Ray; it owns scheduling, retries, resume, progress and the ledger.
+
+A run, from its driver:
+
+    run           finds what is committed, has the rest made, and writes what a run leaves
+    place         refuses a work directory in which a run must not write (the stage `Place` has nothing to do with it)
+    lease, locks  who works in the work directory
+    datasets      the datasets of the run: committed, or to be made
+    kinds         the table of the kinds of stage
+    map, reduce, shuffle, model, source
+                  a file a kind, with the driver's half and the worker's half
+    running       what the drivers' halves share
+    worker        what the workers' halves share
+    scheduler     makes the calls of all stages, with retries
+    cluster       what the run may use of the cluster
+    events        tells what happens: to an observer, and in `events/`
+    ledger        counts each document in one state
+    quarantine    writes the views of bad rows
+    result        what the run returns
+
+What else can be done with a work directory:
+
+    plan          what a run would do, and how long it would take
+    status        how the newest run stands
+    rescore       scores are removed, so that a run makes them again
+    clean         what the last run does not use is removed
+"""

@@ -1,12 +1,14 @@
 """Token shards in the formats that trainers read.
 
-workdir       exports the token shards of a work directory
-base          what a format is
-datatrove, hf, mds, megatron, olmo
-a file a format
-windows       a token table as flat arrays, from which every format is made
-write         writes the files of an export, and last its manifest
-adapters/     readers that a trainer needs beside its own; each may be copied alone
+A format is a file here, and an entry of the table `FORMATS` in `workdir`.
+
+    workdir       exports the token shards of a work directory
+    base          what a format is
+    datatrove, hf, mds, megatron, olmo
+                  a file a format
+    windows       a token table as flat arrays, from which every format is made
+    write         writes the files of an export, and last its manifest
+    adapters/     readers that a trainer needs beside its own; each may be copied alone
 """
 
 from typing import TYPE_CHECKING

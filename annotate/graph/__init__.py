@@ -1,6 +1,6 @@
 """What a stage is: a frozen dataclass whose inputs are other stages, and the pure functions that do its work.
 
-A stage knows nothing of Ray, retries or paths: it gets tables and returns tables. There are three kinds. A *map* makes
+A stage knows nothing of Ray, retries or paths: it gets tables and returns tables. There are five kinds. A *map* makes
 a unit from a group of consecutive units of its inputs, usually of one. A *reduce* merges pieces of all units, in any
 order, into one table. In a *shuffle* units send rows to partitions, and a partition makes a unit. A *model* stage is a
 map in three steps; an actor that holds a model does the middle one. A *source* lists files outside the work directory.

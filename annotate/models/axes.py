@@ -1,4 +1,4 @@
-"""Checks of settings that several kinds of scorer share."""
+"""Checks of axis names, anchors and signs, which several kinds of scorer share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The identity of a user's function or class: its source and the source of what it uses, or a declared version."""
+"""The identity of a user's function or class: its source and the source of what it uses, or a declared version.
+
+"Source" means source code here; the kind of stage that is called a source is in `annotate.graph.source`.
+"""
 
 from annotate.source.functions import MODULES, source_identity
 

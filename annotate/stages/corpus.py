@@ -39,7 +39,7 @@ class Corpus(Documents, Source):
         id: name of the id column (strings or integers), or None to name documents by shard and row.
         ids: "any" warns of repeated ids, "unique" makes them an error.
         columns: the other columns that travel to the shards; None for all. A column with a name that annotate uses
-            (`row`, `id`, `text`, `problem`, `placements`) is renamed to `corpus_row` and so on.
+            (`row`, `id`, `text`, `problem`, `placements`, `gaps`, `phase`) is renamed to `corpus_row` and so on.
         unit_bytes: bytes of text that one work unit aims at; 8 MB suits one machine, 64 MB a cluster.
         unreadable: what to do about a file that can't be read: stop with an "error", or "quarantine" it. If its footer
             can be read, but a page can't, the documents of that page's unit go to quarantine. If the page is of a

@@ -1,4 +1,4 @@
-"""Fixed windows of tokenizer tokens."""
+"""Splits into spans of a fixed number of tokens. The windows of token shards are cut in `annotate.tokens.packing`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,25 @@
-"""Token shards: documents tokenized once, tags inserted as ids, loss masks, windows. Arrays in, arrays out."""
+"""Token shards: documents tokenized once, tags inserted as ids, loss masks, windows. Arrays in, arrays out.
+
+The tokenizer:
+
+    tokenizer      loads one, and knows it by its content
+    unforgeable    its twin, which never gives a text a special token
+    losses         what it loses of a text
+    vocabulary     tags in it, an id each; `slots` are ids that its makers kept free
+    tagged         the tokenizer with and without tags
+    card           `tags.json`, which tells of the tags
+
+From documents to windows:
+
+    encoding       documents to ids and offsets; `spelling` is the fast way for byte-level BPE
+    boundaries     before which token a place in the text is
+    insertion      ids of tags among those of the text
+    kinds          the numbers by which tags, text and padding are told apart
+    pieces         documents are cut to fit in a window
+    packing        pieces are laid into windows
+    masks          which tokens of a window count as targets
+    table          the windows as a table
+"""
 
 from annotate.tokens.card import check_ids, tags_card, token_bits, vocabulary_size
 from annotate.tokens.encoding import TextTokenizer, TokenizedTexts, spells
