@@ -176,7 +176,7 @@ def test_a_limit_reaches_the_first_units_of_each_shard_and_keeps_their_scores(ra
     full, _ = run(tmp_path, corpus, name="limited")
     assert full.ledger.states["not_reached"] == 0
     # No span is scored twice, those of documents included that only the full run finds to be near-duplicates.
-    spans = next(d.manifest.rows for s, d in full.datasets.items() if s.name == "spans")
+    spans = full.datasets["spans"].rows
     assert rows_scored(tmp_path / "calls") <= 2 * spans
     assert scored + 2 * full.ledger.beside["spans"] > 2 * spans
 
