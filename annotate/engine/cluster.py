@@ -54,6 +54,7 @@ class Resources:
         nodes = _nodes("CPU")
         on_gpu = _nodes("GPU") if ray.cluster_resources().get("GPU") else [0.0] * len(nodes)
         gpus = int(sum(on_gpu))
+        tasks = Resources.found(workers).workers  # of other stages, at a time
         if device == "cuda" and not gpus:
             raise ConfigError("--device cuda was asked for, but the Ray cluster has no GPU")
         if gpus and (device == "cuda" or (device == "auto" and stage.gpu)):
@@ -61,7 +62,10 @@ class Resources:
             share = min(cpu / int(gpu) for cpu, gpu in zip(nodes, on_gpu, strict=True) if gpu >= 1)
             model = _floor(min(1.0, 0.1 * share))
             left = max(cpu - int(gpu) * model for cpu, gpu in zip(nodes, on_gpu, strict=True))
-            return Resources(min(workers or gpus, gpus), True, model, _floor(min(1.0, 0.9 * left)), stage.threads)
+            used = min(workers or gpus, gpus)
+            # All other tasks fit beside the models, else a model would wait for CPUs until these tasks are done.
+            each = (sum(nodes) - used * model) / tasks
+            return Resources(used, True, model, _floor(min(1.0, 0.9 * left, each)), stage.threads)
         if stage.threads > max(nodes):
             raise ConfigError(
                 f"a model of {stage.label} has {stage.threads} threads; no node has over {max(nodes):g}",
@@ -70,8 +74,9 @@ class Resources:
         used = workers or max(1, int(sum(cpu // stage.threads for cpu in nodes)))
         # If each model claimed whole CPUs, none would be left for the tasks that feed them; and with more models than
         # CPUs, some would wait forever. So models share nine tenths of each node. The tasks that feed them claim
-        # little, so that another run on the same cluster finds room too.
-        feeder = _floor(min(0.1 * sum(nodes) / max(2, used), 0.1 * max(nodes)))
+        # little, so that another run on the same cluster finds room too. Tasks of other stages claim the same, and all
+        # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
+        feeder = _floor(min(0.1 * sum(nodes) / max(2, tasks), 0.1 * max(nodes)))
         return Resources(used, False, _largest_claim(nodes, used, stage.threads), feeder, stage.threads)
 
 

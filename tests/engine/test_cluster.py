@@ -51,6 +51,9 @@ def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu):
     assert found.workers >= 1 and (not found.gpu or found.workers <= gpus)
     assert found.model_cpus > 0 and found.feeder_cpus > 0
     assert _room(nodes, found) >= found.feeder_cpus - 1e-6
+    cpus = sum(n[0] for n in nodes)
+    claimed = found.workers * found.model_cpus + (workers or cpus) * found.feeder_cpus
+    assert claimed <= cpus + 1e-6, "tasks of other stages, as many as may run, keep a model waiting"
 
 
 def _room(nodes, found):
