@@ -99,7 +99,6 @@ class _Going:
     exhausted: bool = True
     limit: int | None = None
     flying: dict[Any, _Flying] = field(default_factory=dict)
-    quiet_since: float = 0.0
     told: float = 0.0
 
     def step(self) -> bool:
@@ -130,7 +129,8 @@ class Scheduler:
         workers: number of tasks at a time.
         limit: most calls in flight of all steps without a limit of their own. While models hold the CPUs, it is
             `workers`: then each task claims so little that all calls in flight run at once.
-        stall_seconds: give up if no result of a job comes for so many seconds.
+        stall_seconds: give up if no result comes for so many seconds. Jobs share the CPUs, so the calls of one may wait
+            for those of others as long as these take.
         waiting: is called every few minutes in which no result comes, with the label of the job and the names of the
             items in flight.
     """
@@ -141,6 +141,7 @@ class Scheduler:
     waiting: Callable[[str, list[str]], None] = lambda label, names: None
     _going: list[_Going] = field(default_factory=list)
     _claim: float = 1.0
+    _heard: float = 0.0
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run jobs, each when it is ready.
@@ -215,8 +216,9 @@ class Scheduler:
 
     def _submit(self, going: _Going, index: int, item: Any, attempt: int) -> None:
         assert going.calls is not None
+        self._heard = time.monotonic()
         if not going.flying:
-            going.quiet_since = going.told = time.monotonic()
+            going.told = self._heard
         cpus = 0.0 if going.job.claim is not None else self._claim
         going.flying[going.calls.submit(item, cpus)] = _Flying(going, index, item, attempt, cpus)
 
@@ -229,22 +231,23 @@ class Scheduler:
             call = flying[done[0]]
             going = call.job
             del going.flying[done[0]]
-            going.quiet_since = going.told = now
+            self._heard = going.told = now
             self._took(going, call, done[0])
             return
-        for going in self._going:
-            if going.flying and now - going.told > QUIET_SECONDS:
+        silent = [going for going in self._going if going.flying]
+        for going in silent:
+            if now - going.told > QUIET_SECONDS:
                 going.told = now
                 self.waiting(going.job.label, going.names())
-            if going.flying and now - going.quiet_since > self.stall_seconds:
-                # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a
-                # call just when it completes. Calls in flight commit what they can, and end with the driver.
-                raise WorkError(
-                    f"{going.job.label}: nothing came back for {self.stall_seconds:.0f} s; in flight: "
-                    + ", ".join(going.names()),
-                    hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
-                    "longer needs a larger --stall-seconds, or a smaller unit_bytes.",
-                )
+        if now - self._heard > self.stall_seconds:
+            # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a call
+            # just when it completes. Calls in flight commit what they can, and end with the driver.
+            raise WorkError(
+                f"{', '.join(going.job.label for going in silent)}: nothing came back for {self.stall_seconds:.0f} s; "
+                f"in flight: {', '.join(name for going in silent for name in going.names())}",
+                hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
+                "longer needs a larger --stall-seconds, or a smaller unit_bytes.",
+            )
 
     def _took(self, going: _Going, call: _Flying, reference: Any) -> None:
         assert going.calls is not None

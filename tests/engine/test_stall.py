@@ -1,6 +1,7 @@
 """The scheduler: what hangs is said by name after a while, then an error names it; what can go on does."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -32,6 +33,23 @@ def test_what_hangs_is_named_and_stops_the_run(ray_cluster, monkeypatch):
     with pytest.raises(WorkError, match=r"a stage: nothing came back for 4 s; in flight: slow"):
         running.run([job("a stage", calls(["slow", "a", "b"], lambda index, item, result: got.append(result)))])
     assert told[-1] == ("a stage", "slow") and got == ["a", "b"]
+
+
+def test_a_job_whose_calls_wait_for_those_of_another_does_not_stall(monkeypatch):
+    now, got = 0, []
+
+    def wait(flying, num_returns, timeout):
+        """Every other second there is a result; that of the model comes when no other call is there."""
+        nonlocal now
+        now += 1
+        return ([] if now % 2 else [min(flying)]), []
+
+    monkeypatch.setattr(scheduler, "ray", SimpleNamespace(wait=wait, get=lambda reference: reference))
+    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: now))
+    some = {"submit": lambda item, cpus: item, "take": lambda index, item, result: got.append(item)}
+    jobs = [job("models", calls(["z"], **some)), job("tasks", calls("abcdefgh", **some))]
+    Scheduler(2, 4, stall_seconds=4).run(jobs)
+    assert got == [*"abcdefgh", "z"]
 
 
 def test_calls_begin_with_few_in_flight_and_grow_with_results(ray_cluster):
