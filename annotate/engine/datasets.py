@@ -140,7 +140,12 @@ class Aligned:
                 )
             if ranges and number % RANGE_UNITS == 0:
                 found = yield from _step(ranges)
-                assert found is not None, "a range for each few units"
+                if found is None:
+                    raise InputError(
+                        f"{', '.join(self.by_range)} and {', '.join(units)} are of different corpora: one has ranges "
+                        f"for {number} units only",
+                        hint="Make all that a stage reads from one Corpus(...).",
+                    )
                 ranged = found
             yield units | ranged
 
