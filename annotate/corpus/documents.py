@@ -110,8 +110,8 @@ class DocumentReader:
     def slices(self, directory: Directory, unit: Unit) -> Iterator[Slice]:
         """Stream the columns that travel, in slices of rows: they can be many times as large as the text of the unit.
 
-        The slices depend on the unit and the footer alone. With `pass_over`, damage in a slice is the problem of its
-        rows and of all rows of the unit after them.
+        The slices depend on the unit, the footer and `unit_bytes` alone. With `pass_over`, damage in a slice is the
+        problem of its rows and of all rows of the unit after them.
 
         Raises:
             InputError: the file changed or is damaged.

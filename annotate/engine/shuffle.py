@@ -61,7 +61,10 @@ class _Shuffling:
             if parcel is None:
                 yield None
                 continue
-            key = self.whole.key(self.stage, parcel, f"send {round_} from {number} to {self.to.groups}")
+            # The bytes of a piece are in the key: a task that was killed leaves some pieces, and the next one goes on
+            # with pieces that are cut at the same rows.
+            purpose = f"send {round_} from {number} to {self.to.groups} by {self.to.most}"
+            key = self.whole.key(self.stage, parcel, purpose)
             yield Work(key, first_unit(parcel[0]).shard, number, number + len(parcel), 0, tuple(parcel), number)
             number += len(parcel)
 

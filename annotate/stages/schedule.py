@@ -147,9 +147,10 @@ class ScheduleDocuments(Reduce):
     def drawn_by(self) -> dict[str, Any]:
         """Settings that users of the schedule must have among their own, JSON-ready.
 
-        They know an input by its data, and two seeds can give equal tables.
+        They know an input by its data, and two seeds, or two ways to draw subsets, can give equal tables.
         """
-        return {"seed": self.asked.seed, "mixed_by": list(self.columns_read), "phases": bool(self.phases)}
+        drawn = {"seed": self.asked.seed, "mixed_by": list(self.columns_read), "phases": bool(self.phases)}
+        return {**drawn, **self.selection.settings()}
 
     @property
     def columns_read(self) -> tuple[str, ...]:

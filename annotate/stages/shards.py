@@ -197,9 +197,10 @@ class Shards(EndsDocuments, Map, Shuffle):
         return name != "excluded" or any(entry.part.rows for entry in unit.entries)
 
     def settings(self) -> Mapping[str, Any]:
-        """How text is grouped, and which documents are written."""
+        """How text is grouped, and which documents are written; columns that travel are read in slices of a unit."""
         ordered = {"schedule": self.training_order.drawn_by()} if self.training_order is not None else {}
-        return {"part_bytes": self.part_bytes, "id": self.corpus.id, **ordered, **self.selection.settings()}
+        sliced = {"unit_bytes": self.corpus.unit_bytes} if self.travel else {}
+        return {"part_bytes": self.part_bytes, "id": self.corpus.id, **sliced, **ordered, **self.selection.settings()}
 
     def _documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> SelectedDocuments:
         """The documents of a unit that can be written, without the excluded ones."""

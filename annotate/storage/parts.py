@@ -170,17 +170,31 @@ def commit_all(dataset: Directory, key: str, entries: Iterable[Entry]) -> tuple[
         The entries in the dataset, in order: ours, or those that another process created first.
 
     Raises:
-        StorageError: another process's entry names a part that is gone.
+        StorageError: another process's entry names a part that is gone; or a killed one cut the unit at other rows.
     """
     done: list[Entry] = []
     last: Entry | None = None
     for entry in entries:
         if last is not None:
-            done.append(create_entry(dataset, replace(last, key=layout.numbered(key, len(done)))))
+            done.append(_create_one_of(dataset, replace(last, key=layout.numbered(key, len(done)))))
         last = entry
     assert last is not None, "a unit has a part"
-    notes = {**last.notes, EARLIER: str(len(done))} if done else last.notes
-    return (*done, create_entry(dataset, replace(last, key=key, notes=notes)))
+    if not done:
+        return (create_entry(dataset, replace(last, key=key)),)
+    notes = {**last.notes, EARLIER: str(len(done))}
+    return (*done, _create_one_of(dataset, replace(last, key=key, notes=notes)))
+
+
+def _create_one_of(dataset: Directory, ours: Entry) -> Entry:
+    """Create one of the entries of a unit. An entry that stands must be of a unit that was cut at the same rows."""
+    stands = create_entry(dataset, ours)
+    if (stands.part.rows, stands.notes.get(EARLIER)) != (ours.part.rows, ours.notes.get(EARLIER)):
+        raise StorageError(
+            f"{dataset.url}/{layout.entry(ours.key)} is of a unit that another task cut into other parts: together "
+            "with those that were made now, rows would be there twice or not at all",
+            hint="The stage gives other parts for the same input. Delete the file named above, and run again.",
+        )
+    return stands
 
 
 def find_all(dataset: Directory, key: str) -> tuple[Entry, ...] | None:

@@ -197,6 +197,22 @@ def test_bytes_are_equal_after_a_failure_at_any_part(tmp_path: Path, order: str)
         assert result.ledger is not None and result.ledger.states["written"] == 64
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_each_document_is_written_once_though_units_have_another_size_after_a_failure(
+    tmp_path: Path, order: str
+) -> None:
+    corpus = write(tmp_path / "corpus", large(64), 64)  # one unit, whatever its size
+    first, then = (rendered(corpus, order, unit_bytes=size, part_bytes=UNIT // 4) for size in (UNIT // 2, UNIT))
+    point = "commit: entry created"
+    number = reached(point, first, tmp_path / "out") - 4
+    fault = mock.patch("annotate.storage.parts.reach", fails_at(point, number))
+    with fault, pytest.raises(Exception, match="Killed"):
+        run(first, tmp_path / "out")
+    result, parts = run(then, tmp_path / "out")
+    assert sorted(pl.concat(parts)["id"]) == list(range(64))
+    assert result.ledger is not None and result.ledger.states["written"] == 64
+
+
 def reached(point: str, stage: Shards, workdir: Path) -> int:
     """How often a point is reached in a whole run."""
     with mock.patch("annotate.storage.parts.reach") as reach:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.engine.shuffle import parcels
-from annotate.graph import RANGE_UNITS
+from annotate.engine.datasets import Aligned
+from annotate.engine.shuffle import _Shuffling, parcels
+from annotate.graph import RANGE_UNITS, Partitions
 from annotate.stages.corpus import Corpus
 from annotate.stages.repeated_spans import SpanCounts, SpanHashes
 from annotate.stages.split import Split
@@ -40,3 +43,15 @@ def test_units_of_two_inputs_are_in_no_parcel_together() -> None:
     others = [{"others": each["hashes"]} for each in (unit(2, 1), unit(3, 1))]
     made = parcels(iter([unit(0, 1), unit(1, 1), *others]), 1000, STAGE)
     assert [[list(each) for each in parcel] for parcel in made if parcel] == [[["hashes"]] * 2, [["others"]] * 2]
+
+
+def test_pieces_of_another_size_do_not_go_on_with_those_that_a_killed_task_left() -> None:
+    def key(most: int) -> str:
+        """Of what one unit sends, in pieces of this size."""
+        nothing: Any = None
+        to = Partitions((2,), most)
+        shuffling = _Shuffling(nothing, STAGE, nothing, nothing, to, Aligned({}, {}, {}), limit=1000)
+        (work,) = (work for work in shuffling._sending(iter([unit(0, 1)]), "") if work is not None)
+        return work.key
+
+    assert key(100) == key(100) != key(200)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,19 @@ import pytest
 
 from annotate.errors import StorageError
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Entry, Output, chain, commit, commit_file, intact, read_entry, read_part
+from annotate.storage.parts import (
+    Entry,
+    Output,
+    chain,
+    commit,
+    commit_all,
+    commit_file,
+    find_all,
+    intact,
+    put_output,
+    read_entry,
+    read_part,
+)
 from annotate.storage.store import Directory
 
 
@@ -97,6 +110,33 @@ def test_a_lost_part_is_not_healed_by_other_bytes(dataset: Directory) -> None:
     local(dataset, entry.part.path).unlink()
     with pytest.raises(StorageError, match="names a part that is missing or damaged, and the part that was made again"):
         commit(dataset, "key", output("y"), schema="ids")
+
+
+def test_a_unit_of_several_parts_goes_on_with_those_that_a_killed_task_left_only_if_they_are_cut_alike(
+    dataset: Directory,
+) -> None:
+    def made(*parts: Output, killed: bool = False) -> tuple[Entry, ...]:
+        """Commit a unit of these parts; `killed` after the entry of the first is created."""
+
+        def put() -> Iterator[Entry]:
+            for number, part in enumerate(parts):
+                yield put_output(dataset, "key", part, schema="ids")
+                if killed and number == 1:
+                    raise KeyboardInterrupt
+
+        return commit_all(dataset, "key", put())
+
+    x, y, z = (output(name) for name in "xyz")
+    with pytest.raises(KeyboardInterrupt):
+        made(output("x", "y"), z, killed=True)
+    assert find_all(dataset, "key") is None
+    with pytest.raises(StorageError, match="units/key-0 is of a unit that another task cut into other parts"):
+        made(x, y, z)  # it would have y twice
+    assert find_all(dataset, "key") is None
+    entries = made(output("x", "y"), z)
+    assert find_all(dataset, "key") == entries and [entry.part.rows for entry in entries] == [2, 1]
+    with pytest.raises(StorageError, match="units/key is of a unit that another task cut into other parts"):
+        made(output("x", "y"), output(), z)
 
 
 def test_damage_is_found_when_a_part_is_read(dataset: Directory) -> None:
