@@ -231,6 +231,12 @@ class _Run:
         """Put the files beside the parts of a dataset that are missing or differ."""
         if type(dataset.stage).companions is Stage.companions or dataset.manifest is None:
             return
+        whole_inputs = [source for source in dataset.inputs.values() if source.stage.cut == "whole"]
+        if lost := [source.label for source in whole_inputs if source.manifest is None]:
+            # These are not made again for it: the files are those of the run that committed the dataset.
+            said = f"{dataset.label}: the files beside its parts were not checked, as {', '.join(lost)} lost parts"
+            self.running.events.said("warning", said)
+            return
         whole = self.running.context(dataset, Aligned.of(dataset)).shared()
         for path, data in dataset.stage.companions(whole, dataset.manifest).items():
             place = f"{layout.companions(dataset.fingerprint)}/{path}"

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from here import ray_here
 from length_scorer import length_scorer
 from ray import cloudpickle
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -39,6 +40,7 @@ from annotate import (
     tags_folder,
 )
 from annotate.cli.app import app, guarded
+from annotate.engine.events import Silent
 from annotate.stages.token_shards import _loaded
 from annotate.storage.manifests import Manifest
 from annotate.text.arrays import lists_by_row
@@ -252,6 +254,31 @@ def test_all_that_decides_the_windows_is_in_the_recipe(
 def test_settings_that_make_no_sense(corpus: Path, tokenizer: Path, options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         made(corpus, **{"tokenizer": tokenizer, **options}).settings()
+
+
+def test_the_files_beside_stay_though_the_thresholds_that_they_tell_are_lost(
+    tmp_path: Path, corpus: Path, tokenizer: Path
+) -> None:
+    """Such a run ended in an AssertionError."""
+    stage, out = made(corpus, tokenizer, unit_bytes=1 << 20), tmp_path / "out"
+    with ray_here():
+        written(stage, out)
+        card = Path(tags_folder(out), "tags.json").read_bytes()
+        for part in out.glob("thresholds-*/parts/*"):
+            part.unlink()
+        Pipeline(stage).run(str(out), observer=(observer := Said()))
+    assert [said for said in observer.all if "the files beside its parts were not checked" in said]
+    assert Path(tags_folder(out), "tags.json").read_bytes() == card
+
+
+class Said(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.all: list[str] = []
+
+    def said(self, level: str, message: str) -> None:
+        self.all.append(f"{level}: {message}")
 
 
 @pytest.mark.parametrize("form", ["huggingface", "megatron", "datatrove", "mds", "olmo"])
