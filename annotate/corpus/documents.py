@@ -17,6 +17,7 @@ from annotate.corpus.rows import RowReader
 from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.corpus.travelling import READ, Columns
 from annotate.errors import InputError
+from annotate.graph import Slice
 from annotate.storage.manifests import Unit, file_rows
 from annotate.storage.store import Directory
 from annotate.text.arrays import beside, large_string, one_array
@@ -24,15 +25,6 @@ from annotate.text.utf8 import invalid_utf8
 
 NO_ID = "the id is null"  # an integer column has no value that could name the document
 SLICES = 4  # a slice of the columns that travel has about a fourth of the bytes that a unit has of text
-
-
-@dataclass(frozen=True)
-class Slice:
-    """The columns that travel, for some rows of a shard, and the problem of each row, or null."""
-
-    rows: range
-    table: pa.Table
-    problem: pa.Array
 
 
 @dataclass(frozen=True)

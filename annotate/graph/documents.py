@@ -15,23 +15,19 @@ from annotate.storage.store import Directory
 from annotate.text.arrays import one_array
 
 
-class Slice(Protocol):
-    """Some rows of a shard: the columns that travel to the training shards, and the problem of each row."""
+@dataclass(frozen=True)
+class Slice:
+    """Some rows of a shard: the columns that travel to the training shards, and the problem of each row.
 
-    @property
-    def rows(self) -> range:
-        """The rows."""
-        ...
+    Attributes:
+        rows: the rows.
+        table: the columns.
+        problem: the problem of each row, string; null for a row without one.
+    """
 
-    @property
-    def table(self) -> pa.Table:
-        """The columns."""
-        ...
-
-    @property
-    def problem(self) -> pa.Array:
-        """The problem of each row, string; null for a row without one."""
-        ...
+    rows: range
+    table: pa.Table
+    problem: pa.Array
 
 
 class Reader(Protocol):
@@ -95,15 +91,6 @@ class Documents(Stage):
 
 
 @dataclass(frozen=True)
-class MadeSlice:
-    """All rows of a unit of documents that a stage has made."""
-
-    rows: range
-    table: pa.Table
-    problem: pa.Array
-
-
-@dataclass(frozen=True)
 class MadeReader:
     """Reads documents that a stage has made: its tables have `row`, `id`, `text`, and the columns that travel."""
 
@@ -123,10 +110,10 @@ class MadeReader:
 
     columns_of = others
 
-    def slices(self, directory: Directory, unit: Unit) -> Iterator[MadeSlice]:
+    def slices(self, directory: Directory, unit: Unit) -> Iterator[Slice]:
         """All columns that travel, in one slice."""
         table = self.stage.read(directory, unit)
-        yield MadeSlice(range(unit.start, unit.stop), table.drop_columns(OURS), one_array(table["problem"]))
+        yield Slice(range(unit.start, unit.stop), table.drop_columns(OURS), one_array(table["problem"]))
 
     def rows(self, directory: Directory, unit: Unit) -> int:
         """The row after the last one of the unit: how many the shard has is not known here."""
