@@ -26,6 +26,7 @@ import ray
 from report import measure, medians, parser, print_table, write_json
 
 from annotate.engine import run as engine
+from annotate.engine.cluster import Resources
 from annotate.engine.running import Options
 from annotate.engine.scheduler import Job, Scheduler
 from annotate.graph import Listing, Map, Model, Rows, Source, Stage, Tables
@@ -85,10 +86,10 @@ def run(last: Stage, workdir: Path) -> None:
         engine.run({"last": last}, str(workdir), options)
 
 
-def one_model(stage: Model, workers: int | None, device: str) -> engine.Resources:
+def one_model(stage: Model, workers: int | None, device: str) -> Resources:
     """What one model takes, and what is left to the tasks."""
     del stage, workers, device
-    return engine.Resources(1, False, 0.2, 0.9, 1)
+    return Resources(1, False, 0.2, 0.9)
 
 
 def pipeline(schema: str, units: int, seconds: float, *, busy: bool) -> Stage:

@@ -23,7 +23,7 @@ from annotate.corpus.source_files import SourceFile, UnreadableFile, changed
 from annotate.errors import StorageError
 from annotate.graph import Imports, ImportStep, digest
 from annotate.storage.faults import reach
-from annotate.storage.parts import Entry, Part, commit_file, intact, read_entry
+from annotate.storage.parts import Entry, Part, commit_file, find
 from annotate.storage.store import Directory
 
 
@@ -115,13 +115,12 @@ def find_imported(corpus: JsonLines, directory: Directory, files: Sequence[Sourc
     scanned = []
     for file in files:
         version = _version(file)
-        entry = read_entry(directory, _key(corpus, "scan", file, version))
-        if entry is None or not intact(directory, entry):
+        if (entry := find(directory, _key(corpus, "scan", file, version))) is None:
             return None
         scanned.append(Scanned(file, version, pq.read_schema(pa.BufferReader(directory.get(entry.part.path)))))
     fields = wanted_fields(merge_schemas(item.fields for item in scanned), corpus.text, corpus.id, corpus.columns)
-    entries = [read_entry(directory, _import_key(corpus, item, fields)) for item in scanned]
-    found = [entry for entry in entries if entry is not None and intact(directory, entry)]
+    entries = [find(directory, _import_key(corpus, item, fields)) for item in scanned]
+    found = [entry for entry in entries if entry is not None]
     if len(found) < len(files):
         return None
     return [_imported(directory, file.shard, entry.part) for file, entry in zip(files, found, strict=True)]
@@ -181,8 +180,7 @@ def _imported(directory: Directory, shard: str, part: Part) -> SourceFile:
 def _committed(directory: Directory, key: str, write: Callable[[Path], int]) -> Entry:
     """Find the unit, or commit the Parquet file that `write` makes on local disk."""
     reach("unit: started")
-    entry = read_entry(directory, key)
-    if entry is not None and intact(directory, entry):
+    if (entry := find(directory, key)) is not None:
         return entry
     with tempfile.TemporaryDirectory(prefix="annotate-") as folder:
         path = Path(folder) / "part.parquet"

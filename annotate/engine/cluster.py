@@ -13,31 +13,19 @@ from annotate.graph import Model
 
 @dataclass(frozen=True)
 class Resources:
-    """How much of a cluster a run uses.
+    """How much of a cluster the models of a stage use.
 
     Attributes:
-        workers: number of tasks, or of models, at a time.
+        workers: number of models at a time.
         gpu: whether models run on GPUs.
         model_cpus: logical CPUs that a model claims.
         feeder_cpus: logical CPUs that a task claims if it prepares or finishes units for models.
-        threads: torch threads of a model.
     """
 
     workers: int
     gpu: bool
     model_cpus: float
     feeder_cpus: float
-    threads: int
-
-    @staticmethod
-    def found(workers: int | None) -> Resources:
-        """The share of tasks: `workers` at a time; None for as many as there are CPUs.
-
-        Raises:
-            ConfigError: Ray does not run, or the cluster has no CPU.
-        """
-        used = workers or int(sum(_nodes("CPU")))
-        return Resources(used, False, 1.0, 1.0, 1)
 
     @staticmethod
     def of_models(stage: Model, workers: int | None, device: str) -> Resources:
@@ -54,7 +42,7 @@ class Resources:
         nodes = _nodes("CPU")
         on_gpu = _nodes("GPU") if ray.cluster_resources().get("GPU") else [0.0] * len(nodes)
         gpus = int(sum(on_gpu))
-        tasks = Resources.found(workers).workers  # of other stages, at a time
+        tasks = count_workers(workers)  # of other stages, at a time
         if device == "cuda" and not gpus:
             raise ConfigError("--device cuda was asked for, but the Ray cluster has no GPU")
         if gpus and (device == "cuda" or (device == "auto" and stage.gpu)):
@@ -65,7 +53,7 @@ class Resources:
             used = min(workers or gpus, gpus)
             # All other tasks fit beside the models, else a model would wait for CPUs until these tasks are done.
             each = (sum(nodes) - used * model) / tasks
-            return Resources(used, True, model, _floor(min(1.0, 0.9 * left, each)), stage.threads)
+            return Resources(used, True, model, _floor(min(1.0, 0.9 * left, each)))
         if stage.threads > max(nodes):
             raise ConfigError(
                 f"a model of {stage.label} has {stage.threads} threads; no node has over {max(nodes):g}",
@@ -77,7 +65,17 @@ class Resources:
         # little, so that another run on the same cluster finds room too. Tasks of other stages claim the same, and all
         # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
         feeder = _floor(min(0.1 * sum(nodes) / max(2, tasks), 0.1 * max(nodes)))
-        return Resources(used, False, _largest_claim(nodes, used, stage.threads), feeder, stage.threads)
+        return Resources(used, False, _largest_claim(nodes, used, stage.threads), feeder)
+
+
+def count_workers(workers: int | None) -> int:
+    """Number of tasks at a time: `workers`, or None for as many as there are CPUs.
+
+    Raises:
+        ConfigError: Ray does not run, or the cluster has no CPU.
+    """
+    cpus = _nodes("CPU")
+    return workers or int(sum(cpus))
 
 
 def _largest_claim(nodes: list[float], models: int, threads: int) -> float:

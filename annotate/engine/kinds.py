@@ -23,8 +23,8 @@ class Maker:
         steps: makes the datasets: gives the scheduler one step of calls after the other.
         label: the name of the datasets in messages.
         claim: the most CPUs that any task may claim meanwhile; None if no model is held.
-        count: number of units of a dataset, and how many are committed, once its inputs are committed; None if that is
-            known only when it is made.
+        count: number of units of a dataset, and how many are committed, if its inputs are committed; None if that is
+            not known yet.
         ahead: number of units that a dataset will have, given the number of units of its documents; None if unknown.
     """
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from annotate.engine.datasets import Aligned, Dataset
-from annotate.engine.running import Running, manifests, names_of, work_of
+from annotate.engine.running import Running, manifests, names_of
 from annotate.engine.scheduler import Calls
 from annotate.engine.worker import Context, commit_parts, frugal
-from annotate.graph import Map, first_unit
+from annotate.graph import Map, Stage, first_unit
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
@@ -52,9 +52,16 @@ def single(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
         if units is None:
             yield None
             continue
-        # A table of a range tells documents apart by the number of their unit, so the number is part of the key.
-        yield work_of(aligned.key(dataset.stage, [units], str(number) if aligned.by_range else ""), units, number)
+        first = first_unit(units)
+        key = key_of(dataset.stage, aligned, units, number)
+        yield Work(key, first.shard, first.start, first.stop, first.text_bytes, (units,), number)
         number += 1
+
+
+def key_of(stage: Stage, aligned: Aligned, units: Mapping[str, Unit], number: int) -> str:
+    """The key of the work that makes a unit from unit `number` of each input."""
+    # A table of a range tells documents apart by the number of their unit, so the number is part of the key.
+    return aligned.key(stage, [units], str(number) if aligned.by_range else "")
 
 
 def _gathered(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:

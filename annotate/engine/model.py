@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ray import exceptions
 
 from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Aligned, Dataset
-from annotate.engine.map import expected, listed, single
+from annotate.engine.map import expected, key_of, listed, single
 from annotate.engine.running import Running, names_of
 from annotate.engine.scheduler import Calls
 from annotate.engine.worker import Context, frugal
@@ -37,8 +37,8 @@ Item = tuple[Work, ...]  # the work of one unit, for each of the stages that run
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     """One step: three calls for each unit, each of which takes the result of the one before."""
     stages = _stages(datasets)
-    aligned = [Aligned.of(dataset) for dataset in datasets]
-    contexts = running.put([running.context(dataset, a) for dataset, a in zip(datasets, aligned, strict=True)])
+    aligned = Aligned.of(datasets[0])
+    contexts = running.put([running.context(dataset, aligned) for dataset in datasets])
     models = Models(stages, _resources(datasets, running))
     cpus = models.resources.feeder_cpus
     counted = count(datasets[0])
@@ -64,7 +64,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
             submit=submit,
             name=names_of,
             take=take,
-            limit=running.limit(workers, AHEAD),
+            limit=workers * AHEAD,
             # While models load, one unit for each is enough: more tasks would compete with them for the CPUs.
             first=workers,
             lost=models.lost,
@@ -74,18 +74,13 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     collected.commit()
 
 
-def _items(datasets: Sequence[Dataset], aligned: Sequence[Aligned]) -> Iterator[Item | None]:
-    streams = [single(dataset, a) for dataset, a in zip(datasets, aligned, strict=True)]
-    for first in streams[0]:
+def _items(datasets: Sequence[Dataset], aligned: Aligned) -> Iterator[Item | None]:
+    for first in single(datasets[0], aligned):
         if first is None:
             yield None
             continue
-        item = [first]
-        for stream in streams[1:]:
-            while (work := next(stream)) is None:
-                yield None
-            item.append(work)
-        yield tuple(item)
+        (units,) = first.units
+        yield tuple(replace(first, key=key_of(d.stage, aligned, units, first.number)) for d in datasets)
 
 
 def label(datasets: Sequence[Dataset]) -> str:
@@ -199,8 +194,9 @@ def prepare(contexts: Sequence[Context], works: Sequence[Work]) -> list[Prepared
     lacking: dict[bytes, tuple[Rows, list[int]]] = {}
     for i, (context, work) in enumerate(zip(contexts, works, strict=True)):
         wanted = _stage(context).wanted(next(context.tables(work)))
-        rows = wanted[~np.isin(wanted, _covered(context, work))]
-        if len(rows) or not _entries(context, work):
+        entries = _entries(context, work)
+        rows = wanted[~np.isin(wanted, _covered(context, entries))]
+        if len(rows) or not entries:
             lacking.setdefault(rows.tobytes(), (rows, []))[1].append(i)
     tables = next(contexts[0].tables(works[0]))
     return [Prepared(tuple(i), _stage(contexts[0]).prepare(tables, rows)) for rows, i in lacking.values()]
@@ -211,11 +207,11 @@ def _entries(context: Context, work: Work) -> list[Entry]:
     return [entry for entry in chain(context.directory, work.key) if intact(context.directory, entry)]
 
 
-def _covered(context: Context, work: Work) -> Rows:
+def _covered(context: Context, entries: Sequence[Entry]) -> Rows:
     """The rows of the documents in these entries."""
     rows = [
         read_part(context.directory, entry.part, schema=context.stage.schema, columns=["row"])["row"].to_numpy()
-        for entry in _entries(context, work)
+        for entry in entries
     ]
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
@@ -272,7 +268,8 @@ def _append(context: Context, work: Work, data: Any, result: Any, device: str) -
     rows: Rows | None = None
     while True:
         entries = list(chain(context.directory, work.key))
-        covered, there = _covered(context, work), bool(_entries(context, work))
+        there = [entry for entry in entries if intact(context.directory, entry)]
+        covered = _covered(context, there)
         if rows is not None and there and np.isin(rows, covered).all():
             return
         output = stage.finish(work.shard, data, result, device, covered)

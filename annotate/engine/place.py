@@ -28,9 +28,10 @@ def check_place(workdir: Directory, stages: Iterable[Stage]) -> None:
         raise ConfigError(
             f"the work directory {workdir.url} lies in the dataset {around}", hint="Choose another place."
         )
-    datasets_in(workdir)
+    marked = {name for name, marker in datasets_in(workdir).items() if marker is not None}
     for stage in stages:
-        check_folder(workdir.child(stage.dataset))
+        if stage.dataset not in marked:
+            check_folder(workdir.child(stage.dataset))
         if isinstance(stage, Source) and stage.outside is not None:
             _check_corpus(workdir, stage.outside)
     for name, keys in _FILES.items():

@@ -180,8 +180,7 @@ def _stage(
 def _units(dataset: Dataset, corpus: Manifest) -> tuple[int | None, int]:
     """The number of units of a stage, and how many are committed, as far as it is known."""
     maker = MAKERS[dataset.stage.made_as]
-    ready = all(source.manifest is not None for source in dataset.inputs.values())
-    counted = maker.count(dataset) if ready else None
+    counted = maker.count(dataset)
     return counted if counted is not None else (maker.ahead(dataset, corpus.units), 0)
 
 

@@ -9,12 +9,12 @@ import pyarrow as pa
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.running import Running, chunks, in_order, name_of
 from annotate.engine.scheduler import Calls
-from annotate.engine.worker import Context, find, frugal
+from annotate.engine.worker import Context, frugal, made_of
 from annotate.graph import Reduce, digest, first_unit
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Output, commit, read_part
+from annotate.storage.parts import Output, commit, find, read_part
 
 PIECES = 64  # most units in one piece, and most pieces in one merge
 
@@ -97,7 +97,7 @@ def make_piece(context: Context, work: Work) -> Unit:
         merged = stage.merge(stage.piece(tables) for tables in context.tables(work))
         reach("unit: computed")
         entry = commit(context.directory, work.key, Output(merged), schema=stage.piece_schema)
-    return Unit("", 0, 0, 0, (entry,))
+    return made_of(entry)
 
 
 @frugal
@@ -107,7 +107,7 @@ def merge_pieces(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
     entry = find(context.directory, key)
     if entry is None:
         entry = commit(context.directory, key, Output(stage.merge(_tables(context, pieces))), schema=stage.piece_schema)
-    return Unit("", 0, 0, 0, (entry,))
+    return made_of(entry)
 
 
 @frugal
@@ -120,7 +120,7 @@ def finish(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
         output = stage.finish(stage.merge(_tables(context, pieces)), context.shared())
         reach("unit: computed")
         entry = commit(context.directory, key, output, schema=stage.schema)
-    return Unit("", 0, 0, 0, (entry,))
+    return made_of(entry)
 
 
 def _tables(context: Context, pieces: Sequence[Unit]) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ray import cloudpickle
 
-from annotate.engine.cluster import Resources
+from annotate.engine.cluster import count_workers
 from annotate.engine.datasets import Aligned, Dataset, latest, needed, plan_datasets
 from annotate.engine.events import Events, Observer, Silent
 from annotate.engine.kinds import MAKERS
@@ -21,14 +21,14 @@ from annotate.engine.rescore import drop, to_drop
 from annotate.engine.result import MadeDataset, Result
 from annotate.engine.running import Options, Running, unit_bytes
 from annotate.engine.scheduler import Calls, Job, Scheduler
-from annotate.engine.source import Imports, open_all
+from annotate.engine.source import ImportJob, open_all
 from annotate.errors import StorageError
 from annotate.graph import Source, Stage, digest, graph
 from annotate.storage import layout
 from annotate.storage.faults import reach
 from annotate.storage.latest import write_latest
 from annotate.storage.manifests import Manifest
-from annotate.storage.marker import mark, other_versions
+from annotate.storage.marker import datasets_in, mark, other_versions
 from annotate.storage.store import Directory
 
 DEFAULTS = Options()
@@ -99,7 +99,7 @@ def run(
         WorkError: a unit failed on every attempt.
     """
     stages = graph([*checks, *outputs.values()])
-    Resources.found(options.workers)
+    count_workers(options.workers)
     workdir = Directory.at(location)
     check_place(workdir, stages)
     workdir.create()
@@ -169,11 +169,11 @@ class _Run:
 
     def _open(self) -> dict[Stage, Dataset]:
         """Import files where necessary, and list the units of all sources."""
-        imports: dict[Stage, Imports] = {}
+        imports: dict[Stage, ImportJob] = {}
         for stage in self.stages:
             if isinstance(stage, Source):
                 self._mark(stage)
-                imports[stage] = Imports(stage, self.running)
+                imports[stage] = ImportJob(stage, self.running)
                 self._schedule([imports[stage].job()])
         found = {stage: each.found for stage, each in imports.items()}
         limit, workdir = self.running.options.limit, self.running.workdir
@@ -187,10 +187,10 @@ class _Run:
 
     def _tell_of_other_versions(self, missing: Sequence[Stage]) -> None:
         """Warn, before anything is scored, if another version of annotate has made the same scores."""
-        for stage in missing:
-            if not stage.rescored:
-                continue
-            for other in other_versions(self.running.workdir, stage.name, stage.version, digest(stage.settings())):
+        scored = [stage for stage in missing if stage.rescored]
+        markers = list(datasets_in(self.running.workdir).values()) if scored else []
+        for stage in scored:
+            for other in other_versions(markers, stage.name, stage.version, digest(stage.settings())):
                 self.running.events.said(
                     "warning",
                     f"{stage.label}: {other.dataset} has scores of the same settings that another version of annotate "
@@ -201,13 +201,14 @@ class _Run:
     def _schedule(self, jobs: Sequence[Job]) -> None:
         running = self.running
         workers = running.workers
+        in_flight = workers * (2 if running.options.workers is None else 1)
 
         def waiting(label: str, names: list[str]) -> None:
             running.events.in_flight(label, names)
             said = f"{label}: no unit was finished for a while; in flight: {', '.join(names)}"
             running.events.said("warning", said)
 
-        Scheduler(workers, running.limit(workers, 2), running.options.stall_seconds, waiting).run(jobs)
+        Scheduler(workers, in_flight, running.options.stall_seconds, waiting).run(jobs)
 
     def _jobs(self, made: Sequence[Sequence[Dataset]]) -> list[Job]:
         """The jobs, in order: one for stages that are made together."""

@@ -9,13 +9,13 @@ from typing import Any, Literal, TypeVar
 
 import ray
 
-from annotate.engine.cluster import Resources
+from annotate.engine.cluster import count_workers
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.events import Events
 from annotate.engine.lease import Lease
 from annotate.engine.worker import Context
 from annotate.errors import ConfigError
-from annotate.graph import Documents, Stage, first_unit
+from annotate.graph import Documents, Stage
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Manifest, Unit
@@ -79,11 +79,7 @@ class Running:
     @functools.cached_property
     def workers(self) -> int:
         """Number of tasks at a time."""
-        return Resources.found(self.options.workers).workers
-
-    def limit(self, workers: int, each: int) -> int:
-        """Limit of calls in flight: `each` for a worker; or one, if the number of workers was set."""
-        return workers * (each if self.options.workers is None else 1)
+        return count_workers(self.options.workers)
 
     def put(self, data: Any) -> Any:
         """Put data where all tasks can read it."""
@@ -173,9 +169,3 @@ def names_of(works: Sequence[Work]) -> str:
 def unit_bytes(stages: Sequence[Stage]) -> int:
     """Bytes of text that a work unit aims at: the largest `unit_bytes` of the stages."""
     return max((stage.unit_bytes for stage in stages if isinstance(stage, Documents)), default=UNIT_BYTES)
-
-
-def work_of(key: str, units: dict[str, Unit], number: int) -> Work:
-    """The work that makes a unit from the same unit of each input."""
-    first = first_unit(units)
-    return Work(key, first.shard, first.start, first.stop, first.text_bytes, (units,), number)

@@ -13,12 +13,12 @@ import pyarrow as pa
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.running import Collected, Running, chunks, in_order, manifests
 from annotate.engine.scheduler import Calls
-from annotate.engine.worker import Context, commit_parts, find, frugal, give_back
+from annotate.engine.worker import Context, commit_parts, frugal, give_back, made_of
 from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Received, Shuffle, digest, first_unit
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, commit_all, find_all, joined
+from annotate.storage.parts import Entry, commit_all, find, find_all, joined
 from annotate.storage.slices import by_partition, put_slices, read_slice, slice_bytes, slice_checksum, slice_index
 from annotate.text.arrays import held_bytes
 
@@ -189,7 +189,7 @@ def send(context: Context, work: Work, to: Partitions) -> Unit:
     if entries is None:
         outputs = (output for tables in context.tables(work) for output in stage.send(tables, to))
         entries = commit_all(context.directory, work.key, _pieces(context, work.key, outputs, to.most))
-    return Unit("", 0, 0, 0, entries)
+    return made_of(*entries)
 
 
 def _pieces(context: Context, key: str, outputs: Iterator[Any], most: int) -> Iterator[Entry]:
@@ -267,7 +267,7 @@ def _receive(
         size = sum(slice_bytes(index, partition) for index in indices)
         received = Received(partition, tables, size, context.tables(work), *beside)
         made = commit_parts(context, key, stage.receive(received))
-    return Unit("", 0, 0, 0, made)
+    return made_of(*made)
 
 
 def _told(context: Context, unit: Unit, sent: Sequence[Entry]) -> Unit:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from annotate.engine.datasets import Dataset
-from annotate.engine.running import Running
+from annotate.engine.running import Running, in_order
 from annotate.engine.scheduler import Calls, Job
 from annotate.graph import ImportStep, Listing, Source, Stage, digest, source_of
 from annotate.storage.store import Directory
@@ -87,7 +87,7 @@ def columns_read(stages: Iterable[Stage], documents: Stage) -> dict[str, str]:
     return {name: stage.label for stage in readers for name in stage.columns_read}
 
 
-class Imports:
+class ImportJob:
     """The import of a source, as a job.
 
     Attributes:
@@ -114,7 +114,7 @@ class Imports:
             results: dict[int, list[Any]] = {}
             yield self._calls(step, results)
             self._running.events.finished(step.label)
-            made = [result for index in sorted(results) for result in results[index]]
+            made = [result for some in in_order(results) for result in some]
 
     def _calls(self, step: ImportStep, results: dict[int, list[Any]]) -> Calls:
         self._running.events.started(step.label, len(step.items), of=[])

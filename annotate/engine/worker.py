@@ -18,7 +18,7 @@ from annotate.graph import Stage, Tables
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, Output, Part, commit_all, intact, put_output, read_entry, read_part
+from annotate.storage.parts import Entry, Output, Part, commit_all, put_output, read_part
 from annotate.storage.store import Directory
 
 P = ParamSpec("P")
@@ -89,12 +89,6 @@ def _whole(directory: Directory, parts: tuple[Part, ...], schema: str) -> pa.Tab
     return pa.concat_tables([read_part(directory, part, schema=schema) for part in parts])
 
 
-def find(directory: Directory, key: str) -> Entry | None:
-    """The entry of a committed unit whose parts are there; None if the unit must be computed."""
-    entry = read_entry(directory, key)
-    return entry if entry is not None and intact(directory, entry) else None
-
-
 def commit_parts(context: Context, key: str, outputs: Iterator[Output]) -> tuple[Entry, ...]:
     """Commit the parts of a unit as they come; one at a time is in memory."""
 
@@ -105,3 +99,8 @@ def commit_parts(context: Context, key: str, outputs: Iterator[Output]) -> tuple
         return entry
 
     return commit_all(context.directory, key, map(put, outputs))
+
+
+def made_of(*entries: Entry) -> Unit:
+    """A unit that is of no rows of one shard: of a partition, or of pieces."""
+    return Unit("", 0, 0, 0, entries)

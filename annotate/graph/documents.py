@@ -53,10 +53,6 @@ class Reader(Protocol):
         """All columns that travel with the documents of a unit, in slices of its rows."""
         ...
 
-    def rows(self, directory: Directory, unit: Unit) -> int:
-        """Number of documents in the shard of a unit."""
-        ...
-
 
 class Documents(Stage):
     """A stage whose dataset is documents, which can be split, scored and rendered.
@@ -114,11 +110,6 @@ class MadeReader:
         """All columns that travel, in one slice."""
         table = self.stage.read(directory, unit)
         yield Slice(range(unit.start, unit.stop), table.drop_columns(OURS), one_array(table["problem"]))
-
-    def rows(self, directory: Directory, unit: Unit) -> int:
-        """The row after the last one of the unit: how many the shard has is not known here."""
-        del directory
-        return unit.stop
 
 
 class MadeDocuments(Documents):

@@ -69,7 +69,7 @@ class Model(Stage):
     @property
     @abc.abstractmethod
     def shared(self) -> Hashable:
-        """A key: stages with equal keys run together."""
+        """A key: stages with equal keys read the same inputs, and run together."""
 
     @abc.abstractmethod
     def together(self, stages: Sequence[Any]) -> str:

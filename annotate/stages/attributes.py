@@ -194,7 +194,7 @@ class AttributeScores(Annotations, Map):
         ids = self._ids(tables, tables.rows)
         reader = self._reader(tables)
         lines = reader.take(ids)
-        if tables.rows.stop == self.corpus.reader.rows(tables.directory("corpus"), tables.unit("corpus")):
+        if tables.rows.stop == self.files.corpus.reader.rows(tables.directory("corpus"), tables.unit("corpus")):
             reader.finish()
         spans = kept_spans(tables, verdicts=self.skip is not None)
         document = spans["row"].to_numpy() - tables.rows.start

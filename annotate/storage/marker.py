@@ -8,7 +8,7 @@ folder proves nothing. A file is removed only if its folder has our marker and r
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 
 from annotate.errors import StorageError
@@ -100,7 +100,10 @@ def check_marked(folder: Directory, recipe: str) -> None:
     Raises:
         StorageError: it is not marked so, or has an unknown format.
     """
-    found = read_marker(folder)
+    _check_recipe(folder, read_marker(folder), recipe)
+
+
+def _check_recipe(folder: Directory, found: Marker | None, recipe: str) -> None:
     if found is not None:
         _check_formats(folder.url.rpartition("/")[0], [found])
     if found is None or found.recipe != recipe:
@@ -117,11 +120,13 @@ def mark(folder: Directory, recipe: str, *, version: int, settings: str) -> None
     Raises:
         StorageError: the folder has files but no marker, or is marked for another recipe or format.
     """
-    if read_marker(folder) is None:
+    found = read_marker(folder)
+    if found is None:
         check_folder(folder)
         ours = Marker(_WHAT, _name(folder), recipe, FORMAT, version, settings)
         folder.put_new(MARKER, ours.to_bytes())  # of two runs at once the second writes nothing: the bytes are equal
-    check_marked(folder, recipe)
+        found = read_marker(folder)
+    _check_recipe(folder, found, recipe)
 
 
 def datasets_in(workdir: Directory) -> dict[str, Marker | None]:
@@ -145,15 +150,11 @@ def datasets_in(workdir: Directory) -> dict[str, Marker | None]:
     return found
 
 
-def other_versions(workdir: Directory, stage: str, version: int, settings: str) -> list[Marker]:
-    """The datasets of a stage that were made with the same settings, but by another version of its recipe.
-
-    Raises:
-        StorageError: as for `datasets_in`.
-    """
+def other_versions(markers: Iterable[Marker | None], stage: str, version: int, settings: str) -> list[Marker]:
+    """Those of the markers whose dataset a stage made with the same settings, by another version of its recipe."""
     return [
         marker
-        for marker in datasets_in(workdir).values()
+        for marker in markers
         if marker is not None and (marker.stage, marker.settings) == (stage, settings) and marker.version != version
     ]
 

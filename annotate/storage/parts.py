@@ -197,6 +197,12 @@ def _create_one_of(dataset: Directory, ours: Entry) -> Entry:
     return stands
 
 
+def find(directory: Directory, key: str) -> Entry | None:
+    """The entry of a committed unit whose parts are there; None if the unit must be computed."""
+    entry = read_entry(directory, key)
+    return entry if entry is not None and intact(directory, entry) else None
+
+
 def find_all(dataset: Directory, key: str) -> tuple[Entry, ...] | None:
     """The entries of a committed unit, in order; None if an entry or a part is missing, so that it must be computed."""
     last = read_entry(dataset, key)

@@ -18,7 +18,7 @@ from annotate.errors import StorageError
 from annotate.storage import layout
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
-from annotate.storage.parts import REMAKE, Entry, Part, create_entry, put_quarantine
+from annotate.storage.parts import REMAKE, Entry, Part, put_quarantine
 from annotate.storage.store import Directory, checksum
 from annotate.text.arrays import held_bytes
 
@@ -46,15 +46,6 @@ def by_partition(table: pa.Table) -> pa.Table:
     if not (to[1:] < to[:-1]).any():
         return table
     return table.take(pa.array(np.argsort(to, kind="stable")))
-
-
-def commit_slices(dataset: Directory, key: str, tables: Sequence[pa.Table], *, schema: str) -> Entry:
-    """Put rows as `put_slices` does, and commit them.
-
-    Raises:
-        StorageError: a table breaks its contract; or another process's entry names a part that is gone.
-    """
-    return create_entry(dataset, put_slices(dataset, key, tables, schema=schema))
 
 
 def put_slices(

@@ -27,7 +27,7 @@ from annotate.corpus.rows import RowReader
 from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError, StorageError
 from annotate.storage import store
-from annotate.storage.slices import commit_slices, read_slice
+from annotate.storage.slices import put_slices, read_slice
 from annotate.storage.store import Directory
 
 LINES = b"".join(b'{"text": "line %d"}\n' % i for i in range(2000))
@@ -222,7 +222,7 @@ def test_a_store_that_fails_is_no_damage(
     reader = RowReader(table, read_footer(table, "text").checksum)
     sent = pa.table({"to": pa.array([0, 1], pa.int32()), "time": [0.5, 0.5], "document": [{"a": 1}, {"a": 2}]})
     folder = Directory.at(tmp_path / "work")
-    part = commit_slices(folder, "k", [sent], schema="sent-documents").part
+    part = put_slices(folder, "k", [sent], schema="sent-documents").part
 
     def fails(*_: object, **__: object) -> None:
         raise fault

@@ -351,7 +351,7 @@ def test_they_go_on_after_a_kill(folder, point):
 def test_a_worker_is_killed_in_each_stage(folder):
     assert drive(folder, "each", {"each_stage": "unit: computed"}) == 0
     killed = {path.name.partition("-")[0] for path in (folder / "spent-each").iterdir()}
-    assert killed >= {"words", "counts", "common", "written"}
+    assert killed >= {"words", "counts", "common", "guesses", "written"}
     assert parts(folder / "each") == parts(folder / "undisturbed")
 
 

@@ -93,9 +93,9 @@ def test_datasets_of_other_versions_of_a_recipe_are_found(tmp_path: Path) -> Non
     for name, version, settings in (("a", 1, "s"), ("b", 2, "s"), ("c", 1, "t")):
         mark(workdir.child(f"spans-{name * 8}"), name * 32, version=version, settings=settings)
     mark(workdir.child("tokens-dddddddd"), "d" * 32, version=1, settings="s")
-    found = other_versions(workdir, "spans", 2, "s")
+    found = other_versions(datasets_in(workdir).values(), "spans", 2, "s")
     assert [(marker.dataset, marker.version) for marker in found] == [("spans-aaaaaaaa", 1)]
-    assert other_versions(workdir, "spans", 1, "t") == []
+    assert other_versions(datasets_in(workdir).values(), "spans", 1, "t") == []
 
 
 def test_datasets_are_told_by_their_marker_and_never_by_a_name(folder: Directory, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from annotate.errors import StorageError
 from annotate.storage import slices
 from annotate.storage.contracts import contract
-from annotate.storage.slices import _index, by_partition, commit_slices, read_slice, slice_checksum, slice_index
+from annotate.storage.slices import _index, by_partition, put_slices, read_slice, slice_checksum, slice_index
 from annotate.storage.store import Directory
 
 SCHEMA = "sent-links"
@@ -29,7 +29,7 @@ def links(to: list[int], start: int = 0) -> pa.Table:
 def test_each_partition_gets_its_rows_in_order(tmp_path_factory: pytest.TempPathFactory, sent: list[list[int]]) -> None:
     folder = Directory.at(tmp_path_factory.mktemp("slices"))
     tables = [links(to, 10 * i) for i, to in enumerate(sent)]
-    entry = commit_slices(folder, "k", [by_partition(table) for table in tables], schema=SCHEMA)
+    entry = put_slices(folder, "k", [by_partition(table) for table in tables], schema=SCHEMA)
     whole = pa.concat_tables(tables)
     assert entry.part.rows == whole.num_rows
     for partition in range(6):
@@ -42,7 +42,7 @@ def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
     parts = []
     for name in ("one", "two"):
         tables = [by_partition(links([3, 1, 2])), by_partition(links([1, 3, 0], 3))]
-        parts.append(commit_slices(Directory.at(tmp_path / name), "k", tables, schema=SCHEMA).part)
+        parts.append(put_slices(Directory.at(tmp_path / name), "k", tables, schema=SCHEMA).part)
     assert parts[0] == parts[1]
     assert (tmp_path / "one" / parts[0].path).read_bytes() == (tmp_path / "two" / parts[1].path).read_bytes()
 
@@ -50,12 +50,12 @@ def test_equal_tables_give_equal_bytes(tmp_path: Path) -> None:
 def test_the_schema_of_a_contract_is_not_said_another_one_is(tmp_path: Path) -> None:
     """So parts are those of versions before, and what nothing was sent to is known by its columns too."""
     folder, sums = Directory.at(tmp_path), []
-    plain = commit_slices(folder, "k", [by_partition(links([0]))], schema=SCHEMA)
+    plain = put_slices(folder, "k", [by_partition(links([0]))], schema=SCHEMA)
     assert not _index(folder, plain.part).schema.metadata
     for name in ("a", "b"):
         document = pa.StructArray.from_arrays([pa.array(["x"])], names=[name])
         sent = pa.table({"to": pa.array([0], pa.int32()), "time": [0.5], "document": document})
-        part = commit_slices(folder, name, [sent], schema="sent-documents").part
+        part = put_slices(folder, name, [sent], schema="sent-documents").part
         assert read_slice(folder, part, 1, schema="sent-documents").schema == sent.schema
         sums.append(slice_checksum(slice_index(folder, part, range(1, 2)), 1))
     assert sums[0] != sums[1]
@@ -63,7 +63,7 @@ def test_the_schema_of_a_contract_is_not_said_another_one_is(tmp_path: Path) -> 
 
 def test_any_damage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     folder = Directory.at(tmp_path)
-    entry = commit_slices(folder, "k", [by_partition(links([0, 1] * 20))], schema=SCHEMA)
+    entry = put_slices(folder, "k", [by_partition(links([0, 1] * 20))], schema=SCHEMA)
     path = tmp_path / entry.part.path
     whole = path.read_bytes()
 
@@ -97,7 +97,7 @@ def test_any_damage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
 
 def test_an_index_longer_than_what_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Directory.at(tmp_path)
-    entry = commit_slices(folder, "k", [by_partition(links(list(range(500))))], schema=SCHEMA)
+    entry = put_slices(folder, "k", [by_partition(links(list(range(500))))], schema=SCHEMA)
     monkeypatch.setattr(slices, "_TAIL", 100)
     _index.cache_clear()
     assert read_slice(folder, entry.part, 499, schema=SCHEMA)["a"].to_pylist() == [499]
