@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from annotate.errors import ConfigError
@@ -25,6 +26,20 @@ def as_path(value: str | os.PathLike[str], name: str) -> str:
     if not isinstance(path, str):
         raise ConfigError(f"{name} must be a path, as a string or a pathlib.Path, got {value!r}")
     return path
+
+
+def as_location(value: str | os.PathLike[str], name: str) -> str:
+    """A path, made absolute, or a URL. Workers have another working directory than the driver.
+
+    Args:
+        value: as for `as_path`.
+        name: as for `as_path`.
+
+    Raises:
+        ConfigError: as for `as_path`.
+    """
+    path = as_path(value, name)
+    return path if "://" in path else str(Path(path).expanduser().absolute())
 
 
 def as_tuple(value: Iterable[Item], name: str) -> tuple[Item, ...]:

@@ -12,7 +12,7 @@ from annotate.graph.map import Map
 from annotate.graph.model import Model, Rows, Sample
 from annotate.graph.reduce import Reduce
 from annotate.graph.roles import EndsDocuments, LedgerStates
-from annotate.graph.shuffle import RANGE_UNITS, Partitions, Received, Shuffle
+from annotate.graph.shuffle import PARTITION_UNITS, RANGE_UNITS, Partitions, Received, Shuffle, partitions_of
 from annotate.graph.source import Imports, ImportStep, Listing, Source
 from annotate.graph.stage import AGAINST, Cut, Kind, Stage, digest, graph, source_of
 from annotate.graph.tables import ITSELF, Tables, Work, first_unit
@@ -20,6 +20,7 @@ from annotate.graph.tables import ITSELF, Tables, Work, first_unit
 __all__ = [
     "AGAINST",
     "ITSELF",
+    "PARTITION_UNITS",
     "RANGE_UNITS",
     "Cut",
     "Documents",
@@ -47,5 +48,6 @@ __all__ = [
     "documents_of",
     "first_unit",
     "graph",
+    "partitions_of",
     "source_of",
 ]

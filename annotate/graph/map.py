@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable, Iterator, Mapping
 
 from annotate.graph.stage import Cut, Kind, Stage
@@ -32,9 +31,9 @@ class Map(Stage):
         """Whether a unit is made from several units of the inputs."""
         return False
 
-    @abc.abstractmethod
     def unit(self, tables: Tables) -> Output:
         """Make one unit."""
+        raise NotImplementedError
 
     def gathering(self, manifests: Mapping[str, Manifest]) -> Callable[[Mapping[str, Unit]], int]:
         """A function that puts units into groups; it is called with each unit of the inputs, in order.

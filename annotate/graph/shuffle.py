@@ -17,8 +17,15 @@ from annotate.storage.parts import Output
 
 RANGE_UNITS = 16
 """Number of consecutive units of documents in one partition, if partitions are ranges of documents."""
+PARTITION_UNITS = 4
+"""Bytes that are sent to one partition of a hash, as a multiple of the work unit."""
 ROW_BYTES = 32
 """The least that a row takes in memory. On disk, rows of sorted numbers take a fraction of it."""
+
+
+def partitions_of(sent: int, unit_bytes: int) -> tuple[int, ...]:
+    """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit, of `sent` bytes."""
+    return (max(1, -(-sent // (PARTITION_UNITS * unit_bytes))),)
 
 
 @dataclass(frozen=True)
@@ -89,9 +96,13 @@ class Shuffle(Stage):
         return "ranges" if self.beside else "own"
 
     @property
-    @abc.abstractmethod
     def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The inputs whose rows are sent, in order; each with the inputs that are read together with it."""
+        """The inputs whose rows are sent, in order; each with the inputs that are read together with it.
+
+        By default these are all inputs that are neither `beside` nor read whole, each by itself.
+        """
+        near = {name for names in self.beside for name in names}
+        return tuple((name,) for name, stage in self.inputs.items() if name not in near and stage.cut != "whole")
 
     @property
     def beside(self) -> tuple[tuple[str, ...], ...]:

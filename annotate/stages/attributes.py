@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, field, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from annotate.arguments import as_path
+from annotate.arguments import as_location, as_path
 from annotate.corpus.attributes import AttributeReader, content_of, find_attributes, stem
 from annotate.corpus.footers import MAX_ROWS_PER_UNIT
 from annotate.corpus.source_files import SourceFile
@@ -31,6 +30,7 @@ from annotate.storage.store import Directory
 from annotate.text.overlaps import overlap_means
 
 SHARDS = 64  # whose files are looked at together
+THREADS = 16  # that look at them
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ class AttributeFiles(Source):
     schema: ClassVar[str] = "annotations"  # of what is made from them: they are no Parquet
 
     def __post_init__(self) -> None:
-        if "://" not in self.location:
-            # Workers have another working directory than the driver; the path is not in the recipe.
-            object.__setattr__(self, "location", str(Path(self.location).expanduser().absolute()))
+        object.__setattr__(self, "location", as_location(self.location, "location"))  # not in the recipe
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -88,15 +86,10 @@ class AttributeFiles(Source):
         """
         del found, limit, readers
         listing = new()
-        listing.add(self.units(inputs["corpus"]))
+        listing.add(self._units(inputs["corpus"]))
         return listing
 
-    def units(self, units: Iterator[Unit], threads: int = 16) -> Iterator[Unit]:
-        """The units of the corpus, each with the attribute file of its shard.
-
-        Raises:
-            InputError: a shard has no attribute file.
-        """
+    def _units(self, units: Iterator[Unit]) -> Iterator[Unit]:
         found = find_attributes(self.directory)
 
         def look(shard: str) -> tuple[SourceFile, str]:
@@ -110,7 +103,7 @@ class AttributeFiles(Source):
             return found[stem(shard)], content_of(found[stem(shard)])
 
         shards = ((shard, list(group)) for shard, group in itertools.groupby(units, key=lambda unit: unit.shard))
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(THREADS) as pool:
             while some := list(itertools.islice(shards, SHARDS)):
                 for (shard, own), (file, content) in zip(some, pool.map(look, [each[0] for each in some]), strict=True):
                     source = FileRows(path=file.path, size=file.size, checksum=content, group=WHOLE_FILE)

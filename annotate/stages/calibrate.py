@@ -134,7 +134,7 @@ class Calibrate(Reduce):
                 nulls[axis] = nulls.get(axis, 0) + piece["nulls"][row].as_py()
             both = [s for s in (sample, sample_of(piece)) if s is not None]
             sample = bottom_k(both, self.sample)
-        assert sample is not None, "a wide stage has at least one piece"
+        assert sample is not None, "a reduce has at least one piece"
         return _table(counts, nulls, sample)
 
     def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:

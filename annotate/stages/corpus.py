@@ -6,12 +6,11 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
-from annotate.arguments import as_path, as_tuple
+from annotate.arguments import as_location, as_tuple
 from annotate.corpus.column_types import ColumnTypes
 from annotate.corpus.documents import DocumentReader
 from annotate.corpus.files import corpus_directory, find_files, is_jsonl
@@ -60,11 +59,7 @@ class Corpus(Documents, Source):
     version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        path = as_path(self.path, "path")
-        if "://" not in path:
-            # Workers have another working directory than the driver; the path is not in the recipe.
-            path = str(Path(path).expanduser().absolute())
-        object.__setattr__(self, "path", path)
+        object.__setattr__(self, "path", as_location(self.path, "path"))  # not in the recipe
         if self.columns is not None:
             object.__setattr__(self, "columns", as_tuple(self.columns, "columns"))
         if self.unit_bytes < 1:

@@ -12,7 +12,7 @@ from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
 from annotate.stages.repeated_spans import REPEATS, FindRepeatedSpans, dropped_spans, repeats
 from annotate.stages.score import Annotations
-from annotate.stages.tables import span_numbers
+from annotate.stages.tables import numbered_spans
 from annotate.subsets import SubsetName
 
 
@@ -78,7 +78,7 @@ def read_scores(
 def kept_spans(tables: Tables, *, verdicts: bool) -> pa.Table:
     """Spans of a unit's kept documents, with a column `span`, the number of each in its document."""
     spans = tables["spans"]
-    spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
+    spans = numbered_spans(spans, tables.rows)
     if verdicts:
         table = tables["verdicts"]
         kept = table["row"].to_numpy()[table["kept"].to_numpy()]

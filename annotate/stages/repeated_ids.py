@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.graph import Partitions, Received, Reduce, Shuffle, Stage, Tables, graph
+from annotate.graph import Partitions, Received, Reduce, Shuffle, Stage, Tables, graph, partitions_of
 from annotate.stages.corpus import Corpus
-from annotate.stages.tables import text_hashes
+from annotate.stages.tables import as_table, text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output
@@ -29,8 +29,6 @@ LISTED = 1000
 """Most repeated ids that are listed: those with the lowest hashes."""
 ID_BYTES = 64
 """Approximate bytes that a document sends: its id and its place."""
-PARTITION_UNITS = 4
-"""Bytes that are sent to one partition, as a multiple of the work unit."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +52,6 @@ class IdPartitions(Shuffle):
         """The corpus."""
         return {"corpus": self.corpus}
 
-    @property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The corpus."""
-        return (("corpus",),)
-
     def settings(self) -> Mapping[str, Any]:
         """How many are listed."""
         return {"listed": LISTED, "id": self.corpus.id}
@@ -66,7 +59,7 @@ class IdPartitions(Shuffle):
     def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
         """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit."""
         del whole
-        return (max(1, -(-manifests["corpus"].rows * ID_BYTES // (PARTITION_UNITS * self.corpus.unit_bytes))),)
+        return partitions_of(manifests["corpus"].rows * ID_BYTES, self.corpus.unit_bytes)
 
     def held(self, units: Mapping[str, Unit]) -> int:
         """The bytes of the ids of a unit, about."""
@@ -182,9 +175,8 @@ def _again(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
 
 def _listed(found: pl.DataFrame, of: int) -> pa.Table:
     """The ids of the lowest hashes, with how many there are in all."""
-    schema = contract("repeated-ids").schema
     first = found.sort("hash", "id").head(LISTED).with_columns(of=pl.lit(of, pl.Int64))
-    return first.select(schema.names).to_arrow().cast(schema)
+    return as_table(first, "repeated-ids")
 
 
 def _places(found: pa.Table, name: str) -> pa.ChunkedArray:

@@ -22,7 +22,7 @@ from annotate.errors import ConfigError
 from annotate.graph import RANGE_UNITS, Map, Partitions, Received, Shuffle, Stage, Tables
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
-from annotate.stages.tables import span_numbers, span_texts
+from annotate.stages.tables import as_table, span_numbers, span_texts
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
@@ -124,28 +124,23 @@ class SpanCounts(Shuffle):
         """The hashes."""
         return {"hashes": self.hashes}
 
-    @property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The hashes. They are smaller than the text."""
-        return (("hashes",),)
-
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
         return {}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send the number of occurrences of each span in the unit to the partition of its hash."""
-        counted = _frame(tables.sent.select(HASH)).group_by(HASH).agg(here=pl.len().cast(pl.Int64)).sort(HASH)
+        counted = pl.DataFrame(tables.sent.select(HASH)).group_by(HASH).agg(here=pl.len().cast(pl.Int64)).sort(HASH)
         to = (pl.col("exact_low") % partitions.number).cast(pl.Int32)
-        yield Output(_table(counted.with_columns(to=to, unit=pl.lit(tables.number, pl.Int64)), self.sent_schema))
+        yield Output(as_table(counted.with_columns(to=to, unit=pl.lit(tables.number, pl.Int64)), self.sent_schema))
 
     def receive(self, received: Received) -> Iterator[Output]:
         """Add up the occurrences of each span."""
-        sent = _frame(received.sent).sort(*HASH, "unit")
+        sent = pl.DataFrame(received.sent).sort(*HASH, "unit")
         counted = sent.with_columns(
             before=(pl.col("here").cum_sum() - pl.col("here")).over(HASH), count=pl.col("here").sum().over(HASH)
         )
-        yield Output(_table(counted.filter(pl.col("count") > 1), self.schema))
+        yield Output(as_table(counted.filter(pl.col("count") > 1), self.schema))
 
 
 @dataclass(frozen=True)
@@ -164,11 +159,6 @@ class UnitCounts(Shuffle):
         return {"counts": self.counts, "hashes": self.counts.hashes}
 
     @property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The counts."""
-        return (("counts",),)
-
-    @property
     def beside(self) -> tuple[tuple[str, ...], ...]:
         """The hashes, whose units are cut in ranges."""
         return (("hashes",),)
@@ -181,11 +171,11 @@ class UnitCounts(Shuffle):
         """Send a count to the range of its unit."""
         del partitions
         to = (pl.col("unit") // RANGE_UNITS).cast(pl.Int32)
-        yield Output(_table(_frame(tables.sent).with_columns(to=to), self.sent_schema))
+        yield Output(as_table(pl.DataFrame(tables.sent).with_columns(to=to), self.sent_schema))
 
     def receive(self, received: Received) -> Iterator[Output]:
         """Put them in order."""
-        yield Output(_table(_frame(received.sent).sort("unit", *HASH), self.schema))
+        yield Output(as_table(pl.DataFrame(received.sent).sort("unit", *HASH), self.schema))
 
 
 @dataclass(frozen=True)
@@ -217,16 +207,16 @@ class FindRepeatedSpans(Map):
 
     def unit(self, tables: Tables) -> Output:
         """Find the repeated spans of a unit."""
-        counts = _frame(tables["counts"]).filter(pl.col("unit") == tables.number).drop("unit")
+        counts = pl.DataFrame(tables["counts"]).filter(pl.col("unit") == tables.number).drop("unit")
         nth = pl.col("before") + pl.int_range(pl.len()).over(HASH)
         left_out = (pl.col("count") > self.asked.above) & (nth >= self.asked.keep) & self.asked.drop
         found = (
-            _frame(tables["hashes"])
+            pl.DataFrame(tables["hashes"])
             .join(counts, on=HASH, how="inner", maintain_order="left")
             .with_columns(dropped=left_out)
         )
         return Output(
-            _table(found, self.schema),
+            as_table(found, self.schema),
             counts={
                 "repeated": found.height,
                 "dropped": int(found["dropped"].sum()),
@@ -264,14 +254,3 @@ def _places(repeated: pa.Table, spans: pa.Table) -> npt.NDArray[np.int64]:
     """Where in `spans` each repeated span is."""
     first = np.searchsorted(spans["row"].to_numpy(), repeated["row"].to_numpy())
     return first + repeated["span"].to_numpy()
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-def _table(frame: pl.DataFrame, schema: str) -> pa.Table:
-    expected = contract(schema).schema
-    return frame.select(expected.names).to_arrow().cast(expected)

@@ -25,7 +25,7 @@ from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Scorer, check_scorer
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.split import Split
-from annotate.stages.tables import chosen, quarantine, span_numbers, span_texts
+from annotate.stages.tables import chosen, numbered_spans, quarantine, span_texts
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output, parquet_bytes
 from annotate.storage.store import Directory
@@ -173,7 +173,7 @@ class Score(Annotations, Model):
     def prepare(self, tables: Tables, rows: Rows) -> Spans:
         """Prepare the spans of documents for the backbone."""
         spans = tables["spans"]
-        spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
+        spans = numbered_spans(spans, tables.rows)
         spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), rows))).combine_chunks()
         documents = self.corpus.reader.documents(
             tables.directory("corpus"), tables.unit("corpus"), extra=self.columns_read
@@ -212,7 +212,7 @@ class Score(Annotations, Model):
         """
         scorers = [stage.scorer for stage in stages]
         forward = self.scorer.backbone.load(scorers, device)
-        if _torch_device(forward) is not None:
+        if forward.device is not None:
             from annotate.models.device import use_threads
 
             use_threads(self.threads)
@@ -237,7 +237,7 @@ class Score(Annotations, Model):
 
     def device_kind(self, model: Forward) -> str:
         """The kind of device of the model."""
-        if (device := _torch_device(model)) is None:
+        if (device := model.device) is None:
             return super().device_kind(model)
         from annotate.models.device import device_kind
 
@@ -363,11 +363,6 @@ class Spans:
     row: Rows
     span: npt.NDArray[np.int32]
     inputs: Prepared
-
-
-def _torch_device(forward: Forward) -> Any:
-    """The torch device of a model; None for a model without torch, so that torch is not imported for it."""
-    return forward.device
 
 
 def _check(stage: Score, inputs: Prepared, scores: Scores) -> None:

@@ -247,10 +247,6 @@ class Shards(EndsDocuments, Map, Shuffle):
         """A part is made from several units."""
         return True
 
-    def unit(self, tables: Tables) -> Output:
-        """A part of one unit; where columns that travel are large, it is made of several by `gathered_unit`."""
-        return next(self.gathered_unit(iter([tables])))
-
     def gathering(self, manifests: Mapping[str, Manifest]) -> Callable[[Mapping[str, Unit]], int]:
         """Cut the units into near-equal parts of about `part_bytes`, at the unit borders nearest to equal cuts."""
         total = self._total(manifests)

@@ -62,11 +62,6 @@ class ShuffledStates(Shuffle):
         """The states."""
         return {"states": self.states}
 
-    @property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The states. They are smaller than the text."""
-        return (("states",),)
-
     def settings(self) -> Mapping[str, Any]:
         """None of its own."""
         return {}
@@ -101,11 +96,6 @@ class UnitStates(Shuffle):
     def inputs(self) -> Mapping[str, Stage]:
         """The shuffled states, and the states before."""
         return {"shuffled": self.shuffled, "states": self.shuffled.states}
-
-    @property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The shuffled states."""
-        return (("shuffled",),)
 
     @property
     def beside(self) -> tuple[tuple[str, ...], ...]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import xxhash
@@ -59,16 +60,22 @@ def text_hashes(texts: pa.Array) -> npt.NDArray[np.uint64]:
     return result
 
 
-def span_counts(spans: pa.Table, rows: range) -> npt.NDArray[np.int64]:
-    """Spans of each document of a unit: int64 `[len(rows)]`."""
-    return np.bincount(spans["row"].to_numpy() - rows.start, minlength=len(rows)).astype(np.int64)
-
-
 def span_numbers(spans: pa.Table, rows: range) -> npt.NDArray[np.int32]:
     """Number of each span in its document: int32 `[n_spans]`."""
-    counts = span_counts(spans, rows)
+    counts = np.bincount(spans["row"].to_numpy() - rows.start, minlength=len(rows))
     firsts = np.cumsum(counts) - counts
     return (np.arange(spans.num_rows) - np.repeat(firsts, counts)).astype(np.int32)
+
+
+def numbered_spans(spans: pa.Table, rows: range) -> pa.Table:
+    """The spans of a unit, with their numbers in a column `span`."""
+    return spans.append_column("span", pa.array(span_numbers(spans, rows)))
+
+
+def as_table(frame: pl.DataFrame, schema: str) -> pa.Table:
+    """The columns of a contract, of its types."""
+    expected = contract(schema).schema
+    return frame.select(expected.names).to_arrow().cast(expected)
 
 
 def span_texts(documents: pa.Table, spans: pa.Table, rows: range, shard: str) -> pa.Array:

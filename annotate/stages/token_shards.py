@@ -26,7 +26,7 @@ from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans
 from annotate.stages.selection import SelectedDocuments
 from annotate.stages.shards import PHASE, Shards
-from annotate.stages.tables import flat, span_numbers
+from annotate.stages.tables import flat, numbered_spans
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.conditions import Quantile
@@ -188,7 +188,7 @@ class TokenShards(Shards):
             scores.pop(REPEATS, None)
         else:
             spans = tables["spans"]
-            spans = spans.append_column("span", pa.array(span_numbers(spans, tables.rows)))
+            spans = numbered_spans(spans, tables.rows)
             if self.selection.repeated is not None:
                 spans = spans.filter(pa.array(~dropped_spans(tables["repeated"], tables["spans"])))
         spans = spans.select(["row", "start", "end", "byte_start", "byte_end", "span"])

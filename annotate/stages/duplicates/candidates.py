@@ -15,21 +15,20 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
-from annotate.graph import Partitions, Received, Stage, Tables
+from annotate.graph import PARTITION_UNITS, Partitions, Received, Shuffle, Stage, Tables, partitions_of
 from annotate.randomness import keyed_hash
-from annotate.stages.duplicates.documents import DocumentShuffle, SignedDocuments, UInt64, matrix, numbered, starts_of
+from annotate.stages.duplicates.documents import SignedDocuments, UInt64, matrix, numbered, starts_of
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 
 NEIGHBOURS = 8
 RECORD_BYTES = 28
-PARTITION_UNITS = 4  # bytes that one partition receives, as a multiple of the work unit
 _EXACT, _TWIN = -1, -2  # seeds of hashes that no band has
 
 
 @dataclass(frozen=True)
-class Candidates(DocumentShuffle):
+class Candidates(Shuffle):
     """Pairs of documents that may be near-duplicates.
 
     Attributes:
@@ -49,16 +48,6 @@ class Candidates(DocumentShuffle):
         """The signatures."""
         return self.documents.inputs()
 
-    @property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The signatures."""
-        return tuple((name,) for name in self.inputs)
-
-    @property
-    def beside(self) -> tuple[tuple[str, ...], ...]:
-        """Nothing: partitions are of hashes."""
-        return ()
-
     def settings(self) -> Mapping[str, Any]:
         """How signatures are cut."""
         return {"bands": self.bands, "neighbours": NEIGHBOURS, "partition_units": PARTITION_UNITS}
@@ -68,7 +57,7 @@ class Candidates(DocumentShuffle):
         del whole
         rows = sum(manifest.rows for manifest in manifests.values())
         sent = rows * (1 + sum(bands for bands, _ in self.bands)) * RECORD_BYTES
-        return (max(1, -(-sent // (PARTITION_UNITS * self.documents.signatures.corpus.unit_bytes))),)
+        return partitions_of(sent, self.documents.signatures.corpus.unit_bytes)
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
         """Send each usable document to the partitions of its bands."""

@@ -53,11 +53,6 @@ class Components(DocumentShuffle):
         return {**super().inputs, **({"spans": self.spans} if self.spans is not None else {})}
 
     @property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The pairs, of both kinds."""
-        return (("pairs",), ("spans",)) if self.spans is not None else (("pairs",),)
-
-    @property
     def label(self) -> str:
         """With the threshold: a filter has two."""
         return f"{self.name} ({self.threshold:g})"

@@ -107,11 +107,6 @@ class DocumentShuffle(Shuffle):
         return False
 
     @property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The one input that is sent."""
-        return ((self.source,),)
-
-    @property
     def beside(self) -> tuple[tuple[str, ...], ...]:
         """The signatures, and those of the other corpus."""
         names = ("signatures", "corpus") if self.reads_corpus else ("signatures",)

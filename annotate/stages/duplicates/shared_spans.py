@@ -136,11 +136,6 @@ class SharedSpans(Shuffle):
         behind = {f"{AGAINST}fingerprints": self.against} if self.against is not None else {}
         return {"fingerprints": self.fingerprints, **behind}
 
-    @property
-    def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The fingerprints. If tokens are words, an eighth of the size of the text is sent."""
-        return tuple((name,) for name in self.inputs)
-
     def settings(self) -> Mapping[str, Any]:
         """In how many documents a span is common."""
         return {"common": COMMON}
