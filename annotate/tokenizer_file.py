@@ -29,8 +29,8 @@ FILE = "tokenizer.json"
 PLAIN = (("vocab.txt",), ("vocab.json", "merges.txt"))
 """Older files that hold all that a class needs. For others Transformers has to guess, or needs other libraries."""
 
-SLOW = ("*.model", "*.tiktoken", "*.bpe", "*.vocab", "vocab.txt", "vocab.json", "merges.txt", "tekken.json")
-"""The files of tokenizers that have no fast form."""
+SLOW = (*chain.from_iterable(PLAIN), "*.model", "*.tiktoken", "*.bpe", "*.vocab", "tekken.json")
+"""The files of tokenizers in another form than `tokenizer.json`."""
 
 PROBES = (
     "The quick brown fox jumps over the lazy dog.",

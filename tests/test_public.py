@@ -14,12 +14,11 @@ import pytest
 
 from annotate.graph import Stage
 
-LAZY = ["annotate", "annotate.exports", "annotate.probes", "annotate.reports", "annotate.scorers"]
+LAZY = ["annotate", "annotate.exports", "annotate.probes", "annotate.reports", "annotate.scorers", "annotate.tags"]
 PACKAGES = [
     *LAZY,
     "annotate.inference",
     "annotate.pipeline_files",
-    "annotate.tags",
     "annotate.tokens",
     "annotate.training",
 ]

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from annotate.cli.terminal import console, say
 from annotate.errors import ConfigError
-from annotate.pipeline_files import DEFAULT, shipped_pipelines, write_pipeline
+from annotate.shipped_pipelines import DEFAULT, shipped_pipelines, write_pipeline
 
 
 @click.command()

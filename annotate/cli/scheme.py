@@ -10,7 +10,7 @@ import click
 from annotate.cli.colours import colours, tagged_text
 from annotate.cli.terminal import console, say, visible
 from annotate.errors import ConfigError
-from annotate.tags.explain import explain
+from annotate.tags.in_words import explain
 from annotate.tags.sample_text import sample
 from annotate.tags.scheme import TagScheme
 from annotate.tags.scheme_file import load_scheme, presets

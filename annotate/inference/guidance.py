@@ -44,9 +44,8 @@ class Guidance:
         self.model, self.ids, self.mask, self.scale, self.width = model, ids, mask, scale, width
         self.tags, self.closing = frozenset(vocabulary.ids), frozenset(vocabulary.closing_ids)
         self.again_close, self.again_open = map(list, again)
-        inner = (
-            model.get_base_model() if hasattr(model, "get_base_model") else model
-        )  # the forward of PEFT does not name its arguments
+        # The forward of PEFT does not name its arguments.
+        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         self.positions = "position_ids" in inspect.signature(inner.forward).parameters
         self.seen: torch.Tensor | None = None  # what the last call was given
         self.cache: Any = None

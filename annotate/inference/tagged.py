@@ -105,8 +105,8 @@ class Trained:
         known = self.vocabulary.names
         for name in sorted(names - set(known)):
             raise ConfigError(f"there is no tag {name!r}; tags: {', '.join([*known, *self.aliases])}")
-        stand_before = [name for name, layout in LAYOUTS.items() if layout.in_force != "nowhere"]
         for name in sorted(names & set(self.not_before)):
+            stand_before = [name for name, layout in LAYOUTS.items() if layout.in_force != "nowhere"]
             raise ConfigError(
                 f"tag {name!r} has the layout {self.not_before[name]!r}: no text of the shards begins with it",
                 hint=f"Text can be written under tags of the layouts {', '.join(stand_before)}.",

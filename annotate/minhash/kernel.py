@@ -273,7 +273,7 @@ def sign_documents(
     wanted: Any,
     wanted_starts: Any,
 ) -> None:
-    """Fill `values`, `exact` and `shingles` of each document, or the hashes of its shingles, as `signing.py` has them.
+    """Fill `exact` and `shingles` of each document; and `values` or, if they are wanted, the hashes of its shingles.
 
     Args:
         data: uint8, the bytes of all documents.
@@ -291,7 +291,7 @@ def sign_documents(
         exact: uint64 `[n, 2]`.
         shingles: int64 `[n]`, 0 at first.
         wanted: uint64, where the hashes of shingles go.
-        wanted_starts: int64 `[n]`, from where on in `wanted`; empty where the permutations are wanted instead.
+        wanted_starts: int64 `[n + 1]`, from where on in `wanted`; empty where the permutations are wanted instead.
     """
     marks = np.empty(ROOM + 1, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8), np.empty(ROOM, np.uint8)
     folded = np.empty(ROOM + 3 * WORD, np.uint8)

@@ -110,9 +110,8 @@ def encode(
 def unknown_id(tokenizer: Any) -> int | None:
     """The token that stands for what the vocabulary of a `tokenizers.Tokenizer` lacks, if there is one."""
     found: int | None
-    if isinstance(
-        tokenizer.model, Unigram
-    ):  # it does not name the token, but gives it to a character that is in no text
+    if isinstance(tokenizer.model, Unigram):
+        # It does not name the token, but gives it to a character that is in no text.
         try:
             found = next((token.id for token in tokenizer.model.tokenize(_NO_CHARACTER)), None)
         except Exception:

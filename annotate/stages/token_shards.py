@@ -306,7 +306,7 @@ class TokenShards(Shards):
 
     def _card(self, manifest: Manifest) -> str:
         """A data card: the shards, their tags, and the models that scored."""
-        from annotate.tags.explain import explain
+        from annotate.tags.in_words import explain
         from annotate.tokens import ALIGNMENT
 
         counts = manifest.counts

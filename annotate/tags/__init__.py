@@ -26,16 +26,36 @@ From scores to tagged text:
 
 For people:
 
-    explain            a scheme in words
+    in_words           explains a scheme
     sample_text        a scheme on sample text
 """
 
-from annotate.tags.explain import explain
-from annotate.tags.families import by_column, graded
-from annotate.tags.sample_text import sample
-from annotate.tags.scheme import DEFAULT_SCHEME, TagScheme
-from annotate.tags.scheme_file import load_scheme, preset, presets
-from annotate.tags.vocabulary import Alias, Family, Tag
+from typing import TYPE_CHECKING
+
+from annotate.lazy import attributes
+
+if TYPE_CHECKING:
+    from annotate.tags.families import by_column, graded
+    from annotate.tags.in_words import explain
+    from annotate.tags.sample_text import sample
+    from annotate.tags.scheme import DEFAULT_SCHEME, TagScheme
+    from annotate.tags.scheme_file import load_scheme, preset, presets
+    from annotate.tags.vocabulary import Alias, Family, Tag
+
+_HOMES = {
+    "Alias": "annotate.tags.vocabulary",
+    "DEFAULT_SCHEME": "annotate.tags.scheme",
+    "Family": "annotate.tags.vocabulary",
+    "Tag": "annotate.tags.vocabulary",
+    "TagScheme": "annotate.tags.scheme",
+    "by_column": "annotate.tags.families",
+    "explain": "annotate.tags.in_words",
+    "graded": "annotate.tags.families",
+    "load_scheme": "annotate.tags.scheme_file",
+    "preset": "annotate.tags.scheme_file",
+    "presets": "annotate.tags.scheme_file",
+    "sample": "annotate.tags.sample_text",
+}
 
 __all__ = [
     "DEFAULT_SCHEME",
@@ -51,3 +71,5 @@ __all__ = [
     "presets",
     "sample",
 ]
+
+__getattr__ = attributes(__name__, _HOMES)

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 
+from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
 from annotate.tags.vocabulary import Tag
 
@@ -34,8 +35,9 @@ def graded(
 
     Raises:
         ConfigError: there are both bins and cuts, or neither; cuts that do not ascend; cuts with `by`; too many or too
-            few names.
+            few names; or a string in place of a list.
     """
+    cuts, names, by = as_tuple(cuts, "cuts"), as_tuple(names, "names"), as_tuple(by, "by")
     if bins < 0 or not all(isinstance(cut, int | float) and math.isfinite(cut) for cut in cuts):
         raise ConfigError(f"grades of {name!r} need bins, or cuts that are numbers; got bins={bins}, cuts={list(cuts)}")
     if (bins > 0) == bool(cuts):

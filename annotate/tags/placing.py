@@ -7,14 +7,14 @@ construction, and the tags of the layout "begin-end" nest.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from annotate.randomness import keyed_hash, uniform
-from annotate.tags.layouts import CLOSES, LAYOUTS, NONE, Int64, Layout, States
+from annotate.tags.layouts import CLOSES, LAYOUTS, NONE, Float64, Int64, Layout, Mask, States
 from annotate.tags.placements import CLOSE, MARK, OPEN, PLACEMENTS, merge, placements_at
 from annotate.tags.scheme import TagScheme
 from annotate.tags.span_words import later_words
@@ -57,9 +57,9 @@ def place(
         slots[1] = slots[1][:, ::-1]
     together = np.concatenate(slots, axis=1) if len(slots) > 1 else slots[0]
     placed = _placed(together, len(layouts), measured.spans, scheme)
-    if inside := [k for k, layout in enumerate(layouts) if layout.inside is not None]:
+    if inside := [(k, layout.inside) for k, layout in enumerate(layouts) if layout.inside is not None]:
         assert texts is not None, "tags inside spans take the texts"
-        placed = merge([placed, *(_inside(found[:, k], k, measured, scheme, texts) for k in inside)])
+        placed = merge([placed, *(_inside(found[:, k], k, choose, measured, scheme, texts) for k, choose in inside)])
     return placed
 
 
@@ -115,17 +115,23 @@ def _placed(slots: States, families: int, spans: pa.Table, scheme: TagScheme) ->
     )
 
 
-def _inside(state: States, k: int, measured: Measured, scheme: TagScheme, texts: pa.Array) -> pa.Table:
+def _inside(
+    state: States,
+    k: int,
+    choose: Callable[[Float64, float], Mask],
+    measured: Measured,
+    scheme: TagScheme,
+    texts: pa.Array,
+) -> pa.Table:
     """The tags of a family that stand before words inside the spans that have them."""
     family = scheme.tags_by_family[k][0]
-    chooses = LAYOUTS[family.layout].inside
     spans = np.flatnonzero(state >= 0)
-    if not len(spans) or chooses is None:
+    if not len(spans):
         return PLACEMENTS.empty_table()
     words = later_words(texts.take(pa.array(spans)))
     span = spans[words.span]
     keys = measured.drawn(scheme.seed, f"words of {family.name}")[span]
-    chosen = chooses(uniform(keyed_hash(scheme.seed, keys, words.number)), family.rate)
+    chosen = choose(uniform(keyed_hash(scheme.seed, keys, words.number)), family.rate)
     span, offset, byte_offset = span[chosen], words.offset[chosen], words.byte_offset[chosen]
     columns = measured.spans
     return placements_at(

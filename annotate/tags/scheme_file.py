@@ -304,8 +304,7 @@ class _Reader:
 def _made(item: _Family) -> tuple[Tag, ...]:
     """The tags of a family that grades an axis, or names the values of a column."""
     if item.axis is not None:
-        lists = {"cuts": tuple(item.cuts), "names": tuple(item.names), "by": tuple(item.by)}
-        return graded(item.name, item.axis, bins=item.bins, **lists)
+        return graded(item.name, item.axis, bins=item.bins, cuts=item.cuts, names=item.names, by=item.by)
     assert item.column is not None, "there is one of tags, axis and column"
     values = item.values
     if isinstance(values, list) and (twice := [value for value in values if values.count(value) > 1]):

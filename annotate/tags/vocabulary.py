@@ -89,7 +89,7 @@ class Family:
 
     def __post_init__(self) -> None:
         check_name(self.name, "a family's name")
-        if self.layout not in LAYOUTS:
+        if self.layout not in list(LAYOUTS):
             raise ConfigError(f"the layout of family {self.name!r} must be {one_of(LAYOUTS)}, got {self.layout!r}.")
         for name in ("dropout", "rate"):
             check_share(getattr(self, name), f"{name} of family {self.name!r}")

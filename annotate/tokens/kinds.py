@@ -17,6 +17,3 @@ BEGIN = 3
 END = 4
 REPEATED = 5
 PADDING = 6
-
-NAMES = ("text", "tag", "closing tag", "begin of document", "end of document", "repeated tag", "padding")
-"""The name of each kind, by its number."""

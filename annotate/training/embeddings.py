@@ -51,7 +51,7 @@ def add_tag_embeddings(model: Any, tokenizer: Any, folder: str | PathLike[str], 
         raise ConfigError(
             f"the model has rows for {there} tokens, but the tokenizer of the shards has {old} without tags"
         )
-    size = padded_vocabulary_size(folder)
+    size = card["vocabulary"]["padded_size"]
     if there < size:
         model.resize_token_embeddings(size, mean_resizing=False)
     rows = sorted({*card["initialisation"]["rows"], *range(max(old, there), size)})

@@ -67,3 +67,8 @@ def test_a_source_checkout_uses_its_own_files(tmp_path, monkeypatch):
     assert contracts.shipped("pipelines") == tmp_path / "pipelines"
     (package / "pipelines").mkdir(parents=True)  # an installed package has them inside
     assert contracts.shipped("pipelines") == package / "pipelines"
+
+
+def test_the_command_starts_without_ray():
+    code = "import sys, annotate.cli.new\nassert not {'ray', 'polars', 'pydantic', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from dataset_folder import NAME, PART, RECIPE, write
 
 from annotate.corpus.files import find_files
 from annotate.errors import InputError
@@ -15,19 +14,10 @@ from annotate.storage.layout import MARKER
 from annotate.storage.marker import mark
 from annotate.storage.store import Directory
 
-NAME, RECIPE = "spans-77b01e9a", "77b01e9a" + "0" * 24
-PART = "parts/0123456789abcdef01234567-0123456789abcdef.parquet"
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Directory:
     return Directory.at(tmp_path / "out" / NAME)
-
-
-def write(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"id": ["a"], "text": ["Some text."]}), path)
-    return path
 
 
 @pytest.mark.parametrize(

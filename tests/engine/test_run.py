@@ -25,9 +25,11 @@ from annotate import (
     score,
     shards,
 )
+from annotate.engine import model as models
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
 from annotate.engine.rescore import drop, to_drop
+from annotate.engine.scheduler import Calls
 from annotate.scorers import fake_scorer
 from annotate.storage.latest import read_latest
 from annotate.storage.manifests import missing_parts, read_manifest
@@ -151,13 +153,16 @@ def test_another_duplicate_threshold_scores_only_newly_kept_documents(ray_cluste
     assert third.ledger == first.ledger
 
 
-def test_equal_bytes_for_one_two_and_three_workers(ray_cluster, tmp_path, corpus):
-    written = []
+def test_equal_bytes_for_one_two_and_three_workers(ray_cluster, tmp_path, corpus, monkeypatch):
+    written, in_flight = [], []
+    monkeypatch.setattr(models, "Calls", lambda **given: in_flight.append(given["limit"]) or Calls(**given))
     for workers in (1, 2, 3):
         run(tmp_path, corpus, name=f"out-{workers}", options=Options(workers=workers))
         written.append(shard_bytes(tmp_path / f"out-{workers}"))
     assert len(written[0]) > 1
     assert written[0] == written[1] == written[2]
+    # Each run has two scorers, and units wait in front of each model, also where the workers are counted.
+    assert in_flight == [n * models.AHEAD for n in (1, 1, 2, 2, 3, 3)]
 
 
 def test_moving_corpus_and_work_directory_changes_nothing(ray_cluster, tmp_path, corpus):
@@ -206,9 +211,14 @@ def test_a_damaged_annotation_part_stops_the_run_and_is_healed_when_deleted(ray_
     assert shard_bytes(tmp_path / "out") == before
 
 
-def test_without_ray_an_error_says_so(tmp_path):
+@pytest.mark.parametrize("workers", [None, 2])
+def test_without_ray_an_error_says_so(tmp_path, workers):
     write_corpus(tmp_path / "corpus", shards=1)
-    code = "import pathlib, support; support.pipeline(pathlib.Path('corpus'), pathlib.Path('calls')).run('out')"
+    code = (
+        "import pathlib, support, annotate\n"
+        f"options = annotate.Options(workers={workers})\n"
+        "support.pipeline(pathlib.Path('corpus'), pathlib.Path('calls')).run('out', options)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ConfigError: Ray is not running" in done.stderr

@@ -1,4 +1,4 @@
-"""A kind of scorer that is defined here, and nowhere else: it runs, shares a forward pass, resumes, and has curves."""
+"""A kind of scorer that is defined here alone: it runs, shares a forward pass, is found again, and has curves."""
 
 from collections import Counter
 from dataclasses import dataclass

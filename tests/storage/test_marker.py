@@ -6,28 +6,18 @@ import json
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from dataset_folder import NAME, PART, RECIPE, write
 
 from annotate.errors import StorageError
 from annotate.storage.layout import MARKER
 from annotate.storage.marker import FORMAT, datasets_in, mark, other_versions, read_marker
 from annotate.storage.store import Directory
 
-NAME, RECIPE = "spans-77b01e9a", "77b01e9a" + "0" * 24
-PART = "parts/0123456789abcdef01234567-0123456789abcdef.parquet"
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Directory:
     return Directory.at(tmp_path / "out" / NAME)
-
-
-def write(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table({"id": ["a"], "text": ["Some text."]}), path)
-    return path
 
 
 def test_a_marker_is_the_same_whoever_writes_it_and_found_again(folder: Directory) -> None:

@@ -337,6 +337,7 @@ def test_grades_of_equal_mass() -> None:
     ("make", "message"),
     [
         (lambda: Family(name="a", layout="around"), 'layout of family \'a\' must be "prefix", "begin-end"'),
+        (lambda: Family(name="a", layout=["prefix"]), 'layout of family \'a\' must be "prefix", "begin-end"'),
         (lambda: Family(name="a", dropout=1.5), r"dropout of family 'a' must lie in \[0, 1\], got 1.5"),
         (lambda: Family(name="a", null="no tag"), "null tag of family 'a' must be free of blanks"),
         (lambda: one("prefix", document_dropout=-1), "document_dropout must lie in"),
@@ -363,6 +364,8 @@ def test_grades_of_equal_mass() -> None:
         (lambda: graded("g", "x", cuts=(0.5, float("inf"))), "cuts that are numbers"),
         (lambda: graded("g", "x", bins=-2, cuts=(0.5,)), "need bins, or cuts that are numbers"),
         (lambda: graded("g", "x"), "need bins or cuts, and not both"),
+        (lambda: graded("g", "x", bins=3, names="abc"), "names must be a list or a tuple, got 'abc'"),
+        (lambda: graded("g", "x", bins=3, by="ab"), "by must be a list or a tuple, got 'ab'"),
         (lambda: graded("g", "x", bins=1), "overlap: bins must be at least 2"),
         (lambda: graded("g", "x", cuts=(1, 0)), "overlap: .*cuts must rise"),
         (lambda: graded("g", "x", cuts=(1, 2), by=("s",)), "grades of 'g' by s need bins"),

@@ -9,7 +9,7 @@ import pytest
 
 from annotate.errors import ConfigError
 from annotate.tags import DEFAULT_SCHEME, load_scheme, preset
-from annotate.tags.explain import explain
+from annotate.tags.in_words import explain
 from annotate.tags.scheme_file import parse_scheme, presets
 from annotate.tags.vocabulary import Alias, Family
 

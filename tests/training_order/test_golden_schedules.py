@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from annotate import Mix, Phase, Schedule, Tag, TagScheme
-from annotate.tags.explain import explain
+from annotate.tags.in_words import explain
 from annotate.tags.placing import place
 from annotate.tags.rendering import render
 from annotate.tags.states import Measured
