@@ -6,6 +6,10 @@ from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# Ray ends workers that have been idle for a second, where there are more than CPUs. Here they wait for the next test,
+# whose tasks and models would else each start a process.
+os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
+os.environ.setdefault("RAY_num_workers_soft_limit", "8")
 # Workers import what tests define, and the fault hook.
 _HERE = Path(__file__).parent
 os.environ["PYTHONPATH"] = os.pathsep.join([str(_HERE.parent), str(_HERE), os.environ.get("PYTHONPATH", "")])

@@ -1,8 +1,11 @@
 """The hook that kills a process at a named fault point, for `ANNOTATE_FAULT_HOOK=faults:kill`.
 
-What to do is read from the file that `FAULT_PLAN` names, so that it can change while processes live: JSON with `point`
-(or a random `seed` and `rate`; or `each_stage`, for the first unit of every stage that comes to that point, and the
-first that it sends), and a folder `spent` in which a file marks each fault that was injected once.
+What to do is read from the file that `FAULT_PLAN` names, so that it can change while processes live: JSON with a folder
+`spent`, in which a file marks each fault that was injected once, and
+
+- `points`: the driver, or a model, is killed once at each of them, and a task once for each kind of stage;
+- `each_stage`: at that point a task is killed once for each stage and function, such as sending and receiving;
+- or a random `seed` and `rate`, and the `most` kills that it may draw.
 """
 
 import hashlib
@@ -12,6 +15,9 @@ import signal
 import sys
 from pathlib import Path
 
+MOST = 3
+"""Kills for a function of a stage: the engine gives a unit up that is lost once more."""
+
 
 def kill(point: str) -> None:
     """SIGKILL this process if the plan says so; a fault is injected once, whichever process is first."""
@@ -20,24 +26,35 @@ def kill(point: str) -> None:
     except (FileNotFoundError, ValueError):
         return
     spent = Path(plan["spent"])
-    if "seed" in plan:
-        hit = _drawn(spent, plan, point)
-    elif "each_stage" in plan:
-        hit = point == plan["each_stage"] and _first(spent / _stage())
-    else:
-        hit = point == plan["point"] and _first(spent / point.replace(" ", "-"))
+    hit = _drawn(spent, plan, point) if "seed" in plan else _planned(spent, plan, point)
     if hit:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _stage() -> str:
-    """The stage whose unit this process works on, with the hash of its settings; and the task that does."""
-    found, frame = "none", sys._getframe()
+def _planned(spent: Path, plan: dict, point: str) -> bool:
+    kind, task = ("", "") if point.startswith(("driver", "actor")) else _task()
+    faults = []
+    if point in plan.get("points", ()):
+        faults.append(f"{point}, {kind}" if kind else point)
+    if point == plan.get("each_stage"):
+        faults.append(f"{point}, {task}")
+    if kind and len(list(spent.glob(f"lost {task} *"))) >= MOST:
+        return False
+    hit = [fault for fault in faults if _first(spent / fault)]  # all that this one kill does
+    return bool(hit) and (not kind or any(_first(spent / f"lost {task} {n}") for n in range(MOST)))
+
+
+def _task() -> tuple[str, str]:
+    """The kind of the stage that a task works on; its name with the hash of its settings, and the function."""
+    kind = task = ""
+    frame = sys._getframe()
     while frame is not None:
-        if "context" in frame.f_locals:  # the outermost one is the task's
-            found = f"{frame.f_locals['context'].stage.dataset}.{frame.f_code.co_name}"
+        found, several = frame.f_locals.get("context"), frame.f_locals.get("contexts")
+        first = several[0] if isinstance(several, list) else found
+        if hasattr(first, "stage"):  # the outermost one is the task's
+            kind, task = first.stage.made_as, f"{first.stage.dataset}.{frame.f_code.co_name}"
         frame = frame.f_back
-    return found
+    return kind, task
 
 
 def _first(marker: Path) -> bool:

@@ -86,11 +86,16 @@ def scorer(folder: Path, *axes: str) -> PythonScorer:
     return PythonScorer(function=Scorer, axes=axes, version="+".join(axes))
 
 
+TWO_SCORERS = (("niceness",), ("tone", "correctness"))
+SMALL_UNITS = {"axes": TWO_SCORERS, "unit_bytes": 2000, "part_bytes": 4000}
+"""Options of `pipeline` for several units a shard and several parts, from a small corpus."""
+
+
 def pipeline(
     corpus: Path,
     calls: Path,
     *,
-    axes: tuple[tuple[str, ...], ...] = (("niceness",), ("tone", "correctness")),
+    axes: tuple[tuple[str, ...], ...] = (("niceness", "tone", "correctness"),),
     threshold: float = 0.8,
     quantile: float = 0.7,
     unit_bytes: int = 4000,

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import support
 
+from annotate import Options
 from annotate.cli.app import app, guarded
 
 ODD = {
@@ -32,14 +33,14 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def pipeline(corpus, tmp_path_factory):
     """Corpus to shards, in several units and two training shards."""
-    return support.pipeline(corpus, tmp_path_factory.mktemp("calls"), unit_bytes=2000, part_bytes=4000)
+    return support.pipeline(corpus, tmp_path_factory.mktemp("calls"), **support.SMALL_UNITS)
 
 
 @pytest.fixture(scope="session")
 def finished(ray_cluster, pipeline, tmp_path_factory):
     """A work directory whose run went to its end; tests only read it."""
     workdir = tmp_path_factory.mktemp("finished") / "out"
-    pipeline.run(str(workdir))
+    pipeline.run(str(workdir), Options(workers=2))
     return workdir
 
 

@@ -91,13 +91,11 @@ def test_it_asks_and_takes_no_for_an_answer(annotate, workdir, tree, monkeypatch
     assert annotate("clean", workdir)[0] == 0 and len(tree(workdir)) == len(before) - 8
 
 
-def test_units_that_only_an_older_run_used_go_when_asked(annotate, corpus, tmp_path, ray_cluster, tree):
+def test_units_that_only_an_older_run_used_go_when_asked(annotate, corpus, workdir, tmp_path, tree):
     import support
 
     grown = shutil.copytree(corpus, tmp_path / "corpus")
-    made = support.pipeline(grown, tmp_path / "calls", unit_bytes=2000, part_bytes=4000)
-    workdir = tmp_path / "out"
-    made.run(str(workdir), Options(workers=2))
+    made = support.pipeline(grown, tmp_path / "calls", **support.SMALL_UNITS)
     (grown / "s9.parquet").unlink()
     result = make(made, workdir, Options(workers=2))
     shown = support.shard_bytes(workdir)
@@ -265,7 +263,7 @@ def test_a_work_directory_around_a_corpus_or_in_its_folder_loses_nothing_of_it(
     workdir = shutil.copytree(finished, data / place)
     mine = shutil.copytree(corpus, data / "wiki-20231101", dirs_exist_ok=True)
     again = Record()
-    support.pipeline(mine, tmp_path / "calls", unit_bytes=2000, part_bytes=4000).run(str(workdir), observer=again)
+    support.pipeline(mine, tmp_path / "calls", **support.SMALL_UNITS).run(str(workdir), observer=again)
     assert again.ran == []  # the corpus is what it was, without what lies in the work directory
     planted = plant(workdir)
     code, out, _ = annotate("clean", workdir, "--yes")

@@ -5,6 +5,7 @@ import json
 import pytest
 import support
 
+from annotate import Options
 from annotate.engine.events import Silent
 
 
@@ -26,7 +27,7 @@ def lines(ray_cluster, tmp_path_factory):
     (folder / "corpus").mkdir()
     (folder / "corpus" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     made = support.pipeline(folder / "corpus", folder / "calls")
-    made.run(str(folder / "out"))
+    made.run(str(folder / "out"), Options(workers=2))
     return made, folder / "out"
 
 

@@ -37,13 +37,13 @@ def test_another_shard_is_told_with_and_without_a_limit(pipeline, corpus, limite
     for path in corpus.glob("*.parquet"):
         table = pq.read_table(path)
         pq.write_table(table.slice(0, 13) if path.stem == "s0" else table, other / path.name)
-    changed = support.pipeline(other, tmp_path / "calls", unit_bytes=2000, part_bytes=4000)
+    changed = support.pipeline(other, tmp_path / "calls", **support.SMALL_UNITS)
     for workdir, limit in ((finished, None), (limited, None), (finished, 8)):
         assert of(changed, workdir, limit)["corpus"].why == "shards were added, removed or changed"
 
 
 def test_shards_are_planned_in_documents(corpus, finished, tmp_path):
-    changed = support.pipeline(corpus, tmp_path / "calls", unit_bytes=2000, part_bytes=5000)
+    changed = support.pipeline(corpus, tmp_path / "calls", **support.SMALL_UNITS | {"part_bytes": 5000})
     shards = of(changed, finished)["training-shards"]
     assert (shards.state, shards.rows) == ("stale", 32)
     assert "part_bytes: 4000 -> 5000" in shards.why

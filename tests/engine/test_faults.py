@@ -1,10 +1,11 @@
-"""Exactly once: SIGKILL at every named fault point, then at seeded random ones.
+"""Exactly once: SIGKILL at every named fault point, of a task of each kind of stage, then at seeded random ones.
 
 The final shards are byte for byte those of an undisturbed run.
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,16 +26,16 @@ SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1,2").split(",")]
 def folder(ray_cluster, tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
     write_corpus(folder / "corpus", shards=2, documents=16)
-    plan(folder, point="none")
+    plan(folder, "none")
     assert drive(folder, "undisturbed").returncode == 0
     return folder
 
 
-def plan(folder, **fault):
-    """Write the fault plan that the hook reads; returns the folder of faults that were injected."""
-    spent = folder / "spent" / "-".join(str(v).replace(" ", "-") for v in fault.values())
+def plan(folder, name, **faults):
+    """Write the fault plan that the hook reads; returns the folder of faults that were injected under a name."""
+    spent = folder / "spent" / name
     spent.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps({**fault, "spent": str(spent)}))
+    (folder / "plan.json").write_text(json.dumps({**faults, "spent": str(spent)}))
     return spent
 
 
@@ -73,15 +74,10 @@ def until_done(folder, name, *more, most):
     pytest.fail(f"not done after {most} runs")
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_each_fault_point(folder, point):
-    spent = plan(folder, point=point)
-    name = point.replace(" ", "-").replace(":", "")
-    until_done(folder, name, most=2)
-    assert list(spent.iterdir()), f"no process came to {point!r}"
-    assert shard_bytes(folder / name) == shard_bytes(folder / "undisturbed")
-
-
+DRIVERS = [point for point in POINTS if point.startswith("driver")]
+MODELS = [point for point in POINTS if point.startswith("actor")]
+TASKS = [point for point in POINTS if point not in DRIVERS + MODELS]
+KINDS = ("map", "reduce", "shuffle", "model")
 PASSES = {
     "signatures",
     "fingerprints",
@@ -96,44 +92,61 @@ PASSES = {
     "groups",
     "document-groups",
 }
-
-
-@pytest.mark.slow
-def test_a_killed_worker_in_every_stage(folder):
-    spent = plan(folder, each_stage="unit: computed")
-    until_done(folder, "each-stage", most=1)
-    killed = {path.name.rpartition("-")[0] for path in spent.iterdir()}
-    for name in PASSES - {"signatures", "fingerprints", "kept-fingerprints"}:
-        assert {path.suffix for path in spent.glob(f"{name}-*")} == {".send", ".receive"}
-    assert killed >= PASSES | {"spans", "verdicts", "placements", "training-shards"}
-    assert shard_bytes(folder / "each-stage") == shard_bytes(folder / "undisturbed")
-
-
 SPANS = {"span-hashes", "span-counts", "unit-counts", "repeated-spans", "signed-pairs", "similarity", "schedule"}
 
 
-@pytest.mark.slow
-def test_a_killed_worker_in_every_stage_of_repeated_spans_exact_similarity_and_a_schedule(folder):
-    plan(folder, point="none again")
+def killed(spent):
+    """In which stages a task was killed, each with the functions."""
+    found = {}
+    for path in spent.glob("unit: computed, *.*"):
+        dataset, _, function = path.name.partition(", ")[2].partition(".")
+        found.setdefault(dataset.rpartition("-")[0], set()).add(function)
+    return found
+
+
+def test_the_driver_is_killed_at_each_of_its_points_one_run_after_the_other(folder):
+    spent = plan(folder, "drivers", points=DRIVERS)
+    until_done(folder, "drivers", most=len(DRIVERS) + 1)
+    assert {path.name for path in spent.iterdir()} == set(DRIVERS)
+    assert shard_bytes(folder / "drivers") == shard_bytes(folder / "undisturbed")
+
+
+def test_a_worker_is_killed_at_each_point_in_each_kind_of_stage_and_in_every_stage(folder):
+    """In one run, as the driver lives; then in the stages that only another pipeline has, in the same directory."""
+    faults = {"points": [*TASKS, *MODELS], "each_stage": "unit: computed"}
+    spent = plan(folder, "workers", **faults)
+    until_done(folder, "workers", most=1)
+    points = {f"{point}, {kind}" for point in TASKS for kind in KINDS} | set(MODELS)
+    assert {path.name for path in spent.iterdir()} >= points
+    found = killed(spent)
+    assert found.keys() >= PASSES | {"spans", "verdicts", "placements", "training-shards"}
+    for name in PASSES - {"signatures", "fingerprints", "kept-fingerprints"}:
+        assert found[name] == {"send", "receive"}
+    assert shard_bytes(folder / "workers") == shard_bytes(folder / "undisturbed")
+
+    # Repeated spans, exact similarity and a schedule.
+    plan(folder, "none")
+    shutil.copytree(folder / "undisturbed", folder / "undisturbed-spans")
     assert drive(folder, "undisturbed-spans", "--spans").returncode == 0
-    spent = plan(folder, each_stage="unit: computed", of="spans")
-    until_done(folder, "each-stage-spans", "--spans", most=1)
-    assert {path.name.rpartition("-")[0] for path in spent.iterdir()} >= SPANS
-    assert {path.suffix for path in spent.glob("training-shards-*")} == {".send", ".receive"}
-    assert shard_bytes(folder / "each-stage-spans") == shard_bytes(folder / "undisturbed-spans")
+    spent = plan(folder, "workers-spans", **faults)
+    shutil.copytree(folder / "workers", folder / "workers-spans")
+    until_done(folder, "workers-spans", "--spans", most=1)
+    assert killed(spent).keys() >= SPANS
+    assert killed(spent)["training-shards"] == {"send", "receive"}
+    assert shard_bytes(folder / "workers-spans") == shard_bytes(folder / "undisturbed-spans")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kills_at_random_points_that_a_seed_replays(folder, seed):
-    spent = plan(folder, seed=seed, rate=0.08, most=6)
+    spent = plan(folder, f"seed-{seed}", seed=seed, rate=0.08, most=6)
     until_done(folder, f"seed-{seed}", most=8)
     assert list(spent.glob("kill-*"))
     assert shard_bytes(folder / f"seed-{seed}") == shard_bytes(folder / "undisturbed")
 
 
 def test_two_drivers_at_once_on_one_work_directory(folder):
-    plan(folder, point="none")
+    plan(folder, "none")
     both = [start(folder, "both", "--share") for _ in range(2)]
     outputs = [process.communicate(timeout=300)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], outputs
@@ -141,7 +154,7 @@ def test_two_drivers_at_once_on_one_work_directory(folder):
 
 
 def test_a_second_driver_is_told_of_the_first(folder):
-    plan(folder, point="none")
+    plan(folder, "none")
     with hold(Directory.at(folder / "held"), "r", share=False):
         done = drive(folder, "held")
     assert done.returncode == 1

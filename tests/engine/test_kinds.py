@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -280,15 +281,15 @@ def folder(ray_cluster, tmp_path_factory):
     for n, name in enumerate(NAMES):
         lines = ["" if i % 7 == n else f"the {'word ' * (i % 3)}of line {i + n}" for i in range(10)]
         (folder / "lines" / name).write_text("\n".join(lines) + "\n")
-    drive(folder, "undisturbed", {"point": "none"})
+    drive(folder, "undisturbed", {})
     return folder
 
 
-def drive(folder: Path, name: str, fault: dict[str, str]) -> int:
+def drive(folder: Path, name: str, faults: dict[str, Any]) -> int:
     """Run the pipeline in a process of its own, with faults; gives its return code."""
     spent = folder / f"spent-{name}"
     spent.mkdir(exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps({**fault, "spent": str(spent)}))
+    (folder / "plan.json").write_text(json.dumps({**faults, "spent": str(spent)}))
     hook = {"FAULT_PLAN": str(folder / "plan.json"), "ANNOTATE_FAULT_HOOK": "faults:kill"}
     environment = {**os.environ, **hook, "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"]}
     command = [sys.executable, __file__, str(folder), str(folder / name)]
@@ -337,22 +338,17 @@ def test_status_plan_ledger_and_quarantine_show_them(folder):
     }
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_they_go_on_after_a_kill(folder, point):
-    name = point.replace(" ", "-").replace(":", "")
-    codes = [drive(folder, name, {"point": point})]
-    assert list((folder / f"spent-{name}").iterdir()), f"no process came to {point!r}"
+def test_they_go_on_after_kills_at_points_and_of_a_worker_in_each_stage(folder):
+    faults = {"points": POINTS, "each_stage": "unit: computed"}
+    codes = [drive(folder, "killed", faults)]
     while codes[-1]:
-        codes.append(drive(folder, name, {"point": point}))
-    assert codes == ([-signal.SIGKILL, 0] if point.startswith("driver") else [0])
-    assert parts(folder / name) == parts(folder / "undisturbed")
-
-
-def test_a_worker_is_killed_in_each_stage(folder):
-    assert drive(folder, "each", {"each_stage": "unit: computed"}) == 0
-    killed = {path.name.partition("-")[0] for path in (folder / "spent-each").iterdir()}
+        codes.append(drive(folder, "killed", faults))
+    assert codes == [-signal.SIGKILL] * 2 + [0]
+    spent = {path.name for path in (folder / "spent-killed").iterdir()}
+    assert spent >= set(POINTS), "no process came to a point"
+    killed = {name.partition(", ")[2].partition("-")[0] for name in spent if name.startswith("unit: computed, ")}
     assert killed >= {"words", "counts", "common", "guesses", "written"}
-    assert parts(folder / "each") == parts(folder / "undisturbed")
+    assert parts(folder / "killed") == parts(folder / "undisturbed")
 
 
 if __name__ == "__main__":

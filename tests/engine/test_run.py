@@ -8,7 +8,7 @@ import sys
 
 import polars as pl
 import pytest
-from support import pipeline, rows_scored, shard_bytes, write_corpus
+from support import TWO_SCORERS, pipeline, rows_scored, shard_bytes, write_corpus
 
 from annotate import (
     ConfigError,
@@ -73,7 +73,7 @@ def corpus(finished, tmp_path):
 
 def run(tmp_path, corpus, name="out", options=None, **changes):
     told = Told()
-    made = pipeline(corpus, tmp_path / "calls", **changes)
+    made = pipeline(corpus, tmp_path / "calls", **{"axes": TWO_SCORERS, **changes})
     result = made.run(str(tmp_path / name), options or Options(workers=2), told)
     return result, told
 
@@ -311,7 +311,7 @@ def granted() -> None:
 
 def test_a_drop_of_scores_that_was_cut_short_is_finished_by_the_next_run(ray_cluster, tmp_path, corpus, monkeypatch):
     workdir = Directory.at(tmp_path / "out")
-    stages = pipeline(corpus, tmp_path / "calls").stages()
+    stages = pipeline(corpus, tmp_path / "calls", axes=TWO_SCORERS).stages()
     names = to_drop(workdir, stages, rescore=True)
     whole = shutil.copytree(tmp_path / "out", tmp_path / "whole")
     assert drop(Directory.at(whole), names, granted)[0] == len(names) == 2
