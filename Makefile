@@ -5,16 +5,21 @@
 #   TORCH_INDEX  one more package index. On Linux, PyPI's torch comes with CUDA, several GB; the smaller CPU-only build:
 #                `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
 #   CONSUMERS    where `make consumers` keeps the environments of the trainers' readers (.consumers)
+#   JOBS         processes that tests run in (as many as there are CPUs, 4 at most); 0 runs them in pytest's own, as
+#                `--pdb` wants it
 #   ARGS         more arguments for the command that a target runs, e.g. `make test ARGS='-k split'`
 
 PYTHON ?= python3
 TORCH_INDEX ?=
 CONSUMERS ?= .consumers
+JOBS ?= logical
 ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
+# A file is run by one process, as its fixtures are made once; long ones come early, in the order of their folders.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 BENCHMARKS := score render memory split duplicates duplicates_scale tokens loader overlap
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -40,10 +45,10 @@ example: $(VENV)/.demo ## Train a small model on tagged tokens, from nothing, an
 test test-fast consumers: export HF_HUB_OFFLINE := 1
 
 test: $(VENV)/.dev ## Run all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 test-fast: $(VENV)/.dev ## Run the quick tests: all but slow ones, and those of engine, stages and the command line
-	$(BIN)/python -m pytest -m "not slow" --ignore=tests/engine --ignore=tests/cli --ignore=tests/stages $(ARGS)
+	$(PYTEST) -m "not slow and not ray" --ignore=tests/engine --ignore=tests/cli --ignore=tests/stages $(ARGS)
 
 READERS := $(patsubst tests/consumers/requirements/%.txt,$(CONSUMERS)/%/.made,$(wildcard tests/consumers/requirements/*.txt))
 

@@ -10,6 +10,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # whose tasks and models would else each start a process.
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
 os.environ.setdefault("RAY_num_workers_soft_limit", "8")
+# Tiny models gain nothing from more threads, and on a busy machine lose much.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Workers import what tests define, and the fault hook.
 _HERE = Path(__file__).parent
 os.environ["PYTHONPATH"] = os.pathsep.join([str(_HERE.parent), str(_HERE), os.environ.get("PYTHONPATH", "")])
@@ -22,6 +24,13 @@ import support  # noqa: E402
 # How long an example takes tells of the machine's load, not of what is tested.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+def pytest_collection_modifyitems(items):
+    """Mark what uses Ray."""
+    for item in items:
+        if "ray_cluster" in item.fixturenames:
+            item.add_marker("ray")
 
 
 @pytest.hookimpl(wrapper=True)

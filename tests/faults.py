@@ -15,8 +15,11 @@ import signal
 import sys
 from pathlib import Path
 
-MOST = 3
-"""Kills for a function of a stage: the engine gives a unit up that is lost once more."""
+MOST = {"map": 3, "reduce": 3, "shuffle": 3, "model": 6}
+"""Kills for a function of a stage, by its kind: the engine gives up what is lost four times.
+
+Of what is done around a model, Ray itself tries each task three times more.
+"""
 
 
 def kill(point: str) -> None:
@@ -38,10 +41,10 @@ def _planned(spent: Path, plan: dict, point: str) -> bool:
         faults.append(f"{point}, {kind}" if kind else point)
     if point == plan.get("each_stage"):
         faults.append(f"{point}, {task}")
-    if kind and len(list(spent.glob(f"lost {task} *"))) >= MOST:
+    if kind and len(list(spent.glob(f"lost {task} *"))) >= MOST[kind]:
         return False
     hit = [fault for fault in faults if _first(spent / fault)]  # all that this one kill does
-    return bool(hit) and (not kind or any(_first(spent / f"lost {task} {n}") for n in range(MOST)))
+    return bool(hit) and (not kind or any(_first(spent / f"lost {task} {n}") for n in range(MOST[kind])))
 
 
 def _task() -> tuple[str, str]:

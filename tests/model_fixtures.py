@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import torch
 from tiny_models import TEXTS, save_tiny_model
 
 
@@ -50,9 +49,3 @@ def edit_json():
 @pytest.fixture
 def spans():
     return pa.table({"text": TEXTS})
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_thread():
-    """Tiny models gain nothing from more threads, and lose much on a busy machine."""
-    torch.set_num_threads(1)

@@ -1,1 +1,1 @@
-from model_fixtures import copy_model, edit_json, one_thread, spans, tiny  # noqa: F401
+from model_fixtures import copy_model, edit_json, spans, tiny  # noqa: F401
