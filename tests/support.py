@@ -97,16 +97,21 @@ def pipeline(
     *,
     axes: tuple[tuple[str, ...], ...] = (("niceness", "tone", "correctness"),),
     threshold: float = 0.8,
+    groups: bool = False,
     quantile: float = 0.7,
     unit_bytes: int = 4000,
     part_bytes: int = 8_000,
     **options,
 ) -> Pipeline:
-    """Corpus to shards, with one counting scorer for each group of axes."""
+    """Corpus to shards, with one counting scorer for each group of axes.
+
+    Near-duplicates are found, by 10 stages; with `groups` split groups too, by 17.
+    """
     spelled = options.pop("spelled", "quarantine")
     verify, above = options.pop("verify", "estimate"), options.pop("repeated_above", None)
     documents = Corpus(str(corpus), unit_bytes=unit_bytes, **options)
-    verdicts = NearDuplicates(documents, threshold=threshold, verify=verify)
+    looser = {} if groups else {"group_threshold": threshold, "group_span": None}
+    verdicts = NearDuplicates(documents, threshold=threshold, verify=verify, **looser)
     spans = Split(documents)
     scores = score(spans, skip=verdicts, scorers=[scorer(calls, *group) for group in axes])
     scheme = TagScheme(

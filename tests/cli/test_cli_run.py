@@ -47,7 +47,7 @@ def pipeline(corpus: str = "corpus", share: float = 0.5, rows: int | None = None
     global SECONDS
     SECONDS = seconds
     documents = Corpus(corpus, unit_bytes=2000)
-    verdicts = NearDuplicates(documents)
+    verdicts = NearDuplicates(documents, group_span=None, group_threshold=0.8)
     scorers = [PythonScorer(function=shouting, axes=("capitals",)), PythonScorer(function=Slow, axes=("length",))]
     scores = score(Split(documents), skip=verdicts, scorers=scorers)
     scheme = TagScheme(tags=(Tag(name="loud", rule=f"capitals >= q({share})"), Tag(name="long", rule="length > 60")))

@@ -16,7 +16,7 @@ if __name__ == "__main__":
     ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": hook})
     ray.cloudpickle.register_pickle_by_value(support)
     more = {"verify": "exact", "repeated_above": 2} if "--spans" in sys.argv else {}
-    pipeline = support.pipeline(corpus, calls, **more)
+    pipeline = support.pipeline(corpus, calls, groups=True, **more)
     if "--spans" in sys.argv:  # in training order, with phases
         render = pipeline.outputs["shards"]
         assert isinstance(render, Render) and isinstance(render.placements, Place)

@@ -73,7 +73,7 @@ def write(folder):
 
 def pipeline(folder, *, spelled="quarantine", **options):
     documents = Corpus(str(folder), unit_bytes=700, **options)
-    verdicts = NearDuplicates(documents)
+    verdicts = NearDuplicates(documents, group_span=None, group_threshold=0.8)
     scorers = [PythonScorer(function=Fragile, axes=("length",), version=1)]
     scores = score(Split(documents), skip=verdicts, scorers=scorers)
     scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))

@@ -211,7 +211,7 @@ def test_a_limit_cuts_neither_labels_nor_what_is_filtered_against(ray_cluster, t
         texts = ["x" * n for n in range(low, low + 50)]
         labelled = {"text": texts, "length": [float(len(text) >= 60) for text in texts]}
         pq.write_table(pa.table(labelled), tmp_path / "labels" / f"{number}.parquet")
-    verdicts = NearDuplicates(corpus, against=old, drop=False)
+    verdicts = NearDuplicates(corpus, against=old, drop=False, group_span=None, group_threshold=0.8)
     scores = score(Split(corpus), skip=verdicts, scorers=[length_scorer()])
     calibration = Calibrate(scores, labels=tmp_path / "labels")
     scheme = TagScheme(tags=(Tag(name="long", rule="p(length) >= 0.5"),))

@@ -122,7 +122,7 @@ def test_equal_bytes_however_units_are_cut(ray_cluster, tmp_path: Path, corpus: 
 
 def test_what_is_left_out_is_not_calibrated_and_copies_do_not_count(ray_cluster, tmp_path: Path, corpus: Path) -> None:
     documents = Corpus(str(corpus), unit_bytes=1500)
-    verdicts = NearDuplicates(documents)
+    verdicts = NearDuplicates(documents, group_span=None, group_threshold=0.8)
     spans = Split(documents, Splitter(by="line", blanks="previous"))
     scores = score(spans, skip=verdicts, scorers=[length_scorer()])
     repeated = RepeatedSpans(drop=True, above=10, keep=0)

@@ -157,7 +157,7 @@ def test_equal_bytes_for_one_two_and_three_workers(ray_cluster, tmp_path, corpus
     written, in_flight = [], []
     monkeypatch.setattr(models, "Calls", lambda **given: in_flight.append(given["limit"]) or Calls(**given))
     for workers in (1, 2, 3):
-        run(tmp_path, corpus, name=f"out-{workers}", options=Options(workers=workers))
+        run(tmp_path, corpus, name=f"out-{workers}", options=Options(workers=workers), groups=True)
         written.append(shard_bytes(tmp_path / f"out-{workers}"))
     assert len(written[0]) > 1
     assert written[0] == written[1] == written[2]

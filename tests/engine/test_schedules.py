@@ -74,7 +74,7 @@ def rendered(
     corpus: Path, *, phases: tuple[Phase, ...] = PHASES, mix: Mix | None = None, unit_bytes: int = 4000
 ) -> Render:
     documents = Corpus(str(corpus), unit_bytes=unit_bytes)
-    verdicts = NearDuplicates(documents)
+    verdicts = NearDuplicates(documents, group_span=None, group_threshold=0.8)
     spans = Split(documents, Splitter(by="document"))
     scores = score(spans, skip=verdicts, scorers=[length_scorer()])
     scheme = TagScheme(tags=(Tag(name="long", rule="length > 0"),), phases=phases)
