@@ -1,6 +1,7 @@
 """Peak memory of the pipeline's processes on corpora of 16, 64 and 256 MiB: it should depend on the work unit alone.
 
     python benchmarks/memory.py [--json FILE] [--sizes 16,64,256] [--unit 8] [--columns 20] [--outputs text,...]
+                                [--warm-up 32]
 
 The pipeline is Corpus, Split by paragraph, Score, Calibrate, Thresholds, Place, Render, on a local Ray with two
 workers. Its scorer is a Python function whose cost is the same for each byte. There is no near-duplicate filter:
@@ -8,13 +9,13 @@ clustering is one process's work, whose memory grows with the corpus. A corpus i
 that row groups grow with it; its documents have 4,000 bytes of random lower-case words in ten paragraphs. A unit is
 8 MiB, the default, and training shards aim at as much, since a whole one is held while it is rendered.
 
-Each size has processes of its own. They first run the same pipeline on a small corpus of 32 units, so that all is
-imported. What a process holds then is its idle memory, and its peak is set back to that (`/proc/<pid>/clear_refs`).
+Each size has processes of its own. They first run the same pipeline on a small corpus of `--warm-up` units, so that all
+is imported. What a process holds then is its idle memory, and its peak is set back to that (`/proc/<pid>/clear_refs`).
 Peaks are the kernel's own (VmHWM), read twenty times a second, less pages of Ray's object store that the process has
 touched, which all processes share: the most that one has of these is listed apart ("store"). Stages overlap: a peak
-counts for each that went on. A model is an actor,
-started anew for each run: its idle memory is what those of the first run held. `peak_16x_over_1x` is the peak above
-idle of the worst worker or model, on the largest corpus over the smallest: close to 1 is good. Linux only.
+counts for each that went on. A model is an actor, started anew for each run: its idle memory is what those of the first
+run held. `peak_16x_over_1x` is the peak above idle of the worst worker or model, on the largest corpus over the
+smallest: close to 1 is good. Linux only.
 
 Then the smallest corpus is measured again with other columns, which travel to the shards, of `--columns` times its
 text: a string with most of it, and a list of structs, in pages of about a megabyte (pyarrow looks at the size of a page
@@ -62,7 +63,7 @@ from annotate.stages.tables import text_buffer
 
 WORKERS = 2
 SHARDS = 2
-WARM_UP = 0.5  # MiB, in 32 units
+WARM_UP = 0.5  # MiB
 PARAGRAPH, PARAGRAPHS = 400, 10  # bytes, a document
 DOCUMENT = PARAGRAPH * PARAGRAPHS
 MIB = 1 << 20
@@ -81,10 +82,11 @@ def main() -> None:
     options.add_argument("--unit", type=float, default=8, help="of work, in MiB")
     options.add_argument("--columns", type=float, default=20, help="size of the other columns, in sizes of the text")
     options.add_argument("--outputs", default=",".join(OUTPUTS), help="measured with other columns and without")
+    options.add_argument("--warm-up", type=int, default=32, help="units of the small corpus that is run before")
     options.add_argument("--measure", type=Path, help="only measure the corpus in this folder, and print JSON")
     chosen = options.parse_args()
     if chosen.measure:
-        print(json.dumps(watched(chosen.measure, chosen.unit, chosen.outputs)))
+        print(json.dumps(watched(chosen.measure, chosen.unit, chosen.outputs, chosen.warm_up)))
         return
     sizes = [float(size) for size in chosen.sizes.split(",")]
     outputs = [output for output in OUTPUTS if output in chosen.outputs.split(",")]
@@ -92,16 +94,16 @@ def main() -> None:
     beside: dict[str, list[dict[str, Any]]] = {}
     for _ in range(chosen.runs):
         for size in runs:
-            runs[size].append(one(size, chosen.unit, "text"))
+            runs[size].append(one(size, chosen.unit, "text", chosen.warm_up))
         for output in outputs:
             for name, columns in ((output, 0.0), (f"{output}, columns", chosen.columns)):
-                beside.setdefault(name, []).append(one(min(sizes), chosen.unit, output, columns))
+                beside.setdefault(name, []).append(one(min(sizes), chosen.unit, output, chosen.warm_up, columns))
     ratios = show(runs, chosen.unit) if runs else {}
     ratios |= show_columns(beside, chosen.unit, outputs) if beside else {}
     write_json(chosen.json, ratios, {"unit_mib": chosen.unit, "runs": runs, "columns": beside})
 
 
-def one(size: float, unit: float, output: str, columns: float = 0.0) -> dict[str, Any]:
+def one(size: float, unit: float, output: str, warm_up: int, columns: float = 0.0) -> dict[str, Any]:
     """Make the corpora of one size and measure them."""
 
     def write(folder: Path) -> None:
@@ -110,7 +112,7 @@ def one(size: float, unit: float, output: str, columns: float = 0.0) -> dict[str
         if output.startswith("tokens"):
             write_tokenizer(folder / TOKENIZER, folder / "small")
 
-    return measured_apart(__file__, write, "--unit", str(unit), "--outputs", output)
+    return measured_apart(__file__, write, "--unit", str(unit), "--outputs", output, "--warm-up", str(warm_up))
 
 
 def write_corpus(folder: Path, mib: float, seed: int, columns: float = 0.0) -> None:
@@ -200,11 +202,12 @@ class Stages(Silent):
         self.watch.now_doing(*self.going or ["between stages"])
 
 
-def watched(folder: Path, unit: float, output: str) -> dict[str, Any]:
+def watched(folder: Path, unit: float, output: str, warm_up: int) -> dict[str, Any]:
     """Run the pipeline on the small corpus, then on the corpus; figures of the second run, in bytes and seconds."""
     options = Options(workers=WORKERS)
     with local_ray(WORKERS), Watch() as watch:
-        pipeline(folder / "small", WARM_UP / 32, output, folder / TOKENIZER).run(str(folder / "small-out"), options)
+        small = pipeline(folder / "small", WARM_UP / warm_up, output, folder / TOKENIZER)
+        small.run(str(folder / "small-out"), options)
         watch.settle()
         stages = Stages(watch)
         watch.now_doing("open")

@@ -116,7 +116,7 @@ def test_score(tmp_path):
 
 @pytest.mark.slow
 def test_memory(tmp_path):
-    figures = run("memory", tmp_path, "--sizes", "1,2", "--unit", "0.25", "--outputs", "none")
+    figures = run("memory", tmp_path, "--sizes", "1,2", "--unit", "0.25", "--outputs", "none", "--warm-up", "4")
     assert set(figures["ratios"]) == {"peak_16x_over_1x"}
     for (one,) in figures["raw"]["runs"].values():
         assert {"spans", "annotations (mean)", "calibration", "thresholds", "placements", "training-shards"} < set(
@@ -129,7 +129,7 @@ def test_memory(tmp_path):
 
 @pytest.mark.slow
 def test_memory_with_other_columns(tmp_path):
-    options = ["--sizes", "1", "--unit", "0.25", "--columns", "4", "--outputs", "tokens_shuffled"]
+    options = ["--sizes", "1", "--unit", "0.25", "--columns", "4", "--outputs", "tokens_shuffled", "--warm-up", "4"]
     figures = run("memory", tmp_path, *options)
     assert set(figures["ratios"]) == {"columns_tokens_shuffled"}
     for (one,) in figures["raw"]["columns"].values():

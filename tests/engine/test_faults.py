@@ -128,7 +128,7 @@ def test_a_worker_is_killed_at_each_point_in_each_kind_of_stage_and_in_every_sta
     plan(folder, "none")
     shutil.copytree(folder / "undisturbed", folder / "undisturbed-spans")
     assert drive(folder, "undisturbed-spans", "--spans").returncode == 0
-    spent = plan(folder, "workers-spans", **faults)
+    spent = plan(folder, "workers-spans", each_stage=faults["each_stage"])
     shutil.copytree(folder / "workers", folder / "workers-spans")
     until_done(folder, "workers-spans", "--spans", most=1)
     assert killed(spent).keys() >= SPANS
