@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from annotate.errors import StorageError
 from annotate.storage import layout
@@ -120,8 +119,8 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: p
     if dataset.size(part.path) != part.bytes:
         raise _damaged(dataset, part, "it is missing or truncated")
     index = _index(dataset, part) if index is None else index
-    at = int(np.searchsorted(index["to"].to_numpy(), to))
-    if at == index.num_rows or index["to"][at].as_py() != to:
+    at = _place(index, to)
+    if at is None:
         kind = (index.schema.metadata or {}).get(_SCHEMA)
         found = contract(schema).schema if kind is None else pa.ipc.read_schema(pa.py_buffer(kind))
         return found.empty_table()
@@ -144,14 +143,22 @@ def slice_index(dataset: Directory, part: Part, partitions: range) -> pa.Table:
 
 def slice_checksum(index: pa.Table, to: int) -> str:
     """The checksum of the rows that go to one partition; if there are none, that of their schema."""
-    at = int(np.searchsorted(index["to"].to_numpy(), to))
-    there = at < index.num_rows and index["to"][at].as_py() == to
-    return str(index["checksum"][at].as_py()) if there else checksum((index.schema.metadata or {}).get(_SCHEMA, b""))
+    at = _place(index, to)
+    if at is None:
+        return checksum((index.schema.metadata or {}).get(_SCHEMA, b""))
+    return str(index["checksum"][at].as_py())
 
 
 def slice_bytes(index: pa.Table, to: int) -> int:
     """Bytes of memory that the rows for one partition take."""
-    return int(pc.sum(index.filter(pc.equal(index["to"], to))["held"]).as_py() or 0)
+    at = _place(index, to)
+    return 0 if at is None else int(index["held"][at].as_py())
+
+
+def _place(index: pa.Table, to: int) -> int | None:
+    """The row of an index that is about a partition; None where nothing was sent to it."""
+    at = int(np.searchsorted(index["to"].to_numpy(), to))
+    return at if at < index.num_rows and index["to"][at].as_py() == to else None
 
 
 @functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts

@@ -84,10 +84,12 @@ def fingerprints(workdir):
 
 
 def test_a_file_and_the_command_give_equal_fingerprints(ray_cluster, here, monkeypatch):
-    code, output = command("-m", "annotate", "run", "mine.py", "--workdir", "one", "--set", "share=0.7")
+    code, output = command(
+        "-m", "annotate", "run", "mine.py", "--workdir", "one", "--workers", "1", "--set", "share=0.7"
+    )
     assert code == 0, output
     assert "<loud>" in output and "30 documents" in output
-    code, output = command("mine.py", "--workdir", "two", "--set", "share=0.7")
+    code, output = command("mine.py", "--workdir", "two", "--workers", "1", "--set", "share=0.7")
     assert code == 0, output
     assert fingerprints(here / "one") == fingerprints(here / "two")
     assert shard_bytes(here / "one") == shard_bytes(here / "two") != {}

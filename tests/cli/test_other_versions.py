@@ -112,7 +112,7 @@ def test_scores_of_another_version_of_a_recipe_are_named_before_they_are_made_ag
         for folder in workdir.glob(f"{made}-*"):
             shutil.rmtree(folder)
     record = Record()
-    pipeline.run(str(workdir), observer=record)
+    pipeline.run(str(workdir), Options(workers=2), record)
     first = record.told[0]
     assert first[0] == "warning" and "annotations-00000000 has scores of the same settings" in first[1]
     assert f"version 7 of the recipe, this one has {said['version']}" in first[1]

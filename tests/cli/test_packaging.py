@@ -60,7 +60,7 @@ def test_a_new_pipeline_runs_from_the_wheel_in_an_empty_directory(installed, tmp
     run(sys.executable, "-m", "annotate", "new", "mine", folder=empty, PYTHONPATH=path)
     where = run(sys.executable, "-c", "import annotate; print(annotate.__file__)", folder=empty, PYTHONPATH=path)
     assert str(installed) in where
-    settings = ["--workdir", "out", "--set", f"corpus={tmp_path / 'corpus'}"]
+    settings = ["--workdir", "out", "--workers", "1", "--set", f"corpus={tmp_path / 'corpus'}"]
     output = run(sys.executable, "-m", "annotate", "run", "mine.py", *settings, folder=empty, PYTHONPATH=path)
     assert "<authoritative_tone>" in output
     assert len(shard_bytes(empty / "out")) == 1
@@ -111,7 +111,7 @@ def test_ray_job_submit_runs_the_command_from_a_working_directory(head, tmp_path
     write_corpus(tmp_path / "corpus", shards=1, documents=12)
     ray = Path(sys.executable).with_name("ray")
     entry = [sys.executable, "-m", "annotate", "run", "pipelines/conditional_pretraining.py"]
-    entry += ["--workdir", tmp_path / "out", "--set", f"corpus={tmp_path / 'corpus'}"]
+    entry += ["--workdir", tmp_path / "out", "--workers", "1", "--set", f"corpus={tmp_path / 'corpus'}"]
     command = [ray, "job", "submit", "--address", head, "--working-dir", ".", "--", *entry]
     output = run(*command, folder=folder, RAY_AUTH_MODE="disabled")
     assert "succeeded" in output and "<authoritative_tone>" in output
