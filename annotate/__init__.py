@@ -11,8 +11,8 @@ from annotate.lazy import attributes
 if TYPE_CHECKING:
     from annotate.cli import main
     from annotate.engine.clean import clean
+    from annotate.engine.options import Options
     from annotate.engine.result import Result
-    from annotate.engine.running import Options
     from annotate.engine.status import status
     from annotate.errors import AnnotateError, ConfigError, InputError, StorageError, WorkError
     from annotate.exports import export
@@ -63,7 +63,7 @@ _HOMES = {
     "Mix": "annotate.training_order.mix",
     "NearDuplicates": "annotate.stages.near_duplicates",
     "Nest": "annotate.stages.nest",
-    "Options": "annotate.engine.running",
+    "Options": "annotate.engine.options",
     "Phase": "annotate.training_order.phases",
     "Pipeline": "annotate.pipeline",
     "Place": "annotate.stages.place",

@@ -9,14 +9,14 @@ from os import PathLike
 
 from annotate.arguments import as_path
 from annotate.engine.events import Observer
+from annotate.engine.options import Options
 from annotate.engine.plan import Plan, plan
 from annotate.engine.result import Result
 from annotate.engine.run import DEFAULTS, Made, run
-from annotate.engine.running import Options
 from annotate.errors import ConfigError
 from annotate.graph import Stage, graph
 from annotate.stages.repeated_ids import id_checks
-from annotate.stages.shards import SHARDS, Shards
+from annotate.stages.shared.training_shards import SHARDS, Shards
 
 
 class Pipeline:

@@ -47,7 +47,7 @@ from tokens import END, TAGS, WINDOW, annotated, byte_level, packed
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
-from annotate.exports.hf import HuggingFace
+from annotate.exports.huggingface import HuggingFace
 from annotate.exports.mds import Mds
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import write_export

@@ -59,7 +59,7 @@ from annotate import (
     score,
 )
 from annotate.engine.events import Silent
-from annotate.stages.tables import text_buffer
+from annotate.stages.shared.tables import text_buffer
 
 WORKERS = 2
 SHARDS = 2

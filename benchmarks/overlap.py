@@ -27,7 +27,7 @@ from report import measure, medians, parser, print_table, write_json
 
 from annotate.engine import run as engine
 from annotate.engine.cluster import Resources
-from annotate.engine.running import Options
+from annotate.engine.options import Options
 from annotate.engine.scheduler import Job, Scheduler
 from annotate.graph import Listing, Map, Model, Rows, Source, Stage, Tables
 from annotate.storage.manifests import Unit

@@ -145,7 +145,7 @@ def _kind(pid: int, title: bytes) -> Kind | None:
         return "driver"
     if not title.startswith(b"ray::") or b"Agent" in title:
         return None
-    return "model" if title.startswith(b"ray::Holder") else "worker"
+    return "model" if title.startswith(b"ray::ModelActor") else "worker"
 
 
 def totals(by_kind: Mapping[str, Mapping[Kind, int]]) -> dict[Kind, int]:

@@ -14,7 +14,7 @@ from annotate.cli.duplicates_view import print_report
 from annotate.cli.run import HOW, WORKDIR, ready_to_run, with_options
 from annotate.cli.terminal import console
 from annotate.corpus.files import find_files, is_jsonl
-from annotate.engine.running import Options
+from annotate.engine.options import Options
 from annotate.errors import ConfigError, InputError
 from annotate.minhash.reference import Tokens
 from annotate.pipeline import Pipeline

@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from annotate.cli.terminal import console, say
-from annotate.exports.workdir import FORMATS, export
+from annotate.exports.formats import FORMATS
+from annotate.exports.workdir import export
 
 
 @click.command()

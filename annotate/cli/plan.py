@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from annotate.cli.terminal import counted, duration
+from annotate.engine.options import Options
 from annotate.engine.plan import Plan
-from annotate.engine.running import Options
 from annotate.pipeline import Pipeline
 
 STYLES = {"done": "green", "resumable": "yellow", "stale": "yellow", "new": "cyan"}

@@ -15,9 +15,9 @@ from annotate.cli.local_ray import ray_running
 from annotate.cli.progress import observer
 from annotate.cli.summary import print_summary
 from annotate.corpus.files import is_jsonl
+from annotate.engine.check_workdir import check_workdir
 from annotate.engine.events import Observer
-from annotate.engine.place import check_place
-from annotate.engine.running import Options
+from annotate.engine.options import Options
 from annotate.errors import ConfigError
 from annotate.pipeline import Pipeline, make
 from annotate.pipeline_files import Definition, build, load
@@ -158,7 +158,7 @@ def _check_early(pipeline: Pipeline, workdir: str) -> None:
             if not is_jsonl(files[0].path):
                 next(stage.footers(files[:1], threads=1))
     directory = Directory.at(workdir)
-    check_place(directory, stages)
+    check_workdir(directory, stages)
     directory.create()
 
 

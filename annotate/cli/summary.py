@@ -19,7 +19,7 @@ from annotate.stages.calibrate import Calibrate, sample_of
 from annotate.stages.place import Place
 from annotate.stages.render import Render
 from annotate.stages.schedule import ScheduleDocuments
-from annotate.stages.shards import SHARDS, Shards
+from annotate.stages.shared.training_shards import SHARDS, Shards
 from annotate.stages.token_shards import TokenShards
 
 QUANTILES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)

@@ -8,9 +8,9 @@ From the path that a user gives to the documents of a unit:
     jsonl, compressed, imports
                       JSON lines, which become Parquet once
     footers           the footers of Parquet files, and row ranges by them
-    columns           as which Arrow types columns travel to the shards
+    arrow_types       as which Arrow types columns travel to the shards
     column_types      the one type that a column has over all files
-    travelling        which columns are read, and their names in the shards
+    columns           which columns are read, and their names in the shards
     units             files are cut into units
     listing           the list of all units, which the stage `Corpus` commits
     rows              reads a row range

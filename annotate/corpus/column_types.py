@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.corpus.columns import UnsupportedType, converted, malformed, one_type, travelling, without
+from annotate.corpus.arrow_types import UnsupportedType, converted, malformed, one_type, travelling, without
 from annotate.corpus.source_files import SourceFile
 from annotate.errors import InputError
 from annotate.storage.manifests import Unit, file_rows

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.corpus.arrow_types import id_type
 from annotate.corpus.column_types import carried, travelling_type, types_told
-from annotate.corpus.columns import id_type
+from annotate.corpus.columns import READ, Columns
 from annotate.corpus.jsonl import PROBLEM
 from annotate.corpus.rows import RowReader
 from annotate.corpus.source_files import SourceFile, UnreadableFile
-from annotate.corpus.travelling import READ, Columns
 from annotate.errors import InputError
 from annotate.graph import Slice
 from annotate.storage.manifests import Unit, file_rows

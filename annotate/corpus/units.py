@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from annotate.corpus.column_types import ColumnTypes, told_types
+from annotate.corpus.columns import Columns
 from annotate.corpus.footers import Footer, cut, read_footer
 from annotate.corpus.source_files import SourceFile, UnreadableFile, unsupported
-from annotate.corpus.travelling import Columns
 from annotate.storage.manifests import FileRows, Unit
 
 FOOTERS = 1024  # footers that are read ahead at most

@@ -3,7 +3,8 @@
 A run, from its driver:
 
     run           finds what is committed, has the rest made, and writes what a run leaves
-    place         refuses a work directory in which a run must not write (the stage `Place` has nothing to do with it)
+    options       how a run works
+    check_workdir refuses a work directory in which a run must not write
     lease, locks  who works in the work directory
     datasets      the datasets of the run: committed, or to be made
     kinds         the table of the kinds of stage

@@ -21,7 +21,7 @@ from annotate.engine.lease import hold, holder
 from annotate.errors import StorageError
 from annotate.storage import layout
 from annotate.storage.latest import SHARDS, Latest, Role, read_latest
-from annotate.storage.layout import MARKER, Kind, Name
+from annotate.storage.layout import MARKER, FileKind, Name
 from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.marker import datasets_in, is_linked
 from annotate.storage.parts import Entry, read_entry
@@ -143,7 +143,7 @@ def _read_latest(workdir: Directory) -> list[Latest]:
 class _Object:
     """One object of a dataset that can be removed."""
 
-    kind: Kind
+    kind: FileKind
     path: str
     bytes: int
     why: str
@@ -175,7 +175,7 @@ def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
                     path=item.path,
                     bytes=item.bytes,
                     why=item.why,
-                    training_shard=shards and item.why == OLD_UNIT and item.kind is Kind.PART,
+                    training_shard=shards and item.why == OLD_UNIT and item.kind is FileKind.PART,
                 )
                 for item in sorted(objects, key=lambda item: (item.kind, item.path))
             ]
@@ -213,12 +213,12 @@ def _in_dataset(
 ) -> Iterator[_Object]:
     """What of `listed` can be removed from a dataset in use. `manifests` are the last run's, by fingerprint."""
     known = dict(manifests)
-    old = [about.of for _, _, about in listed if about.kind is Kind.MANIFEST]
+    old = [about.of for _, _, about in listed if about.kind is FileKind.MANIFEST]
     for fingerprint in old if not old_units else ():
         if fingerprint not in known and (manifest := read_manifest(directory, fingerprint)) is not None:
             known[fingerprint] = manifest
     keys, paths = _named(directory, known)
-    entries = [about.of for _, _, about in listed if about.kind is Kind.ENTRY]
+    entries = [about.of for _, _, about in listed if about.kind is FileKind.ENTRY]
     if not old_units:
         paths |= _parts(_read_entries(directory, [key for key in entries if key not in keys]))
         keys.update(entries)
@@ -227,15 +227,15 @@ def _in_dataset(
     for path, n, about in listed:
         kind, why = about.kind, ""
         match kind:
-            case Kind.MANIFEST if about.of not in known:
+            case FileKind.MANIFEST if about.of not in known:
                 why = OLD_UNIT
-            case Kind.UNIT_LIST if path not in tables:
+            case FileKind.UNIT_LIST if path not in tables:
                 why = OLD_UNIT if old_units else NO_MANIFEST
-            case Kind.ENTRY if about.of not in keys:
+            case FileKind.ENTRY if about.of not in keys:
                 why = OLD_UNIT
-            case Kind.PART | Kind.QUARANTINE if path not in paths:
+            case FileKind.PART | FileKind.QUARANTINE if path not in paths:
                 why = OLD_UNIT if old_units else NO_ENTRY
-            case Kind.COMPANION if about.of not in companions:
+            case FileKind.COMPANION if about.of not in companions:
                 why = OLD_UNIT if old_units else NO_MANIFEST
         if why:
             yield _Object(kind, path, n, why)

@@ -1,6 +1,6 @@
 """Model stages: each unit is prepared, run through an actor that holds a model, and finished.
 
-Stages that share a model run together. Prepared units wait in front of each model, so that it is never idle.
+Stages that share a model run together. PreparedDocuments units wait in front of each model, so that it is never idle.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class Models:
     def __init__(self, stages: Sequence[Model], resources: Resources) -> None:
         self.resources = resources
         self._arguments = (ray.put(list(stages)), "cuda" if resources.gpu else "cpu")
-        self._actor = ray.remote(Holder).options(
+        self._actor = ray.remote(ModelActor).options(
             num_cpus=resources.model_cpus, num_gpus=1 if resources.gpu else 0, max_restarts=0, max_task_retries=0
         )
         self._actors: list[Any] = []
@@ -172,7 +172,7 @@ def _died(error: Exception) -> bool:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedDocuments:
     """Documents of a unit, prepared for the stages in `wanted`, which have no results of them yet."""
 
     wanted: tuple[int, ...]
@@ -188,7 +188,7 @@ class Results:
 
 
 @frugal
-def prepare(contexts: Sequence[Context], works: Sequence[Work]) -> list[Prepared]:
+def prepare(contexts: Sequence[Context], works: Sequence[Work]) -> list[PreparedDocuments]:
     """Prepare the documents of a unit that have no results yet; once for stages that lack the same documents."""
     reach("unit: started")
     lacking: dict[bytes, tuple[Rows, list[int]]] = {}
@@ -199,7 +199,7 @@ def prepare(contexts: Sequence[Context], works: Sequence[Work]) -> list[Prepared
         if len(rows) or not entries:
             lacking.setdefault(rows.tobytes(), (rows, []))[1].append(i)
     tables = next(contexts[0].tables(works[0]))
-    return [Prepared(tuple(i), _stage(contexts[0]).prepare(tables, rows)) for rows, i in lacking.values()]
+    return [PreparedDocuments(tuple(i), _stage(contexts[0]).prepare(tables, rows)) for rows, i in lacking.values()]
 
 
 def _entries(context: Context, work: Work) -> list[Entry]:
@@ -216,7 +216,7 @@ def _covered(context: Context, entries: Sequence[Entry]) -> Rows:
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
 
 
-class Holder:
+class ModelActor:
     """An actor that holds the model of stages that run together."""
 
     def __init__(self, stages: Sequence[Model], device: str) -> None:
@@ -225,7 +225,7 @@ class Holder:
         for name in {name for stage in stages for name in stage.modules}:
             importlib.import_module(name)
 
-    def forward(self, prepared: Sequence[Prepared]) -> Results:
+    def forward(self, prepared: Sequence[PreparedDocuments]) -> Results:
         """Run the model, and load it first if this is the first time."""
         used = False
 
@@ -245,7 +245,7 @@ class Holder:
 
 @frugal
 def finish(
-    contexts: Sequence[Context], works: Sequence[Work], prepared: Sequence[Prepared], made: Results
+    contexts: Sequence[Context], works: Sequence[Work], prepared: Sequence[PreparedDocuments], made: Results
 ) -> list[Unit]:
     """Commit the results of a unit, for each of the stages."""
     for each, results in zip(prepared, made.results, strict=True):

@@ -15,20 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from annotate.engine.check_workdir import check_workdir
 from annotate.engine.datasets import Dataset, needed, plan_datasets
 from annotate.engine.kinds import MAKERS
-from annotate.engine.place import check_place
+from annotate.engine.options import Options
 from annotate.engine.run import together
-from annotate.engine.running import Options
 from annotate.engine.source import open_all
 from annotate.errors import ConfigError
 from annotate.graph import EndsDocuments, Model, Sample, Source, Stage, graph, source_of
-from annotate.source import MODULES
+from annotate.source_code import MODULES
 from annotate.storage.latest import Latest, read_latest
 from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.store import Directory
 
-State = Literal["done", "resumable", "stale", "new"]
+PlanState = Literal["done", "resumable", "stale", "new"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class StagePlan:
     """
 
     label: str
-    state: State
+    state: PlanState
     why: str
     units: int | None
     done: int
@@ -118,7 +118,7 @@ def plan(
     """
     stages = graph([*checks, *outputs.values()])
     workdir = Directory.at(location)
-    check_place(workdir, stages)
+    check_workdir(workdir, stages)
     with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
         opened = open_all(stages, Directory.at(scratch), outputs.values(), options.limit, _imported(stages, workdir))
         datasets = plan_datasets(stages, workdir, opened, outputs)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from annotate.errors import StorageError
 from annotate.graph import Stage
 from annotate.storage import layout
-from annotate.storage.layout import MARKER, RESCORE, Kind
+from annotate.storage.layout import MARKER, RESCORE, FileKind
 from annotate.storage.manifests import fingerprints, read_manifest
 from annotate.storage.marker import check_marked, datasets_in, is_linked
 from annotate.storage.store import Directory, batches
@@ -73,9 +73,9 @@ def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], Non
         (found.kind, f"{name}/{path}", size)
         for name, paths in held.items()
         for path, size in paths.items()
-        if (found := layout.parse(path)) is not None and found.kind < Kind.RESCORE
+        if (found := layout.parse(path)) is not None and found.kind < FileKind.RESCORE
     ]
-    for kind in Kind:
+    for kind in FileKind:
         remove(path for found, path, _ in ours if found is kind)
     remove(f"{name}/{RESCORE}" for name in held)
     return len(held), sum(size for _, _, size in ours)

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 
 from ray import cloudpickle
 
+from annotate.engine.check_workdir import check_workdir
 from annotate.engine.cluster import count_workers
 from annotate.engine.datasets import Aligned, Dataset, latest, needed, plan_datasets
 from annotate.engine.events import Events, Observer, Silent
 from annotate.engine.kinds import MAKERS
 from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance, write_ledgers
-from annotate.engine.place import check_place
+from annotate.engine.options import Options
 from annotate.engine.quarantine import write_views
 from annotate.engine.rescore import drop, to_drop
 from annotate.engine.result import MadeDataset, Result
-from annotate.engine.running import Options, Running, unit_bytes
+from annotate.engine.running import Running, unit_bytes
 from annotate.engine.scheduler import Calls, Job, Scheduler
 from annotate.engine.source import ImportJob, open_all
 from annotate.errors import StorageError
@@ -101,7 +102,7 @@ def run(
     stages = graph([*checks, *outputs.values()])
     count_workers(options.workers)
     workdir = Directory.at(location)
-    check_place(workdir, stages)
+    check_workdir(workdir, stages)
     workdir.create()
     events = Events(workdir, observer or Silent())
     for module in options.by_value:

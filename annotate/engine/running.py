@@ -1,11 +1,11 @@
-"""What all kinds of stage use in a run: options, tasks, and the manifests of datasets that are being made."""
+"""What all kinds of stage use in a run: tasks, and the manifests of datasets that are being made."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import ray
 
@@ -13,8 +13,8 @@ from annotate.engine.cluster import count_workers
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.events import Events
 from annotate.engine.lease import Lease
+from annotate.engine.options import Options
 from annotate.engine.worker import Context
-from annotate.errors import ConfigError
 from annotate.graph import Documents, Stage
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
@@ -24,37 +24,6 @@ from annotate.storage.store import Directory
 T = TypeVar("T")
 UNIT_BYTES = 8 << 20
 """Bytes of text that a work unit aims at, if no corpus sets it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a run works. Nothing here changes a byte of its output, except `limit`, which cuts the corpus.
-
-    Attributes:
-        workers: tasks or models at a time; None for as many as the cluster has.
-        device: where models run: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
-        limit: documents to reach; None for all.
-        share: run even if another run works in the directory.
-        rescore: remove the committed scores of the pipeline, and score again from nothing.
-        stall_seconds: give up if no result comes for so many seconds.
-        by_value: modules whose functions and classes travel to the workers with the pipeline (the pipeline file).
-    """
-
-    workers: int | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    limit: int | None = None
-    share: bool = False
-    rescore: bool = False
-    stall_seconds: float = 3600.0
-    by_value: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f'device must be "auto", "cpu" or "cuda", got {self.device!r}')
-        for name in ("workers", "limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ConfigError(f"{name} must be at least 1, got {value}")
 
 
 @dataclass

@@ -18,7 +18,7 @@ from annotate.storage.latest import read_latest
 from annotate.storage.manifests import read_manifest
 from annotate.storage.store import Directory
 
-State = Literal["done", "running", "partly done", "not started", "not needed"]
+StageState = Literal["done", "running", "partly done", "not started", "not needed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class StageStatus:
 
     label: str
     dataset: str
-    state: State
+    state: StageState
     done: int = 0
     units: int | None = None
     rows: int = 0

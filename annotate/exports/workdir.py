@@ -8,18 +8,11 @@ from os import PathLike
 
 from annotate.errors import ConfigError, StorageError
 from annotate.exports.base import Format
-from annotate.exports.datatrove import Datatrove
-from annotate.exports.hf import HuggingFace
-from annotate.exports.mds import Mds
-from annotate.exports.megatron import Megatron
-from annotate.exports.olmo import Olmo
+from annotate.exports.formats import FORMATS
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import MANIFEST, Counts, write_export
 from annotate.storage.results import read_tags, shard_tables, tags_folder
 from annotate.storage.store import Directory
-
-FORMATS: dict[str, type[Format]] = {form.name: form for form in (HuggingFace, Megatron, Datatrove, Mds, Olmo)}
-"""The formats by the name that `export` and `annotate export` take."""
 
 
 @dataclass(frozen=True, kw_only=True)

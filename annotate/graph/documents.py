@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from annotate.graph.stage import Stage, about
+from annotate.graph.stage import Stage, first_input
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.store import Directory
 from annotate.text.arrays import one_array
@@ -94,7 +94,7 @@ class MadeReader:
 
     def documents(self, directory: Directory, unit: Unit, *, extra: Sequence[str]) -> pa.Table:
         """Documents of a unit, none of which has a problem."""
-        return self.stage.read(directory, unit).select([*OURS, *extra])
+        return self.stage.read(directory, unit).select([*MADE_COLUMNS, *extra])
 
     def named(self, directory: Directory, unit: Unit) -> pa.Table:
         """`row` and `id` of the documents of a unit."""
@@ -109,7 +109,7 @@ class MadeReader:
     def slices(self, directory: Directory, unit: Unit) -> Iterator[Slice]:
         """All columns that travel, in one slice."""
         table = self.stage.read(directory, unit)
-        yield Slice(range(unit.start, unit.stop), table.drop_columns(OURS), one_array(table["problem"]))
+        yield Slice(range(unit.start, unit.stop), table.drop_columns(MADE_COLUMNS), one_array(table["problem"]))
 
 
 class MadeDocuments(Documents):
@@ -141,12 +141,12 @@ class MadeDocuments(Documents):
         return manifest.size, 0
 
 
-OURS = ["row", "id", "text", "problem"]
+MADE_COLUMNS = ["row", "id", "text", "problem"]
 
 
 def documents_of(stage: Stage) -> Stage:
     """The stage that has a stage's documents: the nearest one above it, or the stage itself if it is a source."""
-    while (above := about(stage)) is not None:
+    while (above := first_input(stage)) is not None:
         stage = above
         if isinstance(stage, Documents):
             break

@@ -57,7 +57,10 @@ class Stage(abc.ABC):
     @property
     @abc.abstractmethod
     def inputs(self) -> Mapping[str, Stage]:
-        """The stages whose datasets this one reads, by the name it reads them under."""
+        """The stages whose datasets this one reads, by the name it reads them under.
+
+        The first is the one that leads to the stage's own documents: it has them, or its own first input does.
+        """
 
     @abc.abstractmethod
     def settings(self) -> Mapping[str, Any]:
@@ -160,14 +163,14 @@ class Stage(abc.ABC):
 
 def source_of(stage: Stage) -> Stage:
     """The source of a stage's own documents; not a source of labels, or a corpus that it is filtered against."""
-    while (above := about(stage)) is not None:
+    while (above := first_input(stage)) is not None:
         stage = above
     return stage
 
 
-def about(stage: Stage) -> Stage | None:
-    """The input that leads to a stage's documents: `corpus`, else the first one; None if there are no inputs."""
-    return stage.inputs.get("corpus") or next(iter(stage.inputs.values()), None)
+def first_input(stage: Stage) -> Stage | None:
+    """The input that leads to a stage's documents; None if there are no inputs."""
+    return next(iter(stage.inputs.values()), None)
 
 
 def graph(outputs: Iterable[Stage]) -> list[Stage]:

@@ -20,7 +20,7 @@ from annotate.arguments import as_path
 from annotate.errors import StorageError
 from annotate.reports.target import ANNOTATIONS, SHARDS, Target
 from annotate.stages.corpus import Corpus
-from annotate.stages.tables import check_hashes
+from annotate.stages.shared.tables import check_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.latest import Latest
 from annotate.storage.manifests import Unit, read_units

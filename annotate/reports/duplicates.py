@@ -20,8 +20,8 @@ import pyarrow as pa
 from annotate.arguments import as_path
 from annotate.engine.datasets import Dataset
 from annotate.engine.events import Observer
+from annotate.engine.options import Options
 from annotate.engine.run import DEFAULTS, Made, run
-from annotate.engine.running import Options
 from annotate.errors import ConfigError
 from annotate.graph import Stage
 from annotate.minhash.bands import band_chance, detection_chance
@@ -45,7 +45,7 @@ OTHERS = (Split.name, Score.name, Render.name)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source:
+class SourceCount:
     """The documents of one shard, or with one value in a column, and how many of them were dropped."""
 
     name: str | None
@@ -64,7 +64,7 @@ class Sources:
     """
 
     of: str | None
-    sources: Sequence[Source]
+    sources: Sequence[SourceCount]
     total: int | None
 
 
@@ -245,19 +245,19 @@ def _gather(verdicts: NearDuplicates, made: Made, *, source: str | None, cluster
 # Sources.
 
 
-def _most_dropped(sources: Iterable[Source]) -> list[Source]:
+def _most_dropped(sources: Iterable[SourceCount]) -> list[SourceCount]:
     return heapq.nsmallest(SOURCES, sources, key=lambda source: (-source.dropped, -source.documents))
 
 
 def _by_shard(dataset: Dataset) -> Sources:
     """Count dropped documents by shard. The entries of units have the counts, so no verdict is read."""
-    most: list[Source] = []
+    most: list[SourceCount] = []
     total = 0
     for shard, units in itertools.groupby(dataset.units(), key=lambda unit: unit.shard):
         entries = [entry for unit in units for entry in unit.entries]
         documents = sum(entry.part.rows for entry in entries)
         dropped = sum(entry.counts["near_duplicates"] for entry in entries)
-        most = _most_dropped([*most, Source(name=shard, documents=documents, dropped=dropped)])
+        most = _most_dropped([*most, SourceCount(name=shard, documents=documents, dropped=dropped)])
         total += 1
     return Sources(of=None, sources=most, total=total)
 
@@ -274,7 +274,7 @@ def _by_column(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], colu
         counted = _counted(counted, _names(table[column], column), pa.concat_tables(kept)["kept"])
         if counted.height > MOST_SOURCES:
             return Sources(of=column, sources=(), total=None)
-    sources = (Source(name=name, documents=n, dropped=dropped) for name, n, dropped in counted.iter_rows())
+    sources = (SourceCount(name=name, documents=n, dropped=dropped) for name, n, dropped in counted.iter_rows())
     return Sources(of=column, sources=_most_dropped(sources), total=counted.height)
 
 

@@ -19,7 +19,7 @@ from annotate.models.axes import check_axes
 from annotate.models.base import FloatArray, Forward, Json, Prepared, Scores
 from annotate.models.failing_inputs import Recover, collect, fill
 from annotate.models.repeats import drop_repeats
-from annotate.source import source_identity
+from annotate.source_code import source_identity
 
 
 @dataclass(frozen=True, kw_only=True)

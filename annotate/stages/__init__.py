@@ -23,6 +23,5 @@ In the order of a run, each with the names of the datasets that it commits:
     render              shards of text: `training-shards`
     token_shards        shards of tokens: `token-shards`
 
-The other files are no stages, but what several of them share: `joined_scores` and `measuring` read what rules need,
-`selection` and `shards` are the common half of shards, `tables` has helpers.
+`shared/` has what several of them use.
 """

@@ -20,16 +20,16 @@ from annotate.corpus.source_files import SourceFile
 from annotate.errors import ConfigError, InputError
 from annotate.graph import Listing, Map, Source, Stage, Tables
 from annotate.stages.corpus import Corpus
-from annotate.stages.joined_scores import kept_spans
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.score import Annotations, check_axis_columns, check_skip
+from annotate.stages.shared.joined_scores import kept_spans
 from annotate.stages.split import Split
 from annotate.storage.manifests import WHOLE_FILE, FileRows, Manifest, Unit, file_rows
 from annotate.storage.parts import Output
 from annotate.storage.store import Directory
 from annotate.text.overlaps import overlap_means
 
-SHARDS = 64  # whose files are looked at together
+SHARDS_AT_ONCE = 64  # whose files are looked at together
 THREADS = 16  # that look at them
 
 
@@ -104,7 +104,7 @@ class AttributeFiles(Source):
 
         shards = ((shard, list(group)) for shard, group in itertools.groupby(units, key=lambda unit: unit.shard))
         with ThreadPoolExecutor(THREADS) as pool:
-            while some := list(itertools.islice(shards, SHARDS)):
+            while some := list(itertools.islice(shards, SHARDS_AT_ONCE)):
                 for (shard, own), (file, content) in zip(some, pool.map(look, [each[0] for each in some]), strict=True):
                     source = FileRows(path=file.path, size=file.size, checksum=content, group=WHOLE_FILE)
                     yield from (Unit(shard, unit.start, unit.stop, 0, source=source) for unit in own)

@@ -15,11 +15,11 @@ import pyarrow as pa
 from annotate.arguments import as_path, as_tuple
 from annotate.graph import Documents, Reduce, Stage, Tables
 from annotate.randomness import bottom_k, keyed_hash, name_key
-from annotate.stages.fit_curves import FitCurves, Kind, fit_curves
-from annotate.stages.joined_scores import check_scores, read_scores, score_inputs
+from annotate.stages.fit_curves import CurveKind, FitCurves, fit_curves
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.repeated_spans import REPEATS, FindRepeatedSpans, RepeatedSpans
 from annotate.stages.score import Annotations
+from annotate.stages.shared.joined_scores import check_scores, read_scores, score_inputs
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
@@ -54,7 +54,7 @@ class Calibrate(Reduce):
     sample: int = 100_000
     seed: int = 0
     labels: str | PathLike[str] | None = None
-    labels_kind: Kind = "auto"
+    labels_kind: CurveKind = "auto"
     repeated: RepeatedSpans | None = None
 
     name: ClassVar[str] = "calibration"

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from annotate.graph import Documents, Reduce, Stage, Tables
 from annotate.stages.calibrate import Calibrate
-from annotate.stages.joined_scores import read_scores
 from annotate.stages.repeated_spans import REPEATS
-from annotate.stages.tables import as_texts
+from annotate.stages.shared.joined_scores import read_scores
+from annotate.stages.shared.tables import as_texts
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.tags.group_quantiles import GroupBy, GroupKey, Int64, Tally, check_groups, tally_bins

@@ -12,13 +12,13 @@ import pyarrow as pa
 
 from annotate.arguments import as_location, as_tuple
 from annotate.corpus.column_types import ColumnTypes
+from annotate.corpus.columns import Columns
 from annotate.corpus.documents import DocumentReader
 from annotate.corpus.files import corpus_directory, find_files, is_jsonl
 from annotate.corpus.footers import Footer
 from annotate.corpus.imports import find_imported, import_lines
 from annotate.corpus.listing import SAID, UNREADABLE, list_units
 from annotate.corpus.source_files import SourceFile, UnreadableFile
-from annotate.corpus.travelling import Columns
 from annotate.corpus.units import read_footers, units_of
 from annotate.errors import ConfigError
 from annotate.graph import Documents, Imports, Listing, Source, Stage

@@ -16,15 +16,15 @@ from annotate.curves import Curve, curve_from_json, fit_curve, fit_isotonic, fit
 from annotate.errors import ConfigError
 from annotate.graph import Reduce, Stage, Tables
 from annotate.stages.corpus import Corpus
-from annotate.stages.joined_scores import kept_scores
 from annotate.stages.score import Annotations, Score
+from annotate.stages.shared.joined_scores import kept_scores
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.text.splitting import Splitter
 
-Kind = Literal["auto", "platt", "isotonic"]
+CurveKind = Literal["auto", "platt", "isotonic"]
 
 BOTH_LABELS = "texts_with_both_labels of "
 
@@ -50,7 +50,7 @@ class FitCurves(Reduce):
 
     labels: Labels
     scores: tuple[Score, ...]
-    kind: Kind = "auto"
+    kind: CurveKind = "auto"
 
     name: ClassVar[str] = "curves"
     schema: ClassVar[str] = "curves"
@@ -153,7 +153,9 @@ def _checked(column: pa.ChunkedArray, what: str, first: int) -> npt.NDArray[np.f
     return values
 
 
-def fit_curves(labels: str, scores: Sequence[Annotations], *, text: str = "text", kind: Kind = "auto") -> FitCurves:
+def fit_curves(
+    labels: str, scores: Sequence[Annotations], *, text: str = "text", kind: CurveKind = "auto"
+) -> FitCurves:
     """Fit curves for the axes of `scores` on a file of labelled texts.
 
     Args:

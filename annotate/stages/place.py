@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
-from annotate.stages.measuring import Measuring
 from annotate.stages.schedule import Schedule, ScheduleDocuments, drawn_by, scheduled, thinned
 from annotate.stages.score import Annotations
+from annotate.stages.shared.measuring import Measuring
+from annotate.stages.shared.tables import span_texts
 from annotate.stages.shuffled_states import shuffled_states, states_of_unit
 from annotate.stages.split import Split
-from annotate.stages.tables import span_texts
 from annotate.stages.thresholds import Thresholds
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest

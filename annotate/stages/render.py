@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.graph import Tables
-from annotate.stages.selection import SelectedDocuments
-from annotate.stages.shards import Shards
-from annotate.stages.tables import placement_lists, quarantine
+from annotate.stages.shared.selection import SelectedDocuments
+from annotate.stages.shared.tables import placement_lists, quarantine
+from annotate.stages.shared.training_shards import Shards
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from annotate.errors import ConfigError, InputError
 from annotate.graph import Partitions, Received, Reduce, Shuffle, Stage, Tables, graph, partitions_of
 from annotate.stages.corpus import Corpus
-from annotate.stages.tables import as_table, text_hashes
+from annotate.stages.shared.tables import as_table, text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output

@@ -21,8 +21,8 @@ import pyarrow as pa
 from annotate.errors import ConfigError
 from annotate.graph import RANGE_UNITS, Map, Partitions, Received, Shuffle, Stage, Tables
 from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.shared.tables import as_table, span_numbers, span_texts
 from annotate.stages.split import Split
-from annotate.stages.tables import as_table, span_numbers, span_texts
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output

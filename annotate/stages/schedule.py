@@ -20,8 +20,8 @@ from annotate.errors import ConfigError
 from annotate.graph import Reduce, Stage, Tables
 from annotate.randomness import keyed_hash, name_key, uniform
 from annotate.stages.calibrate import Calibrate
-from annotate.stages.selection import Selection
-from annotate.stages.tables import chosen
+from annotate.stages.shared.selection import Selection
+from annotate.stages.shared.tables import chosen
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output

@@ -24,8 +24,8 @@ from annotate.models.base import Forward, Prepared, Scores, expand
 from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Scorer, check_scorer
 from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.shared.tables import chosen, numbered_spans, quarantine, span_texts
 from annotate.stages.split import Split
-from annotate.stages.tables import chosen, numbered_spans, quarantine, span_texts
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output, parquet_bytes
 from annotate.storage.store import Directory

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.graph import RANGE_UNITS, Partitions, Received, Shuffle, Stage, Tables
-from annotate.stages.measuring import Measuring
+from annotate.stages.shared.measuring import Measuring
 from annotate.stages.thresholds import Thresholds
 from annotate.storage.parts import Output
 from annotate.tags.states import Ruled, by_rules, shuffle_keys

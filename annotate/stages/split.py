@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from annotate.errors import ConfigError
 from annotate.graph import Documents, Map, Stage, Tables
-from annotate.stages.tables import bad_documents, text_hashes
+from annotate.stages.shared.tables import bad_documents, text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output
 from annotate.text.arrays import one_array

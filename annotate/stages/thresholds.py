@@ -16,10 +16,10 @@ from annotate.errors import ConfigError
 from annotate.graph import Reduce, Stage, Tables
 from annotate.stages.calibrate import Calibrate
 from annotate.stages.calibrate_groups import CalibrateGroups, group_counts, group_key, whole_counts
-from annotate.stages.joined_scores import read_scores
 from annotate.stages.near_duplicates import NEAR_DUPLICATE
 from annotate.stages.repeated_spans import REPEATS
 from annotate.stages.score import Annotations
+from annotate.stages.shared.joined_scores import read_scores
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output

@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 from annotate.arguments import as_path, as_tuple
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
-from annotate.stages.joined_scores import read_scores
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans
-from annotate.stages.selection import SelectedDocuments
-from annotate.stages.shards import PHASE, Shards
-from annotate.stages.tables import flat, numbered_spans
+from annotate.stages.shared.joined_scores import read_scores
+from annotate.stages.shared.selection import SelectedDocuments
+from annotate.stages.shared.tables import flat, numbered_spans
+from annotate.stages.shared.training_shards import PHASE, Shards
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 from annotate.tags.conditions import Quantile

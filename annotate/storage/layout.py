@@ -37,10 +37,11 @@ MANIFESTS, ENTRIES, PARTS, QUARANTINES = "manifests", "units", "parts", "quarant
 
 _KEY = r"[0-9a-f]{24}(?:-\d+)?"
 _RUN = r"\d{8}T\d{6}-[0-9a-f]{6}"
+_COMPANION = r"(?:README\.md|tags\.json|tokenizer/[^#]+\.(?:json|txt|model|jinja))"
 _DATASET = r"[a-z][a-z0-9-]*-[0-9a-f]{8}"
 
 
-class Kind(enum.IntEnum):
+class FileKind(enum.IntEnum):
     """The kinds of files in a dataset, in the order in which they are removed.
 
     A file that names others goes before them. So if the removal is cut short, no file that is left names one that is
@@ -67,7 +68,7 @@ class Name:
             companion the folder of all companions of its dataset; else empty.
     """
 
-    kind: Kind
+    kind: FileKind
     of: str = ""
 
 
@@ -76,14 +77,14 @@ _IN_DATASET = re.compile(
     "|".join(
         f"(?P<{kind.name}>{pattern})"
         for kind, pattern in {
-            Kind.MANIFEST: rf"{MANIFESTS}/([0-9a-f]{{32}})\.json",
-            Kind.UNIT_LIST: rf"{MANIFESTS}/units-[0-9a-f]{{16}}\.parquet()",
-            Kind.ENTRY: rf"{ENTRIES}/({_KEY})",
-            Kind.PART: rf"{PARTS}/({_KEY})-[0-9a-f]{{16}}\.(?:parquet|slices)",
-            Kind.QUARANTINE: rf"{QUARANTINES}/({_KEY})-[0-9a-f]{{16}}\.parquet",
-            Kind.COMPANION: r"(files/[0-9a-f]{8})/(?:README\.md|tags\.json|tokenizer/[^#]+\.(?:json|txt|model|jinja))",
-            Kind.RESCORE: rf"{RESCORE}()",
-            Kind.MARKER: rf"{re.escape(MARKER)}()",
+            FileKind.MANIFEST: rf"{MANIFESTS}/([0-9a-f]{{32}})\.json",
+            FileKind.UNIT_LIST: rf"{MANIFESTS}/units-[0-9a-f]{{16}}\.parquet()",
+            FileKind.ENTRY: rf"{ENTRIES}/({_KEY})",
+            FileKind.PART: rf"{PARTS}/({_KEY})-[0-9a-f]{{16}}\.(?:parquet|slices)",
+            FileKind.QUARANTINE: rf"{QUARANTINES}/({_KEY})-[0-9a-f]{{16}}\.parquet",
+            FileKind.COMPANION: rf"(files/[0-9a-f]{{8}})/{_COMPANION}",
+            FileKind.RESCORE: rf"{RESCORE}()",
+            FileKind.MARKER: rf"{re.escape(MARKER)}()",
         }.items()
     )
 )
@@ -151,7 +152,7 @@ def parse(path: str) -> Name | None:
     found = _IN_DATASET.fullmatch(path)
     if found is None or found.lastgroup is None or found.lastindex is None:
         return None
-    return Name(Kind[found.lastgroup], found[found.lastindex + 1])
+    return Name(FileKind[found.lastgroup], found[found.lastindex + 1])
 
 
 def unfinished(path: str) -> str | None:

@@ -278,7 +278,7 @@ def read_manifest(dataset: Directory, fingerprint: str) -> Manifest | None:
 def fingerprints(dataset: Directory) -> list[str]:
     """The fingerprints of all manifests in a dataset, sorted."""
     names = (layout.parse(path) for path, _ in dataset.sizes(f"{layout.MANIFESTS}/"))
-    return sorted(name.of for name in names if name is not None and name.kind is layout.Kind.MANIFEST)
+    return sorted(name.of for name in names if name is not None and name.kind is layout.FileKind.MANIFEST)
 
 
 def read_units(dataset: Directory, manifest: Manifest) -> Iterator[Unit]:

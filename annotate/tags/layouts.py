@@ -26,7 +26,7 @@ CLOSES = 1 << 14
 """Added to the number of a tag, it stands for the closing tag."""
 
 LayoutName = Literal["prefix", "begin-end", "change", "suffix", "repeat"]
-InForce = Literal["span", "change", "nowhere"]
+Reach = Literal["span", "change", "nowhere"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Layout:
     """
 
     words: str
-    in_force: InForce = "nowhere"
+    in_force: Reach = "nowhere"
     before: Callable[[States, Int64], States] | None = None
     closing: Callable[[States, Int64], States] | None = None
     after: Callable[[States, Int64], States] | None = None

@@ -28,7 +28,7 @@ from annotate.tags.conditions import (
 )
 from annotate.tags.rule_grammar import parse_condition
 
-Thresholds = Mapping[Quantile, Any]
+ThresholdValues = Mapping[Quantile, Any]
 """The raw score of each quantile: a float; of a quantile by group float32 `[n_spans]`, that of each span's group."""
 
 
@@ -87,7 +87,7 @@ class Rule:
         there += [pl.col(f"c:{name}").is_not_null() for name in self.columns]
         return pl.all_horizontal(*there) if there else pl.lit(True)
 
-    def expression(self, thresholds: Thresholds) -> pl.Expr:
+    def expression(self, thresholds: ThresholdValues) -> pl.Expr:
         """Compile to a boolean Polars expression without nulls.
 
         It reads these columns of a frame: for each axis a Float32 column of its name; for each curve a Float64 column
@@ -126,7 +126,7 @@ def parse_rule(text: str) -> Rule:
     return Rule(text=text, condition=parse_condition(text))
 
 
-def _compile(condition: Condition, thresholds: Thresholds) -> pl.Expr:
+def _compile(condition: Condition, thresholds: ThresholdValues) -> pl.Expr:
     match condition:
         case Else():
             return pl.lit(False)
@@ -154,7 +154,7 @@ def _compile(condition: Condition, thresholds: Thresholds) -> pl.Expr:
                     return low < high
 
 
-def _operand(value: Value, dtype: type[pl.DataType], thresholds: Thresholds) -> pl.Expr:
+def _operand(value: Value, dtype: type[pl.DataType], thresholds: ThresholdValues) -> pl.Expr:
     match value:
         case Axis(name):
             return pl.col(name)

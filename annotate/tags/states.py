@@ -20,7 +20,7 @@ from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.randomness import keyed_hash, name_key, uniform
 from annotate.tags.layouts import NONE, SILENT, Int64, States
-from annotate.tags.rules import Thresholds
+from annotate.tags.rules import ThresholdValues
 from annotate.tags.scheme import TagScheme
 
 Scores = npt.NDArray[np.float32]
@@ -44,7 +44,7 @@ class Measured:
 
     spans: pa.Table
     scores: Mapping[str, Scores]
-    thresholds: Thresholds
+    thresholds: ThresholdValues
     curves: Mapping[str, Curve]
     columns: Mapping[str, pa.Array | pl.Series]
     shard: str

@@ -7,7 +7,7 @@ characters      what single characters mean to a splitter
 lines           what lines say: list items, headings, blocks
 blanks          where a page is blank
 lengths         short fragments join a neighbour, long spans are cut
-windows         windows of tokenizer tokens
+token_windows   windows of tokenizer tokens
 pages           documents laid end to end in one buffer
 pieces          very long documents in pieces
 utf8            byte offsets and code-point offsets; invalid UTF-8

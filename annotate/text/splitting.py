@@ -18,8 +18,8 @@ from annotate.text.lengths import cut_long, merged, splits_character
 from annotate.text.pages import Mask, Page, Positions, pages, require_text
 from annotate.text.pieces import in_pieces, long_documents
 from annotate.text.sentences import Cuts, cuts_at, sentence_cuts
+from annotate.text.token_windows import load_tokenizer_file, tokenizer_file_hash, window_cuts
 from annotate.text.utf8 import code_point_offsets
-from annotate.text.windows import load_tokenizer_file, tokenizer_file_hash, window_cuts
 
 VERSION = 1  # raise it when the spans of any text change
 

@@ -19,7 +19,7 @@ from annotate.tokens.tokenizer import backend_of
 
 Int32 = npt.NDArray[np.int32]
 
-Kind = Literal["open", "close"]
+TokenKind = Literal["open", "close"]
 NONE = -1
 
 
@@ -92,7 +92,7 @@ class TagVocabulary:
         return self.tokens[token]
 
 
-def spell(name: str, kind: Kind) -> str:
+def spell(name: str, kind: TokenKind) -> str:
     """How the token of a tag, or of its closing tag, is spelled."""
     return f"<{name}>" if kind == "open" else f"</{name}>"
 

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from annotate.errors import ConfigError, InputError, StorageError
-from annotate.exports.hf import HuggingFace
+from annotate.exports.huggingface import HuggingFace
 from annotate.exports.write import MANIFEST
 from annotate.storage.store import Directory, checksum
 from annotate.text.arrays import one_array

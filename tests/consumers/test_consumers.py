@@ -16,7 +16,7 @@ from token_tables import EOS, PAD, example, to_table, vocabulary
 
 from annotate.exports.base import Format
 from annotate.exports.datatrove import Datatrove
-from annotate.exports.hf import HuggingFace
+from annotate.exports.huggingface import HuggingFace
 from annotate.exports.mds import COLUMNS, Mds
 from annotate.exports.megatron import Megatron
 from annotate.exports.olmo import Olmo

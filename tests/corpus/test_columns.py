@@ -19,11 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import lib
 
-from annotate.corpus.columns import UnsupportedType, converted, malformed, one_type, travelling, without
+from annotate.corpus.arrow_types import UnsupportedType, converted, malformed, one_type, travelling, without
 from annotate.engine.source import open_source
 from annotate.errors import InputError
 from annotate.stages.corpus import Corpus
-from annotate.stages.tables import packed
+from annotate.stages.shared.tables import packed
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Output, commit
 from annotate.storage.slices import by_partition, put_slices, read_slice

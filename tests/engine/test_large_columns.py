@@ -37,7 +37,7 @@ from annotate import (
 from annotate.corpus.rows import RowReader
 from annotate.engine import shuffle
 from annotate.engine.result import Result
-from annotate.stages.shards import LARGE, Shards
+from annotate.stages.shared.training_shards import LARGE, Shards
 
 TEXT, ROWS = 1 << 12, 512  # bytes of a document, documents: 2 MiB
 UNIT = 1 << 20

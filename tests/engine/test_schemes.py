@@ -39,7 +39,7 @@ from annotate import (
     shards,
     tables,
 )
-from annotate.stages.tables import as_texts
+from annotate.stages.shared.tables import as_texts
 from annotate.tags.rendering import strip
 
 

@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast
 
 from annotate import Splitter, tags_folder
-from annotate.exports.hf import HuggingFace
+from annotate.exports.huggingface import HuggingFace
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import write_export
 from annotate.storage import layout

@@ -16,7 +16,7 @@ from token_tables import EOS, example, token_tables, vocabulary
 
 from annotate.errors import ConfigError
 from annotate.exports.datatrove import Datatrove, metric
-from annotate.exports.hf import HuggingFace
+from annotate.exports.huggingface import HuggingFace
 from annotate.exports.mds import Mds
 from annotate.exports.megatron import Megatron
 from annotate.exports.olmo import Olmo

@@ -6,7 +6,7 @@ from token_tables import example, of_phase, to_table, vocabulary, window
 
 from annotate.errors import InputError, StorageError
 from annotate.exports.datatrove import Datatrove
-from annotate.exports.hf import HuggingFace
+from annotate.exports.huggingface import HuggingFace
 from annotate.exports.mds import Mds
 from annotate.exports.megatron import Megatron
 from annotate.exports.olmo import Olmo

@@ -241,7 +241,7 @@ def test_the_examples_in_the_docs_run():
     import doctest
 
     from annotate.scorers import function, testing
-    from annotate.source import functions
+    from annotate.source_code import functions
 
     for module in (function, testing, functions):
         result = doctest.testmod(module)

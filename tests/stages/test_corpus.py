@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from annotate.corpus.columns import travelling
+from annotate.corpus.arrow_types import travelling
 from annotate.corpus.footers import Footer
 from annotate.engine.source import open_source
 from annotate.errors import ConfigError, InputError

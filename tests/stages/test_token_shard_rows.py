@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from tokenizers import Tokenizer, models
 
-from annotate.stages.selection import SelectedDocuments
+from annotate.stages.shared.selection import SelectedDocuments
 from annotate.stages.token_shards import placed_until, said_of_splitter
 from annotate.tags.gaps import gaps_of, leave_out
 from annotate.text.splitting import Splitter

@@ -5,23 +5,24 @@ from __future__ import annotations
 import pytest
 
 from annotate.storage import layout
-from annotate.storage.layout import MARKER, RESCORE, Kind, Name, parse
+from annotate.storage.layout import MARKER, RESCORE, FileKind, Name, parse
 
 KEY, SUM, FINGERPRINT = "0123456789abcdef01234567", "0123456789abcdef" * 2, "fedcba9876543210" * 2
+BESIDE = layout.companions(FINGERPRINT)
 RUN = "20260101T000000-0a1b2c"
 MADE = {
-    layout.manifest(FINGERPRINT): Name(Kind.MANIFEST, FINGERPRINT),
-    layout.unit_list(SUM): Name(Kind.UNIT_LIST),
-    layout.entry(KEY): Name(Kind.ENTRY, KEY),
-    layout.entry(layout.numbered(KEY, 12)): Name(Kind.ENTRY, f"{KEY}-12"),
-    layout.part(KEY, SUM): Name(Kind.PART, KEY),
-    layout.part(layout.numbered(KEY, 0), SUM): Name(Kind.PART, f"{KEY}-0"),
-    layout.sliced_part(KEY, SUM): Name(Kind.PART, KEY),
-    layout.quarantine(KEY, SUM): Name(Kind.QUARANTINE, KEY),
-    f"{layout.companions(FINGERPRINT)}/tags.json": Name(Kind.COMPANION, layout.companions(FINGERPRINT)),
-    f"{layout.companions(FINGERPRINT)}/tokenizer/tokenizer.json": Name(Kind.COMPANION, layout.companions(FINGERPRINT)),
-    MARKER: Name(Kind.MARKER),
-    RESCORE: Name(Kind.RESCORE),
+    layout.manifest(FINGERPRINT): Name(FileKind.MANIFEST, FINGERPRINT),
+    layout.unit_list(SUM): Name(FileKind.UNIT_LIST),
+    layout.entry(KEY): Name(FileKind.ENTRY, KEY),
+    layout.entry(layout.numbered(KEY, 12)): Name(FileKind.ENTRY, f"{KEY}-12"),
+    layout.part(KEY, SUM): Name(FileKind.PART, KEY),
+    layout.part(layout.numbered(KEY, 0), SUM): Name(FileKind.PART, f"{KEY}-0"),
+    layout.sliced_part(KEY, SUM): Name(FileKind.PART, KEY),
+    layout.quarantine(KEY, SUM): Name(FileKind.QUARANTINE, KEY),
+    f"{BESIDE}/tags.json": Name(FileKind.COMPANION, BESIDE),
+    f"{BESIDE}/tokenizer/tokenizer.json": Name(FileKind.COMPANION, BESIDE),
+    MARKER: Name(FileKind.MARKER),
+    RESCORE: Name(FileKind.RESCORE),
 }
 
 
@@ -34,7 +35,7 @@ def test_what_is_made_is_told_again_and_nothing_near_it(path: str) -> None:
 
 
 def test_every_kind_has_a_name() -> None:
-    assert {name.kind for name in MADE.values()} == set(Kind)
+    assert {name.kind for name in MADE.values()} == set(FileKind)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from annotate.tags.families import by_column, graded
 from annotate.tags.group_quantiles import fit_quantiles
 from annotate.tags.placing import place
 from annotate.tags.rendering import render, strip
-from annotate.tags.rules import Thresholds
+from annotate.tags.rules import ThresholdValues
 from annotate.tags.states import Measured
 from annotate.tags.vocabulary import Alias, Family, Tag
 
@@ -32,7 +32,7 @@ Documents = Sequence[Sequence[str]]
 def measure(
     documents: Documents,
     scores: Mapping[str, Sequence[float]],
-    thresholds: Thresholds | None = None,
+    thresholds: ThresholdValues | None = None,
     columns: Mapping[str, Sequence[str | None]] | None = None,
 ) -> Measured:
     rows = []

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from annotate import Corpus, Split
 from annotate.errors import ConfigError
 from annotate.stages.schedule import Schedule, ScheduleDocuments
-from annotate.stages.selection import Selection
+from annotate.stages.shared.selection import Selection
 from annotate.tokens import load_tokenizer, pin_tokenizer
 
 OLD, NEW = "0123456789" * 4, "abcdef0123" * 4

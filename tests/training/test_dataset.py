@@ -12,7 +12,7 @@ from token_tables import SCHEMA, example, of_phase, vocabulary
 from torch.utils.data import DataLoader
 
 from annotate.errors import ConfigError, InputError, StorageError
-from annotate.exports.hf import HuggingFace
+from annotate.exports.huggingface import HuggingFace
 from annotate.exports.olmo import Olmo
 from annotate.exports.write import export_part, finish_export, write_export
 from annotate.storage.store import Directory

@@ -32,8 +32,8 @@ from annotate.stages.excluded import Excluded, read_ids
 from annotate.stages.nest import Nest, Placements
 from annotate.stages.place import Place
 from annotate.stages.schedule import ScheduleDocuments
-from annotate.stages.selection import SelectedDocuments, Selection
-from annotate.stages.tables import between, chosen, in_order, packed, quarantine, within
+from annotate.stages.shared.selection import SelectedDocuments, Selection
+from annotate.stages.shared.tables import between, chosen, in_order, packed, quarantine, within
 from annotate.storage.latest import Role
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import Output

@@ -3,6 +3,6 @@
 "Source" means source code here; the kind of stage that is called a source is in `annotate.graph.source`.
 """
 
-from annotate.source.functions import MODULES, source_identity
+from annotate.source_code.functions import MODULES, source_identity
 
 __all__ = ["MODULES", "source_identity"]

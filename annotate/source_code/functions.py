@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotate.errors import ConfigError
-from annotate.source.modules import HINT, Imports, hashes, imported_names, imports, is_installed
-from annotate.source.plain import canonical, is_plain
+from annotate.source_code.modules import HINT, Imports, hashes, imported_names, imports, is_installed
+from annotate.source_code.plain import canonical, is_plain
 
 MODULES = "modules"
 """The key of the hashes of modules, by dotted name, in a description."""

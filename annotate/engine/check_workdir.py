@@ -16,7 +16,7 @@ from annotate.storage.store import Directory
 _FILES = {LATEST: {"dataset", "fingerprint"}, LEDGER: {"documents", "states"}}
 
 
-def check_place(workdir: Directory, stages: Iterable[Stage]) -> None:
+def check_workdir(workdir: Directory, stages: Iterable[Stage]) -> None:
     """Check what is in a work directory, before anything is written there.
 
     Raises:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from annotate.errors import ConfigError
-from annotate.source import source_identity
+from annotate.source_code import source_identity
 
 
 @pytest.fixture
@@ -148,7 +148,9 @@ def score(x): return x in WORDS or x in NESTED or other(x) or helper(x)
 
 def test_the_hash_seed_does_not_matter(tmp_path):
     (tmp_path / "words.py").write_text(SETS)
-    code = "import json, words; from annotate.source import source_identity as s; print(json.dumps(s(words.score)))"
+    code = (
+        "import json, words; from annotate.source_code import source_identity as s; print(json.dumps(s(words.score)))"
+    )
     found = {
         subprocess.run(
             [sys.executable, "-c", code],

@@ -12,7 +12,7 @@ from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
 from annotate.stages.repeated_spans import REPEATS, FindRepeatedSpans, dropped_spans, repeats
 from annotate.stages.score import Annotations
-from annotate.stages.tables import numbered_spans
+from annotate.stages.shared.tables import numbered_spans
 from annotate.subsets import SubsetName
 
 

@@ -17,8 +17,8 @@ from annotate.graph import Stage, Tables
 from annotate.stages.calibrate import Calibrate
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.repeated_spans import FindRepeatedSpans, dropped_spans
+from annotate.stages.shared.tables import bad_documents, check_hashes, chosen
 from annotate.stages.split import Split
-from annotate.stages.tables import bad_documents, check_hashes, chosen
 from annotate.subsets import SubsetName, Subsets
 from annotate.tags.gaps import gaps_of, leave_out, moved
 

@@ -15,10 +15,10 @@ from annotate.curves import Curve
 from annotate.graph import Documents, Map, Stage, Tables
 from annotate.stages.calibrate import Calibrate, bin_counts
 from annotate.stages.fit_curves import read_curves
-from annotate.stages.joined_scores import read_scores, score_inputs
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
 from annotate.stages.score import Annotations
-from annotate.stages.tables import as_texts
+from annotate.stages.shared.joined_scores import read_scores, score_inputs
+from annotate.stages.shared.tables import as_texts
 from annotate.stages.thresholds import Thresholds, threshold_values
 from annotate.tags.conditions import Quantile
 from annotate.tags.quantiles import image

@@ -1,0 +1,39 @@
+"""How a run works: options that change no byte of its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from annotate.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a run works. Nothing here changes a byte of its output, except `limit`, which cuts the corpus.
+
+    Attributes:
+        workers: tasks or models at a time; None for as many as the cluster has.
+        device: where models run: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
+        limit: documents to reach; None for all.
+        share: run even if another run works in the directory.
+        rescore: remove the committed scores of the pipeline, and score again from nothing.
+        stall_seconds: give up if no result comes for so many seconds.
+        by_value: modules whose functions and classes travel to the workers with the pipeline (the pipeline file).
+    """
+
+    workers: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    limit: int | None = None
+    share: bool = False
+    rescore: bool = False
+    stall_seconds: float = 3600.0
+    by_value: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f'device must be "auto", "cpu" or "cuda", got {self.device!r}')
+        for name in ("workers", "limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} must be at least 1, got {value}")
