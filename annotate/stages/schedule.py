@@ -39,7 +39,8 @@ class Schedule:
 
     Attributes:
         mix: weights of sources; None for the corpus as it is.
-        tokenizer: the tokenizer that counts budgets and weights, as for `TokenShards`; None to count bytes of UTF-8.
+        tokenizer: the tokenizer that counts budgets and weights, which `TokenShards` use too if they are given none:
+            a `tokenizer.json`, a directory that holds one, or a hub name. None to count bytes of UTF-8.
         revision: of a hub name.
         seed: of the order.
     """
@@ -51,11 +52,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.tokenizer is not None:
-            from annotate.tokens import pin_tokenizer
-
-            pinned = pin_tokenizer(as_path(self.tokenizer, "tokenizer"), revision=self.revision)
-            for name, value in zip(("tokenizer", "revision"), pinned, strict=True):
-                object.__setattr__(self, name, value)
+            keep_pinned(self, self.tokenizer, self.revision)
 
     def places(self, shard: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Places of documents in the order: float64 `[n_rows]` in [0, 1)."""
@@ -72,6 +69,17 @@ class Schedule:
         if not len(rows):
             return np.empty(0)
         return uniform(keyed_hash(self.seed, name_key(shard), rows, name_key(purpose)))
+
+
+def keep_pinned(holder: object, tokenizer: str | PathLike[str] | None, revision: str | None) -> None:
+    """Set the fields `tokenizer` and `revision` of a frozen dataclass: a hub name is resolved to a commit once."""
+    if tokenizer is None:
+        raise ConfigError("token shards need a tokenizer", hint='Give TokenShards(..., tokenizer="path/to/model").')
+    from annotate.tokens import pin_tokenizer
+
+    pinned = pin_tokenizer(as_path(tokenizer, "tokenizer"), revision=revision)
+    for name, value in zip(("tokenizer", "revision"), pinned, strict=True):
+        object.__setattr__(holder, name, value)
 
 
 @dataclass(frozen=True)

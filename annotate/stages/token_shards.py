@@ -18,11 +18,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.arguments import as_path, as_tuple
+from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
 from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans
+from annotate.stages.schedule import Schedule, keep_pinned
 from annotate.stages.shared.joined_scores import read_scores
 from annotate.stages.shared.selection import SelectedDocuments
 from annotate.stages.shared.tables import flat, numbered_spans
@@ -59,6 +60,7 @@ class TokenShards(Shards):
         placements: the tags, from `Place` or `Nest`. The documents, and their order, are those of the placements;
             windows are within one phase, whose name is their `phase`.
         tokenizer: a `tokenizer.json`, a directory that holds one, or a hub name; a fast tokenizer without the tags.
+            None for the one that the schedule counts with.
         revision: of a hub name; it is resolved to a commit once, by the driver.
         window: tokens of a window.
         loss: whether the model is trained to predict tags: "train", "mask" them, or "mask-all-but-closing" tags.
@@ -81,9 +83,9 @@ class TokenShards(Shards):
     """
 
     _: KW_ONLY
-    tokenizer: str | PathLike[str]
     window: int
     loss: Loss
+    tokenizer: str | PathLike[str] | None = None
     revision: str | None = None
     packing: Packing = "best-fit"
     segments: bool = False
@@ -108,11 +110,9 @@ class TokenShards(Shards):
         if self.window < 8:
             raise ConfigError(f"a window must have at least 8 tokens, got {self.window}")
         object.__setattr__(self, "reserved", as_tuple(self.reserved, "reserved"))
-        from annotate.tokens import pin_tokenizer
-
-        pinned = pin_tokenizer(as_path(self.tokenizer, "tokenizer"), revision=self.revision)
-        for name, value in zip(("tokenizer", "revision"), pinned, strict=True):
-            object.__setattr__(self, name, value)
+        counting = self.placements.schedule or Schedule()
+        chosen = (counting.tokenizer, counting.revision) if self.tokenizer is None else (self.tokenizer, self.revision)
+        keep_pinned(self, *chosen)
 
     @property
     def inputs(self) -> Mapping[str, Stage]:

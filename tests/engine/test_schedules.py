@@ -220,7 +220,7 @@ def test_token_budgets_phases_of_windows_and_scores_of_tokens(
         place = rendered(corpus).placements
         thresholds = replace(place.thresholds, scheme=replace(place.scheme, phases=phases))
         place = Place(thresholds, schedule=Schedule(tokenizer=tokenizer))
-        options = {"tokenizer": tokenizer, "window": 128, "loss": "mask", "part_bytes": 16_000}
+        options = {"window": 128, "loss": "mask", "part_bytes": 16_000}
         return TokenShards(place, scores=True, span_ids=True, **options)
 
     phases = (Phase(name="plain", tokens=3000, tag_rate=0), Phase(name="tagged", tokens=9000))

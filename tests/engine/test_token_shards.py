@@ -243,6 +243,7 @@ def test_all_that_decides_the_windows_is_in_the_recipe(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"tokenizer": None}, "token shards need a tokenizer"),
         ({"loss": "some"}, 'loss must be "train", "mask"'),
         ({"packing": "tight"}, 'packing must be "best-fit"'),
         ({"window": 4}, "at least 8 tokens, got 4"),
