@@ -1,6 +1,6 @@
 """Model stages: each unit is prepared, run through an actor that holds a model, and finished.
 
-Stages that share a model run together. PreparedDocuments units wait in front of each model, so that it is never idle.
+Stages that share a model run together. Prepared units wait in front of each model, so that it is never idle.
 """
 
 from __future__ import annotations
