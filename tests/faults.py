@@ -29,22 +29,22 @@ def kill(point: str) -> None:
     except (FileNotFoundError, ValueError):
         return
     spent = Path(plan["spent"])
-    hit = _drawn(spent, plan, point) if "seed" in plan else _planned(spent, plan, point)
-    if hit:
+    kind, task = ("", "") if point.startswith(("driver", "actor")) else _task()
+    if kind and len(list(spent.glob(f"lost {task} *"))) >= MOST[kind]:
+        return
+    hit = _drawn(spent, plan, point) if "seed" in plan else _planned(spent, plan, point, kind, task)
+    if hit and (not kind or any(_first(spent / f"lost {task} {n}") for n in range(MOST[kind]))):
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _planned(spent: Path, plan: dict, point: str) -> bool:
-    kind, task = ("", "") if point.startswith(("driver", "actor")) else _task()
+def _planned(spent: Path, plan: dict, point: str, kind: str, task: str) -> bool:
     faults = []
     if point in plan.get("points", ()):
         faults.append(f"{point}, {kind}" if kind else point)
     if point == plan.get("each_stage"):
         faults.append(f"{point}, {task}")
-    if kind and len(list(spent.glob(f"lost {task} *"))) >= MOST[kind]:
-        return False
     hit = [fault for fault in faults if _first(spent / fault)]  # all that this one kill does
-    return bool(hit) and (not kind or any(_first(spent / f"lost {task} {n}") for n in range(MOST[kind])))
+    return bool(hit)
 
 
 def _task() -> tuple[str, str]:
