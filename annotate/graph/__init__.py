@@ -4,7 +4,7 @@ A stage knows nothing of Ray, retries or paths: it gets tables and returns table
 a unit from a group of consecutive units of its inputs, usually of one. A *reduce* merges pieces of all units, in any
 order, into one table. In a *shuffle* units send rows to partitions, and a partition makes a unit. A *model* stage is a
 map in three steps; an actor that holds a model does the middle one. A *source* lists files outside the work directory.
-A stage tells the engine everything else in roles.
+Whatever else the engine has to know of a stage, the stage says in properties and methods of `Stage`.
 """
 
 from annotate.graph.documents import Documents, MadeDocuments, Slice, documents_of

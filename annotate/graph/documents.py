@@ -17,12 +17,12 @@ from annotate.text.arrays import one_array
 
 @dataclass(frozen=True)
 class Slice:
-    """Some rows of a shard: the columns that travel to the training shards, and the problem of each row.
+    """Some rows of a shard, with the columns that travel to the training shards.
 
     Attributes:
         rows: the rows.
         table: the columns.
-        problem: the problem of each row, string; null for a row without one.
+        problem: why a row can't be used, string; null for a row that can.
     """
 
     rows: range
@@ -83,7 +83,7 @@ class Documents(Stage):
 
     @abc.abstractmethod
     def total(self, manifest: Manifest) -> tuple[int, int]:
-        """The same two sizes, of all units together."""
+        """The sums of these two sizes over all units."""
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,11 @@ class MadeDocuments(Documents):
 
 
 MADE_COLUMNS = ["row", "id", "text", "problem"]
+"""The columns that every table of documents has. All others travel to the training shards."""
 
 
 def documents_of(stage: Stage) -> Stage:
-    """The stage that has a stage's documents: the nearest one above it, or the stage itself if it is a source."""
+    """The stage that has a stage's documents: the nearest `Documents` among its inputs and theirs, or the source."""
     while (above := first_input(stage)) is not None:
         stage = above
         if isinstance(stage, Documents):

@@ -11,7 +11,7 @@ from annotate.storage.parts import Output
 
 
 class Map(Stage):
-    """Makes a unit from the same unit of each input; an input that has only one unit is read whole.
+    """Makes each unit from the same unit of every input; an input that is cut "whole" is read whole.
 
     A map that `gathers` makes a unit from several: it defines `gathering` and `gathered_unit` in place of `unit`.
     """
@@ -36,10 +36,10 @@ class Map(Stage):
         raise NotImplementedError
 
     def gathering(self, manifests: Mapping[str, Manifest]) -> Callable[[Mapping[str, Unit]], int]:
-        """A function that puts units into groups; it is called with each unit of the inputs, in order.
+        """Return a function that puts units into groups.
 
-        It returns the number of the unit's group. The numbers never fall. `manifests` has the manifests of the inputs
-        in `sized_by`.
+        The function is called with the units of the inputs, number by number, and returns the number of their group. It
+        never returns a smaller number than before. `manifests` has the manifests of the inputs in `sized_by`.
         """
         raise NotImplementedError
 

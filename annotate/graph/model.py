@@ -29,7 +29,7 @@ class Sample:
         rows: their rows in the shard.
         items: number of inputs of the model, such as spans.
         text_bytes: bytes of their text.
-        documents_bytes: approximate bytes that other datasets of these documents take on disk.
+        documents_bytes: approximate bytes that the datasets of other stages take on disk for these documents.
         result_bytes: approximate bytes that the stage's own dataset takes on disk.
     """
 
@@ -120,7 +120,7 @@ class Model(Stage):
             model: returns the model, which the first call loads. Call it only if there is an input to run.
             prepared: what `prepare` returned.
             stages: those that run together, in the order in which the model was loaded for them.
-            wanted: places in `stages` of those that want a result.
+            wanted: positions in `stages` of those that need a result.
 
         Returns:
             A result for each of `wanted`.

@@ -1,4 +1,4 @@
-"""Roles that a stage can have beside its kind. The engine asks for a role, never for a stage by name."""
+"""The role of a stage where documents end: it has a ledger. The engine asks for the role, never for a stage by name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LedgerStates:
 
     Attributes:
         states: documents by state; each is in one.
-        reached: documents that the stage has read: the sum of the states.
+        reached: number of documents that the stage has read, which is the sum of the states.
         beside: other counts, which are not part of the sum.
     """
 
@@ -32,7 +32,7 @@ class EndsDocuments(Stage):
     """A stage where documents end. As an output of a pipeline it has a ledger: each document in one state.
 
     Attributes:
-        unnamed: the name of an output that was given none. Any other name is shown in the stage's label.
+        unnamed: the name of an output to which the pipeline gave none. The label of its dataset shows any other name.
     """
 
     unnamed: ClassVar[str] = "shards"

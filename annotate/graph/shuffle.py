@@ -18,13 +18,13 @@ from annotate.storage.parts import Output
 RANGE_UNITS = 16
 """Number of consecutive units of documents in one partition, if partitions are ranges of documents."""
 PARTITION_UNITS = 4
-"""Bytes that are sent to one partition of a hash, as a multiple of the work unit."""
+"""Bytes that one partition should receive, if partitions are ranges of a hash, as a multiple of the work unit."""
 ROW_BYTES = 32
 """The least that a row takes in memory. On disk, rows of sorted numbers take a fraction of it."""
 
 
 def partitions_of(sent: int, unit_bytes: int) -> tuple[int, ...]:
-    """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit, of `sent` bytes."""
+    """One group of partitions for `sent` bytes, so that each receives about `PARTITION_UNITS` work units."""
     return (max(1, -(-sent // (PARTITION_UNITS * unit_bytes))),)
 
 
@@ -54,11 +54,11 @@ class Received:
     Attributes:
         partition: its number.
         tables: reads these rows, in the order of the units that sent them; may be called several times.
-        size: bytes that they take in memory.
-        beside: the tables of the units of documents that make up this partition, in order.
-        units: number of units of the first corpus. Units of a second one, which it is filtered against, have numbers
-            from here on.
-        rows: number of documents in these units.
+        size: bytes that these rows take in memory.
+        beside: where partitions are ranges of documents, the tables of the units in this range, in order.
+        units: number of units of the first corpus. If it is filtered against a second one, the numbers of the units of
+            the second begin here.
+        rows: number of documents of the first corpus.
     """
 
     partition: int
@@ -79,7 +79,7 @@ class Shuffle(Stage):
 
     Attributes:
         sent_schema: contract of the sent rows. Their column `to` has the number of the partition.
-        rounds: whether the units that partitions make are sent again, until the count `changed` of a round is 0.
+        rounds: whether the units that partitions make send rows again, until the count `changed` of a round is 0.
     """
 
     sent_schema: ClassVar[str]
@@ -92,12 +92,12 @@ class Shuffle(Stage):
 
     @property
     def cut(self) -> Cut:
-        """Ranges of documents, if there are inputs beside; else in partitions of the stage's own."""
+        """Into ranges of documents, if there are inputs `beside`; else in the stage's own way."""
         return "ranges" if self.beside else "own"
 
     @property
     def sources(self) -> tuple[tuple[str, ...], ...]:
-        """The inputs whose rows are sent, in order; each with the inputs that are read together with it.
+        """The inputs whose rows are sent, in order. Each comes first in a tuple of inputs that are read together.
 
         By default these are all inputs that are neither `beside` nor read whole, each by itself.
         """
@@ -106,15 +106,16 @@ class Shuffle(Stage):
 
     @property
     def beside(self) -> tuple[tuple[str, ...], ...]:
-        """The inputs whose units, in ranges, are the partitions; each with those that are read together with it.
+        """Where partitions are ranges of documents: the inputs that have these documents; else empty.
 
-        Empty if partitions are not ranges of documents.
+        A partition reads its units of them beside the rows that it receives. Each comes first in a tuple of inputs that
+        are read together.
         """
         return ()
 
     @property
     def sized_by(self) -> tuple[str, ...]:
-        """What is beside, else what is sent first: their units tell how many partitions there are."""
+        """The inputs `beside`; if there are none, those whose rows are sent. Their units decide the partitions."""
         return tuple(name for names in self.beside for name in names) or tuple(names[0] for names in self.sources)
 
     def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ class ImportStep:
     Attributes:
         label: its name in messages.
         work: is called in a worker with some of the items; returns a result for each.
-        items: each has a `size` in bytes, and a name as text.
+        items: each has a `size` in bytes; as a string it is its name in messages.
     """
 
     label: str
@@ -30,7 +30,7 @@ class ImportStep:
 
 
 Imports = Generator[ImportStep, list[Any], Any]
-"""A generator of steps, which is sent the results of each step. Its return value is the `found` of `Source.listing`."""
+"""Yields steps, and is sent the results of each. What it returns is given to `Source.listing` as `found`."""
 
 
 class Listing:

@@ -1,7 +1,7 @@
 """A stage: its inputs, its identity, and what it says of its dataset; and the graph that stages make.
 
 The engine and the storage know no stage by its name. A stage tells them its kind, how its dataset is cut into units,
-and its roles. Roles are properties and methods of `Stage` that have a default.
+and all else in properties and methods of `Stage`, most of which have a default.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Stage(abc.ABC):
 
     Attributes:
         name: what stages of this class are called; the folders of their datasets begin with it.
-        schema: contract of the tables of its units.
+        schema: contract of the tables of its units: the name of a file in `schemas/`, or the path of one of yours.
         version: raised when the output changes for equal settings and inputs.
         rescored: whether a run with `rescore` removes its dataset and makes it again.
     """
@@ -122,9 +122,9 @@ class Stage(abc.ABC):
         return self.columns_read
 
     def identifies(self, name: str, unit: Unit) -> bool:
-        """Whether the key of a unit depends on `unit`, which is read as input `name`.
+        """Whether the key of what is made from `unit`, a unit of input `name`, depends on it.
 
-        It must, if `unit` can change the content. If it does not, the same committed unit is found whatever `unit`
+        It must if `unit` can change the result. Where it does not, the same committed unit is found whatever `unit`
         holds.
         """
         del name, unit
@@ -140,11 +140,11 @@ class Stage(abc.ABC):
         return pa.concat_tables(tables) if len(tables) != 1 else tables[0]
 
     def described(self, manifest: Manifest) -> str:
-        """The message about a dataset that is committed already."""
+        """What a run says when it finds the dataset committed."""
         return f"found committed, {manifest.rows:,} row{'' if manifest.rows == 1 else 's'}"
 
     def about(self) -> Mapping[str, str]:
-        """Facts for readers of the dataset, which `latest.json` keeps; such as the subset of shards."""
+        """Facts for readers of the dataset, such as the subset of shards. They are written into `latest.json`."""
         return {}
 
     def remarks(self, manifest: Manifest) -> list[str]:
@@ -162,7 +162,7 @@ class Stage(abc.ABC):
 
 
 def source_of(stage: Stage) -> Stage:
-    """The source of a stage's own documents; not a source of labels, or a corpus that it is filtered against."""
+    """The source of a stage's own documents: not that of labels, nor a corpus that these are filtered against."""
     while (above := first_input(stage)) is not None:
         stage = above
     return stage

@@ -29,7 +29,7 @@ class Work:
 
 
 ITSELF = ""
-"""The input that is the stage's own dataset: a shuffle in rounds reads it from the second round on."""
+"""The name under which a stage reads its own dataset, as a shuffle in rounds does from the second round on."""
 
 
 class Tables:
@@ -66,11 +66,11 @@ class Tables:
 
     @property
     def sent(self) -> pa.Table:
-        """The table of the first input: the rows that a shuffle sends."""
+        """The table of the first input, from which a shuffle sends rows."""
         return self[next(iter(self._units))]
 
     def unit(self, name: str) -> Unit:
-        """The unit record of input `name`."""
+        """The unit of input `name`, as its manifest lists it."""
         return self._units[self._named(name)]
 
     def stage(self, name: str) -> Stage:
