@@ -23,6 +23,6 @@ What else can be done with a work directory:
 
     plan          what a run would do, and how long it would take
     status        how the newest run stands
-    rescore       scores are removed, so that a run makes them again
-    clean         what the last run does not use is removed
+    rescore       removes scores, so that a run makes them again
+    clean         removes what the last run does not use
 """

@@ -26,7 +26,7 @@ def check_workdir(workdir: Directory, stages: Iterable[Stage]) -> None:
     """
     if (around := dataset_around(workdir)) is not None:
         raise ConfigError(
-            f"the work directory {workdir.url} lies in the dataset {around}", hint="Choose another place."
+            f"the work directory {workdir.url} lies in the dataset {around}", hint="Choose a folder outside of it."
         )
     marked = {name for name, marker in datasets_in(workdir).items() if marker is not None}
     for stage in stages:
@@ -65,6 +65,6 @@ def _check_file(workdir: Directory, name: str, keys: set[str]) -> None:
     items = [found] if not isinstance(found, dict) or keys <= found.keys() else found.values()
     if not all(isinstance(item, dict) and keys <= item.keys() for item in items):
         raise StorageError(
-            f"{workdir.url}/{name} is not what a run writes there, and would be written over",
-            hint="Move it away, or choose another work directory; if a run wrote it and it is damaged, delete it.",
+            f"{workdir.url}/{name} is not what a run writes there, and a run would overwrite it",
+            hint="Move it away, or choose another work directory. If a run wrote it and it is damaged, delete it.",
         )

@@ -1,8 +1,8 @@
 """Removes from a work directory what the last run does not use.
 
-Removed are datasets of other recipes. In the datasets that the last run uses, removed are parts that no unit entry
-names, and lists of units and files beside token shards that no manifest names. Files that no run wrote stay: a file is
-removed only if its name is one that runs write, and its folder has the marker of a run.
+It removes datasets of other recipes. From the datasets that the last run uses it removes parts that no unit entry
+names, manifest parts that no manifest names, and files beside token shards whose manifest is gone. Files that no run
+wrote stay: a file is removed only if its name is one that runs write, and its folder has the marker of a run.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def clean(
     Args:
         workdir: the work directory.
         dry_run: remove nothing; only list what would be removed.
-        old_units: also remove units of kept datasets that the last run does not use.
+        old_units: also remove units that the last run does not use from datasets that it uses.
         agree: is asked before anything is removed, and may say no. No run can start meanwhile. None removes at once.
         observer: receives messages about the lease on the work directory.
 
@@ -165,7 +165,7 @@ def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
         elif any(corpus.startswith(f"{directory.url}/") for corpus in corpora):
             why = "a corpus of the last run lies there"
         elif is_linked(directory):
-            why = "it is reached by a link, and may be of another work directory"
+            why = "it is reached by a link, so another work directory may use its files"
         else:
             objects, strays = _in_folder(workdir, directory, used.get(name, ()), old_units=old_units)
             shards = any(item.role in SHARDS for item in used.get(name, ()))
@@ -197,7 +197,7 @@ def _in_folder(
     strays = sorted({path for path, _ in listed} - {path for path, _, _ in ours})
     if used:
         manifests = {item.fingerprint: item.manifest(workdir) for item in used}
-        imports = used[0].role is Role.SOURCE  # what a corpus's entries are: no manifest lists them
+        imports = used[0].role is Role.SOURCE  # the entries of a corpus are its imports, which no manifest lists
         found = list(_in_dataset(directory, ours, manifests, old_units=old_units and not imports))
     else:
         found = [_Object(about.kind, path, n, OLD_RECIPE) for path, n, about in ours]

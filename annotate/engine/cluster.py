@@ -44,7 +44,10 @@ class Resources:
         gpus = int(sum(on_gpu))
         tasks = count_workers(workers)  # of other stages, at a time
         if device == "cuda" and not gpus:
-            raise ConfigError("--device cuda was asked for, but the Ray cluster has no GPU")
+            raise ConfigError(
+                'the device "cuda" was asked for, but the Ray cluster has no GPU',
+                hint='Use the device "auto" or "cpu", or a cluster with GPUs; `ray status` shows what a cluster has.',
+            )
         if gpus and (device == "cuda" or (device == "auto" and stage.gpu)):
             # A model on a GPU needs little of a CPU. About six CPUs feed one model, so tasks get all the rest.
             share = min(cpu / int(gpu) for cpu, gpu in zip(nodes, on_gpu, strict=True) if gpu >= 1)
@@ -56,7 +59,7 @@ class Resources:
             return Resources(used, True, model, _floor(min(1.0, 0.9 * left, each)))
         if stage.threads > max(nodes):
             raise ConfigError(
-                f"a model of {stage.label} has {stage.threads} threads; no node has over {max(nodes):g}",
+                f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(nodes):g} CPUs",
                 hint="Lower score(..., threads=...).",
             )
         used = workers or max(1, int(sum(cpu // stage.threads for cpu in nodes)))
@@ -96,7 +99,10 @@ def _nodes(resource: str) -> list[float]:
         )
     found = [float(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]]
     if resource == "CPU" and sum(found) < 1:
-        raise ConfigError(f"the Ray cluster has {sum(found):g} CPUs; a run needs at least 1")
+        raise ConfigError(
+            f"the Ray cluster has {sum(found):g} CPUs; a run needs at least 1",
+            hint="Start a worker node, or give the head node CPUs: `ray start --head --num-cpus N`.",
+        )
     return found
 
 

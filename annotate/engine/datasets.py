@@ -83,7 +83,13 @@ class _Ended(Enum):
 
 @dataclass(frozen=True)
 class Aligned:
-    """How the inputs of a stage are read together: unit by unit, one unit for a range of units, or whole."""
+    """How the inputs of a stage are read together.
+
+    Attributes:
+        by_unit: inputs that are read unit by unit, in step.
+        by_range: inputs with one unit for `RANGE_UNITS` units of the others.
+        whole: the units of inputs that are read whole.
+    """
 
     by_unit: Mapping[str, Dataset]
     by_range: Mapping[str, Dataset]
@@ -94,7 +100,7 @@ class Aligned:
         """Sort the inputs of a dataset, or some of them, by how they are read. Those read whole must be committed.
 
         Raises:
-            ConfigError: one is cut in its own way, so it can't be read together with others.
+            ConfigError: one is cut in its stage's own way, and there are others that are not read whole.
         """
         inputs = {name: dataset.inputs[name] for name in (dataset.inputs if names is None else names)}
         cut = {name: source.stage.cut for name, source in inputs.items()}
@@ -102,9 +108,9 @@ class Aligned:
         own = next((name for name in by_unit if cut[name] == "own"), None)
         if own is not None and len(by_unit) + list(cut.values()).count("ranges") > 1:
             raise ConfigError(
-                f"{dataset.stage.name} can't read {inputs[own].stage.name} ({own}) with other inputs: it is cut in its "
-                "own way",
-                hint="What has the units of documents can be read together, with what is read whole.",
+                f"{dataset.stage.name} can't read the input {own!r} unit by unit with other inputs: the units of "
+                f"{inputs[own].stage.name} are not those of documents",
+                hint='An input with `cut` "own" can stand beside inputs with `cut` "whole" only.',
             )
         return Aligned(
             by_unit,
@@ -135,7 +141,7 @@ class Aligned:
             if len({(unit.shard, unit.start, unit.stop) for unit in units.values()}) > 1:
                 at = "; ".join(f"{name}: {u.shard}, rows {u.start} to {u.stop}" for name, u in units.items())
                 raise InputError(
-                    f"the inputs {', '.join(units)} are of different corpora: their units {number} are {at}",
+                    f"the inputs {', '.join(units)} are of different corpora: unit {number} of each is {at}",
                     hint="Make all that a stage reads from one Corpus(...).",
                 )
             if ranges and number % RANGE_UNITS == 0:
@@ -178,7 +184,7 @@ def _step(streams: Mapping[str, Iterator[Unit | None]]) -> Generator[None, None,
 def plan_datasets(
     stages: Sequence[Stage], workdir: Directory, sources: Mapping[Stage, Dataset], outputs: Mapping[str, Stage]
 ) -> dict[Stage, Dataset]:
-    """All datasets of a graph, with their fingerprints. `sources` are opened already, `outputs` are by name."""
+    """All datasets of a graph, with their fingerprints. `sources` are open already, `outputs` are by name."""
     datasets: dict[Stage, Dataset] = dict(sources)
     named = {stage: name for name, stage in outputs.items()}
     seen: Counter[str] = Counter()

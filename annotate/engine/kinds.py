@@ -22,9 +22,9 @@ class Maker:
     Attributes:
         steps: makes the datasets: gives the scheduler one step of calls after the other.
         label: the name of the datasets in messages.
-        claim: the most CPUs that any task may claim meanwhile; None if no model is held.
-        count: number of units of a dataset, and how many are committed, if its inputs are committed; None if that is
-            not known yet.
+        claim: the most CPUs that any task may claim while the datasets are made; None if that takes no model.
+        count: number of units of a dataset, and how many of them are committed; None while the inputs are not there to
+            tell.
         ahead: number of units that a dataset will have, given the number of units of its documents; None if unknown.
     """
 
@@ -49,4 +49,4 @@ MAKERS: Mapping[Kind, Maker] = {
     "shuffle": Maker(shuffles.steps, _one, _no_models, shuffles.count, shuffles.ahead),
     "model": Maker(models.steps, models.label, models.claim, models.count, models.ahead),
 }
-"""By `Stage.made_as`. Sources are not among them: they are opened before, see `annotate.engine.source`."""
+"""The makers by `Stage.made_as`. Sources have none: a run opens them before it makes anything, see `source`."""

@@ -122,7 +122,7 @@ class Lease:
                 found = _read(self.workdir, layout.lease(self.token))
                 if found is None or found.token != self.token:
                     where = f"{self.workdir.url}/{layout.LEASES}"
-                    self._lost = f"the lease of {self.run} was removed from {where} while it worked"
+                    self._lost = f"the lease of {self.run} was removed from {where} while that run worked"
                 else:
                     self._write()
                 if self.workdir.size(layout.lease_gone(self.token)) is not None:
@@ -162,8 +162,8 @@ def hold(
 ) -> Iterator[Lease]:
     """Hold a lease, renewed from a thread.
 
-    Of two processes that start at once, at least one sees the other and stops; it may be both. If only watching can
-    tell whether another holder is alive, this takes the length of its lease, and `say` is told.
+    Of two processes that start at once, at least one sees the other and stops; both may. If only watching can tell
+    whether another holder is alive, it takes as long as the lease of that holder lasts, and `say` is told.
 
     Args:
         workdir: the work directory.
@@ -274,7 +274,7 @@ def _watch(workdir: Directory, others: Sequence[_Other], seconds: float) -> tupl
 
 
 def _changed(workdir: Directory, other: _Other) -> bool:
-    """Whether a lease was renewed; not, if its holder has removed it."""
+    """Whether a lease was renewed. A lease that its holder has removed was not."""
     try:
         return workdir.get(other.path) != other.data
     except FileNotFoundError:

@@ -13,7 +13,7 @@ from annotate.storage.layout import LEDGER
 from annotate.storage.store import Directory
 
 NOT_REACHED = "not_reached"
-"""The state of documents that the stage did not read, because of a limit. A stage may also name it itself."""
+"""The state of documents that the stage did not read because of a limit. The stage may put documents in it, too."""
 
 
 @dataclass(frozen=True)

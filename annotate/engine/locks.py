@@ -20,7 +20,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")  # the same in all containers of
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[Mapping[str, Any] | None]:
-    """Hold a lock on a new file, and remove the file at the end; gives the lock's identity, None without locks."""
+    """Hold a lock on a new file, and remove the file at the end. Gives the lock's identity, or None without locks."""
     with contextlib.ExitStack() as stack:
         known_by = None
         with contextlib.suppress(OSError):

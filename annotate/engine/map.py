@@ -114,9 +114,9 @@ def batches(works: Iterator[Work | None], task_bytes: int) -> Iterator[list[Work
 
 
 def read_together(work: Work) -> tuple[str, int] | None:
-    """Shard and group of units that one task should read in turn; None for other units.
+    """The shard and the group of a unit, if one task should read all units of that group in turn; else None.
 
-    If two sources are read, the one whose files are read as a whole decides.
+    If two sources are read, a file that can only be read from its start comes before a row group.
     """
     read = work.units[0].values() if work.units else ()
     groups = [(unit.shard, unit.source.group) for unit in read if unit.source and unit.source.group is not None]
@@ -124,9 +124,9 @@ def read_together(work: Work) -> tuple[str, int] | None:
 
 
 def count(dataset: Dataset) -> tuple[int, int] | None:
-    """Number of units of a map, and how many are committed by a listing; None if that is not known.
+    """Number of units of a map, and how many of them a listing shows as committed; None if that is not known.
 
-    The numbers are for people. They prove nothing: parts may be gone.
+    The numbers are for people. They prove nothing, since parts may be gone.
     """
     return None if _stage(dataset).gathers else listed(dataset, str)
 

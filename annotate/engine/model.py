@@ -97,7 +97,7 @@ def claim(datasets: Sequence[Dataset], running: Running) -> float:
 
 
 def count(dataset: Dataset) -> tuple[int, int] | None:
-    """Number of units, and how many have an entry by a listing; these may lack newly kept documents."""
+    """Number of units, and how many have an entry in a listing. Those may still lack newly kept documents."""
     return listed(dataset, lambda key: layout.numbered(key, 0))
 
 
@@ -161,7 +161,7 @@ class Models:
 
 
 def _died(error: Exception) -> bool:
-    """Whether an error says that an actor died; or passes on such an error of a task that it depends on."""
+    """Whether an actor died: the error says so itself, or passes on such an error of a task that was waited for."""
     cause = getattr(error, "cause", None)
     if isinstance(error, exceptions.RayActorError) or isinstance(cause, exceptions.RayActorError):
         return True
@@ -173,7 +173,7 @@ def _died(error: Exception) -> bool:
 
 @dataclass(frozen=True)
 class PreparedDocuments:
-    """Documents of a unit, prepared for the stages in `wanted`, which have no results of them yet."""
+    """Documents of a unit, prepared for the stages that have no results for them yet; `wanted` has their positions."""
 
     wanted: tuple[int, ...]
     data: Any
@@ -181,7 +181,7 @@ class PreparedDocuments:
 
 @dataclass(frozen=True)
 class Results:
-    """The results of a model for prepared data, one for each stage in `wanted`; and its kind of device."""
+    """The results of a model for each `PreparedDocuments`, one for each stage in `wanted`; and its kind of device."""
 
     device: str
     results: Sequence[Sequence[Any]]
@@ -260,9 +260,9 @@ def finish(
 def _append(context: Context, work: Work, data: Any, result: Any, device: str) -> None:
     """Append an entry with the documents that are in no entry yet.
 
-    If the part of an entry is gone and these results are what it held, the part is put again; an entry with other
-    content stays and is ignored. Another run may append an entry at the same time. Then that entry stays, and what it
-    lacks goes into the next one.
+    If the part of an entry is gone and held the same results, it is put again. If it held others, the entry stays and
+    is ignored. Another run may append an entry at the same time: then that entry stays, and the documents that it lacks
+    go into the next one.
     """
     stage = _stage(context)
     rows: Rows | None = None

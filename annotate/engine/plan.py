@@ -112,7 +112,7 @@ def plan(
         checks: as for `run`.
 
     Raises:
-        ConfigError: the graph is wrong, or a model can't be loaded; or the corpus is of JSON lines.
+        ConfigError: the graph is wrong; a model can't be loaded; or JSON lines of the corpus are not imported yet.
         InputError: a corpus can't be read.
         StorageError: the work directory is of another version, or can't be one.
     """
@@ -128,7 +128,7 @@ def plan(
         write: int | None = None
         corpora = [_read(dataset) for stage, dataset in opened.items() if "location" in stage.about()]
         if not corpora:
-            raise ConfigError("the pipeline reads no corpus")
+            raise ConfigError("the pipeline reads no corpus", hint="Begin it with a Corpus(...).")
         plans = [
             _stage(datasets[stage], before, datasets[source_of(stage)], workdir, missing=stage in missing)
             for stage in stages
@@ -139,7 +139,7 @@ def plan(
 
 
 def _imported(stages: Sequence[Stage], workdir: Directory) -> dict[Stage, Any]:
-    """The files that imports have left in the work directory. The new lists of units are in a temporary folder."""
+    """What imports have left in the work directory. The plan lists the units of sources in a temporary folder."""
     return {stage: stage.imported(workdir.child(stage.dataset)) for stage in stages if isinstance(stage, Source)}
 
 
@@ -225,7 +225,7 @@ def _corpus_changes(dataset: Dataset, last: Latest, workdir: Directory) -> str:
 
 
 def _differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Where two JSON values differ, as `path: old -> new`; of modules, which are known by hashes, the names."""
+    """Where two JSON values differ, as `path: old -> new`. Modules are known by hashes; only their names are given."""
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
             if key == MODULES:

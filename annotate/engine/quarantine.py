@@ -30,7 +30,7 @@ class Quarantined:
     Attributes:
         reasons: number of rows by reason, largest first. A reason counts once for each document, span and axis, however
             many stages and outputs give it.
-        remarks: which views do not have all rows of their dataset.
+        remarks: warnings, one for each view that does not have all rows of its dataset.
     """
 
     reasons: Mapping[str, int]

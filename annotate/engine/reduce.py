@@ -22,7 +22,7 @@ PIECES = 64  # most units in one piece, and most pieces in one merge
 
 
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
-    """A step that makes the pieces, one for each round of merging, and one that finishes."""
+    """A step that makes the pieces, a step for each round of merging, and a last one that makes the unit."""
     (dataset,) = datasets
     stage, aligned = dataset.stage, Aligned.of(dataset)
     context = running.put(running.context(dataset, aligned))

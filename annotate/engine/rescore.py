@@ -53,8 +53,8 @@ def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], Non
         folder = workdir.child(name)
         if is_linked(folder):
             raise StorageError(
-                f"{folder.url} is reached by a link, and may be of another work directory: its scores are not dropped",
-                hint="Remove the link, and the same command scores anew here.",
+                f"{folder.url} is reached by a link, so another work directory may use its files: nothing is dropped",
+                hint="Remove the link, and run the same command again: it scores anew here.",
             )
     for name in held:
         confirm()
@@ -84,7 +84,8 @@ def drop(workdir: Directory, names: Mapping[str, str], confirm: Callable[[], Non
 def _users(workdir: Directory, dropped: Iterable[str]) -> Iterator[dict[str, str]]:
     """Manifests of other datasets that were made from the removed scores, directly or through others.
 
-    Gives, in rounds from the direct ones on, the path of each manifest with the name of its dataset.
+    Gives the path of each manifest with the name of its dataset, in rounds: first the manifests of datasets that were
+    made directly from the scores.
     """
     inputs: dict[str, set[str]] = {}
     datasets: dict[str, str] = {}

@@ -66,5 +66,8 @@ class Result:
             ConfigError: there are several.
         """
         if len(self.ledgers) > 1:
-            raise ConfigError(f"there are ledgers of several outputs: {', '.join(self.ledgers)}", hint="See `ledgers`.")
+            raise ConfigError(
+                f"there are ledgers of several outputs: {', '.join(self.ledgers)}",
+                hint=f"Take one by its name, as in result.ledgers[{next(iter(self.ledgers))!r}].",
+            )
         return next(iter(self.ledgers.values()), None)

@@ -91,7 +91,7 @@ def run(
     *,
     checks: Sequence[Stage] = (),
 ) -> Made:
-    """Make the datasets of `outputs` and of `checks` in the work directory at `location`; `outputs` are by name.
+    """Make the datasets of `outputs`, which are by name, and of `checks` in the work directory at `location`.
 
     Raises:
         ConfigError: Ray does not run, or the graph is wrong.
@@ -114,7 +114,7 @@ def run(
             if to_drop(workdir, stages, rescore=options.rescore) != dropped:
                 raise StorageError(
                     f"another run began to drop scores in {workdir.url}, and did not end",
-                    hint="Run the same command again: it goes on with that.",
+                    hint="Run the same command again: it drops the rest, and scores again.",
                 )
             running = Running(workdir, options, events, lease, unit_bytes(stages))
             return _Run(stages, outputs, checks, running).go(dropped)
@@ -235,7 +235,7 @@ class _Run:
             return
         whole_inputs = [source for source in dataset.inputs.values() if source.stage.cut == "whole"]
         if lost := [source.label for source in whole_inputs if source.manifest is None]:
-            # These are not made again for it: the files are those of the run that committed the dataset.
+            # The inputs are not made again for this: the run that committed the dataset has put the files.
             said = f"{dataset.label}: the files beside its parts were not checked, as {', '.join(lost)} lost parts"
             self.running.events.said("warning", said)
             return
@@ -249,7 +249,7 @@ class _Run:
 def together(stages: Sequence[Stage]) -> Iterator[list[Stage]]:
     """Group stages with equal `shared` keys, each group at the place of its first stage.
 
-    All stages of a group read the same inputs, so these are made before.
+    All stages of a group read the same inputs, so all inputs of a group come before it.
     """
     for stage in stages:
         same = [other for other in stages if stage.shared is not None and other.shared == stage.shared] or [stage]

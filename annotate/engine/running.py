@@ -79,7 +79,7 @@ class Collected:
         self._following = 0
 
     def take(self, index: int, made: Sequence[Sequence[Unit]]) -> None:
-        """Take the units of an item, a list for each dataset."""
+        """Take the units that were made from item `index`: a list for each dataset."""
         reach("driver: receipt taken")
         self._running.lease.check()
         self._early[index] = made
@@ -99,7 +99,7 @@ class Collected:
 
 
 def manifests(dataset: Dataset) -> dict[str, Manifest]:
-    """The manifests of the inputs in a stage's `sized_by`."""
+    """The manifests of the inputs that are in the stage's `sized_by`, as far as they are committed."""
     found = {name: dataset.inputs[name].manifest for name in dataset.stage.sized_by}
     return {name: manifest for name, manifest in found.items() if manifest is not None}
 

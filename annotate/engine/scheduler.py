@@ -129,8 +129,8 @@ class Scheduler:
         workers: number of tasks at a time.
         limit: most calls in flight of all steps without a limit of their own. While models hold the CPUs, it is
             `workers`: then each task claims so little that all calls in flight run at once.
-        stall_seconds: give up if no result comes for so many seconds. Jobs share the CPUs, so the calls of one may wait
-            for those of others as long as these take.
+        stall_seconds: give up if no job gets a result for so many seconds. Jobs share the CPUs, so the calls of one job
+            may have to wait for those of the others.
         waiting: is called every few minutes in which no result comes, with the label of the job and the names of the
             items in flight.
     """
@@ -246,7 +246,7 @@ class Scheduler:
                 f"{', '.join(going.job.label for going in silent)}: nothing came back for {self.stall_seconds:.0f} s; "
                 f"in flight: {', '.join(name for going in silent for name in going.names())}",
                 hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
-                "longer needs a larger --stall-seconds, or a smaller unit_bytes.",
+                "longer needs a larger --stall-seconds, or Corpus(..., unit_bytes=...) with a smaller number.",
             )
 
     def _took(self, going: _Going, call: _Flying, reference: Any) -> None:
@@ -288,9 +288,9 @@ def _raise_unless_lost(going: _Going, call: _Flying, error: exceptions.RayError)
         ) from None
     if call.attempt == ATTEMPTS:
         raise WorkError(
-            f"{label}: {name} lost its worker {ATTEMPTS} times, at last: {str(error).strip()}",
-            hint="A worker that is killed again and again is often out of memory: use fewer --workers, or a "
-            "smaller unit_bytes.",
+            f"{label}: {name} lost its worker {ATTEMPTS} times; the last time: {str(error).strip()}",
+            hint="A worker that is killed again and again is often out of memory: use fewer --workers, or "
+            "Corpus(..., unit_bytes=...) with a smaller number.",
         ) from None
 
 

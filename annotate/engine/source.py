@@ -30,7 +30,7 @@ def open_source(
     Args:
         source: the stage.
         workdir: where its dataset lies.
-        found: what its imports returned; None to ask the source for it.
+        found: what the import of its files returned; None to ask the source for it.
         inputs: the datasets of the sources that it reads, opened before.
         limit: documents to reach; None for all.
         readers: the columns that stages read, each with the label of one that does.
@@ -57,7 +57,7 @@ def open_source(
 def open_all(
     stages: Sequence[Stage], workdir: Directory, outputs: Iterable[Stage], limit: int | None, found: Mapping[Stage, Any]
 ) -> dict[Stage, Dataset]:
-    """Open the sources among stages, in order. `found` has what the imports of each returned."""
+    """Open the sources among stages, in order. `found` has what the import of each returned."""
     cut = limited(outputs)
     opened: dict[Stage, Dataset] = {}
     for stage in stages:
@@ -74,7 +74,7 @@ def open_all(
 
 
 def limited(outputs: Iterable[Stage]) -> set[Stage]:
-    """The sources that a limit cuts: the documents of these end in an output.
+    """The sources whose documents end in an output. Only these are cut by a limit.
 
     Other sources are read whole: labels, and a corpus that another is filtered against.
     """

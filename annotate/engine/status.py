@@ -61,7 +61,7 @@ class Status:
         holder: who works there now; None if nobody does.
         stages: inputs before users.
         warnings: what the run said.
-        outputs: of the last run that went to its end: what each is called, with split and control, by its name.
+        outputs: the outputs of the last run that went to its end: by name, the name with its subset and control.
         ledgers: of that run, by output.
     """
 

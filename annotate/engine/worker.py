@@ -102,5 +102,5 @@ def commit_parts(context: Context, key: str, outputs: Iterator[Output]) -> tuple
 
 
 def made_of(*entries: Entry) -> Unit:
-    """A unit that is of no rows of one shard: of a partition, or of pieces."""
+    """A unit that has no rows of a corpus shard: that of a partition, or a piece."""
     return Unit("", 0, 0, 0, entries)
