@@ -6,10 +6,10 @@ From objects to the results of a run:
     layout       every name on disk; a new file of a run gets its name here
     marker       `dataset.json`, which shows that a folder is a dataset of ours
     contracts    the columns of each dataset, from `schemas/`
-    parts        a unit is committed: a part, then its entry; and found and read again
-    slices       parts of which each reader needs a slice: what a shuffle sends
+    parts        commits a unit (a part, then its entry), finds it and reads it
+    slices       parts from which each reader needs one slice: what a shuffle sends
     manifests    the units of a dataset, in order
     latest       `latest.json`: the datasets that the last run left
-    results      reads these: shards, tables of scores, `tags.json`
+    results      reads these datasets: shards, tables of scores, `tags.json`
     faults       the hook by which tests kill processes
 """

@@ -34,11 +34,12 @@ class Column:
 
 @dataclass(frozen=True)
 class Contract:
-    """The columns that the files of a dataset must and may have."""
+    """The columns that the files of a dataset must and may have; `file` is where they are listed."""
 
     name: str
     columns: tuple[Column, ...]
     other: str | None
+    file: str
 
     @property
     def schema(self) -> pa.Schema:
@@ -64,34 +65,40 @@ class Contract:
             if column.name not in table.column_names:
                 if column.optional:
                     continue
-                raise self._broken(where, column.name, str(column.types[0]), "no such column")
+                raise self._broken(where, f"it has no column {column.name!r} ({column.types[0]})")
             found = table.schema.field(column.name).type
             if found not in column.types:
-                raise self._broken(where, column.name, " or ".join(map(str, column.types)), str(found))
+                expected = " or ".join(map(str, column.types))
+                raise self._broken(where, f"column {column.name!r} should be {expected}, found {found}")
             nulls = 0 if column.nullable else table[column.name].null_count
             if nulls:
-                raise self._broken(where, column.name, f"{found} without nulls", f"{nulls} nulls")
+                raise self._broken(where, f"column {column.name!r} may have no nulls, found {nulls:,}")
         fixed = {c.name for c in self.columns}
         for field in table.schema:
-            if field.name not in fixed and self.other != "any" and str(field.type) != self._other_type():
-                raise self._broken(where, field.name, self.other or "no such column", str(field.type))
+            if field.name in fixed or self.other == "any":
+                continue
+            if self.other is None:
+                raise self._broken(where, f"column {field.name!r} ({field.type}) should not be there")
+            if str(field.type) != self._other_type():
+                raise self._broken(where, f"column {field.name!r} should be {self.other}, found {field.type}")
         return table
 
     def _other_type(self) -> str | None:
         return None if self.other is None else str(arrow_type(self.other))
 
-    def _broken(self, where: str, column: str, expected: str, found: str) -> StorageError:
+    def _broken(self, where: str, why: str) -> StorageError:
         return StorageError(
-            f"{where} breaks the contract {self.name!r}: column {column!r} should be {expected}, found {found}",
-            hint=f"The contract is schemas/{self.name}.json. A part that was changed by hand can be deleted: "
-            "the next run makes it again.",
+            f"{where} breaks the contract {self.name!r}: {why}",
+            hint=f"The contract is {self.file}. If the stage is yours, make its tables as it says. If the file was "
+            "changed by hand, delete it: the next run makes it again.",
         )
 
 
 @functools.cache
 def contract(name: str) -> Contract:
     """Load the contract `schemas/<name>.json`, or the one at a path ending in `.json`, as stages of users name it."""
-    path = Path(name) if name.endswith(".json") else shipped("schemas") / f"{name}.json"
+    file = name if name.endswith(".json") else f"schemas/{name}.json"
+    path = Path(name) if file == name else shipped("schemas") / f"{name}.json"
     spec = json.loads(path.read_text("utf-8"))
     columns = tuple(
         Column(
@@ -102,7 +109,7 @@ def contract(name: str) -> Contract:
         )
         for c in spec["columns"]
     )
-    return Contract(spec["name"], columns, spec.get("other_columns"))
+    return Contract(spec["name"], columns, spec.get("other_columns"), file)
 
 
 def arrow_type(text: str) -> pa.DataType:

@@ -80,8 +80,8 @@ class Latest:
         manifest = read_manifest(workdir.child(self.dataset), self.fingerprint)
         if manifest is None:
             raise StorageError(
-                f"{workdir.url}/{self.dataset} lost its manifest",
-                hint="Run the pipeline again: it writes it again.",
+                f"the manifest of {workdir.url}/{self.dataset} is gone",
+                hint="Run the pipeline again: it writes the manifest again.",
             )
         return manifest
 

@@ -9,7 +9,7 @@
         dataset.json                                 its marker
         rescore                                      there while its scores are dropped
         manifests/<fingerprint>.json
-        manifests/units-<checksum>.parquet           a list of units that a manifest names
+        manifests/units-<checksum>.parquet           a manifest part: it lists units, and a manifest names it
         units/<key>                                  the entry of a unit
         parts/<key>-<checksum>.parquet               or .slices
         quarantine/<key>-<checksum>.parquet
@@ -113,7 +113,7 @@ def manifest(fingerprint: str) -> str:
 
 
 def unit_list(checksum: str) -> str:
-    """A list of units."""
+    """A manifest part, which lists units."""
     return f"{MANIFESTS}/units-{checksum[:16]}.parquet"
 
 
@@ -199,7 +199,7 @@ def lease_lock(token: str) -> str:
 
 
 def lease_gone(token: str) -> str:
-    """The file by which another process tells the holder of a lease that it was taken for gone."""
+    """The file by which another process tells the holder of a lease that it was taken for dead."""
     return f"{LEASES}/{token}.gone"
 
 

@@ -25,7 +25,7 @@ from annotate.storage.store import Directory, checksum
 
 UNITS_PER_PART = 4096
 OTHER_BYTES = "other_bytes"
-"""The count, over the units of a corpus, of bytes of the columns that travel beside the text."""
+"""The name of a count of a corpus: bytes of the columns that travel beside the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +105,9 @@ class Unit:
         return self.identity_for(())
 
     def identity_for(self, columns: Collection[str] | None) -> str:
-        """The identity for a reader of some columns, or of all with None.
+        """The identity for a stage that reads these columns; None stands for all columns.
 
-        A unit of a source may hold types for columns: those of the columns that are read are in the identity.
+        If `source.types` has the type of a column that is read, that type is part of the identity.
         """
         place, source = [self.shard, self.start, self.stop], self.source
         if source is None:

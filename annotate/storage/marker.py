@@ -17,7 +17,8 @@ from annotate.storage.layout import MARKER
 from annotate.storage.store import Directory
 
 FORMAT = 2
-"""The version of the layout of datasets. Raised when an older annotate could not read, or would damage, a new one."""
+"""The version of the layout of datasets. It is raised if older versions of annotate could not read new datasets, or
+would damage them."""
 
 ANOTHER_VERSION = (
     "Choose another work directory, or go on with the version of annotate that made this one. This version can't use "
@@ -95,7 +96,7 @@ def check_folder(folder: Directory) -> None:
 
 
 def check_marked(folder: Directory, recipe: str) -> None:
-    """Check that a folder is marked as the dataset of a recipe. In others nothing is written or removed.
+    """Check that a folder is marked as the dataset of a recipe. In other folders nothing may be written or removed.
 
     Raises:
         StorageError: it is not marked so, or has an unknown format.

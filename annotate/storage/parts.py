@@ -26,7 +26,7 @@ from annotate.storage.store import Directory, checksum, checksum_file
 from annotate.text.arrays import held_bytes
 
 EARLIER = "earlier"
-"""The name of a note: how many entries a unit has besides the one with its key."""
+"""The name of a note: how many entries a unit has before the one with its key, which is the last."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def commit_all(dataset: Directory, key: str, entries: Iterable[Entry]) -> tuple[
         The entries in the dataset, in order: ours, or those that another process created first.
 
     Raises:
-        StorageError: another process's entry names a part that is gone; or a killed one cut the unit at other rows.
+        StorageError: another process's entry names a part that is gone, or is of a unit that was cut at other rows.
     """
     done: list[Entry] = []
     last: Entry | None = None
@@ -186,13 +186,14 @@ def commit_all(dataset: Directory, key: str, entries: Iterable[Entry]) -> tuple[
 
 
 def _create_one_of(dataset: Directory, ours: Entry) -> Entry:
-    """Create one of the entries of a unit. An entry that stands must be of a unit that was cut at the same rows."""
+    """Create one of the entries of a unit. If there is one, it must be of a unit that was cut at the same rows."""
     stands = create_entry(dataset, ours)
     if (stands.part.rows, stands.notes.get(EARLIER)) != (ours.part.rows, ours.notes.get(EARLIER)):
         raise StorageError(
             f"{dataset.url}/{layout.entry(ours.key)} is of a unit that another task cut into other parts: together "
-            "with those that were made now, rows would be there twice or not at all",
-            hint="The stage gives other parts for the same input. Delete the file named above, and run again.",
+            "with the parts that were made now, some rows would be there twice or not at all",
+            hint="The stage must cut the same input into the same parts each time. Delete the file named above, and "
+            "run again.",
         )
     return stands
 
@@ -242,7 +243,11 @@ def joined(dataset: Directory, key: str, made: Entry, others: Sequence[Entry]) -
 
 
 def heal(dataset: Directory, entries: Sequence[Entry], output: Output, *, schema: str) -> bool:
-    """If an entry has lost its part, and the part held exactly this output, put it again. Returns whether it did."""
+    """If an entry has lost its part, and the part held exactly this output, put the part again.
+
+    Returns:
+        Whether a part was put.
+    """
     lost = [entry for entry in entries if not intact(dataset, entry)]
     if not lost:
         return False

@@ -1,4 +1,4 @@
-"""Parts that one task writes and many tasks read in slices: a slice holds the rows for one partition.
+"""Parts that one task writes and many tasks read, a slice each: a slice holds the rows for one partition.
 
 A part begins with its slices, each an Arrow IPC stream. After them stands an index of the slices, also an Arrow IPC
 stream, and then the length of the index in 8 bytes, little-endian. To read a slice, a task reads the index and the
@@ -33,7 +33,7 @@ _INDEX = pa.schema(
     ]
 )
 _SCHEMA = b"schema"
-"""The key of the schema of the slices in the metadata of an index."""
+"""In the metadata of an index, the key under which the schema of the slices stands, if it is not the contract's."""
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _LENGTH = 8
 _TAIL = 1 << 16  # bytes that are read at once from the end: most indices fit, with their length
@@ -131,7 +131,7 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: p
 
 
 def slice_index(dataset: Directory, part: Part, partitions: range) -> pa.Table:
-    """Read the rows of a part's index that are about some partitions.
+    """Read the index of a part, and keep its rows about some partitions.
 
     Raises:
         StorageError: the part is missing or damaged.

@@ -42,15 +42,15 @@ QUARANTINE = contract("quarantine").schema.empty_table()
 @pytest.mark.parametrize(
     ("table", "expected"),
     [
-        (QUARANTINE.drop_columns(["row"]), "column 'row' should be int64, found no such column"),
+        (QUARANTINE.drop_columns(["row"]), "it has no column 'row' (int64)"),
         (
             QUARANTINE.set_column(1, "row", pa.array([], pa.int32())),
             "column 'row' should be int64, found int32",
         ),
-        (QUARANTINE.append_column("x", pa.array([], pa.int8())), "column 'x' should be no such column, found int8"),
+        (QUARANTINE.append_column("x", pa.array([], pa.int8())), "column 'x' (int8) should not be there"),
         (
             pa.table([pa.nulls(2, field.type) for field in QUARANTINE.schema], names=QUARANTINE.column_names),
-            "column 'shard' should be string without nulls, found 2 nulls",
+            "column 'shard' may have no nulls, found 2",
         ),
     ],
 )
