@@ -8,9 +8,9 @@ From the path that a user gives to the documents of a unit:
     jsonl, compressed, imports
                       JSON lines, which become Parquet once
     footers           the footers of Parquet files, and row ranges by them
-    arrow_types       as which Arrow types columns travel to the shards
+    arrow_types       the Arrow types that columns have in the shards ("they travel as" these types)
     column_types      the one type that a column has over all files
-    columns           which columns are read, and their names in the shards
+    columns           which columns are read or copied to the shards ("travel"), and their names there
     units             files are cut into units
     listing           the list of all units, which the stage `Corpus` commits
     rows              reads a row range

@@ -1,4 +1,4 @@
-"""As which Arrow type each column of a corpus travels to the shards, and the common type of two types.
+"""The Arrow type that a column of a corpus has in the shards (it "travels as" that type), and the common type of two.
 
 A type says how a writer laid values out, so pandas, Polars and Spark write the same values as different types. All
 string types travel as large_string, all binary types as large_binary, lists of any layout as large_list, and
@@ -31,7 +31,7 @@ _AS_THEY_ARE = (
 
 
 class UnsupportedType(ValueError):
-    """A type can't travel; the message says why, as in `the type ... is one that Parquet can't hold`."""
+    """A type can't travel; the message says why, as in `the type ... is one that can't be written to Parquet`."""
 
 
 def travelling(kind: pa.DataType) -> pa.DataType:

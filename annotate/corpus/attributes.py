@@ -281,8 +281,10 @@ def _line(line: bytes) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(value, dict):
         raise _Malformed("it is not a JSON object")
     one, found = value.get("id"), value.get("attributes")
-    if not (_is_number(one) or isinstance(one, str)) or isinstance(one, float) or not _encodes(str(one)):
+    if not (_is_number(one) or isinstance(one, str)) or isinstance(one, float):
         raise _Malformed(f"its id is {_short(one)}, which is neither a string nor an integer")
+    if not _encodes(str(one)):
+        raise _Malformed(f"its id {_short(one)} has a lone surrogate, which no UTF-8 can hold")
     if not isinstance(found, dict):
         raise _Malformed("it has no object `attributes`")
     return str(one), found
@@ -319,7 +321,7 @@ def _score(value: float | None) -> float | None:
 
 
 def _encodes(text: str) -> bool:
-    """Whether UTF-8 can hold a text: not a lone surrogate."""
+    """Whether UTF-8 can hold a text, which it can't if there is a lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,8 +1,8 @@
 """The type of each column over all files of a corpus: one type that holds all values, or an error that names two files.
 
 Types come from the footers of all files. Neither the order of the files nor the limit of a run changes them. Where the
-type in the corpus differs from the type in a file, each unit of the file holds the type in the corpus. So what is made
-from a file stays valid while neither type changes.
+type in the corpus differs from the type in a file, each unit of the file records the type in the corpus. So what is
+made from a unit stays valid while neither type changes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from annotate.storage.manifests import Unit, file_rows
 
 CHOOSE = "Choose the columns that travel with Corpus(columns=(...)), "
 NAMED_TYPES = 3
-"""Types of a column that a remark names, of those that the files have."""
+"""The most types that a remark names, of those that a column has in the files."""
 Types = tuple[pa.DataType, pa.DataType]
 """The type of a column in a file, and the type that it travels as."""
 
@@ -141,12 +141,12 @@ def _files(n: int) -> str:
 
 
 def told_types(types: Mapping[str, Types], widened: Mapping[str, pa.DataType]) -> dict[str, str]:
-    """The types that the units of a file hold: of each column whose type in the corpus is not that of the file."""
+    """What the units of a file record: the type in the corpus, of each column that has another type in the file."""
     return {name: _packed(kind) for name, kind in sorted(widened.items()) if types[name][1] != kind}
 
 
 def types_told(unit: Unit) -> Mapping[str, pa.DataType]:
-    """The types that a unit of a corpus holds, of the columns that its file has as another type."""
+    """What a unit has recorded: the type in the corpus, of each column that has another type in the unit's file."""
     return {name: _unpacked(kind) for name, kind in file_rows(unit).types.items()}
 
 

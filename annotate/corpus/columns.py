@@ -16,7 +16,9 @@ from annotate.corpus.source_files import SourceFile
 from annotate.errors import InputError
 
 READ = ("row", "id", "text", "problem")
+"""The columns of documents that annotate makes itself. Stages read them by these names."""
 RESERVED_NAMES = (*READ, "placements", "gaps", "phase")
+"""The columns of shards that annotate makes itself."""
 PREFIX = "corpus_"
 
 

@@ -1,4 +1,4 @@
-"""Reading a file of JSON lines as it was before it was compressed, a block at a time."""
+"""Decompresses a file of JSON lines, a block at a time."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _explained(file: SourceFile, error: Exception) -> Exception:
         what = f", as {found} does" if found else ""
         return UnreadableFile(
             f"{file} is not {expected}: it starts with {start!r}{what}",
-            hint=f"Name the file by what it is, or {PASS_OVER}",
+            hint=f"Give the file the ending of its compression, or {PASS_OVER}",
         )
     return UnreadableFile(
         f"{file} is truncated or damaged: {error}", hint=f"Replace or remove the file, or {PASS_OVER}"

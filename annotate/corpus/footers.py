@@ -88,7 +88,10 @@ def read_footer(
         )
     found = schema.field(text).type
     if not (is_text(found) or pa.types.is_null(found)):
-        raise InputError(f"{file}: column {text!r} has type {found}, expected string", hint="Name another column.")
+        raise InputError(
+            f"{file}: column {text!r} has type {found}, expected string",
+            hint="Name the text column, e.g. --set text=content, or `annotate duplicates --text content`.",
+        )
     leaf = next(i for i in range(metadata.num_columns) if metadata.schema.column(i).path == text)
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     int96, codecs = _physical(schema, groups)

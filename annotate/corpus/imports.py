@@ -1,9 +1,10 @@
 """The import of JSON lines: each file of a corpus becomes a committed Parquet part of the corpus's dataset, once.
 
-Two passes, each a unit of work a file: `scan` finds the fields and their types, `import` writes the part with the
-fields of all files together. Both units are known by the file's shard name, size and entity tag, so that nothing is
-read to find that they are done; `import` also by the fields, so that a corpus has the same columns in all parts. What
-comes after knows a part by its checksum only: a file that is imported again with equal content changes nothing.
+There are two passes, each with a unit of work for each file: `scan` finds the fields and their types, and `import`
+writes the part, with the fields of all files together. The key of both units has the file's shard name, size and entity
+tag, so it is known that they are done before the file is read. The key of `import` has the fields too, so that all
+parts of a corpus have the same columns. Later stages know a part by its checksum only: a file that is imported again
+with equal content changes nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from annotate.corpus.jsonl import convert, merge_schemas, scan, wanted_fields
 from annotate.corpus.source_files import SourceFile, UnreadableFile, changed
-from annotate.errors import StorageError
+from annotate.errors import InputError, StorageError
 from annotate.graph import Imports, ImportStep, digest
 from annotate.storage.faults import reach
 from annotate.storage.parts import Entry, Part, commit_file, find
@@ -33,6 +34,11 @@ class JsonLines(Protocol):
     @property
     def label(self) -> str:
         """How people tell it from others."""
+        ...
+
+    @property
+    def place(self) -> str:
+        """The path that the user gave."""
         ...
 
     @property
@@ -79,7 +85,7 @@ class Scanned:
 
 
 def import_lines(corpus: JsonLines, directory: Directory, files: Sequence[SourceFile]) -> Imports:
-    """Import the files of a corpus of JSON lines, or find that they are.
+    """Import the files of a corpus of JSON lines that are not imported yet.
 
     Args:
         corpus: for its settings.
@@ -104,7 +110,7 @@ def import_lines(corpus: JsonLines, directory: Directory, files: Sequence[Source
     scanned = readable(files, found)
     if not scanned:
         return [], unreadable
-    fields = wanted_fields(merge_schemas(item.fields for item in scanned), corpus.text, corpus.id, corpus.columns)
+    fields = _fields(corpus, scanned)
     work = functools.partial(import_files, corpus, directory, fields=fields)
     made = yield ImportStep(f"{corpus.label} (import)", work, scanned)
     return readable(scanned, made), unreadable
@@ -118,12 +124,21 @@ def find_imported(corpus: JsonLines, directory: Directory, files: Sequence[Sourc
         if (entry := find(directory, _key(corpus, "scan", file, version))) is None:
             return None
         scanned.append(Scanned(file, version, pq.read_schema(pa.BufferReader(directory.get(entry.part.path)))))
-    fields = wanted_fields(merge_schemas(item.fields for item in scanned), corpus.text, corpus.id, corpus.columns)
+    fields = _fields(corpus, scanned)
     entries = [find(directory, _import_key(corpus, item, fields)) for item in scanned]
     found = [entry for entry in entries if entry is not None]
     if len(found) < len(files):
         return None
     return [_imported(directory, file.shard, entry.part) for file, entry in zip(files, found, strict=True)]
+
+
+def _fields(corpus: JsonLines, scanned: Sequence[Scanned]) -> pa.Schema:
+    """The fields of all files together that are imported."""
+    found = merge_schemas(item.fields for item in scanned)
+    try:
+        return wanted_fields(found, corpus.text, corpus.id, corpus.columns)
+    except InputError as error:
+        raise InputError(f"{corpus.place}: {error.message}", hint=error.hint) from error
 
 
 def scan_files(corpus: JsonLines, directory: Directory, files: Sequence[SourceFile]) -> list[Scanned | UnreadableFile]:

@@ -133,7 +133,7 @@ def blocks(file: SourceFile) -> Iterator[bytes]:
 
 def _table(block: bytes, schema: pa.Schema, text: str) -> pa.Table:
     """The lines of a block, with the columns of `schema` and `_problem`."""
-    # A field with no value but null and {} is no column for the parser.
+    # A field whose values are all null or {} has no type that the parser takes: its column is added below.
     void = [field.name for field in schema if pa.types.is_null(field.type)]
     table = columnar(block, pa.schema([field for field in schema if field.name not in void]))
     if table is None:
@@ -169,8 +169,8 @@ _NESTING[[ord("]"), ord("}")]] = -1
 def _plain_lines(block: bytes, *, shallow: bool) -> int | None:
     """Count the lines of a block that are not empty, if each begins with `{` and ends with `}`; else None.
 
-    If a value spanned such lines, it would have `}`, a line end and `{` inside, which JSON allows between values only.
-    So if the parser finds as many values as there are lines, each line is one value.
+    A value that spans such lines would have `}`, a line end and `{` inside, which JSON allows between values only. So
+    if the parser finds as many values as there are lines, each line is one value.
 
     Args:
         block: whole lines.
@@ -358,7 +358,10 @@ def wanted_fields(fields: pa.Schema, text: str, id_field: str | None, columns: S
         )
     found = fields.field(text).type
     if not (pa.types.is_string(found) or pa.types.is_null(found)):
-        raise InputError(f"the field {text!r} has type {found}, expected string", hint="Name another field.")
+        raise InputError(
+            f"the field {text!r} has type {found}, expected string",
+            hint="Name the text field, e.g. --set text=content, or `annotate duplicates --text content`.",
+        )
     named = {text, id_field, *(columns or ())}
     chosen = [field for field in fields if columns is None or field.name in named]
     if PROBLEM in [field.name for field in chosen]:

@@ -52,7 +52,7 @@ class ParquetFiles(Protocol):
 
 @dataclass
 class _Selection:
-    """Units of a corpus, all or the first of each shard in turn until a number of documents is reached."""
+    """Chooses units of a corpus: all; or the first of each shard in turn, until a number of documents is reached."""
 
     limit: int | None
     shards: list[list[Unit]] = field(default_factory=list)
@@ -83,7 +83,7 @@ def list_units(
         corpus: the corpus.
         new: makes an empty listing.
         files: its Parquet files, sorted by shard name.
-        unreadable: files that are passed over, beside those of which the footer can't be read, by shard name.
+        unreadable: files that are passed over already, by shard name. Those whose footers can't be read come to them.
         limit: documents to reach; None for all.
         readers: the columns that stages read, each with the label of one that does.
 
@@ -93,7 +93,7 @@ def list_units(
     footers = _Footers(corpus, files, limit, readers, dict(unreadable))
     listing = footers.listed(new(), {})
     if widened := footers.types.widened:
-        # Units were listed before the types of later files were known: now each is told its own.
+        # The units were listed before the types of later files were known. They are listed again, with the types.
         footers = _Footers(corpus, files, limit, readers, dict(unreadable))
         listing = footers.listed(new(), widened)
         if footers.types.widened != widened:
@@ -113,7 +113,7 @@ def list_units(
 
 @dataclass
 class _Footers:
-    """What the footers of a corpus tell: units, documents, files that are passed over, types of columns."""
+    """The facts in the footers of a corpus: units, documents, files that are passed over, types of columns."""
 
     corpus: ParquetFiles
     files: Sequence[SourceFile]
@@ -124,7 +124,7 @@ class _Footers:
     types: ColumnTypes = field(default_factory=ColumnTypes)
 
     def listed(self, listing: Listing, widened: Mapping[str, pa.DataType]) -> Listing:
-        """List the units; those of files whose types are not the `widened` ones are told these."""
+        """List the units. A unit records the `widened` type of each column that has another type in its file."""
         corpus = self.corpus
         notes: dict[str, None] = {}
         selection = _Selection(self.limit)

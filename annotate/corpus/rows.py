@@ -26,7 +26,7 @@ class RowReader:
     the size of a row group.
 
     Raises:
-        InputError: the file is damaged, or has another footer than this.
+        InputError: the file is damaged, or its footer has another checksum.
     """
 
     def __init__(self, file: SourceFile, footer_checksum: str) -> None:

@@ -31,7 +31,7 @@ def read_footers(
     Args:
         columns: the columns that are read.
         files: Parquet files, sorted by shard name.
-        types: the types of each file's columns are added to it.
+        types: collects the types of each file's columns.
         readers: the columns that stages read, each with the name of such a stage.
         pass_over: whether a file that can't be read is passed over.
         threads: how many threads read footers.
@@ -60,7 +60,7 @@ def units_of(
     unit_bytes: int,
     widened: Mapping[str, pa.DataType] | None = None,
 ) -> Iterator[Unit]:
-    """Cut one file into units. They hold the types of those `widened` columns whose type in the file is another."""
+    """Cut one file into units. They record the `widened` type of each column that has another type in the file."""
     told = told_types(columns.types(file, footer.schema, widened), widened) if widened else {}
     for rows in cut(footer, unit_bytes):
         source = FileRows(

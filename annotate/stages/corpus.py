@@ -91,7 +91,7 @@ class Corpus(Documents, Source):
 
     @property
     def outside(self) -> Directory:
-        """The same folder."""
+        """The folder that a run must not write in: `directory`."""
         return self.directory
 
     @property
@@ -197,7 +197,7 @@ class Corpus(Documents, Source):
         return f"{manifest.counts['documents']:,} documents, {manifest.size / 1e6:,.1f} MB of text, {units}"
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say which files were passed over, how columns travel where that is not as they are, and what a limit left."""
+        """Say which files were passed over, which columns are changed in the shards, and what a limit left."""
         unreadable = sorted(note for note in manifest.notes if note.startswith(UNREADABLE))
         remarks = sorted(note.removeprefix(SAID) for note in manifest.notes if note.startswith(SAID))
         if unreadable:

@@ -149,7 +149,7 @@ def test_an_unreadable_file_stops_the_run_or_is_passed_over(ray_cluster, tmp_pat
 @pytest.mark.parametrize(
     ("rows", "settings", "message"),
     [
-        ([{"content": "a", "id": 1}], {}, r"no line has a field 'text'; the fields are: content, id"),
+        ([{"content": "a", "id": 1}], {}, r"/corpus: no line has a field 'text'; the fields are: content, id"),
         ([{"text": 5, "id": 1}], {}, r"the field 'text' has type int64, expected string"),
         ([{"text": "a"}], {}, r"^a\.jsonl has no column 'id'; it has: text"),
         ([{"text": "a", "id": 1.5}], {}, r"^a\.jsonl: id column 'id' has type double"),
