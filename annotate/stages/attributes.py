@@ -46,7 +46,7 @@ class AttributeFiles(Source):
     location: str
 
     name: ClassVar[str] = "attributes"
-    schema: ClassVar[str] = "annotations"  # of what is made from them: they are no Parquet
+    schema: ClassVar[str] = "annotations"  # of what is made from the files, which are no Parquet themselves
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "location", as_location(self.location, "location"))  # not in the recipe
@@ -58,7 +58,7 @@ class AttributeFiles(Source):
 
     @property
     def label(self) -> str:
-        """Attributes, in which folder."""
+        """With the name of the folder."""
         return f"{self.name} ({self.location.rstrip('/').rpartition('/')[2]})"
 
     def settings(self) -> Mapping[str, Any]:
@@ -96,7 +96,7 @@ class AttributeFiles(Source):
             if stem(shard) not in found:
                 raise InputError(
                     f"the shard {shard} has no attribute file: there is no "
-                    f"{self.directory.url}/{stem(shard)}.jsonl.gz, or with another ending",
+                    f"{self.directory.url}/{stem(shard)}.jsonl.gz, nor one with another ending of JSON lines",
                     hint="The folder must have a file for each shard of the corpus, at its path below the fixed part "
                     "of the corpus's glob.",
                 )
@@ -148,7 +148,8 @@ class AttributeScores(Annotations, Map):
             )
         if self.corpus.id is None:
             raise ConfigError(
-                "attributes go with documents by id, but the corpus has none", hint="Give Corpus(id=...)."
+                f"attributes go with documents by id, but the corpus {self.corpus.place} has no id column",
+                hint="Give Corpus(id=...).",
             )
         if self.unmarked is not None and not np.isfinite(self.unmarked):
             raise ConfigError(f"unmarked must be a finite number or None, got {self.unmarked}")
@@ -216,7 +217,9 @@ class AttributeScores(Annotations, Map):
         documents, known = counts.get("documents_with_spans", 0), counts.get("documents_with_attributes", 0)
         said = []
         if known < documents:
-            said.append(f"{documents - known:,} of {documents:,} documents are not in the attribute files: no scores")
+            said.append(
+                f"{documents - known:,} of {documents:,} documents are not in the attribute files: they have no scores"
+            )
         return said + [
             f"no span has a score on {axis}: no document that is in the attribute files has ranges of {name!r}"
             for axis, name in self.attributes.items()

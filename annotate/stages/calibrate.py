@@ -30,9 +30,9 @@ from annotate.tags.quantiles import BINS, histogram
 class Calibrate(Reduce):
     """Counts of scores by bin, and a sample of spans with all axes together.
 
-    Both merge exactly, in any order. A bin is the high 16 bits of the order-preserving image of the float32 score; the
-    sample has the spans with the smallest keyed hashes. If the verdicts have subsets, only documents for calibration
-    are counted, so thresholds come from these alone.
+    Both merge exactly, in any order. The bits of a float32 score are mapped to an integer that has the same order; its
+    high 16 bits are the bin. The sample has the spans with the smallest keyed hashes. If the verdicts have subsets,
+    only documents for calibration are counted, so thresholds come from these alone.
 
     Attributes:
         scores: the stages that `score()` returns, and other scores of the same spans.
@@ -74,12 +74,12 @@ class Calibrate(Reduce):
 
     @property
     def corpus(self) -> Documents:
-        """The corpus that they are of."""
+        """The corpus of these spans."""
         return self.spans.corpus
 
     @property
     def verdicts(self) -> NearDuplicates | None:
-        """Which documents are kept, as the scores have it; None if all are."""
+        """The verdicts that the scores were made under; None if all documents are kept."""
         return self.scores[0].skip
 
     @functools.cached_property
@@ -110,7 +110,7 @@ class Calibrate(Reduce):
     def piece(self, tables: Tables) -> pa.Table:
         """Count and sample the scores of a unit."""
         spans, scores = read_scores(tables, self.scores, self.found_repeated, "calibration")
-        scores.pop(REPEATS, None)  # a count, with no distribution to be a quantile of
+        scores.pop(REPEATS, None)  # a count, which has no quantiles
         row, span = spans["row"].to_numpy(), spans["span"].to_numpy()
         keys = keyed_hash(self.seed, name_key(tables.shard), row, span) if len(row) else np.empty(0, np.uint64)
         sample = bottom_k(

@@ -56,7 +56,7 @@ class CalibrateGroups(Reduce):
 
     @property
     def label(self) -> str:
-        """By what."""
+        """With the columns."""
         return f"calibration by {', '.join(self.by)}"
 
     def settings(self) -> Mapping[str, Any]:
@@ -84,7 +84,7 @@ class CalibrateGroups(Reduce):
         """Count the scores of a unit."""
         calibration = self.calibration
         spans, scores = read_scores(tables, calibration.scores, calibration.found_repeated, "calibration")
-        scores.pop(REPEATS, None)  # a count, with no distribution to be a quantile of
+        scores.pop(REPEATS, None)  # a count, which has no quantiles
         groups = self.groups(tables, spans)
         check_groups(self.by, groups.keys)
         counted = [contract(self.schema).schema.empty_table()]
@@ -136,17 +136,17 @@ class CalibrateGroups(Reduce):
 
 
 def group_key(group: Sequence[tuple[str, str | None]]) -> GroupKey:
-    """The values of a group, as a table has it."""
+    """The values of a group, from the list of names and values that stands for it in a table."""
     return tuple(value for _, value in group)
 
 
 def whole_counts(calibration: pa.Table) -> dict[str, Tally]:
-    """The counts of each axis by bin, of a finished calibration: those of one group."""
+    """The counts of each axis by bin, from a finished calibration. The whole corpus is one group."""
     return {axis: _tally(calibration.slice(i, 1)) for i, axis in enumerate(calibration["axis"].to_pylist())}
 
 
 def group_counts(calibration: pa.Table) -> tuple[list[GroupKey], dict[str, Tally]]:
-    """The groups in order, and the counts of each axis by group and bin, of a finished calibration by groups."""
+    """The groups in order, and the counts of each axis by group and bin, from a finished calibration by groups."""
     axes = calibration["axis"].to_pylist()
     tables = {axis: calibration.filter(pc.equal(calibration["axis"], axis)) for axis in dict.fromkeys(axes)}
     keys = _groups(next(iter(tables.values()))) if tables else []

@@ -26,7 +26,7 @@ class Excluded(Map):
 
     Attributes:
         corpus: the documents; it must have an id column.
-        ids: theirs, as text.
+        ids: the ids of the documents to take out, as text.
     """
 
     corpus: Documents
@@ -38,7 +38,8 @@ class Excluded(Map):
     def __post_init__(self) -> None:
         if self.corpus.id is None:
             raise ConfigError(
-                "documents are excluded by id, but the corpus has no id column", hint="Give Corpus(id=...)."
+                f"documents are excluded by id, but the corpus {self.corpus.place} has no id column",
+                hint="Give Corpus(id=...).",
             )
 
     @property
@@ -61,7 +62,7 @@ class Excluded(Map):
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn of ids that no document has."""
         given, found = len(set(self.ids)), manifest.counts.get("ids_found", 0)
-        return [f"{given - found:,} of {given:,} ids to exclude are of no document"] if found < given else []
+        return [f"{given - found:,} of {given:,} ids to exclude are those of no document"] if found < given else []
 
 
 def read_ids(ids: str | PathLike[str] | Iterable[str | int]) -> tuple[str, ...]:

@@ -112,13 +112,16 @@ class FitCurves(Reduce):
             try:
                 curve = fit(here["score"].to_numpy(), here["label"].to_numpy())
             except ConfigError as error:
-                raise ConfigError(f"{self.labels.path}, labels of {axis}: {error.message}") from error
+                raise ConfigError(
+                    f"{self.labels.path}, labels of {axis}: {error.message}",
+                    hint="Give texts with a score labels of both kinds, 0 and 1, or leave out the column.",
+                ) from error
             rows.append({"axis": axis, "labels": here.num_rows, "curve": json.dumps(curve.to_json())})
             counts[f"{BOTH_LABELS}{axis}"] = _count_both_labels(here)
         return Output(pa.Table.from_pylist(rows, schema=contract("curves").schema), counts=counts)
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Say it when a text has both labels."""
+        """Warn of texts that have both labels."""
         found = {name.removeprefix(BOTH_LABELS): n for name, n in manifest.counts.items() if n}
         return [
             f"{self.labels.path}: {n:,} {'text has' if n == 1 else 'texts have'} both labels of {axis}, 0 and 1, in "
@@ -172,7 +175,10 @@ def fit_curves(
     whole = Split(labelled, Splitter(by="document"))
     again = tuple(Score(whole, stage.scorer, None, stage.threads) for stage in scores if isinstance(stage, Score))
     if not again:
-        raise ConfigError(f"no scorer can score the labelled texts of {labels}: all scores come from files")
+        raise ConfigError(
+            f"no scorer can score the labelled texts of {labels}: all scores come from files",
+            hint="Leave out labels=, or give Calibrate the scores of a scorer too, as score(...) returns them.",
+        )
     return FitCurves(labelled, again, kind)
 
 

@@ -48,8 +48,8 @@ class NearDuplicates(Map):
     A cluster is a connected component over pairs of documents that are exact copies (after NFC and folding of blanks),
     or whose estimated Jaccard similarity is at least `threshold`; one document of it is kept. A split group is a
     component at the looser `group_threshold`, over these pairs and over those that share a long exact span: its
-    documents never lie on both sides of a split. A group of more than 1 % of the corpus is cut: its clusters, and its
-    documents that are in none, are groups of their own.
+    documents are always in one subset together. A group of more than 1 % of the corpus is cut: its clusters, and its
+    documents that are in no cluster, are groups of their own.
 
     Attributes:
         corpus: the documents.

@@ -57,8 +57,10 @@ class Nest(Map):
             )
         for outer in self.levels[:-1]:
             if (outer.calibration.corpus, outer.calibration.verdicts) != (self.corpus, self.verdicts):
+                places = sorted({outer.calibration.corpus.place, self.corpus.place})
                 raise ConfigError(
-                    "nested placements must be of one corpus, under the same verdicts",
+                    "nested placements must be of one corpus, under the same verdicts; the corpora of these are: "
+                    + ", ".join(places),
                     hint="Split one Corpus twice, and give both score(...) the same skip=.",
                 )
             if outer.calibration.repeated is not None:
@@ -73,7 +75,7 @@ class Nest(Map):
         names = [name for place in self.places for name in place.spelled]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigError(
-                f"nested placements must have different tags, got <{twice[0]}> in both",
+                f"nested placements must have different tags, got <{twice[0]}> twice",
                 hint="Give one of them another name.",
             )
         _ = self.training_order  # it is checked there

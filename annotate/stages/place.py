@@ -29,7 +29,7 @@ from annotate.tags.vocabulary import at
 
 @dataclass(frozen=True, init=False)
 class Place(Measuring):
-    """Tags of a scheme before the spans of kept documents where their rules hold.
+    """Puts the tags of a scheme before the spans where their rules hold, in the documents that are kept.
 
         Place(scores, scheme)
         Place(Thresholds(Calibrate(scores, labels="labels.parquet"), scheme), schedule=Schedule())
@@ -102,7 +102,7 @@ class Place(Measuring):
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """Itself; of nested ones, each."""
+        """These placements alone. `Nest` has one for each level."""
         return (self,)
 
     @property
@@ -164,8 +164,8 @@ class Place(Measuring):
         said = []
         if unfitted := manifest.counts.get("spans_of_a_group_without_scores", 0):
             said.append(
-                f"{unfitted:,} of {spans:,} spans are of groups without a score to fit a quantile on: the rules that "
-                "compare with it never hold there"
+                f"{unfitted:,} of {spans:,} spans are in groups without a score to fit a quantile on: the rules that "
+                "compare with a quantile of the group never hold there"
             )
         for name, shown in zip(self.scheme.names, self.scheme.shown, strict=True):
             n = manifest.counts.get(f"<{shown}>", 0)

@@ -38,8 +38,8 @@ class Render(Shards):
         part_bytes: bytes that a shard aims at, of untagged text and of the other columns of the corpus.
         subset: which documents are written, where the verdicts have subsets. Only documents for "train" have a training
             order and phases: those of another subset are written in corpus order, with all their tags.
-        exclude: ids of documents that are taken out (takedowns), or a file with one a line. All else stays as it was
-            without: verdicts, thresholds, phases, and the bytes of parts that have none of them.
+        exclude: ids of documents that are taken out (takedowns), or a file with one a line. Verdicts, thresholds and
+            phases do not change, nor do the bytes of parts that have none of these documents.
         spelled: what to do with a document that spells a tag: "quarantine", "keep" or "escape" it. A tokenizer can't
             tell such text from a real tag.
     """

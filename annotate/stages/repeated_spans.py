@@ -62,7 +62,8 @@ class RepeatedSpans:
                 raise ConfigError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if self.keep > self.above:
             raise ConfigError(
-                f"of a span that occurs more than above={self.above} times, keep={self.keep} would be more"
+                f"keep must be at most above, got keep={self.keep} and above={self.above}",
+                hint="A span that is left out occurs more than `above` times, and `keep` of these stay.",
             )
 
 

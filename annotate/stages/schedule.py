@@ -153,9 +153,10 @@ class ScheduleDocuments(Reduce):
         return state if self._loaded is None else {**state, "_expected": self._loaded[1]}
 
     def drawn_by(self) -> dict[str, Any]:
-        """Settings that users of the schedule must have among their own, JSON-ready.
+        """Settings that stages which read the schedule must have among their own, JSON-ready.
 
-        They know an input by its data, and two seeds, or two ways to draw subsets, can give equal tables.
+        A stage knows an input by its data. Two seeds, or two ways to draw subsets, can give equal tables, and yet other
+        documents.
         """
         drawn = {"seed": self.asked.seed, "mixed_by": list(self.columns_read), "phases": bool(self.phases)}
         return {**drawn, **self.selection.settings()}
@@ -291,7 +292,8 @@ def _encoder(schedule: ScheduleDocuments) -> Any:
     if vars(schedule).get("_expected", found) != found:
         raise ConfigError(
             f"the tokenizer {schedule.asked.tokenizer!r} is another one for this worker than for the driver",
-            hint="It was changed during the run, or is another file there.",
+            hint="It was changed during the run, or its path is another file there. Put the same file on all nodes, "
+            "and run again.",
         )
     return TextTokenizer(tokenizer)
 

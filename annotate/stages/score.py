@@ -31,6 +31,7 @@ from annotate.storage.parts import Output, parquet_bytes
 from annotate.storage.store import Directory
 
 RESERVED = ("row", "span", "truncated", "text", "start", "end", "id")
+"""Names of other columns, which no axis may have."""
 
 
 class Annotations(Stage):
@@ -38,7 +39,7 @@ class Annotations(Stage):
 
     Attributes:
         spans: what has scores.
-        skip: verdicts; documents that are not kept have none.
+        skip: verdicts; documents that are not kept have no scores.
     """
 
     spans: Split
@@ -70,7 +71,7 @@ class Annotations(Stage):
 
     @property
     def label(self) -> str:
-        """The axes, and the documents if they are not the corpus."""
+        """With the axes, and the name of the stage that has the documents, unless it is a corpus."""
         of = "" if self.corpus.name == "corpus" else f" of {self.corpus.name}"
         return f"annotations{of} ({', '.join(self.axes)})"
 
@@ -79,11 +80,15 @@ def check_axis_columns(axes: Sequence[str]) -> None:
     """Check that axes can be columns of annotations.
 
     Raises:
-        ConfigError: there is none, two are equal, or one is no name.
+        ConfigError: there is none, two are equal, or one is no name, or that of another column.
     """
     bad = [axis for axis in axes if not axis.isidentifier() or axis in RESERVED]
     if bad or len(set(axes)) != len(axes) or not axes:
-        raise ConfigError(f"axes must be different names that Python would accept, got {axes}")
+        raise ConfigError(
+            f"axes must be different names, at least one, got {list(axes)}",
+            hint="A name has letters, digits and _, and does not begin with a digit. These are names of other "
+            f"columns: {', '.join(RESERVED)}.",
+        )
 
 
 def check_skip(spans: Split, skip: NearDuplicates | None) -> None:
@@ -139,7 +144,7 @@ class Score(Annotations, Model):
         return tuple(name for name in self.scorer.backbone.columns if name != "text")
 
     def identifies(self, name: str, unit: Unit) -> bool:
-        """Verdicts don't count: when they change, newly kept documents are added to a unit."""
+        """All inputs but verdicts: when these change, newly kept documents are added to a unit."""
         del unit
         return name != "verdicts"
 
@@ -254,7 +259,8 @@ class Score(Annotations, Model):
         if values.shape != (len(prepared.row), len(self.axes)):
             raise ConfigError(
                 f"the scorer of {', '.join(self.axes)} gave scores of shape {values.shape} for {len(prepared.row)} "
-                f"spans; expected ({len(prepared.row)}, {len(self.axes)})"
+                f"spans; expected ({len(prepared.row)}, {len(self.axes)})",
+                hint="A scorer has to give a score for each span and axis, NaN where there is none.",
             )
         fresh = ~np.isin(prepared.row, covered)
         columns: dict[str, pa.Array] = {
@@ -370,7 +376,8 @@ def _check(stage: Score, inputs: Prepared, scores: Scores) -> None:
     if scores.values.shape != expected or scores.values.dtype != np.float32:
         raise ConfigError(
             f"the scorer of {', '.join(stage.axes)} gave {scores.values.dtype} scores of shape {scores.values.shape}; "
-            f"expected float32 {expected}: one row an input, one column an axis"
+            f"expected float32 {expected}",
+            hint="A scorer has to give a row for each input and a column for each axis, NaN where there is no score.",
         )
 
 

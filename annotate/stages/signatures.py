@@ -37,8 +37,8 @@ class Signatures(Map):
         permutations: length of a signature.
         seed: of the permutations, as datasketch has it.
         tokens: "words" (in scripts without blanks between words each character is one), or "characters".
-        hash: of shingles: "rolling", ours; or "sha1", datasketch's default, for signatures that shall match those of
-            another corpus. That one is computed by Python, shingle by shingle: tens of times slower.
+        hash: of shingles: "rolling", ours; or "sha1", datasketch's default, for signatures that have to match some that
+            datasketch has made. Python computes it shingle by shingle, which is tens of times slower.
         scheme: of the permutations: "affine32", datasketch's since 2.0, or "legacy", its older one.
     """
 

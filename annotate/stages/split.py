@@ -59,7 +59,7 @@ class Split(Map):
 
     @property
     def label(self) -> str:
-        """Spans, of what if it is not the corpus."""
+        """With the name of the stage that has the documents, unless it is a corpus."""
         return self.name if self.corpus.name == "corpus" else f"{self.name} of {self.corpus.name}"
 
     def settings(self) -> Mapping[str, Any]:

@@ -29,12 +29,14 @@ from annotate.tags.quantiles import Fitted
 from annotate.tags.scheme import TagScheme
 from annotate.tags.vocabulary import Tag, at
 
-FEW = 100  # scores: by chance the share of a group that is above its threshold is then off by up to 5 %, one in three
+FEW = 100  # scores: the share of spans above a median of so many is off by 5 points or more one time in three
 
 
 @dataclass(frozen=True, init=False)
 class Thresholds(Reduce):
-    """The exact value, n and ties of every quantile that a scheme's rules name; for quantiles by group, of each group.
+    """The exact value of every quantile that a scheme's rules name; for quantiles by group, that of each group.
+
+    With each value are the number of scores that it was taken from, and the number of scores that are equal to it.
 
     Attributes:
         calibration: the calibration of the scores; or scores, to use the defaults of `Calibrate`.
@@ -155,8 +157,9 @@ class Thresholds(Reduce):
         if not counts.get("of_few_scores", 0):
             return []
         return [
-            f"{counts['of_few_scores']:,} of {counts['of_groups']:,} thresholds of groups are of fewer than {FEW} "
-            f"scores, the fewest of {counts['fewest']:,}: the share of spans above them is off by chance"
+            f"{counts['of_few_scores']:,} of {counts['of_groups']:,} thresholds of groups come from fewer than {FEW} "
+            f"scores, the smallest number is {counts['fewest']:,}: by chance, the share of spans above them can be "
+            "far from what the rule says"
         ]
 
     def _counted(self, tables: Tables | Mapping[str, pa.Table]) -> Iterator[Counted]:

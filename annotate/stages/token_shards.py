@@ -67,8 +67,8 @@ class TokenShards(Shards):
         packing: "best-fit", which cuts only documents that are longer than a window, or "concatenate".
         segments: whether each span is tokenized by itself, as Korbak et al. 2023 do; the tokens of the text are then
             not those of the untagged document.
-        begin: whether the tokenizer's token for the begin of a text stands before each document.
-        end: whether its token for the end stands after it.
+        begin: whether the tokenizer's token for the beginning of a text stands before each document.
+        end: whether its token for the end of a text stands after each document.
         reserved: tokens of the tokenizer that are used for tags, so that a model keeps its size.
         multiple: the size of the vocabulary is padded to a multiple of this.
         span_ids: whether the number of each token's span is written too.
@@ -78,8 +78,8 @@ class TokenShards(Shards):
         part_bytes: bytes of untagged text that a part aims at; windows never go across parts.
         subset: which documents are written, where the verdicts have subsets. Only documents for "train" have a training
             order and phases: those of another subset are written in corpus order, with all their tags.
-        exclude: ids of documents that are taken out (takedowns), or a file with one a line. All else stays as it was
-            without: verdicts, thresholds, phases, and the bytes of parts that have none of them.
+        exclude: ids of documents that are taken out (takedowns), or a file with one a line. Verdicts, thresholds and
+            phases do not change, nor do the bytes of parts that have none of these documents.
     """
 
     _: KW_ONLY
@@ -108,7 +108,7 @@ class TokenShards(Shards):
                 choices = ", ".join(f'"{value}"' for value in get_args(known))
                 raise ConfigError(f"{name} must be {choices}, got {getattr(self, name)!r}")
         if self.window < 8:
-            raise ConfigError(f"a window must have at least 8 tokens, got {self.window}")
+            raise ConfigError(f"window must be at least 8 tokens, got {self.window}")
         object.__setattr__(self, "reserved", as_tuple(self.reserved, "reserved"))
         counting = self.placements.schedule or Schedule()
         chosen = (counting.tokenizer, counting.revision) if self.tokenizer is None else (self.tokenizer, self.revision)
@@ -116,7 +116,7 @@ class TokenShards(Shards):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """Those of all shards, the spans that tags are of, the thresholds for `tags.json`, and scores to be written."""
+        """The inputs of all shards, the tagged spans, the thresholds for `tags.json`, and scores to be written."""
         places = self.placements.places
         spans = {f"spans-{i}": places[i].spans for i in self._in_force.of_spans}
         thresholds = {f"thresholds-{i}": place.thresholds for i, place in enumerate(places)}
@@ -249,13 +249,13 @@ class TokenShards(Shards):
                     f"windows are filled to {filled:.1%} only: a part has too little text for {self.window} tokens"
                 )
         if spell := counts.get("documents_that_spell_a_tag", 0):
-            said.append(f"{spell:,} documents spell a tag: it was tokenized as ordinary text")
+            said.append(f"{spell:,} documents spell a tag: the spelling was tokenized as ordinary text")
         if lost := counts.get("documents_with_lost_characters", 0):
             of = counts["tokenized"]
             unknown, dropped = counts["unknown_tokens"], counts["dropped_characters"]
             said.append(
                 f"{lost:,} of {of:,} documents ({lost / of:.1%}) have characters that the tokenizer does not know: "
-                f"{unknown:,} tokens stand for such, {dropped:,} characters are dropped"
+                f"{unknown:,} tokens stand for such characters, {dropped:,} characters are dropped"
             )
         if manifest.counts.get("windows") and (away := self._tokens.taken_away):
             said.append(f"the tokenizer takes away {', '.join(away)}: texts that differ in that alone get equal tokens")
@@ -329,12 +329,13 @@ class TokenShards(Shards):
 
 @functools.lru_cache(maxsize=1)
 def _loaded(stage: TokenShards) -> TaggedTokenizer:
-    """The tokens of a stage, kept for the next unit in the same process."""
+    """The tokenizer of a stage, kept for the next unit in the same process."""
     expected = vars(stage).get("_expected")
     if expected is not None and stage._tokens.hash != expected:
         raise ConfigError(
             f"the tokenizer {stage.tokenizer!r} is another one for this worker than for the driver",
-            hint="It was changed during the run, or is another file there.",
+            hint="It was changed during the run, or its path is another file there. Put the same file on all nodes, "
+            "and run again.",
         )
     return stage._tokens
 

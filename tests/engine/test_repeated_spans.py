@@ -148,7 +148,7 @@ def test_no_span_above_the_count_is_said(ray_cluster, tmp_path: Path, corpus: Pa
         ({"above": 0}, "above must be at least 1, got 0"),
         ({"keep": -1}, "keep must be at least 0, got -1"),
         ({"shortest": 0}, "shortest must be at least 1, got 0"),
-        ({"above": 3, "keep": 4}, "keep=4 would be more"),
+        ({"above": 3, "keep": 4}, "keep must be at most above, got keep=4 and above=3"),
     ],
 )
 def test_settings_that_make_no_sense(options, message: str) -> None:

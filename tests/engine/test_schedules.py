@@ -192,7 +192,7 @@ def test_a_takedown_changes_the_parts_that_had_the_documents_and_no_others(
     assert after.ledger.states["near_duplicate"] == 2  # the copy of one that was taken out stays out
     for label in ("thresholds", "schedule") if ordered else ("thresholds",):
         assert before.datasets[label].fingerprint == after.datasets[label].fingerprint
-    assert any("1 of 4 ids to exclude are of no document" in remark for remark in after.remarks)
+    assert any("1 of 4 ids to exclude are those of no document" in remark for remark in after.remarks)
     assert guarded(app, ["clean", str(tmp_path / "out"), "--old-units", "--yes"]) == 0
     said = capsys.readouterr().out.replace("\n", "")
     assert said.count(".parquet") == sum(touched)

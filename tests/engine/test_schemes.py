@@ -147,7 +147,7 @@ def test_what_cannot_be_nested_or_read(ray_cluster, tmp_path: Path, corpus: Path
     documents = Corpus(str(corpus), unit_bytes=800)
     scheme = TagScheme(tags=(Tag(name="t", rule="length > 0"),))
     inner, outer = (thresholds(documents, by, scheme, "length") for by in ("sentence", "document"))
-    with pytest.raises(ConfigError, match="different tags, got <t> in both"):
+    with pytest.raises(ConfigError, match="different tags, got <t> twice"):
         Nest([outer, inner])
     with pytest.raises(ConfigError, match="of one corpus") as caught:
         Nest([thresholds(Corpus("other"), "document", scheme, "length"), inner])

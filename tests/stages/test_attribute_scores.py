@@ -202,7 +202,7 @@ def test_documents_that_are_not_kept_have_none(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense(tmp_path: Path) -> None:
     write(tmp_path, 2, [])
     spans = Split(Corpus(str(tmp_path / "documents"), id=None))
-    with pytest.raises(ConfigError, match="go with documents by id, but the corpus has none"):
+    with pytest.raises(ConfigError, match=r"go with documents by id, but the corpus .* has no id column"):
         AttributeScores(spans, "attributes", attributes={"toxicity": NAME})
     with pytest.raises(ConfigError, match="axes must be different names"):
         made(tmp_path, attributes={"row": NAME})

@@ -1,9 +1,9 @@
 """Candidate pairs, by locality-sensitive hashing: documents that agree in a whole band of their signatures.
 
-Each document is sent to the partition of each of its bands' hashes. There, documents with the same hash are a bucket. A
-document is paired with the first of its bucket and with the `NEIGHBOURS` before it, so the work is linear in the size
-of the bucket. If several documents have the same signature, each is paired only with the first of them. Exact copies,
-also those too short for a shingle, share a band of their own.
+Each band of a document has a hash, and the document is sent to the partition of each hash. There, documents with the
+same hash are a bucket. A document is paired with the first of its bucket and with the `NEIGHBOURS` before it, so the
+work is linear in the size of the bucket. If several documents have the same signature, each is paired only with the
+first of them. Exact copies, also those too short for a shingle, share a band of their own.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from annotate.storage.manifests import Manifest
 from annotate.storage.parts import Output
 
 NEIGHBOURS = 8
-RECORD_BYTES = 28
-_EXACT, _TWIN = -1, -2  # seeds of hashes that no band has
+RECORD_BYTES = 28  # of a sent row
+_EXACT, _TWIN = -1, -2  # seeds of the hash of an exact copy, and of a whole signature; no band has these seeds
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from annotate.storage.parts import Output
 
 HIGHEST = "highest:"
 LARGEST, SMALL = 0.01, 100
-"""A split group with more than this share of the documents is cut; never one with no more than `SMALL` documents."""
+"""A split group is cut if it has more than this share of the documents, and more than `SMALL` of them."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Members(DocumentShuffle):
 
     @property
     def columns_read(self) -> tuple[str, ...]:
-        """The one that a keeper is chosen by."""
+        """The column that a keeper is chosen by, if there is one."""
         return (self.keep.removeprefix(HIGHEST),) if self.reads_corpus else ()
 
     def settings(self) -> Mapping[str, Any]:
@@ -106,7 +106,7 @@ class Members(DocumentShuffle):
         name = self.keep.removeprefix(HIGHEST)
         corpus = unit.stage("corpus")
         assert isinstance(corpus, Documents)
-        hint = f'keep="{HIGHEST}NAME" takes a column of numbers; a corpus that this one is compared against has it too.'
+        hint = f'keep="{HIGHEST}NAME" takes a column of numbers, dates or times; the corpus of against= must have it.'
         try:
             column = corpus.reader.others(unit.directory("corpus"), unit.unit("corpus"), (name,))[name]
             values = pc.fill_null(_numbers(column), -np.inf).to_numpy()
@@ -200,7 +200,7 @@ class Groups(_ToTheEarliest):
         root, member = root[order], member[order]
         starts = starts_of(root)
         sizes = np.diff(starts, append=len(root))
-        own = np.append(0, np.cumsum(unit_of(member) < received.units))  # those of another corpus are in no split
+        own = np.append(0, np.cumsum(unit_of(member) < received.units))  # those of another corpus are in no subset
         too_large = own[starts + sizes] - own[starts] > max(LARGEST * received.rows, SMALL)
         cut = np.repeat(too_large, sizes)
         group = pa.array(identities(root, received), mask=cut)
@@ -208,7 +208,7 @@ class Groups(_ToTheEarliest):
         yield Output(table, counts={"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(cut.sum())})
 
     def remarks(self, manifest: Manifest) -> list[str]:
-        """Warn of groups that were cut: their documents may now lie on both sides of a split."""
+        """Warn of groups that were cut: their documents may now lie in different subsets."""
         cut = manifest.counts.get("cut_groups", 0)
         if not cut:
             return []

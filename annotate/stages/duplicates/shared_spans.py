@@ -1,4 +1,4 @@
-"""Documents that share a long exact span of text: they too belong in one split group.
+"""Documents that share a long exact span of text, which puts them into one split group.
 
 A document's fingerprints are hashes of some of its runs of tokens, chosen so that documents with a long run in common
 have a fingerprint in common. A document is sent to the partitions of its fingerprints.
@@ -30,12 +30,14 @@ COMMON = 50
 
 @dataclass(frozen=True)
 class Fingerprints(Map):
-    """Fingerprints of documents: two that share `span` tokens in a row share one; some with half as many do too.
+    """Fingerprints of documents. Two documents that share `span` tokens in a row share a fingerprint.
+
+    Some that share half as many do too.
 
     Attributes:
         corpus: the documents.
-        span: tokens, at least 2.
-        tokens: what they are, as in `Signatures`.
+        span: number of tokens, at least 2.
+        tokens: what a token is, as in `Signatures`.
     """
 
     corpus: Documents
@@ -120,7 +122,7 @@ class SharedSpans(Shuffle):
 
     Attributes:
         fingerprints: of the documents.
-        against: of those of another corpus, which stand behind.
+        against: of the documents of another corpus, whose units come after those of the first.
     """
 
     fingerprints: KeptFingerprints

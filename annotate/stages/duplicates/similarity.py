@@ -1,4 +1,4 @@
-"""The similarity of pairs, in two shuffles: one adds the signature of the first document, one compares it.
+"""The similarity of pairs, in two shuffles: one adds the signature of the first document, the other compares the two.
 
 A pair is sent to the range of its first document, where the signatures of that range are read, and then to the range of
 its second. So a process holds the signatures of one unit at a time, and no pair needs a lookup. If several pairs of one
@@ -44,8 +44,8 @@ class FirstSigned(DocumentShuffle):
 
     Attributes:
         documents: with their signatures.
-        pairs: a stage whose rows have documents `a` and `b`, and perhaps a `cluster`, which travels.
-        exact: whether the set of its shingles takes the place of the signature.
+        pairs: a stage whose rows have documents `a` and `b`, and perhaps a `cluster`, which is passed on.
+        exact: whether the set of a document's shingles takes the place of its signature.
     """
 
     documents: SignedDocuments
@@ -146,7 +146,7 @@ class Similarity(DocumentShuffle):
         yield Output(with_partition(tables.sent, range_of(tables.sent["b"].to_numpy())))
 
     def receive(self, received: Received) -> Iterator[Output]:
-        """Compare signatures; exact copies have similarity 1, also if they are shorter than a shingle.
+        """Compare signatures. Exact copies have similarity 1, even if they are shorter than a shingle.
 
         Pairs of exact copies are counted if the second document is in this corpus.
         """
@@ -203,7 +203,7 @@ class Similarity(DocumentShuffle):
 def compared(
     unit: Tables, rows: npt.NDArray[np.int64], documents: SignedDocuments, *, exact: bool
 ) -> pa.LargeBinaryArray:
-    """The bytes to compare, of documents of a unit: of their signatures, or for `exact` of their sets.
+    """The bytes to compare, of documents of a unit: those of their signatures, or with `exact` of their sets.
 
     Lists of numbers would take ten times the memory on their way through Parquet, which keeps levels for each.
 
@@ -256,8 +256,8 @@ def jaccard(
 ) -> npt.NDArray[np.float32]:
     """The similarity of documents side by side, as `compared` gives them; 1 for exact copies: float32 `[n]`.
 
-    Signatures estimate it, with a standard deviation of sqrt(J (1 - J) / permutations). Sets of hashes of 32 bits give
-    it but for collisions: of documents of 1,000 shingles each one pair in 4,000 shares a hash by chance.
+    Signatures estimate it, with a standard deviation of sqrt(J (1 - J) / permutations). Sets of 32-bit hashes give it
+    exactly but for collisions: of pairs of documents with 1,000 shingles each, one in 4,000 shares a hash by chance.
 
     Args:
         left: large_binary `[n]`.

@@ -111,7 +111,7 @@ def kept_scores(
             raise ConfigError(
                 f"{tables.shard}, rows {tables.rows.start} to {tables.rows.stop}: the scores of "
                 f"{', '.join(stage.axes)} do not cover the kept documents",
-                hint="What lies in the work directory was changed by something else: --rescore scores it again.",
+                hint="Something other than a run changed the work directory. Run with --rescore to score again.",
             )
         for axis in stage.axes:
             scores[axis] = table[axis].to_numpy(zero_copy_only=False).astype(np.float32)

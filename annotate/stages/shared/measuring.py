@@ -144,7 +144,7 @@ class Measuring(Map):
         return {axis: curve for axis, curve in curves.items() if axis in self.scheme.curves}
 
     def _thresholds(self, tables: Tables, spans: pa.Table) -> dict[Quantile, Any]:
-        """The threshold of each quantile; of one by group that of each span."""
+        """The threshold of each quantile. For a quantile by group it is an array, with the threshold of each span."""
         fitted = threshold_values(tables["thresholds"])
         groups = {by: stage.groups(tables, spans) for by, stage in self.thresholds.by_group.items()}
         return {

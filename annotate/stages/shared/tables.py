@@ -123,7 +123,8 @@ def check_hashes(documents: pa.Table, spans: pa.Table, rows: range, shard: str) 
         row = int(spans["row"].to_numpy()[np.argmax(differs)])
         raise InputError(
             f"{shard}, row {row}: the text is not the one that was split into spans",
-            hint="The shard was changed behind its footer. Write it anew, and run again.",
+            hint="The shard was changed, but its size and footer were not, so the run took it for unchanged. Write it "
+            "so that the footer differs, or choose another work directory, and run again.",
         )
 
 
@@ -163,7 +164,7 @@ def bad_documents(documents: pa.Table, shard: str) -> pa.Table:
 
 
 def _known_ids(documents: pa.Table) -> pa.Array:
-    """Ids, but for documents that have none: an integer id of 0 stands for null there."""
+    """Ids; null for documents that have none, where a column of integers holds a 0."""
     ids = documents["id"].combine_chunks()
     if not pa.types.is_integer(ids.type):
         return ids

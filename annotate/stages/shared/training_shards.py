@@ -44,7 +44,7 @@ from annotate.training_order.schedule import phase_names, times
 PHASE = "phase"
 """The column of the phase, where the scheme has phases."""
 LARGE = 4
-"""How many times larger than it aims at a part may become, if footers understate the size of columns."""
+"""A part may become this many times as large as it should be, if footers understate the size of columns."""
 
 LOST = ("documents_with_lost_characters", "unknown_tokens", "dropped_characters")
 """Counts of text that a tokenizer lost."""
@@ -109,7 +109,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         return Role.TEXT_SHARDS if self.travel else Role.TOKEN_SHARDS
 
     def about(self) -> Mapping[str, str]:
-        """The subset that they are, where there are subsets; and the control of their tags, if any."""
+        """The subset of the documents, where there are subsets; and the control of their tags, if any."""
         control = {"control": self.control} if self.control is not None else {}
         return {
             **({"subset": self.subset} if self.selection.subsets is not None else {}),
@@ -193,7 +193,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         return self.training_order.columns_read if self.training_order is not None else ()
 
     def identifies(self, name: str, unit: Unit) -> bool:
-        """A unit without excluded documents doesn't count: the same shards are made as without it."""
+        """All but a unit without excluded documents: the same shards are made as if nothing were excluded."""
         return name != "excluded" or any(entry.part.rows for entry in unit.entries)
 
     def settings(self) -> Mapping[str, Any]:
