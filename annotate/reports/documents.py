@@ -179,7 +179,7 @@ def tagged_views(target: Target) -> list[TaggedView]:
         tokens = bool(target.of_stage("token-shards"))
         raise StorageError(
             f"the last run in {target.workdir.url} left no text shards" + (": its shards are tokens" if tokens else ""),
-            hint="Try --scores, which shows the tags of documents too.",
+            hint="Try --scores, or `scored_documents` in Python: it shows the tags of documents too.",
         )
     return [TaggedView(target=target, shards=item) for item in items]
 
@@ -199,7 +199,10 @@ def _lone_file(directory: Directory, name: str) -> Iterator[pa.Table]:
             for batch in file.iter_batches(BATCH, columns=columns, use_threads=False):
                 yield contract(SHARDS).check(pa.Table.from_batches([batch]), where)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-        raise StorageError(f"{where} is not Parquet, is damaged, or uses what can't be read here: {error}") from error
+        raise StorageError(
+            f"{where} is not Parquet, is damaged, or uses what can't be read here: {error}",
+            hint="Name a training shard: `annotate.shards(WORKDIR)` lists them.",
+        ) from error
 
 
 def _id_at(target: Target, shards: Latest, doc: str) -> str:
@@ -248,7 +251,10 @@ def scored_views(target: Target) -> list[ScoredView]:
             by_spans.setdefault(item.inputs["spans"], []).append(item)
     if not by_spans:
         assert target.workdir is not None, "it is no file"
-        raise StorageError(f"the last run in {target.workdir.url} left no annotations that can be shown")
+        raise StorageError(
+            f"the last run in {target.workdir.url} left no annotations that can be shown",
+            hint="Name the work directory of a pipeline that has score(...) or AttributeScores(...).",
+        )
     return [ScoredView.of(target, scores) for scores in by_spans.values()]
 
 

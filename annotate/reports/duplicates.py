@@ -208,7 +208,7 @@ def check_workdir(workdir: str) -> None:
     if others:
         raise ConfigError(
             f"{workdir} is the work directory of a pipeline: the last run left {', '.join(others[:3])} there",
-            hint="Use a directory of its own. After a run here, the shards would not be found any more, and "
+            hint="Use another directory. After a run here, the pipeline's shards would not be found any more, and "
             "`annotate clean` would remove them.",
         )
 

@@ -48,7 +48,7 @@ class Target:
             shown = dict.fromkeys(item.dataset for item in latest if item.stage in (SHARDS, ANNOTATIONS))
             raise StorageError(
                 f"{place.url} is no dataset of the last run in {parent}",
-                hint=f"Those that can be shown: {', '.join(shown) or 'none'}. Of an older one, name a .parquet file.",
+                hint=f"These can be shown: {', '.join(shown) or 'none'}. Of an older dataset, name a .parquet file.",
             )
         raise StorageError(
             f"{place.url} is neither a work directory with a finished run, nor a dataset in one, nor a .parquet file",
@@ -72,7 +72,7 @@ class Target:
         return replace(self, latest=latest, datasets=datasets)
 
     def of_scores(self) -> Target:
-        """The target for showing scores: for training shards, the output that they are, with its annotations.
+        """The target for showing scores. If the path names training shards, it is the output that has them.
 
         Raises:
             ConfigError: the path names a file, which has no scores.
@@ -80,7 +80,7 @@ class Target:
         if self.file is not None:
             raise ConfigError(
                 f"{self.path} alone has no scores: they are in the work directory",
-                hint="annotate show WORKDIR --scores",
+                hint="Write `annotate show WORKDIR --scores`.",
             )
         if all(item.stage != SHARDS for item in self.datasets):
             return self
@@ -93,7 +93,7 @@ class Target:
         return [item for item in self.latest if item.stage == stage]
 
     def input(self, item: Latest, name: str) -> Latest | None:
-        """The dataset from which another was made, by the name of the input."""
+        """The dataset that a dataset has as its input `name`; None if the last run did not leave it."""
         wanted = item.inputs.get(name)
         return next((source for source in self.latest if source.fingerprint == wanted), None)
 
