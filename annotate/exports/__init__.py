@@ -4,12 +4,12 @@ A format is a file here, and an entry of the table `FORMATS` in `formats`.
 
     workdir       exports the token shards of a work directory
     base          what a format is
-    datatrove, hf, mds, megatron, olmo
+    datatrove, huggingface, mds, megatron, olmo
                   a file a format
     formats       the table of the formats
     windows       a token table as flat arrays, from which every format is made
     write         writes the files of an export, and last its manifest
-    adapters/     readers that a trainer needs beside its own; each may be copied alone
+    adapters/     readers that a trainer needs beside its own; each file can be copied by itself
 """
 
 from typing import TYPE_CHECKING

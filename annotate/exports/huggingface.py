@@ -43,7 +43,7 @@ class HuggingFace(Format):
 
     def __post_init__(self) -> None:
         if self.row_group < 1:
-            raise ConfigError(f"a row group has at least 1 window, not {self.row_group}")
+            raise ConfigError(f"row_group must be at least 1 window, got {self.row_group}")
 
     def token_dtype(self, vocabulary: Vocabulary) -> np.dtype:
         """int32, whatever the vocabulary."""

@@ -55,10 +55,12 @@ class Mds(Format):
 
     def __post_init__(self) -> None:
         if not 1 <= self.size_limit < 1 << 32:
-            raise ConfigError(f"size_limit is 1 to 2**32-1 bytes, since MDS has 32-bit offsets, not {self.size_limit}")
+            raise ConfigError(
+                f"size_limit must be 1 to 2**32-1 bytes, since MDS has 32-bit offsets, got {self.size_limit}"
+            )
         unknown = set(self.hashes) - hashlib.algorithms_guaranteed
         if unknown or list(self.hashes) != sorted(set(self.hashes)):
-            raise ConfigError(f"hashes are names of hashlib, sorted, each once, not {list(self.hashes)}")
+            raise ConfigError(f"hashes must be names of hashlib, sorted, each once, got {list(self.hashes)}")
 
     def token_dtype(self, vocabulary: Vocabulary) -> np.dtype:
         """uint32, as in MeCo."""
@@ -155,7 +157,10 @@ def _shard(body: memoryview, ends: NDArray[np.int64], config: bytes) -> bytes:
     """
     offsets = ends + OFFSET * (1 + len(ends)) + len(config)
     if offsets[-1] >= 1 << 32:
-        raise ConfigError(f"a window of {offsets[-1]} bytes is too large for MDS, which has 32-bit offsets")
+        raise ConfigError(
+            f"a window of {offsets[-1]} bytes is too large for MDS, which has 32-bit offsets",
+            hint="Make the token shards with a smaller window=.",
+        )
     return b"".join([(len(ends) - 1).to_bytes(4, "little"), little_endian(offsets, np.uint32), config, body])
 
 

@@ -4,10 +4,10 @@ Layout: https://github.com/NVIDIA/Megatron-LM, megatron/core/datasets/indexed_da
 
 A sequence is one window, with its padding; to Megatron it is a document of its own. `GPTDataset` lays sequences end to
 end, in shuffled order, and cuts the stream every `sequence_length` tokens. So if a window has exactly `sequence_length`
-tokens, not one more, the tokens of each sample are one window. As the last label `GPTDataset` takes one more token, the
-first of the next window: that is why the mask never counts the first token of a window. After the last window of a file
-there is none, so `GPTDataset` drops that window, one a file and run. An extra token at the end of the file would not
-help: it would be shuffled as a sequence, and shift all windows after it. `MaskedGPTDataset` does without the extra
+tokens, not one more, the tokens of each sample are one window. `GPTDataset` takes one more token as the last label: the
+first token of the next window. That is why the mask never counts the first token of a window. The last window has no
+next one, so `GPTDataset` drops it: each run loses one window of each file. An extra token at the end of the file would
+not help: it would be shuffled as a sequence, and shift all windows after it. `MaskedGPTDataset` does without the extra
 token.
 """
 
@@ -115,7 +115,7 @@ def check_prefix(prefix: str) -> None:
     """Check that file names can start with a prefix.
 
     Raises:
-        ConfigError: it is empty, or has a slash.
+        ConfigError: it is empty, has a slash, or begins with a dot.
     """
     if not prefix or "/" in prefix or prefix.startswith("."):
-        raise ConfigError(f"a prefix of file names is one word without a slash, not {prefix!r}")
+        raise ConfigError(f"prefix must be one word without a slash, and begin with no dot, got {prefix!r}")

@@ -121,13 +121,13 @@ def read_windows(table: pa.Table, vocabulary: Vocabulary, where: str = "the toke
                 )
     windows = Windows(
         table=table,
-        tokens=_values(table, "input_ids", np.int32),
-        mask=_values(table, "loss_mask", np.uint8),
-        positions=_values(table, "position_ids", np.int32),
+        tokens=_values(table, "input_ids", np.int32, where),
+        mask=_values(table, "loss_mask", np.uint8, where),
+        positions=_values(table, "position_ids", np.int32, where),
         starts=_offsets(lengths["input_ids"]),
-        segments=_values(table, "segment_lengths", np.int64),
-        documents=_values(table, "document_rows", np.int64),
-        pieces=_values(table, "document_pieces", np.int32),
+        segments=_values(table, "segment_lengths", np.int64, where),
+        documents=_values(table, "document_rows", np.int64, where),
+        pieces=_values(table, "document_pieces", np.int32, where),
         firsts=_offsets(lengths["segment_lengths"]),
     )
     _check(windows, vocabulary, where)
@@ -176,14 +176,14 @@ def _lengths(table: pa.Table, name: str, where: str) -> NDArray[np.int64]:
     return pc.list_value_length(table[name]).cast(pa.int64()).to_numpy()
 
 
-def _values(table: pa.Table, name: str, dtype: type[np.integer]) -> NDArray[Any]:
+def _values(table: pa.Table, name: str, dtype: type[np.integer], where: str) -> NDArray[Any]:
     chunks = [chunk.flatten().to_numpy() for chunk in table[name].chunks]
     values = chunks[0] if len(chunks) == 1 else np.concatenate([np.empty(0, dtype), *chunks])
     if values.dtype != dtype:
         limits = np.iinfo(dtype)
         if len(values) and (int(values.min()) < limits.min or int(values.max()) > limits.max):
             raise InputError(
-                f"{name} has values from {values.min()} to {values.max()}, outside those of {limits.dtype}"
+                f"{name} of {where} has values from {values.min()} to {values.max()}, outside those of {limits.dtype}"
             )
         values = values.astype(dtype)
     return values

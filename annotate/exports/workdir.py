@@ -49,7 +49,7 @@ def export(
     Args:
         workdir: the work directory.
         folder: where the export goes: a path, or a URL. It is empty, or has an export of the same format, which is
-            written over.
+            overwritten.
         format: its name, such as "megatron"; or one with settings of its own, such as
             `annotate.exports.HuggingFace(row_group=100)`.
         output: which token shards, for a pipeline that has several outputs.
@@ -83,7 +83,7 @@ def _form(named: str | Format) -> Format:
 
 
 def _refuse_others(target: Directory, name: str) -> None:
-    """Refuse a place that holds anything but an export of this format, which is written over."""
+    """Refuse a folder that holds anything but an export of this format, which will be overwritten."""
     there = {path for path, _ in target.sizes("")}
     try:
         own = json.loads(target.get(MANIFEST)).get("format") == name if MANIFEST in there else False
@@ -92,12 +92,12 @@ def _refuse_others(target: Directory, name: str) -> None:
     if there and not own:
         raise StorageError(
             f"{target.url} holds {len(there):,} files that are no export to {name!r}, such as {min(there)}",
-            hint="Export to an empty place: a reader would take them for data, and they could be written over.",
+            hint="Export to an empty folder: a reader would take them for data, and they could be overwritten.",
         )
 
 
 def _vocabulary(workdir: str | PathLike[str], output: str | None) -> Vocabulary:
-    """What `tags.json` says of the ids."""
+    """The facts about ids, from `tags.json`."""
     card = read_tags(tags_folder(workdir, output))
     shards = card["shards"]
     return Vocabulary(

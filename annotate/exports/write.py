@@ -158,7 +158,7 @@ def finish_export(
     if strays := sorted(path for path, _ in directory.sizes("") if path not in named):
         raise StorageError(
             f"{directory.url} has {len(strays)} files that don't belong to this export, such as {strays[0]}",
-            hint="Delete them, or export to an empty place: a reader would take them for data.",
+            hint="Delete them, or export to an empty folder: a reader would take them for data.",
         )
     for path, data in root:
         directory.put(path, data)
@@ -174,7 +174,7 @@ def write_export(
 
     Args:
         tables: the token table of each part, in order.
-        directory: where the export goes; an earlier one of as many parts is written over.
+        directory: where the export goes; an earlier one of as many parts is overwritten.
         form: the format.
         vocabulary: what the ids are.
 

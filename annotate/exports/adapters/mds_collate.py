@@ -25,9 +25,10 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     Returns:
         `input_ids`, `labels` (-100 where the mask is 0, not shifted) and `position_ids` (from 0 in each segment; 0 for
-        padding), int64 `[n, width]`, windows that are shorter than others being filled up with 0 and -100; `length`,
-        int64 `[n]`, tokens without padding; and of the segments, which windows have in different numbers, lists of n
-        tensors: `indices` (int64 `[k, 2]`, start and end), `documents` and `pieces` (int64 `[k]`).
+        padding), int64 `[n, width]`. Windows that are shorter than others are filled up with 0, in labels with -100.
+        `length`, int64 `[n]`: tokens without padding. Windows have different numbers of segments, so what is about
+        segments is a list of n tensors: `indices` (int64 `[k, 2]`, start and end), `documents` and `pieces` (int64
+        `[k]`).
     """
     windows = [_window(sample) for sample in samples]
     batch: dict[str, Any] = {

@@ -2,9 +2,9 @@
 
 Needs megatron-core alone: copy this file to where the trainer is, and use `MaskedGPTDataset` for `GPTDataset`.
 
-`GPTDataset` takes one token more than a sample has, as the last label: of a file with n windows it makes n - 1 samples,
-and the last window, another one for each seed, is never seen. The mask counts no window's first token, so that label
-never counts. This dataset does without it, whatever its configuration says, and makes n samples.
+`GPTDataset` takes one token more than a sample has, as the last label. So of a file with n windows it makes n - 1
+samples, and the window that is last after shuffling is never seen. That label is the first token of a window, which the
+mask never counts. This dataset does without it, whatever its configuration says, and makes n samples.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _EXTRA = "add_extra_token_to_sequence"
 
 
 class MaskedGPTDataset(GPTDataset):
-    """Samples of `GPTDataset`, their loss masked by `<path prefix>_mask.bin`, a sequence for each of tokens."""
+    """Samples of `GPTDataset`, with the loss mask of `<path prefix>_mask.bin`, which has a mask for each window."""
 
     dataset: Any
 
@@ -34,7 +34,7 @@ class MaskedGPTDataset(GPTDataset):
 
     @staticmethod
     def _key_config_attributes() -> list[str]:
-        """By these a cache of indices is found: not one that was made with the extra token."""
+        """The settings that a cache of indices is found by. The extra token is one: it changes the indices."""
         return [*GPTDataset._key_config_attributes(), _EXTRA]
 
     def _query_document_sample_shuffle_indices(self, idx: int) -> tuple[numpy.ndarray, numpy.ndarray]:
