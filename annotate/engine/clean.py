@@ -211,7 +211,10 @@ def _in_dataset(
     *,
     old_units: bool,
 ) -> Iterator[_Object]:
-    """What of `listed` can be removed from a dataset in use. `manifests` are the last run's, by fingerprint."""
+    """The objects among `listed` that can be removed from a dataset in use.
+
+    `manifests` are those of the last run, by fingerprint.
+    """
     known = dict(manifests)
     old = [about.of for _, _, about in listed if about.kind is FileKind.MANIFEST]
     for fingerprint in old if not old_units else ():

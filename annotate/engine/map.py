@@ -60,7 +60,7 @@ def single(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
 
 def key_of(stage: Stage, aligned: Aligned, units: Mapping[str, Unit], number: int) -> str:
     """The key of the work that makes a unit from unit `number` of each input."""
-    # A table of a range tells documents apart by the number of their unit, so the number is part of the key.
+    # Rows of an input by range name a document by the number of its unit, so what is made from them depends on it.
     return aligned.key(stage, [units], str(number) if aligned.by_range else "")
 
 

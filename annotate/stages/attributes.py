@@ -62,7 +62,7 @@ class AttributeFiles(Source):
         return f"{self.name} ({self.location.rstrip('/').rpartition('/')[2]})"
 
     def settings(self) -> Mapping[str, Any]:
-        """None: a file is known by its content."""
+        """It has none: a file is known by its content."""
         return {}
 
     @functools.cached_property
@@ -156,7 +156,7 @@ class AttributeScores(Annotations, Map):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """What is measured."""
+        """The axes on which spans get scores."""
         return tuple(self.attributes)
 
     @functools.cached_property

@@ -100,7 +100,7 @@ class Corpus(Documents, Source):
         return str(self.path)
 
     def about(self) -> Mapping[str, str]:
-        """Where it was read."""
+        """The path where it was read."""
         return {"location": str(self.path)}
 
     def imports(self, directory: Directory) -> Imports:
@@ -155,11 +155,11 @@ class Corpus(Documents, Source):
         return DocumentReader(self._columns, self.directory, self.unit_bytes, self.unreadable == "quarantine")
 
     def sizes(self, unit: Unit) -> tuple[int, int]:
-        """As the footers state them."""
+        """The bytes that the footer of the unit's file states."""
         return unit.text_bytes, file_rows(unit).other_bytes
 
     def total(self, manifest: Manifest) -> tuple[int, int]:
-        """As the footers state them."""
+        """The bytes that the footers of all files state."""
         return manifest.size, manifest.counts.get(OTHER_BYTES, 0)
 
     def read(self, directory: Directory, unit: Unit) -> pa.Table:

@@ -92,7 +92,7 @@ class Nest(Map):
 
     @property
     def verdicts(self) -> NearDuplicates | None:
-        """Which documents are kept."""
+        """The verdicts, which say which documents are kept; None if all are."""
         return self.calibration.verdicts
 
     @property

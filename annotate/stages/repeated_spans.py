@@ -126,7 +126,7 @@ class SpanCounts(Shuffle):
         return {"hashes": self.hashes}
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own."""
+        """It has none of its own."""
         return {}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
@@ -165,7 +165,7 @@ class UnitCounts(Shuffle):
         return (("hashes",),)
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own."""
+        """It has none of its own."""
         return {}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
@@ -203,7 +203,7 @@ class FindRepeatedSpans(Map):
         return {"hashes": hashes, "counts": UnitCounts(SpanCounts(hashes))}
 
     def settings(self) -> Mapping[str, Any]:
-        """Which are left out."""
+        """The settings that decide which spans are left out."""
         return {"drop": self.asked.drop, "above": self.asked.above, "keep": self.asked.keep}
 
     def unit(self, tables: Tables) -> Output:

@@ -51,11 +51,11 @@ class Annotations(Stage):
     @property
     @abc.abstractmethod
     def axes(self) -> tuple[str, ...]:
-        """What is measured."""
+        """The axes on which spans get scores."""
 
     @property
     def curves(self) -> Mapping[str, Curve]:
-        """How scores become probabilities, by axis, where that is known."""
+        """The curves that turn scores into probabilities, by axis, of the axes that have one."""
         return {}
 
     @property
@@ -130,7 +130,7 @@ class Score(Annotations, Model):
 
     @property
     def axes(self) -> tuple[str, ...]:
-        """What is measured."""
+        """The axes on which spans get scores."""
         return tuple(self.scorer.axes)
 
     @property
@@ -159,7 +159,7 @@ class Score(Annotations, Model):
 
     @property
     def gpu(self) -> bool:
-        """Whether the scorer can use one."""
+        """Whether the scorer can use a GPU."""
         return self.scorer.backbone.gpu
 
     @property

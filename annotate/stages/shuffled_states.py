@@ -63,7 +63,7 @@ class ShuffledStates(Shuffle):
         return {"states": self.states}
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own."""
+        """It has none of its own."""
         return {}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
@@ -103,7 +103,7 @@ class UnitStates(Shuffle):
         return (("states",),)
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own."""
+        """It has none of its own."""
         return {}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:

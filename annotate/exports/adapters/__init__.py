@@ -1,1 +1,1 @@
-"""What trainers' readers lack: loss masks, batches. Each file needs the trainer alone, and can be copied to it."""
+"""What trainers' readers lack: loss masks, batches. Each file needs nothing of annotate, so it can be copied alone."""

@@ -73,7 +73,7 @@ class Members(DocumentShuffle):
         return (self.keep.removeprefix(HIGHEST),) if self.reads_corpus else ()
 
     def settings(self) -> Mapping[str, Any]:
-        """What chooses the keeper."""
+        """The setting that chooses the keeper."""
         return {"keep": self.keep}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
@@ -233,7 +233,7 @@ class DocumentGroups(DocumentShuffle):
     source: ClassVar[str] = "groups"
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own."""
+        """It has none of its own."""
         return {}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:

@@ -100,7 +100,7 @@ class KeptFingerprints(Map):
         return {"fingerprints": self.fingerprints, "kept": self.kept}
 
     def settings(self) -> Mapping[str, Any]:
-        """None of its own."""
+        """It has none of its own."""
         return {}
 
     def unit(self, tables: Tables) -> Output:

@@ -48,7 +48,7 @@ class Measuring(Map):
 
     @property
     def verdicts(self) -> NearDuplicates | None:
-        """Which documents are kept; None for all."""
+        """The verdicts, which say which documents are kept; None if all are."""
         return self.calibration.verdicts
 
     @property

@@ -103,7 +103,7 @@ class Selection:
         return {name: stage for name, stage in named.items() if stage is not None}
 
     def settings(self) -> dict[str, Any]:
-        """Which documents they are, where these are in subsets."""
+        """The subset, and how subsets are drawn; empty if the documents are in no subsets."""
         return {"subset": self.subset, "subsets": self.subsets.identity()} if self.subsets is not None else {}
 
     def read(
