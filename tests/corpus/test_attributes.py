@@ -134,7 +134,7 @@ def test_lines_find_their_documents_in_order(tmp_path_factory: pytest.TempPathFa
         ({"attributes": {}}, "its id is None, which is neither"),
         ({"id": 1.5, "attributes": {}}, r"its id is 1\.5, which is neither"),
         ({"id": True, "attributes": {}}, "its id is True"),
-        ('{"id": "\\ud800", "attributes": {}}', "its id is '.ud800'"),
+        ('{"id": "\\ud800", "attributes": {}}', "its id '.ud800' has a lone surrogate"),
         ({"id": "b"}, "it has no object `attributes`"),
         ({"id": "b", "attributes": None}, "it has no object `attributes`"),
         (line("b", "high"), f"the attribute '{NAME}' is 'high', which is neither a list of ranges nor a number"),

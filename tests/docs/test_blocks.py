@@ -111,7 +111,8 @@ def check_span(code, page):
     elif code.startswith("--set ") and code != "--set NAME=VALUE":
         shell.check_annotate(["run", "my.py", "--workdir", "out", *next(shell.commands(code))], run=False)
     elif code.startswith(("annotate/", "tests/", "docs/", "benchmarks/", "examples/", "pipelines/", "schemas/")):
-        assert (REPOSITORY / code.split()[0]).exists(), "there is no such path"
+        path = REPOSITORY / code.split()[0]
+        assert (path.parent if path.stem == "NAME" else path).exists(), "there is no such path"
     elif code.startswith("annotate.") and all(part.isidentifier() for part in code.split(".")):
         resolve(code)
     elif "(" in code:

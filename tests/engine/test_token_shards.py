@@ -103,11 +103,14 @@ WHOLE = TagScheme(
 )
 
 
-def made(corpus: Path, tokenizer: Path, *, unit_bytes: int = 700, repeated: bool = False, **options) -> TokenShards:
+def made(
+    corpus: Path, tokenizer: Path | None, *, unit_bytes: int = 700, repeated: bool = False, **options
+) -> TokenShards:
     documents = Corpus(str(corpus), unit_bytes=unit_bytes)
     inner = thresholds(documents, "line", SPANS, **({"above": 3, "keep": 0} if repeated else {}))
     nested = Nest([thresholds(documents, "document", WHOLE), inner])
-    chosen = {"tokenizer": str(tokenizer), "window": WINDOW, "loss": "mask", "part_bytes": 3000, **options}
+    own = None if tokenizer is None else str(tokenizer)
+    chosen = {"tokenizer": own, "window": WINDOW, "loss": "mask", "part_bytes": 3000, **options}
     return TokenShards(nested, **chosen)
 
 

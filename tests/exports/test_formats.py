@@ -267,12 +267,12 @@ def test_token_types_follow_the_vocabulary(form, size, dtype):
     "make, said",
     [
         (lambda: Mds(size_limit=1 << 32), "32-bit offsets"),
-        (lambda: Mds(size_limit=0), "not 0"),
+        (lambda: Mds(size_limit=0), "got 0"),
         (lambda: Mds(hashes=("nope",)), "nope"),
         (lambda: Mds(hashes=("sha256", "sha1")), "sorted"),
         (lambda: Megatron(prefix="a/b"), "'a/b'"),
         (lambda: Datatrove(prefix=""), "''"),
-        (lambda: HuggingFace(row_group=0), "not 0"),
+        (lambda: HuggingFace(row_group=0), "got 0"),
     ],
 )
 def test_settings_that_no_reader_takes_are_refused(make, said):

@@ -49,7 +49,7 @@ def test_groups_of_few_scores_or_none_are_worth_a_remark():
     assert said.startswith("3 of 12 thresholds of groups come from fewer than 100 scores, the smallest number is 1:")
     assert BY_SOURCE.thresholds.remarks(manifest(1, 12, counts | {"of_few_scores": 0})) == []
     (said,) = BY_SOURCE.remarks(manifest(1, 1, {"spans": 7, "<long>": 2, "spans_of_a_group_without_scores": 4}))
-    assert said.startswith("4 of 7 spans are of groups without a score to fit a quantile on")
+    assert said.startswith("4 of 7 spans are in groups without a score to fit a quantile on")
 
 
 def test_a_scheme_without_groups_reads_and_records_what_it_did_before():
