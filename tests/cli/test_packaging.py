@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -11,6 +10,7 @@ import urllib.request
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 from support import shard_bytes, write_corpus
 
@@ -99,7 +99,8 @@ def head(tmp_path):
             assert process.poll() is None, "ray start ended"
             time.sleep(0.5)
     yield address
-    os.killpg(process.pid, signal.SIGTERM)
+    for left in [*psutil.Process(process.pid).children(recursive=True), process]:
+        left.kill()  # Ray itself takes half a minute to end
     process.wait(timeout=60)
     shutil.rmtree(place, ignore_errors=True)
 

@@ -21,7 +21,7 @@ def damage(path, column, group):
 
 @pytest.mark.parametrize("column", ["text", "id", "source"])
 def test_documents_in_damaged_pages_are_quarantined_and_the_ledger_balances(ray_cluster, tmp_path, column):
-    corpus = write_corpus(tmp_path / "corpus", row_group_size=10, use_dictionary=False)
+    corpus = write_corpus(tmp_path / "corpus", shards=2, row_group_size=10, use_dictionary=False)
     damage(corpus / "s1.parquet", column, 1)
     settings = {"unit_bytes": 1000}  # units of a row group or less
     with pytest.raises(InputError, match=r"s1\.parquet is truncated or damaged Parquet"):
@@ -29,11 +29,11 @@ def test_documents_in_damaged_pages_are_quarantined_and_the_ledger_balances(ray_
     stages = pipeline(corpus, tmp_path / "calls", unreadable="quarantine", **settings)
     made = make(stages, tmp_path / "out", Options(workers=2))
     result = made.result()
-    assert result.ledger.documents == 90
+    assert result.ledger.documents == 60
     assert result.ledger.states["quarantined"] == 10
     assert result.ledger.states["not_reached"] == 0
     written = pl.read_parquet(shards(tmp_path / "out"))
-    assert written.height == result.ledger.states["written"] > 60
+    assert written.height == result.ledger.states["written"] > 40
     assert not set(written["id"]) & {f"doc-1-{i}" for i in range(10, 20)}
     assert written["source"].null_count() == 0
     rendered = next(dataset for stage, dataset in made.datasets.items() if stage.name == "training-shards")
