@@ -16,7 +16,7 @@ from annotate.stages.duplicates.shared_spans import Fingerprints, KeptFingerprin
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.signatures import Signatures
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 Texts = Sequence[str | None]
 
@@ -170,7 +170,7 @@ def shuffled(
     beside: Callable[[int], Iterable[Tables]] = lambda partition: (),
     units: int = 0,
     rows: int = 0,
-) -> list[Output]:
+) -> list[UnitOutput]:
     """What the partitions of a shuffle make of the tables of the units that are sent."""
     sent = [
         contract(stage.sent_schema).check(output.table, stage.name)

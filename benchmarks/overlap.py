@@ -31,7 +31,7 @@ from annotate.engine.options import Options
 from annotate.engine.scheduler import Job, Scheduler
 from annotate.graph import Listing, Map, Model, Rows, Source, Stage, Tables
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.storage.store import Directory
 
 
@@ -171,11 +171,11 @@ class Work(Map):
         """Before or after."""
         return {"called": self.called}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Add one."""
         spend(self.seconds, busy=True)
         table = tables["of"]
-        return Output(pa.table({"row": table["row"], "value": table["value"].to_numpy() + 1}))
+        return UnitOutput(pa.table({"row": table["row"], "value": table["value"].to_numpy() + 1}))
 
 
 @dataclass(frozen=True)
@@ -229,10 +229,10 @@ class Scores(Model):
         spend(self.seconds, busy=self.busy)
         return [prepared["value"].to_numpy() * 2 for _ in wanted]
 
-    def finish(self, shard: str, prepared: pa.Table, result: np.ndarray, device: str, covered: Rows) -> Output:
+    def finish(self, shard: str, prepared: pa.Table, result: np.ndarray, device: str, covered: Rows) -> UnitOutput:
         """Beside the rows."""
         fresh = ~np.isin(prepared["row"].to_numpy(), covered)
-        return Output(pa.table({"row": prepared["row"], "value": result}).filter(pa.array(fresh)))
+        return UnitOutput(pa.table({"row": prepared["row"], "value": result}).filter(pa.array(fresh)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One Ray cluster for the whole test session, and a small corpus with its pipeline."""
+"""One Ray cluster for all tests of a process, and a small corpus with its pipeline."""
 
 import os
 import sys

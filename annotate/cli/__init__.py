@@ -3,10 +3,11 @@
 `app` has the table of commands, and turns errors into exit codes. Each command is a file of its name: `run`,
 `duplicates`, `show`, `status`, `clean`, `new`, `scheme`, `export`, `probe`. What they share:
 
-    plan               prints a plan (`annotate run --plan`)
-    summary, ledgers   print the end of a run
+    plan_view          prints a plan (`annotate run --plan`)
+    summary_view, ledger_view
+                       print the end of a run
     duplicates_view    prints a report on near-duplicates
-    colours, diff      print documents in colour, and the difference of two
+    colours, text_diff print documents in colour, and the difference of two
     progress           shows how far a run is
     local_ray          connects to a cluster, or starts Ray here and ends it
     interrupts         Ctrl-C, SIGTERM, a closed terminal

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from annotate.cli.local_ray import ray_running
 from annotate.cli.progress import observer
-from annotate.cli.summary import print_summary
+from annotate.cli.summary_view import print_summary
 from annotate.corpus.files import is_jsonl
 from annotate.engine.check_workdir import check_workdir
 from annotate.engine.events import Observer
@@ -128,7 +128,7 @@ def _run(
                 "--plan and --rescore can't be given together: a plan is of a run without --rescore",
                 hint="Leave one of them out.",
             )
-        from annotate.cli.plan import print_plan
+        from annotate.cli.plan_view import print_plan
 
         print_plan(pipeline, workdir, options, sample, console)
         return

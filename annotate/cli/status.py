@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.ledgers import ledger_table
+from annotate.cli.ledger_view import ledger_table
 from annotate.cli.terminal import console, duration, say, size, visible
 from annotate.engine.status import StageStatus, Status, status
 

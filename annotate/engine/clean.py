@@ -232,7 +232,7 @@ def _in_dataset(
         match kind:
             case FileKind.MANIFEST if about.of not in known:
                 why = OLD_UNIT
-            case FileKind.UNIT_LIST if path not in tables:
+            case FileKind.MANIFEST_PART if path not in tables:
                 why = OLD_UNIT if old_units else NO_MANIFEST
             case FileKind.ENTRY if about.of not in keys:
                 why = OLD_UNIT

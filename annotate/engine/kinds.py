@@ -1,4 +1,4 @@
-"""The kinds of stage, one file each, and the questions that each answers."""
+"""The kinds of stage, one file each, and the questions that each answers; sources are opened before, in `source`."""
 
 from __future__ import annotations
 

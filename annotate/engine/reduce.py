@@ -14,7 +14,7 @@ from annotate.graph import Reduce, digest, first_unit
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Output, commit, find, read_part
+from annotate.storage.parts import UnitOutput, commit, find, read_part
 
 PIECES = 64  # most units in one piece, and most pieces in one merge
 
@@ -96,7 +96,7 @@ def make_piece(context: Context, work: Work) -> Unit:
     if entry is None:
         merged = stage.merge(stage.piece(tables) for tables in context.tables(work))
         reach("unit: computed")
-        entry = commit(context.directory, work.key, Output(merged), schema=stage.piece_schema)
+        entry = commit(context.directory, work.key, UnitOutput(merged), schema=stage.piece_schema)
     return made_of(entry)
 
 
@@ -106,7 +106,9 @@ def merge_pieces(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
     stage = _stage(context)
     entry = find(context.directory, key)
     if entry is None:
-        entry = commit(context.directory, key, Output(stage.merge(_tables(context, pieces))), schema=stage.piece_schema)
+        entry = commit(
+            context.directory, key, UnitOutput(stage.merge(_tables(context, pieces))), schema=stage.piece_schema
+        )
     return made_of(entry)
 
 

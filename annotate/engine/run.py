@@ -182,7 +182,7 @@ class _Run:
         return plan_datasets(self.stages, workdir, sources, self.outputs)
 
     def _mark(self, stage: Stage) -> None:
-        """Put the marker of a run in the folder of a dataset: nothing is ever removed from a folder without one."""
+        """Put the marker of a run in the folder of a dataset: no file of a dataset is removed without one."""
         settings = digest(stage.settings())
         mark(self.running.workdir.child(stage.dataset), stage.recipe, version=stage.version, settings=settings)
 

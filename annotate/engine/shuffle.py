@@ -41,7 +41,7 @@ class _Shuffling:
     limit: int
 
     def send(self, sources: Iterator[Parcelled | None], round_: str, sent: dict[int, Unit]) -> Calls:
-        """The step in which units send rows; each task commits a piece of what a few units send."""
+        """The step in which units send rows; each task commits a part of what a few units send."""
 
         def take(index: int, work: Work, unit: Unit) -> None:
             sent[index] = unit
@@ -61,8 +61,8 @@ class _Shuffling:
             if parcel is None:
                 yield None
                 continue
-            # The bytes of a piece are in the key: a task that was killed leaves some pieces, and the next one goes on
-            # with pieces that are cut at the same rows.
+            # The bytes of a part are in the key: a task that was killed leaves some parts, and the next one goes on
+            # with parts that are cut at the same rows.
             purpose = f"send {round_} from {number} to {self.to.groups} by {self.to.most}"
             key = self.whole.key(self.stage, parcel, purpose)
             yield Work(key, first_unit(parcel[0]).shard, number, number + len(parcel), 0, tuple(parcel), number)
@@ -70,7 +70,7 @@ class _Shuffling:
 
     def receive(self, sent: Sequence[Unit], round_: str, take: Any) -> Calls:
         """The step in which partitions make their units, a few partitions in a task."""
-        pieces = self.running.put(list(sent))
+        parts = self.running.put(list(sent))
         # With few partitions, a task takes few of them, so that all workers have some. With inputs beside, it takes
         # one.
         some = max(1, min(MOST_PARTS, self.to.number // (4 * self.running.workers)))
@@ -79,7 +79,7 @@ class _Shuffling:
         context, of = self.context, self.to.number
         return Calls(
             items=self._receiving(1 if self.stage.beside else some),
-            submit=lambda works, cpus: self.running.task(receive, cpus, context, works, pieces, of, round_, beside),
+            submit=lambda works, cpus: self.running.task(receive, cpus, context, works, parts, of, round_, beside),
             name=lambda works: f"partition {works[0].start}" + (f" and {len(works) - 1} more" if works[1:] else ""),
             take=lambda index, works, units: take(index, units),
         )
@@ -182,18 +182,18 @@ def ahead(dataset: Dataset, units: int) -> int | None:
 
 @frugal
 def send(context: Context, work: Work, to: Partitions) -> Unit:
-    """Commit the rows that some units send, sliced by partition, in pieces of about `to.most` bytes."""
+    """Commit the rows that some units send, sliced by partition, in parts of about `to.most` bytes."""
     stage = _stage(context)
     reach("unit: started")
     entries = find_all(context.directory, work.key)
     if entries is None:
         outputs = (output for tables in context.tables(work) for output in stage.send(tables, to))
-        entries = commit_all(context.directory, work.key, _pieces(context, work.key, outputs, to.most))
+        entries = commit_all(context.directory, work.key, _parts(context, work.key, outputs, to.most))
     return made_of(*entries)
 
 
-def _pieces(context: Context, key: str, outputs: Iterator[Any], most: int) -> Iterator[Entry]:
-    """Put the sent rows, in pieces of about `most` bytes."""
+def _parts(context: Context, key: str, outputs: Iterator[Any], most: int) -> Iterator[Entry]:
+    """Put the sent rows, in parts of about `most` bytes."""
     stage = _stage(context)
     sent: list[pa.Table] = []
     bad: list[pa.Table] = []
@@ -224,18 +224,18 @@ def _pieces(context: Context, key: str, outputs: Iterator[Any], most: int) -> It
 
 
 def receive(
-    context: Context, works: Sequence[Work], pieces: Sequence[Unit], of: int, round_: str, beside: tuple[int, int]
+    context: Context, works: Sequence[Work], parts: Sequence[Unit], of: int, round_: str, beside: tuple[int, int]
 ) -> list[Unit]:
     """Commit the units of some partitions, from the rows that were sent to them.
 
     `of` is the number of all partitions. `beside` has the numbers of units and rows of the first input beside.
     """
-    sent = [entry for unit in pieces for entry in unit.entries]
-    # The index of a piece is read once: it can be larger than the slice of a partition.
+    sent = [entry for unit in parts for entry in unit.entries]
+    # The index of a part is read once: it can be larger than the slice of a partition.
     partitions = range(works[0].start, works[-1].stop)
     indices = [slice_index(context.directory, entry.part, partitions) for entry in sent]
     made = (_receive(context, work, sent, indices, round_, beside) for work in works)
-    # The counts and quarantine parts of the pieces are divided among the partitions.
+    # The counts and quarantine parts of the parts are divided among the partitions.
     return [_told(context, unit, sent[work.start :: of]) for work, unit in zip(works, made, strict=True)]
 
 
@@ -271,7 +271,7 @@ def _receive(
 
 
 def _told(context: Context, unit: Unit, sent: Sequence[Entry]) -> Unit:
-    """The unit with the counts and quarantine parts of some pieces."""
+    """The unit with the counts and quarantine parts of some parts."""
     told = [[dict(sorted(e.counts.items())), e.quarantine.checksum if e.quarantine else ""] for e in sent]
     if not any(counts or quarantined for counts, quarantined in told):
         return unit

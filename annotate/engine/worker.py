@@ -18,7 +18,7 @@ from annotate.graph import Stage, Tables
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, Output, Part, commit_all, put_output, read_part
+from annotate.storage.parts import Entry, Part, UnitOutput, commit_all, put_output, read_part
 from annotate.storage.store import Directory
 
 P = ParamSpec("P")
@@ -89,10 +89,10 @@ def _whole(directory: Directory, parts: tuple[Part, ...], schema: str) -> pa.Tab
     return pa.concat_tables([read_part(directory, part, schema=schema) for part in parts])
 
 
-def commit_parts(context: Context, key: str, outputs: Iterator[Output]) -> tuple[Entry, ...]:
+def commit_parts(context: Context, key: str, outputs: Iterator[UnitOutput]) -> tuple[Entry, ...]:
     """Commit the parts of a unit as they come; one at a time is in memory."""
 
-    def put(output: Output) -> Entry:
+    def put(output: UnitOutput) -> Entry:
         reach("unit: computed")
         entry = put_output(context.directory, key, output, schema=context.stage.schema)
         give_back()

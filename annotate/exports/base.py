@@ -1,4 +1,4 @@
-"""What a format of training shards is: functions from the windows of a part to named files."""
+"""What a format of token shards is: functions from the windows of a part to named files."""
 
 from __future__ import annotations
 

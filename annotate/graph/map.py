@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from annotate.graph.stage import Cut, Kind, Stage
 from annotate.graph.tables import Tables
 from annotate.storage.manifests import Manifest, Unit
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 
 class Map(Stage):
@@ -31,7 +31,7 @@ class Map(Stage):
         """Whether a unit is made from several units of the inputs."""
         return False
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Make one unit."""
         raise NotImplementedError
 
@@ -43,6 +43,6 @@ class Map(Stage):
         """
         raise NotImplementedError
 
-    def gathered_unit(self, group: Iterator[Tables]) -> Iterator[Output]:
+    def gathered_unit(self, group: Iterator[Tables]) -> Iterator[UnitOutput]:
         """Make one unit from a group of units, in several parts if one would be too large."""
         yield self.unit(next(group))

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from annotate.graph.stage import Stage
 from annotate.graph.tables import Tables
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.storage.store import Directory
 
 Rows = npt.NDArray[np.int64]
@@ -132,7 +132,7 @@ class Model(Stage):
         return "python"
 
     @abc.abstractmethod
-    def finish(self, shard: str, prepared: Any, result: Any, device: str, covered: Rows) -> Output:
+    def finish(self, shard: str, prepared: Any, result: Any, device: str, covered: Rows) -> UnitOutput:
         """Make the table of a unit.
 
         Args:

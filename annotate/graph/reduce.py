@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from annotate.graph.stage import Stage
 from annotate.graph.tables import Tables
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 
 class Reduce(Stage):
@@ -41,5 +41,5 @@ class Reduce(Stage):
         return pa.concat_tables(list(pieces))
 
     @abc.abstractmethod
-    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> UnitOutput:
         """Make the dataset from the merged pieces, and from the tables of inputs that are read whole."""

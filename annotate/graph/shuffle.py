@@ -13,7 +13,7 @@ import pyarrow as pa
 from annotate.graph.stage import Cut, Kind, Stage
 from annotate.graph.tables import Tables
 from annotate.storage.manifests import Manifest, Unit
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 RANGE_UNITS = 16
 """Number of consecutive units of documents in one partition, if partitions are ranges of documents."""
@@ -136,12 +136,12 @@ class Shuffle(Stage):
         return sum(max(unit.bytes, unit.rows * ROW_BYTES) for unit in units.values())
 
     @abc.abstractmethod
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """The rows that a unit sends, each with its partition; in several outputs if there are many.
 
         From the second round on, `tables.sent` is a unit that a partition made in the round before.
         """
 
     @abc.abstractmethod
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Make the unit of a partition, in several parts if one would be too large."""

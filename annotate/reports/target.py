@@ -10,7 +10,7 @@ from annotate.storage import layout
 from annotate.storage.latest import Latest, made_from, read_latest
 from annotate.storage.store import Directory
 
-SHARDS, ANNOTATIONS = "training-shards", "annotations"
+SHARDS, ANNOTATIONS = "text-shards", "annotations"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Target:
             )
         raise StorageError(
             f"{place.url} is neither a work directory with a finished run, nor a dataset in one, nor a .parquet file",
-            hint="Name the work directory of a run that went to its end, a dataset in it (training-shards-..., "
+            hint="Name the work directory of a run that went to its end, a dataset in it (text-shards-..., "
             "annotations-...), or a training shard.",
         )
 
@@ -115,5 +115,5 @@ def _check_shown(path: str, datasets: Sequence[Latest]) -> None:
     if others := {item.stage for item in datasets} - {SHARDS, ANNOTATIONS}:
         raise ConfigError(
             f"{path} holds {min(others)}, which can't be shown by themselves",
-            hint="Show training-shards-... or annotations-..., or the work directory.",
+            hint="Show text-shards-... or annotations-..., or the work directory.",
         )

@@ -3,7 +3,7 @@
 In the order of a run, each with the names of the datasets that it commits:
 
     corpus              the documents, in files of the user: `corpus`
-    repeated_ids        a check on them: `id-partitions`, `ids`
+    repeated_ids        a check on them: `id-partitions`, `repeated-ids`
     signatures          what near-duplicates are found with: `signatures`
     duplicates/         a file a pass of the near-duplicate filter: `candidates`, `components`, `keepers` and others
     near_duplicates     which documents are kept: `verdicts`
@@ -20,7 +20,7 @@ In the order of a run, each with the names of the datasets that it commits:
     place               where tags stand: `placements`
     nest                the same of several splits of one corpus: `nested-placements`
     excluded            documents to take out of shards: `excluded`
-    render              shards of text: `training-shards`
+    render              shards of text: `text-shards`
     token_shards        shards of tokens: `token-shards`
 
 `shared/` has what several of them use.

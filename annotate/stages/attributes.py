@@ -25,7 +25,7 @@ from annotate.stages.score import Annotations, check_axis_columns, check_skip
 from annotate.stages.shared.joined_scores import kept_spans
 from annotate.stages.split import Split
 from annotate.storage.manifests import WHOLE_FILE, FileRows, Manifest, Unit, file_rows
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.storage.store import Directory
 from annotate.text.overlaps import overlap_means
 
@@ -179,7 +179,7 @@ class AttributeScores(Annotations, Map):
             "id": self.corpus.id,
         }
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Score the spans of a unit.
 
         Raises:
@@ -199,7 +199,7 @@ class AttributeScores(Annotations, Map):
             values = overlap_means(document, start, end, lines.ranges[name], unmarked=self.unmarked)
             scores[axis] = pa.array(values, mask=np.isnan(values) | ~known)
         with_line = len(np.unique(document[known]))
-        return Output(
+        return UnitOutput(
             pa.table(
                 {"row": spans["row"], "span": spans["span"], "truncated": np.zeros(len(document), bool), **scores}
             ),

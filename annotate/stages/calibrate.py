@@ -22,7 +22,7 @@ from annotate.stages.score import Annotations
 from annotate.stages.shared.joined_scores import check_scores, read_scores, score_inputs
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.tags.quantiles import BINS, histogram
 
 
@@ -137,10 +137,12 @@ class Calibrate(Reduce):
         assert sample is not None, "a reduce has at least one piece"
         return _table(counts, nulls, sample)
 
-    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> UnitOutput:
         """The merged counts are the result."""
         del shared
-        return Output(merged, counts={f"scores of {a}": n for a, n in zip(*_columns(merged, "axis", "n"), strict=True)})
+        return UnitOutput(
+            merged, counts={f"scores of {a}": n for a, n in zip(*_columns(merged, "axis", "n"), strict=True)}
+        )
 
 
 def bin_counts(calibration: pa.Table, axis: str) -> npt.NDArray[np.int64]:

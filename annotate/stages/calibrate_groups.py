@@ -16,7 +16,7 @@ from annotate.stages.repeated_spans import REPEATS
 from annotate.stages.shared.joined_scores import read_scores
 from annotate.stages.shared.tables import as_texts
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.tags.group_quantiles import GroupBy, GroupKey, Int64, Tally, check_groups, tally_bins
 from annotate.text.arrays import one_array
 
@@ -100,10 +100,12 @@ class CalibrateGroups(Reduce):
             merged = self._added(pa.concat_tables([merged, piece]))
         return merged
 
-    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> UnitOutput:
         """The merged counts are the result."""
         del shared
-        return Output(merged, counts={"groups": len(set(_groups(merged))), "scores": pc.sum(merged["n"]).as_py() or 0})
+        return UnitOutput(
+            merged, counts={"groups": len(set(_groups(merged))), "scores": pc.sum(merged["n"]).as_py() or 0}
+        )
 
     def _added(self, table: pa.Table) -> pa.Table:
         """Rows of the same axis and group as one, in order of both."""

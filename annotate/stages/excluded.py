@@ -15,7 +15,7 @@ from annotate.errors import ConfigError, InputError
 from annotate.graph import Documents, Map, Stage, Tables, digest
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class Excluded(Map):
         """The ids, by a hash of them."""
         return {"ids": digest(sorted(set(self.ids))), "id": self.corpus.id}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Find the documents of a unit."""
         documents = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))
         ids = documents["id"].cast(pa.string())
         found = pc.is_in(ids, pa.array(sorted(set(self.ids)), pa.string()))
         table = documents.select(["row"]).filter(found).cast(contract(self.schema).schema)
-        return Output(table, counts={"ids_found": pc.count_distinct(ids.filter(found)).as_py()})
+        return UnitOutput(table, counts={"ids_found": pc.count_distinct(ids.filter(found)).as_py()})
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn of ids that no document has."""

@@ -21,7 +21,7 @@ from annotate.stages.shared.joined_scores import kept_scores
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.text.splitting import Splitter
 
 CurveKind = Literal["auto", "platt", "isotonic"]
@@ -102,7 +102,7 @@ class FitCurves(Reduce):
             )
         return pa.concat_tables(pieces)
 
-    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> UnitOutput:
         """Fit the curves, and count the texts that have both labels."""
         del shared
         fit = {"auto": fit_curve, "platt": fit_platt, "isotonic": fit_isotonic}[self.kind]
@@ -118,7 +118,7 @@ class FitCurves(Reduce):
                 ) from error
             rows.append({"axis": axis, "labels": here.num_rows, "curve": json.dumps(curve.to_json())})
             counts[f"{BOTH_LABELS}{axis}"] = _count_both_labels(here)
-        return Output(pa.Table.from_pylist(rows, schema=contract("curves").schema), counts=counts)
+        return UnitOutput(pa.Table.from_pylist(rows, schema=contract("curves").schema), counts=counts)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn of texts that have both labels."""

@@ -29,7 +29,7 @@ from annotate.stages.duplicates.similarity import FirstSigned, Similarity
 from annotate.stages.signatures import Hash, Signatures
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.subsets import Subsets
 
 Bands = tuple[int, int]
@@ -187,7 +187,7 @@ class NearDuplicates(Map):
         """Whether near-duplicates are dropped: the inputs have the rest, and subsets change no verdict."""
         return {"drop": self.drop}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Give the verdicts on the documents of a unit."""
         rows = tables["signatures"]["row"].to_numpy()
         similarity = np.ones(len(rows), np.float32)
@@ -209,7 +209,7 @@ class NearDuplicates(Map):
         lengths = tables["signatures"]["length"].to_numpy()
         columns = [pa.array(column) for column in (rows, kept)] + [pa.array(keeper_shard, pa.string())]
         columns += [pa.array(column) for column in (keeper_row, similarity, cluster, group)]
-        return Output(
+        return UnitOutput(
             pa.table(columns, schema=contract("verdicts").schema),
             counts={
                 "kept": int(kept.sum()),

@@ -17,7 +17,7 @@ from annotate.stages.schedule import Schedule, ScheduleDocuments, drawn_by, sche
 from annotate.stages.split import Split
 from annotate.stages.thresholds import Thresholds
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.tags.placements import PLACEMENTS, nest
 from annotate.training_order.phases import Phase
 
@@ -130,11 +130,11 @@ class Nest(Map):
         """The settings by which phases are drawn."""
         return drawn_by(self.training_order)
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Nest the tags of a unit."""
         levels = [tables[f"level-{i}"].cast(PLACEMENTS) for i in range(len(self.levels))]
         nested = functools.reduce(nest, levels)
-        return Output(thinned(nested, self.training_order, tables).cast(contract(self.schema).schema))
+        return UnitOutput(thinned(nested, self.training_order, tables).cast(contract(self.schema).schema))
 
 
 Placements = Place | Nest

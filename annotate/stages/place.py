@@ -21,7 +21,7 @@ from annotate.stages.split import Split
 from annotate.stages.thresholds import Thresholds
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.tags.placing import place
 from annotate.tags.scheme import TagScheme
 from annotate.tags.vocabulary import at
@@ -129,7 +129,7 @@ class Place(Measuring):
         """The scheme, the curves that the scorers have, and what phases are drawn by."""
         return {**super().settings(), **drawn_by(self.training_order)}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Place the tags of a unit."""
         documents = self.documents(tables)
         measured = self.measured(tables, documents)
@@ -149,7 +149,7 @@ class Place(Measuring):
             unfitted = [np.isnan(each) for quantile, each in measured.thresholds.items() if quantile.by]
             counts["spans_of_a_group_without_scores"] = int(np.any(unfitted, axis=0).sum())
         unscored = np.any([np.isnan(values) for values in scores.values()], axis=0) if scores else np.zeros(0, bool)
-        return Output(
+        return UnitOutput(
             table,
             counts={
                 **counts,

@@ -17,7 +17,7 @@ from annotate.stages.shared.tables import placement_lists, quarantine
 from annotate.stages.shared.training_shards import Shards
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.tags.forgery import escape_placements, spells_a_tag
 from annotate.tags.gaps import gap_lists
 from annotate.tags.placements import PLACEMENTS, merge
@@ -46,8 +46,8 @@ class Render(Shards):
 
     spelled: Literal["quarantine", "keep", "escape"] = "quarantine"
 
-    name: ClassVar[str] = "training-shards"
-    schema: ClassVar[str] = "training-shards"
+    name: ClassVar[str] = "text-shards"
+    schema: ClassVar[str] = "text-shards"
     version: ClassVar[int] = 4
     travel: ClassVar[bool] = True
 
@@ -79,13 +79,13 @@ class Render(Shards):
             documents = documents.chosen(~spells)
         return self._tagged(documents, documents.placed(tables["placements"], tables.rows.start))
 
-    def part(self, rows: pa.Table) -> Output:
+    def part(self, rows: pa.Table) -> UnitOutput:
         """The rows are the shard."""
         counts = {
             "text_bytes": pc.sum(pc.binary_length(rows["text"])).as_py() or 0,
             "tags": pc.sum(pc.list_value_length(rows["placements"])).as_py() or 0,
         }
-        return Output(rows, counts=counts, large_rows=True)
+        return UnitOutput(rows, counts=counts, large_rows=True)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn if documents spell a tag, or if nothing is written."""
@@ -106,5 +106,5 @@ class Render(Shards):
             "placements": placement_lists(placed, len(texts)),
         }
         if documents.gaps is not None:
-            columns["gaps"] = gap_lists(documents.gaps, len(texts), contract("training-shards").type_of("gaps"))
+            columns["gaps"] = gap_lists(documents.gaps, len(texts), contract("text-shards").type_of("gaps"))
         return pa.table(columns)

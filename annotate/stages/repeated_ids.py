@@ -23,7 +23,7 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.shared.tables import as_table, text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 LISTED = 1000
 """Most repeated ids that are listed: those with the lowest hashes."""
@@ -38,7 +38,7 @@ class IdPartitions(Shuffle):
     corpus: Corpus
 
     name: ClassVar[str] = "id-partitions"
-    schema: ClassVar[str] = "repeated-ids"
+    schema: ClassVar[str] = "id-partitions"
     sent_schema: ClassVar[str] = "sent-ids"
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class IdPartitions(Shuffle):
         """The bytes of the ids of a unit, about."""
         return (units["corpus"].stop - units["corpus"].start) * ID_BYTES
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send each id that is not null, and where it is, to the partition of its hash."""
         named = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))
         hashes = id_hashes(named["id"])
@@ -77,9 +77,9 @@ class IdPartitions(Shuffle):
             shard.cast(pa.string()),
             named["row"],
         ]
-        yield Output(pa.table(columns, schema=contract(self.sent_schema).schema))
+        yield UnitOutput(pa.table(columns, schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Find the ids that came more than once."""
         sent = received.sent
         sent = sent.filter(pa.array(_again(sent["hash"].to_numpy())))
@@ -97,7 +97,7 @@ class IdPartitions(Shuffle):
             )
             .filter(pl.col("count") > 1)
         )
-        yield Output(_listed(found, found.height), counts={"repeated_ids": found.height})
+        yield UnitOutput(_listed(found, found.height), counts={"repeated_ids": found.height})
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,9 @@ class RepeatedIds(Reduce):
 
     corpus: Corpus
 
-    name: ClassVar[str] = "ids"
-    schema: ClassVar[str] = "ids"
-    piece_schema: ClassVar[str] = "repeated-ids"
+    name: ClassVar[str] = "repeated-ids"
+    schema: ClassVar[str] = "repeated-ids"
+    piece_schema: ClassVar[str] = "id-partitions"
 
     @functools.cached_property
     def partitions(self) -> IdPartitions:
@@ -137,7 +137,7 @@ class RepeatedIds(Reduce):
         of = sum(table["of"][0].as_py() for table in tables if table.num_rows)
         return _listed(pl.DataFrame(pa.concat_tables(tables)), of)
 
-    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> UnitOutput:
         """Put the ids in order of their first place.
 
         Raises:
@@ -158,7 +158,7 @@ class RepeatedIds(Reduce):
                 hint='Give each document an id of its own, or say ids="any".',
             )
         notes = {"examples": "; ".join(examples)} if examples else {}
-        return Output(table, counts={"repeated_ids": found["of"][0].as_py() if found.num_rows else 0}, notes=notes)
+        return UnitOutput(table, counts={"repeated_ids": found["of"][0].as_py() if found.num_rows else 0}, notes=notes)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """How many ids are repeated, with two examples."""
@@ -176,7 +176,7 @@ def _again(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
 def _listed(found: pl.DataFrame, of: int) -> pa.Table:
     """The ids of the lowest hashes, with how many there are in all."""
     first = found.sort("hash", "id").head(LISTED).with_columns(of=pl.lit(of, pl.Int64))
-    return as_table(first, "repeated-ids")
+    return as_table(first, "id-partitions")
 
 
 def _places(found: pa.Table, name: str) -> pa.ChunkedArray:

@@ -25,7 +25,7 @@ from annotate.stages.shared.tables import as_table, span_numbers, span_texts
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 REPEATS = "repeats"
 """The name, in rules, of the number of times that a span occurs in the corpus."""
@@ -94,7 +94,7 @@ class SpanHashes(Map):
         """The shortest span."""
         return {"shortest": self.shortest}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Hash the spans of a unit."""
         from annotate.minhash.documents import sign_texts
         from annotate.minhash.signing import Permutations
@@ -107,7 +107,7 @@ class SpanHashes(Map):
         texts = span_texts(tables["corpus"], spans, tables.rows, tables.shard).filter(pa.array(wanted))
         exact = sign_texts(texts, Permutations.none()).exact
         columns = [row[wanted], number[wanted], exact[:, 0], exact[:, 1]]
-        return Output(pa.table([pa.array(column) for column in columns], schema=contract(self.schema).schema))
+        return UnitOutput(pa.table([pa.array(column) for column in columns], schema=contract(self.schema).schema))
 
 
 @dataclass(frozen=True)
@@ -129,19 +129,19 @@ class SpanCounts(Shuffle):
         """It has none of its own."""
         return {}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send the number of occurrences of each span in the unit to the partition of its hash."""
         counted = pl.DataFrame(tables.sent.select(HASH)).group_by(HASH).agg(here=pl.len().cast(pl.Int64)).sort(HASH)
         to = (pl.col("exact_low") % partitions.number).cast(pl.Int32)
-        yield Output(as_table(counted.with_columns(to=to, unit=pl.lit(tables.number, pl.Int64)), self.sent_schema))
+        yield UnitOutput(as_table(counted.with_columns(to=to, unit=pl.lit(tables.number, pl.Int64)), self.sent_schema))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Add up the occurrences of each span."""
         sent = pl.DataFrame(received.sent).sort(*HASH, "unit")
         counted = sent.with_columns(
             before=(pl.col("here").cum_sum() - pl.col("here")).over(HASH), count=pl.col("here").sum().over(HASH)
         )
-        yield Output(as_table(counted.filter(pl.col("count") > 1), self.schema))
+        yield UnitOutput(as_table(counted.filter(pl.col("count") > 1), self.schema))
 
 
 @dataclass(frozen=True)
@@ -168,15 +168,15 @@ class UnitCounts(Shuffle):
         """It has none of its own."""
         return {}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send a count to the range of its unit."""
         del partitions
         to = (pl.col("unit") // RANGE_UNITS).cast(pl.Int32)
-        yield Output(as_table(pl.DataFrame(tables.sent).with_columns(to=to), self.sent_schema))
+        yield UnitOutput(as_table(pl.DataFrame(tables.sent).with_columns(to=to), self.sent_schema))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Put them in order."""
-        yield Output(as_table(pl.DataFrame(received.sent).sort("unit", *HASH), self.schema))
+        yield UnitOutput(as_table(pl.DataFrame(received.sent).sort("unit", *HASH), self.schema))
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class FindRepeatedSpans(Map):
         """The settings that decide which spans are left out."""
         return {"drop": self.asked.drop, "above": self.asked.above, "keep": self.asked.keep}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Find the repeated spans of a unit."""
         counts = pl.DataFrame(tables["counts"]).filter(pl.col("unit") == tables.number).drop("unit")
         nth = pl.col("before") + pl.int_range(pl.len()).over(HASH)
@@ -216,7 +216,7 @@ class FindRepeatedSpans(Map):
             .join(counts, on=HASH, how="inner", maintain_order="left")
             .with_columns(dropped=left_out)
         )
-        return Output(
+        return UnitOutput(
             as_table(found, self.schema),
             counts={
                 "repeated": found.height,

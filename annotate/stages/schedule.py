@@ -24,7 +24,7 @@ from annotate.stages.shared.selection import Selection
 from annotate.stages.shared.tables import chosen
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.training_order.mix import Mix
 from annotate.training_order.phases import Phase, check_phases
 from annotate.training_order.schedule import BINS, make_schedule, tag_rates
@@ -222,7 +222,7 @@ class ScheduleDocuments(Reduce):
         summed = frame.group_by(keys).agg(pl.col("documents", "size", "bytes").sum()).sort(keys)
         return summed.to_arrow().cast(contract("document-sizes").schema)
 
-    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> UnitOutput:
         """Cut the phases."""
         del shared
         table = make_schedule(merged, self.phases, self.mix)
@@ -231,7 +231,7 @@ class ScheduleDocuments(Reduce):
             here = table.filter(pc.equal(table["phase"], phase))
             counts[f"size of {phase}"] = pc.sum(here["size"]).as_py()
             counts[f"budget of {phase}"] = here["budget"][0].as_py()
-        return Output(table.cast(contract(self.schema).schema), counts=counts)
+        return UnitOutput(table.cast(contract(self.schema).schema), counts=counts)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn if a phase is far from its budget, because it has too few documents to be cut finely."""

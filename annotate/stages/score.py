@@ -27,7 +27,7 @@ from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.shared.tables import chosen, numbered_spans, quarantine, span_texts
 from annotate.stages.split import Split
 from annotate.storage.manifests import Manifest, Unit
-from annotate.storage.parts import Output, parquet_bytes
+from annotate.storage.parts import UnitOutput, parquet_bytes
 from annotate.storage.store import Directory
 
 RESERVED = ("row", "span", "truncated", "text", "start", "end", "id")
@@ -248,7 +248,7 @@ class Score(Annotations, Model):
 
         return device_kind(device)
 
-    def finish(self, shard: str, prepared: Spans, result: Scores, device: str, covered: Rows) -> Output:
+    def finish(self, shard: str, prepared: Spans, result: Scores, device: str, covered: Rows) -> UnitOutput:
         """Put scores back in span order; a NaN becomes a null with a quarantine line.
 
         Raises:
@@ -294,7 +294,7 @@ class Score(Annotations, Model):
             "failed_scores": len(failed),
             "halved_batches": result.halved,
         }
-        return Output(
+        return UnitOutput(
             pa.table(columns).filter(pa.array(fresh)),
             quarantine=bad,
             counts=counts,

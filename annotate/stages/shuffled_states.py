@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from annotate.graph import RANGE_UNITS, Partitions, Received, Shuffle, Stage, Tables
 from annotate.stages.shared.measuring import Measuring
 from annotate.stages.thresholds import Thresholds
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.tags.states import Ruled, by_rules, shuffle_keys
 
 WHERE = ("to", "unit", "place", "key")
@@ -35,7 +35,7 @@ class SpanStates(Measuring):
     name: ClassVar[str] = "span-states"
     schema: ClassVar[str] = "span-states"
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Apply the rules to the spans of a unit."""
         measured = self.measured(tables, self.documents(tables))
         ruled = by_rules(measured, self.scheme, self.ranks(tables, measured.scores))
@@ -44,7 +44,7 @@ class SpanStates(Measuring):
             columns[f"state of {family.name}"] = ruled.states[:, k]
             if ruled.order is not None:
                 columns[f"order {k}"] = ruled.order[:, k]
-        return Output(pa.table(columns))
+        return UnitOutput(pa.table(columns))
 
 
 @dataclass(frozen=True)
@@ -66,20 +66,20 @@ class ShuffledStates(Shuffle):
         """It has none of its own."""
         return {}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send the states of each span to the partition of its hash, with the place of the span."""
         table = tables.sent
         to = (table["key"].to_numpy() % np.uint64(partitions.number)).astype(np.int32)
         unit = np.full(len(to), tables.number, np.int64)
         place = np.arange(len(to), dtype=np.int32)
-        yield Output(pa.table({"to": to, "unit": unit, "place": place, **_columns(table)}))
+        yield UnitOutput(pa.table({"to": to, "unit": unit, "place": place, **_columns(table)}))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Give the states, in the order of the hashes, to the places, in the order of the corpus."""
         sent = received.sent
         by = pa.array(np.argsort(sent["key"].to_numpy(), kind="stable"))
         moved = sent.drop_columns(list(WHERE)).take(by)
-        yield Output(pa.table({"unit": sent["unit"], "place": sent["place"], **_columns(moved)}))
+        yield UnitOutput(pa.table({"unit": sent["unit"], "place": sent["place"], **_columns(moved)}))
 
 
 @dataclass(frozen=True)
@@ -106,17 +106,17 @@ class UnitStates(Shuffle):
         """It has none of its own."""
         return {}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send each to the range of its unit."""
         del partitions
         to = (tables.sent["unit"].to_numpy() // RANGE_UNITS).astype(np.int32)
-        yield Output(pa.table({"to": to, **_columns(tables.sent)}))
+        yield UnitOutput(pa.table({"to": to, **_columns(tables.sent)}))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Put them in order."""
         sent = received.sent
         order = np.lexsort((sent["place"].to_numpy(), sent["unit"].to_numpy()))
-        yield Output(sent.drop_columns("to").take(pa.array(order)))
+        yield UnitOutput(sent.drop_columns("to").take(pa.array(order)))
 
 
 def shuffled_states(thresholds: Thresholds) -> UnitStates:

@@ -22,7 +22,7 @@ from annotate.errors import ConfigError
 from annotate.graph import Documents, Map, Stage, Tables
 from annotate.minhash.reference import Scheme, Tokens
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 Hash = Literal["rolling", "sha1"]
 
@@ -75,7 +75,7 @@ class Signatures(Map):
         names = ("shingle", "permutations", "seed", "tokens", "hash", "scheme")
         return {name: getattr(self, name) for name in names}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Sign the documents of a unit."""
         # Numba takes 0.3 s to import, and datasketch 0.4 s, which workers that sign nothing need not wait for.
         from datasketch.hashfunc import sha1_hash32
@@ -98,7 +98,7 @@ class Signatures(Map):
             documents["problem"].is_null(),
             _lists(values, signed.shingles > 0),
         ]
-        return Output(pa.table(columns, schema=contract("signatures").schema))
+        return UnitOutput(pa.table(columns, schema=contract("signatures").schema))
 
 
 def _lists(values: npt.NDArray[np.uint32], has: npt.NDArray[np.bool_]) -> pa.Array:

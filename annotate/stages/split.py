@@ -13,7 +13,7 @@ from annotate.errors import ConfigError
 from annotate.graph import Documents, Map, Stage, Tables
 from annotate.stages.shared.tables import bad_documents, text_hashes
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.text.arrays import one_array
 from annotate.text.splitting import SpanUnit, Splitter
 
@@ -66,7 +66,7 @@ class Split(Map):
         """The splitter's, and the column of the ids that quarantine names."""
         return {**self.splitter.identity(), "id": self.corpus.id}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Split the documents of a unit; those that cannot be used go to quarantine."""
         documents = tables["corpus"]
         texts = one_array(documents["text"])
@@ -84,7 +84,7 @@ class Split(Map):
             schema=contract("spans").schema,
         )
         bad = bad_documents(documents, tables.shard)
-        return Output(
+        return UnitOutput(
             table,
             quarantine=bad,
             counts={

@@ -22,7 +22,7 @@ from annotate.stages.score import Annotations
 from annotate.stages.shared.joined_scores import read_scores
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.tags.conditions import Quantile
 from annotate.tags.group_quantiles import GroupBy, GroupKey, Tally, exact_quantiles, quantile_bins, tally_values
 from annotate.tags.quantiles import Fitted
@@ -131,7 +131,7 @@ class Thresholds(Reduce):
             merged = added.to_arrow().cast(schema)
         return merged
 
-    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> Output:
+    def finish(self, merged: pa.Table, shared: Mapping[str, pa.Table]) -> UnitOutput:
         """Find the exact quantiles, in the order of the scheme, each for all its groups."""
         table = pl.DataFrame(merged)
         fitted: dict[Quantile, list[tuple[GroupKey, Fitted]]] = {}
@@ -147,7 +147,7 @@ class Thresholds(Reduce):
         rows = [_row(quantile, *each) for quantile in self.scheme.quantiles for each in fitted[quantile]]
         sizes = [each.n for quantile, found in fitted.items() if quantile.by for _, each in found]
         few = {"of_groups": len(sizes), "of_few_scores": sum(n < FEW for n in sizes), "fewest": min(sizes, default=0)}
-        return Output(
+        return UnitOutput(
             pa.Table.from_pylist(rows, schema=self._schema("thresholds")), counts=few if self.by_group else {}
         )
 

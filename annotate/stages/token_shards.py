@@ -29,7 +29,7 @@ from annotate.stages.shared.selection import SelectedDocuments
 from annotate.stages.shared.tables import flat, numbered_spans
 from annotate.stages.shared.training_shards import PHASE, Shards
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.tags.conditions import Quantile
 from annotate.tags.forgery import spells_a_tag
 from annotate.tags.in_force import InForce, in_force, span_ends
@@ -201,7 +201,7 @@ class TokenShards(Shards):
             spans = spans.set_column(at, f"byte_{name}", documents.without_gaps(places)["byte_offset"])
         return spans.drop_columns(["start", "end"])
 
-    def part(self, rows: pa.Table) -> Output:
+    def part(self, rows: pa.Table) -> UnitOutput:
         """Tokenize and pack the documents of one part."""
         from annotate.tokens import insert, loss_mask, pack, token_table
 
@@ -236,7 +236,7 @@ class TokenShards(Shards):
             "unknown_tokens": int(encoded.unknown.sum()),
             "dropped_characters": int(encoded.dropped.sum()),
         }
-        return Output(table, counts=counts)
+        return UnitOutput(table, counts=counts)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn of windows that are not full, of documents that spell a tag, and of characters that are lost."""

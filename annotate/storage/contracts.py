@@ -1,4 +1,4 @@
-"""The Parquet contracts in `schemas/`: one JSON file for each kind of dataset, checked on write and on read.
+"""The Parquet contracts in `schemas/`: one JSON file for each kind of table, checked on write and on read.
 
 A contract lists columns, each with its type and whether it may be null. `other_columns` says which other columns a file
 may have: none (null), those of one type ("float32"), or all ("any").

@@ -49,7 +49,7 @@ class FileKind(enum.IntEnum):
     """
 
     MANIFEST = 0
-    UNIT_LIST = 1
+    MANIFEST_PART = 1
     ENTRY = 2
     PART = 3
     QUARANTINE = 4
@@ -78,7 +78,7 @@ _IN_DATASET = re.compile(
         f"(?P<{kind.name}>{pattern})"
         for kind, pattern in {
             FileKind.MANIFEST: rf"{MANIFESTS}/([0-9a-f]{{32}})\.json",
-            FileKind.UNIT_LIST: rf"{MANIFESTS}/units-[0-9a-f]{{16}}\.parquet()",
+            FileKind.MANIFEST_PART: rf"{MANIFESTS}/units-[0-9a-f]{{16}}\.parquet()",
             FileKind.ENTRY: rf"{ENTRIES}/({_KEY})",
             FileKind.PART: rf"{PARTS}/({_KEY})-[0-9a-f]{{16}}\.(?:parquet|slices)",
             FileKind.QUARANTINE: rf"{QUARANTINES}/({_KEY})-[0-9a-f]{{16}}\.parquet",
@@ -112,7 +112,7 @@ def manifest(fingerprint: str) -> str:
     return f"{MANIFESTS}/{fingerprint}.json"
 
 
-def unit_list(checksum: str) -> str:
+def manifest_part(checksum: str) -> str:
     """A manifest part, which lists units."""
     return f"{MANIFESTS}/units-{checksum[:16]}.parquet"
 

@@ -250,7 +250,7 @@ class ManifestWriter:
             for unit in self._pending
         ]
         table = pa.Table.from_pylist(rows, schema=contract("manifest").schema)
-        self._parts.append(put_part(self._dataset, layout.unit_list, parquet_bytes(table), len(rows)))
+        self._parts.append(put_part(self._dataset, layout.manifest_part, parquet_bytes(table), len(rows)))
         self._pending.clear()
         reach("driver: manifest part put")
 

@@ -81,7 +81,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Output:
+class UnitOutput:
     """The result of one unit of a stage: a table, bad rows with their reasons, and counts for the ledger.
 
     `large_rows` says that single values of the table may be large, so that a page should hold few of them.
@@ -125,7 +125,7 @@ def put_part(dataset: Directory, named: Callable[[str], str], data: pa.Buffer, r
     return part
 
 
-def commit(dataset: Directory, key: str, output: Output, *, schema: str) -> Entry:
+def commit(dataset: Directory, key: str, output: UnitOutput, *, schema: str) -> Entry:
     """Commit the output of one unit, unless the unit is committed.
 
     Returns:
@@ -137,7 +137,7 @@ def commit(dataset: Directory, key: str, output: Output, *, schema: str) -> Entr
     return create_entry(dataset, put_output(dataset, key, output, schema=schema))
 
 
-def put_output(dataset: Directory, key: str, output: Output, *, schema: str) -> Entry:
+def put_output(dataset: Directory, key: str, output: UnitOutput, *, schema: str) -> Entry:
     """Put the part of an output, and its bad rows.
 
     Returns:
@@ -242,7 +242,7 @@ def joined(dataset: Directory, key: str, made: Entry, others: Sequence[Entry]) -
     return create_entry(dataset, Entry(key, made.part, quarantine, dict(counts), made.notes))
 
 
-def heal(dataset: Directory, entries: Sequence[Entry], output: Output, *, schema: str) -> bool:
+def heal(dataset: Directory, entries: Sequence[Entry], output: UnitOutput, *, schema: str) -> bool:
     """If an entry has lost its part, and the part held exactly this output, put the part again.
 
     Returns:

@@ -1,7 +1,7 @@
 """The layouts: where the tag of a span stands in the text, and how long it counts.
 
 `LAYOUTS` is the one table of them. Placing, the scheme's names, its description in words, token shards and inference
-all read it. To add a layout, add an entry here and its name to `LayoutName`; nothing else has to change.
+all read it. To add a layout, add an entry here and its name to `LayoutName`; no other code has to change.
 
 A layout works on states. The state of a span, in one family of tags, is the number of the tag that it has
 (`TagScheme.names`); or `NONE`; or `SILENT`, where not even the family's null tag may stand.

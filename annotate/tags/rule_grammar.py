@@ -93,12 +93,12 @@ class _Parser:
         return condition
 
     def _either(self) -> Condition:
-        parts = [self._both()]
+        parts = [self._all()]
         while self._take("or"):
-            parts.append(self._both())
+            parts.append(self._all())
         return parts[0] if len(parts) == 1 else AnyOf(tuple(parts))
 
-    def _both(self) -> Condition:
+    def _all(self) -> Condition:
         parts = [self._one()]
         while self._take("and"):
             parts.append(self._one())

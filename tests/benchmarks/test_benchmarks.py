@@ -119,7 +119,7 @@ def test_memory(tmp_path):
     figures = run("memory", tmp_path, "--sizes", "1,2", "--unit", "0.25", "--outputs", "none", "--warm-up", "4")
     assert set(figures["ratios"]) == {"peak_16x_over_1x"}
     for (one,) in figures["raw"]["runs"].values():
-        assert {"spans", "annotations (mean)", "calibration", "thresholds", "placements", "training-shards"} < set(
+        assert {"spans", "annotations (mean)", "calibration", "thresholds", "placements", "text-shards"} < set(
             one["seconds"]
         )
         assert one["above_idle"]["spans"]["worker"] > 0

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.cli.diff import CHANGES, LONGEST, WORDS, difference
+from annotate.cli.text_diff import CHANGES, LONGEST, WORDS, difference
 from annotate.minhash.reference import folded
 
 WORDS_OF = [f"w{i}" for i in range(300)]
@@ -99,7 +99,7 @@ def test_a_change_deep_in_megabytes_is_found():
 
 @pytest.mark.parametrize("symbols", [2, 3, 1000])
 def test_megabytes_that_differ_all_over_are_cut(symbols, monkeypatch):
-    import annotate.cli.diff as module
+    import annotate.cli.text_diff as module
 
     compared = []
     real = module.difflib.SequenceMatcher

@@ -44,7 +44,7 @@ def test_another_shard_is_told_with_and_without_a_limit(pipeline, corpus, limite
 
 def test_shards_are_planned_in_documents(corpus, finished, tmp_path):
     changed = support.pipeline(corpus, tmp_path / "calls", **support.SMALL_UNITS | {"part_bytes": 5000})
-    shards = of(changed, finished)["training-shards"]
+    shards = of(changed, finished)["text-shards"]
     assert (shards.state, shards.rows) == ("stale", 32)
     assert "part_bytes: 4000 -> 5000" in shards.why
 
@@ -52,13 +52,13 @@ def test_shards_are_planned_in_documents(corpus, finished, tmp_path):
 def test_another_version_of_a_stage_is_told(pipeline, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "out")
     left = json.loads((tmp_path / "out" / "latest.json").read_text())
-    shutil.rmtree(tmp_path / "out" / left["training-shards"]["dataset"])
-    left["training-shards"] |= {
+    shutil.rmtree(tmp_path / "out" / left["text-shards"]["dataset"])
+    left["text-shards"] |= {
         "recipe": "0" * 32,
         "fingerprint": "0" * 32,
     }  # as another version leaves it: equal settings
     (tmp_path / "out" / "latest.json").write_text(json.dumps(left))
-    shards = of(pipeline, tmp_path / "out")["training-shards"]
+    shards = of(pipeline, tmp_path / "out")["text-shards"]
     assert shards.why == "recipe changed: annotate has another version of this stage"
 
 

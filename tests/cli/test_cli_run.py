@@ -108,7 +108,7 @@ def test_a_plan_runs_nothing(here, capsys):
     assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--sample", "20"]) == 0
     output = capsys.readouterr().out
     assert (
-        "training-shards" in output
+        "text-shards" in output
         and "new" in output
         and "annotations (capitals): about 0." in output
         and "free:" in output
@@ -200,7 +200,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_goes_on(ray_cluster, here):
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert "run the same command again to go on" in output and "leave --rescore out" in output
-    assert not list(here.glob("out/training-shards-*/units/*"))
+    assert not list(here.glob("out/text-shards-*/units/*"))
     assert not list(here.glob("out/leases/*"))
     code, output = command(*arguments[:-3])
     assert code == 0, output

@@ -49,7 +49,7 @@ def test_a_work_directory_shows_its_training_shards(annotate, finished):
 
 @pytest.mark.parametrize("under", ["", "parts"])
 def test_a_dataset_directory_is_shown(annotate, finished, under):
-    [directory] = dataset(finished, "training-shards")
+    [directory] = dataset(finished, "text-shards")
     code, out, _ = annotate("show", directory / under, "-n", 1)
     assert code == 0 and shards(finished)["id"][0] in out
 
@@ -155,7 +155,7 @@ def test_a_wrong_path_is_an_error_that_says_what_is_right(annotate, finished, co
         (tmp_path / "nowhere", 4, "neither a work directory"),
         (tmp_path / "nowhere.parquet", 4, "no file"),
         (corpus / "s0.parquet", 4, "no column 'placements'"),
-        (corpus, 4, "training-shards-"),
+        (corpus, 4, "text-shards-"),
         (dataset(finished, "spans")[0], 2, "be shown by themselves"),
         (finished / "spans-00000000", 4, "annotations-"),
     ]:

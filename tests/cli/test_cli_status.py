@@ -49,7 +49,7 @@ def test_a_finished_run(annotate, finished):
     assert found.finished and found.holder is None
     assert set(states(finished).values()) == {"done"}
     labels = [stage.label for stage in found.stages]
-    assert labels[0] == "corpus" and labels[-1] == "training-shards"
+    assert labels[0] == "corpus" and labels[-1] == "text-shards"
     scored = next(stage for stage in found.stages if stage.label == GROUPS[1])
     latest = json.loads((finished / "latest.json").read_text())[GROUPS[1]]
     manifest = json.loads((finished / latest["dataset"] / "manifests" / f"{latest['fingerprint']}.json").read_text())
@@ -66,7 +66,7 @@ def test_an_interrupted_run_names_what_is_partly_done_and_what_is_not_started(an
     partly = found[GROUPS[0]]
     assert partly.state == "partly done" and partly.units == 7 and 0 < partly.done < 7 and partly.rows > 0
     assert [found[label].state for label in ("corpus", "spans", "verdicts")] == ["done"] * 3
-    for label in (GROUPS[1], "calibration", "thresholds", "placements", "training-shards"):
+    for label in (GROUPS[1], "calibration", "thresholds", "placements", "text-shards"):
         assert found[label].state == "not started"
     code, out, _ = annotate("status", interrupted)
     assert code == 0 and "stopped before its end" in out and f"{partly.done} of 7" in out

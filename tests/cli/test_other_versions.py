@@ -108,7 +108,7 @@ def test_scores_of_another_version_of_a_recipe_are_named_before_they_are_made_ag
     other = {"dataset": "annotations-00000000", "recipe": "0" * 32, "version": 7}
     assert said["version"] != 7
     marker.write_text(json.dumps(said | other))
-    for made in ("calibration", "thresholds", "placements", "training-shards"):  # what the other version made of them
+    for made in ("calibration", "thresholds", "placements", "text-shards"):  # what the other version made of them
         for folder in workdir.glob(f"{made}-*"):
             shutil.rmtree(folder)
     record = Record()

@@ -25,7 +25,7 @@ from annotate.errors import InputError
 from annotate.stages.corpus import Corpus
 from annotate.stages.shared.tables import packed
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output, commit
+from annotate.storage.parts import UnitOutput, commit
 from annotate.storage.slices import by_partition, put_slices, read_slice
 from annotate.storage.store import Directory
 
@@ -168,9 +168,9 @@ def test_a_type_travels_with_equal_values_or_is_refused_by_name(array: pa.Array,
     part = put_slices(work, "k", [by_partition(sent)], schema="sent-documents").part
     shard = pa.concat_tables([read_slice(work, part, to, schema="sent-documents") for to in (1, 0)])
     documents = pa.Table.from_struct_array(shard["document"]).take(pa.array([4, 0, 3, 1, 2]))
-    placements = pa.array([[]] * 5, contract("training-shards").type_of("placements"))
+    placements = pa.array([[]] * 5, contract("text-shards").type_of("placements"))
     output = documents.drop_columns(["row", "problem"]).append_column("placements", placements)
-    entry = commit(work, "u", Output(output), schema="training-shards")
+    entry = commit(work, "u", UnitOutput(output), schema="text-shards")
     path = tmp_path / "work" / entry.part.path
     back = pq.read_table(path)
     assert back.schema.field("x").type == found.schema.field("x").type

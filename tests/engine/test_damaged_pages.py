@@ -36,7 +36,7 @@ def test_documents_in_damaged_pages_are_quarantined_and_the_ledger_balances(ray_
     assert written.height == result.ledger.states["written"] > 40
     assert not set(written["id"]) & {f"doc-1-{i}" for i in range(10, 20)}
     assert written["source"].null_count() == 0
-    rendered = next(dataset for stage, dataset in made.datasets.items() if stage.name == "training-shards")
+    rendered = next(dataset for stage, dataset in made.datasets.items() if stage.name == "text-shards")
     bad = pl.concat(
         pl.read_parquet(f"{rendered.directory.url}/{entry.quarantine.path}")
         for unit in rendered.units()

@@ -119,7 +119,7 @@ def test_a_worker_is_killed_at_each_point_in_each_kind_of_stage_and_in_every_sta
     points = {f"{point}, {kind}" for point in TASKS for kind in KINDS} | set(MODELS)
     assert {path.name for path in spent.iterdir()} >= points
     found = killed(spent)
-    assert found.keys() >= PASSES | {"spans", "verdicts", "placements", "training-shards"}
+    assert found.keys() >= PASSES | {"spans", "verdicts", "placements", "text-shards"}
     for name in PASSES - {"signatures", "fingerprints", "kept-fingerprints"}:
         assert found[name] == {"send", "receive"}
     assert shard_bytes(folder / "workers") == shard_bytes(folder / "undisturbed")
@@ -132,7 +132,7 @@ def test_a_worker_is_killed_at_each_point_in_each_kind_of_stage_and_in_every_sta
     shutil.copytree(folder / "workers", folder / "workers-spans")
     until_done(folder, "workers-spans", "--spans", most=1)
     assert killed(spent).keys() >= SPANS
-    assert killed(spent)["training-shards"] == {"send", "receive"}
+    assert killed(spent)["text-shards"] == {"send", "receive"}
     assert shard_bytes(folder / "workers-spans") == shard_bytes(folder / "undisturbed-spans")
 
 

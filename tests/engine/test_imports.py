@@ -92,7 +92,7 @@ def test_a_file_is_imported_once_and_copying_it_changes_nothing_downstream(ray_c
         rows = [] if name.startswith("empty") else [{"id": f"{name}-{i}", "text": "Some text."} for i in range(5)]
         write_lines(tmp_path / "corpus", name, rows)
     first, ran = split(tmp_path)
-    assert ran[:2] == FIRST and sorted(ran[2:]) == ["id-partitions", "ids", "spans"]
+    assert ran[:2] == FIRST and sorted(ran[2:]) == ["id-partitions", "repeated-ids", "spans"]
     parts = {path: path.stat().st_mtime_ns for path in imported_parts(tmp_path)}
     assert len(parts) == 2
     again, ran = split(tmp_path)

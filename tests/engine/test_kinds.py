@@ -26,7 +26,7 @@ from annotate.engine.plan import plan
 from annotate.engine.status import status
 from annotate.graph import EndsDocuments, LedgerStates, Map, Model, Reduce, Shuffle, Source
 from annotate.storage.manifests import FileRows, Unit
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.storage.store import Directory, checksum
 
 TEXT, UNIT = "text", 4
@@ -113,7 +113,7 @@ class Words(Step, Map):
         )
         pairs = [(row, word) for row, found in zip(lines["row"].to_pylist(), words, strict=True) for word in found]
         table = pa.table({"row": pa.array([r for r, _ in pairs], pa.int64()), "word": [w for _, w in pairs]})
-        return Output(table, quarantine=quarantine, counts={"lines": lines.num_rows, "bad": len(bad)})
+        return UnitOutput(table, quarantine=quarantine, counts={"lines": lines.num_rows, "bad": len(bad)})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,12 +140,12 @@ class Counts(Step, Shuffle):
     def send(self, tables, partitions):
         word = tables["words"]["word"]
         to = pc.utf8_length(word).to_numpy() % partitions.number
-        yield Output(pa.table({"to": pa.array(to, pa.int32()), "word": word}))
+        yield UnitOutput(pa.table({"to": pa.array(to, pa.int32()), "word": word}))
 
     def receive(self, received):
         counted = pc.value_counts(received.sent["word"].combine_chunks())
         table = pa.table({"word": counted.field("values"), "count": counted.field("counts")})
-        yield Output(table.sort_by("word"))
+        yield UnitOutput(table.sort_by("word"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +169,7 @@ class Common(Step, Reduce):
         return pa.concat_tables(list(pieces)).sort_by([("count", "descending"), ("word", "ascending")]).slice(0, 1)
 
     def finish(self, merged, shared):
-        return Output(merged)
+        return UnitOutput(merged)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +220,7 @@ class Guesses(Step, Model):
     def finish(self, shard, prepared, result, device, covered):
         fresh = ~np.isin(prepared[0], covered)
         table = pa.table({"row": prepared[0][fresh], "guess": result[fresh]})
-        return Output(table, counts={"guessed": table.num_rows})
+        return UnitOutput(table, counts={"guessed": table.num_rows})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,7 +254,7 @@ class Written(Step, EndsDocuments, Map):
     def gathered_unit(self, group):
         tables = [unit["guesses-0"].append_column("other", unit["guesses-1"]["guess"]) for unit in group]
         table = pa.concat_tables(tables)
-        yield Output(table, counts={"written": table.num_rows})
+        yield UnitOutput(table, counts={"written": table.num_rows})
 
     def ledger(self, counts):
         words = counts(self.words)

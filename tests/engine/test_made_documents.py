@@ -12,7 +12,7 @@ from support import to_shards, write_corpus
 
 from annotate import Corpus, NearDuplicates, Options, Schedule, Split, Tag, TagScheme, score, shards
 from annotate.graph import MadeDocuments, Map, documents_of, source_of
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Louder(MadeDocuments, Map):
         ids = pc.binary_join_element_wise(loud, documents["id"], dash)
         columns = {"row": documents["row"], "id": ids, "text": pc.utf8_upper(documents["text"])}
         table = pa.table({**columns, "length": pc.utf8_length(documents["text"])})
-        return Output(table, counts={"documents": table.num_rows})
+        return UnitOutput(table, counts={"documents": table.num_rows})
 
 
 def made(folder, **options):

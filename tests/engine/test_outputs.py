@@ -36,7 +36,7 @@ from annotate import (
     tags_folder,
 )
 from annotate.cli.app import app, guarded
-from annotate.cli.summary import print_summary
+from annotate.cli.summary_view import print_summary
 from annotate.pipeline import make
 from annotate.stages.duplicates.documents import OLDER
 from annotate.storage.latest import read_latest
@@ -118,9 +118,9 @@ def test_what_is_quarantined_is_shown_whatever_met_it_and_counted_once(result, o
     named = {f"{item.dataset}-{item.fingerprint[:8]}": item.label for item in latest}
     assert {named[view] for view in views} == {
         "spans",
-        "training-shards (train)",
-        "training-shards (evaluation)",
-        "training-shards (swapped)",
+        "text-shards (train)",
+        "text-shards (evaluation)",
+        "text-shards (swapped)",
         "token-shards (tokens)",
     }
 
@@ -166,7 +166,7 @@ def test_every_hint_of_the_summary_works_as_it_stands(pipeline, out, capsys):
 def test_status_and_show_tell_outputs_apart(out, capsys):
     code, shown, _ = command(capsys, "status", out)
     assert code == 0
-    for text in ("training-shards (swapped)", "token-shards (tokens)", "subset", "control"):
+    for text in ("text-shards (swapped)", "token-shards (tokens)", "subset", "control"):
         assert text in shown
     code, shown, _ = command(capsys, "show", out, "-n", 1)
     assert code == 0 and shown.count("╭") == 3

@@ -120,7 +120,7 @@ def test_another_scheme_or_rendering_scores_nothing(ray_cluster, tmp_path, corpu
     scored = rows_scored(tmp_path / "calls")
     _, told = run(tmp_path, corpus, **change)
     assert rows_scored(tmp_path / "calls") == scored
-    assert "training-shards" in told.ran
+    assert "text-shards" in told.ran
 
 
 def test_another_axis_scores_only_that_axis(ray_cluster, tmp_path, corpus):
@@ -188,11 +188,11 @@ def test_a_limit_reaches_the_first_units_of_each_shard_and_keeps_their_scores(ra
 
 def test_a_deleted_shard_is_made_again_with_equal_bytes(ray_cluster, tmp_path, corpus):
     before = shard_bytes(tmp_path / "out")
-    lost = next((tmp_path / "out").glob("training-shards-*/parts/*"))
+    lost = next((tmp_path / "out").glob("text-shards-*/parts/*"))
     lost.unlink()
     scored = rows_scored(tmp_path / "calls")
     _, told = run(tmp_path, corpus)
-    assert told.ran == ["training-shards"]
+    assert told.ran == ["text-shards"]
     assert shard_bytes(tmp_path / "out") == before
     assert rows_scored(tmp_path / "calls") == scored
 
@@ -228,7 +228,7 @@ def test_without_ray_an_error_says_so(tmp_path, workers):
 def test_a_stage_that_goes_on_tells_at_its_start_of_units_that_are_committed(ray_cluster, tmp_path, corpus):
     """Where all that it reads is there: what a run makes before may have other units."""
     out = tmp_path / "out"
-    later = ["calibration", "thresholds", "placements", "training-shards"]
+    later = ["calibration", "thresholds", "placements", "text-shards"]
 
     def goes_on(name, *lost):
         for stage in (name, *later):
@@ -297,12 +297,12 @@ def test_rescoring_after_a_top_up_gives_what_a_new_work_directory_does(ray_clust
     size = sum(len(data) for path, data in made.items() if "dataset.json" not in str(path))  # that stays
     assert told.infos == [f"scores dropped: 2 of 2 annotation datasets, {size:,} bytes"]
     assert rows_scored(tmp_path / "calls") - scored == 2 * result.ledger.beside["spans"]
-    assert "training-shards" in told.ran and not {"spans", "verdicts"} & set(told.ran)
+    assert "text-shards" in told.ran and not {"spans", "verdicts"} & set(told.ran)
     assert below(tmp_path / "out", "annotations-*") == below(tmp_path / "new", "annotations-*")
     assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "new")
     # Nor does another pipeline find the shards that it once made from the scores that went.
     _, told = run(tmp_path, corpus, threshold=0.99, quantile=0.9)
-    assert "training-shards" in told.ran and not any(stage.startswith("annotations") for stage in told.ran)
+    assert "text-shards" in told.ran and not any(stage.startswith("annotations") for stage in told.ran)
 
 
 def granted() -> None:

@@ -38,7 +38,7 @@ def found(folder: Path, shards: dict[str, Any], **options: Any) -> tuple[list[di
     manifest = dataset.manifest
     assert manifest is not None
     (unit,) = dataset.units()
-    table = read_part(dataset.directory, unit.entries[0].part, schema="ids")
+    table = read_part(dataset.directory, unit.entries[0].part, schema="repeated-ids")
     return table.to_pylist(), manifest, stage.remarks(manifest)
 
 

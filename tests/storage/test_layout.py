@@ -12,7 +12,7 @@ BESIDE = layout.companions(FINGERPRINT)
 RUN = "20260101T000000-0a1b2c"
 MADE = {
     layout.manifest(FINGERPRINT): Name(FileKind.MANIFEST, FINGERPRINT),
-    layout.unit_list(SUM): Name(FileKind.UNIT_LIST),
+    layout.manifest_part(SUM): Name(FileKind.MANIFEST_PART),
     layout.entry(KEY): Name(FileKind.ENTRY, KEY),
     layout.entry(layout.numbered(KEY, 12)): Name(FileKind.ENTRY, f"{KEY}-12"),
     layout.part(KEY, SUM): Name(FileKind.PART, KEY),

@@ -16,7 +16,7 @@ from annotate.errors import StorageError
 from annotate.storage.contracts import contract
 from annotate.storage.parts import (
     Entry,
-    Output,
+    UnitOutput,
     chain,
     commit,
     commit_all,
@@ -30,13 +30,15 @@ from annotate.storage.parts import (
 from annotate.storage.store import Directory
 
 
-def output(*ids: str, bad: int = 0) -> Output:
+def output(*ids: str, bad: int = 0) -> UnitOutput:
     table = pa.table(
         [list(ids), pa.array([2] * len(ids), pa.int64()), ["a:0"] * len(ids), ["a:1"] * len(ids)],
-        schema=contract("ids").schema,
+        schema=contract("repeated-ids").schema,
     )
     rows = [{"shard": "a", "row": row, "reason": "why"} for row in range(bad)]
-    return Output(table, pa.Table.from_pylist(rows, schema=contract("quarantine").schema), {"n": len(ids)}, {"k": "v"})
+    return UnitOutput(
+        table, pa.Table.from_pylist(rows, schema=contract("quarantine").schema), {"n": len(ids)}, {"k": "v"}
+    )
 
 
 @pytest.fixture
@@ -51,9 +53,9 @@ def local(dataset: Directory, path: str) -> Path:
 
 def test_what_is_committed_is_read_back(dataset: Directory) -> None:
     made = output("x", "y", bad=2)
-    entry = commit(dataset, "key", made, schema="ids")
+    entry = commit(dataset, "key", made, schema="repeated-ids")
     assert read_entry(dataset, "key") == entry
-    assert read_part(dataset, entry.part, schema="ids") == made.table
+    assert read_part(dataset, entry.part, schema="repeated-ids") == made.table
     assert entry.part.rows == 2
     assert (dict(entry.counts), dict(entry.notes)) == ({"n": 2}, {"k": "v"})
     assert entry.quarantine is not None
@@ -62,21 +64,21 @@ def test_what_is_committed_is_read_back(dataset: Directory) -> None:
 
 
 def test_without_bad_rows_there_is_no_quarantine_part(dataset: Directory) -> None:
-    assert commit(dataset, "key", output("x"), schema="ids").quarantine is None
+    assert commit(dataset, "key", output("x"), schema="repeated-ids").quarantine is None
     assert list(dataset.sizes("quarantine")) == []
 
 
 def test_committing_twice_changes_nothing(dataset: Directory) -> None:
-    first = commit(dataset, "key", output("x", bad=1), schema="ids")
+    first = commit(dataset, "key", output("x", bad=1), schema="repeated-ids")
     before = sorted(dataset.sizes(""))
-    assert commit(dataset, "key", output("x", bad=1), schema="ids") == first
+    assert commit(dataset, "key", output("x", bad=1), schema="repeated-ids") == first
     assert sorted(dataset.sizes("")) == before
 
 
 def test_of_two_outputs_the_first_stands(dataset: Directory) -> None:
-    first = commit(dataset, "key", output("x"), schema="ids")
-    assert commit(dataset, "key", output("y"), schema="ids") == first
-    assert read_part(dataset, first.part, schema="ids")["id"].to_pylist() == ["x"]
+    first = commit(dataset, "key", output("x"), schema="repeated-ids")
+    assert commit(dataset, "key", output("y"), schema="repeated-ids") == first
+    assert read_part(dataset, first.part, schema="repeated-ids")["id"].to_pylist() == ["x"]
 
 
 def test_of_writers_at_once_all_go_on_from_one(dataset: Directory) -> None:
@@ -84,7 +86,7 @@ def test_of_writers_at_once_all_go_on_from_one(dataset: Directory) -> None:
 
     def write(i: int) -> Entry:
         barrier.wait()
-        return commit(dataset, "key", output(str(i)), schema="ids")
+        return commit(dataset, "key", output(str(i)), schema="repeated-ids")
 
     with ThreadPoolExecutor(8) as pool:
         entries = list(pool.map(write, range(8)))
@@ -95,32 +97,32 @@ def test_of_writers_at_once_all_go_on_from_one(dataset: Directory) -> None:
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 @pytest.mark.parametrize("which", ["part", "quarantine"])
 def test_a_lost_part_is_seen_and_healed_by_the_same_bytes(dataset: Directory, damage: str, which: str) -> None:
-    entry = commit(dataset, "key", output("x", bad=1), schema="ids")
+    entry = commit(dataset, "key", output("x", bad=1), schema="repeated-ids")
     path = local(dataset, getattr(entry, which).path)
     data = path.read_bytes()
     path.unlink() if damage == "missing" else path.write_bytes(data[:-1])
     assert not intact(dataset, entry)
-    assert commit(dataset, "key", output("x", bad=1), schema="ids") == entry
+    assert commit(dataset, "key", output("x", bad=1), schema="repeated-ids") == entry
     assert path.read_bytes() == data
     assert intact(dataset, entry)
 
 
 def test_a_lost_part_is_not_healed_by_other_bytes(dataset: Directory) -> None:
-    entry = commit(dataset, "key", output("x"), schema="ids")
+    entry = commit(dataset, "key", output("x"), schema="repeated-ids")
     local(dataset, entry.part.path).unlink()
     with pytest.raises(StorageError, match="names a part that is missing or damaged, and the part that was made again"):
-        commit(dataset, "key", output("y"), schema="ids")
+        commit(dataset, "key", output("y"), schema="repeated-ids")
 
 
 def test_a_unit_of_several_parts_goes_on_with_those_that_a_killed_task_left_only_if_they_are_cut_alike(
     dataset: Directory,
 ) -> None:
-    def made(*parts: Output, killed: bool = False) -> tuple[Entry, ...]:
+    def made(*parts: UnitOutput, killed: bool = False) -> tuple[Entry, ...]:
         """Commit a unit of these parts; `killed` after the entry of the first is created."""
 
         def put() -> Iterator[Entry]:
             for number, part in enumerate(parts):
-                yield put_output(dataset, "key", part, schema="ids")
+                yield put_output(dataset, "key", part, schema="repeated-ids")
                 if killed and number == 1:
                     raise KeyboardInterrupt
 
@@ -140,25 +142,25 @@ def test_a_unit_of_several_parts_goes_on_with_those_that_a_killed_task_left_only
 
 
 def test_damage_is_found_when_a_part_is_read(dataset: Directory) -> None:
-    entry = commit(dataset, "key", output("x" * 1000), schema="ids")
+    entry = commit(dataset, "key", output("x" * 1000), schema="repeated-ids")
     path = local(dataset, entry.part.path)
     data = path.read_bytes()
     path.write_bytes(data[:-1])
     with pytest.raises(
         StorageError, match=f"is damaged: it has {len(data) - 1} bytes .*committed with {len(data)} bytes"
     ):
-        read_part(dataset, entry.part, schema="ids")
+        read_part(dataset, entry.part, schema="repeated-ids")
     path.write_bytes(data[:50] + bytes([data[50] ^ 1]) + data[51:])
     assert intact(dataset, entry)  # a listing does not see it
     with pytest.raises(StorageError, match=r"is damaged: .* checksum"):
-        read_part(dataset, entry.part, schema="ids")
+        read_part(dataset, entry.part, schema="repeated-ids")
     path.unlink()
     with pytest.raises(StorageError, match="is missing"):
-        read_part(dataset, entry.part, schema="ids")
+        read_part(dataset, entry.part, schema="repeated-ids")
 
 
 def test_a_part_is_checked_against_its_contract(dataset: Directory) -> None:
-    entry = commit(dataset, "key", output("x"), schema="ids")
+    entry = commit(dataset, "key", output("x"), schema="repeated-ids")
     with pytest.raises(StorageError, match=rf"{entry.part.path} breaks the contract 'quarantine'") as caught:
         read_part(dataset, entry.part, schema="quarantine")
     assert "another version of annotate wrote it. Run the pipeline again" in str(caught.value.hint)
@@ -168,8 +170,8 @@ def test_a_part_is_checked_against_its_contract(dataset: Directory) -> None:
 
 
 def test_columns_can_be_chosen(dataset: Directory) -> None:
-    entry = commit(dataset, "key", output("x"), schema="ids")
-    assert read_part(dataset, entry.part, schema="ids", columns=["count"]).to_pydict() == {"count": [2]}
+    entry = commit(dataset, "key", output("x"), schema="repeated-ids")
+    assert read_part(dataset, entry.part, schema="repeated-ids", columns=["count"]).to_pydict() == {"count": [2]}
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b'{"key": "key"}', b"\xff"])
@@ -185,7 +187,7 @@ def test_a_file_is_committed_as_a_table_is(dataset: Directory, tmp_path: Path) -
     path = tmp_path / "file.parquet"
     pq.write_table(output("x").table, path)
     entry = commit_file(dataset, "key", path, 1)
-    assert read_part(dataset, entry.part, schema="ids")["id"].to_pylist() == ["x"]
+    assert read_part(dataset, entry.part, schema="repeated-ids")["id"].to_pylist() == ["x"]
     assert commit_file(dataset, "key", path, 1) == entry
     local(dataset, entry.part.path).unlink()
     assert commit_file(dataset, "key", path, 1) == entry
@@ -193,6 +195,6 @@ def test_a_file_is_committed_as_a_table_is(dataset: Directory, tmp_path: Path) -
 
 
 def test_a_chain_ends_where_an_entry_is_missing(dataset: Directory) -> None:
-    entries = [commit(dataset, f"key-{n}", output(str(n)), schema="ids") for n in (0, 1, 3)]
+    entries = [commit(dataset, f"key-{n}", output(str(n)), schema="repeated-ids") for n in (0, 1, 3)]
     assert list(chain(dataset, "key")) == entries[:2]
     assert entries[0] != replace(entries[0], key="key-1")

@@ -41,7 +41,7 @@ def test_what_is_kept_is_kept_byte_for_byte(documents: list[Document]) -> None:
     gaps = gaps_of(spans, dropped)
     kept = ["".join(text for text, gone, _ in each if not gone) for each in documents]
     assert leave_out(pa.array(texts, pa.large_string()), gaps).to_pylist() == kept
-    lists = gap_lists(gaps, len(texts), contract("training-shards").type_of("gaps")).to_pylist()
+    lists = gap_lists(gaps, len(texts), contract("text-shards").type_of("gaps")).to_pylist()
     for text, cut, expected in zip(texts, lists, kept, strict=True):
         edges = [0, *itertools.chain.from_iterable((gap["start"], gap["end"]) for gap in cut), len(text)]
         assert "".join(text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)) == expected

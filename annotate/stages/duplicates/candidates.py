@@ -20,7 +20,7 @@ from annotate.randomness import keyed_hash
 from annotate.stages.duplicates.documents import SignedDocuments, UInt64, matrix, numbered, starts_of
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 NEIGHBOURS = 8
 RECORD_BYTES = 28  # of a sent row
@@ -41,7 +41,7 @@ class Candidates(Shuffle):
 
     name: ClassVar[str] = "candidates"
     schema: ClassVar[str] = "pairs"
-    sent_schema: ClassVar[str] = "band-hashes"
+    sent_schema: ClassVar[str] = "sent-band-hashes"
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -59,7 +59,7 @@ class Candidates(Shuffle):
         sent = rows * (1 + sum(bands for bands, _ in self.bands)) * RECORD_BYTES
         return partitions_of(sent, self.documents.signatures.corpus.unit_bytes)
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send each usable document to the partitions of its bands."""
         from annotate.minhash.band_hashes import band_hashes
 
@@ -82,9 +82,9 @@ class Candidates(Shuffle):
             pa.array(documents[owner]),
             pa.array(twin[owner]),
         ]
-        yield Output(pa.table(columns, schema=contract(self.sent_schema).schema))
+        yield UnitOutput(pa.table(columns, schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Pair the documents of each bucket."""
         from annotate.minhash.shared_keys import maybe_shared
 
@@ -98,7 +98,7 @@ class Candidates(Shuffle):
         pairs = [(document[head[twins]], document[twins])]
         pairs += bucket_pairs(key[heads], document[heads])
         a, b = unique_pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
-        yield Output(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
+        yield UnitOutput(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
 
 
 def bucket_pairs(key: UInt64, document: UInt64) -> list[tuple[UInt64, UInt64]]:

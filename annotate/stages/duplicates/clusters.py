@@ -26,7 +26,7 @@ from annotate.stages.duplicates.documents import (
 )
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 HIGHEST = "highest:"
 LARGEST, SMALL = 0.01, 100
@@ -76,7 +76,7 @@ class Members(DocumentShuffle):
         """The setting that chooses the keeper."""
         return {"keep": self.keep}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send each member of this range, the earliest of its component too, to its own range."""
         del partitions
         root, member = (tables.sent[name].to_numpy() for name in ("a", "b"))
@@ -84,9 +84,9 @@ class Members(DocumentShuffle):
         a, b = np.concatenate([root, first]), np.concatenate([member, first])
         here = range_of(b) == tables.number
         columns = [range_of(b)[here], a[here], b[here]]
-        yield Output(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
+        yield UnitOutput(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Give each document the value that a keeper is chosen by."""
         order = np.argsort(received.sent["b"].to_numpy())
         root, member = (received.sent[name].to_numpy()[order] for name in ("a", "b"))
@@ -97,7 +97,7 @@ class Members(DocumentShuffle):
             if mine.start < mine.stop and self.keep != "earliest":
                 value[mine] = self._values(unit)[row_of(member[mine])]
         columns = [pa.array(column) for column in (root, member, value)]
-        yield Output(pa.table(columns, schema=contract(self.schema).schema))
+        yield UnitOutput(pa.table(columns, schema=contract(self.schema).schema))
 
     def _values(self, unit: Tables) -> npt.NDArray[np.float64]:
         """The value that a keeper is chosen by, for each document of a unit; nulls and NaN are below all others."""
@@ -132,10 +132,10 @@ class _ToTheEarliest(DocumentShuffle):
     sent_schema: ClassVar[str] = "sent-members"
     source: ClassVar[str] = "members"
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send a document to the range of the earliest of its component."""
         del partitions
-        yield Output(with_partition(tables.sent, range_of(tables.sent["root"].to_numpy())))
+        yield UnitOutput(with_partition(tables.sent, range_of(tables.sent["root"].to_numpy())))
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Keepers(_ToTheEarliest):
         """How many are kept."""
         return {"most": self.most}
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Choose the keepers."""
         root, member, value = (received.sent[name].to_numpy() for name in ("root", "member", "value"))
         order = np.lexsort((member, -value, unit_of(member) < received.units, root))
@@ -176,7 +176,7 @@ class Keepers(_ToTheEarliest):
         kept = np.arange(len(root)) - np.repeat(starts, sizes) < self.most
         keeper = np.where(kept, member, np.repeat(member[starts], sizes))
         columns = [pa.array(column) for column in (keeper, member, identities(root, received))]
-        yield Output(pa.table(columns, schema=contract(self.schema).schema))
+        yield UnitOutput(pa.table(columns, schema=contract(self.schema).schema))
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class Groups(_ToTheEarliest):
         """The largest group."""
         return {"largest": LARGEST, "small": SMALL}
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Count the documents of each group, and name it."""
         root, member = (received.sent[name].to_numpy() for name in ("root", "member"))
         order = np.lexsort((member, root))
@@ -205,7 +205,7 @@ class Groups(_ToTheEarliest):
         cut = np.repeat(too_large, sizes)
         group = pa.array(identities(root, received), mask=cut)
         table = pa.table([pa.array(member), group], schema=contract(self.schema).schema)
-        yield Output(table, counts={"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(cut.sum())})
+        yield UnitOutput(table, counts={"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(cut.sum())})
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn of groups that were cut: their documents may now lie in different subsets."""
@@ -236,11 +236,11 @@ class DocumentGroups(DocumentShuffle):
         """It has none of its own."""
         return {}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send a document to its range."""
         del partitions
-        yield Output(with_partition(tables.sent, range_of(tables.sent["document"].to_numpy())))
+        yield UnitOutput(with_partition(tables.sent, range_of(tables.sent["document"].to_numpy())))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Put them in order."""
-        yield Output(received.sent.drop_columns(["to"]).sort_by("document"))
+        yield UnitOutput(received.sent.drop_columns(["to"]).sort_by("document"))

@@ -22,7 +22,7 @@ from annotate.stages.duplicates.documents import DocumentShuffle, SignedDocument
 from annotate.stages.duplicates.shared_spans import SharedSpans
 from annotate.stages.duplicates.similarity import Similarity
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Components(DocumentShuffle):
         """The threshold."""
         return {"threshold": self.threshold}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send a pair to the ranges of both documents, once where they are the same."""
         del partitions
         table = tables.sent
@@ -72,16 +72,16 @@ class Components(DocumentShuffle):
         here, there = range_of(a), range_of(b)
         apart = here != there
         columns = [np.concatenate([here, there[apart]]), np.concatenate([a, a[apart]]), np.concatenate([b, b[apart]])]
-        yield Output(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
+        yield UnitOutput(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Join connected documents to the smallest of them, and count the pairs that are new."""
         a, b = unique_pairs(received.sent["a"].to_numpy(), received.sent["b"].to_numpy())
         root, member = stars(a, b)
         both = np.concatenate([np.stack([root, member], 1), np.stack([a, b], 1)])
         known = len(a) + len(root) - len(np.unique(both, axis=0))
         table = pa.table([pa.array(root), pa.array(member)], schema=contract(self.schema).schema)
-        yield Output(table, counts={"changed": len(root) - known})
+        yield UnitOutput(table, counts={"changed": len(root) - known})
 
 
 def stars(a: UInt64, b: UInt64) -> tuple[UInt64, UInt64]:

@@ -21,7 +21,7 @@ from annotate.stages.duplicates.candidates import unique_pairs
 from annotate.stages.duplicates.documents import UInt64, numbered, row_of, starts_of, unit_of
 from annotate.stages.duplicates.similarity import Similarity
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.text.arrays import one_array
 
 COMMON = 50
@@ -56,14 +56,14 @@ class Fingerprints(Map):
         """The length of a run, and what tokens are."""
         return {"span": self.span, "tokens": self.tokens}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Take the fingerprints of the documents of a unit."""
         from annotate.minhash.fingerprints import fingerprints
 
         documents = tables["corpus"]
         found, ends = once_each(*fingerprints(documents["text"], self.span, self.tokens))
         lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), pa.array(found))
-        return Output(pa.table([documents["row"], lists], schema=contract(self.schema).schema))
+        return UnitOutput(pa.table([documents["row"], lists], schema=contract(self.schema).schema))
 
 
 def once_each(found: UInt64, ends: npt.NDArray[np.int64]) -> tuple[UInt64, npt.NDArray[np.int64]]:
@@ -103,7 +103,7 @@ class KeptFingerprints(Map):
         """It has none of its own."""
         return {}
 
-    def unit(self, tables: Tables) -> Output:
+    def unit(self, tables: Tables) -> UnitOutput:
         """Leave out the fingerprints of near-duplicates."""
         table, kept = tables["fingerprints"], tables["kept"]
         member, keeper = kept["b"].to_numpy(), kept["a"].to_numpy()
@@ -113,7 +113,7 @@ class KeptFingerprints(Map):
         lists = pc.if_else(
             pa.array(gone), pa.scalar([], table.schema.field("fingerprints").type), table["fingerprints"]
         )
-        return Output(pa.table([table["row"], lists], schema=contract(self.schema).schema))
+        return UnitOutput(pa.table([table["row"], lists], schema=contract(self.schema).schema))
 
 
 @dataclass(frozen=True)
@@ -142,15 +142,15 @@ class SharedSpans(Shuffle):
         """In how many documents a span is common."""
         return {"common": COMMON}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send each document to the partitions of its fingerprints."""
         lists = one_array(tables.sent["fingerprints"])
         key = lists.flatten().to_numpy()
         rows = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).to_numpy())
         columns = [(key % np.uint64(partitions.number)).astype(np.int32), key, numbered(tables.number, rows)]
-        yield Output(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
+        yield UnitOutput(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Pair the documents of each fingerprint."""
         key, document = (received.sent[name].to_numpy() for name in ("key", "document"))
         order = np.lexsort((document, key))
@@ -163,4 +163,4 @@ class SharedSpans(Shuffle):
         joined = (size <= COMMON) & (first != document)
         a, b = unique_pairs(first[joined], document[joined])
         table = pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema)
-        yield Output(table, counts={"common_spans": int((sizes > COMMON).sum())})
+        yield UnitOutput(table, counts={"common_spans": int((sizes > COMMON).sum())})

@@ -30,7 +30,7 @@ from annotate.stages.duplicates.documents import (
     with_partition,
 )
 from annotate.storage.contracts import contract
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.text.arrays import one_array
 
 AT_ONCE = 16 << 20  # bytes of signatures or sets that are compared at a time
@@ -67,15 +67,15 @@ class FirstSigned(DocumentShuffle):
         """Which pairs, and what they carry."""
         return {"pairs": self.pairs.name, "exact": self.exact}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send a pair to the range of its first document."""
         del partitions
         table = tables.sent
         cluster = table["cluster"] if "cluster" in table.column_names else pa.nulls(table.num_rows, pa.uint64())
         columns = [pa.array(range_of(table["a"].to_numpy())), table["a"], table["b"], cluster]
-        yield Output(pa.table(columns, schema=contract(self.sent_schema).schema))
+        yield UnitOutput(pa.table(columns, schema=contract(self.sent_schema).schema))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Add signatures to the pairs, and drop repeats: one pair may come from many partitions."""
         a, b, cluster = (one_array(received.sent[name]) for name in ("a", "b", "cluster"))
         first, second = a.to_numpy(), b.to_numpy()
@@ -108,7 +108,7 @@ class FirstSigned(DocumentShuffle):
                 values.take(pa.array(np.cumsum(carries) - 1, mask=~carries)),
             ]
             tables.append(pa.table(columns, schema=schema))
-        yield Output(pa.concat_tables(tables))
+        yield UnitOutput(pa.concat_tables(tables))
 
 
 @dataclass(frozen=True)
@@ -140,12 +140,12 @@ class Similarity(DocumentShuffle):
         """The least similarity."""
         return {"least": self.least, **self.pairs.settings()}
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send a pair to the range of its second document."""
         del partitions
-        yield Output(with_partition(tables.sent, range_of(tables.sent["b"].to_numpy())))
+        yield UnitOutput(with_partition(tables.sent, range_of(tables.sent["b"].to_numpy())))
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Compare signatures. Exact copies have similarity 1, even if they are shorter than a shingle.
 
         Pairs of exact copies are counted if the second document is in this corpus.
@@ -172,7 +172,7 @@ class Similarity(DocumentShuffle):
             columns = [pairs["a"], pairs["b"], pa.array(similarity), *(pairs[n] for n in ("cluster", "shard", "row"))]
             near = pa.array(similarity >= np.float32(self.least))
             tables.append(pa.table(columns, schema=contract(self.schema).schema).filter(near))
-        yield Output(pa.concat_tables(tables), counts={"exact_copies": copies})
+        yield UnitOutput(pa.concat_tables(tables), counts={"exact_copies": copies})
 
     def _compared(
         self, pairs: pa.Table, unit: Tables, carried: pa.LargeBinaryArray, own: npt.NDArray[np.int64]

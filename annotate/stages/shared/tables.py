@@ -201,7 +201,7 @@ def packed(table: pa.Table) -> pa.Array:
 
 def placement_lists(placed: pa.Table, documents: int) -> pa.Array:
     """Placements by document, list<struct> `[documents]` as the contract of training shards has them."""
-    kind = contract("training-shards").schema.field("placements").type
+    kind = contract("text-shards").schema.field("placements").type
     fields = pa.schema([pa.field("row", pa.int64()), *kind.value_type])
     return lists_by_row(placed.select(fields.names).cast(fields), documents).cast(kind)
 

@@ -36,7 +36,7 @@ from annotate.stages.shared.selection import SelectedDocuments, Selection
 from annotate.stages.shared.tables import between, chosen, in_order, packed, quarantine, within
 from annotate.storage.latest import Role
 from annotate.storage.manifests import Manifest, Unit
-from annotate.storage.parts import Output
+from annotate.storage.parts import UnitOutput
 from annotate.subsets import SubsetName
 from annotate.text.arrays import beside, held_bytes, one_array
 from annotate.training_order.schedule import phase_names, times
@@ -267,7 +267,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         text, others = self.corpus.total(manifests["corpus"])
         return text + (others if self.travel else 0)
 
-    def gathered_unit(self, group: Iterator[Tables]) -> Iterator[Output]:
+    def gathered_unit(self, group: Iterator[Tables]) -> Iterator[UnitOutput]:
         """Make a part of the documents of some units; several parts, if the columns that travel are large."""
         units = list(group)
         room = self._room(sum(self.corpus.sizes(unit.unit("corpus"))[1] for unit in units))
@@ -295,7 +295,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         """
         return 1.1 * max(size, self._most) / max(1, -(-size // self._most))
 
-    def _part(self, gathered: list[pa.Table], bad: list[pa.Table], counts: Counter[str]) -> Output:
+    def _part(self, gathered: list[pa.Table], bad: list[pa.Table], counts: Counter[str]) -> UnitOutput:
         """Make a part of the gathered rows, and empty the list."""
         written = pa.concat_tables(gathered).combine_chunks()
         gathered.clear()  # they are copied
@@ -320,7 +320,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         others = self._total(manifests) / max(1, self.corpus.total(manifests["corpus"])[0])
         return tuple(max(1, round(size * others / self.part_bytes)) for size in sums.to_pylist())
 
-    def send(self, tables: Tables, partitions: Partitions) -> Iterator[Output]:
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send the documents of a unit to the parts that they are written to, a row for each copy."""
         assert self.training_order is not None, "it is shuffled"
         bad: list[pa.Table] = []
@@ -355,11 +355,11 @@ class Shards(EndsDocuments, Map, Shuffle):
                     sent = sent.append_column(PHASE, names.take(pa.array(phase[order])))
                 columns = {"to": pa.array(to[order], pa.int32()), "time": pa.array(time[order])}
                 table = pa.table({**columns, "document": packed(sent)})
-                yield Output(table, quarantine=pa.concat_tables(bad) if bad else None, counts=dict(counts))
+                yield UnitOutput(table, quarantine=pa.concat_tables(bad) if bad else None, counts=dict(counts))
                 bad.clear()
                 counts.clear()
 
-    def receive(self, received: Received) -> Iterator[Output]:
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Make a part of the documents that were sent to it, in the order of their times.
 
         Columns that travel can be larger than the footers say. Then there are several parts, each of an interval of the
@@ -380,7 +380,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         """A row for each document that can be written: its `row` in the shard, and what its part needs of it."""
 
     @abc.abstractmethod
-    def part(self, rows: pa.Table) -> Output:
+    def part(self, rows: pa.Table) -> UnitOutput:
         """Make a part of documents, in the order in which they are trained on."""
 
     def remarks(self, manifest: Manifest) -> list[str]:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from annotate.cli.colours import example
-from annotate.cli.ledgers import ledger_table
+from annotate.cli.ledger_view import ledger_table
 from annotate.cli.terminal import counted, visible
 from annotate.engine.datasets import Dataset, latest
 from annotate.engine.run import Made
