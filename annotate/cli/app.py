@@ -1,8 +1,8 @@
-"""The commands of `annotate`, and how an error ends one: with a message, a hint and an exit code.
+"""The commands of `annotate`. An error ends a command with a message, a hint and an exit code.
 
 Exit codes: 0 done; 1 a bug, with its traceback; 2 a wrong command, pipeline, parameter, model or tag scheme; 3 a corpus
 that can't be read; 4 a work directory that can't be used, or is damaged; 5 a work unit that failed on every attempt,
-or a local Ray that did not start, twice; 6 a mistake in annotate, to be reported; 130 interrupted, 143 ended by
+or a local Ray that failed to start twice; 6 a mistake in annotate, to be reported; 130 interrupted, 143 ended by
 SIGTERM, 129 by SIGHUP.
 """
 
@@ -34,7 +34,7 @@ COMMANDS = {
 
 
 class _Commands(click.Group):
-    """Imports a command when it is used, so that help does not wait for torch."""
+    """Imports a command only when it is used, so that help does not wait for torch."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         del ctx
@@ -65,7 +65,7 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
     try:
         code: Any = command.main(list(arguments), standalone_mode=False)
     except AnnotateError as error:
-        if interrupts.came() is not None:  # the error may only follow from the end that the signal has begun
+        if interrupts.came() is not None:  # the signal may have caused the error
             return interrupts.told(arguments)
         console.print(f"[bold red]error:[/] {_plain(error.message)}")
         if error.hint:

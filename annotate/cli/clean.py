@@ -27,11 +27,11 @@ MOST_NAMED = 1000
 def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  # noqa: FBT001 - click names them
     """Remove the files in WORKDIR that the last finished run does not use.
 
-    These are the datasets that it does not use and, in the datasets that it uses, the files that no unit entry and no
-    manifest names. The same pipeline then finds all its work. A pipeline with earlier settings makes its datasets
-    again.
+    These are all files of the datasets that it does not use. In the datasets that it uses, they are the files that no
+    unit entry and no manifest names. The same pipeline still finds all its work. A pipeline with earlier settings has
+    to make its datasets again.
 
-    Only files that runs wrote are removed, in folders that runs marked as theirs.
+    Only files that runs wrote are removed, and only from folders that runs marked as theirs.
     """
     out = console()
 
@@ -47,7 +47,7 @@ def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  #
 
 
 class _Said(Silent):
-    """Prints messages."""
+    """Prints the messages of the engine."""
 
     def __init__(self, out: Console) -> None:
         self.out = out
@@ -58,7 +58,10 @@ class _Said(Silent):
 
 def _confirmed() -> bool:
     if not sys.stdin.isatty():
-        raise ConfigError("there is no terminal to ask on", hint="Look with --dry-run, then remove with --yes.")
+        raise ConfigError(
+            "clean asks before it removes, and there is no terminal to ask on",
+            hint="Look with --dry-run, then remove with --yes.",
+        )
     return click.confirm("Remove all of this?")
 
 
@@ -83,14 +86,18 @@ def _list(found: Cleanup, out: Console) -> None:
     out.print(table)
     _list_shards(found, out)
     if not status(found.workdir).finished:
-        say(out, "The newest run stopped before its end: what only it needs is in this list too.", "bold yellow")
+        say(
+            out,
+            "The newest run stopped before its end. The list also has files that only this run needs.",
+            "bold yellow",
+        )
 
 
 def _list_shards(found: Cleanup, out: Console) -> None:
-    """Name training shards that are removed although their dataset stays: a trainer may still read them."""
+    """Name the training shards in the list whose dataset stays: a trainer may still read them."""
     paths = [f"{item.dataset}/{item.path}" for item in found.unused if item.training_shard]
     if paths:
-        say(out, "Training shards among them, which the last run has replaced:")
+        say(out, "Among them are training shards that the last run has replaced:")
     for path in paths[:MOST_NAMED]:
         say(out, f"  {path}")
     if len(paths) > MOST_NAMED:

@@ -28,26 +28,38 @@ MOST_MB = 1 << 16
 _OPTIONS = with_options(
     WORKDIR,
     click.option("--text", default="text", show_default=True, help="The column with the text."),
-    click.option("--id", "name", metavar="COL", help="The column with ids, to be shown beside shard and row."),
-    click.option("--threshold", default=0.8, show_default=True, help="Jaccard similarity from which two are near."),
-    click.option("--keep", default="longest", show_default=True, help="longest, earliest, or highest:COL."),
-    click.option("--most", default=1, show_default=True, help="Documents of a cluster that are kept."),
-    click.option("--against", metavar="CORPUS", help="An older corpus, whose documents always win."),
+    click.option("--id", "name", metavar="COL", help="The column with ids, which are shown beside shard and row."),
+    click.option("--threshold", default=0.8, show_default=True, help="Least Jaccard similarity of near-duplicates."),
+    click.option(
+        "--keep", default="longest", show_default=True, help="Of a cluster, keep the longest, earliest, or highest:COL."
+    ),
+    click.option("--most", default=1, show_default=True, help="How many documents of a cluster are kept."),
+    click.option(
+        "--against", metavar="CORPUS", help="An older corpus, whose documents are kept before those of CORPUS."
+    ),
     click.option("--shingle", default=5, show_default=True, help="Tokens in a shingle."),
     click.option("--tokens", type=click.Choice(get_args(Tokens)), default="words", show_default=True),
     click.option("--permutations", default=128, show_default=True, help="Values in a signature."),
-    click.option("--bands", metavar="B,R", help="Bands and rows that find candidates, as 9,13 [datasketch's optimum]."),
+    click.option(
+        "--bands", metavar="B,R", help="Bands and rows to find candidates by, as 9,13 [datasketch's optimum]."
+    ),
     click.option(
         "--verify",
         type=click.Choice(["estimate", "exact"]),
         default="estimate",
         show_default=True,
-        help="Similarity as signatures estimate it, or from the texts.",
+        help="Whether similarity is estimated from signatures, or computed exactly from the texts.",
     ),
-    click.option("--group-threshold", type=float, help="Similarity of one split group [0.45, at most --threshold]."),
-    click.option("--group-bands", metavar="B,R", default="32,4", show_default=True, help="The same for split groups."),
     click.option(
-        "--group-span", type=click.IntRange(0), default=100, show_default=True, help="Shared tokens; 0 for none."
+        "--group-threshold", type=float, help="Least similarity for one split group [0.45, at most --threshold]."
+    ),
+    click.option("--group-bands", metavar="B,R", default="32,4", show_default=True, help="--bands, for split groups."),
+    click.option(
+        "--group-span",
+        type=click.IntRange(0),
+        default=100,
+        show_default=True,
+        help="Shared tokens in a row that suffice for one split group; 0: none do.",
     ),
     click.option("--unit-mb", default=8.0, show_default=True, help="Text in a work unit; 64 suits a cluster."),
     click.option(
@@ -55,13 +67,13 @@ _OPTIONS = with_options(
         type=click.Choice(["error", "quarantine"]),
         default="error",
         show_default=True,
-        help="What to do about files that can't be read: stop, or pass them over.",
+        help="What to do with files that can't be read: stop with an error, or pass them over.",
     ),
     *HOW,
-    click.option("--source", metavar="COL", help="Tell the share dropped by the values of this column [by shard]."),
+    click.option("--source", metavar="COL", help="Show the share dropped for each value of this column [each shard]."),
     click.option("--clusters", type=click.IntRange(0, 1000), default=5, show_default=True, help="Clusters to show."),
     click.option(
-        "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures here as well."
+        "--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Also write the figures to this file."
     ),
 )
 
@@ -72,9 +84,10 @@ _OPTIONS = with_options(
 def command(
     corpus: str, *, workdir: str, source: str | None, clusters: int, file: Path | None, **settings: Any
 ) -> None:
-    """Find near-duplicates in CORPUS, a file, directory, glob or URL, and report on them; the corpus is not changed.
+    """Find near-duplicates in CORPUS, and report on them.
 
-    Verdicts are kept in the work directory, so another report with --source or --clusters takes seconds.
+    CORPUS is a file, directory, glob or URL; it is not changed. Verdicts are kept in the work directory, so another
+    report with --source or --clusters takes seconds.
     """
     options = Options(**{name: settings.pop(name) for name in ("workers", "limit", "share", "stall_seconds")})
     if file is not None and not file.absolute().parent.is_dir():
@@ -154,7 +167,7 @@ def _bands(option: str, text: str) -> tuple[int, int]:
 
 
 def _check_columns(verdicts: NearDuplicates, source: str | None) -> None:
-    """Check, before Ray is started, that the first file has the columns that are named."""
+    """Check that the first file has the named columns. This is done before Ray is started."""
     chooser = _chooser(verdicts.keep)
     for corpus, names in ((verdicts.corpus, (source, chooser)), (verdicts.against, (chooser,))):
         wanted = [name for name in names if name is not None]

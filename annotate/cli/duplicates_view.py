@@ -12,7 +12,7 @@ from annotate.cli.text_diff import difference
 from annotate.reports.duplicates import DuplicatesReport, Sources
 from annotate.reports.large_clusters import Cluster, Document, SizeClass
 
-BAR = 10  # characters of a bar that stands for certainty
+BAR = 10  # characters of the bar for a chance of 100 %
 
 
 def print_report(report: DuplicatesReport, out: Console) -> None:
@@ -21,7 +21,7 @@ def print_report(report: DuplicatesReport, out: Console) -> None:
     for style, text in loud(report):
         say(out, text, style)
     if report.sizes:
-        _title(out, f"Clusters by size: {report.clusters:,}, of 2 documents or more")
+        _title(out, f"Clusters of 2 documents or more, by size: {report.clusters:,} in all")
         out.print(_sizes(report))
     if report.largest:
         _title(out, _largest_title(report))
@@ -39,7 +39,7 @@ def print_report(report: DuplicatesReport, out: Console) -> None:
 
 
 def loud(report: DuplicatesReport) -> list[tuple[str, str]]:
-    """What must not be overlooked, each with its style."""
+    """The lines that must not be overlooked, each after its style."""
     said = [("bold red", f"! {visible(text)}") for text in report.remarks]
     if not report.dropped and not report.remarks:
         said.append(("bold yellow", "! no duplicates found"))
@@ -88,7 +88,7 @@ def _range(size: SizeClass) -> str:
 
 
 def _sizes(report: DuplicatesReport) -> Table:
-    table = _right(Table("documents in it", "clusters", "documents"), 0, 1, 2)
+    table = _right(Table("size", "clusters", "documents"), 0, 1, 2)
     for size in report.sizes:
         table.add_row(_range(size), f"{size.clusters:,}", f"{size.documents:,}")
     return table
@@ -97,7 +97,7 @@ def _sizes(report: DuplicatesReport) -> Table:
 def _largest_title(report: DuplicatesReport) -> str:
     n = len(report.largest)
     which = "The largest cluster" if n == 1 else f"The {n} largest clusters"
-    return f"{which}; [-what only the keeper has-] and {{+what only its least similar document has+}}"
+    return f"{which}; [-only in the keeper-] and {{+only in its least similar document+}}"
 
 
 def named(document: Document) -> str:
@@ -119,7 +119,7 @@ def _print_cluster(cluster: Cluster, out: Console) -> None:
         soft_wrap=True,
     )
     if cluster.texts is None or cluster.other is None or cluster.similarity is None:
-        say(out, "  all of it is kept", "dim")
+        say(out, "  all its documents are kept", "dim")
         return
     title = f"keeper and {named(cluster.other)}, similarity {cluster.similarity:.2f}"
     out.print(Panel(difference(*cluster.texts), title=Text(title), title_align="left"))
@@ -128,7 +128,7 @@ def _print_cluster(cluster: Cluster, out: Console) -> None:
 def _sources_title(sources: Sources) -> str:
     of = "Dropped by shard" if sources.of is None else f"Dropped by {visible(sources.of)}"
     listed = len(sources.sources)
-    return of if listed == sources.total else f"{of}: the {listed} of {sources.total:,} with most"
+    return of if listed == sources.total else f"{of}: the {listed} of {sources.total:,} with the most dropped"
 
 
 def _sources(sources: Sources) -> Table:
@@ -144,7 +144,7 @@ def _ways(report: DuplicatesReport) -> list[str]:
 
 
 def _curve_title(report: DuplicatesReport) -> str:
-    return f"Chance that a pair is found, by its similarity: bands x rows {' and '.join(_ways(report))}"
+    return f"Chance that a pair is found, by its similarity, with bands x rows {' and '.join(_ways(report))}"
 
 
 def _curve(report: DuplicatesReport) -> Table:
@@ -165,16 +165,16 @@ def _print_groups(report: DuplicatesReport, out: Console) -> None:
     if groups.groups:
         say(
             out,
-            f"Of 2 documents or more: {groups.groups:,}, with {counted(groups.documents, 'document')}; "
+            f"{counted(groups.groups, 'group')} of 2 documents or more, with {counted(groups.documents, 'document')}; "
             f"the largest has {groups.largest:,}.",
         )
     else:
-        say(out, "There are none of 2 documents or more.")
+        say(out, "No group has 2 documents or more.")
     if groups.cut:
         were = "1 group was" if groups.cut == 1 else f"{groups.cut:,} groups were"
         say(
             out,
-            f"{were} too large and cut, {counted(groups.documents_of_cut, 'document')}: their clusters are groups of "
-            "their own.",
+            f"{were} too large and cut, with {counted(groups.documents_of_cut, 'document')}: each of their clusters is "
+            "now a group.",
             "bold yellow",
         )

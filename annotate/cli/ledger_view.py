@@ -1,4 +1,4 @@
-"""The ledgers of a run as a table: a row a state, a column an output."""
+"""The ledgers of a run as a table: one row for each state of documents, one column for each output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from annotate.engine.ledger import Ledger
 
 
 def ledger_table(ledgers: Mapping[str, Ledger], described: Mapping[str, str]) -> Table:
-    """Ledgers by output; `described` says what an output is called where there are several, or it has a split."""
+    """Make a table of ledgers.
+
+    Args:
+        ledgers: by the name of the output.
+        described: by the name of the output, its heading. No heading is shown for a single output without subset and
+            control.
+    """
     headings = [described.get(name, name) for name in ledgers]
     table = Table(show_header=len(ledgers) > 1 or headings != list(ledgers))
     table.add_column()

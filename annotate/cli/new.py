@@ -32,5 +32,5 @@ def command(name: str | None, source: str, listing: bool) -> None:  # noqa: FBT0
     say(out, f"Wrote {' and '.join(written)}.")
     say(out, "It runs as it is, on a corpus made from what is on this machine:")
     say(out, f"  annotate run {written[0]} --workdir out")
-    say(out, "On your own Parquet, after a look at what that takes:")
+    say(out, "To see what a run on your own Parquet files would take:")
     say(out, f"  annotate run {written[0]} --workdir out --set 'corpus=data/*.parquet' --plan")

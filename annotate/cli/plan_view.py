@@ -34,7 +34,7 @@ def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, 
         free = "unknown" if made.free_bytes is None else f"{made.free_bytes / 1e9:,.1f} GB"
         console.print(f"about {made.write_bytes / 1e6:,.1f} MB will be written; free: {free}")
         if made.free_bytes is not None and made.write_bytes > made.free_bytes:
-            console.print("[bold red]that is more than is free[/]")
+            console.print("[bold red]this is more than the free space[/]")
 
 
 def _print_scoring(made: Plan, console: Console) -> None:
@@ -46,5 +46,5 @@ def _print_scoring(made: Plan, console: Console) -> None:
         )
         console.print(
             f"{item.label}: about {duration(item.total_seconds)} with {counted(item.models, 'model')} "
-            f"(sample of {counted(item.spans, 'span')}: {rate} a model)"
+            f"(in a sample of {counted(item.spans, 'span')}, one model did {rate})"
         )

@@ -30,20 +30,20 @@ def command() -> None:
 @click.option("--out", help="The probe's file [AXIS.safetensors].")
 @click.option("--text", default="text", show_default=True, help="Column of texts.")
 @click.option("--label", default="label", show_default=True, help="Column of labels: 0 and 1, or ratings.")
-@click.option("--source", help="Column that says where a span is from: each source is measured alone, and held out.")
-@click.option("--split", help='Column that says "train" or "test" [a fifth of the texts are the test].')
-@click.option("--encoder", help="Encoder: a directory, or a name on the hub [the embedded default].")
+@click.option("--source", help="Column of sources; each is measured alone, and also left out of training.")
+@click.option("--split", help='Column that says "train" or "test" [a fifth of the texts are for the test].')
+@click.option("--encoder", help="The encoder: a directory, or a name on the hub [all-MiniLM-L6-v2].")
 @click.option(
     "--feature",
     "features",
     multiple=True,
     metavar="LAYER[:POOL]",
-    help="A hidden state that the head reads, such as 4 or 4:max; may be given again [two middle layers].",
+    help="A hidden state that the head reads, such as 4 or 4:max; can be repeated [two middle layers].",
 )
-@click.option("--tail-layers", type=click.IntRange(0), default=0, show_default=True, help="Layers to train; slow.")
-@click.option("--anchors", nargs=2, metavar="LOW HIGH", help="A text that must score low, and one high [picked].")
+@click.option("--tail-layers", type=click.IntRange(0), default=0, show_default=True, help="Layers to train too; slow.")
+@click.option("--anchors", nargs=2, metavar="LOW HIGH", help="A text that must score low, and one high [both picked].")
 @click.option("--meaning", help="What a high score means, in a sentence.")
-@click.option("--seed", default=0, show_default=True, help="Of the parts, the bootstrap and the tail.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all random choices.")
 @click.option("--device", default="cpu", show_default=True, help="Where to run the encoder.")
 def train(
     labelled: str,
@@ -61,9 +61,10 @@ def train(
     seed: int,
     device: str,
 ) -> None:
-    """Fit a linear head to LABELLED, a Parquet file with one labelled span a row, and measure it on spans it never saw.
+    """Fit a linear head to LABELLED, and measure it on spans that it never saw.
 
-    The file that it writes is named in a pipeline as Probe("FILE"); its rules may use the probability p(AXIS).
+    LABELLED is a Parquet file with one labelled span in each row. A pipeline uses the file that is written as
+    Probe("FILE"), and its rules can use the probability p(AXIS).
     """
     from annotate.probes.encoder import Encoder
     from annotate.probes.training import parse_feature, train_probe
@@ -115,7 +116,7 @@ def print_report(report: ProbeReport, out: Console) -> None:
     for sentence in report.understood:
         say(out, visible(f"{sentence[0].upper()}{sentence[1:]}."))
     if report.contradictions:
-        say(out, f"{report.contradictions:,} texts have different labels in one source: each label counts.")
+        say(out, f"{report.contradictions:,} texts have different labels in one source: all their labels count.")
     if report.repeats:
         say(out, f"{report.repeats:,} spans were left out of training: a test span has the same text.")
     say(out, f"Wrote {report.path}, {size(report.size)}: {_features(report.features)}; penalty {report.penalty:g}.")
@@ -142,7 +143,7 @@ def _features(features: Sequence[Feature]) -> str:
 
 
 def print_card(head: Head, path: str, out: Console) -> None:
-    """Print what a probe's file says of itself."""
+    """Print what the file of a probe says about it."""
     card = head.card
     curve = card.calibration
     say(out, path)

@@ -1,4 +1,4 @@
-"""Progress of a run: bars with units, rates and time left on a terminal, plain lines elsewhere."""
+"""Shows the progress of a run: on a terminal as bars with units, rates and time left, elsewhere as plain lines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LINE_SECONDS = 10.0
 
 @contextmanager
 def observer(console: Console) -> Iterator[Observer]:
-    """An observer that fits the console."""
+    """Give an observer: bars if the console is a terminal, else lines."""
     if not console.is_terminal:
         yield Lines(console)
         return
@@ -57,7 +57,7 @@ class _Stage:
 
     @property
     def rate(self) -> str:
-        if self.rows == 0:  # as while files are imported
+        if self.rows == 0:  # some steps report no rows, such as the import of files
             return ""
         seconds = max(time.monotonic() - self.since, 1e-9)
         return f"{counted(self.rows, 'row')}, {self.rows / seconds:,.0f}/s"
@@ -70,7 +70,7 @@ class _Stage:
 
 @dataclass
 class Bars:
-    """A bar a stage."""
+    """One bar for each stage."""
 
     progress: Progress
     stages: dict[str, _Stage] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Bars:
 
 @dataclass
 class Lines:
-    """A line when a stage starts and ends, and every few seconds between."""
+    """One line when a stage starts, one when it ends, and one every few seconds in between."""
 
     console: Console
     stages: dict[str, _Stage] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Lines:
         self._print(f"{stage}: {_listed('started', of)}{f' ({detail})' if detail else ''}")
 
     def advanced(self, stage: str, units: int, rows: int) -> None:
-        """Print a line now and then."""
+        """Print a line, if the last one was some seconds ago."""
         state = self.stages[stage]
         state.advance(units, rows)
         if time.monotonic() - state.told > LINE_SECONDS:
@@ -144,5 +144,5 @@ class Lines:
 
 
 def _listed(*items: str) -> str:
-    """Items with commas between them, without those that say nothing."""
+    """Join items with commas; empty ones are left out."""
     return ", ".join(item for item in items if item)

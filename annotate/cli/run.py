@@ -31,13 +31,13 @@ HOW: tuple[Option, ...] = (
     click.option(
         "--limit",
         type=click.IntRange(1),
-        help="Stop when this many documents are reached; whole work units, the first of each shard in turn.",
+        help="Read about this many documents: whole work units, the first of each shard before the second of any.",
     ),
-    click.option("--workers", type=click.IntRange(1), help="Tasks, or models, at a time [all CPUs, or GPUs]."),
-    click.option("--share", is_flag=True, help="Run although another run works in the same work directory."),
-    click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long a silence."),
+    click.option("--workers", type=click.IntRange(1), help="Tasks or models at a time [what the cluster can run]."),
+    click.option("--share", is_flag=True, help="Run even if another run works in the same work directory."),
+    click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long without a result."),
 )
-"""The options of every command that runs a pipeline."""
+"""Options on how a run works, for every command that runs a pipeline."""
 
 
 def with_options(*options: Option) -> Option:
@@ -54,7 +54,7 @@ def with_options(*options: Option) -> Option:
 _options = with_options(
     WORKDIR,
     click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="Set a pipeline parameter."),
-    click.option("--plan", is_flag=True, help="Run nothing: say what a run would do, and how long it may take."),
+    click.option("--plan", is_flag=True, help="Do not run: say what a run would do, and how long it may take."),
     click.option("--sample", default=200, show_default=True, help="Spans to time for --plan; 0 for none."),
     *HOW,
     click.option(
@@ -62,9 +62,9 @@ _options = with_options(
         type=click.Choice(["auto", "cpu", "cuda"]),
         default="auto",
         show_default=True,
-        help="Where models run; auto takes GPUs where the cluster has them.",
+        help="Where models run; auto means on GPUs if the cluster has any.",
     ),
-    click.option("--rescore", is_flag=True, help="Drop the pipeline's scores, and score again from nothing."),
+    click.option("--rescore", is_flag=True, help="Remove the pipeline's committed scores, and score all again."),
 )
 
 
@@ -79,7 +79,7 @@ def command(file: str, **options: Any) -> None:
 
 
 def _let_workers_import(folder: Path) -> None:
-    """Let workers of a Ray that is started here import modules beside the pipeline file, as this process does."""
+    """Let the workers import modules beside the pipeline file, as this process does; for a Ray started here."""
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     if str(folder) not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *paths])
@@ -125,7 +125,7 @@ def _run(
     if plan:
         if rescore:
             raise ConfigError(
-                "--plan and --rescore can't be given together: a plan is of a run without --rescore",
+                "--plan and --rescore can't be given together: a plan describes a run without --rescore",
                 hint="Leave one of them out.",
             )
         from annotate.cli.plan_view import print_plan
@@ -150,7 +150,7 @@ def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator
 
 
 def _check_early(pipeline: Pipeline, workdir: str) -> None:
-    """Check the corpus and the work directory before Ray is started: it is fast, and they are often wrong."""
+    """Check the corpus and the work directory before Ray is started: the check is fast, and they are often wrong."""
     stages = pipeline.stages()
     for stage in stages:
         if isinstance(stage, Corpus):

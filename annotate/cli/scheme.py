@@ -25,15 +25,15 @@ def command() -> None:
 @command.command()
 @click.argument("file")
 @click.option(
-    "--tokenizer", help="Say which ids the tags would get: a tokenizer.json, a directory with one, a hub name."
+    "--tokenizer", help="Say which ids the tags get in this tokenizer: a tokenizer.json, a directory, or a hub name."
 )
-@click.option("--reserved", multiple=True, help="A free token of the tokenizer to put a tag on; once for each tag.")
-@click.option("--multiple", default=1, show_default=True, help="What the size of the vocabulary is padded to.")
+@click.option("--reserved", multiple=True, help="A free token of the tokenizer that a tag takes; one for each tag.")
+@click.option("--multiple", default=1, show_default=True, help="Pad the size of the vocabulary to a multiple of this.")
 def check(file: str, tokenizer: str | None, reserved: tuple[str, ...], multiple: int) -> None:
     """Check FILE, say in words what it does, and show it on sample text.
 
-    The sample has scores that are drawn, the same each time, and quantiles of its own. With --tokenizer, the tags are
-    also checked to be one token each.
+    The scores of the sample text are drawn at random, the same each time; quantiles are those of these scores. With
+    --tokenizer, the command also checks that each tag is one token.
     """
     if tokenizer is None and (reserved or multiple != 1):
         raise ConfigError("--reserved and --multiple are about a tokenizer", hint="Name one with --tokenizer.")
@@ -70,15 +70,15 @@ def new(file: str, name: str) -> None:
     except OSError as error:
         raise ConfigError(f"{path} can't be written: {error}") from error
     out = console()
-    say(out, f"Wrote {path}. What it does, on sample text: annotate scheme check {path}")
+    say(out, f"Wrote {path}. To see what it does on sample text: annotate scheme check {path}")
     say(out, 'In a pipeline file: load_scheme("' + str(path) + '")')
 
 
 def token_ids(scheme: TagScheme, name: str, reserved: Sequence[str], multiple: int) -> list[str]:
-    """The id of each tag, and how large the vocabulary is, as token shards would have them; in lines.
+    """Say in lines which id each tag would get in token shards, and how large the vocabulary would be.
 
     Raises:
-        ConfigError: there is no such tokenizer, or a tag is not one token of it; says on which line the tag is.
+        ConfigError: there is no such tokenizer, or a tag is not one token of it. The message names the line of the tag.
     """
     from annotate.tokens import add_tags, load_tokenizer, reserved_slots, token_bits, vocabulary_size
 
@@ -97,5 +97,5 @@ def token_ids(scheme: TagScheme, name: str, reserved: Sequence[str], multiple: i
         lines.append("The tags do not fit beside the others in 16 bits: put them on free tokens with --reserved.")
     if slots and not reserved:
         free = f"{len(slots):,} tokens" if len(slots) > 1 else "A token"
-        lines.append(f"{free} of it may be free, as {slots[0]}: with --reserved the model keeps its size.")
+        lines.append(f"{free} of it may be free, such as {slots[0]}: --reserved puts tags there, not on new ids.")
     return lines

@@ -24,8 +24,8 @@ from annotate.reports.documents import (
 )
 from annotate.reports.target import ANNOTATIONS, Target
 
-CHARACTERS = 3000  # of a document that was not asked for by name
-SPANS = 60
+CHARACTERS = 3000  # shown of a document; all of it with --doc
+SPANS = 60  # shown of a document; all of them with --doc
 
 V = TypeVar("V", TaggedView, ScoredView)
 
@@ -34,8 +34,8 @@ V = TypeVar("V", TaggedView, ScoredView)
 @click.argument("path")
 @click.option("--doc", metavar="ID", help="Show this document, whole: its id, or SHARD:ROW in the corpus.")
 @click.option("-n", "documents", type=click.IntRange(1), default=3, show_default=True, help="Documents to show.")
-@click.option("--scores", is_flag=True, help="Show scores span by span, also of training shards' documents.")
-@click.option("--output", metavar="NAME", help="Of which output of the pipeline, where there are several [each].")
+@click.option("--scores", is_flag=True, help="Show scores span by span, also for training shards.")
+@click.option("--output", metavar="NAME", help="Show only this output, if the pipeline has several [all].")
 def command(path: str, doc: str | None, documents: int, scores: bool, output: str | None) -> None:  # noqa: FBT001 - click names it
     """Show documents of PATH: a work directory, a dataset in it, or a training shard.
 
@@ -70,7 +70,7 @@ def _show_tagged(target: Target, doc: str | None, documents: int, out: Console) 
 
 
 def _fresh(document: TaggedDocument, colour_of: dict[str, str]) -> dict[str, str]:
-    """Colours for the tags of a document that have none yet."""
+    """Choose colours for those tags of a document that have none yet."""
     tags = dict.fromkeys(str(p["tag"]) for p in document.placements if p["kind"] in ("open", "mark"))
     fresh = [tag for tag in tags if tag not in colour_of]
     return dict(zip(fresh, list(colours([*colour_of, *fresh]).values())[len(colour_of) :], strict=True))
@@ -88,10 +88,10 @@ def _show_scored(target: Target, doc: str | None, documents: int, out: Console) 
             out.print(span_table(document, axis_colours, of_tags, samples, None if doc is not None else SPANS))
         if view.placed_too and view.shown:
             others = ", ".join(view.placed_too)
-            say(out, f"Tags are those of {view.items['placements'].label}; with --output, of {others}.", "dim")
+            say(out, f"Tags are those of {view.items['placements'].label}; for {others}, use --output.", "dim")
         if samples and view.shown:
             n = max(len(sample) for sample in samples.values())
-            say(out, f"Bars: where a score lies among those of a sample of {n:,} spans.", "dim")
+            say(out, f"A bar shows where a score lies among those of a sample of {n:,} spans.", "dim")
     _found(views, target, doc, None)
 
 
@@ -113,11 +113,11 @@ def _with_headings(views: Sequence[V], out: Console) -> Iterator[V]:
 def _found(
     views: Sequence[TaggedView] | Sequence[ScoredView], target: Target, doc: str | None, hint: str | None
 ) -> None:
-    """Check that a document that was asked for was shown.
+    """Check that the document was shown, if one was asked for.
 
     Raises:
-        ConfigError: it was not; the message says in how many documents it was looked for.
+        ConfigError: it was not shown. The message says how many documents were looked through.
     """
     if doc is not None and not any(view.shown for view in views):
         looked = sum(view.looked for view in views)
-        raise ConfigError(f"no document {doc!r} in {target.path}: looked through {looked:,}", hint=hint)
+        raise ConfigError(f"no document {doc!r} in {target.path}: looked through {looked:,} documents", hint=hint)

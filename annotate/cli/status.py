@@ -11,16 +11,16 @@ from annotate.cli.ledger_view import ledger_table
 from annotate.cli.terminal import console, duration, say, size, visible
 from annotate.engine.status import StageStatus, Status, status
 
-QUIET_SECONDS = 120.0  # a running stage that has finished no unit for so long is named
+QUIET_SECONDS = 120.0  # a running stage is named as stuck if it has finished no unit for so long
 STYLES = {"done": "green", "running": "cyan", "partly done": "yellow", "not started": "dim", "not needed": "dim"}
 
 
 @click.command()
 @click.argument("workdir")
 def command(workdir: str) -> None:
-    """Show the state of each stage in WORKDIR, in the current run or else in the newest.
+    """Show the state of each stage in WORKDIR, in the current run or, if none is at work, in the newest.
 
-    Nothing is written. Times are those that the run spent: a stage that was already committed has none.
+    Nothing is written. Times are those of this run: a stage that was committed before it has none.
     """
     found = status(workdir)
     out = console()

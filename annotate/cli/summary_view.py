@@ -58,20 +58,26 @@ def print_summary(result: Made, console: Console) -> None:
 
 @dataclass(frozen=True)
 class _Place:
-    """The place of shards: the work directory, the output for display, and its name if calls must give it."""
+    """Where shards are.
+
+    Attributes:
+        workdir: path or URL of the work directory.
+        described: the output, for display.
+        output: the name of the output, if a call must name it; else None.
+    """
 
     workdir: str
     described: str
     output: str | None
 
     def call(self, function: str) -> str:
-        """A call of a function of `annotate`, which can be copied and run."""
+        """A call of a function of `annotate`, to be copied and run."""
         named = "" if self.output is None else f', output="{self.output}"'
         return f"annotate.{function}({json.dumps(self.workdir, ensure_ascii=False)}{named})"
 
     @property
     def heading(self) -> str:
-        """The text before the count."""
+        """The text before the count of documents or windows."""
         return f"{self.described}: " if self.output is not None or self.described != SHARDS else ""
 
 
@@ -157,6 +163,8 @@ def _windows(stage: TokenShards, dataset: Dataset, place: _Place, console: Conso
         markup=False,
     )
     moved, tags = counts.get("moved_tags", 0), counts.get("tags", 0)
-    console.print(f"  {tags:,} tags, {moved / max(tags, 1):.2%} of them inside what one token holds", markup=False)
+    console.print(
+        f"  {tags:,} tags, {moved / max(tags, 1):.2%} of them moved, since their place was inside a token", markup=False
+    )
     console.print(f"  in Python:  polars.read_parquet({place.call('shards')})", markup=False)
-    console.print(f"  tokenizer:  {place.call('tags_folder')}, with tags.json", markup=False)
+    console.print(f"  tokenizer:  in {place.call('tags_folder')}, beside tags.json", markup=False)

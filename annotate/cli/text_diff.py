@@ -14,19 +14,19 @@ from rich.text import Text
 from annotate.cli.terminal import counted, visible
 from annotate.minhash.reference import UNSPACED, folded
 
-WORDS = 1000  # words of each text that are compared, from the first difference: difflib's time grows with the square
-CONTEXT = 8  # equal words that are shown on each side of a change
-LONGEST = 40  # words of a change that are shown
-CHANGES = 12  # changes that are shown
+WORDS = 1000  # compared of each text, from the first difference on: difflib's time grows with their square
+CONTEXT = 8  # equal words shown on each side of a change
+LONGEST = 40  # words shown of a change
+CHANGES = 12  # changes shown
 
 _UNSPACED = "".join(f"{chr(low)}-{chr(high)}" for low, high in UNSPACED)
-# A very long word is cut, since a text may have a megabyte without a blank.
+# Very long words are cut, because a text may have a megabyte without a blank.
 _WORD = re.compile(rf"(?:[{_UNSPACED}]|[^ {_UNSPACED}]{{1,64}}) ?")
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some words: equal in both texts ("equal"), in the first alone ("-"), in the second alone ("+"), or left out."""
+    """Some words: in both texts ("equal"), only in the first ("-"), only in the second ("+"), or left out ("...")."""
 
     kind: Literal["equal", "-", "+", "..."]
     words: Sequence[str]
@@ -35,16 +35,16 @@ class _Piece:
 def difference(first: str, second: str) -> Text:
     """Show the difference: `[-only in the first-]` red, `{+only in the second+}` green, with a few words around.
 
-    Texts are compared as by the filter: in Unicode's normal form C, with each run of blanks as one. Long runs of equal
-    words, and changes after the first few, are only counted. Control characters are made visible.
+    Texts are compared as the near-duplicate filter does: in Unicode's normal form C, with each run of blanks as one.
+    Long runs of equal words, and changes after the first few, are only counted. Control characters are made visible.
     """
     if first == second:
         return Text("The texts are equal.", style="dim")
     one, other = folded(first), folded(second)
     if one == other:
-        return Text("The texts differ in nothing but blanks and Unicode's normal form.", style="dim")
+        return Text("The texts differ only in blanks and Unicode's normal form.", style="dim")
     shown = Text()
-    # A blank at the end makes the last word like the others, which end with one.
+    # With a blank at the end, the last word ends with a blank like the others.
     pieces = list(_pieces(_WORD.findall(f"{one} "), _WORD.findall(f"{other} ")))
     changes = [i for i, piece in enumerate(pieces) if piece.kind in "-+"]
     for i, piece in enumerate(pieces):
@@ -78,13 +78,13 @@ def _pieces(first: list[str], second: list[str]) -> Iterator[_Piece]:
 
 
 def _common(first: list[str], second: list[str]) -> int:
-    """How many words at the start of two lists are equal."""
+    """Count the equal words at the start of two lists."""
     pairs = zip(first, second, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0].rstrip() == pair[1].rstrip(), pairs))
 
 
 def _compared(first: list[str], second: list[str], *, whole: bool) -> Iterator[_Piece]:
-    """Compare words. Unless they are `whole`, a change at the end is left out: equal words may follow it."""
+    """Compare words. If more words follow (not `whole`), leave out a change at the end: it may go on."""
     one, other = ([word.rstrip() for word in words] for words in (first, second))
     steps = difflib.SequenceMatcher(None, one, other, autojunk=False).get_opcodes()
     equal = [i for i, step in enumerate(steps) if step[0] == "equal"]
@@ -112,7 +112,7 @@ def _equal(words: Sequence[str], *, begins: bool, ends: bool) -> Text:
 
 
 def _changed(piece: _Piece) -> Text:
-    """Show changed words in brackets; a blank at their end stands after the bracket."""
+    """Show changed words in brackets, and a blank at their end after the bracket."""
     text = visible("".join(piece.words[:LONGEST]))
     left = len(piece.words) - LONGEST
     rest = f"... {counted(left, 'more word')}" if left > 0 else ""

@@ -57,7 +57,7 @@ class Unused:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftAlone:
-    """A dataset's folder that stays in the work directory, or has files that stay; and why."""
+    """A dataset whose folder, or some of its files, stay in the work directory; and why."""
 
     dataset: str
     why: str
@@ -95,8 +95,7 @@ def clean(
 ) -> Cleanup:
     """Remove what the last finished run of a work directory does not use.
 
-    Another run of the same pipeline finds everything. A pipeline that goes back to an earlier recipe makes its datasets
-    again.
+    Another run of the same pipeline finds all its work. A pipeline with earlier settings has to make its datasets again.
 
         annotate.clean("out", dry_run=True).bytes
 
@@ -104,7 +103,8 @@ def clean(
         workdir: the work directory.
         dry_run: remove nothing; only list what would be removed.
         old_units: also remove units that the last run does not use from datasets that it uses.
-        agree: is asked before anything is removed, and may say no. No run can start meanwhile. None removes at once.
+        agree: a function that is called before anything is removed; if it returns False, nothing is. No run can start
+            meanwhile. None removes at once.
         observer: receives messages about the lease on the work directory.
 
     Raises:
@@ -122,7 +122,7 @@ def clean(
         return _found(directory, old_units=old_units)
     run = f"clean-{uuid.uuid4().hex[:6]}"
     with hold(directory, run, share=False, what="clean", say=(observer or Silent()).said) as lease:
-        found = _found(directory, old_units=old_units)  # once the lease is held: until then a run may have finished
+        found = _found(directory, old_units=old_units)  # only now: before the lease was held, a run could finish
         if not found.unused or (agree is not None and not agree(found)):
             return found
         _remove(directory, found.unused, lease.confirm)
@@ -133,7 +133,7 @@ def _read_latest(workdir: Directory) -> list[Latest]:
     latest = read_latest(workdir)
     if not latest:
         raise StorageError(
-            f"no run has finished in {workdir.url}, so nothing tells what is in use",
+            f"no run has finished in {workdir.url}, so it is not known what is in use",
             hint="Run a pipeline to its end first; to remove everything, remove the directory.",
         )
     return latest
@@ -150,7 +150,7 @@ class _Object:
 
 
 def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
-    """All objects that can be removed; with `old_units` also units that only other manifests list."""
+    """Find all that can be removed; with `old_units` also units that no manifest of the last run lists."""
     latest = _read_latest(workdir)
     used: dict[str, list[Latest]] = {}
     for item in latest:
@@ -191,7 +191,7 @@ def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
 def _in_folder(
     workdir: Directory, directory: Directory, used: Sequence[Latest], *, old_units: bool
 ) -> tuple[list[_Object], list[str]]:
-    """What can be removed from the folder of a dataset; and the paths that no run wrote."""
+    """Find what can be removed from the folder of a dataset, and the paths that no run wrote."""
     listed = list(directory.sizes(""))
     ours = [(path, n, about) for path, n in listed if (about := layout.parse(path)) is not None]
     strays = sorted({path for path, _ in listed} - {path for path, _, _ in ours})
@@ -211,7 +211,7 @@ def _in_dataset(
     *,
     old_units: bool,
 ) -> Iterator[_Object]:
-    """The objects among `listed` that can be removed from a dataset in use.
+    """Yield the objects in `listed` that can be removed from a dataset in use.
 
     `manifests` are those of the last run, by fingerprint.
     """
@@ -245,7 +245,7 @@ def _in_dataset(
 
 
 def _named(directory: Directory, manifests: dict[str, Manifest]) -> tuple[set[str], set[str]]:
-    """Keys of the entries that manifests list, and paths of their parts."""
+    """Keys of the entries that manifests list, and paths of the parts of these entries."""
     keys: set[str] = set()
     paths: set[str] = set()
     for manifest in manifests.values():
@@ -299,7 +299,7 @@ def _remove(workdir: Directory, found: Sequence[Unused], confirm: Callable[[], N
 
 
 def _remove_empty(folder: Path, items: list[Unused]) -> None:
-    """Remove the folders that held these objects and are empty now, the dataset's own folder too."""
+    """Remove the folders that held these objects, if they are empty now; the folder of the dataset too."""
     held = {folder / parent for item in items for parent in Path(item.path).parents}
     for path in sorted(held, key=lambda path: len(path.parts), reverse=True):
         with contextlib.suppress(OSError):  # it holds something, or is gone

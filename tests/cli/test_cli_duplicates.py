@@ -143,7 +143,7 @@ def test_clusters_are_counted_by_size(duplicates, planted):
         {"least": 4, "most": 4, "clusters": 1, "documents": 4},
         {"least": 10, "most": 99, "clusters": 1, "documents": 12},
     ]
-    lines = after(out, "Clusters by size: 4")
+    lines = after(out, "Clusters of 2 documents or more, by size: 4 in all")
     assert ["2", "2", "4"] in map(cells, lines) and ["10 to 99", "1", "12"] in map(cells, lines)
 
 
@@ -215,7 +215,7 @@ def test_only_the_sources_with_most_are_listed(duplicates, planted, monkeypatch,
     _, out, _, figures = duplicates(planted, "--source", column)
     total = 16 if column == "number" else DOCUMENTS
     assert figures["sources"]["total"] == total and len(figures["sources"]["sources"]) == 2
-    assert f"the 2 of {total} with most" in out
+    assert f"the 2 of {total} with the most dropped" in out
     monkeypatch.setattr(engine, "MOST_SOURCES", 10)
     code, out, _, figures = duplicates(planted, "--source", column)
     assert code == 0 and f"{column!r} has too many values" in out
@@ -251,7 +251,7 @@ def test_the_curve_of_exact_similarity_ends_at_the_threshold(duplicates, planted
 def test_split_groups_are_counted(duplicates, planted):
     _, out, _, figures = duplicates(planted)
     assert figures["groups"] == {"groups": 5, "documents": 22, "largest": 12, "cut": 0, "documents_of_cut": 0}
-    assert "Of 2 documents or more: 5, with 22 documents; the largest has 12." in out
+    assert "5 groups of 2 documents or more, with 22 documents; the largest has 12." in out
     code, _, err, figures = duplicates(planted, "--group-threshold", "0.8", "--group-span", 0)
     assert code == 0, err
     assert figures["groups"]["groups"] == 4 and figures["groups"]["documents"] == 20  # the clusters
@@ -262,7 +262,7 @@ def test_cut_groups_are_said(duplicates, planted, tmp_path, capsys):
     code, out, _, figures = duplicates(corpus)
     assert code == 0
     assert figures["groups"]["cut"] == 1 and figures["groups"]["documents_of_cut"] == 120
-    assert "1 group was too large and cut, 120 documents" in out
+    assert "1 group was too large and cut, with 120 documents" in out
     assert any("1 split group has more than 1% of the corpus" in line for line in loud_lines(out))
     manifest = Manifest("groups", "", "", {}, {}, (), 1, 1, 0, {"cut_groups": 2, "documents_of_cut_groups": 1500})
     assert Groups.remarks(None, manifest) == [
@@ -298,7 +298,7 @@ def test_more_of_a_cluster_can_be_kept(duplicates, planted):
     _, out, _, figures = duplicates(planted, "--most", 4, "--clusters", 4)
     assert figures["dropped"] == 8
     assert [cluster["other"] is None for cluster in figures["largest"]] == [False, True, True, True]
-    assert out.count("all of it is kept") == 3
+    assert out.count("all its documents are kept") == 3
 
 
 def test_the_keeper_can_have_the_highest_value(duplicates, planted):
@@ -310,7 +310,7 @@ def test_no_duplicates_is_said_loudly(duplicates, tmp_path):
     code, out, _, figures = duplicates(write(tmp_path / "corpus", {"s": [(text(i), "x") for i in range(20)]}))
     assert code == 0 and loud_lines(out) == ["! no duplicates found"]
     assert figures["clusters"] == 0 and figures["sizes"] == [] and figures["largest"] == []
-    assert "Chance that a pair is found" in out and "There are none of 2 documents or more." in out
+    assert "Chance that a pair is found" in out and "No group has 2 documents or more." in out
     many = [(text(i, 10), "x") for i in range(1000)]
     _, out, _, figures = duplicates(write(tmp_path / "many", {"s": many}), workdir=tmp_path / "two")
     assert figures["remarks"] == ["verdicts: no near-duplicates found among 1,000 documents: is the text column right?"]

@@ -61,7 +61,7 @@ def test_ids_of_the_tags(annotate, tmp_path):
         "<nice> 1000", "<naughty> 1001", "</nice> 1002", "</naughty> 1003",
     ]  # fmt: skip
     assert "1,000 ids without the tags, 1,004 with them: 16 bits a token" in out
-    assert "2 tokens of it may be free, as <unused0>" in out and "Rain fell all night" in out
+    assert "2 tokens of it may be free, such as <unused0>" in out and "Rain fell all night" in out
     code, out, _ = annotate(*told, tokenizer_file(tmp_path, 1 << 16), "--multiple", "128")
     assert code == 0 and "65,536 ids without the tags, 65,664 with them, padded to a multiple of 128: 32 bits" in out
     assert "do not fit beside the others in 16 bits" in out and "may be free" not in out
