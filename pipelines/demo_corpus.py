@@ -1,8 +1,8 @@
-"""The demo corpus: English prose that every machine with this project has, as a small sharded Parquet corpus.
+"""Makes the demo corpus, a small sharded Parquet corpus, from English prose that every machine with this project has.
 
-Nothing is shipped or downloaded. Documents are the docstrings of the standard library, and of each installed package
-the docstrings, the long description and the documentation files. Files are parsed, never imported. Of each text only
-the paragraphs of prose stay: code, tables, parameter lists and badges say little about how people write.
+Nothing is shipped or downloaded. Documents are the docstrings of the standard library, and the docstrings, long
+descriptions and documentation files of installed packages. Files are parsed, never imported. Only paragraphs of prose
+are kept of a text: code, tables, parameter lists and badges say little about how people write.
 
     python pipelines/demo_corpus.py OUT_DIR [--documents N] [--shards K]
 """
@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 
 from annotate.errors import AnnotateError, ConfigError, InputError
 
-FORMAT = 1  # raised when other documents come out of the same packages: a corpus of another format is made anew
+FORMAT = 1  # raise it if the code makes other documents of the same packages: then older corpora are made anew
 MIN_CHARACTERS, MAX_CHARACTERS = 200, 6_000
 MAX_SOURCE_BYTES = 250_000  # larger source files are mostly tables and generated code, and slow to parse
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in ("id", "text", "source")])
@@ -57,7 +57,7 @@ _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ \n,.'")
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """One row: `id` is such as `stdlib/json.dumps` or `click/DESCRIPTION`, `source` is `stdlib` or `package:click`."""
+    """One row, with an `id` like `stdlib/json.dumps` and a `source`: `stdlib`, or a package, as in `package:click`."""
 
     id: str
     text: str
@@ -70,10 +70,10 @@ class DemoCorpus:
 
     Attributes:
         paths: the Parquet shards, in order.
-        documents: number of documents; fewer than asked for where the machine has no more.
-        characters: length of all texts together.
+        documents: number of documents; fewer than asked for if the machine has no more.
+        characters: total length of all texts.
         sources: number of documents by source.
-        written: False where the corpus was there already.
+        written: False if the corpus was there already.
     """
 
     paths: tuple[Path, ...]
@@ -86,8 +86,8 @@ class DemoCorpus:
 def make_demo_corpus(out: Path, *, documents: int = 2000, shards: int = 4) -> DemoCorpus:
     """Write the demo corpus into the folder `out`, with columns `id`, `text` and `source`, all strings.
 
-    A corpus that is there already, complete and of the same size, stays as it is, even if packages were installed
-    since: else what was scored once would be scored again. One of another size is replaced.
+    If a complete corpus of the same size is there already, it stays, even if packages were installed since: a new one
+    would have to be scored again. A corpus of another size is replaced.
 
     Raises:
         ConfigError: a size below 1, more shards than documents, or a folder that holds other Parquet files.
@@ -104,14 +104,14 @@ def make_demo_corpus(out: Path, *, documents: int = 2000, shards: int = 4) -> De
     chosen = choose_documents(documents)
     if len(chosen) < shards:
         raise InputError(
-            f"{len(chosen)} documents for {shards} shards: all there are in {_stdlib()} and the installed packages",
+            f"{shards} shards need as many documents; {_stdlib()} and the installed packages have {len(chosen)}",
             hint="use a Python whose library is installed as .py files",
         )
     return _write(out, chosen, request, old)
 
 
 def _finished(out: Path, request: Mapping[str, int]) -> DemoCorpus | None:
-    """Read the corpus that is in the folder, if it is complete and what is asked for."""
+    """Read the corpus in the folder, if it is complete and the one that is asked for."""
     try:
         summary = json.loads((out / _SUMMARY).read_text("utf-8"))
     except (FileNotFoundError, json.JSONDecodeError):
@@ -126,7 +126,7 @@ def _finished(out: Path, request: Mapping[str, int]) -> DemoCorpus | None:
 
 def _write(out: Path, chosen: list[Document], request: Mapping[str, int], old: Iterable[Path]) -> DemoCorpus:
     out.mkdir(parents=True, exist_ok=True)
-    # The summary is what makes a corpus complete: it goes first and comes last.
+    # A corpus is complete if it has a summary, so the summary is removed first and written last.
     (out / _SUMMARY).unlink(missing_ok=True)
     for path in old:
         path.unlink()
@@ -156,7 +156,7 @@ def _corpus(summary: Mapping[str, Any], out: Path, *, written: bool) -> DemoCorp
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Give a name to write to, and put the file in its place once it is whole."""
+    """Give a temporary path to write to; rename the file to `path` when it is complete."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield unfinished
@@ -166,20 +166,21 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def choose_documents(documents: int) -> list[Document]:
-    """Choose documents of this machine, the same ones as long as its packages are the same, with the sources mixed.
+    """Choose documents from this machine, in mixed order; the same ones as long as its packages are the same.
 
-    The standard library and the packages take turns, and so do the packages among them. Half as many again as asked for
-    are read, and the longest stay, so that 2,000 documents come to about 2 MB.
+    Documents come from the standard library and the packages in turn, and from each package in turn. Half as many again
+    as needed are read, and the longest are chosen: 2,000 documents are about 2 MB.
     """
-    packages = {_normalized(each): each for each in reversed(list(distributions()))}  # of two, the first on the path
-    # A broken installation, and this project: each edit would change its docstrings.
+    # Of two packages with one name, the first on the path is taken.
+    packages = {_normalized(each): each for each in reversed(list(distributions()))}
+    # Left out: a broken installation, which has no name, and this project, whose docstrings change with each edit.
     for name in ("", "annotate-corpora"):
         packages.pop(name, None)
     streams = [package_documents(packages[name]) for name in sorted(packages)]
     candidates: dict[str, Document] = {}
     with _no_garbage_collection():
         for document in _take_turns([stdlib_documents(), _take_turns(streams)]):
-            candidates.setdefault(document.id, document)  # a name may be defined twice, once a platform
+            candidates.setdefault(document.id, document)  # a name may be defined twice, for two platforms
             if 2 * len(candidates) >= 3 * documents:
                 break
     longest = sorted(candidates.values(), key=lambda each: (-len(each.text), each.id))[:documents]
@@ -209,7 +210,7 @@ def _no_garbage_collection() -> Iterator[None]:
 
 
 def stdlib_documents() -> Iterator[Document]:
-    """Read the standard library, file by file in hash order, without its tests and what is installed into it."""
+    """Read the standard library, file by file in hash order, except its tests and packages installed in its folder."""
     root = _stdlib()
     files = (path.relative_to(root) for path in root.rglob("*.py"))
     yield from _file_documents(root, files, prefix="stdlib", source="stdlib")
@@ -242,7 +243,7 @@ def _file_documents(root: Path, files: Iterable[PurePath], *, prefix: str, sourc
 
 
 def _docstrings(code: bytes, *, module: str) -> Iterator[tuple[str, str]]:
-    """Yield name and docstring of the module, its functions and its classes, a class with its methods as one text."""
+    """Yield the name and docstring of a module, its functions and its classes; a class and its methods are one text."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's strings
@@ -263,7 +264,7 @@ def _docstrings(code: bytes, *, module: str) -> Iterator[tuple[str, str]]:
 
 
 def _definitions(node: ast.AST) -> Iterator[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Yield what a module or class defines, also under an `if`, `try` or `with`, in the order of the file."""
+    """Yield the definitions of a module or class in the order of the file, also those under `if`, `try` or `with`."""
     waiting = list(ast.iter_child_nodes(node))[::-1]
     while waiting:
         child = waiting.pop()
@@ -274,18 +275,18 @@ def _definitions(node: ast.AST) -> Iterator[ast.ClassDef | ast.FunctionDef | ast
 
 
 def _usable(id: str, text: str, source: str) -> Iterator[Document]:
-    """Yield the document, if enough prose is left of it."""
-    # A docstring may spell a lone surrogate, which no UTF-8 file can hold.
+    """Yield the document, if it has enough prose."""
+    # A docstring may contain a lone surrogate, which has no UTF-8.
     kept = prose(text).encode("utf-8", errors="replace").decode("utf-8")
     if len(kept) >= MIN_CHARACTERS:
         yield Document(id=id, text=kept, source=source)
 
 
 def prose(text: str) -> str:
-    """Keep the paragraphs of English prose, in order, with one blank line between two, up to the longest text allowed.
+    """Keep the paragraphs of English prose, in order, with a blank line between two, up to `MAX_CHARACTERS`.
 
-    A paragraph is prose if no line of it starts like code, markup or a field list, if it ends like a sentence, has five
-    words or more, and if nine of ten characters are ASCII letters, blanks, commas, full stops or apostrophes.
+    A paragraph is prose if none of its lines starts like code, markup or a field list, if it ends like a sentence, has
+    five words or more, and if nine of ten characters are ASCII letters, blanks, commas, full stops or apostrophes.
     """
     paragraphs = re.split(r"\n\s*\n", inspect.cleandoc(text))
     kept = [inspect.cleandoc(each).rstrip() for each in paragraphs if _is_prose(each)]
@@ -320,7 +321,7 @@ def _hash(text: str) -> bytes:
 @click.command()
 @click.argument("out_dir", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--documents", default=2000, show_default=True, help="How many documents to write.")
-@click.option("--shards", default=4, show_default=True, help="Over how many Parquet files.")
+@click.option("--shards", default=4, show_default=True, help="How many Parquet files to write them to.")
 def main(out_dir: Path, documents: int, shards: int) -> None:
     """Write the demo corpus into OUT_DIR: English prose from this machine's Python and packages."""
     try:

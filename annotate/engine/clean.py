@@ -95,7 +95,8 @@ def clean(
 ) -> Cleanup:
     """Remove what the last finished run of a work directory does not use.
 
-    Another run of the same pipeline finds all its work. A pipeline with earlier settings has to make its datasets again.
+    Another run of the same pipeline finds all its work. A pipeline with earlier settings makes its datasets
+    again.
 
         annotate.clean("out", dry_run=True).bytes
 

@@ -18,7 +18,7 @@ def test_a_mix_has_an_order(tmp_path: Path) -> None:
     pq.write_table(pa.table({"id": ["a"], "text": ["A text."], "source": ["web"]}), tmp_path / "a.parquet")
     given = {"corpus": str(tmp_path), "mix": "web=1"}
     assert build(made, given).outputs["shards"].placements.schedule.mix.weights == (("web", 1.0),)
-    with pytest.raises(ConfigError, match=r"(?s)which order=corpus leaves as it is.*Leave order=corpus out"):
+    with pytest.raises(ConfigError, match=r"(?s)order=corpus keeps that of the corpus.*Leave order=corpus out"):
         build(made, {**given, "order": "corpus"})
     with pytest.raises(ConfigError, match="got two for 'web'"):
         build(made, {**given, "mix": "web=1,web=2"})
