@@ -2,37 +2,39 @@
 
     python benchmarks/duplicates.py [--json FILE] [--documents 20000] [--runs 5]
 
-Texts are triple-quoted strings of installed Python packages, about 1 kB each; shingles are of 5 words, signatures of
-128 permutations, the threshold is 0.8. Timed are, from texts in memory to signatures,
+Texts are triple-quoted strings of installed Python packages, about 1 kB each. Shingles have 5 words, signatures 128
+permutations, and the threshold is 0.8. These jobs go from texts in memory to signatures:
 
     annotate          from an Arrow array
-    rensa             `RMinHash.digest_matrix_from_token_sets`, its fastest over all shingles, hash included
-    datasketch_bulk   `MinHash.bulk` with 32-bit xxHash, which is called without a function of Python's between
+    rensa             from a list of Python strings, by `RMinHash.digest_matrix_from_token_sets`: its fastest function
+                      that uses all shingles; the time includes hashing
+    datasketch_bulk   from a list of Python strings, by `MinHash.bulk` with 32-bit xxHash, which it calls directly
+    python_shingling  only the shingling of these two, which is the fastest that Python has
 
-these two from a list of Python strings, with the fastest shingling that Python has; it alone is `python_shingling`.
-Then what bounds annotate:
+These are the parts of annotate's time:
 
-    normal_form       asking which texts may not be in normal form C
-    shingling         folding blanks, finding and hashing shingles: signatures of no permutation
-    minimum           the minimum of each permutation over as many hashes a document
-    minimum_unbroken  the same over all hashes as one document: what this loop can do at most
+    normal_form       the check for texts that may not be in normal form C
+    shingling         folding blanks, finding and hashing shingles: signatures without permutations
+    minimum           the minimum of each permutation, over as many hashes for each document
+    minimum_unbroken  the same over all hashes as one document: the most that this loop can do
     reading           adding up the bytes of the texts, eight at a time
 
-and the whole filter, from a list of Python strings to which documents are kept:
+These are the whole filter, from a list of Python strings to the list of kept documents:
 
-    annotate_filter   the stages of `NearDuplicates` without split groups: the work that the others do, and
-                      verification, which of them only rensa does; the ratios `filter_vs_...` are to this
-    annotate_groups   the same as it comes, with split groups too, which no other has; the ratios `groups_vs_...`
+    annotate_filter   the stages of `NearDuplicates` without split groups. This is the work of the other filters, and
+                      verification, which only rensa does among them. The ratios `filter_vs_...` compare with this row
+    annotate_groups   the same with its defaults, so with split groups, which no other filter makes. The ratios
+                      `groups_vs_...` compare with this row
     rensa_filter      `RMinHashDeduplicator` with LSH
-    datasketch_filter `MinHashLSH`, documents with no candidate before them being kept
-    datatrove_filter  its four steps by `LocalPipelineExecutor`, 9 buckets of 13 hashes, as it comes, with xxHash
-    datatrove_split   the same with its word splitter and its simplifying of texts taken out, which it has no setting
-                      for: words are what is between blanks
-    annotate_on_ray   the product as it is run, from a Parquet file to committed verdicts, on a local Ray of one CPU
+    datasketch_filter `MinHashLSH`; a document is kept if no earlier one is a candidate
+    datatrove_filter  its four steps by `LocalPipelineExecutor`, with 9 buckets of 13 hashes, xxHash, else its defaults
+    datatrove_split   the same without its word splitter and its simplifying of texts, which it has no setting for.
+                      Words are what stands between blanks
+    annotate_on_ray   the filter as users run it, on a local Ray of one CPU, from a Parquet file to committed verdicts
 
-Each runs in one thread; times are CPU time, all jobs run in turn, medians of the runs. But `annotate_on_ray` is wall
-time, as several processes have a part in it; and `datatrove_filter` runs once, after some documents as a warm-up.
-Files are in memory, where /dev/shm is. Takes about two minutes.
+Each job runs in one thread. All jobs run in turn; times are medians of CPU time. There are two exceptions:
+`annotate_on_ray` is in wall time, because it has several processes; `datatrove_filter` runs only once, after a warm-up
+on a few documents. Files are in memory if there is a /dev/shm. Takes about two minutes.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ def main() -> None:
     arguments.add_argument("--documents", type=int, default=20_000)
     options = arguments.parse_args()
     pa.set_cpu_count(1)
-    os.environ["RAYON_NUM_THREADS"] = "1"  # rensa's; read when it first has work for several
+    os.environ["RAYON_NUM_THREADS"] = "1"  # rensa's; it reads this when it first starts threads
 
     texts = list(itertools.islice(triple_quoted(), options.documents))
     array = pa.array(texts, pa.large_string())
@@ -104,7 +106,7 @@ def main() -> None:
     if has_datatrove():
         seconds |= datatrove_once(texts, kept)
     else:
-        print("datatrove is left out: `pip install datatrove spacy`, or the extra `benchmarks`, adds it\n")
+        print("datatrove is left out; to add it: `pip install datatrove spacy`, or the extra `benchmarks`\n")
     seconds |= on_ray(texts, options.runs, kept)
     raw |= {"seconds": seconds, "kept": kept}
     products = int(offsets[-1]) * PERMUTATIONS
@@ -114,7 +116,7 @@ def main() -> None:
 
 
 def signatures(texts: Sequence[str], array: pa.Array, permutations: Permutations) -> Jobs:
-    """Text to signatures."""
+    """The jobs from text to signatures."""
     return {
         "annotate": lambda: sign_texts(array, permutations, shingle=SHINGLE),
         "rensa": lambda: rensa_signatures(texts),
@@ -123,7 +125,7 @@ def signatures(texts: Sequence[str], array: pa.Array, permutations: Permutations
 
 
 def parts(texts: Sequence[str], array: pa.Array, permutations: Permutations, offsets: npt.NDArray[np.int64]) -> Jobs:
-    """What bounds text to signatures; `offsets` are those of the shingles of each text."""
+    """The jobs for parts of the way from text to signatures; `offsets` are those of the shingles of each text."""
     none = Permutations(scheme="affine32", a=permutations.a[:0], b=permutations.b[:0])
     hashes = np.random.default_rng(0).integers(0, 1 << 32, offsets[-1], np.uint32)
     data = np.frombuffer(array.buffers()[2], np.uint64, array.buffers()[2].size // 8)
@@ -138,7 +140,7 @@ def parts(texts: Sequence[str], array: pa.Array, permutations: Permutations, off
 
 
 def near_duplicates(corpus: Corpus, *, groups: bool = True) -> NearDuplicates:
-    """Our filter, with split groups as they come by default or without."""
+    """Our filter, with default split groups or without any."""
     none: dict[str, Any] = {} if groups else {"group_threshold": THRESHOLD, "group_span": None}
     return NearDuplicates(corpus, threshold=THRESHOLD, shingle=SHINGLE, permutations=PERMUTATIONS, seed=SEED, **none)
 
@@ -150,7 +152,7 @@ def annotate_filter(texts: Sequence[str], *, groups: bool) -> Kept:
 
 
 def filters(texts: Sequence[str], kept: dict[str, int]) -> Jobs:
-    """The whole filter; each notes in `kept` how many documents are left."""
+    """The jobs for the whole filter; each writes into `kept` how many documents it keeps."""
     found: dict[str, Callable[[], Kept]] = {
         "annotate_filter": lambda: annotate_filter(texts, groups=False),
         "annotate_groups": lambda: annotate_filter(texts, groups=True),
@@ -167,7 +169,7 @@ def filters(texts: Sequence[str], kept: dict[str, int]) -> Jobs:
 
 
 def datatrove_once(texts: Sequence[str], kept: dict[str, int]) -> Seconds:
-    """Datatrove as it comes, which takes tens of seconds."""
+    """Time datatrove with its defaults, once: it takes tens of seconds."""
     datatrove_filter(texts[:200], own_words=True)
 
     def job() -> None:
@@ -177,7 +179,7 @@ def datatrove_once(texts: Sequence[str], kept: dict[str, int]) -> Seconds:
 
 
 def on_ray(texts: Sequence[str], runs: int, kept: dict[str, int]) -> Seconds:
-    """Our filter as it is run, each time into another work directory."""
+    """Time our filter as users run it, each time in a new work directory."""
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as name, local_ray(1):
         folder = Path(name)
         pq.write_table(pa.table({"text": texts}), folder / "corpus.parquet", row_group_size=1000)
@@ -192,7 +194,7 @@ def on_ray(texts: Sequence[str], runs: int, kept: dict[str, int]) -> Seconds:
 
 
 def show(median: dict[str, float], raw: dict[str, Any]) -> dict[str, float]:
-    """Print the tables; the ratios."""
+    """Print the tables; returns the ratios."""
     documents, size, kept = raw["documents"], raw["bytes"], raw["kept"]
     print(f"{documents:,} documents, {size / 1e6:.1f} MB, {raw['shingles']:,} shingles")
     rows = [
@@ -218,15 +220,15 @@ def show(median: dict[str, float], raw: dict[str, Any]) -> dict[str, float]:
 
 
 def against(median: dict[str, float], what: str, ours: str, rivals: dict[str, str]) -> dict[str, float]:
-    """The ratios to one row of ours: how they are called, and the rows that they compare."""
+    """The ratios of other rows to one of ours; `rivals` gives the row to compare for the name of each ratio."""
     return {f"{what}_vs_{name}": median[row] / median[ours] for name, row in rivals.items()}
 
 
 def check(texts: Sequence[str], values: npt.NDArray[np.uint32]) -> None:
-    """End the program where our signatures are not datasketch's with our hash; of texts without odd blanks."""
+    """End the program if our signatures are not those of datasketch with our hash. Only ASCII texts are compared."""
     for i, minhash in enumerate(datasketch_signatures(texts, shingle_hash)):
         if texts[i].isascii() and not np.array_equal(minhash.hashvalues, values[i]):
-            raise SystemExit(f"document {i} has another signature by datasketch")
+            raise SystemExit(f"datasketch gives another signature for document {i}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How rensa, datasketch and datatrove do what `duplicates.py` times, each as fast as its users can have it.
+"""The jobs of `duplicates.py` with rensa, datasketch and datatrove, each as fast as its users can make it.
 
-The three filters say which documents they keep: of those that are alike, the first.
+The three filters return which documents they keep: the first of those that are alike.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from annotate.minhash.bands import optimal_bands
 
 SHINGLE, PERMUTATIONS, SEED, THRESHOLD = 5, 128, 1, 0.8
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
-"""A folder whose files are in memory, where there is one."""
+"""A folder whose files are in memory, if the machine has one."""
 
 Kept = npt.NDArray[np.int64]
 """Indices of the documents that a filter keeps."""
 
 
 def shingled(texts: Sequence[str]) -> Iterator[list[bytes]]:
-    """The shingles of each text. Of five ways to write this, the fastest."""
+    """Yield the shingles of each text, in the fastest of five ways that were tried."""
     for text in texts:
         words = text.encode().split()
         yield list(map(b" ".join, zip(*(words[i:] for i in range(SHINGLE)), strict=False)))
@@ -49,13 +49,13 @@ def datasketch_signatures(
 
 
 def rensa_filter(texts: Sequence[str]) -> Kept:
-    """The whole filter by rensa. Signatures made before, in bulk or not, make it no faster."""
+    """The whole filter by rensa. It is no faster with signatures that are made beforehand, in bulk or not."""
     filtering = rensa.RMinHashDeduplicator(threshold=THRESHOLD, num_perm=PERMUTATIONS, use_lsh=True)
     return np.flatnonzero(filtering.add_pairs(zip(map(str, range(len(texts))), shingled(texts), strict=True)))
 
 
 def datasketch_filter(texts: Sequence[str]) -> Kept:
-    """The whole filter by datasketch: a document with a candidate before it is dropped, unverified."""
+    """The whole filter by datasketch: a document is dropped if an earlier one is a candidate, without verification."""
     lsh = MinHashLSH(threshold=THRESHOLD, num_perm=PERMUTATIONS)
     kept = []
     for i, signature in enumerate(datasketch_signatures(texts)):
@@ -66,12 +66,12 @@ def datasketch_filter(texts: Sequence[str]) -> Kept:
 
 
 def has_datatrove() -> bool:
-    """Whether datatrove is installed, and spaCy, by which it finds English words."""
+    """Whether datatrove is installed, and spaCy, with which it finds English words."""
     return all(map(importlib.util.find_spec, ("datatrove", "spacy")))
 
 
 class BlankSplitter:
-    """Splits at blanks, in place of a word splitter of datatrove's."""
+    """Splits at blanks, in place of datatrove's word splitter."""
 
     def word_tokenize(self, text: str) -> list[str]:
         """The words of a text."""
@@ -79,15 +79,14 @@ class BlankSplitter:
 
 
 def datatrove_filter(texts: Sequence[str], *, own_words: bool) -> Kept:
-    """The whole filter by datatrove: its four steps, one task after the other, unverified.
+    """The whole filter by datatrove: its four steps, one task after the other, without verification.
 
-    Documents are in memory, so nothing is read or written but what the steps leave for each other, in memory where
-    that can be.
+    Documents are in memory. Only what the steps leave for each other is written and read, in memory if possible.
 
     Args:
         texts: of the documents.
-        own_words: whether words are those of datatrove: spaCy's, of the text in lower case without punctuation. Else
-            they are what is between blanks, as in the other filters; datatrove has no setting for that.
+        own_words: whether words are those of datatrove: spaCy's words of the text in lower case without punctuation. If
+            not, they are what stands between blanks, as in the other filters. Datatrove has no setting for that.
     """
     from datatrove.data import Document
     from datatrove.executor import LocalPipelineExecutor
@@ -115,15 +114,15 @@ def datatrove_filter(texts: Sequence[str], *, own_words: bool) -> Kept:
             kept.append(int(document.id))
             yield document
 
-    # What it logs goes to stderr, and its executor opens that itself.
+    # Its executor sets its log up itself, on stderr.
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as name, redirect_stderr(io.StringIO()):
         signatures, pairs, dropped = (str(Path(name) / step) for step in ("signatures", "pairs", "dropped"))
         signing = MinhashDedupSignature(signatures, config)
-        # xxHash, as by default; but the module takes no str since its version 4, which datatrove gives it.
+        # The default is xxHash too, but datatrove passes a str, which xxhash takes no more since version 4.
         signing._hash_func = lambda shingle: xxhash.xxh64_intdigest(shingle.encode())
         if not own_words:
             signing.word_tokenizer = BlankSplitter()
-        whole = {"lines_to_buffer": -1}  # reads a file at once; by default five signatures
+        whole = {"lines_to_buffer": -1}  # reads a whole file at once, not five signatures at a time
         pipelines: dict[str, tuple[list[Any], int]] = {
             "sign": ([read, signing], 1),
             "pair": ([MinhashDedupBuckets(signatures, pairs, config=config, **whole)], buckets),

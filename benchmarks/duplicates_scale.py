@@ -1,15 +1,17 @@
-"""Time a document and memory of a process of the near-duplicate filter, as the corpus grows to 4 and 16 times its size.
+"""Time for each document, and memory of a process, of the near-duplicate filter, as the corpus grows 4 and 16 times.
 
     python benchmarks/duplicates_scale.py [--json FILE] [--documents 40000,160000,640000]
 
-Documents are synthetic, 40 to 240 words of 20,000, with clusters as real corpora have them: 30 % of the documents are
-copies of an earlier one, of which a third are exact; the others have one to eight words changed. The whole filter runs
-on a local Ray with two workers, in a process of its own for each size, after a run on a small corpus, so that all is
-imported. Memory is the worst worker's peak above what it held then, read as in `memory.py`. Units are 1 MiB, so that
-the smallest corpus has several ranges of units. Linux only.
+Documents are synthetic, with 40 to 240 words out of 20,000, and with clusters like those of real corpora: 30 % of the
+documents are copies of an earlier one. A third of the copies are exact; in the others, one to eight words are changed.
 
-Ratios are the largest corpus over the smallest: `time_per_document_16x_over_1x` and `peak_16x_over_1x`. Close to 1 is
-good; the bytes that the filter leaves for each document and each pair are printed too.
+The whole filter runs on a local Ray with two workers. Each size has a process of its own, which first runs the filter
+on a small corpus, so that all modules are imported. Memory is the worst worker's peak above what it held after this
+first run; it is read as in `memory.py`. Units are 1 MiB, so that the smallest corpus has several ranges of units. Linux
+only.
+
+Two ratios compare the largest corpus with the smallest: `time_per_document_16x_over_1x` and `peak_16x_over_1x`. Close
+to 1 is good. The bytes that the filter writes for each document and the rows of each shuffle are printed too.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ MIB = 1 << 20
 def main() -> None:
     """Measure each size in a process of its own, print a table, write JSON."""
     options = parser(__doc__, runs=1)
-    options.add_argument("--documents", default="40000,160000,640000", help="of the corpora, rising")
+    options.add_argument("--documents", default="40000,160000,640000", help="numbers of documents, smallest first")
     options.add_argument("--measure", type=Path, help="only measure the corpus in this folder, and print JSON")
     chosen = options.parse_args()
     if chosen.measure:
@@ -63,7 +65,7 @@ def one(documents: int) -> dict[str, Any]:
 
 
 def write_corpus(folder: Path, documents: int, seed: int) -> None:
-    """Write documents, copies among them, in four shards."""
+    """Write documents, some of them copies, in four shards."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
     words = np.array([f"w{i:x}" for i in range(20_000)], object)
@@ -83,7 +85,7 @@ def write_corpus(folder: Path, documents: int, seed: int) -> None:
 
 
 def watched(folder: Path) -> dict[str, Any]:
-    """Filter the small corpus, then the corpus; figures of the second run, in bytes and seconds."""
+    """Filter the small corpus, then the corpus; returns figures of the second run, in bytes and seconds."""
     with local_ray(WORKERS), Watch() as watch:
         filtered(folder / "small", folder / "small-out")
         watch.settle()
@@ -116,7 +118,7 @@ def filtered(corpus: Path, workdir: Path) -> tuple[Any, NearDuplicates]:
 
 
 def show(runs: dict[int, list[dict[str, Any]]]) -> dict[str, float]:
-    """Print a table, and what is written; the ratios."""
+    """Print a table, and the bytes written; returns the ratios."""
     rows, peaks, times = [], [], []
     for documents, several in runs.items():
         seconds = float(np.median([run["seconds"] for run in several]))

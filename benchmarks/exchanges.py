@@ -1,6 +1,6 @@
-"""Runs the near-duplicate filter without Ray or files: its stages on tables in memory, cut in units as told.
+"""Runs the near-duplicate filter without Ray or files: its stages on tables in memory, in units of a given size.
 
-For `duplicates.py`, and for the tests.
+`duplicates.py` and the tests use it.
 """
 
 from collections import Counter
@@ -68,10 +68,19 @@ def run_filter(
     unit_rows: int = 1000,
     counts: Counter[tuple[str, str]] | None = None,
 ) -> tuple[pa.Table, dict[str, list[pa.Table]]]:
-    """Verdicts of all documents, with their shard, in order; and the tables of each stage, by its label.
+    """Run the filter.
 
-    A label that two stages have is numbered as the engine does. What the shuffles count is added to `counts`, by their
-    label and what is counted.
+    If several stages have the same label, the second one's ends with #2 and so on, as in the engine.
+
+    Args:
+        stage: the filter.
+        shards: texts, by shard.
+        against: texts of the older corpus, by shard.
+        unit_rows: documents in a unit.
+        counts: if given, the counts of the shuffles are added to it, by their label and the name of the count.
+
+    Returns:
+        The verdicts on all documents, with their shard, in order; and the tables of each stage, by its label.
     """
     units = {stage.corpus: _units(shards, unit_rows)}
     if stage.against is not None:
@@ -103,7 +112,7 @@ def run_filter(
 
 
 def _given(stage: NearDuplicates | KeptFingerprints, made: dict, unit: Given, number: int) -> Given:
-    """What a map reads: the same unit of its inputs, or the range that it is in."""
+    """The tables that a map reads: of each input the same unit, or the range that the unit is in."""
     read = {
         name: made[source][number // RANGE_UNITS if isinstance(source, Shuffle) else number]
         for name, source in stage.inputs.items()
@@ -121,7 +130,7 @@ def _units(shards: Mapping[str, Texts], unit_rows: int) -> list[Given]:
 
 def _exchange(stage: Shuffle, made: dict, units: dict, rows: int, counts: Counter) -> list[pa.Table]:
     def documents(names: tuple[str, ...]) -> list[tuple[Given, dict[str, pa.Table]]]:
-        """Units of documents, with the tables of these inputs."""
+        """The units of a corpus, each with its tables of these inputs."""
         return [
             (unit, {name.removeprefix(AGAINST): made[stage.inputs[name]][i] for name in names})
             for i, unit in enumerate(units[stage.inputs[names[0]].corpus])
@@ -156,7 +165,7 @@ def _exchange(stage: Shuffle, made: dict, units: dict, rows: int, counts: Counte
 
 @dataclass(frozen=True)
 class Totals:
-    """What a shuffle asks of a manifest."""
+    """The part of a manifest that shuffles read."""
 
     units: int
     rows: int
@@ -171,7 +180,7 @@ def shuffled(
     units: int = 0,
     rows: int = 0,
 ) -> list[UnitOutput]:
-    """What the partitions of a shuffle make of the tables of the units that are sent."""
+    """Send the tables of all units, and return what the partitions of a shuffle make of them."""
     sent = [
         contract(stage.sent_schema).check(output.table, stage.name)
         for number, table in enumerate(tables)

@@ -2,23 +2,25 @@
 
     python benchmarks/loader.py [--windows 2000] [--workers 0] [--streaming-python PYTHON] [--json FILE] [--runs 5]
 
-All give the same windows of 2,048 tokens, from four parts, in batches of 16, `input_ids` and `labels` as int64 tensors;
-that the sums of all ids and labels are the same is checked. The windows are docstrings of the standard library with
-tags, made as in `tokens.py` and repeated until there are enough. Timed is an epoch of a loader that stands, of
+All jobs give the same windows of 2,048 tokens, from four parts, in batches of 16, with `input_ids` and `labels` as
+int64 tensors. A check compares the sums of all ids and labels. The windows are docstrings of the standard library with
+tags, made as in `tokens.py` and repeated until there are enough. An epoch is timed, of a DataLoader that is already
+built:
 
     annotate           ShardDataset on the Hugging Face export
-    datasets           the same export, `load_dataset(streaming=True)`, `with_format("torch")`
-    datasets_batches   the same, `with_format("numpy").batch(16)` without batching by the DataLoader: its fastest way
-    streaming          the MDS export, StreamingDataset, labels made of ids and mask
-    streaming_lean     MDS shards that MDSWriter wrote of just the two columns: its fastest way
+    datasets           the same export, with `load_dataset(streaming=True)` and `with_format("torch")`
+    datasets_batches   the same with `with_format("numpy").batch(16)`, so that the DataLoader makes no batches: its
+                       fastest way
+    streaming          StreamingDataset on the MDS export; labels are made from ids and mask
+    streaming_lean     StreamingDataset on MDS shards of only the two columns, by MDSWriter: its fastest way
 
-and of each shuffled: annotate as it comes (16 row groups together), `datasets` with a buffer of 1,000, streaming as it
-comes. MosaicML streaming wants an older NumPy than this project, so it runs in a process of its own, by the Python that
-`--streaming-python` names (that of `make consumers`, where it is there), and answers through a pipe. It is left out
-without, as is `datasets` where it is not installed.
+Then the same is timed with shuffling: `datasets` has a buffer of 1,000 samples, the others have their defaults
+(annotate mixes 16 row groups). `datasets` is left out if it is not installed. MosaicML streaming needs an older NumPy
+than this project, so it runs in a process of its own, which answers through a pipe. `--streaming-python` names the
+Python for it (default: that of `make consumers`); it is left out if there is none.
 
-A ratio is our rate over theirs. Rates are medians over rounds, in turn, in CPU time of all threads and worker
-processes. What they take on the clock is in the JSON: with workers, reading and training overlap.
+A ratio is our rate over theirs. Jobs run in turn; rates are medians, in CPU time of all threads and worker processes.
+Wall times are in the JSON: with workers, reading and training overlap.
 """
 
 from __future__ import annotations
@@ -62,11 +64,11 @@ LEAN = "mds-lean"
 CLOCKS = ("cpu", "wall")
 
 Job = Callable[[str], Pass]
-"""Makes a pass: "check" sums up what is in it, "time" only times it."""
+"""Makes a pass: "check" also sums up the ids and labels in it, "time" only times it."""
 
 
 def write_shards(folder: Path, windows: int) -> None:
-    """Write so many windows as a Hugging Face export and as an MDS export."""
+    """Write this many windows as a Hugging Face export and as an MDS export."""
     documents = list(docstrings())
     tokenizer = byte_level(documents)
     tagged, vocabulary = add_tags(PreTrainedTokenizerFast(tokenizer_object=tokenizer), TAGS)
@@ -82,7 +84,7 @@ def write_shards(folder: Path, windows: int) -> None:
 
 
 def write_lean(folder: Path, python: Path) -> None:
-    """Have MDSWriter write the two columns of the Hugging Face export."""
+    """Write the two columns of the Hugging Face export as MDS shards, by MDSWriter."""
     table = pq.read_table(folder / HuggingFace.name / "data", columns=list(COLUMNS))
     flat = {name: table[name].combine_chunks().flatten().to_numpy() for name in COLUMNS}
     np.savez(folder / "windows.npz", **{name: values.reshape(-1, WINDOW) for name, values in flat.items()})
@@ -91,13 +93,13 @@ def write_lean(folder: Path, python: Path) -> None:
 
 
 def annotate_loader(folder: Path, workers: int, *, shuffle: bool) -> DataLoader[Any]:
-    """Ours."""
+    """The DataLoader of annotate."""
     shards = ShardDataset(folder / HuggingFace.name, batch_size=BATCH, shuffle=shuffle, columns=COLUMNS)
     return DataLoader(shards, batch_size=BATCH, num_workers=workers)
 
 
 def datasets_loader(folder: Path, workers: int, *, shuffle: bool, batches: bool) -> DataLoader[Any]:
-    """That of `datasets`, by samples or by batches."""
+    """The DataLoader of `datasets`, by samples or by batches."""
     from datasets import load_dataset
 
     files = str(folder / HuggingFace.name / "data" / "*.parquet")
@@ -105,14 +107,14 @@ def datasets_loader(folder: Path, workers: int, *, shuffle: bool, batches: bool)
     if shuffle:
         stream = stream.shuffle(seed=0, buffer_size=BUFFER)
     if batches:
-        # The collation of a batch of arrays makes them tensors.
+        # A DataLoader makes tensors of arrays, also if it makes no batches.
         return DataLoader(stream.with_format("numpy").batch(BATCH), batch_size=None, num_workers=workers)
     return DataLoader(stream.with_format("torch"), batch_size=BATCH, num_workers=workers)
 
 
 @contextmanager
 def streaming_job(shards: Path, python: Path, workers: int, *, shuffle: bool) -> Iterator[Job]:
-    """Passes over MDS shards by StreamingDataset, in a process that lives as long as the context."""
+    """Give passes over MDS shards by StreamingDataset, in a process that lives as long as the context."""
     command = [str(python), "-W", "ignore", str(PEER), "read", str(shards), str(BATCH), str(workers), str(shuffle)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as peer:
         questions, answers = peer.stdin, peer.stdout
@@ -127,14 +129,14 @@ def streaming_job(shards: Path, python: Path, workers: int, *, shuffle: bool) ->
             print(what, file=questions, flush=True)
             return Pass(**json.loads(answer()))
 
-        answer()  # it stands: two that start at once would take the same name for their shared memory
+        answer()  # wait for its start: two that start at once would take the same name for their shared memory
         yield ask
         questions.close()
 
 
 @contextmanager
 def all_jobs(folder: Path, workers: int, python: Path | None) -> Iterator[dict[str, Job]]:
-    """What is timed, by name."""
+    """Give all jobs that are timed, by name."""
     jobs: dict[str, Job] = {}
     with ExitStack() as stack:
         for suffix, shuffle in {"": False, "_shuffled": True}.items():
@@ -144,7 +146,7 @@ def all_jobs(folder: Path, workers: int, python: Path | None) -> Iterator[dict[s
                     loader = datasets_loader(folder, workers, shuffle=shuffle, batches=batches)
                     jobs[f"{name}{suffix}"] = partial(one_pass, loader)
             for name, shards in {"streaming": Mds.name, "streaming_lean": LEAN}.items() if python is not None else ():
-                own = folder / f"{shards}{suffix}"  # no folder is of two StreamingDatasets
+                own = folder / f"{shards}{suffix}"  # two StreamingDatasets can't share a folder
                 if not own.exists():
                     own.symlink_to(folder / shards)
                 jobs[f"{name}{suffix}"] = stack.enter_context(streaming_job(own, python, workers, shuffle=shuffle))
@@ -152,7 +154,7 @@ def all_jobs(folder: Path, workers: int, python: Path | None) -> Iterator[dict[s
 
 
 def check(jobs: Mapping[str, Job], windows: int) -> None:
-    """Check that all jobs give the same; it is their warm-up, too."""
+    """Check that all jobs give the same windows. This also warms them up."""
     found = {name: job(CHECK) for name, job in jobs.items()}
     expected = (windows, found["annotate"].sums)
     for name, one in found.items():
@@ -183,12 +185,12 @@ def main() -> None:
     arguments.add_argument("--streaming-python", type=Path, default=CONSUMER if CONSUMER.exists() else None)
     options = arguments.parse_args()
     if options.windows % BATCH:
-        raise SystemExit(f"--windows is a multiple of {BATCH}, not {options.windows}: no last batch is short")
+        raise SystemExit(f"--windows must be a multiple of {BATCH}, so that no batch is short; got {options.windows}")
     python = options.streaming_python
     if python is None:
-        print("MosaicML streaming is left out: --streaming-python names a Python that has it")
+        print("MosaicML streaming is left out; to add it, name a Python that has it: --streaming-python")
     if importlib.util.find_spec("datasets") is None:
-        print("datasets is left out: `pip install datasets` adds it to the comparison")
+        print("datasets is left out; to add it: `pip install datasets`")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_shards(folder, options.windows)

@@ -1,10 +1,11 @@
-"""How `loader.py` times a pass over a DataLoader; and MosaicML streaming, run by a Python that has it.
+"""Times a pass over a DataLoader, for `loader.py`; and runs MosaicML streaming, by a Python that has it.
 
     python benchmarks/loader_peer.py write WINDOWS.npz FOLDER
     python benchmarks/loader_peer.py read FOLDER BATCH_SIZE WORKERS SHUFFLE
 
-`write` has MDSWriter write arrays as shards. `read` prints a line when it is ready, makes a pass over shards for each
-line of its input, and answers each with a line. Nothing of this project is imported: that Python does not have it.
+`write` writes arrays as shards, by MDSWriter. `read` prints a line when it is ready. Then it makes a pass over the
+shards for each line of its input, and answers each with a line. Nothing of this project is imported: that Python does
+not have it.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ torch.set_num_threads(1)  # as in the workers of a DataLoader
 
 @dataclass(frozen=True)
 class Pass:
-    """One epoch: windows, sums of what they hold where that was asked for, seconds of CPU and on the clock."""
+    """One epoch: number of windows, sums of their columns (0 if not asked for), seconds in CPU time and wall time."""
 
     windows: int
     sums: Mapping[str, int]
@@ -41,15 +42,15 @@ class Pass:
 
 
 def cpu_time() -> float:
-    """Seconds of this process, and of those that it started and that have ended."""
+    """Seconds of CPU time of this process, and of those child processes that have ended."""
     times = os.times()
     return time.process_time() + times.children_user + times.children_system
 
 
 def one_pass(loader: Iterable[Mapping[str, Any]], what: str) -> Pass:
-    """Go through a loader, and either sum up or only time.
+    """Time a pass over a loader; `what` says whether its columns are also summed up.
 
-    CPU time is that of all threads, and of the loader's worker processes, which have ended by then.
+    CPU time is that of all threads, and of the loader's worker processes, which have ended when it is read.
     """
     wall, cpu, windows = time.perf_counter(), cpu_time(), 0
     sums = dict.fromkeys(COLUMNS, 0)
@@ -64,7 +65,7 @@ def one_pass(loader: Iterable[Mapping[str, Any]], what: str) -> Pass:
 
 
 def import_streaming() -> Any:
-    """Import it without its datasets of pictures, which are of no use here and need torchvision."""
+    """Import MosaicML streaming without torchvision, which only its datasets of pictures need."""
     for name in ("torchvision", "torchvision.datasets", "torchvision.transforms", "torchvision.transforms.functional"):
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)

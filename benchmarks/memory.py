@@ -1,28 +1,31 @@
-"""Peak memory of the pipeline's processes on corpora of 16, 64 and 256 MiB: it should depend on the work unit alone.
+"""Peak memory of the pipeline's processes on corpora of 16, 64 and 256 MiB. It should depend only on the work unit.
 
     python benchmarks/memory.py [--json FILE] [--sizes 16,64,256] [--unit 8] [--columns 20] [--outputs text,...]
                                 [--warm-up 32]
 
 The pipeline is Corpus, Split by paragraph, Score, Calibrate, Thresholds, Place, Render, on a local Ray with two
-workers. Its scorer is a Python function whose cost is the same for each byte. There is no near-duplicate filter:
-clustering is one process's work, whose memory grows with the corpus. A corpus is two shards of one row group each, so
-that row groups grow with it; its documents have 4,000 bytes of random lower-case words in ten paragraphs. A unit is
-8 MiB, the default, and training shards aim at as much, since a whole one is held while it is rendered.
+workers. Its scorer is a Python function with the same cost for each byte. There is no near-duplicate filter:
+`duplicates_scale.py` measures it. A corpus has two shards of one row group each, so that row groups grow with it. Its
+documents have 4,000 bytes of random lower-case words in ten paragraphs. A unit is 8 MiB, the default. Training shards
+aim at as much, since a whole one is held while it is rendered.
 
 Each size has processes of its own. They first run the same pipeline on a small corpus of `--warm-up` units, so that all
-is imported. What a process holds then is its idle memory, and its peak is set back to that (`/proc/<pid>/clear_refs`).
-Peaks are the kernel's own (VmHWM), read twenty times a second, less pages of Ray's object store that the process has
-touched, which all processes share: the most that one has of these is listed apart ("store"). Stages overlap: a peak
-counts for each that went on. A model is an actor, started anew for each run: its idle memory is what those of the first
-run held. `peak_16x_over_1x` is the peak above idle of the worst worker or model, on the largest corpus over the
-smallest: close to 1 is good. Linux only.
+modules are imported. What a process holds after that is its idle memory, and the record of its peak is set back to it
+(`/proc/<pid>/clear_refs`). A model is an actor that is started anew for each run, so its idle memory is what the models
+of the first run held.
 
-Then the smallest corpus is measured again with other columns, which travel to the shards, of `--columns` times its
-text: a string with most of it, and a list of structs, in pages of about a megabyte (pyarrow looks at the size of a page
-after each 1,024 values, unless told otherwise; a page is read whole). Pieces that are sent to shards in training order
-have several units: `--sizes 32` has four. For each of `--outputs`, text shards and token shards, in corpus
-order and in training order, `columns_<output>` is the peak with them over the peak without. `--outputs none` leaves
-this out, and `--sizes` with one size the growth.
+A peak is the kernel's (VmHWM), read twenty times a second, without the pages of Ray's object store that the process has
+touched. All processes share these pages; the column "store" shows the most that one process has touched. Stages run at
+the same time: a peak counts for each stage that was running. `peak_16x_over_1x` is the peak above idle of the worst
+worker or model, on the largest corpus over the smallest: close to 1 is good. Linux only.
+
+Then the smallest corpus is measured again with other columns, which are copied to the shards. They have `--columns`
+times the size of the text: most of it is a string, the rest a list of structs. Pages have about a megabyte, because a
+page is read whole (by default pyarrow would look at the size of a page only after each 1,024 values). There are four
+outputs to choose from with `--outputs`: text shards and token shards, in corpus order and in training order. For each,
+`columns_<output>` is the peak with other columns over the peak without. In training order, the pieces that are sent to
+shards have several units each: `--sizes 32` has four units. `--outputs none` leaves this part out; `--sizes` with one
+size leaves out the growth.
 """
 
 from __future__ import annotations
@@ -64,12 +67,12 @@ from annotate.stages.shared.tables import text_buffer
 WORKERS = 2
 SHARDS = 2
 WARM_UP = 0.5  # MiB
-PARAGRAPH, PARAGRAPHS = 400, 10  # bytes, a document
+PARAGRAPH, PARAGRAPHS = 400, 10  # bytes of a paragraph, paragraphs of a document
 DOCUMENT = PARAGRAPH * PARAGRAPHS
 MIB = 1 << 20
 KINDS = ("worker", "model", "driver")
 OUTPUTS = ("text", "text_shuffled", "tokens", "tokens_shuffled")
-SNIPPET = 500  # bytes, of a struct in a list
+SNIPPET = 500  # bytes of a struct in a list
 TOKENIZER, END = "tokenizer", "<|endoftext|>"
 
 Runs = Mapping[Any, Sequence[Mapping[str, Any]]]
@@ -78,11 +81,11 @@ Runs = Mapping[Any, Sequence[Mapping[str, Any]]]
 def main() -> None:
     """Measure each corpus in a process of its own, print tables, write JSON."""
     options = parser(__doc__, runs=3)
-    options.add_argument("--sizes", default="16,64,256", help="of the corpora, in MiB, rising")
-    options.add_argument("--unit", type=float, default=8, help="of work, in MiB")
-    options.add_argument("--columns", type=float, default=20, help="size of the other columns, in sizes of the text")
-    options.add_argument("--outputs", default=",".join(OUTPUTS), help="measured with other columns and without")
-    options.add_argument("--warm-up", type=int, default=32, help="units of the small corpus that is run before")
+    options.add_argument("--sizes", default="16,64,256", help="sizes of the corpora in MiB, smallest first")
+    options.add_argument("--unit", type=float, default=8, help="size of a work unit in MiB")
+    options.add_argument("--columns", type=float, default=20, help="size of the other columns, over that of the text")
+    options.add_argument("--outputs", default=",".join(OUTPUTS), help="measured with and without other columns")
+    options.add_argument("--warm-up", type=int, default=32, help="units of the small corpus that is run first")
     options.add_argument("--measure", type=Path, help="only measure the corpus in this folder, and print JSON")
     chosen = options.parse_args()
     if chosen.measure:
@@ -116,10 +119,10 @@ def one(size: float, unit: float, output: str, warm_up: int, columns: float = 0.
 
 
 def write_corpus(folder: Path, mib: float, seed: int, columns: float = 0.0) -> None:
-    """Write a corpus of about so many MiB: whole documents, each with four bytes for its length.
+    """Write a corpus of about this many MiB: whole documents, each with four bytes for its length.
 
-    With columns of so many times the text, three quarters of these are a string and the rest a list of structs. Pages
-    have few values, else the string would have pages of 60 MB.
+    Other columns have `columns` times the size of the text: three quarters are a string, the rest is a list of structs.
+    Pages have few values; with the default, those of the string would have 60 MB.
     """
     folder.mkdir()
     rng = np.random.default_rng(seed)
@@ -142,12 +145,12 @@ def write_corpus(folder: Path, mib: float, seed: int, columns: float = 0.0) -> N
 
 
 def _letters(rng: np.random.Generator, rows: int, length: int = SNIPPET) -> npt.NDArray[np.uint8]:
-    """Random letters for so many strings."""
+    """Random letters for this many strings."""
     return rng.integers(ord("a"), ord("z") + 1, rows * length, dtype=np.uint8)
 
 
 def _strings(letters: npt.NDArray[np.uint8], length: int) -> pa.LargeStringArray:
-    """Strings of one length, of letters that lie one after the other."""
+    """Cut letters into strings of one length."""
     edges = np.arange(len(letters) // length + 1, dtype=np.int64) * length
     return pa.LargeStringArray.from_buffers(len(edges) - 1, pa.py_buffer(edges), pa.py_buffer(letters))
 
@@ -164,14 +167,14 @@ def write_tokenizer(folder: Path, corpus: Path) -> None:
 
 
 def mean_byte(table: pa.Table) -> npt.NDArray[np.float32]:
-    """The mean byte of each text: as many operations a byte, whatever the text."""
+    """The mean byte of each text. The cost of a byte does not depend on the text."""
     offsets, data = text_buffer(table["text"].combine_chunks())
     sums = np.add.reduceat(np.frombuffer(data, np.uint8), offsets[:-1], dtype=np.int64)
     return (sums / np.diff(offsets)).astype(np.float32)
 
 
 def pipeline(corpus: Path, unit: float, output: str, tokenizer: Path) -> Pipeline:
-    """Corpus to shards, without a near-duplicate filter."""
+    """The pipeline from corpus to shards, without a near-duplicate filter."""
     size = int(unit * MIB)
     documents = Corpus(str(corpus), id=None, unit_bytes=size)
     spans = Split(documents, Splitter(by="paragraph"))
@@ -184,7 +187,7 @@ def pipeline(corpus: Path, unit: float, output: str, tokenizer: Path) -> Pipelin
 
 
 class Stages(Silent):
-    """Tells a watch which stages go on, which can be several at once, and notes how long each took."""
+    """Tells a watch which stages are running (there can be several), and notes how long each took."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -192,7 +195,7 @@ class Stages(Silent):
         self.seconds: dict[str, float] = {}
 
     def started(self, stage: str, units: int, detail: str) -> None:
-        """Peaks from now on are of this stage too."""
+        """From now on, peaks count for this stage too."""
         self.going[stage] = time.monotonic()
         self.watch.now_doing(*self.going)
 
@@ -203,7 +206,7 @@ class Stages(Silent):
 
 
 def watched(folder: Path, unit: float, output: str, warm_up: int) -> dict[str, Any]:
-    """Run the pipeline on the small corpus, then on the corpus; figures of the second run, in bytes and seconds."""
+    """Run the pipeline on the small corpus, then on the corpus; returns figures of the second run (bytes, seconds)."""
     options = Options(workers=WORKERS)
     with local_ray(WORKERS), Watch() as watch:
         small = pipeline(folder / "small", WARM_UP / warm_up, output, folder / TOKENIZER)
@@ -221,7 +224,7 @@ def watched(folder: Path, unit: float, output: str, warm_up: int) -> dict[str, A
 
 
 def show(runs: Runs, unit: float) -> dict[str, float]:
-    """Print a table of processes and one of stages; the ratio."""
+    """Print a table of processes and one of stages; returns the ratio."""
     print(f"MiB above idle, units of {unit:g} MiB")
     worst = _show_processes("corpus", {f"{size:g} MiB": several for size, several in runs.items()}, unit)
     largest = runs[max(runs)][0]
@@ -235,7 +238,7 @@ def show(runs: Runs, unit: float) -> dict[str, float]:
 
 
 def show_columns(runs: Runs, unit: float, outputs: Sequence[str]) -> dict[str, float]:
-    """Print a table of outputs with other columns and without, and one of their worst stages; the ratios."""
+    """Print a table of outputs with and without other columns, and one of their worst stages; returns the ratios."""
     print(f"\nMiB above idle, units of {unit:g} MiB, with other columns and without")
     worst = _show_processes("output", runs, unit)
     print("\nworst stages")
@@ -249,7 +252,7 @@ def show_columns(runs: Runs, unit: float, outputs: Sequence[str]) -> dict[str, f
 
 
 def _show_processes(what: str, runs: Runs, unit: float) -> dict[str, float]:
-    """Print the peaks of each kind of process, medians of some runs, in MiB; that of the worst worker or model."""
+    """Print the peak of each kind of process in MiB, as a median of runs; returns that of the worst worker or model."""
     rows, worst = [], {}
     for name, several in runs.items():
         peaks = {k: float(np.median([totals(run["above_idle"])[k] for run in several])) / MIB for k in KINDS}

@@ -1,10 +1,12 @@
-"""What it gives that units flow: a CPU stage before and one after a model stage, at once and one after the other.
+"""Time that is saved by stages that run at the same time: a CPU stage, a model stage, and a CPU stage.
 
-Run `python benchmarks/overlap.py [--units N] [--seconds S] [--json FILE]`. Each stage takes S seconds a unit; the two
-CPU stages are maps. `staged` is the same run with the stages one after the other. Ratios are the time of that over the
-time of a run: for a model that waits, as one on a GPU leaves the CPUs alone, and for one that computes on a CPU. There
-is one model, and two tasks at a time. All make the same bytes, which is checked. The start of Ray is not in the times,
-that of the actor is.
+    python benchmarks/overlap.py [--units 40] [--seconds 0.5] [--json FILE] [--runs 3]
+
+Each stage takes `--seconds` for a unit; the two CPU stages are maps. There is one model, and two tasks run at a time. A
+unit goes to the next stage as soon as it is committed (`flowing`); `staged` is the same run with one stage after the
+other. A ratio is the time of `staged` over that of `flowing`. There is one for a model that waits, like a model on a
+GPU, which leaves the CPUs to the other stages, and one for a model that computes on a CPU. All runs must make the same
+bytes, which is checked. Times do not include the start of Ray, but that of the actor.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ def main() -> None:
                 jobs[name] = partial(once, last, root, made[name], staged=how == "staged")
         run(pipeline(str(root / "values.json"), 4, 0.0, busy=False), root / "warm")
         seconds = medians(measure(jobs, options.runs))
-    assert len({bytes_ for each in made.values() for bytes_ in each}) == 1, "they make the same bytes"
+    assert len({bytes_ for each in made.values() for bytes_ in each}) == 1, "all runs must make the same bytes"
     ratios = {kind: seconds[f"{kind}_staged"] / seconds[f"{kind}_flowing"] for kind in ("waiting", "computing")}
     print(f"{options.units} units, {options.seconds} s a unit in each of three stages, one model, two tasks at a time")
     print_table(["", "s"], [[name, f"{taken:.1f}"] for name, taken in seconds.items()])
@@ -65,7 +67,7 @@ def main() -> None:
 
 
 def once(last: Stage, root: Path, made: list[bytes], *, staged: bool) -> None:
-    """Run in a new work directory, and keep what the last stage has made."""
+    """Run in a new work directory, and add the bytes that the last stage has made to `made`."""
     workdir = root / f"run-{time.monotonic_ns()}"
     one_at_a_time = Scheduler.run
 
@@ -80,14 +82,14 @@ def once(last: Stage, root: Path, made: list[bytes], *, staged: bool) -> None:
 
 
 def run(last: Stage, workdir: Path) -> None:
-    """Make a dataset."""
+    """Make the dataset of the last stage."""
     options = Options(workers=2, by_value=("__main__",))
     with mock.patch("annotate.engine.cluster.Resources.of_models", one_model):
         engine.run({"last": last}, str(workdir), options)
 
 
 def one_model(stage: Model, workers: int | None, device: str) -> Resources:
-    """What one model takes, and what is left to the tasks."""
+    """The resources of one model, and what is left to tasks."""
     del stage, workers, device
     return Resources(1, False, 0.2, 0.9)
 
@@ -119,7 +121,7 @@ class Units(Source):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """A source."""
+        """None: it is a source."""
         return {}
 
     def settings(self) -> Mapping[str, Any]:
@@ -135,7 +137,7 @@ class Units(Source):
         limit: int | None,
         readers: Mapping[str, str],
     ) -> Listing:
-        """So many units, each as large as a task may be."""
+        """List the units, each as large as a task may be."""
         listing = new()
         listing.add(Unit("units", n, n + 1, 8 << 20) for n in range(self.units))
         listing.writer.count("documents", self.units)
@@ -164,7 +166,7 @@ class Work(Map):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """What is before it."""
+        """The stage before it."""
         return {"of": self.of}
 
     def settings(self) -> Mapping[str, Any]:
@@ -192,7 +194,7 @@ class Scores(Model):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """What is before it."""
+        """The stage before it."""
         return {"of": self.of}
 
     def settings(self) -> Mapping[str, Any]:
@@ -201,20 +203,20 @@ class Scores(Model):
 
     @property
     def shared(self) -> Stage:
-        """Nobody shares it."""
+        """The stage before it; no other stage shares that."""
         return self.of
 
     def together(self, stages: Sequence[Stage]) -> str:
-        """It is alone."""
+        """No other stage runs with this model."""
         return self.label
 
     def wanted(self, tables: Tables) -> Rows:
-        """All."""
+        """All rows."""
         rows: Rows = tables["of"]["row"].to_numpy()
         return rows
 
     def prepare(self, tables: Tables, rows: Rows) -> pa.Table:
-        """As they are."""
+        """The rows as they are."""
         return tables["of"]
 
     def load(self, stages: Sequence[Stage], device: str) -> str:
@@ -224,13 +226,13 @@ class Scores(Model):
     def forward(
         self, model: Callable[[], str], prepared: pa.Table, stages: Sequence[Stage], wanted: Sequence[int]
     ) -> list[np.ndarray]:
-        """Take the time, and double."""
+        """Compute or wait, and double the values."""
         model()
         spend(self.seconds, busy=self.busy)
         return [prepared["value"].to_numpy() * 2 for _ in wanted]
 
     def finish(self, shard: str, prepared: pa.Table, result: np.ndarray, device: str, covered: Rows) -> UnitOutput:
-        """Beside the rows."""
+        """Put the result beside the rows."""
         fresh = ~np.isin(prepared["row"].to_numpy(), covered)
         return UnitOutput(pa.table({"row": prepared["row"], "value": result}).filter(pa.array(fresh)))
 

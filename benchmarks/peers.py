@@ -1,6 +1,6 @@
-"""Other ways to run MiniLM over a list of texts, each as its users would write it; `score.py` stands beside them.
+"""Other ways to run MiniLM over a list of texts, each as its users would write it. `score.py` compares with them.
 
-Those that give scores have three random linear outputs on the encoder, as the heads that they are compared with.
+Those that give scores have a head with three random linear outputs on the encoder, as many as annotate's heads have.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def write_classifier(encoder: Path, to: Path) -> Path:
 
 
 def bare_forward(encoder: Path, prepared: Prepared, pad_id: int, layers: int | None = None) -> Job:
-    """The encoder alone, or its first layers, over inputs tokenized, sorted, batched and made tensors beforehand."""
+    """The encoder alone, or its first layers, over tensors: texts are tokenized, sorted and batched beforehand."""
     model = AutoModel.from_pretrained(encoder, add_pooling_layer=False).eval()
     model.encoder.layer = model.encoder.layer[:layers]
     batches = Batches(prepared, pad_id)
@@ -57,7 +57,7 @@ def transformers_pipeline(classifier: Path, batch_size: int) -> Callable[[Sequen
 
 
 def sentence_transformers(encoder: Path, batch_size: int, window: int) -> Callable[[Sequence[str]], Any]:
-    """`SentenceTransformer.encode`, which sorts by length and pools, and has no heads."""
+    """`SentenceTransformer.encode`: it sorts by length and pools, but has no heads."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(encoder), device="cpu")
@@ -66,7 +66,7 @@ def sentence_transformers(encoder: Path, batch_size: int, window: int) -> Callab
 
 
 class RayDataScorer:
-    """What an actor of Ray Data's pool holds: it tokenizes a batch, sorts it by length, and runs slices of it."""
+    """The model in an actor of Ray Data's pool. It tokenizes a batch, sorts it by length, and scores it in slices."""
 
     def __init__(self, classifier: Path, rows: int) -> None:
         torch.set_num_threads(1)
@@ -95,7 +95,7 @@ def ray_data(classifier: Path, texts: Sequence[str], out: Path, models: int, bat
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     ray.data.DataContext.get_current().enable_progress_bars = False
-    # A block a batch, so that all actors have work from the start.
+    # Each batch is a block, so that all actors have work from the start.
     batch_size = min(batch_size, -(-len(texts) // models))
     blocks = [pa.table({"text": list(texts[i : i + batch_size])}) for i in range(0, len(texts), batch_size)]
     ray.data.from_arrow(blocks).map_batches(

@@ -1,4 +1,4 @@
-"""The processes that benchmarks start: a local Ray, and a Python of its own for what must not see what ran before."""
+"""Starts processes for benchmarks: a local Ray, or a fresh Python for what an earlier measurement must not affect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import ray
 
 @contextmanager
 def local_ray(cpus: int) -> Iterator[None]:
-    """A Ray on this machine that runs so many tasks at a time."""
+    """Start a Ray on this machine that runs this many tasks at a time, and end it after the block."""
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # as the command line does
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
@@ -27,12 +27,12 @@ def local_ray(cpus: int) -> Iterator[None]:
 
 
 def measured_apart(script: str, write: Callable[[Path], object], *options: str) -> dict[str, Any]:
-    """What `script --measure FOLDER` prints, as JSON, in a process of its own.
+    """Run `script --measure FOLDER` in a process of its own, and return the JSON that it prints.
 
     Args:
         script: path of a benchmark.
-        write: writes what it reads into the folder, which is deleted in the end.
-        options: more of the script's.
+        write: writes the input of the script into the folder, which is deleted in the end.
+        options: more options of the script.
     """
     with tempfile.TemporaryDirectory() as name:
         write(Path(name))

@@ -1,17 +1,18 @@
-"""MB/s from annotations to tagged text, against a loop that joins strings and against copying the bytes once.
+"""MB/s from annotations to tagged text, compared with a loop that joins strings and with one copy of the bytes.
 
     python benchmarks/render.py [--json FILE] [--megabytes 64] [--runs 5]
 
-Annotations are spans with three scores in memory, beside the texts; thresholds are fitted beforehand. Timed are
+Annotations are spans with three scores. They and the texts are in memory, and thresholds are fitted beforehand. The
+jobs are:
 
-    annotate       placing the tags and rendering the text
-    to_parquet     the same, and writing text and placements as Parquet bytes (Zstandard)
+    annotate       place the tags and render the text
+    to_parquet     the same, and write text and placements as Parquet bytes (Zstandard)
     python_join    a loop over documents that slices the text and joins the pieces with the tags whose rules hold
-    memory_copy    copying the bytes of the rendered text once, into memory that is already there
+    memory_copy    copy the bytes of the rendered text once, into memory that is already there
 
-All run in turn, and the medians of all runs are compared; MB are of untagged text. Set POLARS_MAX_THREADS=1 to have one
-thread throughout: else the rules, about a twentieth of the time, are computed on all cores. The corpus is synthetic:
-lower-case words in documents of about 1 KB and spans of about 100 bytes, 64 MB of it by default. Takes seconds.
+All jobs run in turn, and their medians are compared. MB are of untagged text. By default, rules are computed on all
+cores, which is about a twentieth of the time: set POLARS_MAX_THREADS=1 for one thread throughout. The corpus is
+synthetic: lower-case words in documents of about 1 KB, with spans of about 100 bytes. Takes seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from annotate.tags.rendering import render
 from annotate.tags.rules import Thresholds
 from annotate.tags.states import Measured
 
-SCHEME = replace(DEFAULT_SCHEME, document_dropout=0.0)  # the loop knows none
+SCHEME = replace(DEFAULT_SCHEME, document_dropout=0.0)  # the loop has no dropout
 
 MEAN_DOCUMENT, MEAN_SPAN = 1024, 100  # bytes
 
@@ -62,7 +63,7 @@ def python_join(
     scores: dict[str, np.ndarray],
     thresholds: Thresholds,
 ) -> pa.LargeStringArray:
-    """The loop that one would write: documents, spans, slices, join."""
+    """The loop that one would write first: over documents and spans, with slices and a join."""
     nice, tone, correct = (thresholds[Quantile(axis, 0.7)] for axis in ("niceness", "tone", "correctness"))
     rows, starts, ends = (spans[name].to_pylist() for name in ("row", "start", "end"))
     niceness, tones, correctness = (scores[axis].tolist() for axis in ("niceness", "tone", "correctness"))
@@ -84,11 +85,11 @@ def python_join(
 
 
 def parquet_bytes(tagged: pa.LargeStringArray, placements: pa.Table) -> int:
-    """Write the tagged text and the placements as Parquet in memory; the number of bytes."""
+    """Write the tagged text and the placements as Parquet in memory; returns the number of bytes."""
     size = 0
     for table in (pa.table({"text": tagged}), placements):
         sink = pa.BufferOutputStream()
-        # Text hardly repeats whole: building a dictionary of it costs time and is thrown away.
+        # Whole texts hardly repeat: a dictionary of them costs time to build and would be thrown away.
         pq.write_table(table, sink, compression="zstd", use_dictionary=["tag", "kind"])
         size += sink.getvalue().size
     return size

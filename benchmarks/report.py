@@ -1,4 +1,4 @@
-"""What every benchmark does alike: its options, timing jobs in turn, printing a table, writing JSON."""
+"""The common parts of all benchmarks: their options, timing jobs in turn, printing a table, writing JSON."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def parser(description: str | None, *, runs: int) -> argparse.ArgumentParser:
     """A parser with the options that all benchmarks have: `--json FILE` and `--runs N`."""
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--json", type=Path, help="write ratios and raw figures to this file")
-    made.add_argument("--runs", type=int, default=runs, help="of which the medians are taken")
+    made.add_argument("--runs", type=int, default=runs, help="how often each job is timed; medians are shown")
     return made
 
 
@@ -26,13 +26,16 @@ def measure(
     warm_up: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
-    """Seconds of each job, all of them in turn (A B C A B C ...), so that a drift of the machine is in all of them.
+    """Time jobs in turn (A B C A B C ...), so that all of them share a drift of the machine.
 
     Args:
         jobs: what is timed, by name.
-        runs: how often.
-        warm_up: whether to do all once before, without counting.
-        clock: what tells the time, in seconds.
+        runs: how often each job is timed.
+        warm_up: whether to run all jobs once before, without timing them.
+        clock: gives the time in seconds.
+
+    Returns:
+        The seconds of each run, by job.
     """
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for run in range(runs + warm_up):
@@ -58,6 +61,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def write_json(path: Path | None, ratios: Mapping[str, float], raw: Mapping[str, Any]) -> None:
-    """Write `{"ratios": ..., "raw": ...}`, where a path was given."""
+    """Write `{"ratios": ..., "raw": ...}`, if there is a path."""
     if path is not None:
         path.write_text(json.dumps({"ratios": dict(ratios), "raw": dict(raw)}, indent=2) + "\n")

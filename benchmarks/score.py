@@ -1,28 +1,28 @@
-"""Tokens/s of the whole scoring stage, against other ways to run the same model over the same texts.
+"""Tokens/s of the whole scoring stage, compared with other ways to run the same model over the same texts.
 
     python benchmarks/score.py [--json FILE] [--spans 900] [--runs 3] [--threads 2] [--no-ray]
 
 Texts are sentences of standard library docstrings, all distinct: 900 spans by default, about 22k tokens. The model is
-all-MiniLM-L6-v2, in float32 where nothing else is said. In one process, all with `--threads` threads:
+all-MiniLM-L6-v2, in float32 unless said otherwise. These jobs run in one process, with `--threads` threads each:
 
-    annotate               corpus and spans in, annotation tables of three axes out: reading, dropping repeats,
-                           tokenizing, sorting, batching, the forward pass with its heads, putting back in order
+    annotate               from corpus and spans to annotation tables of three axes: reading, dropping repeats,
+                           tokenizing, sorting, batching, the forward pass with its heads, putting scores in order
     annotate_bfloat16      the same with `dtype="bfloat16"`; how far its scores are off is printed too
-    bare_forward           the forward pass alone, all six layers, on the same batches, made before; no heads
-    bare_forward_same_layers  the same up to the highest layer that the heads read, where `annotate` stops too: what
-                           the stage costs beside the model's own time
+    bare_forward           the forward pass alone, with all six layers and no heads, on the same batches, which are made
+                           beforehand
+    bare_forward_same_layers  the same up to the highest layer that the heads read, where `annotate` stops too.
+                           `annotate` less this is what the stage costs beside the model
     transformers_pipeline  a text-classification pipeline, at the best of a few batch sizes
     sentence_transformers  `SentenceTransformer.encode`, at the best of a few batch sizes; no heads
 
-On a local Ray with two models of one thread each, from the start of the actors to the last byte written (`--no-ray`
-leaves these two out):
+These two run on a local Ray with two models of one thread each, and are timed from the start of the actors to the last
+byte written (`--no-ray` leaves them out):
 
-    annotate_on_ray        a run of the stage by the engine, in eight units, commits and manifests included
-    ray_data               `map_batches` on a pool of two actors, best of a few batch sizes, and `write_parquet`;
-                           left out where pandas is missing
+    annotate_on_ray        a run of the stage by the engine, in eight units, with commits and manifests
+    ray_data               `map_batches` on a pool of two actors, at the best of a few batch sizes, and `write_parquet`;
+                           left out if pandas is not installed
 
-Jobs are timed in turn, and the medians are compared. A ratio is seconds of the other over ours: above 1, ours is
-faster.
+Jobs are timed in turn, and their medians are compared. A ratio is their seconds over ours: above 1, ours is faster.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ def main() -> None:
     """Run, print a table, write JSON."""
     options = parser(__doc__, runs=3)
     options.add_argument("--spans", type=int, default=900)
-    options.add_argument("--threads", type=int, default=2, help="of torch and of the tokenizer, in one process")
-    options.add_argument("--no-ray", action="store_true", help="leave out what runs on Ray")
+    options.add_argument("--threads", type=int, default=2, help="threads of torch and of the tokenizer, in one process")
+    options.add_argument("--no-ray", action="store_true", help="leave out the jobs on Ray")
     chosen = options.parse_args()
     os.environ["RAYON_NUM_THREADS"] = str(chosen.threads)  # the tokenizer's
     os.environ["HF_HUB_OFFLINE"] = "1"
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def compare(folder: Path, chosen: Namespace) -> Raw:
-    """Measure all in turn: seconds by name, and what was found on the way."""
+    """Time all jobs in turn; returns their seconds by name, and other figures for the JSON."""
     runs, threads = chosen.runs, chosen.threads
     texts = write_corpus(folder / "corpus.parquet", chosen.spans)
     encoder = Encoder().files().directory
@@ -116,13 +116,13 @@ def compare(folder: Path, chosen: Namespace) -> Raw:
 
 
 def load(folder: Path, dtype: Dtype, threads: int) -> LoadedStage:
-    """Our stage, on all spans as one unit."""
+    """Load our stage, with all spans in one unit."""
     corpus = Corpus(str(folder / "corpus.parquet"), id=None, unit_bytes=1 << 30)
     return LoadedStage.load(corpus, probes(dtype), Directory.at(folder / f"in-process-{dtype}"), threads)
 
 
 def compare_on_ray(folder: Path, classifier: Path, texts: Sequence[str], runs: int, raw: Raw) -> dict[str, list[float]]:
-    """Measure our engine and Ray Data in turn."""
+    """Time our engine and Ray Data in turn."""
     workdir, out = folder / "workdir", folder / "ray-data"
     corpus = Corpus(str(folder / "corpus.parquet"), id=None, unit_bytes=sum(map(len, texts)) // UNITS)
     spans = Split(corpus)
@@ -144,19 +144,19 @@ def compare_on_ray(folder: Path, classifier: Path, texts: Sequence[str], runs: i
         raw["ray_data_sizes"] = best({sizes: partial(peer, sizes) for sizes in RAY_DATA_SIZES}, warm_up=False)
         jobs["ray_data"] = partial(peer, raw["ray_data_sizes"])
     else:
-        print("ray_data is left out: it needs pandas")
-    engine()  # the choice of sizes has warmed up the other
+        print("ray_data is left out; to add it: `pip install pandas`")
+    engine()  # a warm-up; choosing its sizes has warmed up the other
     return measure(jobs, runs, warm_up=False)
 
 
 def best(jobs: dict[Any, Callable[[], Any]], *, warm_up: bool) -> Any:
-    """The fastest of some jobs, each run once, or once more before to warm up."""
+    """The name of the fastest job. Each is timed once, after another run if it should be warm."""
     seconds = medians(measure(jobs, 1, warm_up=warm_up))
     return min(seconds, key=lambda size: seconds[size])
 
 
 def show(raw: Raw) -> dict[str, float]:
-    """Print a table, and how far bfloat16 is off; the ratios."""
+    """Print a table, and how far bfloat16 is off; returns the ratios."""
     seconds = medians(raw["seconds"])
     ratios = {name: seconds[name] / seconds["annotate"] for name in AGAINST}
     if "ray_data" in seconds:
@@ -175,7 +175,7 @@ def show(raw: Raw) -> dict[str, float]:
     for axis, off in raw["bfloat16"].items():
         print(
             f"bfloat16, {axis}: off by {off['rms']:.2%} of a standard deviation (root mean square), {off['max']:.1%} "
-            f"at most; {off['flipped']:.2%} of spans are on the other side of q(0.7)"
+            f"at most; {off['flipped']:.2%} of spans change sides of q(0.7)"
         )
     return ratios
 

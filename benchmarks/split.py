@@ -1,9 +1,11 @@
-"""MB/s of UTF-8 text that `Splitter.split` gets through on one core, on docstrings of the standard library.
+"""MB/s of UTF-8 text that `Splitter.split` splits on one core. Texts are docstrings of the standard library.
 
-Run `python benchmarks/split.py [--megabytes N] [--json FILE]`. `python_regex` is what it stands beside: a loop over the
-documents that finds sentence ends with one regular expression and makes the same table. The ratio is the sentence
-splitter's rate over that of the loop. Rates are medians over rounds, in CPU time of the process, because one thread is
-measured; memory is the peak of a process of its own less what it had before the split (Linux only).
+    python benchmarks/split.py [--megabytes 8] [--json FILE] [--runs 5]
+
+`python_regex` is there to compare with: a loop over documents that finds ends of sentences with one regular expression
+and makes the same table. The ratio is the rate of the sentence splitter over that of the loop. Jobs run in turn; rates
+are medians, in CPU time of the process. Memory is measured in a process of its own: its peak less what it held before
+the split (Linux only).
 """
 
 from __future__ import annotations
@@ -57,7 +59,7 @@ def main() -> None:
 
 
 def corpus(megabytes: float) -> pa.Array:
-    """Docstrings of the standard library, repeated until there are that many megabytes."""
+    """Docstrings of the standard library, repeated until there are this many megabytes."""
     once = list(docstrings())
     texts, size = [], 0
     while size < megabytes * 1e6:
@@ -70,7 +72,7 @@ def corpus(megabytes: float) -> pa.Array:
 
 
 def python_regex(texts: pa.Array) -> pa.Table:
-    """The loop that one would write first: no abbreviations, no layout, the same table."""
+    """The loop that one would write first. It makes the same table, but knows neither abbreviations nor layouts."""
     columns: list[list[int]] = [[], [], [], [], []]
     for document, text in enumerate(texts.to_pylist()):
         start = byte_start = 0
@@ -84,7 +86,7 @@ def python_regex(texts: pa.Array) -> pa.Table:
 
 
 def peak_of_own_process(texts: pa.Array) -> float:
-    """The peak of a process that does nothing but one split by sentence, in MiB, less what it had before."""
+    """Peak memory in MiB of a process that only splits by sentence, less what it held before."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "texts.arrow"
         feather.write_feather(pa.table({"text": texts}), file, compression="uncompressed")
@@ -93,7 +95,7 @@ def peak_of_own_process(texts: pa.Array) -> float:
 
 
 def peak_mib(file: Path) -> float:
-    """How far splitting a file's texts raises the resident memory of this process; the table of spans is in it."""
+    """By how many MiB the resident memory of this process rises when it splits a file's texts, the result included."""
     texts = feather.read_table(file, memory_map=False)["text"].combine_chunks()
     Splitter().split(pa.array(["Warm up."]))
     before, peak, done = resident_mib(), 0.0, threading.Event()
@@ -113,7 +115,7 @@ def peak_mib(file: Path) -> float:
 
 
 def resident_mib() -> float:
-    """Resident memory of this process, as Linux tells it."""
+    """Resident memory of this process in MiB, from Linux."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 

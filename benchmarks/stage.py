@@ -1,4 +1,4 @@
-"""The scoring stage as `score.py` times it: real documents of distinct sentences, MiniLM, the heads of three axes."""
+"""The scoring stage that `score.py` times: real documents of distinct sentences, MiniLM, the heads of three axes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ NOTHING_SCORED = np.empty(0, np.int64)
 
 
 def write_corpus(path: Path, spans: int) -> list[str]:
-    """Write docstrings as a corpus of that many distinct spans, or a few more.
+    """Write docstrings as a corpus of this many distinct spans, or a few more.
+
+    A docstring that repeats a span is passed over.
 
     Returns:
-        The spans, in order. A document that repeats a span is passed over.
+        The spans, in order.
     """
     splitter = Splitter()
     documents: list[str] = []
@@ -50,7 +52,7 @@ def write_corpus(path: Path, spans: int) -> list[str]:
 
 
 def probes(dtype: Dtype) -> list[Probe]:
-    """The shipped probes, on an encoder of that dtype."""
+    """The shipped probes, on an encoder of this dtype."""
     cards = {axis: Probe(axis).head().card for axis in AXES}
     return [
         Probe(axis, encoder=Encoder(card.encoder.name, max_length=card.max_length, dtype=dtype))
@@ -60,7 +62,7 @@ def probes(dtype: Dtype) -> list[Probe]:
 
 @dataclass(frozen=True)
 class LoadedStage:
-    """The scoring stage of one work unit, in this process; calling it makes an annotation table an axis."""
+    """The scoring stage of one work unit, in this process. A call makes an annotation table for each axis."""
 
     stages: tuple[Score, ...]
     model: Forward
@@ -89,7 +91,7 @@ class LoadedStage:
 
 
 def tolerance(exact: Sequence[pa.Table], near: Sequence[pa.Table]) -> dict[str, dict[str, float]]:
-    """How far scores are off, by axis: root mean square and largest, in standard deviations; share of flipped tags."""
+    """How far scores are off, by axis: root mean square and largest (in standard deviations); share of changed tags."""
     found = {}
     for axis, one, other in zip(AXES, exact, near, strict=True):
         a, b = (table[axis].to_numpy().astype(np.float64) for table in (one, other))

@@ -8,11 +8,11 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-SHORTEST = 200  # characters; shorter docstrings are not what documents look like
+SHORTEST = 200  # characters; shorter docstrings are unlike documents
 
 
 def docstrings() -> Iterator[str]:
-    """All docstrings of some length, in sorted order of files, tests aside."""
+    """Yield all docstrings of `SHORTEST` characters or more, in sorted order of files, except those of tests."""
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
         if {"test", "tests", "site-packages", "dist-packages"} & set(path.parts):
             continue
@@ -28,9 +28,9 @@ def docstrings() -> Iterator[str]:
 
 
 def triple_quoted() -> Iterator[str]:
-    """All triple-quoted strings of some length, nearly all of them docstrings, of installed packages and the library.
+    """Yield all triple-quoted strings of `SHORTEST` characters or more of installed packages and the standard library.
 
-    There are tens of thousands, in sorted order of files, with the repeats that real corpora have.
+    Nearly all are docstrings. There are tens of thousands, in sorted order of files, with repeats as in real corpora.
     """
     quoted = re.compile(r'"""(.*?)"""', re.DOTALL)
     for root in ("purelib", "stdlib"):

@@ -2,18 +2,19 @@
 
     python benchmarks/tokens.py [--megabytes 4] [--json FILE] [--runs 5]
 
-Texts are docstrings of the standard library, repeated until there are that many megabytes, in spans of sentences of
-which three in ten have a tag. The tokenizer is a byte-level BPE of 16,000 entries, trained on the same docstrings, with
-the split expression of GPT-2. Timed are, each in one thread,
+Texts are docstrings of the standard library, repeated until there are as many megabytes. Spans are sentences; three in
+ten have a tag. The tokenizer is a byte-level BPE of 16,000 entries, trained on the same docstrings, with the split
+expression of GPT-2. These jobs run in one thread each:
 
-    annotate           tokenize, insert tags, pack windows of 2,048 by best fit, make the mask
-    to_parquet         the same, and the table of tokens as Parquet in memory
-    encode_batch_fast  the library alone, from Python strings, its ids taken out to one NumPy array
-    datatrove          the tokenizer step of datatrove, to its file: no tags, windows or mask (where it is installed)
+    byte_level         annotate: tokenize, insert tags, pack windows of 2,048 by best fit, make the mask
+    byte_level_encode_batch_fast  the tokenizer library alone, from Python strings; its ids are copied to a NumPy array
+    to_parquet         as `byte_level`, and write the table of tokens as Parquet in memory
+    datatrove          the tokenizer step of datatrove, to its file, without tags, windows and mask (if it is installed)
 
-and the same two for two tokenizers of 8,000 entries that can't do without asking the library for offsets, a Unigram
-one with Metaspace and a WordPiece one: `metaspace`, `wordpiece`. A ratio is our speed over that of the library alone
-with the same tokenizer. Rates are medians over rounds, in CPU time, of tokens of the text; for datatrove, too.
+The first two are also timed with two other tokenizers of 8,000 entries, for which annotate has to ask the library for
+offsets: a Unigram one with Metaspace (`metaspace`) and a WordPiece one (`wordpiece`). A ratio is our rate over that of
+the library alone with the same tokenizer, or that of `to_parquet` over datatrove's. Jobs run in turn. Rates are medians
+in CPU time; they count tokens of the text, without tags.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import importlib.util
 import os
 
-os.environ.update(TOKENIZERS_PARALLELISM="false", RAYON_NUM_THREADS="1")  # before the library is there
+os.environ.update(TOKENIZERS_PARALLELISM="false", RAYON_NUM_THREADS="1")  # before the library is imported
 
 import tempfile
 import time
@@ -51,7 +52,7 @@ END = "<|endoftext|>"
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
-    """What the rendering of token shards starts from."""
+    """The input from which token shards are made."""
 
     texts: pa.LargeStringArray
     spans: pa.Table
@@ -59,7 +60,7 @@ class Annotated:
 
 
 def annotated(documents: Sequence[str], megabytes: float) -> Annotated:
-    """Texts of that size, their spans, and tags at the start of some of them."""
+    """Texts of this size, their spans, and tags at the start of some spans."""
     size = sum(len(text.encode()) for text in documents)
     whole, rest = divmod(megabytes * 1e6, size)
     texts = list(documents) * int(whole)
@@ -109,7 +110,7 @@ def tokenizers(documents: Sequence[str]) -> dict[str, Tokenizer]:
 def packed(
     annotations: Annotated, encoder: TextTokenizer, vocabulary: TagVocabulary, end_id: int
 ) -> tuple[Packed, Any]:
-    """All of it: windows and their mask."""
+    """Windows and their mask, from annotations."""
     encoded = encoder.encode(annotations.texts)
     tagged = insert(
         encoded, annotations.texts, annotations.placements, vocabulary, spans=annotations.spans, end_id=end_id
@@ -119,14 +120,14 @@ def packed(
 
 
 def parquet_bytes(windows: Packed, mask: Any) -> int:
-    """The table of tokens as Parquet in memory; the number of bytes."""
+    """Write the table of tokens as Parquet in memory; returns the number of bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(token_table(windows, mask), sink, compression="zstd")
     return sink.getvalue().size
 
 
 def library_alone(tokenizer: Tokenizer, texts: list[str]) -> np.ndarray:
-    """Ids of all texts, as cheaply as Python gets them out."""
+    """Ids of all texts, by the cheapest way out of the library."""
     encodings = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
     return np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32)
 
@@ -169,7 +170,7 @@ def main() -> None:
     jobs["to_parquet"], tokens["to_parquet"] = lambda: parquet_bytes(*ours()), tokens["byte_level"]
     with tempfile.TemporaryDirectory() as folder:
         if importlib.util.find_spec("datatrove") is None:
-            print("datatrove is not installed; `pip install 'datatrove[processing]'` adds it to the comparison")
+            print("datatrove is left out; to add it: `pip install 'datatrove[processing]'`")
         else:
             file = Path(folder) / "tokenizer.json"
             made["byte_level"].save(str(file))
@@ -192,7 +193,7 @@ def main() -> None:
         rows.append([name, f"{rate / 1e6:.2f}", f"{ratio:.2f}" if ratio else ""])
     print_table(["", "M tokens/s", "ours / theirs"], rows)
     filled = {family: one.filled_share for family, one in windows.items()}
-    print(f"filled: {filled['byte_level']:.4f} of windows of {WINDOW:,}")
+    print(f"windows of {WINDOW:,} are filled to {filled['byte_level']:.2%}")
     raw = {
         "seconds": seconds,
         "tokens": tokens,

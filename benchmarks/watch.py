@@ -1,4 +1,4 @@
-"""Watches the memory of this process and of the workers of its local Ray, as Linux tells it."""
+"""Watches the memory of this process and of the workers of its local Ray. Figures are from Linux."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Memory:
 
     Attributes:
         kind: of the process.
-        resident: at its peak, as the kernel keeps it (VmHWM); pages of Ray's object store that it touched are in it.
-        shared: such pages now.
-        now: what it holds without these.
-        peak: what it held at most without these: `resident`, less such pages at the sample before.
+        resident: peak of its resident memory (VmHWM), with the pages of Ray's object store that it has touched.
+        shared: size of these pages now.
+        now: what it holds now without these pages.
+        peak: the most that it held without these pages: `resident` less their size at the sample before.
     """
 
     kind: Kind
@@ -37,7 +37,7 @@ class Memory:
 
 
 class Watch(threading.Thread):
-    """Keeps the peaks of all processes by what is being done, which may be several things at once; a context."""
+    """A context that keeps the peak of each process, by what was being done; several things can be done at once."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -60,7 +60,7 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Sample until the end."""
         while not self._done.is_set():
-            # New processes are looked for once a second: their peaks since they began are not lost.
+            # It is enough to look for new processes once a second: their peaks count from their start.
             self._pids = list(_family(os.getpid()))
             for _ in range(SAMPLES_PER_SECOND):
                 self._sample()
@@ -68,7 +68,7 @@ class Watch(threading.Thread):
                     break
 
     def settle(self) -> None:
-        """Take what all processes hold now for their idle memory, and what ended processes last held."""
+        """Take as idle memory what each process holds now, or last held before it ended."""
         self._sample()
         with self._lock:
             for seen in self.peaks.values():
@@ -76,7 +76,7 @@ class Watch(threading.Thread):
             self.peaks.clear()
 
     def now_doing(self, *what: str) -> None:
-        """Set the peaks back: those from now on are of each of these things, which go on at once."""
+        """Set the peaks back. From now on, peaks count for each of these things, which are done at the same time."""
         self._sample()
         with self._lock:
             self._doing = what
@@ -110,7 +110,7 @@ class Watch(threading.Thread):
 
     def _keep(self, pid: int, memory: Memory, seen: dict[int, Memory]) -> None:
         before = seen.get(pid)
-        # Touched pages stay touched: at a peak that is no higher, there was no more of what is not shared.
+        # Pages that were touched stay touched. So if the peak is no higher, what is not shared was no more either.
         if before is not None and memory.resident <= before.resident:
             memory = replace(memory, peak=before.peak)
         seen[pid] = memory
@@ -129,7 +129,7 @@ def _family(pid: int) -> Iterator[int]:
 
 
 def _memory(pid: int, shared_before: int) -> Memory | None:
-    """Memory of this process or a worker; None for other processes, and for those that ended."""
+    """Memory of this process or of a worker; None for other processes, and for those that have ended."""
     try:
         title = (PROC / str(pid) / "cmdline").read_bytes()
         status = dict(line.split(":", 1) for line in (PROC / str(pid) / "status").read_text().splitlines())
@@ -149,5 +149,5 @@ def _kind(pid: int, title: bytes) -> Kind | None:
 
 
 def totals(by_kind: Mapping[str, Mapping[Kind, int]]) -> dict[Kind, int]:
-    """The worst of each kind, whatever was done."""
+    """The largest figure of each kind of process, over all that was done."""
     return {kind: max(seen.get(kind, 0) for seen in by_kind.values()) for kind in ("driver", "worker", "model")}
