@@ -18,7 +18,18 @@ check_ours()  # called here, because all other modules import this one
 
 
 class AnnotateError(Exception):
-    """The base class. `message` says what is wrong, with the value and where; `hint` says what the user can do."""
+    """The base class of this package's errors.
+
+        try:
+            pipeline.run("out")
+        except AnnotateError as error:
+            print(error.message, error.hint, error.exit_code)
+
+    Attributes:
+        message: what is wrong, with the value and where it was found.
+        hint: what the user can do; None if nothing is known.
+        exit_code: that of the command line.
+    """
 
     exit_code = 1
 

@@ -22,7 +22,7 @@ from annotate.stages.shared.training_shards import SHARDS, Shards
 class Pipeline:
     """The outputs that a run makes, and through them all stages that they need.
 
-        Pipeline(train=Render(...), evaluation=Render(..., subset="evaluation"))
+        Pipeline(train=Render(placements), evaluation=Render(placements, subset="evaluation"))
 
     `annotate.shards`, commands and the ledger know an output by its name. An output without a name gets one from its
     stage: `shards` for shards, `verdicts` for verdicts, `verdicts_2` for further verdicts. If two outputs are shards,

@@ -18,6 +18,8 @@ SubsetName = Literal["train", "calibration", "evaluation"]
 class Subsets:
     """How much of a corpus is in each subset: shares of its split groups, drawn by a hash of the group.
 
+        NearDuplicates(corpus, subsets=Subsets(train=0.9, calibration=0.05, evaluation=0.05))
+
     A group is in one subset whole.
 
     Attributes:

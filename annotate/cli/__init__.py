@@ -48,6 +48,9 @@ def entry() -> NoReturn:
 def main(pipeline: Definition) -> NoReturn:
     """`annotate run` on the file that calls this: `python pipelines/FILE.py --workdir out` does the same.
 
+        if __name__ == "__main__":
+            annotate.main(pipeline)
+
     Args:
         pipeline: a `Pipeline`, or a function with typed keyword parameters that returns one.
     """

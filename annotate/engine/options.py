@@ -12,6 +12,8 @@ from annotate.errors import ConfigError
 class Options:
     """How a run works. Nothing here changes a byte of its output, except `limit`, which cuts the corpus.
 
+        pipeline.run("out", Options(limit=1000, device="cpu"))
+
     Attributes:
         workers: tasks or models at a time; None for as many as the cluster has.
         device: where models run: "cpu", "cuda", or "auto" for GPUs where the cluster has them.

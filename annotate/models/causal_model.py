@@ -30,6 +30,8 @@ class HasSign(Protocol):
 class CausalModel(TextModel):
     """Any `AutoModelForCausalLM`.
 
+        Likelihood(model=CausalModel("gpt2"))
+
     Attributes:
         context_column: a column whose text is read before the span and not counted; null counts as empty.
     """

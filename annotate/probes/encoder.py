@@ -34,7 +34,19 @@ class HasHead(Protocol):
 
 @dataclass(frozen=True)
 class Encoder(TextModel):
-    """The backbone of probes: a Transformers encoder (BERT, RoBERTa, MiniLM, DeBERTa, ModernBERT, ...)."""
+    """The backbone of probes: a Transformers encoder (BERT, RoBERTa, MiniLM, DeBERTa, ModernBERT, ...).
+
+        Probe("niceness", encoder=Encoder(dtype="bfloat16"))
+
+    Attributes:
+        model: a directory or a hub id; by default the encoder of the shipped probes.
+        revision: branch, tag or commit of a hub id.
+        max_length: tokens of an input at most, special ones included; longer ones are cut, and recorded. None: what the
+            model takes, at most 4,096.
+        dtype: "float32", or "bfloat16" for the matrix products of the layers.
+        batch_tokens: padded tokens of a batch at most.
+        trust_remote_code: whether Python files that come with the model may run.
+    """
 
     model: str | PathLike[str] = MINILM
 

@@ -24,6 +24,8 @@ Squashing = Literal["none", "sigmoid", "softmax"]
 class Classifier(SequenceScorer):
     """Scores spans with a classifier from the hub or a directory.
 
+        Classifier(model="unitary/toxic-bert", axis="niceness", label="toxic", sign=-1)
+
     How logits become probabilities is read from the model's configuration, as Transformers does: by softmax where there
     are several labels, by sigmoid where `problem_type` says multi-label, not at all for a regression. The score is
 

@@ -16,6 +16,8 @@ from annotate.models.causal_model import CausalModel
 class Likelihood:
     """Mean natural-log probability per token of the span, at most 0; higher is more usual text.
 
+        score(spans, scorers=[Likelihood(model=CausalModel("gpt2"))])
+
     A span without tokens has no score.
 
     Attributes:

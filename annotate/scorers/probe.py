@@ -28,6 +28,8 @@ SHIPPED = Path(probes.__file__).parent / "heads"
 class Probe:
     """A linear head on an encoder's pooled hidden states; the score is its raw output (a logit).
 
+        score(spans, scorers=[Probe("niceness"), Probe("tone")])
+
     Probes with equal encoders share one forward pass.
 
     Attributes:

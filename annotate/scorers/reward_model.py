@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class RewardModel(SequenceScorer):
     """Scores spans as a reward model scores answers: one logit, never squashed.
 
+        RewardModel(model="my/reward-model", axis="helpfulness", prompt="Explain this to me.")
+
     The span is the answer; the prompt is fixed, or comes with each span.
 
     Attributes:

@@ -30,6 +30,8 @@ from annotate.tags.quantiles import BINS, histogram
 class Calibrate(Reduce):
     """Counts of scores by bin, and a sample of spans with all axes together.
 
+        Calibrate(scores, labels="labels.parquet")
+
     Both merge exactly, in any order. The bits of a float32 score are mapped to an integer that has the same order; its
     high 16 bits are the bin. The sample has the spans with the smallest keyed hashes. If the verdicts have subsets,
     only documents for calibration are counted, so thresholds come from these alone.

@@ -30,6 +30,8 @@ from annotate.storage.store import Directory
 class Corpus(Documents, Source):
     """Documents of a corpus.
 
+        Corpus("data/*.parquet", text="content", id="url")
+
     Attributes:
         path: a file, a directory or a glob, local or a URL such as `s3://bucket/corpus/*.parquet`. Parquet, or JSON
             lines (`.jsonl`, `.ndjson`, `.json`, also with `.zst` or `.gz`), which a run imports first, whatever its

@@ -45,6 +45,9 @@ FEW = 1000
 class NearDuplicates(Map):
     """Verdicts on every document of a corpus.
 
+        verdicts = NearDuplicates(corpus, threshold=0.7)
+        scores = score(Split(corpus), skip=verdicts, scorers=[Probe("niceness")])
+
     A cluster is a connected component over pairs of documents that are exact copies (after NFC and folding of blanks),
     or whose estimated Jaccard similarity is at least `threshold`; one document of it is kept. A split group is a
     component at the looser `group_threshold`, over these pairs and over those that share a long exact span: its

@@ -31,6 +31,8 @@ SPELLS = "the text spells a tag"
 class Render(Shards):
     """Training shards: `id`, tagged `text`, its placements, and the other columns of the corpus.
 
+        Pipeline(Render(placements, spelled="escape"))
+
     If repeated spans are left out, there are also the `gaps` of each document; if the scheme has phases, its `phase`.
 
     Attributes:

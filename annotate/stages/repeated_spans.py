@@ -36,6 +36,8 @@ HASH = ["exact_high", "exact_low"]
 class RepeatedSpans:
     """What to do about spans that occur more than once, word for word, in the kept documents of a corpus.
 
+        Calibrate(scores, repeated=RepeatedSpans(drop=True, above=1000))
+
     Give it to `Calibrate(repeated=...)`. The rules of a tag scheme can then read `repeats`, the number of times that a
     span occurs (1 for one that is not repeated); and with `drop`, spans that occur more than `above` times are left out
     of the training shards, which list the gaps, and out of the calibration.

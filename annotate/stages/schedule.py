@@ -34,6 +34,8 @@ from annotate.training_order.schedule import BINS, make_schedule, tag_rates
 class Schedule:
     """How documents are put in training order, by a hash of each document. It is given to `Place` and `Nest`.
 
+        Place(scores, scheme, schedule=Schedule(seed=1))
+
     The phases are those of the tag scheme. Where documents are in subsets, those for training alone have an
     order: shards of another subset are in corpus order, and their tags are not thinned by phases.
 

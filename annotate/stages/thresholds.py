@@ -38,6 +38,8 @@ class Thresholds(Reduce):
 
     With each value are the number of scores that it was taken from, and the number of scores that are equal to it.
 
+        Place(Thresholds(Calibrate(scores, sample=1_000_000), scheme))
+
     Attributes:
         calibration: the calibration of the scores; or scores, to use the defaults of `Calibrate`.
         scheme: the scheme whose rules name the quantiles.

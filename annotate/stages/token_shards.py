@@ -53,6 +53,8 @@ PLACE = ["row", "offset", "byte_offset"]
 class TokenShards(Shards):
     """Token shards: packed windows of `window` tokens, with a loss mask, as `schemas/token-shards.json` says.
 
+        Pipeline(TokenShards(placements, tokenizer="tokenizer.json", window=2048, loss="mask"))
+
     With the shards lie the tokenizer that knows the tags, and `tags.json`: ids, meanings, rules and thresholds, how to
     make the new rows of a model, what to ban when sampling.
 

@@ -23,6 +23,11 @@ MOST = CLOSES  # the most names; see CLOSES
 class TagScheme:
     """Which tags there are, when each holds, and how they are laid into text.
 
+        TagScheme(
+            tags=(Tag(name="nice", rule="niceness >= q(0.7)"), Tag(name="correct", rule="correctness >= q(0.9)")),
+            document_dropout=0.1,
+        )
+
     Attributes:
         tags: the tags.
         families: how the tags of each family are laid into text. A family that is not here has the defaults of

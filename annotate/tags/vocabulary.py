@@ -29,6 +29,8 @@ def _where() -> Any:
 class Tag:
     """A condition tag.
 
+        Tag(name="nice", rule="niceness >= q(0.7)", means="friendly to its readers")
+
     Attributes:
         name: what people call it, `nice`; it is spelled `<nice>` in text.
         rule: when it holds, in the language of `annotate.tags.rule_grammar`. "else": where no other tag of its family
@@ -68,6 +70,8 @@ class Tag:
 class Family:
     """How the tags of a family are laid into text.
 
+        Family(name="tone", layout="begin-end", dropout=0.1)
+
     Attributes:
         name: of the family, as its tags say it.
         layout: where a tag stands. "prefix": before its span. "begin-end": before it, and a closing tag `</nice>` after
@@ -100,6 +104,8 @@ class Family:
 @dataclass(frozen=True, kw_only=True)
 class Alias:
     """A name for several tags together.
+
+        Alias(name="good", tags=("nice", "correct"))
 
     Attributes:
         name: of the alias.

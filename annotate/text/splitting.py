@@ -37,6 +37,8 @@ _SHORTEST_MAX = 16
 class Splitter:
     """How documents are cut into spans.
 
+        Splitter(by="paragraph", max_chars=2000)
+
     Attributes:
         by: what a span is. "tokens" cuts windows of tokenizer tokens, "document" cuts nothing.
         blanks: the span to which blanks between two spans belong. Blanks at the start of a document belong to its

@@ -24,6 +24,8 @@ Exhaustion = Literal["first_exhausted", "all_exhausted"]
 class Mix:
     """How the sources of a corpus are mixed in what a model is trained on.
 
+        Mix(column="source", weights={"wiki": 0.3, "*": 0.7})
+
     Attributes:
         column: the column of the corpus that says which source a document is of.
         weights: the weight of each source, by its value in the column. "*" is all other sources together. Of a source

@@ -15,6 +15,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 class Phase:
     """A stretch of training. Phases follow each other in the order in which a scheme has them.
 
+        (Phase(name="warm-up", share=0.1, tag_rate=(0.0, 0.9)), Phase(name="main", tag_rate=0.9))
+
     Give `tokens` or `share`. One phase may have neither: it gets what the others leave.
 
     Attributes:
