@@ -30,7 +30,7 @@ def command() -> None:
 @click.option("--out", help="The probe's file [AXIS.safetensors].")
 @click.option("--text", default="text", show_default=True, help="Column of texts.")
 @click.option("--label", default="label", show_default=True, help="Column of labels: 0 and 1, or ratings.")
-@click.option("--source", help="Column of sources; each is measured alone, and also left out of training.")
+@click.option("--source", help="Column of sources; each is measured alone, also by a probe trained without it.")
 @click.option("--split", help='Column that says "train" or "test" [a fifth of the texts are for the test].')
 @click.option("--encoder", help="The encoder: a directory, or a name on the hub [all-MiniLM-L6-v2].")
 @click.option(

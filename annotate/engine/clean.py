@@ -57,7 +57,7 @@ class Unused:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftAlone:
-    """A dataset whose folder, or some of its files, stay in the work directory; and why."""
+    """A dataset that stays in the work directory, whole or in part; and why."""
 
     dataset: str
     why: str
