@@ -45,7 +45,7 @@ def test_each_side_has_its_colour():
     ("first", "second", "said"),
     [
         ("a b", "a b", "The texts are equal."),
-        ("a b", " a\n\tb", "nothing but blanks"),
+        ("a b", " a\n\tb", "only in blanks"),
         ("caf\u00e9", "cafe\u0301", "normal form"),
         ("", "", "equal"),
     ],

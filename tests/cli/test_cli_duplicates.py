@@ -161,7 +161,7 @@ def test_the_largest_clusters_are_shown_with_a_diff(duplicates, planted):
     assert large["members"][0]["id"] == "b7" and len(large["members"]) == MEMBERS
     shown = "".join(out.split())
     assert "12documents" in shown and "keeperb.parquet:7(b7)" in shown and "and8more" in shown
-    assert "differinnothingbutblanks" in shown
+    assert "differonlyinblanks" in shown
     other = large["other"]["row"]
     word = LARGE.split(" ")[other]
     assert f"[-{word}-]{{+other{other}+}}" in shown and "[-end-]" in shown
