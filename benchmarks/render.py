@@ -31,7 +31,7 @@ from annotate.tags.conditions import Quantile
 from annotate.tags.group_quantiles import fit_quantiles
 from annotate.tags.placing import place
 from annotate.tags.rendering import render
-from annotate.tags.rules import Thresholds
+from annotate.tags.rules import ThresholdValues
 from annotate.tags.states import Measured
 
 SCHEME = replace(DEFAULT_SCHEME, document_dropout=0.0)  # the loop has no dropout
@@ -61,7 +61,7 @@ def python_join(
     texts: pa.LargeStringArray,
     spans: pa.Table,
     scores: dict[str, np.ndarray],
-    thresholds: Thresholds,
+    thresholds: ThresholdValues,
 ) -> pa.LargeStringArray:
     """The loop that one would write first: over documents and spans, with slices and a join."""
     nice, tone, correct = (thresholds[Quantile(axis, 0.7)] for axis in ("niceness", "tone", "correctness"))
