@@ -79,7 +79,7 @@ def test_outputs_have_names():
     spans, lines = Split(corpus), Split(corpus, Splitter(by="line"))
     assert list(Pipeline(spans, lines).outputs) == ["spans", "spans_2"]
     assert list(Pipeline(train=spans, evaluation=lines).outputs) == ["train", "evaluation"]
-    assert [stage.name for stage in Pipeline(spans).checks] == ["ids"]
+    assert [stage.name for stage in Pipeline(spans).checks] == ["repeated-ids"]
 
 
 def shards(spans: Split, tag: str) -> Stage:
