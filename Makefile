@@ -48,8 +48,8 @@ test test-fast consumers: export HF_HUB_OFFLINE := 1
 test: $(VENV)/.dev ## Run all tests
 	$(PYTEST) $(ARGS)
 
-test-fast: $(VENV)/.dev ## Run the quick tests: no slow ones, none with Ray, none of engine, stages and the command line
-	$(PYTEST) -m "not slow and not ray" --ignore=tests/engine --ignore=tests/cli --ignore=tests/stages $(ARGS)
+test-fast: $(VENV)/.dev ## Run the quick tests, with few examples of properties: none that is slow, has a Ray, or is of engine, stages or cli
+	$(PYTEST) -m "not slow and not ray" --hypothesis-profile=quick --ignore=tests/engine --ignore=tests/cli --ignore=tests/stages $(ARGS)
 
 READERS := $(patsubst tests/consumers/requirements/%.txt,$(CONSUMERS)/%/.made,$(wildcard tests/consumers/requirements/*.txt))
 

@@ -23,6 +23,7 @@ import support  # noqa: E402
 
 # How long an example takes tells of the machine's load, not of what is tested.
 hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.register_profile("quick", parent=hypothesis.settings.get_profile("untimed"), max_examples=15)
 hypothesis.settings.load_profile("untimed")
 
 

@@ -34,6 +34,7 @@ def test_render(tmp_path):
     assert figures["raw"]["tagged_bytes"] > 200_000
 
 
+@pytest.mark.slow
 def test_split(tmp_path):
     figures = run("split", tmp_path, "--megabytes", "0.1")
     assert set(figures["ratios"]) == {"python_regex"}

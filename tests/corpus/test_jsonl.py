@@ -269,6 +269,7 @@ def test_equal_content_gives_equal_bytes_however_it_is_packed(tmp_path: Path) ->
     assert (tmp_path / "imported.parquet").read_bytes() == (tmp_path / "a" / "imported.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_line_of_50_mb_among_short_ones(path: Path) -> None:
     long = "word " * (10 << 20)
     table = imported(path, lines({"text": "a"}, {"text": long, "n": 1}, {"text": "b"}), id=None)
@@ -336,6 +337,7 @@ def _void(value: Any) -> bool:
     return all(item is None or (isinstance(item, dict | list) and _void(item)) for item in inner)
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_block_and_not_by_the_file(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """

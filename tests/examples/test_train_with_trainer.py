@@ -105,6 +105,7 @@ def run(made: Path, out: Path, *options: str, code: int = 0) -> str:
     return result.output
 
 
+@pytest.mark.slow
 def test_it_trains_goes_on_and_samples_under_each_tag(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

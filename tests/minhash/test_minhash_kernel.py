@@ -123,6 +123,7 @@ def test_blanks_are_folded(texts: list[str]) -> None:
     assert np.array_equal(ours.exact, theirs.exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("number", [1, 3, 4, 7, 128, 130])
 def test_schemes_and_numbers_of_permutations(scheme: str, number: int) -> None:
@@ -246,6 +247,7 @@ def test_permutations_are_datasketchs() -> None:
         assert np.array_equal(drawn.a, expected[0]) and np.array_equal(drawn.b, expected[1])
 
 
+@pytest.mark.slow
 def test_it_works_where_nothing_can_be_kept_on_disk(tmp_path: Path) -> None:
     package = Path(__file__).parents[2] / "annotate"
     inside = tmp_path / "annotate"

@@ -61,6 +61,7 @@ def test_the_schema_of_a_contract_is_not_said_another_one_is(tmp_path: Path) -> 
     assert sums[0] != sums[1]
 
 
+@pytest.mark.slow
 def test_any_damage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     folder = Directory.at(tmp_path)
     entry = put_slices(folder, "k", [by_partition(links([0, 1] * 20))], schema=SCHEMA)

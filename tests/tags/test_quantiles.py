@@ -126,6 +126,7 @@ def test_passes_over_different_scores_are_noticed():
         exact_quantile(histogram(scores), 0.5, *values_in_bins(scores[1:], [where]))
 
 
+@pytest.mark.slow
 def test_ten_million_scores_in_shuffled_chunk_orders():
     rng = np.random.default_rng(7)
     scores = np.round(rng.normal(size=10_000_000), 4).astype(np.float32)  # rounded, so that there are ties

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from token_families import TEXT as PROSE
@@ -149,6 +150,7 @@ def said(packed: Packed, window: int, begin: int, text: int, vocabulary: TagVoca
     return found
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(
     made=nested(),

@@ -260,6 +260,7 @@ def sequence(dataset, begin, end):
     return [starts[path] + row for _, path, row in map(dataset.where, range(begin, end))]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")
 @pytest.mark.parametrize(("kind", "epochs"), [*((kind, 1) for kind in LOADERS), ("none", 2), ("forks", 2)])
 def test_each_time_a_loader_is_iterated_it_goes_on_with_the_next_epochs(shards, kind, epochs):
