@@ -186,4 +186,6 @@ def _checked(
         raise ConfigError(f"labels must be 0 or 1, got {y[~np.isin(y, (0.0, 1.0))][0]}.")
     if not 0 < y.sum() < len(y):
         raise ConfigError(f"a curve needs labels of both kinds, got {int(y.sum())} ones of {len(y)}.")
+    order = np.lexsort((w, y, x))  # sums round by the order of their terms, and that of rows must not matter
+    x, y, w = x[order], y[order], w[order]
     return x, y, w / w.sum()

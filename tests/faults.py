@@ -4,7 +4,8 @@ What to do is read from the file that `FAULT_PLAN` names, so that it can change 
 `spent`, in which a file marks each fault that was injected once, and
 
 - `points`: the driver, or a model, is killed once at each of them, and a task once for each kind of stage;
-- `each_stage`: at that point a task is killed once for each stage and function, such as sending and receiving;
+- `each_stage`: a task is killed once for each stage and function, such as sending and receiving: at one of `points`
+  that is due, else when it has computed. Before that nothing can be lost. `only` may name the stages;
 - or a random `seed` and `rate`, and the `most` kills that it may draw.
 """
 
@@ -38,13 +39,20 @@ def kill(point: str) -> None:
 
 
 def _planned(spent: Path, plan: dict, point: str, kind: str, task: str) -> bool:
-    faults = []
-    if point in plan.get("points", ()):
-        faults.append(f"{point}, {kind}" if kind else point)
-    if point == plan.get("each_stage"):
-        faults.append(f"{point}, {task}")
-    hit = [fault for fault in faults if _first(spent / fault)]  # all that this one kill does
-    return bool(hit)
+    points = plan.get("points", ())
+    here = [f"{point}, {kind}" if kind else point] if point in points else []
+    due = [fault for fault in here if not (spent / fault).exists()]
+    wanted = plan.get("each_stage") and task.rpartition("-")[0] in plan.get("only", [task.rpartition("-")[0]])
+    if kind and wanted and not (spent / f"killed {task}").exists():
+        later = [f"{each}, {kind}" for each in points if each.startswith("commit")]
+        last = point == "commit: entry created"
+        if last or (point == "unit: computed" and all((spent / fault).exists() for fault in later)):
+            due.append(f"killed {task}")
+    hits = [_first(spent / fault) for fault in due]
+    hit = any(hits)
+    if hit and kind and point != "unit: started":
+        (spent / f"killed {task}").touch()
+    return hit
 
 
 def _task() -> tuple[str, str]:

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from annotate.curves import Isotonic, Platt, curve_from_json, fit_curve, fit_isotonic, fit_platt
@@ -43,6 +43,16 @@ def test_isotonic_goes_through_the_mean_of_pooled_scores():
     assert fitted.probabilities == pytest.approx((0, 1 / 3, 1))
 
 
+@example(  # sums of weights that round by their order: two levels are equal, or nearly
+    [
+        *zip(
+            [0.0, -1.5, 0.0, 0.0, 0.25, 0.25, 0.0, 0.0, -1.5, 0.0],
+            map(bool, [1, 0, 1, 1, 0, 1, 0, 1, 1, 1]),
+            strict=True,
+        )
+    ],
+    1,
+)
 @given(
     st.lists(st.tuples(st.sampled_from([-1.5, 0.0, 0.25, 3.0]), st.booleans()), min_size=2, max_size=40),
     st.sampled_from([1, 5]),

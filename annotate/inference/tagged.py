@@ -177,8 +177,11 @@ class Trained:
 
 
 def filler(splitter: Splitter) -> str:
-    """Letters to stand for what follows a text: enough that its last span is not too short to be a span."""
-    return "b" * (splitter.limits[0] + 1)
+    """Letters to stand for what follows a text: enough that its last span is not too short to be a span.
+
+    At least two, as a colon begins a list item before two letters.
+    """
+    return "b" * max(2, splitter.limits[0] + 1)
 
 
 def _begun(splitter: Splitter, texts: Sequence[str]) -> pa.Table:

@@ -117,8 +117,10 @@ def test_score(tmp_path):
 
 @pytest.mark.slow
 def test_memory(tmp_path):
-    figures = run("memory", tmp_path, "--sizes", "1,2", "--unit", "0.25", "--outputs", "none", "--warm-up", "4")
-    assert set(figures["ratios"]) == {"peak_16x_over_1x"}
+    """Of two sizes, and of the smaller with other columns beside its text."""
+    options = ["--sizes", "1,2", "--unit", "0.25", "--columns", "4", "--outputs", "tokens_shuffled", "--warm-up", "4"]
+    figures = run("memory", tmp_path, *options)
+    assert set(figures["ratios"]) == {"peak_16x_over_1x", "columns_tokens_shuffled"}
     for (one,) in figures["raw"]["runs"].values():
         assert {"spans", "annotations (mean)", "calibration", "thresholds", "placements", "text-shards"} < set(
             one["seconds"]
@@ -126,12 +128,5 @@ def test_memory(tmp_path):
         assert one["above_idle"]["spans"]["worker"] > 0
         assert len(one["idle"]["model"]) >= 1
         assert len(one["idle"]["driver"]) == 1
-
-
-@pytest.mark.slow
-def test_memory_with_other_columns(tmp_path):
-    options = ["--sizes", "1", "--unit", "0.25", "--columns", "4", "--outputs", "tokens_shuffled", "--warm-up", "4"]
-    figures = run("memory", tmp_path, *options)
-    assert set(figures["ratios"]) == {"columns_tokens_shuffled"}
     for (one,) in figures["raw"]["columns"].values():
         assert one["above_idle"]["token-shards"]["worker"] > 0

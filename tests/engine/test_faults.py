@@ -98,8 +98,8 @@ SPANS = {"span-hashes", "span-counts", "unit-counts", "repeated-spans", "signed-
 def killed(spent):
     """In which stages a task was killed, each with the functions."""
     found = {}
-    for path in spent.glob("unit: computed, *.*"):
-        dataset, _, function = path.name.partition(", ")[2].partition(".")
+    for path in spent.glob("killed *"):
+        dataset, _, function = path.name.partition(" ")[2].partition(".")
         found.setdefault(dataset.rpartition("-")[0], set()).add(function)
     return found
 
@@ -113,8 +113,7 @@ def test_the_driver_is_killed_at_each_of_its_points_one_run_after_the_other(fold
 
 def test_a_worker_is_killed_at_each_point_in_each_kind_of_stage_and_in_every_stage(folder):
     """In one run, as the driver lives; then in the stages that only another pipeline has, in the same directory."""
-    faults = {"points": [*TASKS, *MODELS], "each_stage": "unit: computed"}
-    spent = plan(folder, "workers", **faults)
+    spent = plan(folder, "workers", points=[*TASKS, *MODELS], each_stage=True)
     until_done(folder, "workers", most=1)
     points = {f"{point}, {kind}" for point in TASKS for kind in KINDS} | set(MODELS)
     assert {path.name for path in spent.iterdir()} >= points
@@ -128,7 +127,7 @@ def test_a_worker_is_killed_at_each_point_in_each_kind_of_stage_and_in_every_sta
     plan(folder, "none")
     shutil.copytree(folder / "undisturbed", folder / "undisturbed-spans")
     assert drive(folder, "undisturbed-spans", "--spans").returncode == 0
-    spent = plan(folder, "workers-spans", each_stage=faults["each_stage"])
+    spent = plan(folder, "workers-spans", each_stage=True, only=[*SPANS, "text-shards"])
     shutil.copytree(folder / "workers", folder / "workers-spans")
     until_done(folder, "workers-spans", "--spans", most=1)
     assert killed(spent).keys() >= SPANS

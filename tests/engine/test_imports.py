@@ -169,7 +169,7 @@ def test_repeated_ids_over_imported_files(ray_cluster, tmp_path):
     corpus = Corpus(str(tmp_path / "corpus"))
     result = Pipeline(RepeatedIds(corpus)).run(str(tmp_path / "out"), Options(workers=2))
     assert [remark for remark in result.remarks if "repeated" in remark] == [
-        "ids: 1 id is repeated, e.g. 'x' at a.jsonl:0 and b.jsonl:1"
+        "repeated-ids: 1 id is repeated, e.g. 'x' at a.jsonl:0 and b.jsonl:1"
     ]
     unique = Corpus(str(tmp_path / "corpus"), ids="unique")
     with pytest.raises(InputError, match=r'which says ids="unique": .x. at a\.jsonl:0 and b\.jsonl:1'):

@@ -339,14 +339,14 @@ def test_status_plan_ledger_and_quarantine_show_them(folder):
 
 
 def test_they_go_on_after_kills_at_points_and_of_a_worker_in_each_stage(folder):
-    faults = {"points": POINTS, "each_stage": "unit: computed"}
+    faults = {"points": POINTS, "each_stage": True}
     codes = [drive(folder, "killed", faults)]
     while codes[-1]:
         codes.append(drive(folder, "killed", faults))
     assert codes == [-signal.SIGKILL] * 2 + [0]
     spent = {path.name for path in (folder / "spent-killed").iterdir()}
     assert spent >= set(POINTS), "no process came to a point"
-    killed = {name.partition(", ")[2].partition("-")[0] for name in spent if name.startswith("unit: computed, ")}
+    killed = {name.partition(" ")[2].partition("-")[0] for name in spent if name.startswith("killed ")}
     assert killed >= {"words", "counts", "common", "guesses", "written"}
     assert parts(folder / "killed") == parts(folder / "undisturbed")
 

@@ -324,7 +324,7 @@ def cut_short(finished: Path, tmp_path: Path) -> Path:
     workdir = shutil.copytree(finished, tmp_path / "out")
     for folder in [path.parent for path in workdir.glob("*/units") if path.parent.name.rpartition("-")[0] != "corpus"]:
         entries = {entry.key for entry in sent(folder)}
-        if entries or folder.name.startswith(("verdicts", "ids-")):
+        if entries or folder.name.startswith(("verdicts", "repeated-ids-")):
             for path in [*folder.glob("manifests/*"), *folder.glob("units/*")]:
                 if path.name not in entries:
                     path.unlink()

@@ -149,7 +149,7 @@ def test_tables_are_those_that_an_output_was_made_from(out):
 def test_every_hint_of_the_summary_works_as_it_stands(pipeline, out, capsys):
     print_summary(make(pipeline, out, Options(workers=2)), Console(width=400))
     said = capsys.readouterr().out
-    calls = re.findall(r"(?:in Python|tokenizer): +(.*\))", said)
+    calls = re.findall(r"(?:in Python|tokenizer): +(?:in )?(.*\))", said)
     assert len(calls) == 5  # four outputs, and what lies beside the tokens
     for call in calls:
         assert eval(call, {"annotate": annotate, "polars": pl}) is not None
@@ -177,7 +177,7 @@ def test_status_and_show_tell_outputs_apart(out, capsys):
     code, _, err = command(capsys, "show", out, "--doc", "nothing")
     assert code == 2 and "no document 'nothing'" in err
     code, shown, _ = command(capsys, "show", out, "--scores", "-n", 1)
-    assert code == 0 and "of placements; with --output, of placements #2" in shown
+    assert code == 0 and "of placements; for placements #2, use --output" in shown
     code, shown, _ = command(capsys, "show", out, "--scores", "-n", 1, "--output", "swapped")
     assert code == 0 and "with --output" not in shown
     code, _, err = command(capsys, "show", out, "--output", "test")

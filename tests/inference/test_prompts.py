@@ -161,6 +161,7 @@ SPLITTERS = [
 
 
 @example(["\u4f60\u597d\u3002"], SPLITTER, CLASSES.index(("", '"')))  # the next span begins behind the mark
+@example(["One two"], SPLITTER, CLASSES.index(("\n", ":")))  # a list item, if two letters follow
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.sampled_from(PIECES)), st.sampled_from(SPLITTERS), st.sampled_from(range(NO_CLASS)))
 def test_a_span_begins_where_the_splitter_cuts(pieces: list[str], splitter: Splitter, number: int) -> None:
