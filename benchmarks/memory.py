@@ -201,7 +201,8 @@ class Stages(Silent):
 
     def finished(self, stage: str, detail: str) -> None:
         """A stage is done."""
-        self.seconds[stage] = time.monotonic() - self.going.pop(stage, time.monotonic())
+        if stage in self.going:
+            self.seconds[stage] = time.monotonic() - self.going.pop(stage)
         self.watch.now_doing(*self.going or ["between stages"])
 
 
@@ -214,8 +215,11 @@ def watched(folder: Path, unit: float, output: str, warm_up: int) -> dict[str, A
         watch.settle()
         stages = Stages(watch)
         watch.now_doing("open")
+        began = time.monotonic()
         pipeline(folder / "corpus", unit, output, folder / TOKENIZER).run(str(folder / "out"), options, stages)
+        wall = time.monotonic() - began
     return {
+        "wall": wall,
         "seconds": stages.seconds,
         "above_idle": watch.above_idle(),
         "idle": {kind: [m.now for m in watch.idle.values() if m.kind == kind] for kind in KINDS},
@@ -257,7 +261,7 @@ def _show_processes(what: str, runs: Runs, unit: float) -> dict[str, float]:
     for name, several in runs.items():
         peaks = {k: float(np.median([totals(run["above_idle"])[k] for run in several])) / MIB for k in KINDS}
         worst[name] = max(peaks["worker"], peaks["model"])
-        seconds = float(np.median([sum(run["seconds"].values()) for run in several]))
+        seconds = float(np.median([run["wall"] for run in several]))
         rows.append(
             [
                 name,
