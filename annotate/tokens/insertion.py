@@ -49,11 +49,6 @@ class TaggedTokens:
     ends: Int64
     moved: int
 
-    @property
-    def moved_share(self) -> float:
-        """The share of placements that are inside a token, and so stand after it."""
-        return self.moved / len(self.ends) if len(self.ends) else 0.0
-
 
 def insert(
     encoded: TokenizedTexts,

@@ -66,7 +66,6 @@ def test_tags_stand_where_the_rule_says_in_their_order(name, case: Placed):
     assert made.ids.tolist() == expected
     assert len(made.ends) == len(rows)
     assert made.moved == moved
-    assert made.moved_share == (moved / len(rows) if rows else 0)
     tags = made.kinds != TEXT
     assert made.ids[tags].tolist() == [vocabulary.id_of(one["tag"], one["kind"]) for one in rows]
     assert [OPEN if one["kind"] == "open" else CLOSE for one in rows] == made.kinds[tags].tolist()
@@ -139,7 +138,7 @@ def test_wide_blanks_are_blank_on_both_sides_of_a_place(blank):
 def test_a_tag_that_would_split_a_token_stands_after_it():
     made, pieces = show("byte-level", "was the fox", [(5, "nice", "open")])  # t<nice>he
     assert "".join(pieces) == "wasĠthe<nice>Ġfox"
-    assert (made.moved, made.moved_share) == (1, 1.0)
+    assert made.moved == 1
 
 
 def test_a_closing_tag_at_the_end_stands_behind_blanks_and_before_the_end_token():
