@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 import tempfile
@@ -36,7 +35,6 @@ from annotate.tags.in_force import InForce, in_force, span_ends
 from annotate.tags.layouts import LAYOUTS
 from annotate.tags.vocabulary import shown_name
 from annotate.text.arrays import lists_by_row, one_array
-from annotate.text.splitting import Splitter
 
 if TYPE_CHECKING:
     from annotate.tokens import TaggedTokenizer
@@ -291,7 +289,7 @@ class TokenShards(Shards):
             "end_id": tokens.end_id,
             "pad_id": tokens.pad_id,
             "segments": self.segments,
-            "splitter": said_of_splitter(self.placements.places[-1].spans.splitter),
+            "splitter": self.placements.places[-1].spans.splitter.settings(),
         }
         card["aliases"] = {
             alias.name: [shown_name(name, place.scheme.control) for name in place.scheme.meant(alias.name)]
@@ -363,12 +361,6 @@ def placed_until(documents: SelectedDocuments, tables: Tables, of_spans: Mapping
     tags = {name: placed[name].cast(pa.string()) for name in ("tag", "kind")}
     places = documents.without_gaps(placed.select(PLACE))
     return pa.table({"row": places["row"], "byte_offset": places["byte_offset"], "byte_end": ends, **tags})
-
-
-def said_of_splitter(splitter: Splitter) -> dict[str, Any]:
-    """A splitter for `tags.json`. Its tokenizer is given as the hash of the file: the path is of this machine."""
-    settings = dataclasses.asdict(splitter)
-    return settings if splitter.tokenizer is None else {**settings, "tokenizer": splitter.identity()["tokenizer"]}
 
 
 def _layouts(places: tuple[Place, ...]) -> Iterator[tuple[str, dict[str, Any]]]:

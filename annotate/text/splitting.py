@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any, Literal
 
@@ -111,6 +111,11 @@ class Splitter:
             return identity | {"tokens": self.tokens, "tokenizer": tokenizer_file_hash(str(self.tokenizer))}
         shortest, longest = self.limits
         return identity | {"min_chars": shortest, "max_chars": longest}
+
+    def settings(self) -> dict[str, Any]:
+        """All fields, for readers on other machines: of the tokenizer, the hash of its file and not the path."""
+        fields = asdict(self)
+        return fields if self.tokenizer is None else {**fields, "tokenizer": self.identity()["tokenizer"]}
 
     def split(self, texts: pa.Array | pa.ChunkedArray) -> pa.Table:
         """Cut documents into spans that tile them: no gap, no overlap.

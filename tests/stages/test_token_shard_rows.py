@@ -11,7 +11,7 @@ import pyarrow as pa
 from tokenizers import Tokenizer, models
 
 from annotate.stages.shared.selection import SelectedDocuments
-from annotate.stages.token_shards import placed_until, said_of_splitter
+from annotate.stages.token_shards import placed_until
 from annotate.tags.gaps import gaps_of, leave_out
 from annotate.text.splitting import Splitter
 
@@ -64,8 +64,8 @@ def test_spans_end_where_they_do_without_what_is_left_out():
 def test_tags_json_has_no_path_of_the_machine(tmp_path: Path):
     file = tmp_path / "tokenizer.json"
     Tokenizer(models.WordLevel({"a": 0}, unk_token="a")).save(str(file))
-    said = [said_of_splitter(Splitter(by="tokens", tokenizer=str(place))) for place in (file, tmp_path)]
+    said = [Splitter(by="tokens", tokenizer=str(place)).settings() for place in (file, tmp_path)]
     assert said[0] == said[1] and str(tmp_path) not in json.dumps(said)
     assert said[0]["tokenizer"] == hashlib.sha256(file.read_bytes()).hexdigest() and said[0]["tokens"] == 128
     line = Splitter(by="line")
-    assert said_of_splitter(line) == asdict(line)
+    assert line.settings() == asdict(line)
