@@ -11,7 +11,6 @@ A run, from its driver:
     map, reduce, shuffle, model, source
                   a file a kind, with the driver's half and the worker's half
     running       what the drivers' halves share
-    pool          the models that a stage has on the cluster
     worker        what the workers' halves share
     scheduler     makes the calls of all stages, with retries
     cluster       what the run may use of the cluster

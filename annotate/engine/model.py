@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray import exceptions
 
 from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.map import expected, key_of, listed, single
-from annotate.engine.pool import Pool
 from annotate.engine.running import Running, names_of
 from annotate.engine.scheduler import Calls
 from annotate.engine.worker import Context, frugal
@@ -27,6 +27,8 @@ from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, chain, commit, heal, intact, read_part
 
+AHEAD = 3  # prepared units in front of each model
+
 Item = tuple[Work, ...]  # the work of one unit, for each of the stages that run together
 
 # In the driver.
@@ -34,9 +36,10 @@ Item = tuple[Work, ...]  # the work of one unit, for each of the stages that run
 
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     """One step: three calls for each unit, each of which takes the result of the one before."""
+    stages = _stages(datasets)
     aligned = Aligned.of(datasets[0])
     contexts = running.put([running.context(dataset, aligned) for dataset in datasets])
-    models = _pool(datasets, running)
+    models = Models(stages, _resources(datasets, running))
     cpus = models.resources.feeder_cpus
     counted = count(datasets[0])
     units, done = counted if counted is not None else (expected(datasets[0]), 0)
@@ -48,21 +51,23 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     def submit(item: Item, claim: float) -> Any:
         del claim
         prepared = running.task(prepare, cpus, contexts, item, retries=3)
-        return running.task(finish, cpus, contexts, item, prepared, models.send(item[0].key, prepared), retries=3)
+        return running.task(finish, cpus, contexts, item, prepared, models.submit(item, prepared), retries=3)
 
     def take(index: int, item: Item, made: list[Unit]) -> None:
-        models.returned(item[0].key)
+        models.returned(item)
         collected.take(index, [[unit] for unit in made])
 
+    workers = models.resources.workers
     try:
         yield Calls(
             items=_items(datasets, aligned),
             submit=submit,
             name=names_of,
             take=take,
-            room=models.room,
-            coming=models.coming,
-            lost=lambda item, error: models.lost(item[0].key, error),
+            limit=workers * AHEAD,
+            # While models load, one unit for each is enough: more tasks would compete with them for the CPUs.
+            first=workers,
+            lost=models.lost,
         )
     finally:
         models.close()
@@ -102,28 +107,65 @@ def ahead(dataset: Dataset, units: int) -> int | None:
     return units
 
 
-def _pool(datasets: Sequence[Dataset], running: Running) -> Pool:
-    """The models of stages that run together: as many as the cluster has room for, or as were asked for."""
-    stages = _stages(datasets)
-    shared = ray.put(stages)
-
-    def make(resources: Resources) -> Any:
-        claims = {"num_cpus": resources.model_cpus, "num_gpus": int(resources.gpu)}
-        actor = ray.remote(ModelActor).options(**claims, max_restarts=0, max_task_retries=0)
-        return actor.remote(shared, "cuda" if resources.gpu else "cpu")
-
-    def look() -> Resources:
-        return _resources(datasets, running)
-
-    return Pool(label(datasets), make, look(), look)
-
-
 def _resources(datasets: Sequence[Dataset], running: Running) -> Resources:
     return Resources.of_models(_stages(datasets)[0], running.options.workers, running.options.device)
 
 
 def _stages(datasets: Sequence[Dataset]) -> list[Model]:
     return [dataset.stage for dataset in datasets if isinstance(dataset.stage, Model)]
+
+
+class Models:
+    """The actors that hold the models of stages that run together, one for each worker. A dead one is replaced."""
+
+    def __init__(self, stages: Sequence[Model], resources: Resources) -> None:
+        self.resources = resources
+        self._arguments = (ray.put(list(stages)), "cuda" if resources.gpu else "cpu")
+        self._actor = ray.remote(ModelActor).options(
+            num_cpus=resources.model_cpus, num_gpus=1 if resources.gpu else 0, max_restarts=0, max_task_retries=0
+        )
+        self._actors: list[Any] = []
+        self._loads = [0] * resources.workers
+        self._sent: dict[str, tuple[int, Any]] = {}  # by item: the position of its actor, and the actor
+
+    def describe(self) -> str:
+        """The number of models and their device, for people."""
+        n = self.resources.workers
+        return f"{n} {'model' if n == 1 else 'models'}, {'GPU' if self.resources.gpu else 'CPU'}"
+
+    def submit(self, item: Item, prepared: Any) -> Any:
+        """Send a prepared unit to the model with the fewest units in front of it."""
+        at = min(range(len(self._loads)), key=self._loads.__getitem__)
+        while len(self._actors) <= at:
+            self._actors.append(self._actor.remote(*self._arguments))
+        self._loads[at] += 1
+        self._sent[item[0].key] = (at, self._actors[at])
+        return self._actors[at].forward.remote(prepared)
+
+    def returned(self, item: Item) -> None:
+        """Count one unit less in front of the model that the item was sent to."""
+        self._loads[self._sent.pop(item[0].key)[0]] -= 1
+
+    def lost(self, item: Item, error: Exception) -> None:
+        """Replace the actor that an item was sent to, if it died and was not replaced yet."""
+        at, actor = self._sent.pop(item[0].key)
+        self._loads[at] -= 1
+        if _died(error) and self._actors[at] is actor:
+            ray.kill(actor)
+            self._actors[at] = self._actor.remote(*self._arguments)
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in self._actors:
+            ray.kill(actor)
+
+
+def _died(error: Exception) -> bool:
+    """Whether an actor died: the error says so itself, or passes on such an error of a task that was waited for."""
+    cause = getattr(error, "cause", None)
+    if isinstance(error, exceptions.RayActorError) or isinstance(cause, exceptions.RayActorError):
+        return True
+    return "ActorDiedError" in str(error) or "ActorUnavailableError" in str(error)
 
 
 # In a worker.
@@ -182,9 +224,6 @@ class ModelActor:
         self._model: Any = None
         for name in {name for stage in stages for name in stage.modules}:
             importlib.import_module(name)
-
-    def there(self) -> None:
-        """Answers as soon as the actor runs."""
 
     def forward(self, prepared: Sequence[PreparedDocuments]) -> Results:
         """Run the model, and load it first if this is the first time."""

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,8 +46,8 @@ class Calls:
         submit: sends an item, with the CPUs that a task may claim; returns the reference of its result.
         name: the name of an item in messages.
         take: is called with the number of an item, the item and its result, in the order in which results come.
-        room: says how many calls may be in flight now; None for a share of the scheduler's own limit.
-        coming: what there will be more room with, by reference, with what it waits for; for models that do not run yet.
+        limit: most calls in flight; None for a share of the scheduler's own limit.
+        first: most calls in flight at first; each result allows one more, up to `limit`. None for `limit`.
         lost: is called with an item and the error that lost its worker, before the item is tried again.
     """
 
@@ -56,8 +55,8 @@ class Calls:
     submit: Callable[[Any, float], Any]
     name: Callable[[Any], str]
     take: Callable[[int, Any, Any], None]
-    room: Callable[[], int] | None = None
-    coming: Callable[[], Mapping[Any, str]] = dict
+    limit: int | None = None
+    first: int | None = None
     lost: Callable[[Any, Exception], None] = lambda item, error: None
 
 
@@ -98,7 +97,7 @@ class _Going:
     calls: Calls | None = None
     sent: int = 0
     exhausted: bool = True
-    again: deque[tuple[int, Any, int]] = field(default_factory=deque)  # what was lost: number, item, next attempt
+    limit: int | None = None
     flying: dict[Any, _Flying] = field(default_factory=dict)
     told: float = 0.0
 
@@ -107,24 +106,14 @@ class _Going:
         self.calls = next(self.job.steps, None)
         if self.calls is None:
             return False
-        self.sent, self.exhausted, self.told = 0, False, time.monotonic()
+        self.sent, self.exhausted = 0, False
+        self.limit = self.calls.first if self.calls.first is not None else self.calls.limit
         return True
 
     def room(self) -> bool:
         """Whether the step may have another call in flight."""
-        assert self.calls is not None
-        if self.calls.room is not None and len(self.flying) >= self.calls.room():
-            return False
         oldest = min((call.index for call in self.flying.values()), default=self.sent)
-        return bool(self.again) or self.sent - oldest < AHEAD_OF_FIRST
-
-    def done(self) -> bool:
-        """Whether all calls of the step are done."""
-        return self.exhausted and not self.flying and not self.again
-
-    def coming(self) -> Mapping[Any, str]:
-        """What the step waits for, besides its calls."""
-        return {} if self.calls is None or self.done() else self.calls.coming()
+        return (self.limit is None or len(self.flying) < self.limit) and self.sent - oldest < AHEAD_OF_FIRST
 
     def names(self) -> list[str]:
         """The names of the items in flight, for people."""
@@ -169,8 +158,7 @@ class Scheduler:
                         left.remove(job)
                         self._going.append(_Going(job))
                 if not self._advance():
-                    waits = any(going.flying or going.coming() for going in self._going)
-                    assert waits, f"nothing can go on: {left or self._going}"
+                    assert any(going.flying for going in self._going), f"nothing can go on: {left or self._going}"
                     self._wait()
         finally:
             for going in self._going:
@@ -196,7 +184,7 @@ class Scheduler:
         """Send calls, and go to the next step of jobs whose calls are done; whether anything changed."""
         moved = False
         for going in reversed(self._going):
-            if going.done():
+            if going.exhausted and not going.flying:
                 moved = True
                 if not going.step():
                     self._going.remove(going)
@@ -209,11 +197,7 @@ class Scheduler:
     def _send(self, going: _Going) -> bool:
         calls, moved = going.calls, False
         assert calls is not None
-        while (going.again or not going.exhausted) and (calls.room is not None or self._free()) and going.room():
-            if going.again:
-                self._submit(going, *going.again.popleft())
-                moved = True
-                continue
+        while not going.exhausted and going.room() and (calls.limit is not None or self._free()):
             item = next(calls.items, _END)
             if item is None:
                 break
@@ -227,7 +211,7 @@ class Scheduler:
 
     def _free(self) -> bool:
         """Whether there is room for another call of a step that has no limit of its own."""
-        sent = sum(len(going.flying) for going in self._going if going.calls and going.calls.room is None)
+        sent = sum(len(going.flying) for going in self._going if going.calls and going.calls.limit is None)
         return sent < (self.limit if self._claim == 1.0 else self.workers)
 
     def _submit(self, going: _Going, index: int, item: Any, attempt: int) -> None:
@@ -239,14 +223,10 @@ class Scheduler:
         going.flying[going.calls.submit(item, cpus)] = _Flying(going, index, item, attempt, cpus)
 
     def _wait(self) -> None:
-        """Wait a second for a result, and take it; or until there is room for more calls."""
+        """Wait a second for a result, and take it."""
         flying = {reference: call for going in self._going for reference, call in going.flying.items()}
-        coming = [reference for going in self._going for reference in going.coming()]
-        done, _ = ray.wait([*flying, *coming], num_returns=1, timeout=1.0)
+        done, _ = ray.wait(list(flying), num_returns=1, timeout=1.0)
         now = time.monotonic()
-        if done and done[0] not in flying:
-            self._heard = now
-            return
         if done:
             call = flying[done[0]]
             going = call.job
@@ -254,13 +234,11 @@ class Scheduler:
             self._heard = going.told = now
             self._took(going, call, done[0])
             return
-        silent = [going for going in self._going if going.flying or going.coming()]
+        silent = [going for going in self._going if going.flying]
         for going in silent:
             if now - going.told > QUIET_SECONDS:
                 going.told = now
-                self.waiting(going.job.label, [*going.names(), *going.coming().values()])
-        if not flying:  # all wait for room on the cluster, which is no stall
-            self._heard = now
+                self.waiting(going.job.label, going.names())
         if now - self._heard > self.stall_seconds:
             # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a call
             # just when it completes. Calls in flight commit what they can, and end with the driver.
@@ -278,22 +256,19 @@ class Scheduler:
         except exceptions.TaskCancelledError:
             raise
         except exceptions.RayError as error:
-            raise_unless_lost(going.job.label, going.calls.name(call.item), error, call.attempt)
+            _raise_unless_lost(going, call, error)
             going.calls.lost(call.item, error)
-            going.again.append((call.index, call.item, call.attempt + 1))
+            self._submit(going, call.index, call.item, call.attempt + 1)
             return
+        if going.limit is not None and going.calls.limit is not None:
+            going.limit = min(going.limit + 1, going.calls.limit)
         going.calls.take(call.index, call.item, result)
 
 
-def raise_unless_lost(label: str, name: str, error: exceptions.RayError, attempt: int) -> None:
-    """Raise the error of a call or an actor, unless its worker was lost and it can be tried again.
-
-    Args:
-        label: of the job.
-        name: what was called.
-        error: what came back.
-        attempt: how many times it was tried, this time too.
-    """
+def _raise_unless_lost(going: _Going, call: _Flying, error: exceptions.RayError) -> None:
+    """Raise the error of a call, unless its worker was lost and it can be tried again."""
+    assert going.calls is not None
+    label = going.job.label
     cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
     if isinstance(cause, AnnotateError):
         raise cause from None
@@ -304,13 +279,14 @@ def raise_unless_lost(label: str, name: str, error: exceptions.RayError, attempt
             "into the job's --working-dir; a program that calls pipeline.run names its modules in "
             "Options(by_value=...).",
         ) from None
+    name = going.calls.name(call.item)
     if not isinstance(cause, LOST) and not isinstance(error, LOST):
         raise WorkError(
             f"{label}: {name} failed: {type(cause).__name__}: {cause}\n\n{error}",
             hint="If the lines above name a function of your pipeline, mend it and run again: what is committed stays. "
             "Else this is a mistake in annotate: report it, with these lines.",
         ) from None
-    if attempt == ATTEMPTS:
+    if call.attempt == ATTEMPTS:
         raise WorkError(
             f"{label}: {name} lost its worker {ATTEMPTS} times; the last time: {str(error).strip()}",
             hint="A worker that is killed again and again is often out of memory: use fewer --workers, or "

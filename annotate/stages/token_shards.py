@@ -110,6 +110,8 @@ class TokenShards(Shards):
         if self.window < 8:
             raise ConfigError(f"window must be at least 8 tokens, got {self.window}")
         object.__setattr__(self, "reserved", as_tuple(self.reserved, "reserved"))
+        if self.tokenizer is None and self.revision is not None:
+            raise ConfigError("revision is that of a tokenizer, but there is none", hint="Give tokenizer=... too.")
         counting = self.placements.schedule or Schedule()
         chosen = (counting.tokenizer, counting.revision) if self.tokenizer is None else (self.tokenizer, self.revision)
         keep_pinned(self, *chosen)

@@ -25,10 +25,11 @@ from annotate import (
     score,
     shards,
 )
-from annotate.engine import pool
+from annotate.engine import model as models
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
 from annotate.engine.rescore import drop, to_drop
+from annotate.engine.scheduler import Calls
 from annotate.scorers import fake_scorer
 from annotate.storage.latest import read_latest
 from annotate.storage.manifests import missing_parts, read_manifest
@@ -153,15 +154,15 @@ def test_another_duplicate_threshold_scores_only_newly_kept_documents(ray_cluste
 
 
 def test_equal_bytes_for_one_two_and_three_workers(ray_cluster, tmp_path, corpus, monkeypatch):
-    written, asked = [], []
-    close = pool.Pool.close
-    monkeypatch.setattr(pool.Pool, "close", lambda models: asked.append(models.resources.workers) or close(models))
+    written, in_flight = [], []
+    monkeypatch.setattr(models, "Calls", lambda **given: in_flight.append(given["limit"]) or Calls(**given))
     for workers in (1, 2, 3):
         run(tmp_path, corpus, name=f"out-{workers}", options=Options(workers=workers), groups=True)
         written.append(shard_bytes(tmp_path / f"out-{workers}"))
     assert len(written[0]) > 1
     assert written[0] == written[1] == written[2]
-    assert asked == [1, 1, 2, 2, 3, 3]  # models, of two scorers in each run
+    # Each run has two scorers, and units wait in front of each model, also where the workers are counted.
+    assert in_flight == [n * models.AHEAD for n in (1, 1, 2, 2, 3, 3)]
 
 
 def test_moving_corpus_and_work_directory_changes_nothing(ray_cluster, tmp_path, corpus):

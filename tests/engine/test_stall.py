@@ -52,7 +52,7 @@ def test_a_job_whose_calls_wait_for_those_of_another_does_not_stall(monkeypatch)
     assert got == [*"abcdefgh", "z"]
 
 
-def test_no_more_calls_are_in_flight_than_there_is_room_for(ray_cluster):
+def test_calls_begin_with_few_in_flight_and_grow_with_results(ray_cluster):
     flying, most = 0, []
 
     def submit(item, cpus):
@@ -61,15 +61,11 @@ def test_no_more_calls_are_in_flight_than_there_is_room_for(ray_cluster):
         most.append(flying)
         return work.remote(item)
 
-    taken = []
-
     def take(index, item, result):
         nonlocal flying
         flying -= 1
-        taken.append(item)
 
-    room = lambda: min(4, 1 + len(taken))  # noqa: E731
-    Scheduler(4, 4, 60).run([job("a stage", calls(range(12), take, submit, room=room))])
+    Scheduler(4, 4, 60).run([job("a stage", calls(range(12), take, submit, limit=4, first=1))])
     assert most[:3] == [1, 1, 2] and max(most) == 4
 
 
@@ -126,7 +122,7 @@ def test_while_models_are_held_no_task_waits_for_a_whole_cpu_and_one_job_holds_t
     def models(name):
         held.append(name)
         assert len(held) == 1
-        yield calls([f"{name} {n}" for n in range(3)], submit=lambda item, cpus: work.remote(item), room=lambda: 2)
+        yield calls([f"{name} {n}" for n in range(3)], submit=lambda item, cpus: work.remote(item), limit=2)
         held.remove(name)
 
     tasks = Job("tasks", lambda: True, iter([calls(range(60), submit=submit)]))

@@ -247,6 +247,7 @@ def test_all_that_decides_the_windows_is_in_the_recipe(
     ("options", "message"),
     [
         ({"tokenizer": None}, "token shards need a tokenizer"),
+        ({"tokenizer": None, "revision": "v2"}, "revision is that of a tokenizer, but there is none"),
         ({"loss": "some"}, 'loss must be "train", "mask"'),
         ({"packing": "tight"}, 'packing must be "best-fit"'),
         ({"window": 4}, "at least 8 tokens, got 4"),
