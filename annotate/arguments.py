@@ -24,7 +24,10 @@ def as_path(value: str | os.PathLike[str], name: str) -> str:
     """
     path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
     if not isinstance(path, str):
-        raise ConfigError(f"{name} must be a path, as a string or a pathlib.Path, got {value!r}")
+        raise ConfigError(
+            f"{name} must be a path, as a string or a pathlib.Path, got {value!r}",
+            hint="Give one. Several files of a corpus are a folder, or a glob: 'data/*.parquet'.",
+        )
     return path
 
 

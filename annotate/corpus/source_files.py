@@ -116,7 +116,8 @@ def explained(file: SourceFile, error: Exception) -> AnnotateError:
         return UnreadableFile(
             f"{file} is not Parquet: it has {file.size} bytes and starts with {start[:4]!r}"
             + (f", as {packed} does" if packed else ""),
-            hint=f"{'Unpack' if packed else 'Replace or remove'} the file, or {PASS_OVER}",
+            hint=f"{'Unpack' if packed else 'Replace or remove'} the file, or {PASS_OVER} A corpus is Parquet, or JSON "
+            "lines by the name: .jsonl, .jsonl.gz, .jsonl.zst.",
         )
     if isinstance(error, pa.ArrowNotImplementedError) or "not supported" in str(error):
         return unsupported(file, str(error))
