@@ -12,36 +12,35 @@ from annotate.errors import ConfigError
 Item = TypeVar("Item")
 
 
-def as_path(value: str | os.PathLike[str], name: str) -> str:
+def as_path(value: str | os.PathLike[str], name: str, *, hint: str | None = None) -> str:
     """A path or a URL as a string.
 
     Args:
         value: a string, or any path object, such as a `pathlib.Path`.
         name: of the argument, for the error.
+        hint: what to write instead, for the error.
 
     Raises:
         ConfigError: it is something else.
     """
     path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
     if not isinstance(path, str):
-        raise ConfigError(
-            f"{name} must be a path, as a string or a pathlib.Path, got {value!r}",
-            hint="Give one. Several files of a corpus are a folder, or a glob: 'data/*.parquet'.",
-        )
+        raise ConfigError(f"{name} must be a path, as a string or a pathlib.Path, got {value!r}", hint=hint)
     return path
 
 
-def as_location(value: str | os.PathLike[str], name: str) -> str:
+def as_location(value: str | os.PathLike[str], name: str, *, hint: str | None = None) -> str:
     """A path, made absolute, or a URL. Workers have another working directory than the driver.
 
     Args:
         value: as for `as_path`.
         name: as for `as_path`.
+        hint: as for `as_path`.
 
     Raises:
         ConfigError: as for `as_path`.
     """
-    path = as_path(value, name)
+    path = as_path(value, name, hint=hint)
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
 

@@ -72,9 +72,10 @@ def test_a_path_is_a_string_and_a_list_a_tuple(tmp_path, path, several) -> None:
 
 
 def test_what_is_neither_is_told(tmp_path) -> None:
-    for wrong in (7, b"data", None):
-        with pytest.raises(ConfigError, match=r"path must be a path, as a string or a pathlib\.Path, got"):
+    for wrong in (7, b"data", None, ["a.parquet", "b.parquet"]):
+        with pytest.raises(ConfigError, match=r"path must be a path, as a string or a pathlib\.Path, got") as caught:
             Corpus(wrong)  # type: ignore[arg-type]
+        assert "a glob" in caught.value.hint
     with pytest.raises(ConfigError, match="columns must be a list or a tuple, got 'source'") as caught:
         Corpus("data", columns="source")
     assert caught.value.hint == "Of one write columns=['source']."
@@ -115,3 +116,8 @@ def test_what_a_stage_is_not_given_is_told_with_what_to_write() -> None:
     assert Split(Corpus("one"), by="line") == Split(Corpus("one"), Splitter(by="line"))
     with pytest.raises(ConfigError, match="there are no scores"):
         Place([], scheme)
+
+
+def test_a_revision_without_a_tokenizer_is_refused() -> None:
+    with pytest.raises(ConfigError, match="revision is that of a tokenizer, but there is none"):
+        Schedule(revision="v2")

@@ -235,7 +235,7 @@ def receive(
     partitions = range(works[0].start, works[-1].stop)
     indices = [slice_index(context.directory, entry.part, partitions) for entry in sent]
     made = (_receive(context, work, sent, indices, round_, beside) for work in works)
-    # The counts and quarantine parts of the parts are divided among the partitions.
+    # What was counted and put into quarantine when rows were sent is divided among the partitions.
     return [_told(context, unit, sent[work.start :: of]) for work, unit in zip(works, made, strict=True)]
 
 
@@ -271,7 +271,7 @@ def _receive(
 
 
 def _told(context: Context, unit: Unit, sent: Sequence[Entry]) -> Unit:
-    """The unit with the counts and quarantine parts of some parts."""
+    """The unit, with what was counted and put into quarantine when some of the rows were sent."""
     told = [[dict(sorted(e.counts.items())), e.quarantine.checksum if e.quarantine else ""] for e in sent]
     if not any(counts or quarantined for counts, quarantined in told):
         return unit

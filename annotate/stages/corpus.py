@@ -25,6 +25,8 @@ from annotate.graph import Documents, Imports, Listing, Source, Stage
 from annotate.storage.manifests import OTHER_BYTES, Manifest, Unit, file_rows
 from annotate.storage.store import Directory
 
+ONE_PATH = "Give one. Several files are a folder, or a glob: 'data/*.parquet'."
+
 
 @dataclass(frozen=True)
 class Corpus(Documents, Source):
@@ -61,7 +63,7 @@ class Corpus(Documents, Source):
     version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", as_location(self.path, "path"))  # not in the recipe
+        object.__setattr__(self, "path", as_location(self.path, "path", hint=ONE_PATH))  # not in the recipe
         if self.columns is not None:
             object.__setattr__(self, "columns", as_tuple(self.columns, "columns"))
         if self.unit_bytes < 1:

@@ -53,8 +53,7 @@ class Schedule:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.tokenizer is not None:
-            keep_pinned(self, self.tokenizer, self.revision)
+        keep_pinned(self, self.tokenizer, self.revision)
 
     def places(self, shard: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Places of documents in the order: float64 `[n_rows]` in [0, 1)."""
@@ -74,9 +73,15 @@ class Schedule:
 
 
 def keep_pinned(holder: object, tokenizer: str | PathLike[str] | None, revision: str | None) -> None:
-    """Set the fields `tokenizer` and `revision` of a frozen dataclass: a hub name is resolved to a commit once."""
+    """Set the fields `tokenizer` and `revision` of a frozen dataclass: a hub name is resolved to a commit once.
+
+    Raises:
+        ConfigError: there is a revision and no tokenizer; or the tokenizer is no path or name.
+    """
     if tokenizer is None:
-        raise ConfigError("token shards need a tokenizer", hint='Give TokenShards(..., tokenizer="path/to/model").')
+        if revision is not None:
+            raise ConfigError("revision is that of a tokenizer, but there is none", hint="Give tokenizer=... too.")
+        return
     from annotate.tokens import pin_tokenizer
 
     pinned = pin_tokenizer(as_path(tokenizer, "tokenizer"), revision=revision)

@@ -110,11 +110,12 @@ class TokenShards(Shards):
         if self.window < 8:
             raise ConfigError(f"window must be at least 8 tokens, got {self.window}")
         object.__setattr__(self, "reserved", as_tuple(self.reserved, "reserved"))
-        if self.tokenizer is None and self.revision is not None:
-            raise ConfigError("revision is that of a tokenizer, but there is none", hint="Give tokenizer=... too.")
-        counting = self.placements.schedule or Schedule()
-        chosen = (counting.tokenizer, counting.revision) if self.tokenizer is None else (self.tokenizer, self.revision)
-        keep_pinned(self, *chosen)
+        keep_pinned(self, self.tokenizer, self.revision)
+        if self.tokenizer is None:
+            counting = self.placements.schedule or Schedule()
+            keep_pinned(self, counting.tokenizer, counting.revision)
+        if self.tokenizer is None:
+            raise ConfigError("token shards need a tokenizer", hint='Give TokenShards(..., tokenizer="path/to/model").')
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
