@@ -11,5 +11,6 @@ From objects to the results of a run:
     manifests    the units of a dataset, in order
     latest       `latest.json`: the datasets that the last run left
     results      reads these datasets: shards, tables of scores, `tags.json`
+    tally        counts of this process, which workers send to the driver with their results
     faults       the hook by which tests kill processes
 """
