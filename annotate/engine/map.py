@@ -31,7 +31,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     collected = running.collect(datasets)
     yield Calls(
         items=batches(works(dataset, aligned), running.unit_bytes),
-        submit=lambda works, cpus: running.task(make, cpus, context, works),
+        submit=lambda works, cpus: running.task(make, cpus, context, works, stage=dataset.label, units=names_of(works)),
         name=names_of,
         take=lambda index, works, units: collected.take(index, [units]),
     )

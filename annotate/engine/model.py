@@ -6,6 +6,7 @@ Stages that share a model run together. Prepared units wait in front of each mod
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,13 +17,14 @@ from ray import exceptions
 
 from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Aligned, Dataset
+from annotate.engine.facts import Sent, Told
 from annotate.engine.map import expected, key_of, listed, single
 from annotate.engine.running import Running, names_of
 from annotate.engine.scheduler import Calls
-from annotate.engine.worker import Context, frugal
+from annotate.engine.worker import Context, frugal, told
 from annotate.graph import Model, Rows
 from annotate.graph.tables import Work
-from annotate.storage import layout
+from annotate.storage import layout, tally
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, chain, commit, heal, intact, read_part
@@ -50,8 +52,10 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
 
     def submit(item: Item, claim: float) -> Any:
         del claim
-        prepared = running.task(prepare, cpus, contexts, item, retries=3)
-        return running.task(finish, cpus, contexts, item, prepared, models.submit(item, prepared), retries=3)
+        named = {"stage": label(datasets), "units": names_of(item)}
+        prepared = running.task(prepare, cpus, contexts, item, retries=3, **named)
+        made = models.submit(item, Sent(**named, step="forward", time=time.time()), prepared)
+        return running.task(finish, cpus, contexts, item, prepared, made, retries=3, **named)
 
     def take(index: int, item: Item, made: list[Unit]) -> None:
         models.returned(item)
@@ -133,14 +137,14 @@ class Models:
         n = self.resources.workers
         return f"{n} {'model' if n == 1 else 'models'}, {'GPU' if self.resources.gpu else 'CPU'}"
 
-    def submit(self, item: Item, prepared: Any) -> Any:
+    def submit(self, item: Item, sent: Sent, prepared: Any) -> Any:
         """Send a prepared unit to the model with the fewest units in front of it."""
         at = min(range(len(self._loads)), key=self._loads.__getitem__)
         while len(self._actors) <= at:
             self._actors.append(self._actor.remote(*self._arguments))
         self._loads[at] += 1
         self._sent[item[0].key] = (at, self._actors[at])
-        return self._actors[at].forward.remote(prepared)
+        return self._actors[at].forward.remote(sent, prepared)
 
     def returned(self, item: Item) -> None:
         """Count one unit less in front of the model that the item was sent to."""
@@ -225,20 +229,26 @@ class ModelActor:
         for name in {name for stage in stages for name in stage.modules}:
             importlib.import_module(name)
 
-    def forward(self, prepared: Sequence[PreparedDocuments]) -> Results:
-        """Run the model, and load it first if this is the first time."""
+    def forward(self, sent: Sent, prepared: Told) -> Told:
+        """Run the model on what `prepare` told, and load it first if this is the first time."""
+        return told(sent, self._forward, prepared)
+
+    @tally.phase("forward")
+    def _forward(self, prepared: Sequence[PreparedDocuments]) -> Results:
         used = False
 
         def model() -> Any:
             nonlocal used
             used = True
             if self._model is None:
-                self._model = self._stages[0].load(self._stages, self._device)
+                with tally.phase("load"):
+                    self._model = self._stages[0].load(self._stages, self._device)
                 reach("actor: loaded")
             return self._model
 
         first = self._stages[0]
         results = [first.forward(model, each.data, self._stages, each.wanted) for each in prepared]
+        tally.count("tokens", sum(first.tokens(each.data) for each in prepared))
         reach("actor: scored")
         return Results(first.device_kind(self._model) if used else "", results)
 

@@ -30,7 +30,9 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     made: dict[int, Unit] = {}
     yield Calls(
         items=_groups(dataset, aligned),
-        submit=lambda work, cpus: running.task(make_piece, cpus, context, work),
+        submit=lambda work, cpus: running.task(
+            make_piece, cpus, context, work, stage=dataset.label, units=name_of(work)
+        ),
         name=name_of,
         take=lambda index, work, unit: made.update({index: unit}),
     )
@@ -39,7 +41,9 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
         merged: dict[int, Unit] = {}
         yield Calls(
             items=_merges(dataset, pieces),
-            submit=lambda item, cpus: running.task(merge_pieces, cpus, context, *item),
+            submit=lambda item, cpus: running.task(
+                merge_pieces, cpus, context, *item, stage=dataset.label, units=item[0]
+            ),
             name=lambda item: str(item[0]),
             take=lambda index, item, unit, merged=merged: merged.update({index: unit}),  # type: ignore[misc]
         )
@@ -48,7 +52,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     collected = running.collect(datasets)
     yield Calls(
         items=iter([key]),
-        submit=lambda key, cpus: running.task(finish, cpus, context, key, pieces),
+        submit=lambda key, cpus: running.task(finish, cpus, context, key, pieces, stage=dataset.label, units=key),
         name=str,
         take=lambda index, key, unit: collected.take(index, [[unit]]),
     )

@@ -209,7 +209,7 @@ class _Run:
             said = f"{label}: no unit was finished for a while; in flight: {', '.join(names)}"
             running.events.said("warning", said)
 
-        Scheduler(workers, in_flight, running.options.stall_seconds, waiting).run(jobs)
+        Scheduler(workers, in_flight, running.options.stall_seconds, waiting, running.heard.heard).run(jobs)
 
     def _jobs(self, made: Sequence[Sequence[Dataset]]) -> list[Job]:
         """The jobs, in order: one for stages that are made together."""

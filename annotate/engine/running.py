@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,9 +13,10 @@ import ray
 from annotate.engine.cluster import count_workers
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.events import Events
+from annotate.engine.facts import Heard, Sent
 from annotate.engine.lease import Lease
 from annotate.engine.options import Options
-from annotate.engine.worker import Context
+from annotate.engine.worker import Context, told
 from annotate.graph import Documents, Stage
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
@@ -24,6 +26,8 @@ from annotate.storage.store import Directory
 T = TypeVar("T")
 UNIT_BYTES = 8 << 20
 """Bytes of text that a work unit aims at, if no corpus sets it."""
+
+_REMOTE = ray.remote(told)
 
 
 @dataclass
@@ -36,6 +40,7 @@ class Running:
         events: takes its events.
         lease: its lease on the work directory.
         unit_bytes: bytes of text that a work unit aims at; with several corpora, the largest of their values.
+        heard: takes the facts of calls.
     """
 
     workdir: Directory
@@ -43,7 +48,7 @@ class Running:
     events: Events
     lease: Lease
     unit_bytes: int = UNIT_BYTES
-    _remote: dict[Any, Any] = field(default_factory=dict)
+    heard: Heard = field(default_factory=Heard)
 
     @functools.cached_property
     def workers(self) -> int:
@@ -54,11 +59,25 @@ class Running:
         """Put data where all tasks can read it."""
         return ray.put(data)
 
-    def task(self, function: Callable[..., Any], cpus: float, *arguments: Any, retries: int = 0) -> Any:
-        """Call a function in a worker; returns the reference of its result."""
-        if function not in self._remote:
-            self._remote[function] = ray.remote(function)
-        return self._remote[function].options(num_cpus=cpus, max_retries=retries).remote(*arguments)
+    def task(
+        self, function: Callable[..., Any], cpus: float, *arguments: Any, stage: str, units: str, retries: int = 0
+    ) -> Any:
+        """Call a function in a worker.
+
+        Args:
+            function: what to call.
+            cpus: that the call claims.
+            arguments: of the function. A reference that this returned stands for the result of that call.
+            stage: label of the stage, or of the stages that are made together.
+            units: name of the units, for people.
+            retries: how often Ray itself may repeat the call.
+
+        Returns:
+            The reference of what the call tells: take that apart with `heard`.
+        """
+        sent = Sent(stage, function.__name__, units, time.time())
+        options = {"num_cpus": cpus, "max_retries": retries}
+        return _REMOTE.options(**options).remote(sent, function, *arguments)
 
     def context(self, dataset: Dataset, aligned: Aligned) -> Context:
         """The data that all units of a stage share."""

@@ -133,12 +133,14 @@ class Scheduler:
             may have to wait for those of the others.
         waiting: is called every few minutes in which no result comes, with the label of the job and the names of the
             items in flight.
+        heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
     """
 
     workers: int
     limit: int
     stall_seconds: float
     waiting: Callable[[str, list[str]], None] = lambda label, names: None
+    heard: Callable[[Any], Any] = lambda told: told
     _going: list[_Going] = field(default_factory=list)
     _claim: float = 1.0
     _heard: float = 0.0
@@ -252,7 +254,7 @@ class Scheduler:
     def _took(self, going: _Going, call: _Flying, reference: Any) -> None:
         assert going.calls is not None
         try:
-            result = ray.get(reference)
+            result = self.heard(ray.get(reference))
         except exceptions.TaskCancelledError:
             raise
         except exceptions.RayError as error:

@@ -50,8 +50,10 @@ class _Shuffling:
 
         return Calls(
             items=self._sending(sources, round_),
-            submit=lambda work, cpus: self.running.task(send, cpus, self.context, work, self.to),
-            name=lambda work: f"what {work.shard} sends" if work.shard else f"what units from {work.start} on send",
+            submit=lambda work, cpus: self.running.task(
+                send, cpus, self.context, work, self.to, stage=self.dataset.label, units=_sender(work)
+            ),
+            name=_sender,
             take=take,
         )
 
@@ -79,8 +81,14 @@ class _Shuffling:
         context, of = self.context, self.to.number
         return Calls(
             items=self._receiving(1 if self.stage.beside else some),
-            submit=lambda works, cpus: self.running.task(receive, cpus, context, works, parts, of, round_, beside),
-            name=lambda works: f"partition {works[0].start}" + (f" and {len(works) - 1} more" if works[1:] else ""),
+            submit=lambda works, cpus: self.running.task(
+                receive,
+                cpus,
+                *(context, works, parts, of, round_, beside),
+                stage=self.dataset.label,
+                units=_receivers(works),
+            ),
+            name=_receivers,
             take=lambda index, works, units: take(index, units),
         )
 
@@ -98,6 +106,14 @@ class _Shuffling:
 
 
 Parcelled = Mapping[str, Unit]
+
+
+def _sender(work: Work) -> str:
+    return f"what {work.shard} sends" if work.shard else f"what units from {work.start} on send"
+
+
+def _receivers(works: Sequence[Work]) -> str:
+    return f"partition {works[0].start}" + (f" and {len(works) - 1} more" if works[1:] else "")
 
 
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:

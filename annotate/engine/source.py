@@ -125,13 +125,15 @@ class ImportJob:
 
         return Calls(
             items=_batches(step.items),
-            submit=lambda batch, cpus: self._running.task(_work, cpus, step.work, batch),
+            submit=lambda batch, cpus: self._running.task(
+                import_files, cpus, step.work, batch, stage=step.label, units=_names(batch)
+            ),
             name=_names,
             take=take,
         )
 
 
-def _work(work: Any, batch: Sequence[Any]) -> Any:
+def import_files(work: Any, batch: Sequence[Any]) -> Any:
     """Do a step of an import on some items, in a worker."""
     return work(batch)
 

@@ -1,4 +1,4 @@
-"""What the workers of all kinds of stage share: the tables of a unit, and its commit.
+"""What the workers of all kinds of stage share: the facts of a call, the tables of a unit, and its commit.
 
 The worker halves are plain functions and classes, which the driver makes remote. Each unit is looked up before it is
 computed, so a second try computes only what is not committed.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
+from annotate.engine.facts import Facts, Sent, Told, forget_peak, peak_memory, this_node
 from annotate.graph import Stage, Tables
 from annotate.graph.tables import Work
+from annotate.storage import tally
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, Part, UnitOutput, commit_all, put_output, read_part
@@ -51,6 +55,22 @@ def _malloc_trim() -> Callable[[int], int] | None:
         return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):  # macOS, musl; Windows takes no None
         return None
+
+
+def told(sent: Sent, function: Callable[..., Any], *arguments: Any) -> Told:
+    """Call a function, in a worker, and tell the facts of the call with its result.
+
+    Arguments may be what earlier calls have told: the function is given their results, and their facts are passed on.
+    """
+    facts: list[Facts] = []
+    for argument in arguments:
+        if isinstance(argument, Told):
+            facts += [fact for fact in argument.facts if fact not in facts]
+    forget_peak()
+    start = time.time()
+    result = function(*(argument.result if isinstance(argument, Told) else argument for argument in arguments))
+    end, peak = time.time(), peak_memory()
+    return Told(result, (*facts, Facts(sent, this_node(), os.getpid(), start, end, tally.taken(), peak)))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import pyarrow as pa
 from annotate.graph.stage import AGAINST, Stage
 from annotate.storage.manifests import Unit
 from annotate.storage.store import Directory
+from annotate.storage.tally import phase
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Tables:
         unit = first_unit(self._units)
         return range(unit.start, unit.stop)
 
+    @phase("read")
     def __getitem__(self, name: str) -> pa.Table:
         """The table of input `name`: of this unit, or of the whole dataset if that is read whole."""
         if name in self._shared:

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers.models import Unigram
 
+from annotate.storage.tally import phase
+
 IntArray = npt.NDArray[np.int32]
 
 _NO_CHARACTER = "\U0010fffe"
@@ -59,6 +61,7 @@ def text_list(column: pa.ChunkedArray | pa.Array) -> list[str]:
     return ["" if text is None else text for text in column.to_pylist()]
 
 
+@phase("tokenize")
 def encode(
     tokenizer: Any,
     texts: Sequence[str],

@@ -27,6 +27,7 @@ from annotate.stages.shared.joined_scores import read_scores
 from annotate.stages.shared.selection import SelectedDocuments
 from annotate.stages.shared.tables import flat, numbered_spans
 from annotate.stages.shared.training_shards import PHASE, Shards
+from annotate.storage import tally
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import UnitOutput
 from annotate.tags.conditions import Quantile
@@ -212,7 +213,9 @@ class TokenShards(Shards):
         placed, spans = flat(rows["placements"]), flat(rows["spans"])
         tokens = _loaded(self)
         encoder = tokens.encoder
-        encoded = encoder.encode_segments(texts, spans) if self.segments else encoder.encode(texts)
+        with tally.phase("tokenize"):
+            encoded = encoder.encode_segments(texts, spans) if self.segments else encoder.encode(texts)
+        tally.count("tokens", len(encoded.ids))
         tagged = insert(
             encoded, texts, placed, tokens.vocabulary, spans=spans, begin_id=tokens.begin_id, end_id=tokens.end_id
         )

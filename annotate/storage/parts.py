@@ -23,6 +23,7 @@ from annotate.storage import layout
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.store import Directory, checksum, checksum_file
+from annotate.storage.tally import count, phase
 from annotate.text.arrays import held_bytes
 
 EARLIER = "earlier"
@@ -137,6 +138,7 @@ def commit(dataset: Directory, key: str, output: UnitOutput, *, schema: str) -> 
     return create_entry(dataset, put_output(dataset, key, output, schema=schema))
 
 
+@phase("write")
 def put_output(dataset: Directory, key: str, output: UnitOutput, *, schema: str) -> Entry:
     """Put the part of an output, and its bad rows.
 
@@ -198,12 +200,14 @@ def _create_one_of(dataset: Directory, ours: Entry) -> Entry:
     return stands
 
 
+@phase("read")
 def find(directory: Directory, key: str) -> Entry | None:
     """The entry of a committed unit whose parts are there; None if the unit must be computed."""
     entry = read_entry(directory, key)
     return entry if entry is not None and intact(directory, entry) else None
 
 
+@phase("read")
 def find_all(dataset: Directory, key: str) -> tuple[Entry, ...] | None:
     """The entries of a committed unit, in order; None if an entry or a part is missing, so that it must be computed."""
     last = read_entry(dataset, key)
@@ -214,6 +218,7 @@ def find_all(dataset: Directory, key: str) -> tuple[Entry, ...] | None:
     return there if len(there) == len(entries) else None
 
 
+@phase("write")
 def put_quarantine(dataset: Directory, key: str, rows: pa.Table | None) -> Part | None:
     """Put the bad rows of a unit; None if there are none.
 
@@ -259,6 +264,7 @@ def heal(dataset: Directory, entries: Sequence[Entry], output: UnitOutput, *, sc
     return False
 
 
+@phase("write")
 def commit_file(dataset: Directory, key: str, path: Path, rows: int) -> Entry:
     """Commit a local Parquet file as the part of a unit, as `commit` does a table, without holding it in memory.
 
@@ -274,6 +280,7 @@ def commit_file(dataset: Directory, key: str, path: Path, rows: int) -> Entry:
     return create_entry(dataset, Entry(key, part))
 
 
+@phase("write")
 def create_entry(dataset: Directory, ours: Entry) -> Entry:
     """Create the entry of a unit whose parts are put. If another process has created one, return that.
 
@@ -282,6 +289,7 @@ def create_entry(dataset: Directory, ours: Entry) -> Entry:
     """
     if dataset.put_new(layout.entry(ours.key), json.dumps(ours.to_json()).encode()):
         reach("commit: entry created")
+        _tell(ours)
         return ours
     stands = read_entry(dataset, ours.key)
     if stands is None or not intact(dataset, stands):
@@ -294,6 +302,14 @@ def create_entry(dataset: Directory, ours: Entry) -> Entry:
     return stands
 
 
+def _tell(made: Entry) -> None:
+    """Count what is committed by this process."""
+    count("rows", made.part.rows)
+    count("spans", made.counts.get("spans", 0))
+    count("quarantined rows", made.quarantine.rows if made.quarantine is not None else 0)
+
+
+@phase("read")
 def read_entry(dataset: Directory, key: str) -> Entry | None:
     """Read the entry of a unit; None if the unit is not committed.
 
@@ -319,11 +335,13 @@ def committed_keys(dataset: Directory) -> set[str]:
     return {name.of for name in names if name is not None}
 
 
+@phase("read")
 def intact(dataset: Directory, entry: Entry) -> bool:
     """Whether the parts that an entry names are there and have their sizes. Contents are checked when they are read."""
     return all(dataset.size(part.path) == part.bytes for part in entry.parts)
 
 
+@phase("read")
 def read_part(dataset: Directory, part: Part, *, schema: str, columns: list[str] | None = None) -> pa.Table:
     """Read a part whole, after checking size, checksum and contract.
 

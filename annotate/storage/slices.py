@@ -19,6 +19,7 @@ from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.parts import REMAKE, Entry, Part, put_quarantine
 from annotate.storage.store import Directory, checksum
+from annotate.storage.tally import phase
 from annotate.text.arrays import held_bytes
 
 TO = "to"
@@ -47,6 +48,7 @@ def by_partition(table: pa.Table) -> pa.Table:
     return table.take(pa.array(np.argsort(to, kind="stable")))
 
 
+@phase("write")
 def put_slices(
     dataset: Directory,
     key: str,
@@ -103,6 +105,7 @@ def put_slices(
     return Entry(key, part, bad, counts or {})
 
 
+@phase("read")
 def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: pa.Table | None = None) -> pa.Table:
     """Read the rows of a part that go to one partition.
 
@@ -130,6 +133,7 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: p
     return contract(schema).check(pa.ipc.open_stream(data).read_all(), f"{dataset.url}/{part.path}")
 
 
+@phase("read")
 def slice_index(dataset: Directory, part: Part, partitions: range) -> pa.Table:
     """Read the index of a part, and keep its rows about some partitions.
 

@@ -7,6 +7,16 @@ with each result.
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+Phase = Literal["read", "tokenize", "load", "forward", "write"]
+"""What a call spends its time on. The time that is in no phase is that of the stage's own arithmetic."""
+
+SECONDS = "seconds: "
+"""The name of the count of a phase's seconds begins so."""
 
 _counts: dict[str, float] = {}
 _mutex = threading.Lock()
@@ -24,3 +34,35 @@ def taken() -> dict[str, float]:
         found = {name: number for name, number in _counts.items() if number}
         _counts.clear()
     return found
+
+
+@contextmanager
+def phase(name: Phase) -> Iterator[None]:
+    """Count the seconds inside the block, or inside the function that this decorates, as those of a phase.
+
+    A phase inside another interrupts it, so that no second is counted twice.
+    """
+    outer = _switch(name)
+    try:
+        yield
+    finally:
+        _switch(outer)
+
+
+class _Clock(threading.local):
+    """The phase that this thread is in, and since when."""
+
+    phase: Phase | None = None
+    since: float = 0.0
+
+
+_clock = _Clock()
+
+
+def _switch(to: Phase | None) -> Phase | None:
+    """Go from one phase to another; returns the one that ended."""
+    now, before = time.perf_counter(), _clock.phase
+    if before is not None:
+        count(SECONDS + before, now - _clock.since)
+    _clock.phase, _clock.since = to, now
+    return before

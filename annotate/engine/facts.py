@@ -1,0 +1,119 @@
+"""Facts of the calls that workers make: where and when each ran, what it did, and the memory that it took.
+
+A worker returns its result together with the facts of the call, see `worker.told`. The driver takes the two apart in
+one place, `Heard.heard`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import resource
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What the driver says of a call when it sends it.
+
+    Attributes:
+        stage: label of the stage, or of the stages that are made together.
+        step: what the call does for the stage: the name of the worker's function.
+        units: name of the units, for people.
+        time: when it was sent, in seconds since the epoch.
+    """
+
+    stage: str
+    step: str
+    units: str
+    time: float
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Facts of one call.
+
+    Attributes:
+        sent: what the driver said of it.
+        node: the node, as `this_node` names it.
+        pid: number of the process.
+        start: in seconds since the epoch, by the clock of the node.
+        end: likewise.
+        counts: what `annotate.storage.tally` has counted, by name; a name that begins with `tally.SECONDS` is a phase.
+        peak: the most memory that the process held during the call, in bytes.
+    """
+
+    sent: Sent
+    node: str
+    pid: int
+    start: float
+    end: float
+    counts: Mapping[str, float]
+    peak: int
+
+
+@dataclass(frozen=True)
+class Told:
+    """The result of a call, and the facts of all calls that it came from, in order."""
+
+    result: Any
+    facts: tuple[Facts, ...]
+
+
+@dataclass
+class Heard:
+    """Takes results and facts apart, in the driver.
+
+    Attributes:
+        tell: is given the facts of each call, once.
+        peaks: the most memory that a call has held, in bytes, by stage and step.
+    """
+
+    tell: Sequence[Callable[[Facts], None]] = ()
+    peaks: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def heard(self, told: Told) -> Any:
+        """The result of a call; its facts are passed on."""
+        for facts in told.facts:
+            at = (facts.sent.stage, facts.sent.step)
+            self.peaks[at] = max(self.peaks.get(at, 0), facts.peak)
+            for tell in self.tell:
+                tell(facts)
+        return told.result
+
+
+@functools.cache
+def this_node() -> str:
+    """The name of this node: its address and the first digits of Ray's id; without Ray, the name of the host."""
+    if not ray.is_initialized():
+        return socket.gethostname()
+    return node_name(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id())
+
+
+def node_name(address: str, node_id: str) -> str:
+    """The name of a node: its address and the first digits of Ray's id, since nodes may share an address."""
+    return f"{address} ({node_id[:6]})"
+
+
+def forget_peak() -> None:
+    """Begin to measure the peak of this process's memory anew, where the kernel can do that."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held since `forget_peak`, or since it began, in bytes."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{os.getpid()}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) << 10
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most << 10
