@@ -22,6 +22,7 @@ from annotate.errors import ConfigError
 from annotate.pipeline import Pipeline, make
 from annotate.pipeline_files import Definition, build, load
 from annotate.stages.corpus import Corpus
+from annotate.storage import retries
 from annotate.storage.store import Directory
 
 Option = Callable[[Any], Any]
@@ -144,7 +145,8 @@ def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator
     Raises:
         ConfigError, InputError, StorageError: the corpus or the work directory can't be used.
     """
-    _check_early(pipeline, workdir)
+    with retries.within(retries.START_SECONDS):
+        _check_early(pipeline, workdir)
     with ray_running(console), observer(console) as watching:
         yield watching
 

@@ -27,7 +27,7 @@ from typing import Any
 
 from annotate.engine import locks
 from annotate.errors import StorageError
-from annotate.storage import layout
+from annotate.storage import layout, retries
 from annotate.storage.store import Directory
 
 SECONDS = 60.0
@@ -108,8 +108,9 @@ class Lease:
 
     def keep(self, stop: threading.Event) -> None:
         """Renew until told to stop; for a thread."""
-        while not stop.wait(self.seconds / RENEWALS) and not self._lost:
-            with contextlib.suppress(StorageError):  # `check` tells of it
+        each = self.seconds / RENEWALS
+        while not stop.wait(each) and not self._lost:
+            with contextlib.suppress(StorageError), retries.within(each):  # `check` tells of it
                 self._renew()
 
     def remove(self) -> None:

@@ -25,7 +25,7 @@ from annotate.engine.scheduler import Calls, Job, Scheduler
 from annotate.engine.source import ImportJob, open_all
 from annotate.errors import StorageError
 from annotate.graph import Source, Stage, digest, graph
-from annotate.storage import layout
+from annotate.storage import layout, retries
 from annotate.storage.faults import reach
 from annotate.storage.latest import write_latest
 from annotate.storage.manifests import Manifest
@@ -102,8 +102,9 @@ def run(
     stages = graph([*checks, *outputs.values()])
     count_workers(options.workers)
     workdir = Directory.at(location)
-    check_workdir(workdir, stages)
-    workdir.create()
+    with retries.within(retries.START_SECONDS):
+        check_workdir(workdir, stages)
+        workdir.create()
     events = Events(workdir, observer or Silent())
     for module in options.by_value:
         cloudpickle.register_pickle_by_value(sys.modules[module])

@@ -3,6 +3,8 @@
 From objects to the results of a run:
 
     store        objects on a disk or in an object store; no other module moves bytes
+    connections  opens object stores: time limits, and what the environment has to set
+    retries      tries requests to an object store again
     layout       every name on disk; a new file of a run gets its name here
     marker       `dataset.json`, which shows that a folder is a dataset of ours
     contracts    the columns of each dataset, from `schemas/`

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import io
 import itertools
+import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import obstore
 import xxhash
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
-from obstore.store import LocalStore, from_url
 
 from annotate.errors import StorageError
+from annotate.storage import connections, retries
+from annotate.storage.connections import opened
+
+Result = TypeVar("Result")
 
 
 def checksum(data: bytes | memoryview) -> str:
@@ -42,12 +46,7 @@ def batches(paths: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
         yield batch
 
 
-@functools.lru_cache(maxsize=64)
-def _store(url: str) -> Any:
-    """The store of a directory; a local directory is made if it does not exist."""
-    if "://" in url and not url.startswith("file://"):
-        return from_url(url)
-    return LocalStore(url.removeprefix("file://"), mkdir=True)
+_PAGE = 1000  # objects in a page of a listing, as S3 gives
 
 
 @dataclass(frozen=True)
@@ -70,19 +69,31 @@ class Directory:
         return Path(self.url.removeprefix("file://")) if self.url.startswith("file://") else None
 
     def create(self) -> None:
-        """Make the directory if it does not exist, and check that it is writable.
+        """Make the directory if it does not exist, and check that a run can work in it.
+
+        It must be writable, and an object must not be created where there is one: else two processes could both commit
+        a unit. Some object stores ignore that condition and say nothing.
 
         Raises:
-            StorageError: it can't be made, or isn't writable.
+            StorageError: it can't be made, isn't writable, or its store ignores the condition.
         """
+        probe = f".writable-{uuid.uuid4().hex}"  # removed below, so nobody else may have a file of this name
         try:
             if self.local is not None:
                 self.local.mkdir(parents=True, exist_ok=True)
-            probe = f".writable-{uuid.uuid4().hex}"  # removed below, so nobody else may have a file of this name
-            obstore.put(_store(self.url), probe, b"")
-            self.delete([probe])
+            conditional = self._created(probe, b"first") and not self._created(probe, b"second")
         except (BaseError, OSError) as error:
-            raise self._failed("is not writable", "", error) from error
+            with contextlib.suppress(StorageError), retries.within(0):  # the answer to a write may have got lost
+                self.delete([probe])
+            raise self._failed("is not writable", "", error) from None
+        self.delete([probe])
+        if not conditional:
+            raise StorageError(
+                f"the store of {self.url} does not honour conditional writes: it created an object twice (it ignores "
+                "If-None-Match)",
+                hint="Two processes could both commit the same work unit there. Use a store that has conditional "
+                "writes, as S3, GCS and Azure do, or a newer version of this one.",
+            )
 
     def get(self, path: str) -> bytes:
         """Read a whole object.
@@ -93,12 +104,7 @@ class Directory:
         """
         if self._absent():
             raise FileNotFoundError(f"{self.url}/{path}")
-        try:
-            return bytes(obstore.get(_store(self.url), path).bytes())
-        except FileNotFoundError:
-            raise
-        except (BaseError, OSError) as error:
-            raise self._failed("cannot be read", path, error) from error
+        return self._asked(lambda store: _whole(store, path), "cannot be read", path)
 
     def put(self, path: str, data: bytes | memoryview | Path) -> None:
         """Write an object atomically; an object of that name is replaced.
@@ -106,71 +112,111 @@ class Directory:
         Raises:
             StorageError: it can't be written.
         """
-        try:
-            obstore.put(_store(self.url), path, data)
-        except (BaseError, OSError) as error:
-            raise self._failed("cannot be written", path, error) from error
+        size = data.stat().st_size if isinstance(data, Path) else memoryview(data).nbytes
+        pieces = self.local is None and size > connections.WHOLE_BYTES
+        how: Any = {}
+        if self.local is None:
+            how = {"use_multipart": pieces, "chunk_size": connections.PIECE_BYTES}
+            how["max_concurrency"] = connections.PIECES_AT_ONCE
+        self._tried(
+            lambda _: obstore.put(opened(self.url, pieces=pieces), path, data, **how), "cannot be written", path
+        )
 
     def put_new(self, path: str, data: bytes) -> bool:
-        """Create an object unless one of that name exists; False means that another writer was first.
+        """Create an object unless one of that name exists.
+
+        Returns:
+            True if the object is ours: this call created it. False if another writer was first. If an answer to this
+            call got lost, and another writer creates an object of the same bytes, this call can't tell which of the
+            two was first, and returns True.
 
         Raises:
             StorageError: it can't be written.
         """
         try:
-            obstore.put(_store(self.url), path, data, mode="create")
-        except AlreadyExistsError:
-            return False
+            return self._created(path, data)
         except (BaseError, OSError) as error:
-            raise self._failed("cannot be written", path, error) from error
-        return True
+            raise self._failed("cannot be written", path, error) from None
+
+    def _created(self, path: str, data: bytes) -> bool:
+        def attempt(earlier: int) -> bool:
+            store = opened(self.url)
+            try:
+                obstore.put(store, path, data, mode="create")
+            except AlreadyExistsError as error:
+                if retries.kind_of(error) is not None:  # it is being written: S3 asks to try again
+                    raise
+                # An earlier try may have created it, although its answer was an error, or got lost.
+                return earlier > 0 and _whole(store, path) == data
+            return True
+
+        return self._again(attempt)
 
     def size(self, path: str) -> int | None:
         """Size of an object in bytes, or None if there is none."""
-        if self._absent():
-            return None
-        try:
-            return int(obstore.head(_store(self.url), path)["size"])
-        except FileNotFoundError:
-            return None
-        except (BaseError, OSError) as error:
-            raise self._failed("cannot be read", path, error) from error
-
-    def sizes(self, prefix: str, *, deep: bool = True) -> Iterator[tuple[str, int]]:
-        """List path and size of the objects below `prefix`, unsorted; without `deep`, not those in deeper folders."""
-        if self._absent() or (self.local is not None and not (self.local / prefix).is_dir()):
-            return
-        try:
-            store = _store(self.url)
-            batches = obstore.list(store, prefix) if deep else [obstore.list_with_delimiter(store, prefix)["objects"]]
-            for batch in batches:
-                yield from ((str(item["path"]), int(item["size"])) for item in batch)
-        except (BaseError, OSError) as error:
-            raise self._failed("cannot be listed", prefix, error) from error
-
-    def folders(self) -> list[str]:
-        """Names of the folders that lie directly in this one, sorted."""
-        if self._absent():
-            return []
-        try:
-            if self.local is not None:
-                return sorted(path.name for path in self.local.iterdir() if path.is_dir())
-            found = obstore.list_with_delimiter(_store(self.url))["common_prefixes"]
-            return sorted(str(path).rstrip("/").rpartition("/")[2] for path in found)
-        except (BaseError, OSError) as error:
-            raise self._failed("cannot be listed", "", error) from error
+        found = self._head(path)
+        return None if found is None else int(found["size"])
 
     def version(self, path: str) -> str | None:
         """A value that changes when an object is written: its entity tag, or its time. None if there is no object."""
+        found = self._head(path)
+        return None if found is None else str(found["e_tag"] or found["last_modified"])
+
+    def _head(self, path: str) -> Any:
         if self._absent():
             return None
         try:
-            found = obstore.head(_store(self.url), path)
+            return self._asked(lambda store: obstore.head(store, path), "cannot be read", path)
         except FileNotFoundError:
             return None
-        except (BaseError, OSError) as error:
-            raise self._failed("cannot be read", path, error) from error
-        return str(found["e_tag"] or found["last_modified"])
+
+    def sizes(self, prefix: str, *, deep: bool = True) -> Iterator[tuple[str, int]]:
+        """List path and size of the objects below `prefix`, unsorted; without `deep`, not those in deeper folders.
+
+        Raises:
+            StorageError: it can't be listed.
+        """
+        if self._absent() or (self.local is not None and not (self.local / prefix).is_dir()):
+            return
+        pages = self._pages(prefix) if deep else iter([self._level(prefix)["objects"]])
+        for page in pages:
+            yield from ((str(item["path"]), int(item["size"])) for item in page)
+
+    def _pages(self, prefix: str) -> Iterator[Any]:
+        """The pages of a listing. One that fails is asked for again, by the last path before it."""
+        last, ordered = "", True
+        listing: Any = None
+
+        def page(earlier: int) -> Any:
+            nonlocal listing
+            if earlier and not ordered:
+                raise OSError("a page of the listing failed, and this store does not list in order, so it can't go on")
+            if listing is None or earlier:
+                listing = obstore.list(opened(self.url), prefix or None, offset=last or None, chunk_size=_PAGE)
+            return next(listing, None)
+
+        while (found := self._tried(page, "cannot be listed", prefix)) is not None:
+            yield found
+            paths = [last, *(str(item["path"]) for item in found)]
+            last, ordered = paths[-1], ordered and paths == sorted(paths)
+
+    def _level(self, prefix: str) -> Any:
+        return self._asked(lambda store: obstore.list_with_delimiter(store, prefix or None), "cannot be listed", prefix)
+
+    def folders(self) -> list[str]:
+        """Names of the folders that lie directly in this one, sorted.
+
+        Raises:
+            StorageError: it can't be listed.
+        """
+        if self._absent():
+            return []
+        if self.local is not None:
+            try:
+                return sorted(path.name for path in self.local.iterdir() if path.is_dir())
+            except OSError as error:
+                raise self._failed("cannot be listed", "", error) from None
+        return sorted(str(path).rstrip("/").rpartition("/")[2] for path in self._level("")["common_prefixes"])
 
     def delete(self, paths: list[str]) -> None:
         """Remove objects; those that do not exist are passed over.
@@ -178,16 +224,15 @@ class Directory:
         Raises:
             StorageError: one can't be removed.
         """
+        if not paths:
+            return
         try:
-            if paths:
-                obstore.delete(_store(self.url), paths)
+            self._asked(lambda store: obstore.delete(store, paths), "cannot be removed", paths[0])
         except FileNotFoundError:
             # On a local disk another run has removed one of them; those after it in the list are still there.
             if len(paths) > 1:
                 for path in paths:
                     self.delete([path])
-        except (BaseError, OSError) as error:
-            raise self._failed("cannot be removed", paths[0], error) from error
 
     def open(self, path: str, size: int | None = None) -> io.RawIOBase:
         """Open an object for random reads. Only the bytes of one read are held."""
@@ -208,14 +253,35 @@ class Directory:
         """Whether this is a local directory that does not exist. Reading must not make it, as opening a store would."""
         return self.local is not None and not self.local.is_dir()
 
+    def _asked(self, ask: Callable[[Any], Result], what: str, path: str) -> Result:
+        """Ask the store about an object, again if need be; that there is none is an answer (FileNotFoundError)."""
+        try:
+            return self._again(lambda _: ask(opened(self.url)))
+        except FileNotFoundError:
+            raise
+        except (BaseError, OSError) as error:
+            raise self._failed(what, path, error) from None
+
+    def _tried(self, work: Callable[[int], Result], what: str, path: str) -> Result:
+        try:
+            return self._again(work)
+        except (BaseError, OSError) as error:
+            raise self._failed(what, path, error) from None
+
+    def _again(self, work: Callable[[int], Result]) -> Result:
+        return work(0) if self.local is not None else retries.again(work)
+
     def _failed(self, what: str, path: str, error: Exception) -> StorageError:
-        reason = str(error).split("\n", 1)[0]
+        text = str(error)
+        reason = _short(error)
         where = f"{self.url}/{path}" if path else self.url
         if "os error 28" in reason or "No space left" in reason:
             return StorageError(
                 f"no space left on the device that holds {where}",
                 hint="Free some space and run the same command again: committed work is kept.",
             )
+        if self.local is None and (lacks := connections.missing(self.url, text)) is not None:
+            return StorageError(f"{where} {what}: {lacks[0]}", hint=lacks[1])
         if isinstance(error, (PermissionDeniedError, PermissionError)) or "ermission denied" in reason:
             return StorageError(
                 f"{where} {what}: permission denied", hint="Check who owns it, or choose another place."
@@ -254,13 +320,16 @@ class _RangeFile(io.RawIOBase):
         length = left if size is None or size < 0 else min(size, left)
         if length == 0:
             return b""
-        try:
-            data = obstore.get_range(_store(self._directory.url), self._path, start=self._at, length=length)
-        except (BaseError, OSError) as error:
-            raise self._directory._failed("cannot be read", self._path, error) from error
+        data = self._directory._tried(lambda _: self._bytes(length), "cannot be read", self._path)
         self._at += length
         # Not bytes(data), which would be one more copy: Arrow copies it too.
         return memoryview(data)  # type: ignore[return-value]
+
+    def _bytes(self, length: int) -> Any:
+        data = obstore.get_range(opened(self._directory.url), self._path, start=self._at, length=length)
+        if len(data) != length:
+            raise retries.ShortRead(f"asked for {length:,} bytes at {self._at:,}, got {len(data):,}")
+        return data
 
     def readall(self) -> bytes:
         return bytes(self.read())
@@ -269,3 +338,20 @@ class _RangeFile(io.RawIOBase):
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+def _whole(store: Any, path: str) -> bytes:
+    found = obstore.get(store, path)
+    size, data = int(found.meta["size"]), bytes(found.bytes())
+    if len(data) != size:
+        raise retries.ShortRead(f"the object has {size:,} bytes, got {len(data):,}")
+    return data
+
+
+def _short(error: Exception) -> str:
+    """What an error says in a line. Of what a server answered only the code: the rest may hold a token of ours."""
+    line = str(error).split("\n", 1)[0]
+    said, begins, _ = line.partition(": <")
+    code = re.search(r"<Code>(\w+)</Code>", str(error))
+    notes = [*([code[1]] if begins and code else []), *getattr(error, "__notes__", ())]
+    return said + (f" ({', '.join(notes)})" if notes else "")
