@@ -9,8 +9,6 @@ file and change the copy: scorers, axes, tags and how text is split are plain Py
 from pathlib import Path
 from typing import Any, Literal
 
-from demo_corpus import make_demo_corpus
-
 import annotate
 from annotate import (
     Calibrate,
@@ -89,7 +87,7 @@ def pipeline(
         window: tokens in each row of a token shard.
         loss: whether tags are trained on.
     """
-    path = corpus or str(make_demo_corpus(Path("demo-corpus")).paths[0].parent)
+    path = corpus or demo_corpus()
     documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=int(unit_mb * (1 << 20)))
     verdicts = NearDuplicates(documents, threshold=duplicate_threshold)
     spans = Split(documents, Splitter(by=split_by))
@@ -112,6 +110,18 @@ def pipeline(
     if tokenizer is None:
         return Pipeline(Render(placements, spelled=spelled, **common))
     return Pipeline(TokenShards(placements, tokenizer=tokenizer, window=window, loss=loss, **common))
+
+
+def demo_corpus() -> str:
+    """Make the demo corpus in the current directory, and give its path."""
+    try:
+        from demo_corpus import make_demo_corpus
+    except ModuleNotFoundError:
+        raise annotate.ConfigError(
+            "no corpus was named, and demo_corpus.py, which makes one, is not beside the pipeline file",
+            hint="Name yours, as in --set 'corpus=data/*.parquet'.",
+        ) from None
+    return str(make_demo_corpus(Path("demo-corpus")).paths[0].parent)
 
 
 def weights_of(mix: tuple[str, ...]) -> list[tuple[str, float]]:

@@ -14,7 +14,15 @@ import pytest
 
 from annotate.graph import Stage
 
-LAZY = ["annotate", "annotate.exports", "annotate.probes", "annotate.reports", "annotate.scorers", "annotate.tags"]
+LAZY = [
+    "annotate",
+    "annotate.exports",
+    "annotate.jobs",
+    "annotate.probes",
+    "annotate.reports",
+    "annotate.scorers",
+    "annotate.tags",
+]
 PACKAGES = [
     *LAZY,
     "annotate.inference",
@@ -143,7 +151,9 @@ def test_engine_types_are_told_from_plain_ones():
         assert problems(kind, set()) != [], kind
 
 
-@pytest.mark.parametrize("package", ["annotate", "annotate.inference", "annotate.pipeline_files", "annotate.reports"])
+@pytest.mark.parametrize(
+    "package", ["annotate", "annotate.inference", "annotate.jobs", "annotate.pipeline_files", "annotate.reports"]
+)
 def test_a_public_function_shows_how_it_is_called(package):
     for name, value in public(package).items():
         if inspect.isfunction(value):

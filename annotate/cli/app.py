@@ -22,6 +22,8 @@ from annotate.installed import DISTRIBUTION
 
 COMMANDS = {
     "run": ("annotate.cli.run", "Run a pipeline file, or say what a run would do (--plan)."),
+    "submit": ("annotate.cli.submit", "Run a pipeline file on a cluster, from another machine."),
+    "jobs": ("annotate.cli.jobs", "List the jobs of a cluster, read their logs, end them."),
     "duplicates": ("annotate.cli.duplicates", "Find near-duplicates in a corpus, and report on them."),
     "show": ("annotate.cli.show", "Show documents with their spans, scores and tags."),
     "status": ("annotate.cli.status", "Show the state of each stage in a work directory."),

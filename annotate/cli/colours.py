@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import visible
+from annotate.cli.terminal import LOG_WIDTH, visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -139,8 +139,9 @@ def example(stage: Render, dataset: Dataset, console: Console, *, documents: int
     colour_of = colours([name for place in stage.placements.places for name in place.scheme.shown])
     for i in rows:
         shown = tagged_text(table["text"][i].as_py(), table["placements"][i].as_py(), colour_of)
-        # Without soft_wrap=False, the lines of the frame would be cut.
-        console.print(panel(shown, str(table["id"][i].as_py()), characters), soft_wrap=False)
+        # A log is read in any terminal, and longer lines of a frame would break. soft_wrap would cut them.
+        width = None if console.is_terminal else min(LOG_WIDTH, console.width)
+        console.print(panel(shown, str(table["id"][i].as_py()), characters), soft_wrap=False, width=width)
 
 
 def _variety(table: pa.Table, i: int) -> float:

@@ -14,6 +14,7 @@ from rich.console import Console
 from annotate.cli.local_ray import ray_running
 from annotate.cli.progress import observer
 from annotate.cli.summary_view import print_summary
+from annotate.cli.terminal import width
 from annotate.corpus.files import is_jsonl
 from annotate.engine.check_workdir import check_workdir
 from annotate.engine.events import Observer
@@ -112,8 +113,8 @@ def _run(
     share: bool,
     stall_seconds: float,
 ) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    pipeline = build(definition, _settings(settings))
+    console = Console(highlight=False, soft_wrap=True, width=width())
+    pipeline = build(definition, settings_of(settings))
     options = Options(
         workers=workers,
         device=device,
@@ -164,13 +165,15 @@ def _check_early(pipeline: Pipeline, workdir: str) -> None:
     directory.create()
 
 
-def _settings(items: tuple[str, ...]) -> dict[str, str]:
+def settings_of(items: tuple[str, ...], option: str = "--set") -> dict[str, str]:
+    """Settings as they are given to an option, by name."""
     settings = {}
     for item in items:
         name, equals, value = item.partition("=")
         if not equals:
             raise ConfigError(
-                f"--set takes NAME=VALUE, got {item!r}", hint="Put = between name and value, as in --set text=content."
+                f"{option} takes NAME=VALUE, got {item!r}",
+                hint=f"Put = between name and value, as in {option} text=content.",
             )
         settings[name.strip()] = value
     return settings

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.console import Console
 from rich.text import Text
 
 PLAIN_WIDTH = 160  # columns of a table that goes to a file or a pipe
+LOG_WIDTH = 80  # columns of a framed text there
 
 _CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (0x09, 0x0A)}
 _VISIBLE = str.maketrans({**_CONTROLS, 0x7F: 0x2421, **dict.fromkeys(range(0x80, 0xA0), 0xFFFD)})
 
 
 def console() -> Console:
-    """A console on standard output, as wide as the terminal; without a terminal, wide enough for a table.
+    """A console on standard output. It reads no markup, since names and texts come from people's data."""
+    return Console(highlight=False, markup=False, emoji=False, width=width())
 
-    It reads no markup, since names and texts come from people's data.
-    """
-    width = None if sys.stdout.isatty() else PLAIN_WIDTH
-    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+def width() -> int | None:
+    """Columns of a console: None for those of the terminal, or of COLUMNS; else wide enough for a table."""
+    return None if sys.stdout.isatty() or os.environ.get("COLUMNS") else PLAIN_WIDTH
 
 
 def say(out: Console, text: str, style: str = "") -> None:

@@ -11,7 +11,7 @@ import click
 from pages import REPOSITORY
 
 from annotate.cli.app import app, guarded
-from annotate.cli.run import _settings
+from annotate.cli.run import settings_of
 from annotate.pipeline_files import build, load
 
 RUN = ("show", "status", "export", "scheme", "new", "clean")
@@ -85,9 +85,9 @@ def check_annotate(rest: Sequence[str], *, run: bool) -> None:
     if not run and rest in ([], ["..."]):
         return  # a command that is only spoken of
     context = command.make_context(path[-1], list(rest))
-    if path == ["run"]:
+    if path in (["run"], ["submit"]):
         definition, _ = load(context.params["file"])
         # Without a corpus the shipped pipeline would make one.
-        build(definition, {"corpus": "data"} | _settings(context.params["settings"]))
+        build(definition, {"corpus": "data"} | settings_of(context.params["settings"]))
     if run and path[0] in RUN:
         assert guarded(app, [*path, *rest]) == 0, f"annotate {shlex.join([*path, *rest])}"

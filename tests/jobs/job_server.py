@@ -1,0 +1,95 @@
+"""A stand-in for the job server of a Ray head: a real HTTP server on loopback, with jobs that never run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import ray
+
+
+class JobServer(ThreadingHTTPServer):
+    """Answers as a head does, and keeps what it was sent.
+
+    Attributes:
+        ray, python: versions that it says.
+        token: what it asks for; None for nothing.
+        submitted: what jobs were asked for.
+        packages: what was uploaded, by name.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.ray, self.python, self.token = ray.__version__, platform.python_version(), None
+        self.submitted: list[dict[str, Any]] = []
+        self.packages: dict[str, bytes] = {}
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: JobServer
+
+    def do_GET(self) -> None:
+        name = self.path.rpartition("/")[2]
+        if self.server.token and self.headers.get("Authorization") != f"Bearer {self.server.token}":
+            self._answer(401, "Unauthorized: Missing authentication token")
+        elif self.path == "/api/version":
+            self._answer(200, {"version": "4", "ray_version": self.server.ray, "ray_commit": "", "session_name": ""})
+        elif self.path == "/api/v0/cluster_metadata":
+            self._answer(200, {"result": True, "data": {"pythonVersion": self.server.python}})
+        elif self.path == "/api/jobs/":
+            self._answer(200, [self._details(job) for job in self.server.submitted])
+        elif self.path.startswith("/api/jobs/"):
+            found = [job for job in self.server.submitted if job["submission_id"] == name]
+            self._answer(200, self._details(found[0])) if found else self._answer(404, f"Job {name} does not exist")
+        else:
+            self._answer(200 if name in self.server.packages else 404, {})
+
+    def do_PUT(self) -> None:
+        self.server.packages[self.path.rpartition("/")[2]] = self._body()
+        self._answer(200, {})
+
+    def do_POST(self) -> None:
+        job = json.loads(self._body())
+        self.server.submitted.append(job)
+        self._answer(200, {"job_id": job["submission_id"], "submission_id": job["submission_id"]})
+
+    def _details(self, job: dict[str, Any]) -> dict[str, Any]:
+        kept = ("entrypoint", "submission_id", "metadata", "runtime_env")
+        return {"type": "SUBMISSION", "status": "SUCCEEDED", "start_time": 1, **{name: job[name] for name in kept}}
+
+    def _body(self) -> bytes:
+        return self.rfile.read(int(self.headers["Content-Length"]))
+
+    def _answer(self, status: int, body: Any) -> None:
+        data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def job_server() -> Iterator[JobServer]:
+    """Run one in a thread."""
+    with JobServer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
