@@ -16,7 +16,7 @@ from annotate.cli.progress import observer
 from annotate.cli.summary_view import print_summary
 from annotate.cli.terminal import width
 from annotate.corpus.files import is_jsonl
-from annotate.engine.check_workdir import check_workdir
+from annotate.engine.check_workdir import check_place, check_workdir
 from annotate.engine.events import Observer
 from annotate.engine.options import Options
 from annotate.errors import ConfigError
@@ -154,6 +154,7 @@ def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator
 
 def _check_early(pipeline: Pipeline, workdir: str) -> None:
     """Check the corpus and the work directory before Ray is started: the check is fast, and they are often wrong."""
+    check_place(workdir)
     stages = pipeline.stages()
     for stage in stages:
         if isinstance(stage, Corpus):

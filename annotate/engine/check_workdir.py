@@ -1,11 +1,18 @@
-"""Checks where a work directory lies: not in the folder of a corpus, and not over files that no run wrote."""
+"""Checks where a work directory lies, before anything is written there.
+
+It lies not in the folder of a corpus, not over files that no run wrote, and not where only one node or job sees it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import uuid
 from collections.abc import Iterable
+from pathlib import Path
 
 from annotate.corpus.written_by_runs import dataset_around
+from annotate.engine import nodes
 from annotate.errors import ConfigError, StorageError
 from annotate.graph import Source, Stage
 from annotate.storage.latest import read_latest
@@ -14,6 +21,56 @@ from annotate.storage.marker import check_folder, datasets_in
 from annotate.storage.store import Directory
 
 _FILES = {LATEST: {"dataset", "fingerprint"}, LEDGER: {"documents", "states"}}
+
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a job
+_ELSEWHERE = "Give a URL such as s3://bucket/out, or an absolute path on a disk that all nodes share."
+
+
+def check_place(location: str) -> None:
+    """Check that a work directory would outlive the Ray job that this process is the driver of, if it is.
+
+    Ray starts the driver of a job in a temporary folder of the job, which it removes.
+
+    Raises:
+        ConfigError: the work directory is a relative path, or lies in a temporary folder of Ray.
+    """
+    local = Directory.at(location).local
+    if _JOB not in os.environ or local is None:
+        return
+    relative = "://" not in location and not Path(location).expanduser().is_absolute()
+    if relative or "runtime_resources" in local.parts:
+        raise ConfigError(
+            f"the work directory {location!r} of this Ray job would be {local}, a temporary folder of Ray: it would be "
+            "lost with the job",
+            hint=_ELSEWHERE,
+        )
+
+
+def check_shared(workdir: Directory) -> None:
+    """Check that the workers of all nodes see a local work directory, which has been made.
+
+    Raises:
+        ConfigError: a node does not see it.
+    """
+    if workdir.local is None or len(addresses := nodes.alive()) < 2:
+        return
+    name = f".seen-{uuid.uuid4().hex}"  # removed below, so nobody else may have a file of this name
+    path = workdir.local / name
+    workdir.put(name, b"")
+
+    def sees() -> bool:
+        return path.is_file()
+
+    try:
+        blind = [addresses[node] for node, found in nodes.on_each_node(sees).items() if not found]
+    finally:
+        workdir.delete([name])
+    if blind:
+        raise ConfigError(
+            f"the work directory {workdir.url} is on the disk of one node: {len(blind)} of {len(addresses)} nodes do "
+            f"not see what this process writes there, such as {min(blind)}",
+            hint=_ELSEWHERE,
+        )
 
 
 def check_workdir(workdir: Directory, stages: Iterable[Stage]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ray import cloudpickle
 
-from annotate.engine.check_workdir import check_workdir
+from annotate.engine.check_workdir import check_place, check_shared, check_workdir
 from annotate.engine.cluster import count_workers
 from annotate.engine.datasets import Aligned, Dataset, latest, needed, plan_datasets
 from annotate.engine.events import Events, Observer, Silent
@@ -102,9 +102,11 @@ def run(
     stages = graph([*checks, *outputs.values()])
     count_workers(options.workers)
     workdir = Directory.at(location)
+    check_place(location)
     with retries.within(retries.START_SECONDS):
         check_workdir(workdir, stages)
         workdir.create()
+        check_shared(workdir)
     events = Events(workdir, observer or Silent())
     for module in options.by_value:
         cloudpickle.register_pickle_by_value(sys.modules[module])

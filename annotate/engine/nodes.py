@@ -1,0 +1,49 @@
+"""Asks every node of the Ray cluster something, before a run begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+Answer = TypeVar("Answer")
+
+PATIENCE = 60.0
+"""Seconds within which a node answers. One that does not may have just been lost, which a run survives."""
+
+
+def alive() -> dict[str, str]:
+    """The addresses of the nodes that are alive, by their ids."""
+    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+
+
+def on_each_node(question: Callable[[], Answer], seconds: float = PATIENCE) -> dict[str, Answer]:
+    """Call a function in a worker of each node, all at once.
+
+    Args:
+        question: the function; it takes no CPU of the cluster, so it should be quick.
+        seconds: to wait for the answers.
+
+    Returns:
+        The answers by the ids of the nodes; those of nodes that did not answer are missing.
+
+    Raises:
+        Exception: what the function raised, on the first node where it did.
+    """
+    ask = ray.remote(num_cpus=0, max_retries=0)(question)
+    asked = {
+        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(): node
+        for node in alive()
+    }
+    answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
+    found = {}
+    for reference in answered:
+        try:
+            found[asked[reference]] = ray.get(reference)
+        except ray.exceptions.RayTaskError:
+            raise
+        except ray.exceptions.RayError:  # the node is gone
+            continue
+    return found
