@@ -10,6 +10,8 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # whose tasks and models would else each start a process.
 os.environ.setdefault("RAY_idle_worker_killing_time_threshold_ms", "600000")
 os.environ.setdefault("RAY_num_workers_soft_limit", "8")
+# A test reads them where Ray exports them; by default, ten seconds later.
+os.environ.setdefault("RAY_metrics_report_interval_ms", "2000")
 # Tiny models gain nothing from more threads, and on a busy machine lose much.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Workers import what tests define, and the fault hook.

@@ -17,7 +17,8 @@ STYLES = {"done": "green", "running": "cyan", "partly done": "yellow", "not star
 
 @click.command()
 @click.argument("workdir")
-def command(workdir: str) -> None:
+@click.option("--timeline", is_flag=True, help="Show what ran when, where the time went, and what was slow.")
+def command(workdir: str, *, timeline: bool) -> None:
     """Show the state of each stage in WORKDIR, in the current run or, if none is at work, in the newest.
 
     Nothing is written. Times are those of this run: a stage that was committed before it has none.
@@ -30,9 +31,20 @@ def command(workdir: str) -> None:
         _stuck(stage, out)
     for warning in found.warnings:
         say(out, f"warning: {visible(warning)}", "yellow")
+    if timeline:
+        _timeline(found, out)
     if found.ledgers:
         say(out, "Documents" if found.finished else "Documents, by the last run that finished")
         out.print(ledger_table(found.ledgers, found.outputs))
+
+
+def _timeline(found: Status, out: Console) -> None:
+    from annotate.cli.timeline_view import print_timeline
+
+    if found.timeline is None:
+        say(out, "There is no timeline: the run has made no call.")
+    else:
+        print_timeline(found.timeline, out)
 
 
 def _run(found: Status) -> Text:

@@ -14,6 +14,8 @@ A run, from its driver:
     worker        what the workers' halves share
     scheduler     makes the calls of all stages, with retries
     cluster       what the run may use of the cluster
+    facts         the facts of the calls that workers make
+    telemetry     what a run tells of itself meanwhile: call_log, metrics and cluster_watch
     events        tells what happens: to an observer, and in `events/`
     ledger        counts each document in one state
     quarantine    writes the views of bad rows
@@ -23,6 +25,7 @@ What else can be done with a work directory:
 
     plan          what a run would do, and how long it would take
     status        how the newest run stands
+    timeline      what it did when, and where the time went
     rescore       removes scores, so that a run makes them again
     clean         removes what the last run does not use
 """

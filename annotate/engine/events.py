@@ -9,11 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from annotate.engine import metrics
+from annotate.engine.call_log import Window, as_events
 from annotate.storage import layout
 from annotate.storage.latest import Latest
 from annotate.storage.store import Directory
 
-FLUSH_SECONDS = 5.0
+FLUSH_SECONDS, LONGEST_FLUSH_SECONDS = 5.0, 60.0
+SHARE = 0.01
+"""Events are written after at least this share of the time that the run has taken, within the bounds above."""
 
 
 class Observer(Protocol):
@@ -57,14 +61,21 @@ class Events:
     """Passes events to an observer, and writes them to `events/<run>-<n>.jsonl`, a new file every few seconds.
 
     An object store can't append to a file, so each file is a batch. No other file of a work directory has times in it.
+    What is written does not grow with the number of units: what was done since the last event is one event a stage.
     """
 
     workdir: Directory
     observer: Observer
     run: str = field(default_factory=lambda: time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + uuid.uuid4().hex[:6])
     _pending: list[dict[str, Any]] = field(default_factory=list)
+    _advanced: dict[str, tuple[int, int]] = field(default_factory=dict)  # by stage: units and rows, not yet pending
     _files: int = 0
+    _began: float = field(default_factory=time.monotonic)
     _flushed: float = field(default_factory=time.monotonic)
+
+    def workers(self, workers: int) -> None:
+        """The number of calls that may run at a time, for `annotate status --timeline`."""
+        self._write(event="workers", workers=workers)
 
     def planned(self, datasets: Iterable[Latest]) -> None:
         """The datasets that the run will leave; called before any of them is made, for `annotate status`."""
@@ -88,7 +99,10 @@ class Events:
     def advanced(self, stage: str, units: int, rows: int) -> None:
         """Units of a stage are done."""
         self.observer.advanced(stage, units, rows)
-        self._write(event="advanced", stage=stage, units=units, rows=rows)
+        metrics.count("annotate_units", units, stage=stage)
+        before = self._advanced.get(stage, (0, 0))
+        self._advanced[stage] = (before[0] + units, before[1] + rows)
+        self._flush_if_due()
 
     def finished(self, stage: str, detail: str = "") -> None:
         """A stage is committed."""
@@ -104,8 +118,22 @@ class Events:
         """The units in flight, for `annotate status`."""
         self._write(event="in_flight", stage=stage, in_flight=units)
 
+    def nodes(self, lost: Sequence[str], joined: Sequence[str]) -> None:
+        """Nodes of the cluster were lost, or joined it."""
+        self._write(event="nodes", lost=list(lost), joined=list(joined))
+
+    def died(self, node: str, pid: int, why: str, log: str) -> None:
+        """A process of a worker died; its log has this path on the node."""
+        self._write(event="died", node=node, pid=pid, why=why, log=log)
+
+    def window(self, window: Window) -> None:
+        """The calls of a window of time."""
+        for event in as_events(window):
+            self._write(**event)
+
     def flush(self) -> None:
         """Write what is pending."""
+        self._count_advanced()
         if self._pending:
             lines = "".join(json.dumps(event) + "\n" for event in self._pending)
             self.workdir.put(layout.events(self.run, self._files), lines.encode())
@@ -114,6 +142,17 @@ class Events:
         self._flushed = time.monotonic()
 
     def _write(self, **event: Any) -> None:
+        self._count_advanced()
         self._pending.append({"time": round(time.time(), 3), **event})
-        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+        self._flush_if_due()
+
+    def _count_advanced(self) -> None:
+        now = round(time.time(), 3)
+        for stage, (units, rows) in self._advanced.items():
+            self._pending.append({"time": now, "event": "advanced", "stage": stage, "units": units, "rows": rows})
+        self._advanced.clear()
+
+    def _flush_if_due(self) -> None:
+        now = time.monotonic()
+        if now - self._flushed > max(FLUSH_SECONDS, min(LONGEST_FLUSH_SECONDS, SHARE * (now - self._began))):
             self.flush()

@@ -11,13 +11,15 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ray
+
+LONGEST_TITLE = 200
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,11 @@ class Sent:
     units: str
     time: float
 
+    @property
+    def name(self) -> str:
+        """Its name in Ray's dashboard. It has no unit: Ray's metrics keep nine time series for each name, for ever."""
+        return f"{self.stage}: {self.step}"
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -45,6 +52,8 @@ class Facts:
         sent: what the driver said of it.
         node: the node, as `this_node` names it.
         pid: number of the process.
+        waited: seconds between the time when the call could have started and its start. It could have when it was sent
+            and the calls whose results it takes had ended. Clocks of nodes may differ by parts of a second.
         start: in seconds since the epoch, by the clock of the node.
         end: likewise.
         counts: what `annotate.storage.tally` has counted, by name; a name that begins with `tally.SECONDS` is a phase.
@@ -54,6 +63,7 @@ class Facts:
     sent: Sent
     node: str
     pid: int
+    waited: float
     start: float
     end: float
     counts: Mapping[str, float]
@@ -75,18 +85,19 @@ class Heard:
     Attributes:
         tell: is given the facts of each call, once.
         peaks: the most memory that a call has held, in bytes, by stage and step.
+        queue: gives the number of calls in flight, by job.
     """
 
-    tell: Sequence[Callable[[Facts], None]] = ()
+    tell: Callable[[Facts], None] = lambda facts: None
     peaks: dict[tuple[str, str], int] = field(default_factory=dict)
+    queue: Callable[[], Mapping[str, int]] = dict
 
     def heard(self, told: Told) -> Any:
         """The result of a call; its facts are passed on."""
         for facts in told.facts:
             at = (facts.sent.stage, facts.sent.step)
             self.peaks[at] = max(self.peaks.get(at, 0), facts.peak)
-            for tell in self.tell:
-                tell(facts)
+            self.tell(facts)
         return told.result
 
 
@@ -101,6 +112,20 @@ def this_node() -> str:
 def node_name(address: str, node_id: str) -> str:
     """The name of a node: its address and the first digits of Ray's id, since nodes may share an address."""
     return f"{address} ({node_id[:6]})"
+
+
+def show_as(sent: Sent) -> None:
+    """Give this process a title with the unit that it works on, as Ray's dashboard and `ps` show it, if it is a worker.
+
+    Ray gives it another title when the call ends.
+    """
+    with suppress(ImportError, AttributeError):
+        from ray._private.worker import global_worker
+        from ray._raylet import setproctitle  # type: ignore[attr-defined]
+
+        if global_worker.mode == ray.WORKER_MODE:
+            title = f"ray::{sent.name} {sent.units}"[:LONGEST_TITLE]
+            setproctitle("".join(letter if letter.isprintable() else "?" for letter in title))
 
 
 def forget_peak() -> None:

@@ -144,7 +144,7 @@ class Models:
             self._actors.append(self._actor.remote(*self._arguments))
         self._loads[at] += 1
         self._sent[item[0].key] = (at, self._actors[at])
-        return self._actors[at].forward.remote(sent, prepared)
+        return self._actors[at].forward.options(name=sent.name).remote(sent, prepared)
 
     def returned(self, item: Item) -> None:
         """Count one unit less in front of the model that the item was sent to."""
@@ -228,6 +228,10 @@ class ModelActor:
         self._model: Any = None
         for name in {name for stage in stages for name in stage.modules}:
             importlib.import_module(name)
+
+    def __repr__(self) -> str:
+        """Its name in Ray's dashboard and logs."""
+        return f"model of {self._stages[0].together(self._stages)}"
 
     def forward(self, sent: Sent, prepared: Told) -> Told:
         """Run the model on what `prepare` told, and load it first if this is the first time."""

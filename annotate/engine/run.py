@@ -23,6 +23,7 @@ from annotate.engine.result import MadeDataset, Result
 from annotate.engine.running import Running, unit_bytes
 from annotate.engine.scheduler import Calls, Job, Scheduler
 from annotate.engine.source import ImportJob, open_all
+from annotate.engine.telemetry import telemetry
 from annotate.errors import StorageError
 from annotate.graph import Source, Stage, digest, graph
 from annotate.storage import layout, retries
@@ -112,17 +113,16 @@ def run(
         cloudpickle.register_pickle_by_value(sys.modules[module])
     dropped = to_drop(workdir, stages, rescore=options.rescore)
     what = "rescore" if dropped else "run"
-    with hold(workdir, events.run, share=options.share, what=what, say=events.said) as lease:
-        try:
-            if to_drop(workdir, stages, rescore=options.rescore) != dropped:
-                raise StorageError(
-                    f"another run began to drop scores in {workdir.url}, and did not end",
-                    hint="Run the same command again: it drops the rest, and scores again.",
-                )
-            running = Running(workdir, options, events, lease, unit_bytes(stages))
-            return _Run(stages, outputs, checks, running).go(dropped)
-        finally:
-            events.flush()
+    holding = hold(workdir, events.run, share=options.share, what=what, say=events.said)
+    with holding as lease, telemetry(events) as heard:
+        if to_drop(workdir, stages, rescore=options.rescore) != dropped:
+            raise StorageError(
+                f"another run began to drop scores in {workdir.url}, and did not end",
+                hint="Run the same command again: it drops the rest, and scores again.",
+            )
+        running = Running(workdir, options, events, lease, unit_bytes(stages), heard)
+        events.workers(running.workers)
+        return _Run(stages, outputs, checks, running).go(dropped)
 
 
 @dataclass
@@ -212,7 +212,9 @@ class _Run:
             said = f"{label}: no unit was finished for a while; in flight: {', '.join(names)}"
             running.events.said("warning", said)
 
-        Scheduler(workers, in_flight, running.options.stall_seconds, waiting, running.heard.heard).run(jobs)
+        scheduler = Scheduler(workers, in_flight, running.options.stall_seconds, waiting, running.heard.heard)
+        running.heard.queue = scheduler.queue
+        scheduler.run(jobs)
 
     def _jobs(self, made: Sequence[Sequence[Dataset]]) -> list[Job]:
         """The jobs, in order: one for stages that are made together."""

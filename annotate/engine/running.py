@@ -76,7 +76,7 @@ class Running:
             The reference of what the call tells: take that apart with `heard`.
         """
         sent = Sent(stage, function.__name__, units, time.time())
-        options = {"num_cpus": cpus, "max_retries": retries}
+        options = {"num_cpus": cpus, "max_retries": retries, "name": sent.name}
         return _REMOTE.options(**options).remote(sent, function, *arguments)
 
     def context(self, dataset: Dataset, aligned: Aligned) -> Context:

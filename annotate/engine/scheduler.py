@@ -168,6 +168,10 @@ class Scheduler:
                 if close is not None:
                     close()
 
+    def queue(self) -> dict[str, int]:
+        """Number of calls in flight, by job."""
+        return {going.job.label: len(going.flying) for going in self._going}
+
     def _may_begin(self, job: Job) -> bool:
         """Whether a job that is ready can begin.
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from annotate.engine.lease import Holder, holder
 from annotate.engine.ledger import Ledger, read_ledgers
+from annotate.engine.timeline import Reader, Timeline
 from annotate.errors import StorageError
 from annotate.storage import layout
 from annotate.storage.latest import read_latest
@@ -63,6 +64,7 @@ class Status:
         warnings: what the run said.
         outputs: the outputs of the last run that went to its end: by name, the name with its subset and control.
         ledgers: of that run, by output.
+        timeline: what the newest run did when; None if it has made no call, as where all was committed before.
     """
 
     workdir: str
@@ -73,6 +75,7 @@ class Status:
     warnings: Sequence[str]
     outputs: Mapping[str, str]
     ledgers: Mapping[str, Ledger]
+    timeline: Timeline | None
 
 
 def status(workdir: str | PathLike[str]) -> Status:
@@ -118,6 +121,7 @@ def status(workdir: str | PathLike[str]) -> Status:
         warnings=tuple(told.warnings),
         outputs={item.output: item.described for item in left if item.output is not None},
         ledgers=read_ledgers(directory),
+        timeline=told.timeline.timeline(),
     )
 
 
@@ -180,6 +184,7 @@ class _Told:
     planned: dict[str, tuple[str, str]] = field(default_factory=dict)
     stages: dict[str, _Seen] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    timeline: Reader = field(default_factory=Reader)
 
     def of(self, label: str) -> _Seen:
         """The events of a stage, or of the stages that it is made with."""
@@ -194,6 +199,8 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
             told.planned = {item["label"]: (item["dataset"], item["fingerprint"]) for item in event["datasets"]}
         elif kind == "warning":
             told.warnings.append(event["message"])
+        elif told.timeline.take(event):
+            continue
         elif "stage" in event:
             _add(told.stages.setdefault(event["stage"], _Seen((event["stage"],))), kind, at, event)
     return told

@@ -16,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
-from annotate.engine.facts import Facts, Sent, Told, forget_peak, peak_memory, this_node
+from annotate.engine.facts import Facts, Sent, Told, forget_peak, peak_memory, show_as, this_node
 from annotate.graph import Stage, Tables
 from annotate.graph.tables import Work
 from annotate.storage import tally
@@ -66,11 +66,13 @@ def told(sent: Sent, function: Callable[..., Any], *arguments: Any) -> Told:
     for argument in arguments:
         if isinstance(argument, Told):
             facts += [fact for fact in argument.facts if fact not in facts]
+    show_as(sent)
     forget_peak()
     start = time.time()
     result = function(*(argument.result if isinstance(argument, Told) else argument for argument in arguments))
     end, peak = time.time(), peak_memory()
-    return Told(result, (*facts, Facts(sent, this_node(), os.getpid(), start, end, tally.taken(), peak)))
+    waited = max(0.0, start - max([sent.time, *(fact.end for fact in facts)]))
+    return Told(result, (*facts, Facts(sent, this_node(), os.getpid(), waited, start, end, tally.taken(), peak)))
 
 
 @dataclass(frozen=True)

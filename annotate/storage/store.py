@@ -18,7 +18,7 @@ import xxhash
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
 
 from annotate.errors import StorageError
-from annotate.storage import connections, retries
+from annotate.storage import connections, retries, tally
 from annotate.storage.connections import opened
 
 Result = TypeVar("Result")
@@ -119,7 +119,9 @@ class Directory:
             how = {"use_multipart": pieces, "chunk_size": connections.PIECE_BYTES}
             how["max_concurrency"] = connections.PIECES_AT_ONCE
         self._tried(
-            lambda _: obstore.put(opened(self.url, pieces=pieces), path, data, **how), "cannot be written", path
+            lambda _: _request("put", obstore.put, opened(self.url, pieces=pieces), path, data, **how),
+            "cannot be written",
+            path,
         )
 
     def put_new(self, path: str, data: bytes) -> bool:
@@ -142,7 +144,7 @@ class Directory:
         def attempt(earlier: int) -> bool:
             store = opened(self.url)
             try:
-                obstore.put(store, path, data, mode="create")
+                _request("create", obstore.put, store, path, data, mode="create")
             except AlreadyExistsError as error:
                 if retries.kind_of(error) is not None:  # it is being written: S3 asks to try again
                     raise
@@ -166,7 +168,7 @@ class Directory:
         if self._absent():
             return None
         try:
-            return self._asked(lambda store: obstore.head(store, path), "cannot be read", path)
+            return self._asked(lambda store: _request("head", obstore.head, store, path), "cannot be read", path)
         except FileNotFoundError:
             return None
 
@@ -193,7 +195,7 @@ class Directory:
                 raise OSError("a page of the listing failed, and this store does not list in order, so it can't go on")
             if listing is None or earlier:
                 listing = obstore.list(opened(self.url), prefix or None, offset=last or None, chunk_size=_PAGE)
-            return next(listing, None)
+            return _request("list", next, listing, None)
 
         while (found := self._tried(page, "cannot be listed", prefix)) is not None:
             yield found
@@ -201,7 +203,10 @@ class Directory:
             last, ordered = paths[-1], ordered and paths == sorted(paths)
 
     def _level(self, prefix: str) -> Any:
-        return self._asked(lambda store: obstore.list_with_delimiter(store, prefix or None), "cannot be listed", prefix)
+        def level(store: Any) -> Any:
+            return _request("list", obstore.list_with_delimiter, store, prefix or None)
+
+        return self._asked(level, "cannot be listed", prefix)
 
     def folders(self) -> list[str]:
         """Names of the folders that lie directly in this one, sorted.
@@ -227,7 +232,7 @@ class Directory:
         if not paths:
             return
         try:
-            self._asked(lambda store: obstore.delete(store, paths), "cannot be removed", paths[0])
+            self._asked(lambda store: _request("delete", obstore.delete, store, paths), "cannot be removed", paths[0])
         except FileNotFoundError:
             # On a local disk another run has removed one of them; those after it in the list are still there.
             if len(paths) > 1:
@@ -326,7 +331,8 @@ class _RangeFile(io.RawIOBase):
         return memoryview(data)  # type: ignore[return-value]
 
     def _bytes(self, length: int) -> Any:
-        data = obstore.get_range(opened(self._directory.url), self._path, start=self._at, length=length)
+        store = opened(self._directory.url)
+        data = _request("get", obstore.get_range, store, self._path, start=self._at, length=length)
         if len(data) != length:
             raise retries.ShortRead(f"asked for {length:,} bytes at {self._at:,}, got {len(data):,}")
         return data
@@ -340,8 +346,14 @@ class _RangeFile(io.RawIOBase):
         return len(data)
 
 
+def _request(kind: str, function: Callable[..., Result], *arguments: Any, **how: Any) -> Result:
+    """Make a request to a store, and count it. A file that is put in pieces is counted as one."""
+    tally.count(tally.REQUESTS + kind)
+    return function(*arguments, **how)
+
+
 def _whole(store: Any, path: str) -> bytes:
-    found = obstore.get(store, path)
+    found = _request("get", obstore.get, store, path)
     size, data = int(found.meta["size"]), bytes(found.bytes())
     if len(data) != size:
         raise retries.ShortRead(f"the object has {size:,} bytes, got {len(data):,}")

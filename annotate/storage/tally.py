@@ -18,6 +18,9 @@ Phase = Literal["read", "tokenize", "load", "forward", "write"]
 SECONDS = "seconds: "
 """The name of the count of a phase's seconds begins so."""
 
+REQUESTS = "requests: "
+"""The name of the count of requests of a kind begins so."""
+
 _counts: dict[str, float] = {}
 _mutex = threading.Lock()
 

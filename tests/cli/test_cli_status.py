@@ -61,6 +61,41 @@ def test_a_finished_run(annotate, finished):
     assert f"{manifest['rows']:,}" in out and "near duplicate" in out
 
 
+def test_the_timeline_of_a_run(annotate, finished, workdir):
+    code, out, _ = annotate("status", finished, "--timeline")
+    timeline = status(finished).timeline
+    assert code == 0 and f"{timeline.slowest[0].pid}" in out and timeline.rates[0].node in out
+    assert all(word in out for word in ("█", "waiting", "idle", "Slowest calls", "Rates by node", "forward", "read"))
+    assert "Slowest" not in annotate("status", finished)[1]
+    told = [
+        {
+            "time": 5.0,
+            "event": "died",
+            "node": "10.0.0.7 (abcdef)",
+            "pid": 77,
+            "why": "killed",
+            "log": "/tmp/logs/w.err",
+        },
+        {"time": 6.0, "event": "nodes", "lost": ["10.0.0.8 (abcdef)"], "joined": []},
+        {
+            "time": 7.0,
+            "event": "calls",
+            "stage": "",
+            "step": "driver",
+            "node": "n",
+            "counts": {"retries: throttled": 3},
+        },
+    ]
+    later = workdir / "events" / f"{status(workdir).run}-99.jsonl"
+    later.write_text("".join(json.dumps({"time": 5.0} | event) + "\n" for event in told))
+    _, out, _ = annotate("status", workdir, "--timeline")
+    assert "process 77 of 10.0.0.7 (abcdef)" in out and "/tmp/logs/w.err" in out
+    assert "node 10.0.0.8" in out and "throttled 3" in out
+    for path in (workdir / "events").iterdir():
+        path.unlink()
+    assert "no timeline" in annotate("status", workdir, "--timeline")[1]
+
+
 def test_an_interrupted_run_names_what_is_partly_done_and_what_is_not_started(annotate, interrupted):
     found = {stage.label: stage for stage in status(interrupted).stages}
     partly = found[GROUPS[0]]

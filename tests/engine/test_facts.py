@@ -18,7 +18,7 @@ SENT = Sent("a stage", "work", "a unit", 1.0)
 
 def heard_from(*given: Told) -> tuple[list[Facts], Heard]:
     facts: list[Facts] = []
-    heard = Heard([facts.append])
+    heard = Heard(facts.append)
     for each in given:
         heard.heard(each)
     return facts, heard
@@ -82,7 +82,7 @@ def test_a_chain_of_calls_tells_each_of_them_once(ray_cluster):
     second = running.task(_sum, 0, first, 5, **named)
     third = running.task(_sum, 0, first, second, **named)
     facts: list[Facts] = []
-    assert Heard([facts.append]).heard(ray.get(third)) == 9
+    assert Heard(facts.append).heard(ray.get(third)) == 9
     assert [each.sent.step for each in facts] == ["_double", "_sum", "_sum"]
     assert all(each.node == facts[0].node and each.node.endswith(")") for each in facts)
     ends = [each.end for each in facts]

@@ -1,0 +1,50 @@
+"""What a run tells of itself while it goes on: the log of calls, metrics, and changes of the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from annotate.engine.call_log import SHARE, CallLog
+from annotate.engine.cluster_watch import ClusterWatch
+from annotate.engine.events import Events
+from annotate.engine.facts import Facts, Heard
+from annotate.engine.metrics import Metrics
+from annotate.errors import WorkError
+from annotate.storage import tally
+
+
+@contextmanager
+def telemetry(events: Events) -> Iterator[Heard]:
+    """Tell of the calls that the returned object hears of, until the block ends. Events are written at its end.
+
+    If work has failed, the cluster is looked at once more: its workers may have left logs.
+    """
+    metrics, watch = Metrics(), ClusterWatch(events)
+    logs = CallLog(metrics.window), CallLog(events.window, SHARE)
+
+    def count_own() -> None:
+        own = tally.taken()
+        for log in logs:
+            log.count(own)
+
+    def hear(facts: Facts) -> None:
+        count_own()
+        for log in logs:
+            log.add(facts)
+        watch.hear()
+
+    heard = Heard(hear)
+    metrics.start(lambda: heard.queue())
+    try:
+        watch.start()
+        yield heard
+    except WorkError:
+        watch.look()
+        raise
+    finally:
+        count_own()
+        for log in logs:
+            log.flush()
+        metrics.end()
+        events.flush()

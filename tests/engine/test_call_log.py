@@ -1,0 +1,127 @@
+"""The log of calls: its size does not grow with the number of calls, its sums are right, its timeline adds up."""
+
+import random
+from types import SimpleNamespace
+
+import pytest
+
+from annotate.engine import call_log, events
+from annotate.engine.call_log import SHARE, SLOWEST, CallLog, as_events
+from annotate.engine.events import Events, Silent
+from annotate.engine.facts import Facts, Sent
+from annotate.engine.status import status
+from annotate.engine.timeline import PHASES, Reader
+from annotate.storage.store import Directory
+
+STAGES = ("spans", "annotations")
+
+
+def call(number, start, seconds, *, stage=0, node="a", waited=0.0, **counts):
+    sent = Sent(STAGES[stage], "make", f"unit {number}", start - waited)
+    return Facts(sent, node, 7, waited, start, start + seconds, counts, 1 << 20)
+
+
+def read(*windows):
+    reader = Reader()
+    reader.workers = 2
+    for window in windows:
+        assert all(reader.take(event) for event in as_events(window))
+    return reader.timeline()
+
+
+def test_sums_and_the_slowest_calls_reach_the_timeline():
+    windows = []
+    log = CallLog(windows.append)
+    lengths = [0.1 * (1 + i % 40) for i in range(200)]
+    random.Random(0).shuffle(lengths)
+    for i, seconds in enumerate(lengths):
+        counts = {"rows": 2, "seconds: read": seconds / 4, "retries: throttled": 1}
+        log.add(call(i, 1000.0 + i, seconds, stage=i % 2, node="ab"[i % 2], waited=0.5, **counts))
+        if i == 77:
+            log.flush()
+    log.flush()
+    found = read(*windows)
+    assert len(windows) == 2 and [stage.calls for stage in found.stages] == [100, 100]
+    assert sum(sum(stage.seconds.values()) for stage in found.stages) == pytest.approx(sum(lengths), abs=0.01)
+    assert sum(stage.seconds["read"] for stage in found.stages) == pytest.approx(sum(lengths) / 4, abs=0.01)
+    assert sum(rate.rows for rate in found.rates) == 400 and {rate.node for rate in found.rates} == {"a", "b"}
+    assert found.retries == {"throttled": 200}
+    longest = sorted(lengths)[-SLOWEST:]
+    assert sorted(sum(slow.seconds.values()) for slow in found.slowest)[-SLOWEST:] == pytest.approx(longest, abs=0.01)
+    assert found.slowest[0].units == f"unit {lengths.index(longest[-1])}"
+
+
+def test_what_is_logged_does_not_grow_with_the_number_of_calls(monkeypatch):
+    """Ten hours of a run: each window is a fiftieth of the time so far."""
+    now = 0.0
+    monkeypatch.setattr(call_log, "time", SimpleNamespace(monotonic=lambda: now))
+
+    def logged(calls):
+        nonlocal now
+        now, written = 0.0, []
+        log = CallLog(lambda window: written.extend(as_events(window)), SHARE, _began=0.0, _since=0.0)
+        for i in range(calls):
+            now = 36_000 * (i + 1) / calls
+            log.add(call(i, now, i * 1e-3))  # each is the slowest so far
+        return written
+
+    few, many = logged(50_000), logged(150_000)
+    assert 200 < sum(event["event"] == "calls" for event in few) < 400
+    assert abs(len(many) - len(few)) < 0.1 * len(few) and len(many) < 2200
+
+
+def test_units_that_are_done_are_one_event_a_stage_between_two_others(tmp_path):
+    told = Events(Directory.at(tmp_path), Silent())
+    told.started("spans", 5000)
+    for _ in range(2000):
+        told.advanced("spans", 1, 10)
+        told.advanced("words", 1, 1)
+    told.finished("spans")
+    told.flush()
+    lines = [line for path in (tmp_path / "events").iterdir() for line in path.read_text().splitlines()]
+    assert len(lines) == 4
+    found = {stage.label: stage for stage in status(tmp_path).stages}
+    assert (found["spans"].done, found["spans"].rows, found["words"].done) == (2000, 20000, 2000)
+    assert found["spans"].state == "done"
+
+
+def test_files_of_a_long_run_are_a_minute_apart(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr(events, "time", SimpleNamespace(monotonic=lambda: now, time=lambda: now))
+    told = Events(Directory.at(tmp_path), Silent(), "20260101T000000-abcdef", _began=0.0, _flushed=0.0)
+    for _ in range(36_000 // 5):
+        now += 5.0
+        told.advanced("spans", 1, 1)
+    told.flush()
+    assert 700 < len(list((tmp_path / "events").iterdir())) < 1200
+
+
+def test_the_time_of_each_worker_is_in_a_call_waiting_or_idle():
+    windows = []
+    log = CallLog(windows.append)
+    # Two workers for ten seconds. One works all the time; the other only at the end, for which a call waited 4 s.
+    log.add(call(0, 1000.0, 10.0, **{"seconds: forward": 6.0}))
+    log.flush()
+    log.add(call(1, 1008.0, 2.0, stage=1, waited=4.0))
+    log.flush()
+    found = read(*windows)
+    assert found.seconds == pytest.approx(10, abs=0.01) and found.workers == 2
+    shares = found.shares
+    assert sum(shares.values()) == pytest.approx(1)
+    assert {name: round(share * 20) for name, share in shares.items() if share > 0.01} == {
+        "forward": 6,
+        "other": 6,
+        "waiting": 4,
+        "idle": 4,
+    }
+    assert set(shares) == {*PHASES, "waiting", "idle"}
+    assert found.stages[1].running[:40] == [0.0] * 40 and sum(found.stages[1].running) / 6 == pytest.approx(2, abs=0.1)
+
+
+def test_what_the_driver_counts_itself_is_logged():
+    windows = []
+    log = CallLog(windows.append)
+    log.count({"requests: put": 3})
+    log.add(call(0, 1.0, 1.0))
+    log.flush()
+    assert read(*windows).requests == {"put": 3}

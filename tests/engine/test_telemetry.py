@@ -1,0 +1,153 @@
+"""What a run tells while it goes on: metrics at Ray's endpoint, names of tasks, workers that died with their logs."""
+
+import os
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import ray
+import support
+
+from annotate import status
+from annotate.engine import cluster_watch
+from annotate.engine.cluster_watch import ClusterWatch
+from annotate.engine.events import Events, Silent
+from annotate.engine.metrics import METRICS, PREFIX, exported
+from annotate.engine.running import Running
+from annotate.storage.store import Directory
+
+
+def scraped(name, *words):
+    """The samples of a metric, as a scraper finds them: labels and value. Waits until there are some with each word."""
+    [node] = [node for node in ray.nodes() if node["Alive"]]
+    until = time.monotonic() + 40
+    while True:
+        with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        samples = [line.removeprefix(name) for line in lines if line.startswith(name + "{")]
+        if samples and all(any(word in sample for sample in samples) for word in words):
+            return samples
+        assert time.monotonic() < until, f"{name}: {samples}"
+        time.sleep(0.5)
+
+
+class Scraping(Silent):
+    """Scrapes gauges while a run goes on: they are those of a run that goes on."""
+
+    def __init__(self):
+        self.gauges = {}
+
+    def started(self, stage, units, detail):
+        if stage == "placements":
+            self.gauges = {name: scraped(exported(name)) for name in ("annotate_nodes", "annotate_queue")}
+
+
+@pytest.fixture(scope="module")
+def ran(ray_cluster, tmp_path_factory):
+    """A finished run: its pipeline, its work directory, its status, and the gauges that were scraped meanwhile."""
+    folder, scraping = tmp_path_factory.mktemp("telemetry"), Scraping()
+    corpus = support.write_corpus(folder / "corpus", shards=2)
+    pipeline = support.pipeline(corpus, folder / "calls")
+    pipeline.run(folder / "out", observer=scraping)
+    return SimpleNamespace(
+        pipeline=pipeline, workdir=folder / "out", status=status(folder / "out"), gauges=scraping.gauges
+    )
+
+
+def test_a_scrape_of_the_endpoint_has_what_the_run_does_and_did(ran):
+    assert ran.gauges["annotate_nodes"][0].endswith(" 1.0")
+    assert all('stage="' in sample for sample in ran.gauges["annotate_queue"])
+    rows = [each for each in scraped(exported("annotate_rows"), 'stage="spans"') if 'stage="spans"' in each]
+    spans = next(stage for stage in ran.status.stages if stage.label == "spans")
+    assert len(rows) == 1 and 'step="make"' in rows[0]
+    assert float(rows[0].rpartition(" ")[2]) >= spans.rows > 0  # the process may have had other runs
+    assert scraped(exported("annotate_seconds"), *(f'phase="{phase}"' for phase in ("read", "forward", "write")))
+    assert scraped(
+        exported("annotate_store_requests"), *(f'kind="{kind}"' for kind in ("get", "put", "create", "head"))
+    )
+    for name in ("annotate_calls", "annotate_units", "annotate_spans", "annotate_waited_seconds"):
+        assert scraped(exported(name))
+
+
+def test_names_of_metrics_are_those_of_the_endpoint():
+    assert all(name.startswith(PREFIX) and name.islower() for name in METRICS)
+    assert exported("annotate_rows") == "ray_annotate_rows_total" and exported("annotate_queue") == "ray_annotate_queue"
+
+
+def test_the_page_has_each_metric():
+    page = (Path(__file__).parents[2] / "docs" / "watching.md").read_text("utf-8")
+    for name, metric in METRICS.items():
+        tags = ", ".join(f"`{tag}`" for tag in metric.tags)
+        assert f"| `{exported(name)}` | {tags} | {metric.help} |" in page
+    assert page.count("| `ray_") == len(METRICS)
+
+
+def test_the_timeline_has_each_stage_that_ran(ran):
+    timeline, stages = ran.status.timeline, ran.status.stages
+    assert {stage.label for stage in timeline.stages} == {stage.label for stage in stages if stage.seconds is not None}
+    assert sum(timeline.shares.values()) == pytest.approx(1)
+    model = next(stage for stage in timeline.stages if stage.label.startswith("annotations"))
+    steps = {rate.step: rate for rate in timeline.rates if rate.stage == model.label}
+    assert set(steps) == {"prepare", "forward", "finish"}
+    assert steps["finish"].rows == next(stage.rows for stage in stages if stage.label == model.label)
+    assert model.peak > 50 << 20 and model.seconds["forward"] > 0 and timeline.slowest[0].pid
+
+
+def test_a_run_that_finds_all_committed_has_no_timeline(ran):
+    ran.pipeline.run(ran.workdir)
+    assert status(ran.workdir).timeline is None
+
+
+def test_a_worker_that_died_is_told_of_with_its_log(ray_cluster, tmp_path):
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    events = Events(Directory.at(tmp_path), Silent())
+    watch = ClusterWatch(events)
+    watch.start()
+    running = Running(None, None, None, None)
+    with pytest.raises(ray.exceptions.RayError):
+        ray.get(running.task(_die, 0, stage="a stage", units="a unit"))
+    ray.get(running.task(_live, 0, stage="a stage", units="a unit"))
+    until = time.monotonic() + 20
+    died = []
+    while not died and time.monotonic() < until:
+        watch.look()
+        died = [event for event in events._pending if event["event"] == "died"]
+        time.sleep(0.2)
+    watch.look()
+    assert [event for event in events._pending if event["event"] == "died"] == died, "it is told of once"
+    [event] = died
+    place = Path(event["log"])
+    [log] = place.parent.glob(place.name)
+    assert "last words" in log.read_text()
+    assert log.name.endswith(f"-{event['pid']}.err") and event["why"]
+
+
+def _die():
+    print("last words", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), 9)
+
+
+def _live():
+    return None
+
+
+def test_nodes_that_go_and_come_are_told_of(tmp_path, monkeypatch):
+    node = lambda name, alive: {"NodeID": name * 10, "NodeManagerAddress": "10.0.0.1", "Alive": alive}  # noqa: E731
+    seen = [node("a", True), node("b", True)]
+    monkeypatch.setattr(cluster_watch, "ray", SimpleNamespace(nodes=lambda: seen))
+    monkeypatch.setattr(cluster_watch, "dead_workers", list)
+    events = Events(Directory.at(tmp_path), Silent())
+    watch = ClusterWatch(events)
+    watch.start()
+    watch.look()
+    seen = [node("a", True), node("b", False), node("c", True)]
+    watch.look()
+    [event] = events._pending
+    assert (event["event"], event["lost"], event["joined"]) == (
+        "nodes",
+        ["10.0.0.1 (bbbbbb)"],
+        ["10.0.0.1 (cccccc)"],
+    )
