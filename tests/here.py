@@ -11,6 +11,8 @@ from unittest import mock
 
 from ray import exceptions
 
+from annotate.engine.worker import told
+
 
 @dataclass(frozen=True, eq=False)
 class Reference:
@@ -71,7 +73,7 @@ class Here:
 
     def nodes(self) -> list[dict[str, Any]]:
         """One node with one CPU."""
-        return [{"Alive": True, "Resources": {"CPU": 1.0}}]
+        return [{"Alive": True, "NodeID": "a", "NodeManagerAddress": "127.0.0.1", "Resources": {"CPU": 1.0}}]
 
     def cluster_resources(self) -> dict[str, float]:
         """One CPU."""
@@ -83,6 +85,7 @@ def ray_here() -> Iterator[None]:
     """Run pipelines in this process."""
     here = Here()
     with contextlib.ExitStack() as stack:
-        for module in ("cluster", "model", "running", "scheduler"):
+        for module in ("cluster", "model", "nodes", "running", "scheduler"):
             stack.enter_context(mock.patch(f"annotate.engine.{module}.ray", here))
+        stack.enter_context(mock.patch("annotate.engine.running._REMOTE", Remote(told)))  # made when it was imported
         yield

@@ -8,10 +8,12 @@ import secrets
 import shlex
 import shutil
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from annotate.arguments import as_path
@@ -22,6 +24,8 @@ from annotate.jobs.server import Versions, check_versions, connect, server_addre
 # What a local Ray is started with, too: workers keep less memory and leave each other the CPUs.
 _WORKERS = {"MALLOC_ARENA_MAX": "2", "POLARS_MAX_THREADS": "1"}
 _SECRET = re.compile(r"SECRET|PASSW|CREDENTIAL|PRIVATE|ACCESS_?KEY|(^|_)(TOKEN|SAS|KEY|PAT)(_|$)", re.IGNORECASE)
+_NOT_READY = "No available agent"
+_STARTING_SECONDS = 60.0
 _NO_SECRETS = (
     "Ray logs the environment and the command of a job, and shows them to all who reach the cluster. Give the nodes "
     "their credentials where they are started: a role of the machine, or a secret of the container."
@@ -102,19 +106,30 @@ def submit(
     with tempfile.TemporaryDirectory(prefix="annotate-") as folder:
         archive = Path(folder, "pipeline.zip")
         pack(shipped, archive)
+        job = _sent(
+            client,
+            entrypoint=command,
+            submission_id=_job_id(file.stem),
+            runtime_env={"working_dir": str(archive), "env_vars": {**_WORKERS, **(env or {})}},
+            metadata={"pipeline": file.name, "workdir": workdir},
+        )
+    return Submission(job, server_address(address), command, shipped, here, there)
+
+
+def _sent(client: Any, **job: Any) -> str:
+    """Send a job. A head that has just started has nobody yet who could start it, and says so."""
+    until = time.monotonic() + _STARTING_SECONDS
+    while True:
         try:
-            job = client.submit_job(
-                entrypoint=command,
-                submission_id=_job_id(file.stem),
-                runtime_env={"working_dir": str(archive), "env_vars": {**_WORKERS, **(env or {})}},
-                metadata={"pipeline": file.name, "workdir": workdir},
-            )
+            return str(client.submit_job(**job))
         except Exception as error:
+            if _NOT_READY in str(error) and time.monotonic() < until:
+                time.sleep(1.0)
+                continue
             raise ConfigError(
                 f"the cluster refused the job: {str(error).partition(chr(10))[0]}",
                 hint="`ray status` on the head shows how the cluster is. Nothing was started.",
             ) from error
-    return Submission(str(job), server_address(address), command, shipped, here, there)
 
 
 def _job_id(stem: str) -> str:

@@ -18,6 +18,7 @@ class JobServer(ThreadingHTTPServer):
 
     Attributes:
         ray, python: versions that it says.
+        busy: how many submissions it puts off, as a head that has just started.
         token: what it asks for; None for nothing.
         submitted: what jobs were asked for.
         packages: what was uploaded, by name.
@@ -28,6 +29,7 @@ class JobServer(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.ray, self.python, self.token = ray.__version__, platform.python_version(), None
+        self.busy = 0
         self.submitted: list[dict[str, Any]] = []
         self.packages: dict[str, bytes] = {}
 
@@ -61,6 +63,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         job = json.loads(self._body())
+        if self.server.busy > 0:
+            self.server.busy -= 1
+            self._answer(500, "No available agent to submit job, please try again later.")
+            return
         self.server.submitted.append(job)
         self._answer(200, {"job_id": job["submission_id"], "submission_id": job["submission_id"]})
 

@@ -9,7 +9,7 @@ from job_server import job_server
 
 from annotate.cli.app import app, guarded
 from annotate.errors import ConfigError
-from annotate.jobs import find_job, list_jobs, submit
+from annotate.jobs import find_job, list_jobs, submission, submit
 from annotate.jobs.server import connect, server_address
 
 
@@ -69,6 +69,17 @@ def test_an_unchanged_folder_is_uploaded_once(server, file):
     assert (found.state, found.pipeline, found.workdir) == ("succeeded", file.name, "s3://b/out")
     with pytest.raises(ConfigError, match="no job 'other'"):
         find_job("other", address=server.address)
+
+
+def test_a_head_that_has_just_started_is_waited_for(server, file, monkeypatch):
+    server.busy = 2
+    monkeypatch.setattr(submission.time, "sleep", lambda seconds: None)
+    job = submit(file, "s3://b/out", address=server.address).job
+    assert [sent["submission_id"] for sent in server.submitted] == [job]
+    server.busy = 1
+    monkeypatch.setattr(submission, "_STARTING_SECONDS", 0.0)
+    with pytest.raises(ConfigError, match=r"refused the job.*No available agent"):
+        submit(file, "s3://b/out", address=server.address)
 
 
 @pytest.mark.parametrize(
