@@ -1,16 +1,23 @@
-"""Shuffles: units send rows to partitions, in slices that are committed; each partition makes a unit of its slices."""
+"""Shuffles: units send rows to partitions, in slices that are committed; each partition makes a unit of its slices.
+
+A partition reads a slice of every part that was sent. Where that would be too many small reads, there are two levels:
+units send rows to groups of partitions, and then tasks send the rows of a group on, to each partition by itself.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 
 from annotate.engine.datasets import Aligned, Dataset
+from annotate.engine.parcels import Parcelled, parcels, receiver_name, regrouper_name, sender_name
 from annotate.engine.running import Collected, Running, chunks, in_order, manifests
 from annotate.engine.scheduler import Calls
 from annotate.engine.worker import Context, commit_parts, frugal, give_back, made_of
@@ -18,14 +25,19 @@ from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Received, Shuffle, d
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, commit_all, find, find_all, joined
+from annotate.storage.parts import Entry, UnitOutput, commit_all, find, find_all, joined
 from annotate.storage.slices import by_partition, put_slices, read_slice, slice_bytes, slice_checksum, slice_index
 from annotate.text.arrays import held_bytes
 
 SEND_UNITS = 4  # bytes that one task sends, as a multiple of the work unit
 MOST_PARTS = 16  # most partitions whose units one task makes
+SMALL_READS = 20_000
+"""Most slices that all partitions of a shuffle of one level may read. `docs/benchmarks.md` has the measurement."""
 
 # In the driver.
+
+Sources = Callable[[], Iterator[Parcelled | None]]
+"""Streams the units that send rows, from the first one on; None while the next one is not there yet."""
 
 
 @dataclass
@@ -40,7 +52,10 @@ class _Shuffling:
     whole: Aligned
     limit: int
 
-    def send(self, sources: Iterator[Parcelled | None], round_: str, sent: dict[int, Unit]) -> Calls:
+    def _task(self, function: Callable[..., Any], cpus: float, units: str, *arguments: Any) -> Any:
+        return self.running.task(function, cpus, self.context, *arguments, stage=self.dataset.label, units=units)
+
+    def send(self, sources: Sources, round_: str, sent: dict[int, Unit]) -> Calls:
         """The step in which units send rows; each task commits a part of what a few units send."""
 
         def take(index: int, work: Work, unit: Unit) -> None:
@@ -50,74 +65,129 @@ class _Shuffling:
 
         return Calls(
             items=self._sending(sources, round_),
-            submit=lambda work, cpus: self.running.task(
-                send, cpus, self.context, work, self.to, stage=self.dataset.label, units=_sender(work)
-            ),
-            name=_sender,
+            submit=lambda work, cpus: self._task(send, cpus, sender_name(work), work, self.to),
+            name=sender_name,
             take=take,
         )
 
-    def _sending(self, sources: Iterator[Parcelled | None], round_: str) -> Iterator[Work | None]:
+    def _sending(self, sources: Sources, round_: str) -> Iterator[Work | None]:
+        yield from self._choose_level(sources)
         number = 0
-        for parcel in parcels(sources, self.limit, self.stage):
+        for parcel in parcels(sources(), self.limit, self.stage):
             if parcel is None:
                 yield None
                 continue
             # The bytes of a part are in the key: a task that was killed leaves some parts, and the next one goes on
             # with parts that are cut at the same rows.
             purpose = f"send {round_} from {number} to {self.to.groups} by {self.to.most}"
+            purpose += f" in slices of {self.to.width}" if self.to.width > 1 else ""
             key = self.whole.key(self.stage, parcel, purpose)
             yield Work(key, first_unit(parcel[0]).shard, number, number + len(parcel), 0, tuple(parcel), number)
             number += len(parcel)
 
-    def receive(self, sent: Sequence[Unit], round_: str, take: Any) -> Calls:
-        """The step in which partitions make their units, a few partitions in a task."""
-        parts = self.running.put(list(sent))
-        # With few partitions, a task takes few of them, so that all workers have some. With inputs beside, it takes
-        # one.
-        some = max(1, min(MOST_PARTS, self.to.number // (4 * self.running.workers)))
-        own = manifests(self.dataset)[self.stage.beside[0][0]] if self.stage.beside else None
-        beside = (own.units, own.rows) if own is not None else (0, 0)
-        context, of = self.context, self.to.number
+    def _choose_level(self, sources: Sources) -> Iterator[None]:
+        """Choose one level or two. Yields None while units that send rows are not there yet.
+
+        What is sent is counted. But where partitions are ranges of documents, and so few that as many pieces would be
+        no problem, nothing is waited for. Keys depend on the level, so what happens to be committed must not matter.
+        """
+        self.to = one = replace(self.to, width=1)
+        if (self.stage.beside or self.stage.rounds) and one.number**2 <= SMALL_READS:
+            return
+        pieces = 0
+        for parcel in parcels(sources(), self.limit, self.stage):
+            pieces += parcel is not None
+            if parcel is None:
+                yield None
+        if pieces * one.number > SMALL_READS:
+            self.to = replace(one, width=math.isqrt(one.number - 1) + 1)
+
+    def received(
+        self, sent: Sequence[Unit], round_: str, take: Callable[[int, Sequence[Unit]], None]
+    ) -> Iterator[Calls]:
+        """The steps in which partitions make their units from what was sent: one, or two with a middle level."""
+        told: dict[int, list[Entry]] = {}
+        for number, entry in enumerate(entry for unit in sent for entry in unit.entries):
+            if entry.counts or entry.quarantine is not None:
+                told.setdefault(number % self.to.number, []).append(entry)
+        if self.to.width == 1:
+            whole = self.running.put(list(sent))
+            yield self._receive(lambda group: whole, told, round_, take)
+            return
+        made: dict[int, list[Unit]] = {}
+        yield self._regroup(sent, round_, made)
+        by_group: list[list[Unit]] = [[] for _ in range(self.to.slices)]
+        for number, unit in enumerate(unit for units in in_order(made) for unit in units):
+            by_group[number % self.to.slices].append(unit)
+        yield self._receive(lambda group: self.running.put(by_group[group]), told, round_, take)
+
+    def _regroup(self, sent: Sequence[Unit], round_: str, made: dict[int, list[Unit]]) -> Calls:
+        """The step of the middle level: the rows of groups of partitions are sent on, to each partition by itself.
+
+        A task does it for a few groups, and for a block of the units that were sent. A block has half as many of them
+        as there are groups, so that a group gets about half as much from a block as one of these units has sent.
+        """
+        size = max(1, self.to.slices // 2)
+
+        def items() -> Iterator[tuple[range, Any]]:
+            for first in range(0, len(sent), size):
+                block = self.running.put(list(sent[first : first + size]))
+                for group in range(0, self.to.slices, MOST_PARTS):
+                    yield range(group, min(group + MOST_PARTS, self.to.slices)), block
+
         return Calls(
-            items=self._receiving(1 if self.stage.beside else some),
-            submit=lambda works, cpus: self.running.task(
-                receive,
-                cpus,
-                *(context, works, parts, of, round_, beside),
-                stage=self.dataset.label,
-                units=_receivers(works),
-            ),
-            name=_receivers,
-            take=lambda index, works, units: take(index, units),
+            items=items(),
+            submit=lambda item, cpus: self._task(regroup, cpus, regrouper_name(item), *item, self.to, round_),
+            name=regrouper_name,
+            take=lambda index, item, units: made.update({index: units}),
         )
 
-    def _receiving(self, some: int) -> Iterator[list[Work]]:
+    def _receive(
+        self,
+        parts: Callable[[int], Any],
+        told: Mapping[int, Sequence[Entry]],
+        round_: str,
+        take: Callable[[int, Sequence[Unit]], None],
+    ) -> Calls:
+        """The step in which partitions make their units, a few partitions in a task.
+
+        `parts` gives the reference of what was sent to a group of partitions.
+        """
+        own = manifests(self.dataset)[self.stage.beside[0][0]] if self.stage.beside else None
+        beside = (own.units, own.rows) if own is not None else (0, 0)
+
+        def submit(item: tuple[list[Work], Any], cpus: float) -> Any:
+            works, sent = item
+            others = [told.get(work.start, ()) for work in works]
+            return self._task(receive, cpus, receiver_name(item), works, sent, others, round_, beside)
+
+        return Calls(
+            items=self._receiving(parts),
+            submit=submit,
+            name=receiver_name,
+            take=lambda index, item, units: take(index, units),
+        )
+
+    def _receiving(self, parts: Callable[[int], Any]) -> Iterator[tuple[list[Work], Any]]:
+        # With few partitions, a task takes few of them, so that all workers have some; with inputs beside, one.
+        some = 1 if self.stage.beside else max(1, min(MOST_PARTS, self.to.number // (4 * self.running.workers)))
         beside = [Aligned.of(self.dataset, names) for names in self.stage.beside]
         ranges = chunks(itertools.chain(*(aligned.units() for aligned in beside)), RANGE_UNITS)
-        numbers = range(self.to.number)
-        for first in numbers[::some]:
-            works = []
-            for partition in numbers[first : first + some]:
-                read = next(ranges) if beside else []
-                assert read is not None, "what lies beside is committed"
-                works.append(Work("", "", partition, partition + 1, 0, tuple(read), partition * RANGE_UNITS))
-            yield works
-
-
-Parcelled = Mapping[str, Unit]
-
-
-def _sender(work: Work) -> str:
-    return f"what {work.shard} sends" if work.shard else f"what units from {work.start} on send"
-
-
-def _receivers(works: Sequence[Work]) -> str:
-    return f"partition {works[0].start}" + (f" and {len(works) - 1} more" if works[1:] else "")
+        width = self.to.width if self.to.width > 1 else max(1, self.to.number)
+        for group in range(0, self.to.number, width):
+            sent = parts(group // width)
+            stop = min(group + width, self.to.number)
+            for first in range(group, stop, some):
+                works = []
+                for partition in range(first, min(first + some, stop)):
+                    read = next(ranges) if beside else []
+                    assert read is not None, "what lies beside is committed"
+                    works.append(Work("", "", partition, partition + 1, 0, tuple(read), partition * RANGE_UNITS))
+                yield works, sent
 
 
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
-    """A step in which rows are sent, and one in which they are received; in rounds until nothing changes."""
+    """A step in which rows are sent, and those in which they are received; in rounds until nothing changes."""
     (dataset,) = datasets
     stage = dataset.stage
     assert isinstance(stage, Shuffle)
@@ -126,32 +196,32 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     limit = SEND_UNITS * running.unit_bytes
     to = Partitions(stage.partitions(context.shared(), manifests(dataset)), limit + limit // 2)
     shuffling = _Shuffling(dataset, stage, running, running.put(context), to, whole, limit)
-    sending = itertools.chain(*(Aligned.of(dataset, names).units() for names in stage.sources))
+
+    def sources() -> Iterator[Parcelled | None]:
+        return itertools.chain(*(Aligned.of(dataset, names).units() for names in stage.sources))
+
     made_before = [dataset.inputs[names[0]].manifest for names in stage.sources]
     known = all(manifest is not None for manifest in made_before) and not stage.rounds
     units = sum(manifest.units for manifest in made_before if manifest is not None) + to.number
     running.events.started(dataset.label, units if known else 0)
-    if not stage.rounds:
-        sent: dict[int, Unit] = {}
-        yield shuffling.send(sending, "", sent)
-        collected = running.collect(datasets)
-        yield shuffling.receive(in_order(sent), "", lambda index, units: collected.take(index, [units]))
-        collected.commit()
+    if stage.rounds:
+        yield from _rounds(shuffling, sources)
         return
-    yield from _rounds(shuffling, sending)
+    sent: dict[int, Unit] = {}
+    yield shuffling.send(sources, "", sent)
+    collected = running.collect(datasets)
+    yield from shuffling.received(in_order(sent), "", lambda index, units: collected.take(index, [units]))
+    collected.commit()
 
 
-def _rounds(shuffling: _Shuffling, sending: Iterator[Parcelled | None]) -> Iterator[Calls]:
+def _rounds(shuffling: _Shuffling, sources: Sources) -> Iterator[Calls]:
     """Send the units that partitions made again, until a round changes nothing."""
     for number in itertools.count():
         sent: dict[int, Unit] = {}
         made: dict[int, Sequence[Unit]] = {}
-        yield shuffling.send(sending, f"in round {number}", sent)
-        yield shuffling.receive(
-            in_order(sent),
-            f"in round {number}",
-            lambda index, units, made=made: made.update({index: units}),
-        )
+        round_ = f"in round {number}"
+        yield shuffling.send(sources, round_, sent)
+        yield from shuffling.received(in_order(sent), round_, lambda index, units, to=made: to.update({index: units}))  # type: ignore[misc]
         received = [unit for units in in_order(made) for unit in units]
         if not sum(entry.counts["changed"] for unit in received for entry in unit.entries):
             collected: Collected = shuffling.running.collect([shuffling.dataset])
@@ -159,26 +229,12 @@ def _rounds(shuffling: _Shuffling, sending: Iterator[Parcelled | None]) -> Itera
                 collected.take(index, [[unit]])
             collected.commit()
             return
-        sending = iter([{ITSELF: unit} for unit in received])
+        sources = partial(_again, received)
 
 
-def parcels(items: Iterator[Parcelled | None], limit: int, stage: Shuffle) -> Iterator[list[Parcelled] | None]:
-    """Put units into parcels of at most `RANGE_UNITS` units and about `limit` bytes; a task sends one parcel."""
-    parcel: list[Parcelled] = []
-    total = 0
-    for item in items:
-        if item is None:
-            yield None
-            continue
-        own = stage.held(item)
-        # Units of different inputs are not in one parcel.
-        if parcel and (len(parcel) == RANGE_UNITS or total + own > limit or item.keys() != parcel[0].keys()):
-            yield parcel
-            parcel, total = [], 0
-        parcel.append(item)
-        total += own
-    if parcel:
-        yield parcel
+def _again(units: Sequence[Unit]) -> Iterator[Parcelled | None]:
+    """Units of the stage's own dataset, to be sent in the next round."""
+    return ({ITSELF: unit} for unit in units)
 
 
 def count(dataset: Dataset) -> tuple[int, int] | None:
@@ -204,12 +260,45 @@ def send(context: Context, work: Work, to: Partitions) -> Unit:
     entries = find_all(context.directory, work.key)
     if entries is None:
         outputs = (output for tables in context.tables(work) for output in stage.send(tables, to))
-        entries = commit_all(context.directory, work.key, _parts(context, work.key, outputs, to.most))
+        entries = commit_all(context.directory, work.key, _parts(context, work.key, outputs, to.most, to.width))
     return made_of(*entries)
 
 
-def _parts(context: Context, key: str, outputs: Iterator[Any], most: int) -> Iterator[Entry]:
-    """Put the sent rows, in parts of about `most` bytes."""
+def regroup(context: Context, groups: range, units: Sequence[Unit], to: Partitions, round_: str) -> list[Unit]:
+    """Commit the rows that units sent to groups of partitions, sliced by partition; returns a unit for each group."""
+    sent = [entry for unit in units for entry in unit.entries]
+    indices = [slice_index(context.directory, entry.part, groups) for entry in sent]
+    return [_regroup(context, group, sent, indices, to, round_) for group in groups]
+
+
+@frugal
+def _regroup(
+    context: Context, group: int, sent: Sequence[Entry], indices: Sequence[pa.Table], to: Partitions, round_: str
+) -> Unit:
+    """Commit the rows that were sent to a group of partitions.
+
+    The key is a hash of these rows. So where few documents change, few groups are sent on again, and slices of other
+    partitions keep their checksums.
+    """
+    stage, directory = _stage(context), context.directory
+    reach("unit: started")
+    sums = [slice_checksum(index, group) for index in indices]
+    key = digest([stage.recipe, "regroup", round_, group, to.groups, to.width, to.most, sums])[:24]
+    entries = find_all(directory, key)
+    if entries is None:
+        read = [number for number, index in enumerate(indices) if slice_bytes(index, group)] or [0]
+        outputs = (
+            UnitOutput(read_slice(directory, sent[at].part, group, schema=stage.sent_schema, index=indices[at]))
+            for at in read
+        )
+        entries = commit_all(directory, key, _parts(context, key, outputs, to.most, 1, apart=True))
+    return made_of(*entries)
+
+
+def _parts(
+    context: Context, key: str, outputs: Iterator[UnitOutput], most: int, width: int, *, apart: bool = False
+) -> Iterator[Entry]:
+    """Put sent rows, in parts of about `most` bytes; `width` and `apart` as for `put_slices`."""
     stage = _stage(context)
     sent: list[pa.Table] = []
     bad: list[pa.Table] = []
@@ -220,7 +309,14 @@ def _parts(context: Context, key: str, outputs: Iterator[Any], most: int) -> Ite
         reach("unit: computed")
         quarantine = pa.concat_tables(bad) if bad else None
         entry = put_slices(
-            context.directory, key, sent, schema=stage.sent_schema, quarantine=quarantine, counts=dict(counts)
+            context.directory,
+            key,
+            sent,
+            schema=stage.sent_schema,
+            width=width,
+            quarantine=quarantine,
+            counts=dict(counts),
+            apart=apart,
         )
         for kept in (sent, bad, counts):
             kept.clear()
@@ -240,19 +336,24 @@ def _parts(context: Context, key: str, outputs: Iterator[Any], most: int) -> Ite
 
 
 def receive(
-    context: Context, works: Sequence[Work], parts: Sequence[Unit], of: int, round_: str, beside: tuple[int, int]
+    context: Context,
+    works: Sequence[Work],
+    parts: Sequence[Unit],
+    told: Sequence[Sequence[Entry]],
+    round_: str,
+    beside: tuple[int, int],
 ) -> list[Unit]:
     """Commit the units of some partitions, from the rows that were sent to them.
 
-    `of` is the number of all partitions. `beside` has the numbers of units and rows of the first input beside.
+    `told` has the sent entries whose counts and bad rows each of these units takes over. `beside` has the numbers of
+    units and rows of the first input beside.
     """
     sent = [entry for unit in parts for entry in unit.entries]
     # The index of a part is read once: it can be larger than the slice of a partition.
     partitions = range(works[0].start, works[-1].stop)
     indices = [slice_index(context.directory, entry.part, partitions) for entry in sent]
     made = (_receive(context, work, sent, indices, round_, beside) for work in works)
-    # What was counted and put into quarantine when rows were sent is divided among the partitions.
-    return [_told(context, unit, sent[work.start :: of]) for work, unit in zip(works, made, strict=True)]
+    return [_told(context, unit, others) for unit, others in zip(made, told, strict=True)]
 
 
 @frugal
@@ -288,9 +389,9 @@ def _receive(
 
 def _told(context: Context, unit: Unit, sent: Sequence[Entry]) -> Unit:
     """The unit, with what was counted and put into quarantine when some of the rows were sent."""
-    told = [[dict(sorted(e.counts.items())), e.quarantine.checksum if e.quarantine else ""] for e in sent]
-    if not any(counts or quarantined for counts, quarantined in told):
+    if not sent:
         return unit
+    told = [[dict(sorted(e.counts.items())), e.quarantine.checksum if e.quarantine else ""] for e in sent]
     *others, last = unit.entries
     key = digest([last.key, told])[:24]
     entry = find(context.directory, key) or joined(context.directory, key, last, sent)

@@ -36,15 +36,23 @@ class Partitions:
         groups: number of partitions in each group. The stage knows what the groups are. Partitions are numbered across
             all groups.
         most: bytes that one sent output should have at most.
+        width: number of partitions, one after the other, whose rows are sent together, in one slice. If it is more than
+            1, the shuffle has two levels: tasks read such slices and send their rows on, to each partition by itself.
     """
 
     groups: tuple[int, ...]
     most: int
+    width: int = 1
 
     @property
     def number(self) -> int:
         """Number of partitions in all groups."""
         return sum(self.groups)
+
+    @property
+    def slices(self) -> int:
+        """Number of slices that units send rows in."""
+        return -(-self.number // self.width)
 
 
 @dataclass(frozen=True)

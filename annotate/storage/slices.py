@@ -1,4 +1,6 @@
-"""Parts that one task writes and many tasks read, a slice each: a slice holds the rows for one partition.
+"""Parts that one task writes and many tasks read, a slice each.
+
+A slice holds the rows for one partition, or for some partitions, one after the other. Slices are numbered from 0.
 
 A part begins with its slices, each an Arrow IPC stream. After them stands an index of the slices, also an Arrow IPC
 stream, and then the length of the index in 8 bytes, little-endian. To read a slice, a task reads the index and the
@@ -26,7 +28,7 @@ TO = "to"
 """The column that says which partition a row goes to: int32."""
 _INDEX = pa.schema(
     [
-        ("to", pa.int32()),
+        ("to", pa.int32()),  # number of the slice
         ("offset", pa.int64()),
         ("bytes", pa.int64()),
         ("checksum", pa.string()),
@@ -55,18 +57,23 @@ def put_slices(
     tables: Sequence[pa.Table],
     *,
     schema: str,
+    width: int = 1,
     quarantine: pa.Table | None = None,
     counts: Mapping[str, int] | None = None,
+    apart: bool = False,
 ) -> Entry:
-    """Put rows as one part with a slice for each partition that rows go to.
+    """Put rows as one part, with a slice for each partition that rows go to, or for each `width` partitions.
 
     Args:
         dataset: the dataset of the unit.
         key: of the unit.
         tables: the rows, at least one table, each sorted by `by_partition`.
         schema: contract of the tables.
+        width: number of partitions of one slice.
         quarantine: bad rows that were found on the way.
         counts: counts for the entry.
+        apart: whether the tables were parts before. Then the memory that a slice takes is the sum over these tables, as
+            if they had been read one by one.
 
     Returns:
         The entry, which is not created yet.
@@ -75,21 +82,20 @@ def put_slices(
         StorageError: a table breaks its contract.
     """
     tables = [contract(schema).check(table, f"{dataset.url}/{layout.entry(key)}") for table in tables]
-    partitions = np.unique(np.concatenate([table[TO].to_numpy() for table in tables]))
-    edges = [
-        [np.searchsorted(table[TO].to_numpy(), partitions, side).tolist() for side in ("left", "right")]
-        for table in tables
-    ]
+    numbers = [table[TO].to_numpy() // width for table in tables]
+    slices = np.unique(np.concatenate(numbers))
+    edges = [[np.searchsorted(of, slices, side).tolist() for side in ("left", "right")] for of in numbers]
     sink = pa.BufferOutputStream()
     rows = []
-    for i, partition in enumerate(partitions.tolist()):
+    for i, number in enumerate(slices.tolist()):
         own = [table.slice(left[i], right[i] - left[i]) for table, (left, right) in zip(tables, edges, strict=True)]
-        sent = pa.concat_tables(own).combine_chunks()
+        sent = _copied(own)
         data = _stream(sent)
-        found = (partition, sink.tell(), data.size, checksum(memoryview(data)), held_bytes(sent))
+        held = sum(held_bytes(_copied([table])) for table in own if table.num_rows) if apart else held_bytes(sent)
+        found = (number, sink.tell(), data.size, checksum(memoryview(data)), held)
         rows.append(dict(zip(_INDEX.names, found, strict=True)))
         sink.write(data)
-    own = tables[0].schema  # for partitions that get no rows; left out if it is the schema of the contract
+    own = tables[0].schema  # for slices that have no rows; left out if it is the schema of the contract
     said = None if own == contract(schema).schema else {_SCHEMA: own.serialize().to_pybytes()}
     index = _stream(pa.Table.from_pylist(rows, schema=_INDEX.with_metadata(said)))
     sink.write(index)
@@ -107,20 +113,18 @@ def put_slices(
 
 @phase("read")
 def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: pa.Table | None = None) -> pa.Table:
-    """Read the rows of a part that go to one partition.
+    """Read a slice of a part.
 
     Args:
         dataset: the dataset of the part.
         part: a part that `put_slices` made.
-        to: the partition.
+        to: number of the slice.
         schema: contract of the rows.
         index: from `slice_index`, if several slices of the part are read.
 
     Raises:
         StorageError: the part is missing or damaged.
     """
-    if dataset.size(part.path) != part.bytes:
-        raise _damaged(dataset, part, "it is missing or truncated")
     index = _index(dataset, part) if index is None else index
     at = _place(index, to)
     if at is None:
@@ -129,24 +133,24 @@ def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: p
         return found.empty_table()
     data = _read(dataset, part, index["offset"][at].as_py(), index["bytes"][at].as_py())
     if checksum(data) != index["checksum"][at].as_py():
-        raise _damaged(dataset, part, f"the rows for partition {to} have another checksum")
+        raise _damaged(dataset, part, f"slice {to} has another checksum")
     return contract(schema).check(pa.ipc.open_stream(data).read_all(), f"{dataset.url}/{part.path}")
 
 
 @phase("read")
-def slice_index(dataset: Directory, part: Part, partitions: range) -> pa.Table:
-    """Read the index of a part, and keep its rows about some partitions.
+def slice_index(dataset: Directory, part: Part, slices: range) -> pa.Table:
+    """Read the index of a part, and keep its rows about some slices.
 
     Raises:
         StorageError: the part is missing or damaged.
     """
     index = _index(dataset, part)
-    first, stop = np.searchsorted(index["to"].to_numpy(), [partitions.start, partitions.stop]).tolist()
+    first, stop = np.searchsorted(index["to"].to_numpy(), [slices.start, slices.stop]).tolist()
     return index.take(pa.array(np.arange(first, stop)))  # a slice would hold all of it
 
 
 def slice_checksum(index: pa.Table, to: int) -> str:
-    """The checksum of the rows that go to one partition; if there are none, that of their schema."""
+    """The checksum of a slice; if it has no rows, that of their schema."""
     at = _place(index, to)
     if at is None:
         return checksum((index.schema.metadata or {}).get(_SCHEMA, b""))
@@ -154,13 +158,13 @@ def slice_checksum(index: pa.Table, to: int) -> str:
 
 
 def slice_bytes(index: pa.Table, to: int) -> int:
-    """Bytes of memory that the rows for one partition take."""
+    """Bytes of memory that the rows of a slice take."""
     at = _place(index, to)
     return 0 if at is None else int(index["held"][at].as_py())
 
 
 def _place(index: pa.Table, to: int) -> int | None:
-    """The row of an index that is about a partition; None where nothing was sent to it."""
+    """The row of an index that is about a slice; None for a slice without rows."""
     at = int(np.searchsorted(index["to"].to_numpy(), to))
     return at if at < index.num_rows and index["to"][at].as_py() == to else None
 
@@ -192,7 +196,13 @@ def _read(dataset: Directory, part: Part, offset: int, size: int) -> bytes:
 
 
 def _damaged(dataset: Directory, part: Part, why: str) -> StorageError:
+    why = why if dataset.size(part.path) == part.bytes else "it is missing or truncated"
     return StorageError(f"{dataset.url}/{part.path} is damaged: {why}", hint=REMAKE)
+
+
+def _copied(tables: Sequence[pa.Table]) -> pa.Table:
+    """Rows as one copy. A slice of a table would carry some bytes of its neighbours into a stream."""
+    return pa.concat_tables([tables[0].schema.empty_table(), *tables]).combine_chunks()
 
 
 def _stream(table: pa.Table) -> pa.Buffer:

@@ -41,6 +41,12 @@ def test_split(tmp_path):
     assert set(figures["raw"]["mb_per_s"]) == {"sentence", "line", "paragraph", "document", "python_regex"}
 
 
+@pytest.mark.slow
+def test_levels(tmp_path):
+    figures = run("levels", tmp_path, "--pieces", "3,6", "--megabytes", "0.01")
+    assert set(figures["ratios"]) == {"9_reads", "36_reads"}
+
+
 @pytest.mark.slow  # as it starts a Ray
 def test_overlap(tmp_path):
     figures = run("overlap", tmp_path, "--units", "4", "--seconds", "0.05")

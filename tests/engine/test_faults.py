@@ -135,6 +135,20 @@ def test_a_worker_is_killed_at_each_point_in_each_kind_of_stage_and_in_every_sta
     assert shard_bytes(folder / "workers-spans") == shard_bytes(folder / "undisturbed-spans")
 
 
+@pytest.mark.slow  # as it runs all stages twice
+def test_a_worker_is_killed_in_each_level_of_shuffles_of_two(folder):
+    """Partitions are ranges of a hash, ranges of documents, in one round or several, and parts in training order."""
+    plan(folder, "none")
+    options = ("--spans", "--small-units")
+    assert drive(folder, "one-level", *options).returncode == 0
+    shuffles = ("candidates", "signed-pairs", "components", "text-shards")
+    spent = plan(folder, "levels", each_stage=True, only=shuffles)
+    until_done(folder, "levels", *options, "--two-levels", most=1)
+    assert killed(spent) == {name: {"send", "regroup", "receive"} for name in shuffles}
+    made, undisturbed = (list(shard_bytes(folder / name).values()) for name in ("levels", "one-level"))
+    assert made == undisturbed
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_kills_at_random_points_that_a_seed_replays(folder, seed):

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.engine.datasets import Aligned
-from annotate.engine.shuffle import _Shuffling, parcels
+from annotate.engine.parcels import parcels
+from annotate.engine.shuffle import _Shuffling
 from annotate.graph import RANGE_UNITS, Partitions
 from annotate.stages.corpus import Corpus
 from annotate.stages.repeated_spans import SpanCounts, SpanHashes
@@ -51,7 +52,7 @@ def test_pieces_of_another_size_do_not_go_on_with_those_that_a_killed_task_left(
         nothing: Any = None
         to = Partitions((2,), most)
         shuffling = _Shuffling(nothing, STAGE, nothing, nothing, to, Aligned({}, {}, {}), limit=1000)
-        (work,) = (work for work in shuffling._sending(iter([unit(0, 1)]), "") if work is not None)
+        (work,) = (work for work in shuffling._sending(lambda: iter([unit(0, 1)]), "") if work is not None)
         return work.key
 
     assert key(100) == key(100) != key(200)

@@ -41,6 +41,7 @@ from annotate import (
     tags_folder,
 )
 from annotate.cli.app import app, guarded
+from annotate.engine import shuffle
 from annotate.graph import graph
 from annotate.storage.results import read_tags
 from annotate.tags.rendering import strip
@@ -164,15 +165,22 @@ def test_mixed_sources_and_what_is_not_reached(ray_cluster, tmp_path: Path, corp
             assert abs((half < len(frame) / 2).mean() - 0.5) < 0.1  # copies are spread over the whole
 
 
-@pytest.mark.parametrize("ordered", [True, False])
+def sent_files(workdir: Path) -> set[Path]:
+    return set(workdir.glob("text-shards-*/parts/*.slices"))
+
+
+@pytest.mark.parametrize("order", ["training order", "training order, two levels", "corpus order"])
 def test_a_takedown_changes_the_parts_that_had_the_documents_and_no_others(
     ray_cluster,
     tmp_path: Path,
     corpus: Path,
-    ordered: bool,  # noqa: FBT001
+    order: str,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stage = rendered(corpus)
+    stage, ordered = rendered(corpus), order != "corpus order"
+    if "two levels" in order:
+        monkeypatch.setattr(shuffle, "SMALL_READS", 0)
     if not ordered:
         bare = rendered(corpus, phases=())
         stage = replace(bare, placements=replace(bare.placements, schedule=None))
@@ -181,9 +189,14 @@ def test_a_takedown_changes_the_parts_that_had_the_documents_and_no_others(
     (keeper,) = {"0-20", "0-21"} & {name for part in parts for name in part["id"]}
     taken = {keeper, "0-33", "1-5"}
     (tmp_path / "ids.txt").write_text("\n".join([*sorted(taken), "nobody", ""]), "utf-8-sig")
+    had = sent_files(tmp_path / "out")
     after, less = run(replace(stage, exclude=str(tmp_path / "ids.txt")), tmp_path / "out")
     touched = [bool(taken & set(part["id"])) for part in parts]
     assert 1 <= sum(touched) <= 3 < len(parts)
+    # Of the units that send documents, those with one that is taken out do so again; and in the middle level, groups
+    # of partitions that had one.
+    again = len(sent_files(tmp_path / "out") - had)
+    assert again <= (3 if ordered else 0) + (3 if "two levels" in order else 0) < max(1, len(had))
     for path, new, part, now, hit in zip(paths, shards(tmp_path / "out"), parts, less, touched, strict=True):
         assert (path == new) != hit
         assert part.filter(~pl.col("id").is_in(list(taken))).equals(now)
