@@ -85,7 +85,7 @@ def ray_here() -> Iterator[None]:
     """Run pipelines in this process."""
     here = Here()
     with contextlib.ExitStack() as stack:
-        for module in ("cluster", "model", "nodes", "running", "scheduler"):
+        for module in ("cluster", "cluster_watch", "model", "nodes", "running", "scheduler"):
             stack.enter_context(mock.patch(f"annotate.engine.{module}.ray", here))
         stack.enter_context(mock.patch("annotate.engine.running._REMOTE", Remote(told)))  # made when it was imported
         yield
