@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TypeVar
 
 import ray
@@ -19,12 +19,15 @@ def alive() -> dict[str, str]:
     return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
 
 
-def on_each_node(question: Callable[[], Answer], seconds: float = PATIENCE) -> dict[str, Answer]:
+def on_each_node(
+    question: Callable[[], Answer], seconds: float = PATIENCE, only: Container[str] | None = None
+) -> dict[str, Answer]:
     """Call a function in a worker of each node, all at once.
 
     Args:
         question: the function; it takes no CPU of the cluster, so it should be quick.
         seconds: to wait for the answers.
+        only: ids of the nodes to ask; None for all.
 
     Returns:
         The answers by the ids of the nodes; those of nodes that did not answer are missing.
@@ -36,6 +39,7 @@ def on_each_node(question: Callable[[], Answer], seconds: float = PATIENCE) -> d
     asked = {
         ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(): node
         for node in alive()
+        if only is None or node in only
     }
     answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
     found = {}

@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import ray
+
 from annotate.engine.check_workdir import check_workdir
+from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Dataset, needed, plan_datasets
 from annotate.engine.kinds import MAKERS
 from annotate.engine.options import Options
@@ -112,7 +115,8 @@ def plan(
         checks: as for `run`.
 
     Raises:
-        ConfigError: the graph is wrong; a model can't be loaded; or JSON lines of the corpus are not imported yet.
+        ConfigError: the graph is wrong; a model can't be loaded; there is no GPU although one is asked for; or JSON
+            lines of the corpus are not imported yet.
         InputError: a corpus can't be read.
         StorageError: the work directory is of another version, or can't be one.
     """
@@ -123,6 +127,7 @@ def plan(
         opened = open_all(stages, Directory.at(scratch), outputs.values(), options.limit, _imported(stages, workdir))
         datasets = plan_datasets(stages, workdir, opened, outputs)
         missing = needed([*checks, *outputs.values()], datasets)
+        _check_device(missing, options)
         before = {item.label: item for item in read_latest(workdir)}
         scoring: list[ScoringTime] = []
         write: int | None = None
@@ -267,36 +272,63 @@ def _timed(
         weighed[corpus.stage] = max(weighed.get(corpus.stage, 0.0), first.documents_bytes * share)
         results += share * sum(each.result_bytes for each in samples if each is not None)
         if todo := [stage for stage in stages if stage in missing]:
-            seconds, tokens = _seconds(todo, first)
+            seconds, tokens = _seconds(todo, first, options)
             left = share * (1 - _share_done(datasets[todo[0]]))
-            models = options.workers or _models(todo[0].threads)
+            models = options.workers or _models(todo[0], options)
             label = MAKERS["model"].label([datasets[stage] for stage in todo])
             times.append(ScoringTime(label, first.items, tokens, seconds, left, models))
     return times, int(sum(weighed.values()) + results)
 
 
-def _seconds(stages: Sequence[Model], sample: Sample) -> tuple[float, int]:
+def _seconds(stages: Sequence[Model], sample: Sample, options: Options) -> tuple[float, int]:
     """The time of a sample on one model, without the time of loading it; and its number of tokens."""
     started = time.perf_counter()
     prepared = stages[0].prepare(sample.tables, sample.rows)
     spent = time.perf_counter() - started
-    model = stages[0].load(stages, _device())
+    model = stages[0].load(stages, "cuda" if _on_gpu(stages[0], options) else "cpu")
     started = time.perf_counter()
     stages[0].forward(lambda: model, prepared, stages, range(len(stages)))
     return spent + time.perf_counter() - started, stages[0].tokens(prepared)
 
 
-def _device() -> str:
+def _check_device(missing: Sequence[Stage], options: Options) -> None:
+    """Check that there is a GPU, if models are to run and one is asked for.
+
+    This process may be connected to no cluster. Then a run would be on this machine, unless RAY_ADDRESS names another.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    models = [stage for stage in missing if isinstance(stage, Model)]
+    if options.device != "cuda" or not models:
+        return
+    if ray.is_initialized():
+        for stage in models:
+            Resources.of_models(stage, options.workers, options.device)
+    elif not os.environ.get("RAY_ADDRESS") and not _gpus():
+        raise ConfigError(
+            'the device "cuda" was asked for, but torch finds no GPU on this machine',
+            hint='Use the device "auto" or "cpu"; or set RAY_ADDRESS, if the run will be on a cluster with GPUs.',
+        )
+
+
+def _on_gpu(stage: Model, options: Options) -> bool:
+    """Whether a model is timed on a GPU of this machine, as a run on it would have it."""
+    return bool(_gpus()) and (options.device == "cuda" or (options.device == "auto" and stage.gpu))
+
+
+def _gpus() -> int:
     import torch  # a plan of what is done should not wait for it
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def _models(threads: int) -> int:
-    import torch
-
+def _models(stage: Model, options: Options) -> int:
+    """Number of models at a time on this machine."""
+    if _on_gpu(stage, options):
+        return _gpus()
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return torch.cuda.device_count() or max(1, cpus // threads)
+    return max(1, cpus // stage.threads)
 
 
 def _free(workdir: Directory) -> int | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ray import cloudpickle
 
+from annotate.engine.check_nodes import check_gpus, check_nodes
 from annotate.engine.check_workdir import check_place, check_shared, check_workdir
-from annotate.engine.cluster import count_workers
+from annotate.engine.cluster import Resources, count_workers
 from annotate.engine.datasets import Aligned, Dataset, latest, needed, plan_datasets
 from annotate.engine.events import Events, Observer, Silent
 from annotate.engine.kinds import MAKERS
@@ -25,7 +26,7 @@ from annotate.engine.scheduler import Calls, Job, Scheduler
 from annotate.engine.source import ImportJob, open_all
 from annotate.engine.telemetry import telemetry
 from annotate.errors import StorageError
-from annotate.graph import Source, Stage, digest, graph
+from annotate.graph import Model, Source, Stage, digest, graph
 from annotate.storage import layout, retries
 from annotate.storage.faults import reach
 from annotate.storage.latest import write_latest
@@ -135,6 +136,8 @@ class _Run:
     def go(self, dropped: Mapping[str, str]) -> Made:
         """Remove the scores that `to_drop` named, then make the missing datasets."""
         workdir, events, lease = self.running.workdir, self.running.events, self.running.lease
+        self._check_models(stage for stage in self.stages if stage.made_as == "model" and self._never_made(stage))
+        check_nodes(self.stages, workdir)
         datasets = self._open()
         wanted = [*self.checks, *self.outputs.values()]
         if dropped:
@@ -147,6 +150,8 @@ class _Run:
                 assert dataset.manifest is not None, "it was found"
                 self._mark(stage)
                 events.finished(dataset.label, stage.described(dataset.manifest))
+        if self._check_models(missing):
+            check_gpus()
         self._tell_of_other_versions(missing)
         self._schedule(self._jobs([[datasets[stage] for stage in some] for some in together(missing)]))
         for stage in self.outputs.values():
@@ -162,6 +167,21 @@ class _Run:
         for text in remarks:
             events.said("warning", text)
         return Made(workdir, self.outputs, datasets, ledgers, quarantined.reasons, remarks)
+
+    def _never_made(self, stage: Stage) -> bool:
+        """Whether a stage has no dataset at all. Sources are not open yet, so its fingerprint is not known."""
+        return next(self.running.workdir.child(stage.dataset).sizes(layout.MANIFESTS), None) is None
+
+    def _check_models(self, stages: Iterable[Stage]) -> bool:
+        """Check, before anything runs, that the cluster can hold the models of stages; whether any will be on a GPU.
+
+        Raises:
+            ConfigError: there is no GPU although one is asked for, or no node has enough CPUs.
+        """
+        options = self.running.options
+        models = [stage for stage in stages if isinstance(stage, Model)]
+        found = [Resources.of_models(stage, options.workers, options.device) for stage in models]
+        return any(resources.gpu for resources in found)
 
     def _drop(self, names: Mapping[str, str], datasets: Mapping[Stage, Dataset]) -> None:
         """Drop scores, after checking that the corpus can be read and that the cluster has room for the models."""

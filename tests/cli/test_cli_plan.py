@@ -8,6 +8,7 @@ import support
 from annotate import Options
 from annotate.cli.terminal import counted
 from annotate.engine.plan import plan
+from annotate.errors import ConfigError
 
 
 def of(pipeline, workdir, limit=None):
@@ -64,3 +65,16 @@ def test_another_version_of_a_stage_is_told(pipeline, finished, tmp_path):
 
 def test_one_thing_is_singular():
     assert [counted(n, "unit") for n in (0, 1, 2000)] == ["0 units", "1 unit", "2,000 units"]
+
+
+def test_a_gpu_that_is_asked_for_and_not_there_is_told(pipeline, finished, tmp_path, monkeypatch):
+    cuda = Options(device="cuda")
+    with pytest.raises(ConfigError, match="the Ray cluster has no GPU"):
+        plan(pipeline.outputs, str(tmp_path / "new"), cuda, 0)
+    assert all(stage.state == "done" for stage in plan(pipeline.outputs, str(finished), cuda, 0).stages)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ConfigError, match="torch finds no GPU on this machine"):
+        plan(pipeline.outputs, str(tmp_path / "new"), cuda, 0)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    assert plan(pipeline.outputs, str(tmp_path / "new"), cuda, 0).stages

@@ -1,0 +1,179 @@
+"""Checks the nodes of the cluster before anything runs: versions, modules of the pipeline, places, GPUs.
+
+Only other nodes than the driver's are asked, since what they would answer there is known; except for GPUs, which no
+other check of the driver has used. A node that joins later is not asked.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import ray
+import xxhash
+from ray import cloudpickle
+
+from annotate.engine import nodes
+from annotate.engine.facts import node_name
+from annotate.errors import ConfigError
+from annotate.graph import Source, Stage
+from annotate.installed import DISTRIBUTION
+from annotate.storage.store import Directory
+
+PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow")
+"""With annotate itself, the packages whose versions can change the bytes of a result."""
+GPU_SECONDS = 120.0
+
+
+Answer = tuple[Mapping[str, str], str | None]
+"""What a node answers: versions by package, and what a worker there can't do, or None. A node may have no annotate, so
+questions and answers have no type of it."""
+
+
+def check_nodes(stages: Sequence[Stage], workdir: Directory) -> None:
+    """Check that workers on every node can do what the driver can.
+
+    Raises:
+        ConfigError: a node has other versions, can't import the pipeline's modules, read a source, or write the work
+            directory. The node is named.
+    """
+    others = _others()
+    if not others:
+        return
+    read = {stage.outside.url for stage in stages if isinstance(stage, Source) and stage.outside is not None}
+    pickled, sources, written = cloudpickle.dumps(list(stages)), sorted(read), workdir.url
+
+    def ask() -> Answer:  # being a local function, it goes to workers by value
+        try:
+            from annotate.engine.check_nodes import answer
+        except ImportError as error:
+            return {"annotate": f"none that can be used ({error})"}, None
+        return answer(pickled, sources, written)
+
+    ours = versions()
+    for node, (theirs, problem) in sorted(nodes.on_each_node(ask, only=others).items()):
+        differing = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
+        if differing:
+            told = ", ".join(f"{name} {theirs[name]}, not {ours[name]}" for name in differing)
+            raise ConfigError(
+                f"the node {others[node]} has {told} as this process has: results could differ between nodes",
+                hint="Install the same versions on all nodes and where the driver runs; one image for all does that.",
+            )
+        if problem is not None:
+            raise ConfigError(
+                f"workers on the node {others[node]} {problem}",
+                hint="What a pipeline uses has to be on the nodes: in the job's --working-dir, on their PYTHONPATH, or "
+                "in the pipeline's file. Files have to lie in an object store, or on a disk that all nodes share; "
+                "credentials have to be in the environment of the workers too.",
+            )
+
+
+def check_gpus() -> None:
+    """Check that workers can use the GPUs of every node that has some.
+
+    Raises:
+        ConfigError: on a node they can't. The node is named.
+    """
+    with_gpus = {
+        node["NodeID"]: node_name(node["NodeManagerAddress"], node["NodeID"])
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("GPU")
+    }
+    found = nodes.on_each_node(gpu_problem, GPU_SECONDS, only=with_gpus) if with_gpus else {}
+    for node, problem in sorted(found.items()):
+        if problem is not None:
+            raise ConfigError(
+                f"models are to run on GPUs, but workers on the node {with_gpus[node]} can't use theirs: {problem}",
+                hint='Install a build of torch for its GPUs there, and their driver; or use the device "cpu".',
+            )
+
+
+def _others() -> dict[str, str]:
+    """The names of the nodes that can have workers, by id; not that of this process."""
+    here = ray.get_runtime_context().get_node_id()
+    return {
+        node["NodeID"]: node_name(node["NodeManagerAddress"], node["NodeID"])
+        for node in ray.nodes()
+        if node["Alive"] and node["NodeID"] != here and node["Resources"].get("CPU")
+    }
+
+
+# On a node, and in the driver.
+
+
+@functools.cache
+def versions() -> Mapping[str, str]:
+    """The versions of annotate and of `PACKAGES`.
+
+    Builds of one version for CPUs and for GPUs count as equal: the kind of device is noted with each unit. annotate's
+    is its version and a hash of its source, since a clone on a node may be older than another.
+    """
+    found = {name: _version(name).partition("+")[0] for name in PACKAGES}
+    return {"annotate": f"{_version(DISTRIBUTION)} with source {_source()}", **found}
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def _source() -> str:
+    """A hash of the source of annotate."""
+    state, folder = xxhash.xxh3_64(), Path(__file__).parents[1]
+    for path in sorted(folder.rglob("*.py")):
+        state.update(str(path.relative_to(folder)).encode())
+        state.update(path.read_bytes())
+    return state.hexdigest()[:8]
+
+
+# On a node.
+
+
+def answer(pickled: bytes, sources: Sequence[str], workdir: str) -> Answer:
+    """What this node answers.
+
+    Args:
+        pickled: the stages of the pipeline.
+        sources: URLs of folders, from which a file is read.
+        workdir: URL of the work directory, where a file is written, and removed again.
+    """
+    try:
+        cloudpickle.loads(pickled)
+    except Exception as error:
+        return versions(), f"can't import the pipeline: {type(error).__name__}: {error}"
+    for source in map(Directory.at, sources):
+        try:
+            path, size = next(iter(source.sizes("")), ("", 0))
+            if not path:
+                return versions(), f"see no file in {source.url}"
+            source.open(path, size).read(1)
+        except Exception as error:
+            return versions(), f"can't read {source.url}: {error}"
+    try:
+        Directory.at(workdir).create()
+    except Exception as error:
+        return versions(), f"can't write the work directory: {error}"
+    return versions(), None
+
+
+def gpu_problem() -> str | None:
+    """Why a process of this node can't use its GPUs; None if it can.
+
+    Another process tries it, since Ray hides GPUs from one that has claimed none.
+    """
+    script = "import torch; print(torch.version.cuda or torch.version.hip, torch.cuda.is_available())"
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_VISIBLE_DEVICES")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["torch can't be imported"])[-1]
+    built, available = done.stdout.split()
+    if available == "True":
+        return None
+    return "its torch is built for CPUs alone" if built == "None" else "torch finds no GPU"
