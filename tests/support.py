@@ -27,7 +27,7 @@ from annotate import (
     Thresholds,
     score,
 )
-from annotate.stages.score import Annotations
+from annotate.stages.shared.annotations import Annotations
 
 WORDS = Path(__file__).read_text().replace("(", " ").replace(")", " ").split()
 

@@ -12,8 +12,12 @@ A run, from its driver:
     map, reduce, shuffle, model, source
                   a file a kind, with the driver's half and the worker's half
     running       what the drivers' halves share
+    pool          the models that a stage has on the cluster
     worker        what the workers' halves share
-    scheduler     makes the calls of all stages, with retries
+    scheduler     makes the calls of all stages
+    calls, going  what a stage tells the scheduler, and a stage that goes on
+    recovery, losses, search
+                  what is lost is made again; the inputs of a unit that end their worker are found
     cluster       what the run may use of the cluster
     facts         the facts of the calls that workers make
     telemetry     what a run tells of itself meanwhile: call_log, metrics and cluster_watch

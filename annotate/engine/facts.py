@@ -77,6 +77,11 @@ class Told:
     result: Any
     facts: tuple[Facts, ...]
 
+    @property
+    def seconds(self) -> float:
+        """The time of the longest of these calls."""
+        return max(facts.end - facts.start for facts in self.facts)
+
 
 @dataclass
 class Heard:

@@ -9,9 +9,9 @@ from annotate.engine import map as maps
 from annotate.engine import model as models
 from annotate.engine import reduce as reduces
 from annotate.engine import shuffle as shuffles
+from annotate.engine.calls import Calls
 from annotate.engine.datasets import Dataset
 from annotate.engine.running import Running
-from annotate.engine.scheduler import Calls
 from annotate.graph import Kind
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.running import Running, manifests, names_of
-from annotate.engine.scheduler import Calls
 from annotate.engine.worker import Context, commit_parts, frugal
 from annotate.graph import Map, Stage, first_unit
 from annotate.graph.tables import Work
@@ -14,7 +15,7 @@ from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import committed_keys, find_all
 
-TASK_UNITS = 32  # most small units in one task
+TASK_UNITS = 32  # most small units in one call
 COUNTED = 50_000
 
 # In the driver.
@@ -29,11 +30,17 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     units, done = counted if counted is not None else (ahead(dataset, expected(dataset)) or 0, 0)
     running.events.started(dataset.label, units, f"{done:,} committed before" if done else "")
     collected = running.collect(datasets)
+
+    def submit(groups: Sequence[Sequence[Work]], cpus: float) -> Any:
+        units = names_of([work for group in groups for work in group])
+        return running.task(make, cpus, context, groups, stage=dataset.label, units=units)
+
     yield Calls(
-        items=batches(works(dataset, aligned), running.unit_bytes),
-        submit=lambda works, cpus: running.task(make, cpus, context, works, stage=dataset.label, units=names_of(works)),
+        items=read_together(works(dataset, aligned)),
+        submit=submit,
         name=names_of,
         take=lambda index, works, units: collected.take(index, [units]),
+        together=TASK_UNITS,
     )
     collected.commit()
 
@@ -88,32 +95,25 @@ def _gathered(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
         yield work()
 
 
-def batches(works: Iterator[Work | None], task_bytes: int) -> Iterator[list[Work] | None]:
-    """Put small units into one task, and also all units that are best read together."""
-    batch: list[Work] = []
-    size = 0
+def read_together(works: Iterator[Work | None]) -> Iterator[list[Work] | None]:
+    """Put units into one list that one task should read in turn; most units are alone."""
+    group: list[Work] = []
     before: tuple[str, int] | None = None
     for work in works:
         if work is None:
             yield None
             continue
-        group = read_together(work)
-        full = size + work.text_bytes > task_bytes or len(batch) >= TASK_UNITS
-        same = group is not None and group == before
-        if batch and not same and (full or group is not None or before is not None):
-            yield batch
-            batch, size = [], 0
-        batch.append(work)
-        size += work.text_bytes
-        before = group
-        if group is None and size >= task_bytes:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+        here = _read_with(work)
+        if group and (here is None or here != before):
+            yield group
+            group = []
+        group.append(work)
+        before = here
+    if group:
+        yield group
 
 
-def read_together(work: Work) -> tuple[str, int] | None:
+def _read_with(work: Work) -> tuple[str, int] | None:
     """The shard and the group of a unit, if one task should read all units of that group in turn; else None.
 
     If two sources are read, a file that can only be read from its start comes before a row group.
@@ -168,9 +168,9 @@ def _stage(dataset: Dataset) -> Map:
 # In a worker.
 
 
-def make(context: Context, works: Sequence[Work]) -> list[Unit]:
+def make(context: Context, groups: Sequence[Sequence[Work]]) -> list[list[Unit]]:
     """Make and commit units, in turn."""
-    return [make_unit(context, work) for work in works]
+    return [[make_unit(context, work) for work in group] for group in groups]
 
 
 @frugal

@@ -5,23 +5,24 @@ Stages that share a model run together. Prepared units wait in front of each mod
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import ray
-from ray import exceptions
 
+from annotate.engine.calls import Calls, Narrowing
 from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.facts import Sent, Told
-from annotate.engine.map import expected, key_of, listed, single
-from annotate.engine.running import Running, names_of
-from annotate.engine.scheduler import Calls
-from annotate.engine.worker import Context, frugal, told
+from annotate.engine.map import TASK_UNITS, expected, key_of, listed, single
+from annotate.engine.pool import Pool
+from annotate.engine.running import Running, name_of, names_of
+from annotate.engine.worker import Context, frugal, limited, told
 from annotate.graph import Model, Rows
 from annotate.graph.tables import Work
 from annotate.storage import layout, tally
@@ -29,53 +30,103 @@ from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, chain, commit, heal, intact, read_part
 
-AHEAD = 3  # prepared units in front of each model
-
-Item = tuple[Work, ...]  # the work of one unit, for each of the stages that run together
-
 # In the driver.
 
 
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
-    """One step: three calls for each unit, each of which takes the result of the one before."""
-    stages = _stages(datasets)
+    """One step: three calls for some units, each of which takes the result of the one before."""
     aligned = Aligned.of(datasets[0])
     contexts = running.put([running.context(dataset, aligned) for dataset in datasets])
-    models = Models(stages, _resources(datasets, running))
-    cpus = models.resources.feeder_cpus
     counted = count(datasets[0])
     units, done = counted if counted is not None else (expected(datasets[0]), 0)
+    models = _pool(datasets, running, units - done)
     found = [f"{done:,} committed before"] if done else []
     detail = "; ".join([*found, models.describe()])
     running.events.started(label(datasets), units, detail, [dataset.label for dataset in datasets])
     collected = running.collect(datasets, label(datasets))
-
-    def submit(item: Item, claim: float) -> Any:
-        del claim
-        named = {"stage": label(datasets), "units": names_of(item)}
-        prepared = running.task(prepare, cpus, contexts, item, retries=3, **named)
-        made = models.submit(item, Sent(**named, step="forward", time=time.time()), prepared)
-        return running.task(finish, cpus, contexts, item, prepared, made, retries=3, **named)
-
-    def take(index: int, item: Item, made: list[Unit]) -> None:
-        models.returned(item)
-        collected.take(index, [[unit] for unit in made])
-
-    workers = models.resources.workers
+    calls = _Sending(label(datasets), running, contexts, models)
     try:
         yield Calls(
             items=_items(datasets, aligned),
-            submit=submit,
-            name=names_of,
-            take=take,
-            limit=workers * AHEAD,
-            # While models load, one unit for each is enough: more tasks would compete with them for the CPUs.
-            first=workers,
+            submit=calls.submit,
+            name=_name,
+            take=lambda index, item, made: collected.take(index, [[unit] for unit in made]),
+            together=TASK_UNITS,
+            room=models.room,
+            idle=models.idle,
+            coming=models.coming,
+            returned=models.returned,
             lost=models.lost,
+            narrowing=Narrowing(
+                count=calls.count,
+                attempt=calls.attempt,
+                without=lambda item, left_out: replace(item, left_out=tuple(left_out)),
+            ),
         )
     finally:
         models.close()
     collected.commit()
+
+
+@dataclass(frozen=True)
+class Item:
+    """The work of one unit, for each of the stages that run together.
+
+    `left_out` has the inputs of the model that are not run, by number, since they end the worker that runs them.
+    """
+
+    works: tuple[Work, ...]
+    left_out: tuple[int, ...] = ()
+
+
+def _name(item: Item) -> str:
+    return name_of(item.works[0])
+
+
+@dataclass(frozen=True)
+class _Sending:
+    """Sends the calls that prepare units, run the model on them, and finish them."""
+
+    label: str
+    running: Running
+    contexts: Any
+    models: Pool
+
+    def submit(self, items: Sequence[Item], cpus: float) -> Any:
+        """Make units."""
+        del cpus
+        prepared = self._task(prepare, items, items, retries=3)
+
+        def made(actor: Any) -> Any:
+            sent = self._sent(items)
+            results = actor.forward.options(name=sent.name).remote(sent, prepared)
+            return self._task(finish, items, items, prepared, results, retries=3)
+
+        return self.models.send(made)
+
+    def count(self, item: Item, cpus: float) -> Any:
+        """Count the inputs of the model in a unit."""
+        del cpus
+        return self._task(count_inputs, [item], item)
+
+    def attempt(self, item: Item, part: range, left_out: Sequence[int], cpus: float) -> Any:
+        """Run the model on some inputs of a unit, and commit nothing."""
+        del cpus
+        prepared = self._task(prepare_part, [item], item, part, tuple(left_out), retries=3)
+        sent = self._sent([item])
+        return self.models.send(lambda actor: actor.attempt.options(name=sent.name).remote(sent, prepared))
+
+    def _task(self, function: Callable[..., Any], items: Sequence[Item], *arguments: Any, retries: int = 0) -> Any:
+        cpus = self.models.resources.feeder_cpus
+        named = {"stage": self.label, "units": _names(items)}
+        return self.running.task(function, cpus, self.contexts, *arguments, retries=retries, **named)
+
+    def _sent(self, items: Sequence[Item]) -> Sent:
+        return Sent(self.label, "forward", _names(items), time.time())
+
+
+def _names(items: Sequence[Item]) -> str:
+    return names_of([item.works[0] for item in items])
 
 
 def _items(datasets: Sequence[Dataset], aligned: Aligned) -> Iterator[Item | None]:
@@ -84,7 +135,7 @@ def _items(datasets: Sequence[Dataset], aligned: Aligned) -> Iterator[Item | Non
             yield None
             continue
         (units,) = first.units
-        yield tuple(replace(first, key=key_of(d.stage, aligned, units, first.number)) for d in datasets)
+        yield Item(tuple(replace(first, key=key_of(d.stage, aligned, units, first.number)) for d in datasets))
 
 
 def label(datasets: Sequence[Dataset]) -> str:
@@ -111,65 +162,24 @@ def ahead(dataset: Dataset, units: int) -> int | None:
     return units
 
 
+def _pool(datasets: Sequence[Dataset], running: Running, wanted: int) -> Pool:
+    """The models of stages that run together: as many as the cluster has room for, or as were asked for."""
+    shared = ray.put(_stages(datasets))
+
+    def make(resources: Resources) -> Any:
+        claims = {"num_cpus": resources.model_cpus, "num_gpus": int(resources.gpu)}
+        actor = ray.remote(ModelActor).options(**claims, max_restarts=0, max_task_retries=0)
+        return actor.remote(shared, "cuda" if resources.gpu else "cpu")
+
+    return Pool(label(datasets), make, lambda: _resources(datasets, running), wanted)
+
+
 def _resources(datasets: Sequence[Dataset], running: Running) -> Resources:
     return Resources.of_models(_stages(datasets)[0], running.options.workers, running.options.device)
 
 
 def _stages(datasets: Sequence[Dataset]) -> list[Model]:
     return [dataset.stage for dataset in datasets if isinstance(dataset.stage, Model)]
-
-
-class Models:
-    """The actors that hold the models of stages that run together, one for each worker. A dead one is replaced."""
-
-    def __init__(self, stages: Sequence[Model], resources: Resources) -> None:
-        self.resources = resources
-        self._arguments = (ray.put(list(stages)), "cuda" if resources.gpu else "cpu")
-        self._actor = ray.remote(ModelActor).options(
-            num_cpus=resources.model_cpus, num_gpus=1 if resources.gpu else 0, max_restarts=0, max_task_retries=0
-        )
-        self._actors: list[Any] = []
-        self._loads = [0] * resources.workers
-        self._sent: dict[str, tuple[int, Any]] = {}  # by item: the position of its actor, and the actor
-
-    def describe(self) -> str:
-        """The number of models and their device, for people."""
-        n = self.resources.workers
-        return f"{n} {'model' if n == 1 else 'models'}, {'GPU' if self.resources.gpu else 'CPU'}"
-
-    def submit(self, item: Item, sent: Sent, prepared: Any) -> Any:
-        """Send a prepared unit to the model with the fewest units in front of it."""
-        at = min(range(len(self._loads)), key=self._loads.__getitem__)
-        while len(self._actors) <= at:
-            self._actors.append(self._actor.remote(*self._arguments))
-        self._loads[at] += 1
-        self._sent[item[0].key] = (at, self._actors[at])
-        return self._actors[at].forward.options(name=sent.name).remote(sent, prepared)
-
-    def returned(self, item: Item) -> None:
-        """Count one unit less in front of the model that the item was sent to."""
-        self._loads[self._sent.pop(item[0].key)[0]] -= 1
-
-    def lost(self, item: Item, error: Exception) -> None:
-        """Replace the actor that an item was sent to, if it died and was not replaced yet."""
-        at, actor = self._sent.pop(item[0].key)
-        self._loads[at] -= 1
-        if _died(error) and self._actors[at] is actor:
-            ray.kill(actor)
-            self._actors[at] = self._actor.remote(*self._arguments)
-
-    def close(self) -> None:
-        """End the actors."""
-        for actor in self._actors:
-            ray.kill(actor)
-
-
-def _died(error: Exception) -> bool:
-    """Whether an actor died: the error says so itself, or passes on such an error of a task that was waited for."""
-    cause = getattr(error, "cause", None)
-    if isinstance(error, exceptions.RayActorError) or isinstance(cause, exceptions.RayActorError):
-        return True
-    return "ActorDiedError" in str(error) or "ActorUnavailableError" in str(error)
 
 
 # In a worker.
@@ -191,9 +201,32 @@ class Results:
     results: Sequence[Sequence[Any]]
 
 
+def prepare(contexts: Sequence[Context], items: Sequence[Item]) -> list[list[PreparedDocuments]]:
+    """Prepare the documents of units that have no results yet."""
+    return [_prepare(contexts, item.works, lambda whole, item=item: item.left_out) for item in items]  # type: ignore[misc]
+
+
+def prepare_part(
+    contexts: Sequence[Context], item: Item, part: range, left_out: Sequence[int]
+) -> list[list[PreparedDocuments]]:
+    """Prepare some inputs of a unit, to try whether they end the worker that runs them."""
+    return [_prepare(contexts, item.works, lambda whole: [*left_out, *(i for i in range(whole) if i not in part)])]
+
+
+def count_inputs(contexts: Sequence[Context], item: Item) -> int:
+    """The number of inputs in a unit that can be left out."""
+    prepared = _prepare(contexts, item.works, lambda whole: ())
+    return sum(_stage(contexts[0]).items(each.data) for each in prepared)
+
+
 @frugal
-def prepare(contexts: Sequence[Context], works: Sequence[Work]) -> list[PreparedDocuments]:
-    """Prepare the documents of a unit that have no results yet; once for stages that lack the same documents."""
+def _prepare(
+    contexts: Sequence[Context], works: Sequence[Work], left_out: Callable[[int], Sequence[int]]
+) -> list[PreparedDocuments]:
+    """Prepare the documents of a unit that have no results yet; once for stages that lack the same documents.
+
+    `left_out` is given the number of all inputs, and returns those to leave out.
+    """
     reach("unit: started")
     lacking: dict[bytes, tuple[Rows, list[int]]] = {}
     for i, (context, work) in enumerate(zip(contexts, works, strict=True)):
@@ -202,8 +235,15 @@ def prepare(contexts: Sequence[Context], works: Sequence[Work]) -> list[Prepared
         rows = wanted[~np.isin(wanted, _covered(context, entries))]
         if len(rows) or not entries:
             lacking.setdefault(rows.tobytes(), (rows, []))[1].append(i)
-    tables = next(contexts[0].tables(works[0]))
-    return [PreparedDocuments(tuple(i), _stage(contexts[0]).prepare(tables, rows)) for rows, i in lacking.values()]
+    tables, stage = next(contexts[0].tables(works[0])), _stage(contexts[0])
+    whole = [(rows, of, stage.prepare(tables, rows)) for rows, of in lacking.values()]
+    sizes = [stage.items(data) for _, _, data in whole]
+    out = np.unique(np.array(left_out(sum(sizes)), np.int64))
+    prepared = []
+    for (rows, of, data), size, stop in zip(whole, sizes, np.cumsum(sizes), strict=True):
+        here = out[(out >= stop - size) & (out < stop)] - (stop - size)
+        prepared.append(PreparedDocuments(tuple(of), stage.prepare_without(tables, rows, here) if len(here) else data))
+    return prepared
 
 
 def _entries(context: Context, work: Work) -> list[Entry]:
@@ -226,42 +266,67 @@ class ModelActor:
     def __init__(self, stages: Sequence[Model], device: str) -> None:
         self._stages, self._device = list(stages), device
         self._model: Any = None
-        for name in {name for stage in stages for name in stage.modules}:
-            importlib.import_module(name)
+
+    def there(self) -> None:
+        """Answers as soon as the actor runs."""
+
+    def import_modules(self) -> None:
+        """Import what the model needs, while the first unit is prepared elsewhere. An error comes again later."""
+        for name in {name for stage in self._stages for name in stage.modules}:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
 
     def __repr__(self) -> str:
         """Its name in Ray's dashboard and logs."""
         return f"model of {self._stages[0].together(self._stages)}"
 
     def forward(self, sent: Sent, prepared: Told) -> Told:
-        """Run the model on what `prepare` told, and load it first if this is the first time."""
-        return told(sent, self._forward, prepared)
+        """Run the model on the units that `prepare` told, and load it first if this is the first time."""
+        return told(sent, lambda units: [self._forward(each) for each in units], prepared)
+
+    def attempt(self, sent: Sent, prepared: Told) -> Told:
+        """Run the model on what `prepare_part` told, for nothing but to see whether that works."""
+        return told(sent, lambda units: [self._forward(each) for each in units][:0], prepared)
 
     @tally.phase("forward")
     def _forward(self, prepared: Sequence[PreparedDocuments]) -> Results:
-        used = False
+        first, used = self._stages[0], False
 
         def model() -> Any:
             nonlocal used
             used = True
             if self._model is None:
                 with tally.phase("load"):
-                    self._model = self._stages[0].load(self._stages, self._device)
+                    self._model = first.load(self._stages, self._device)
                 reach("actor: loaded")
             return self._model
 
-        first = self._stages[0]
-        results = [first.forward(model, each.data, self._stages, each.wanted) for each in prepared]
+        if first.unit_seconds is not None and any(first.items(each.data) for each in prepared):
+            model()  # loading it is no part of the time
+        with limited(first.unit_seconds):
+            results = [first.forward(model, each.data, self._stages, each.wanted) for each in prepared]
         tally.count("tokens", sum(first.tokens(each.data) for each in prepared))
         reach("actor: scored")
         return Results(first.device_kind(self._model) if used else "", results)
 
 
-@frugal
 def finish(
+    contexts: Sequence[Context],
+    items: Sequence[Item],
+    prepared: Sequence[Sequence[PreparedDocuments]],
+    made: Sequence[Results],
+) -> list[list[Unit]]:
+    """Commit the results of units, for each of the stages."""
+    return [
+        _finish(contexts, item.works, documents, results)
+        for item, documents, results in zip(items, prepared, made, strict=True)
+    ]
+
+
+@frugal
+def _finish(
     contexts: Sequence[Context], works: Sequence[Work], prepared: Sequence[PreparedDocuments], made: Results
 ) -> list[Unit]:
-    """Commit the results of a unit, for each of the stages."""
     for each, results in zip(prepared, made.results, strict=True):
         for i, result in zip(each.wanted, results, strict=True):
             _append(contexts[i], works[i], each.data, result, made.device)

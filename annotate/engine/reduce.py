@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.running import Running, chunks, in_order, name_of
-from annotate.engine.scheduler import Calls
 from annotate.engine.worker import Context, frugal, made_of
 from annotate.graph import Reduce, digest, first_unit
 from annotate.graph.tables import Work

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ray import cloudpickle
 
+from annotate.engine.calls import Calls, Job
 from annotate.engine.check_nodes import check_gpus, check_nodes
 from annotate.engine.check_workdir import check_place, check_shared, check_workdir
 from annotate.engine.cluster import Resources, count_workers
@@ -22,7 +23,7 @@ from annotate.engine.quarantine import write_views
 from annotate.engine.rescore import drop, to_drop
 from annotate.engine.result import MadeDataset, Result
 from annotate.engine.running import Running, unit_bytes
-from annotate.engine.scheduler import Calls, Job, Scheduler
+from annotate.engine.scheduler import Scheduler
 from annotate.engine.source import ImportJob, open_all
 from annotate.engine.telemetry import telemetry
 from annotate.errors import StorageError
@@ -227,12 +228,15 @@ class _Run:
         workers = running.workers
         in_flight = workers * (2 if running.options.workers is None else 1)
 
-        def waiting(label: str, names: list[str]) -> None:
+        def waiting(label: str, names: list[str], coming: list[str]) -> None:
             running.events.in_flight(label, names)
-            said = f"{label}: no unit was finished for a while; in flight: {', '.join(names)}"
+            said = f"{label}: no unit was finished for a while"
+            said += f"; in flight: {', '.join(names)}" if names else ""
+            said += f"; waits for {', '.join(coming)}" if coming else ""
             running.events.said("warning", said)
 
-        scheduler = Scheduler(workers, in_flight, running.options.stall_seconds, waiting, running.heard.heard)
+        said = functools.partial(running.events.said, "warning")
+        scheduler = Scheduler(workers, in_flight, running.options.stall_seconds, waiting, said, running.heard.heard)
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)
 

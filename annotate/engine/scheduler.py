@@ -1,124 +1,41 @@
-"""The scheduler: makes the calls of all stages that can go on, with retries and bounded work in flight.
+"""The scheduler: makes the calls of all stages that can go on, with bounded work in flight.
 
 Only this package imports `ray`, the command line aside. Text and tables never pass through the driver: it sends
 descriptions of units and gets back what was committed.
 
-Each stage is a *job*. A job has *steps*, one after the other; a step has calls that may be in flight at the same time.
-The items of a step come from an iterator. It gives None while the next item is not there yet, because the units that it
-reads are still being made. Nothing is queued: the next item is taken when there is room for a call.
+Each stage is a *job*. A job has *steps*, one after the other; a step has *items*, and calls that may be in flight at
+the same time, each with one item or a few small ones. The items of a step come from an iterator. It gives None while
+the next item is not there yet, because the units that it reads are still being made. Nothing is queued: the next item
+is taken when there is room for a call.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 from typing import Any
 
-import ray
 from ray import exceptions
 
-from annotate.errors import AnnotateError, ConfigError, WorkError
+from annotate.engine.calls import Job
+from annotate.engine.facts import Told
+from annotate.engine.going import Call, Going, Item
+from annotate.engine.losses import loss_of
+from annotate.engine.recovery import SUSPECT, Recovery
+from annotate.errors import WorkError
 
-ATTEMPTS = 4
 QUIET_SECONDS = 300.0
 AHEAD_OF_FIRST = 1024
-"""Most calls of a step that are sent before the oldest result is back: the driver holds the results that come early."""
-
-LOST = (
-    exceptions.RayActorError,
-    exceptions.WorkerCrashedError,
-    exceptions.NodeDiedError,
-    exceptions.ObjectLostError,
-    exceptions.OutOfMemoryError,
-    exceptions.LocalRayletDiedError,
-    exceptions.RaySystemError,
-)
-
-
-@dataclass
-class Calls:
-    """Calls of one stage that may be in flight at the same time.
-
-    Attributes:
-        items: the items to send, in order; None while the next one is not there yet.
-        submit: sends an item, with the CPUs that a task may claim; returns the reference of its result.
-        name: the name of an item in messages.
-        take: is called with the number of an item, the item and its result, in the order in which results come.
-        limit: most calls in flight; None for a share of the scheduler's own limit.
-        first: most calls in flight at first; each result allows one more, up to `limit`. None for `limit`.
-        lost: is called with an item and the error that lost its worker, before the item is tried again.
-    """
-
-    items: Iterator[Any]
-    submit: Callable[[Any, float], Any]
-    name: Callable[[Any], str]
-    take: Callable[[int, Any, Any], None]
-    limit: int | None = None
-    first: int | None = None
-    lost: Callable[[Any, Exception], None] = lambda item, error: None
-
-
-@dataclass
-class Job:
-    """A stage to be made.
-
-    Attributes:
-        label: for messages.
-        ready: says whether the job can begin.
-        steps: its steps; the job begins when the first is taken.
-        claim: for a job that holds models, the most CPUs that any task may claim while it goes on; else None. Only one
-            job that holds models goes on at a time.
-    """
-
-    label: str
-    ready: Callable[[], bool]
-    steps: Iterator[Calls]
-    claim: float | None = None
-
-
-@dataclass
-class _Flying:
-    """A call in flight."""
-
-    job: _Going
-    index: int
-    item: Any
-    attempt: int
-    cpus: float
-
-
-@dataclass
-class _Going:
-    """A job that has begun, and its current step."""
-
-    job: Job
-    calls: Calls | None = None
-    sent: int = 0
-    exhausted: bool = True
-    limit: int | None = None
-    flying: dict[Any, _Flying] = field(default_factory=dict)
-    told: float = 0.0
-
-    def step(self) -> bool:
-        """Go to the next step; False if there is none."""
-        self.calls = next(self.job.steps, None)
-        if self.calls is None:
-            return False
-        self.sent, self.exhausted = 0, False
-        self.limit = self.calls.first if self.calls.first is not None else self.calls.limit
-        return True
-
-    def room(self) -> bool:
-        """Whether the step may have another call in flight."""
-        oldest = min((call.index for call in self.flying.values()), default=self.sent)
-        return (self.limit is None or len(self.flying) < self.limit) and self.sent - oldest < AHEAD_OF_FIRST
-
-    def names(self) -> list[str]:
-        """The names of the items in flight, for people."""
-        assert self.calls is not None
-        return [self.calls.name(call.item) for call in sorted(self.flying.values(), key=lambda call: call.index)]
+"""Most items of a step that are sent before the oldest one is back: the driver holds the results that come early. It is
+more if more calls than a quarter of that may be in flight."""
+CALL_SECONDS = 1.0
+"""Small items are put into one call that takes about so long; longer with very many workers, for the driver's sake."""
+DRIVER_SECONDS = 0.01
+"""Time that the driver has for each call: with so many workers that it has less, calls get longer."""
+SLOW_SECONDS, SLOW_TIMES = 30.0, 3
+"""A call is made a second time, where nothing else is to do, after so many seconds and so many times the usual time."""
 
 
 @dataclass
@@ -131,19 +48,26 @@ class Scheduler:
             `workers`: then each task claims so little that all calls in flight run at once.
         stall_seconds: give up if no job gets a result for so many seconds. Jobs share the CPUs, so the calls of one job
             may have to wait for those of the others.
-        waiting: is called every few minutes in which no result comes, with the label of the job and the names of the
-            items in flight.
+        waiting: is called every few minutes in which no result comes, with the label of the job, the names of the
+            items in flight, and what it waits for.
+        said: takes warnings.
         heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
     """
 
     workers: int
     limit: int
     stall_seconds: float
-    waiting: Callable[[str, list[str]], None] = lambda label, names: None
+    waiting: Callable[[str, list[str], list[str]], None] = lambda label, names, coming: None
+    said: Callable[[str], None] = lambda message: None
     heard: Callable[[Any], Any] = lambda told: told
-    _going: list[_Going] = field(default_factory=list)
+    _going: list[Going] = field(default_factory=list)
     _claim: float = 1.0
-    _heard: float = 0.0
+    _last: float = 0.0
+    _back: SimpleQueue[tuple[Call, Any, Any] | None] = field(default_factory=SimpleQueue)
+    _awaited: set[Any] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._recovery = Recovery(self.said)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run jobs, each when it is ready.
@@ -153,14 +77,16 @@ class Scheduler:
             WorkError: an item failed on every attempt, or no results come any more.
         """
         left = list(jobs)
+        self._last = time.monotonic()
         try:
             while left or self._going:
                 for job in [job for job in left if job.ready()]:
                     if self._may_begin(job):
                         left.remove(job)
-                        self._going.append(_Going(job))
+                        self._going.append(Going(job, max(AHEAD_OF_FIRST, 4 * self.limit)))
                 if not self._advance():
-                    assert any(going.flying for going in self._going), f"nothing can go on: {left or self._going}"
+                    waits = any(going.flying or going.coming() for going in self._going)
+                    assert waits, f"nothing can go on: {left or self._going}"
                     self._wait()
         finally:
             for going in self._going:
@@ -190,7 +116,7 @@ class Scheduler:
         """Send calls, and go to the next step of jobs whose calls are done; whether anything changed."""
         moved = False
         for going in reversed(self._going):
-            if going.exhausted and not going.flying:
+            if going.done():
                 moved = True
                 if not going.step():
                     self._going.remove(going)
@@ -200,52 +126,124 @@ class Scheduler:
             moved |= self._send(going)
         return moved
 
-    def _send(self, going: _Going) -> bool:
+    def _send(self, going: Going) -> bool:
         calls, moved = going.calls, False
         assert calls is not None
-        while not going.exhausted and going.room() and (calls.limit is not None or self._free()):
-            item = next(calls.items, _END)
-            if item is None:
-                break
+        while (going.again or not going.exhausted) and (calls.room is not None or self._free()) and going.may_send():
+            items = self._next(going)
+            if not items:
+                return moved or going.exhausted
             moved = True
-            if item is _END:
-                going.exhausted = True
-            else:
-                self._submit(going, going.sent, item, 1)
-                going.sent += 1
+            self._submit(going, items)
+        if going.exhausted and not going.again:
+            self._send_twice(going)
         return moved
+
+    def _send_twice(self, going: Going) -> None:
+        """Make a call that takes long a second time, where nothing else is to do: the first result counts."""
+        calls, now = going.calls, time.monotonic()
+        assert calls is not None
+        usual = going.item_seconds
+        if usual is None or not calls.idle() or (calls.room is None and self._in_flight() >= self.workers):
+            return
+        for call in list(going.flying.values()):
+            if call.does == "makes" and not call.twice:
+                if now - call.sent > max(SLOW_SECONDS, SLOW_TIMES * usual * len(call.items)):
+                    call.twice = True
+                    self._submit(going, [item for item in call.items if item.index in going.open], twice=True)
+                return  # the others were sent later
+
+    def _in_flight(self) -> int:
+        return sum(len(going.flying) for going in self._going if going.calls and going.calls.room is None)
 
     def _free(self) -> bool:
         """Whether there is room for another call of a step that has no limit of its own."""
-        sent = sum(len(going.flying) for going in self._going if going.calls and going.calls.limit is None)
-        return sent < (self.limit if self._claim == 1.0 else self.workers)
+        return self._in_flight() < (self.limit if self._claim == 1.0 else self.workers)
 
-    def _submit(self, going: _Going, index: int, item: Any, attempt: int) -> None:
+    def _next(self, going: Going) -> list[Item]:
+        """The items of the next call; none if the next item is not there yet, or there are no more."""
         assert going.calls is not None
-        self._heard = time.monotonic()
+        if going.again:
+            return [going.again.popleft()]
+        items: list[Item] = []
+        while len(items) < self._together(going):
+            item = next(going.calls.items, _END)
+            if item is _END:
+                going.exhausted = True
+            if item is None or item is _END:
+                break
+            items.append(Item(going.sent, item))
+            going.open[going.sent] = items[-1]
+            going.sent += 1
+        return items
+
+    def _together(self, going: Going) -> int:
+        """How many items to put into a call: one until it is known how long they take."""
+        assert going.calls is not None
+        if going.calls.together == 1 or going.item_seconds is None:
+            return 1
+        seconds = max(CALL_SECONDS, DRIVER_SECONDS * self.workers)
+        return max(1, min(going.calls.together, int(seconds / max(going.item_seconds, 1e-4))))
+
+    def _submit(self, going: Going, items: list[Item], *, twice: bool = False) -> None:
+        calls, first = going.calls, items[0]
+        assert calls is not None
+        now = time.monotonic()
         if not going.flying:
-            going.told = self._heard
+            going.told = now
         cpus = 0.0 if going.job.claim is not None else self._claim
-        going.flying[going.calls.submit(item, cpus)] = _Flying(going, index, item, attempt, cpus)
+        call = Call(going, items, cpus, now, twice=twice)
+        if first.search is not None and calls.narrowing is not None:
+            part = first.search.part()
+            assert part is not None, "a search that ended is removed"
+            call.does = "tries"
+            reference = calls.narrowing.attempt(first.item, part, sorted(first.search.found), cpus)
+        elif first.lost >= SUSPECT and calls.narrowing is not None and not first.vain:
+            call.does = "counts"
+            reference = calls.narrowing.count(first.item, cpus)
+        else:
+            sent = [item.item for item in items]
+            reference = calls.submit(sent if calls.together > 1 else sent[0], cpus)
+        going.flying[reference] = call
+        for item in items:
+            item.calls += 1
+        # A callback of each result costs the same however many calls are in flight; `ray.wait` looks at all of them.
+        reference.future().add_done_callback(lambda future: self._back.put((call, reference, future)))
 
     def _wait(self) -> None:
-        """Wait a second for a result, and take it."""
-        flying = {reference: call for going in self._going for reference, call in going.flying.items()}
-        done, _ = ray.wait(list(flying), num_returns=1, timeout=1.0)
-        now = time.monotonic()
-        if done:
-            call = flying[done[0]]
-            going = call.job
-            del going.flying[done[0]]
-            self._heard = going.told = now
-            self._took(going, call, done[0])
+        """Wait a second for results, and take them; or until there is room for more calls."""
+        coming = {future for going in self._going for future in going.coming()}
+        for future in coming - self._awaited:
+            future.add_done_callback(lambda future: self._back.put(None))
+        self._awaited = coming
+        try:
+            back = self._back.get(timeout=1.0)
+        except Empty:
+            self._quiet()
             return
-        silent = [going for going in self._going if going.flying]
+        while True:
+            if back is None:
+                self._last = time.monotonic()
+            else:
+                self._came(*back)
+            try:
+                back = self._back.get_nowait()
+            except Empty:
+                break
+        for going in self._going:
+            self._recovery.tell(going)
+
+    def _quiet(self) -> None:
+        """Nothing came: tell of it now and then, and give up at last."""
+        now = time.monotonic()
+        silent = [going for going in self._going if going.flying or going.coming()]
         for going in silent:
             if now - going.told > QUIET_SECONDS:
                 going.told = now
-                self.waiting(going.job.label, going.names())
-        if now - self._heard > self.stall_seconds:
+                self.waiting(going.job.label, going.names(), sorted(set(going.coming().values())))
+        if not any(going.flying for going in silent):  # all wait for room on the cluster, which is no stall
+            self._last = now
+        if now - self._last > self.stall_seconds:
             # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a call
             # just when it completes. Calls in flight commit what they can, and end with the driver.
             raise WorkError(
@@ -255,49 +253,39 @@ class Scheduler:
                 "longer needs a larger --stall-seconds, or Corpus(..., unit_bytes=...) with a smaller number.",
             )
 
-    def _took(self, going: _Going, call: _Flying, reference: Any) -> None:
-        assert going.calls is not None
+    def _came(self, call: Call, reference: Any, future: Any) -> None:
+        """Take the results of a call, or see to its loss."""
+        going = call.job
+        calls = going.calls
+        if going.flying.pop(reference, None) is None or calls is None:
+            return  # a call that was made twice, of a step that is done
+        for item in call.items:
+            item.calls -= 1
         try:
-            result = self.heard(ray.get(reference))
+            told = future.result()
         except exceptions.TaskCancelledError:
             raise
         except exceptions.RayError as error:
-            _raise_unless_lost(going, call, error)
-            going.calls.lost(call.item, error)
-            self._submit(going, call.index, call.item, call.attempt + 1)
+            call.loss = loss_of(going.job.label, going.name_of(call), error)
+            going.judged_later[reference] = call
+            for judged, guilty in calls.lost(reference, call.loss).items():
+                self._recovery.lost(going, going.judged_later.pop(judged), guilty=guilty)
             return
-        if going.limit is not None and going.calls.limit is not None:
-            going.limit = min(going.limit + 1, going.calls.limit)
-        going.calls.take(call.index, call.item, result)
-
-
-def _raise_unless_lost(going: _Going, call: _Flying, error: exceptions.RayError) -> None:
-    """Raise the error of a call, unless its worker was lost and it can be tried again."""
-    assert going.calls is not None
-    label = going.job.label
-    cause = error.cause if isinstance(error, exceptions.RayTaskError) else error
-    if isinstance(cause, AnnotateError):
-        raise cause from None
-    if missing := re.search(r"No module named '([\w.]+)'", str(error)):
-        raise ConfigError(
-            f"{label}: the workers can't import the module {missing[1]!r}",
-            hint="Put what a pipeline uses into its file, or its folder on the PYTHONPATH of the nodes, or "
-            "into the job's --working-dir; a program that calls pipeline.run names its modules in "
-            "Options(by_value=...).",
-        ) from None
-    name = going.calls.name(call.item)
-    if not isinstance(cause, LOST) and not isinstance(error, LOST):
-        raise WorkError(
-            f"{label}: {name} failed: {type(cause).__name__}: {cause}\n\n{error}",
-            hint="If the lines above name a function of your pipeline, mend it and run again: what is committed stays. "
-            "Else this is a mistake in annotate: report it, with these lines.",
-        ) from None
-    if call.attempt == ATTEMPTS:
-        raise WorkError(
-            f"{label}: {name} lost its worker {ATTEMPTS} times; the last time: {str(error).strip()}",
-            hint="A worker that is killed again and again is often out of memory: use fewer --workers, or "
-            "Corpus(..., unit_bytes=...) with a smaller number.",
-        ) from None
+        now = time.monotonic()
+        self._last = going.told = now
+        result = self.heard(told)
+        if call.does == "counts":
+            self._recovery.search(going, call.items[0], result)
+            return
+        calls.returned(reference)
+        if call.does == "tries":
+            self._recovery.searched(going, call.items[0], passed=True)
+            return
+        seconds = (told.seconds if isinstance(told, Told) else now - call.sent) / len(call.items)
+        going.item_seconds = seconds if going.item_seconds is None else 0.8 * going.item_seconds + 0.2 * seconds
+        for item, made in zip(call.items, result if calls.together > 1 else [result], strict=True):
+            if going.open.pop(item.index, None) is not None:
+                calls.take(item.index, item.item, made)
 
 
 _END = object()

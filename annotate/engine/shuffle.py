@@ -16,10 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.parcels import Parcelled, parcels, receiver_name, regrouper_name, sender_name
 from annotate.engine.running import Collected, Running, chunks, in_order, manifests
-from annotate.engine.scheduler import Calls
 from annotate.engine.worker import Context, commit_parts, frugal, give_back, made_of
 from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Received, Shuffle, digest, first_unit
 from annotate.graph.tables import Work

@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from annotate.engine.calls import Calls, Job
 from annotate.engine.datasets import Dataset
 from annotate.engine.running import Running, in_order
-from annotate.engine.scheduler import Calls, Job
 from annotate.graph import ImportStep, Listing, Source, Stage, digest, source_of
 from annotate.storage.store import Directory
 

@@ -6,7 +6,9 @@ computed, so a second try computes only what is not committed.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import faulthandler
 import functools
 import os
 import time
@@ -73,6 +75,22 @@ def told(sent: Sent, function: Callable[..., Any], *arguments: Any) -> Told:
     end, peak = time.time(), peak_memory()
     waited = max(0.0, start - max([sent.time, *(fact.end for fact in facts)]))
     return Told(result, (*facts, Facts(sent, this_node(), os.getpid(), waited, start, end, tally.taken(), peak)))
+
+
+@contextlib.contextmanager
+def limited(seconds: float | None) -> Iterator[None]:
+    """End this process if the block takes longer: even C code that never returns to Python ends so.
+
+    The stacks of its threads go to the worker's log. With None there is no limit.
+    """
+    if seconds is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @dataclass(frozen=True)

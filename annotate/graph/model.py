@@ -93,6 +93,29 @@ class Model(Stage):
     def prepare(self, tables: Tables, rows: Rows) -> Any:
         """Prepare these documents of a unit for the model."""
 
+    @property
+    def unit_seconds(self) -> float | None:
+        """The time that the model may take for a unit: if it takes longer, its process ends. None for no limit."""
+        return None
+
+    def items(self, prepared: Any) -> int:
+        """Number of inputs of the model in prepared data that can be left out one by one; 0 if none can.
+
+        If a unit ends the process of a model again and again, the inputs that do it are looked for, and left out.
+        """
+        del prepared
+        return 0
+
+    def prepare_without(self, tables: Tables, rows: Rows, left_out: Rows) -> Any:
+        """Prepare these documents of a unit without some of the inputs, which end the process of a model.
+
+        Args:
+            tables: as for `prepare`.
+            rows: as for `prepare`.
+            left_out: int64 `[n]`, ascending: numbers of inputs, among those that `items` counts.
+        """
+        raise NotImplementedError
+
     def tokens(self, prepared: Any) -> int:
         """Number of tokens in prepared data; 0 for a model that has no tokens."""
         del prepared

@@ -8,7 +8,7 @@ what `prepare` made. `expand` puts the scores back in span order.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -30,7 +30,7 @@ class Prepared:
 
     Attributes:
         arrays: what the model reads. Each kind of backbone says which arrays, and of what shape.
-        inverse: int64 `[n_spans]`, the distinct input of each span.
+        inverse: int64 `[n_spans]`, the distinct input of each span; -1 for a span that the model is not run on.
         distinct: number of distinct inputs.
         tokens: number of model tokens of the distinct inputs, 0 where there is no tokenizer.
         truncated: bool `[n_spans]`, whether the span was longer than the model's window.
@@ -111,6 +111,25 @@ class Backbone(Protocol):
         ...
 
 
+ENDS_WORKER = "the model's process ended, or took too long, twice when it was run on this span alone"
+"""Why a span has no score that the model was not run on."""
+
+
+def without(prepared: Prepared, rest: Prepared, left_out: npt.NDArray[np.int64]) -> Prepared:
+    """Inputs of a unit, without some that end the process of the model.
+
+    Args:
+        prepared: all inputs.
+        rest: what the backbone made of the spans that are left.
+        left_out: int64 `[n]`, distinct inputs.
+    """
+    inverse = np.full(len(prepared.inverse), -1, np.int64)
+    inverse[~np.isin(prepared.inverse, left_out)] = rest.inverse
+    return replace(
+        prepared, arrays=rest.arrays, inverse=inverse, distinct=rest.distinct, tokens=rest.tokens, unfit=rest.unfit
+    )
+
+
 def check_served(scorers: Sequence[object], member: str, backbone: str) -> None:
     """Refuse a scorer that lacks what its backbone needs of it.
 
@@ -133,10 +152,13 @@ def expand(prepared: Prepared, scores: Scores) -> tuple[FloatArray, dict[int, st
     Returns:
         float32 `[n_spans, n_axes]`, and the reason of failure by span.
     """
-    values = scores.values[prepared.inverse]
+    run = prepared.inverse >= 0
+    values = np.full((len(run), scores.values.shape[1]), np.nan, np.float32)
+    values[run] = scores.values[prepared.inverse[run]]
     failures = {**scores.failures, **prepared.unfit}
-    if not failures:
+    if not failures and run.all():
         return values, {}
     values[np.isin(prepared.inverse, np.fromiter(prepared.unfit, np.int64))] = np.nan
-    failed = np.isin(prepared.inverse, np.fromiter(failures, np.int64))
-    return values, {int(i): failures[int(prepared.inverse[i])] for i in np.flatnonzero(failed)}
+    failed = ~run | np.isin(prepared.inverse, np.fromiter(failures, np.int64))
+    reasons = {-1: ENDS_WORKER, **failures}
+    return values, {int(i): reasons[int(prepared.inverse[i])] for i in np.flatnonzero(failed)}

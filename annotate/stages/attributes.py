@@ -21,7 +21,7 @@ from annotate.errors import ConfigError, InputError
 from annotate.graph import Listing, Map, Source, Stage, Tables
 from annotate.stages.corpus import Corpus
 from annotate.stages.near_duplicates import NearDuplicates
-from annotate.stages.score import Annotations, check_axis_columns, check_skip
+from annotate.stages.shared.annotations import Annotations, check_axis_columns, check_skip
 from annotate.stages.shared.joined_scores import kept_spans
 from annotate.stages.split import Split
 from annotate.storage.manifests import WHOLE_FILE, FileRows, Manifest, Unit, file_rows

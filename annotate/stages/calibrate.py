@@ -18,7 +18,7 @@ from annotate.randomness import bottom_k, keyed_hash, name_key
 from annotate.stages.fit_curves import CurveKind, FitCurves, fit_curves
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.repeated_spans import REPEATS, FindRepeatedSpans, RepeatedSpans
-from annotate.stages.score import Annotations
+from annotate.stages.shared.annotations import Annotations
 from annotate.stages.shared.joined_scores import check_scores, read_scores, score_inputs
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract

@@ -16,7 +16,8 @@ from annotate.curves import Curve, curve_from_json, fit_curve, fit_isotonic, fit
 from annotate.errors import ConfigError
 from annotate.graph import Reduce, Stage, Tables
 from annotate.stages.corpus import Corpus
-from annotate.stages.score import Annotations, Score
+from annotate.stages.score import Score
+from annotate.stages.shared.annotations import Annotations
 from annotate.stages.shared.joined_scores import kept_scores
 from annotate.stages.split import Split
 from annotate.storage.contracts import contract

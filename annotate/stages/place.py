@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
 from annotate.stages.schedule import Schedule, ScheduleDocuments, drawn_by, scheduled, thinned
-from annotate.stages.score import Annotations
+from annotate.stages.shared.annotations import Annotations
 from annotate.stages.shared.measuring import Measuring
 from annotate.stages.shared.tables import span_texts
 from annotate.stages.shuffled_states import shuffled_states, states_of_unit

@@ -6,7 +6,6 @@ change, a unit is topped up with the newly kept documents, as an entry of its ow
 
 from __future__ import annotations
 
-import abc
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,94 +18,17 @@ import pyarrow.compute as pc
 from annotate.arguments import as_tuple
 from annotate.curves import Curve
 from annotate.errors import ConfigError
-from annotate.graph import Documents, Model, Rows, Sample, Stage, Tables
-from annotate.models.base import Forward, Prepared, Scores, expand
+from annotate.graph import Model, Rows, Sample, Tables
+from annotate.models.base import Forward, Prepared, Scores, expand, without
 from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Scorer, check_scorer
 from annotate.stages.near_duplicates import NearDuplicates
+from annotate.stages.shared.annotations import Annotations, check_axis_columns, check_skip
 from annotate.stages.shared.tables import chosen, numbered_spans, quarantine, span_texts
 from annotate.stages.split import Split
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import UnitOutput, parquet_bytes
 from annotate.storage.store import Directory
-
-RESERVED = ("row", "span", "truncated", "text", "start", "end", "id")
-"""Names of other columns, which no axis may have."""
-
-
-class Annotations(Stage):
-    """Scores of the spans of kept documents, from any origin. Rules read them.
-
-    Attributes:
-        spans: what has scores.
-        skip: verdicts; documents that are not kept have no scores.
-    """
-
-    spans: Split
-    skip: NearDuplicates | None
-
-    name: ClassVar[str] = "annotations"
-    schema: ClassVar[str] = "annotations"
-
-    @property
-    @abc.abstractmethod
-    def axes(self) -> tuple[str, ...]:
-        """The axes on which spans get scores."""
-
-    @property
-    def curves(self) -> Mapping[str, Curve]:
-        """The curves that turn scores into probabilities, by axis, of the axes that have one."""
-        return {}
-
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """Spans, the corpus for their text, and verdicts if any."""
-        skip: Mapping[str, Stage] = {"verdicts": self.skip} if self.skip is not None else {}
-        return {"spans": self.spans, "corpus": self.corpus, **skip}
-
-    @property
-    def corpus(self) -> Documents:
-        """The corpus that was split."""
-        return self.spans.corpus
-
-    @property
-    def label(self) -> str:
-        """With the axes, and the name of the stage that has the documents, unless it is a corpus."""
-        of = "" if self.corpus.name == "corpus" else f" of {self.corpus.name}"
-        return f"annotations{of} ({', '.join(self.axes)})"
-
-
-def check_axis_columns(axes: Sequence[str]) -> None:
-    """Check that axes can be columns of annotations.
-
-    Raises:
-        ConfigError: there is none, two are equal, or one is no name, or that of another column.
-    """
-    bad = [axis for axis in axes if not axis.isidentifier() or axis in RESERVED]
-    if bad or len(set(axes)) != len(axes) or not axes:
-        raise ConfigError(
-            f"axes must be different names, at least one, got {list(axes)}",
-            hint="A name has letters, digits and _, and does not begin with a digit. These are names of other "
-            f"columns: {', '.join(RESERVED)}.",
-        )
-
-
-def check_skip(spans: Split, skip: NearDuplicates | None) -> None:
-    """Check that verdicts are of the documents that were split.
-
-    Raises:
-        ConfigError: they are of another corpus, or are no verdicts.
-    """
-    if not isinstance(skip, NearDuplicates | None):
-        raise ConfigError(
-            f"skip must be verdicts, or None to score all documents, got {skip!r}",
-            hint="Give skip=NearDuplicates(corpus).",
-        )
-    if skip is not None and skip.corpus != spans.corpus:
-        raise ConfigError(
-            f"the spans are of the corpus {spans.corpus.place}, the verdicts of skip= of {skip.corpus.place}",
-            hint="Make one Corpus(...), and give it to both NearDuplicates and Split.",
-        )
 
 
 @dataclass(frozen=True)
@@ -117,12 +39,15 @@ class Score(Annotations, Model):
     scorer: Scorer
     skip: NearDuplicates | None = None
     threads: int = 1
+    unit_seconds: float | None = None
 
     rescored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.threads < 1:
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
+        if self.unit_seconds is not None and not self.unit_seconds > 0:
+            raise ConfigError(f"unit_seconds must be above 0, got {self.unit_seconds}", hint="None sets no limit.")
         check_scorer(self.scorer)
         check_axis_columns(self.scorer.axes)
         check_skip(self.spans, self.skip)
@@ -151,7 +76,7 @@ class Score(Annotations, Model):
     @property
     def shared(self) -> Hashable:
         """Stages of the same spans and verdicts whose scorers have equal backbones share its forward pass."""
-        return self.spans, self.skip, self.threads, self.scorer.backbone
+        return self.spans, self.skip, self.threads, self.unit_seconds, self.scorer.backbone
 
     def together(self, stages: Sequence[Score]) -> str:
         """Annotations, with the axes of all stages."""
@@ -177,6 +102,22 @@ class Score(Annotations, Model):
 
     def prepare(self, tables: Tables, rows: Rows) -> Spans:
         """Prepare the spans of documents for the backbone."""
+        row, span, inputs = self._inputs(tables, rows)
+        return Spans(row, span, self.scorer.backbone.prepare(inputs))
+
+    def items(self, prepared: Spans) -> int:
+        """The distinct inputs."""
+        return prepared.inputs.distinct
+
+    def prepare_without(self, tables: Tables, rows: Rows, left_out: Rows) -> Spans:
+        """Prepare spans, without those of some distinct inputs: they get no score, and a line in quarantine."""
+        row, span, inputs = self._inputs(tables, rows)
+        prepared = self.scorer.backbone.prepare(inputs)
+        kept = pa.array(~np.isin(prepared.inverse, left_out))
+        return Spans(row, span, without(prepared, self.scorer.backbone.prepare(inputs.filter(kept)), left_out))
+
+    def _inputs(self, tables: Tables, rows: Rows) -> tuple[Rows, npt.NDArray[np.int32], pa.Table]:
+        """Row and number of the spans of documents, and the columns that the backbone reads."""
         spans = tables["spans"]
         spans = numbered_spans(spans, tables.rows)
         spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), rows))).combine_chunks()
@@ -189,8 +130,7 @@ class Score(Annotations, Model):
         local = spans.set_column(0, "row", pa.array(position, pa.int64()))
         inputs = {"text": span_texts(kept, local, range(kept.num_rows), tables.shard)}
         inputs |= {name: kept[name].take(pa.array(position)) for name in self.columns_read}
-        prepared = self.scorer.backbone.prepare(pa.table(inputs))
-        return Spans(spans["row"].to_numpy(), spans["span"].to_numpy(), prepared)
+        return spans["row"].to_numpy(), spans["span"].to_numpy(), pa.table(inputs)
 
     def tokens(self, prepared: Spans) -> int:
         """The tokens of the distinct inputs."""
@@ -302,8 +242,9 @@ class Score(Annotations, Model):
         )
 
     def settings(self) -> Mapping[str, Any]:
-        """The scorer's identity (model hashes, dtype, head, sign, activation) and the torch threads of a model."""
-        return {"axes": list(self.axes), "threads": self.threads, **self.scorer.identity()}
+        """The scorer's identity (model hashes, dtype, head, sign, activation), threads of a model and time limit."""
+        limit = {} if self.unit_seconds is None else {"unit_seconds": self.unit_seconds}
+        return {"axes": list(self.axes), "threads": self.threads, **limit, **self.scorer.identity()}
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn of failed scores, truncated spans and mixed kinds of device."""
@@ -333,7 +274,12 @@ class Score(Annotations, Model):
 
 
 def score(
-    spans: Split, scorers: Sequence[Scorer], *, skip: NearDuplicates | None = None, threads: int = 1
+    spans: Split,
+    scorers: Sequence[Scorer],
+    *,
+    skip: NearDuplicates | None = None,
+    threads: int = 1,
+    unit_seconds: float | None = None,
 ) -> tuple[Score, ...]:
     """Scores of spans: a stage for each scorer; those on one encoder share its forward pass.
 
@@ -344,6 +290,8 @@ def score(
         scorers: models that score it.
         skip: verdicts; documents that are not kept are not scored.
         threads: torch threads of each model, which can change the last bits of a score.
+        unit_seconds: the time that a model may take for a work unit. If it takes longer, twice, the spans that hold it
+            up are looked for, and get no score. None for no limit.
 
     Raises:
         ConfigError: two scorers measure the same axis.
@@ -353,7 +301,7 @@ def score(
     twice = sorted({axis for axis in axes if axes.count(axis) > 1})
     if twice:
         raise ConfigError(f"two scorers measure {', '.join(twice)}", hint="Give one of them another axis name.")
-    return tuple(Score(spans, scorer, skip, threads) for scorer in scorers)
+    return tuple(Score(spans, scorer, skip, threads, unit_seconds) for scorer in scorers)
 
 
 @dataclass(frozen=True)

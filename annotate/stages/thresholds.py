@@ -18,7 +18,7 @@ from annotate.stages.calibrate import Calibrate
 from annotate.stages.calibrate_groups import CalibrateGroups, group_counts, group_key, whole_counts
 from annotate.stages.near_duplicates import NEAR_DUPLICATE
 from annotate.stages.repeated_spans import REPEATS
-from annotate.stages.score import Annotations
+from annotate.stages.shared.annotations import Annotations
 from annotate.stages.shared.joined_scores import read_scores
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest

@@ -25,11 +25,10 @@ from annotate import (
     score,
     shards,
 )
-from annotate.engine import model as models
+from annotate.engine import pool
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
 from annotate.engine.rescore import drop, to_drop
-from annotate.engine.scheduler import Calls
 from annotate.scorers import fake_scorer
 from annotate.storage.latest import read_latest
 from annotate.storage.manifests import missing_parts, read_manifest
@@ -154,15 +153,15 @@ def test_another_duplicate_threshold_scores_only_newly_kept_documents(ray_cluste
 
 
 def test_equal_bytes_for_one_two_and_three_workers(ray_cluster, tmp_path, corpus, monkeypatch):
-    written, in_flight = [], []
-    monkeypatch.setattr(models, "Calls", lambda **given: in_flight.append(given["limit"]) or Calls(**given))
+    written, asked = [], []
+    close = pool.Pool.close
+    monkeypatch.setattr(pool.Pool, "close", lambda models: asked.append(models.resources.workers) or close(models))
     for workers in (1, 2, 3):
         run(tmp_path, corpus, name=f"out-{workers}", options=Options(workers=workers), groups=True)
         written.append(shard_bytes(tmp_path / f"out-{workers}"))
     assert len(written[0]) > 1
     assert written[0] == written[1] == written[2]
-    # Each run has two scorers, and units wait in front of each model, also where the workers are counted.
-    assert in_flight == [n * models.AHEAD for n in (1, 1, 2, 2, 3, 3)]
+    assert asked == [1, 1, 2, 2, 3, 3]  # models, of two scorers in each run
 
 
 def test_moving_corpus_and_work_directory_changes_nothing(ray_cluster, tmp_path, corpus):
@@ -244,7 +243,7 @@ def test_a_stage_that_goes_on_tells_at_its_start_of_units_that_are_committed(ray
     lost = list(out.glob("verdicts-*/units/*"))[:2]
     assert goes_on("verdicts", *lost)["verdicts"] == (units, f"{units - 2} committed before")
     told = goes_on("annotations")
-    assert told["annotations (niceness)"] == (units, f"{units} committed before; 2 models, CPU")
+    assert told["annotations (niceness)"] == (units, f"{units} committed before; 1 model, CPU")
     assert rows_scored(tmp_path / "calls") == scored
     _, told = run(tmp_path, corpus, name="new")
     assert told.details["spans"] == (units, "")

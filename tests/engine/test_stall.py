@@ -1,13 +1,15 @@
 """The scheduler: what hangs is said by name after a while, then an error names it; what can go on does."""
 
 import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
 import ray
 
-from annotate.engine import scheduler
-from annotate.engine.scheduler import Calls, Job, Scheduler
+from annotate.engine import going, scheduler
+from annotate.engine.calls import Calls, Job
+from annotate.engine.scheduler import Scheduler
 from annotate.errors import WorkError
 
 
@@ -28,31 +30,96 @@ def job(label, *steps, ready=lambda: True, claim=None):
 def test_what_hangs_is_named_and_stops_the_run(ray_cluster, monkeypatch):
     monkeypatch.setattr(scheduler, "QUIET_SECONDS", 1.5)
     told, got = [], []
-    waiting = lambda label, names: told.append((label, *names))  # noqa: E731
+    waiting = lambda label, names, coming: told.append((label, *names))  # noqa: E731
     running = Scheduler(2, 2, 4, waiting)
     with pytest.raises(WorkError, match=r"a stage: nothing came back for 4 s; in flight: slow"):
         running.run([job("a stage", calls(["slow", "a", "b"], lambda index, item, result: got.append(result)))])
     assert told[-1] == ("a stage", "slow") and got == ["a", "b"]
 
 
+class Reference:
+    """Stands for the reference of a result."""
+
+    def __init__(self, item):
+        self.item, self.made = item, Future()
+
+    def future(self):
+        return self.made
+
+
+class Clock:
+    """Stands for `time`, and for the queue of results: a result is asked for every second; `come` says what comes."""
+
+    def __init__(self, monkeypatch, come):
+        self.now, self.come = 0, come
+        monkeypatch.setattr(scheduler, "time", self)
+        monkeypatch.setattr(going, "time", self)
+
+    def monotonic(self):
+        return self.now
+
+    def of(self, running):
+        back = running._back
+
+        def get(timeout):
+            self.now += 1
+            self.come(self.now)
+            return back.get_nowait()
+
+        running._back = SimpleNamespace(get=get, get_nowait=back.get_nowait, put=back.put)
+        return running
+
+
 def test_a_job_whose_calls_wait_for_those_of_another_does_not_stall(monkeypatch):
-    now, got = 0, []
+    """Every other second there is a result; that of the model comes when no other call is there."""
+    flying, got = {}, []
 
-    def wait(flying, num_returns, timeout):
-        """Every other second there is a result; that of the model comes when no other call is there."""
-        nonlocal now
-        now += 1
-        return ([] if now % 2 else [min(flying)]), []
+    def come(now):
+        if now % 2 == 0:
+            flying.pop(min(flying)).made.set_result(None)
 
-    monkeypatch.setattr(scheduler, "ray", SimpleNamespace(wait=wait, get=lambda reference: reference))
-    monkeypatch.setattr(scheduler, "time", SimpleNamespace(monotonic=lambda: now))
-    some = {"submit": lambda item, cpus: item, "take": lambda index, item, result: got.append(item)}
+    def submit(item, cpus):
+        flying[item] = Reference(item)
+        return flying[item]
+
+    some = {"submit": submit, "take": lambda index, item, result: got.append(item)}
     jobs = [job("models", calls(["z"], **some)), job("tasks", calls("abcdefgh", **some))]
-    Scheduler(2, 4, stall_seconds=4).run(jobs)
+    Clock(monkeypatch, come).of(Scheduler(2, 4, stall_seconds=4)).run(jobs)
     assert got == [*"abcdefgh", "z"]
 
 
-def test_calls_begin_with_few_in_flight_and_grow_with_results(ray_cluster):
+def test_waiting_for_room_is_told_and_is_no_stall_but_what_hangs_afterwards_is(monkeypatch):
+    room, told = [], []
+    model = Future()
+
+    def come(now):
+        if now == 1000:
+            room.append("a model")
+            model.set_result(None)
+
+    step = calls(["z"], submit=lambda item, cpus: Reference(item), room=lambda: len(room))
+    step.coming = lambda: {} if room else {model: "room for a model, which needs 1 GPU"}
+    clock = Clock(monkeypatch, come)
+    running = clock.of(Scheduler(2, 4, stall_seconds=60, waiting=lambda *what: told.append(what)))
+    with pytest.raises(WorkError, match="in flight: z"):
+        running.run([job("models", step)])
+    assert 1060 < clock.now < 1065
+    assert told == [("models", [], ["room for a model, which needs 1 GPU"])] * 3
+
+
+def test_once_all_is_sent_a_model_that_comes_late_wakes_nobody(monkeypatch):
+    """It would end the wait for results at once, again and again, and no stall would be seen."""
+    late = Future()
+    late.set_result(None)
+    step = calls(["z"], submit=lambda item, cpus: Reference(item), room=lambda: 1)
+    step.coming = lambda: {late: "room for a model"}
+    clock = Clock(monkeypatch, lambda now: None)
+    with pytest.raises(WorkError, match="nothing came back for 60 s"):
+        clock.of(Scheduler(2, 4, stall_seconds=60)).run([job("models", step)])
+    assert clock.now < 65
+
+
+def test_no_more_calls_are_in_flight_than_there_is_room_for(ray_cluster):
     flying, most = 0, []
 
     def submit(item, cpus):
@@ -61,11 +128,15 @@ def test_calls_begin_with_few_in_flight_and_grow_with_results(ray_cluster):
         most.append(flying)
         return work.remote(item)
 
+    taken = []
+
     def take(index, item, result):
         nonlocal flying
         flying -= 1
+        taken.append(item)
 
-    Scheduler(4, 4, 60).run([job("a stage", calls(range(12), take, submit, limit=4, first=1))])
+    room = lambda: min(4, 1 + len(taken))  # noqa: E731
+    Scheduler(4, 4, 60).run([job("a stage", calls(range(12), take, submit, room=room))])
     assert most[:3] == [1, 1, 2] and max(most) == 4
 
 
@@ -103,12 +174,12 @@ def test_results_that_come_early_are_no_more_than_they_may_be(ray_cluster, tmp_p
 
     def take(index, item, result):
         early.append(item)
-        if item == 4:
+        if len(early) == 15:
             go_on.touch()
 
     early = []
-    Scheduler(4, 4, 60).run([job("a", calls(range(12), take, lambda item, cpus: last_of_the_first.remote(item)))])
-    assert sorted(early[:4]) == [1, 2, 3, 4] and early[4] == 0 and sorted(early) == list(range(12))
+    Scheduler(4, 4, 60).run([job("a", calls(range(24), take, lambda item, cpus: last_of_the_first.remote(item)))])
+    assert sorted(early[:15]) == list(range(1, 16)) and early[15] == 0 and sorted(early) == list(range(24))
 
 
 @pytest.mark.parametrize("claim", [0.1, 1.0])  # as on CPUs, and on GPUs
@@ -122,10 +193,10 @@ def test_while_models_are_held_no_task_waits_for_a_whole_cpu_and_one_job_holds_t
     def models(name):
         held.append(name)
         assert len(held) == 1
-        yield calls([f"{name} {n}" for n in range(3)], submit=lambda item, cpus: work.remote(item), limit=2)
+        yield calls([f"{name} {n}" for n in range(3)], submit=lambda item, cpus: work.remote(item), room=lambda: 2)
         held.remove(name)
 
-    tasks = Job("tasks", lambda: True, iter([calls(range(60), submit=submit)]))
+    tasks = Job("tasks", lambda: True, iter([calls(range(300), submit=submit)]))
     two = [Job(name, lambda: len(claims) > 8, models(name), claim) for name in ("one", "other")]
     Scheduler(2, 4, 60).run([tasks, *two])
     assert {cpus for _, cpus, holding in claims if holding} == {claim}

@@ -11,7 +11,7 @@ import pyarrow as pa
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
 from annotate.stages.repeated_spans import REPEATS, FindRepeatedSpans, dropped_spans, repeats
-from annotate.stages.score import Annotations
+from annotate.stages.shared.annotations import Annotations
 from annotate.stages.shared.tables import numbered_spans
 from annotate.subsets import SubsetName
 

@@ -16,7 +16,7 @@ from annotate.graph import Documents, Map, Stage, Tables
 from annotate.stages.calibrate import Calibrate, bin_counts
 from annotate.stages.fit_curves import read_curves
 from annotate.stages.near_duplicates import NEAR_DUPLICATE, NearDuplicates
-from annotate.stages.score import Annotations
+from annotate.stages.shared.annotations import Annotations
 from annotate.stages.shared.joined_scores import read_scores, score_inputs
 from annotate.stages.shared.tables import as_texts
 from annotate.stages.thresholds import Thresholds, threshold_values

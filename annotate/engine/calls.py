@@ -1,0 +1,76 @@
+"""What a stage tells the scheduler: its steps, the items of a step, and how they are sent and taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from annotate.engine.losses import Loss
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """How to find the inputs of an item that end its worker.
+
+    Attributes:
+        count: takes an item and the CPUs that a task may claim; returns the reference of its number of inputs.
+        attempt: takes an item, some of its inputs, those that are left out, and CPUs; works on these inputs alone, and
+            commits nothing.
+        without: the item without some of its inputs.
+    """
+
+    count: Callable[[Any, float], Any]
+    attempt: Callable[[Any, range, Sequence[int], float], Any]
+    without: Callable[[Any, Sequence[int]], Any]
+
+
+@dataclass
+class Calls:
+    """Calls of one stage that may be in flight at the same time.
+
+    Attributes:
+        items: the items to send, in order; None while the next one is not there yet.
+        submit: sends an item, with the CPUs that a task may claim; returns the reference of its result.
+        name: the name of an item in messages.
+        take: is called with the number of an item, the item and its result, in the order in which results come.
+        together: most items in one call; how many are sent together depends on the time that they take. If it is more
+            than 1, `submit` is given a list of items, and the result of a call is a list.
+        room: says how many calls may be in flight now; None for a share of the scheduler's own limit.
+        idle: whether a worker has nothing to do that a call of this step could use.
+        coming: what there will be more room with, by future, with what it waits for; for models that do not run yet.
+        returned: is called with the reference of a call whose result is back.
+        lost: is called with the reference of a call and its loss. Returns the calls that are judged by now, and whether
+            each was what its worker was working on; those that it does not name are judged later.
+        narrowing: how to find the inputs that end a worker; None if an item can't be made without some of its inputs.
+    """
+
+    items: Iterator[Any]
+    submit: Callable[[Any, float], Any]
+    name: Callable[[Any], str]
+    take: Callable[[int, Any, Any], None]
+    together: int = 1
+    room: Callable[[], int] | None = None
+    idle: Callable[[], bool] = lambda: True
+    coming: Callable[[], Mapping[Any, str]] = dict
+    returned: Callable[[Any], None] = lambda reference: None
+    lost: Callable[[Any, Loss], Mapping[Any, bool]] = lambda reference, loss: {reference: True}
+    narrowing: Narrowing | None = None
+
+
+@dataclass
+class Job:
+    """A stage to be made.
+
+    Attributes:
+        label: for messages.
+        ready: says whether the job can begin.
+        steps: its steps; the job begins when the first is taken.
+        claim: for a job that holds models, the most CPUs that any task may claim while it goes on; else None. Only one
+            job that holds models goes on at a time.
+    """
+
+    label: str
+    ready: Callable[[], bool]
+    steps: Iterator[Calls]
+    claim: float | None = None

@@ -1,0 +1,110 @@
+"""A job that goes on, the calls that it has in flight, and the items that are sent and not made yet."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from annotate.engine.calls import Calls, Job
+from annotate.engine.losses import Loss
+from annotate.engine.search import Search
+
+
+@dataclass(eq=False)
+class Item:
+    """An item that was sent and is not made yet.
+
+    Attributes:
+        index: its number.
+        item: what is sent.
+        calls: number of calls in flight that make it.
+        lost: losses of workers that worked on it alone, since the last search.
+        starved: losses for want of memory.
+        search: the search that goes on for the inputs that end its worker.
+        left_out: the inputs that searches have found.
+        vain: whether a search has found nothing.
+    """
+
+    index: int
+    item: Any
+    calls: int = 0
+    lost: int = 0
+    starved: int = 0
+    search: Search | None = None
+    left_out: tuple[int, ...] = ()
+    vain: bool = False
+
+
+@dataclass(eq=False)
+class Call:
+    """A call in flight: it makes its items; or, for a search in its one item, counts inputs or tries some of them."""
+
+    job: Going
+    items: list[Item]
+    cpus: float
+    sent: float
+    does: Literal["makes", "counts", "tries"] = "makes"
+    loss: Loss | None = None
+    twice: bool = False
+
+
+@dataclass
+class Going:
+    """A job that has begun, and its current step."""
+
+    job: Job
+    ahead: int
+    calls: Calls | None = None
+    sent: int = 0
+    exhausted: bool = True
+    open: dict[int, Item] = field(default_factory=dict)  # by number; a dictionary keeps the order
+    again: deque[Item] = field(default_factory=deque)
+    flying: dict[Any, Call] = field(default_factory=dict)  # by reference, in the order in which they were sent
+    judged_later: dict[Any, Call] = field(default_factory=dict)
+    losses: dict[str, list[Call]] = field(default_factory=dict)  # by kind: those that nobody was told of
+    told: float = 0.0
+    item_seconds: float | None = None
+
+    def step(self) -> bool:
+        """Go to the next step; False if there is none."""
+        self.calls = next(self.job.steps, None)
+        if self.calls is None:
+            return False
+        self.sent, self.exhausted, self.told, self.item_seconds = 0, False, time.monotonic(), None
+        self.flying, self.judged_later = {}, {}  # calls that were made twice
+        return True
+
+    def done(self) -> bool:
+        """Whether all items of the step are made."""
+        return self.exhausted and not self.open
+
+    def may_send(self) -> bool:
+        """Whether the step has room for another call."""
+        assert self.calls is not None
+        if self.calls.room is not None and len(self.flying) >= self.calls.room():
+            return False
+        oldest = next(iter(self.open), self.sent)
+        return bool(self.again) or self.sent - oldest < self.ahead
+
+    def coming(self) -> Mapping[Any, str]:
+        """What the step waits for, besides its calls."""
+        waits = self.calls is not None and (self.again or not self.exhausted)
+        return self.calls.coming() if waits and self.calls is not None else {}
+
+    def name(self, item: Item) -> str:
+        """The name of an item, for people."""
+        assert self.calls is not None
+        return self.calls.name(item.item)
+
+    def name_of(self, call: Call) -> str:
+        """The name of a call, for people."""
+        more = len(call.items) - 1
+        return self.name(call.items[0]) + (f" and {more} more" if more else "")
+
+    def names(self) -> list[str]:
+        """The names of the items in flight, for people."""
+        items = {item.index: item for call in self.flying.values() for item in call.items}
+        return [self.name(items[index]) for index in sorted(items)]

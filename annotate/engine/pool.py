@@ -1,0 +1,203 @@
+"""The models that a stage has on the cluster: actors, each of which holds one.
+
+Only an actor that runs gets units. So a run goes on with what it has: if a node is lost, its units go to the actors
+that are left; an actor that waits for room on the cluster keeps no unit waiting; when a node joins, there are more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray import exceptions
+
+from annotate.engine.cluster import Resources
+from annotate.engine.losses import Loss, loss_of, too_often
+from annotate.engine.recovery import ATTEMPTS
+from annotate.errors import ConfigError
+
+AHEAD = 3  # prepared units in front of each model
+LOOK_SECONDS = 5.0
+"""How often the number of models is looked at again: nodes come and go."""
+
+
+@dataclass(eq=False)
+class _Model:
+    """An actor that runs.
+
+    Attributes:
+        actor: its handle.
+        calls: the calls that were sent to it and are not back, in order; the loss of those that were lost.
+        warm: set when a first result is back; until then the model is loaded.
+        dead: whether its process was lost.
+    """
+
+    actor: Any
+    calls: dict[Any, Loss | None] = field(default_factory=dict)
+    warm: bool = False
+    dead: bool = False
+
+    @property
+    def room(self) -> int:
+        """Calls that it can still take. While models load, one each is enough: more tasks would compete for CPUs."""
+        return (AHEAD if self.warm else 1) - len(self.calls)
+
+
+@dataclass(eq=False)
+class _Coming:
+    """An actor that has not answered yet: it may wait for room. `attempt` counts those that were lost before it."""
+
+    actor: Any
+    attempt: int = 1
+
+
+class Pool:
+    """Actors that hold models. They are made when units are about to be sent; one that dies is replaced.
+
+    Args:
+        label: of the stage, for messages.
+        make: makes an actor. It has to answer `there()` as soon as it runs, and is then told to `import_modules()`.
+        look: finds what an actor claims, and how many there may be.
+        wanted: number of units that are to be made: no more actors than that are asked for.
+    """
+
+    def __init__(
+        self, label: str, make: Callable[[Resources], Any], look: Callable[[], Resources], wanted: int
+    ) -> None:
+        self._label, self._make, self._look, self._wanted = label, make, look, max(1, wanted)
+        self.resources = look()
+        self._models: list[_Model] = []
+        self._coming: dict[Any, _Coming] = {}  # by the future of its answer
+        self._sent: dict[Any, _Model] = {}  # by the reference of a call
+        self._looked = time.monotonic()
+
+    def describe(self) -> str:
+        """The number of models and their device, for people."""
+        n = self._size()
+        return f"{n} {'model' if n == 1 else 'models'}, {'GPU' if self.resources.gpu else 'CPU'}"
+
+    def room(self) -> int:
+        """How many calls may be with the actors that run."""
+        self._resize()
+        self._welcome()
+        return len(self._sent) + sum(max(0, model.room) for model in self._models)
+
+    def idle(self) -> bool:
+        """Whether an actor that runs has nothing to do."""
+        return any(not model.calls for model in self._models)
+
+    def coming(self) -> Mapping[Any, str]:
+        """The futures of actors that do not run yet, each with what it needs of the cluster."""
+        claims = {"CPU": self.resources.model_cpus, "GPU": float(self.resources.gpu)}
+        needs = " and ".join(f"{claim:g} {name}" for name, claim in claims.items() if claim)
+        return dict.fromkeys(self._coming, f"room for a model, which needs {needs}")
+
+    def send(self, work: Callable[[Any], Any]) -> Any:
+        """Call the actor that has the most room, of which there has to be some.
+
+        Args:
+            work: is given the actor, and returns the reference of a result.
+
+        Returns:
+            The reference.
+        """
+        model = max(self._models, key=lambda each: each.room)
+        reference = work(model.actor)
+        model.calls[reference] = None
+        self._sent[reference] = model
+        return reference
+
+    def returned(self, reference: Any) -> None:
+        """The result of a call is back."""
+        model = self._sent.pop(reference)
+        del model.calls[reference]
+        model.warm = True
+
+    def lost(self, reference: Any, loss: Loss) -> Mapping[Any, bool]:
+        """A call has lost a worker. If it was the model's, another model is made in its place.
+
+        Returns:
+            The calls that are judged by now, and whether each was what its worker was working on. Those of an actor
+            that died are judged together, when all are back: it has worked on the first of those that were lost.
+        """
+        model = self._sent.pop(reference, None)
+        if model is None:
+            return {reference: True}
+        if not loss.actor:
+            del model.calls[reference]
+            self._ask_again()
+            return {reference: True}
+        model.calls[reference] = loss
+        if not model.dead:
+            model.dead = True
+            self._models.remove(model)
+            ray.kill(model.actor)
+            self._ask_again()
+        if None in model.calls.values():
+            return {}
+        first = next(iter(model.calls))
+        return {each: each == first for each in model.calls}
+
+    def close(self) -> None:
+        """End the actors."""
+        for actor in [*(model.actor for model in self._models), *(each.actor for each in self._coming.values())]:
+            ray.kill(actor)
+        self._models.clear()
+        self._coming.clear()
+
+    def _size(self) -> int:
+        """The number of actors that there should be."""
+        return min(self.resources.workers, self._wanted)
+
+    def _ask_again(self) -> None:
+        """Ask the idle actors whether they run: what took one of them may have taken more."""
+        for model in [model for model in self._models if not model.calls]:
+            self._models.remove(model)
+            self._ask(_Coming(model.actor))
+
+    def _ask(self, coming: _Coming) -> None:
+        self._coming[coming.actor.there.remote().future()] = coming
+
+    def _ask_new(self, attempt: int = 1) -> None:
+        coming = _Coming(self._make(self.resources), attempt)
+        self._ask(coming)
+        coming.actor.import_modules.remote()
+
+    def _resize(self) -> None:
+        """Ask for actors that are missing, and no longer for those that the cluster has no room for."""
+        now = time.monotonic()
+        if now - self._looked > LOOK_SECONDS:
+            self._looked = now
+            # While no node is there, wait for one; what has GPUs waits for GPUs.
+            with contextlib.suppress(ConfigError, exceptions.RayError):
+                found = self._look()
+                if found.gpu == self.resources.gpu:
+                    self.resources = found
+        missing = self._size() - len(self._models) - len(self._coming)
+        for _ in range(missing):
+            self._ask_new()
+        for future in list(self._coming)[missing:] if missing < 0 else []:
+            ray.kill(self._coming.pop(future).actor)
+
+    def _welcome(self) -> None:
+        """Look which actors run by now.
+
+        Raises:
+            AnnotateError: one could not start, nor those in its place.
+        """
+        for future in [future for future in self._coming if future.done()]:
+            coming = self._coming.pop(future)
+            if (error := future.exception()) is None:
+                self._models.append(_Model(coming.actor))
+                continue
+            loss = loss_of(self._label, "a model", error)
+            ray.kill(coming.actor)
+            if loss.kind == "node":
+                continue
+            if coming.attempt == ATTEMPTS:
+                raise too_often(self._label, "a model", ATTEMPTS, loss)
+            self._ask_new(coming.attempt + 1)

@@ -1,0 +1,93 @@
+"""What happens to items whose call has lost its worker: they are sent again, and those to blame are searched through.
+
+An item is sent again alone. If it loses a worker that worked on nothing else, twice, the cause may be one of its
+inputs. These are looked for, and the item is made without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from annotate.engine.going import Call, Going, Item
+from annotate.engine.losses import too_often
+from annotate.engine.search import Search
+
+ATTEMPTS = 4
+"""How often an item may lose its worker, and how often to want of memory, before the run ends."""
+SUSPECT = 2
+"""How often an item, alone in a worker, loses it before the search in it begins."""
+MESSAGE = 400  # characters of what Ray says that a warning has
+TOLD = {
+    "node": "the node was lost",
+    "memory": "the worker was ended because its node had too little memory left",
+    "worker": "the worker was lost while it worked on this",
+    "others": "the worker was lost while it worked on something else",
+}
+
+
+@dataclass
+class Recovery:
+    """Sends what was lost again; `said` takes warnings."""
+
+    said: Callable[[str], None]
+
+    def lost(self, going: Going, call: Call, *, guilty: bool) -> None:
+        """Send the items of a call again. If it had one item, and its worker was working on this, count it.
+
+        Raises:
+            WorkError: the item has lost its worker too often.
+        """
+        loss, item = call.loss, call.items[0]
+        assert loss is not None
+        going.losses.setdefault(loss.kind if guilty or loss.kind != "worker" else "others", []).append(call)
+        if loss.kind == "memory":
+            item.starved += 1
+        elif loss.kind == "worker" and guilty and len(call.items) == 1 and call.does != "tries":
+            item.lost += 1
+        if ATTEMPTS in (item.lost, item.starved):
+            raise too_often(going.job.label, going.name(item), ATTEMPTS, loss)
+        if loss.kind == "worker" and guilty and call.does == "tries":
+            self.searched(going, item, passed=False)
+            return
+        going.again += [each for each in call.items if each.index in going.open and not each.calls]
+
+    def search(self, going: Going, item: Item, inputs: int) -> None:
+        """Begin the search for the inputs of an item that end its worker."""
+        item.search = Search.among(inputs, item.left_out)
+        self.said(
+            f"{going.job.label}: {going.name(item)} lost its worker {item.lost} times, with nothing else in "
+            f"it; looking for the cause among its {inputs:,} inputs"
+        )
+        self._go_on(going, item)
+
+    def searched(self, going: Going, item: Item, *, passed: bool) -> None:
+        """A part of an item was tried."""
+        assert item.search is not None
+        if passed:
+            item.search.passed()
+        else:
+            item.search.ended()
+        self._go_on(going, item)
+
+    def _go_on(self, going: Going, item: Item) -> None:
+        """Try the next part of an item; at the end of the search, make it without what was found."""
+        calls, search = going.calls, item.search
+        assert calls is not None and calls.narrowing is not None
+        if search is not None and search.part() is None:
+            found = len(search.found) - len(item.left_out)
+            self.said(f"{going.job.label}: {going.name(item)}: {found:,} of its inputs end their worker: left out")
+            item.search, item.lost, item.vain = None, 0, not found
+            item.left_out = tuple(sorted(search.found))
+            item.item = calls.narrowing.without(item.item, item.left_out)
+        going.again.append(item)
+
+    def tell(self, going: Going) -> None:
+        """Say what was lost since the last time: a line for each job and kind of loss."""
+        for kind, lost in going.losses.items():
+            loss = lost[0].loss
+            assert loss is not None
+            more = f", and {len(lost) - 1:,} more calls" if lost[1:] else ""
+            said = f"{going.job.label}: {going.name_of(lost[0])}{more}: {TOLD[kind]}. It is tried again"
+            self.said(said + (f". Ray says: {loss.message[:MESSAGE]}" if kind != "others" else ""))
+        going.losses = {}

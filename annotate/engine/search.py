@@ -1,0 +1,63 @@
+"""Finds which inputs of a unit end the worker that works on them, by trying parts of the unit in workers of their own.
+
+A part that ends its worker is tried again in two halves. A single input has to end its worker twice: so a worker that
+something else killed in between costs some work, and blames nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+PROOFS = 2
+"""How often a single input has to end its worker to be left out."""
+
+
+@dataclass
+class Search:
+    """A search among the inputs of a unit.
+
+    Attributes:
+        inputs: number of inputs.
+        found: those that end their worker, by number.
+    """
+
+    inputs: int
+    found: set[int] = field(default_factory=set)
+    _todo: list[range] = field(default_factory=list)
+    _proofs: dict[int, int] = field(default_factory=dict)
+
+    @staticmethod
+    def among(inputs: int, left_out: Iterable[int] = ()) -> Search:
+        """Begin a search; the inputs that are left out already are found from the start."""
+        search = Search(inputs, set(left_out))
+        search._todo = _halves(range(inputs)) if inputs > 1 else [range(inputs)]
+        return search
+
+    def part(self) -> range | None:
+        """The next part to try; None at the end of the search."""
+        while self._todo and self.found.issuperset(self._todo[-1]):
+            self._todo.pop()
+        return self._todo[-1] if self._todo else None
+
+    def passed(self) -> None:
+        """The part did not end its worker."""
+        self._todo.pop()
+
+    def ended(self) -> None:
+        """The part ended its worker."""
+        part = self._todo.pop()
+        if len(part) > 1:
+            self._todo += _halves(part)
+            return
+        (one,) = part
+        self._proofs[one] = self._proofs.get(one, 0) + 1
+        if self._proofs[one] == PROOFS:
+            self.found.add(one)
+        else:
+            self._todo.append(part)
+
+
+def _halves(part: range) -> list[range]:
+    middle = part.start + len(part) // 2
+    return [range(middle, part.stop), range(part.start, middle)]

@@ -1,0 +1,77 @@
+"""Runs a pipeline on a cluster of two nodes, whose second is lost or that a third joins: `nodes.py CORPUS OUT WHAT`.
+
+`WHAT` is `lost` or `joins`. When some units are scored, it happens; nothing comes in place of a node that is
+lost. Prints how many models scored, and whether it happened.
+"""
+
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import ray
+import support
+from ray.cluster_utils import Cluster
+
+from annotate import Corpus, Options, Pipeline, Place, PythonScorer, Render, Split, Tag, TagScheme, score
+from annotate.engine import pool
+
+pool.LOOK_SECONDS = 0.5
+CORPUS, OUT, WHAT = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+
+
+MODELS = 4  # that two nodes of two CPUs have
+
+
+def scored() -> int:
+    """Number of units that are scored."""
+    return len(list(OUT.glob("annotations-*/units/*")))
+
+
+def main() -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+    node = cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
+    ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+
+    class Slow:
+        """Scores by the length of texts, and tells which process it is in."""
+
+        def __init__(self) -> None:
+            self.folder = OUT.parent / f"processes-{OUT.name}"
+            self.folder.mkdir(exist_ok=True)
+
+        def __call__(self, table):
+            (self.folder / str(os.getpid())).touch()
+            time.sleep(0.4)
+            until = time.monotonic() + 60
+            while WHAT == "joins" and scored() >= 6 and time.monotonic() < until:
+                if len(list(self.folder.iterdir())) > MODELS:
+                    break  # a model on the new node has a unit
+                time.sleep(0.2)
+            return np.array([[len(text)] for text in table["text"].to_pylist()], np.float32)
+
+    scorer = PythonScorer(function=Slow, axes=("niceness",), version="1")
+    scores = score(Split(Corpus(CORPUS, unit_bytes=1000)), scorers=[scorer])
+    scheme = TagScheme(tags=(Tag(name="nice", rule="niceness >= q(0.7)"),))
+    pipeline = Pipeline(Render(Place(scores, scheme)))
+    with ThreadPoolExecutor(1) as beside:  # Ray starts nodes in the main thread alone
+        run = beside.submit(pipeline.run, OUT, Options(stall_seconds=60))
+        happened = False
+        while not happened and not run.done():
+            time.sleep(0.05)
+            if happened := scored() >= 6:
+                if WHAT == "lost":
+                    cluster.remove_node(node, allow_graceful=False)
+                else:
+                    cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
+        run.result()
+    print(len(list((OUT.parent / f"processes-{OUT.name}").iterdir())), happened)
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    ray.cloudpickle.register_pickle_by_value(support)
+    main()

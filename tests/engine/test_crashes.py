@@ -1,0 +1,85 @@
+"""What ends the process of a model: it is found down to the span, which gets no score; all else is as without it."""
+
+import ctypes
+import os
+import time
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from support import sentences, shard_bytes, to_shards
+
+from annotate import Corpus, Options, PythonScorer, Split, Tag, TagScheme, WorkError, score, tables
+
+
+class Deadly:
+    """Scores texts by their lengths; some words end the process, each in another way, and one hangs."""
+
+    def __call__(self, table):
+        for text in table["text"].to_pylist():
+            if "Segfault" in text:
+                ctypes.string_at(0)
+            if "Exit" in text:
+                os._exit(3)
+            if "Hang" in text:
+                time.sleep(600)
+        return np.asarray(pc.utf8_length(table["text"]), np.float32)
+
+
+class Raising(Deadly):
+    """Scores the same texts, and gives no score for the others."""
+
+    def __call__(self, table):
+        values = np.asarray(pc.utf8_length(table["text"]), np.float32)
+        bad = [any(word in text for word in ("Segfault", "Exit", "Hang")) for text in table["text"].to_pylist()]
+        return np.where(bad, np.float32("nan"), values)
+
+
+def write(folder, *bad):
+    folder.mkdir()
+    texts = [sentences(i, 3) for i in range(9)]
+    for row, text in bad:
+        texts[row] = f"{texts[row]} {text} {sentences(90 + row, 1)}"
+    pq.write_table(pa.table({"text": texts}), folder / "a.parquet")
+    return folder
+
+
+def run(folder, out, scorer, **options):
+    scorers = [PythonScorer(function=scorer, axes=("length",), version="1")]
+    scores = score(Split(Corpus(folder, id=None, unit_bytes=600)), scorers, **options)
+    scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))
+    return to_shards(scores, scheme).run(out, Options(workers=2, by_value=(__name__,)))
+
+
+def scores_of(out):
+    return pl.concat([pl.DataFrame(table) for table in tables(out, "annotations (length)")])
+
+
+@pytest.mark.slow  # a model's process is started anew after each crash
+def test_spans_that_crash_or_hang_are_found_and_get_no_score(ray_cluster, tmp_path):
+    folder = write(tmp_path / "corpus", (1, "Segfault here."), (4, "Exit here."), (5, "Hang here."))
+    made = run(folder, tmp_path / "out", Deadly, unit_seconds=3)
+    run(folder, tmp_path / "as it should be", Raising)
+    assert made.ledger.states["written"] == 9
+    assert made.ledger.beside["failed_scores (length)"] == 3
+    assert sum(n for reason, n in made.quarantined.items() if "process ended" in reason) == 3
+    assert scores_of(tmp_path / "out").equals(scores_of(tmp_path / "as it should be"))
+    assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "as it should be")
+    said = [remark for remark in made.remarks if "scores failed" in remark]
+    assert said
+
+
+@pytest.mark.slow
+def test_what_ends_the_process_as_a_whole_is_an_error_that_names_its_unit(ray_cluster, tmp_path):
+    class Many(Deadly):
+        def __call__(self, table):
+            if table.num_rows > 1 and any("Together" in text for text in table["text"].to_pylist()):
+                os._exit(3)
+            return super().__call__(table)
+
+    folder = write(tmp_path / "corpus", (4, "Together here."))
+    with pytest.raises(WorkError, match=r"a\.parquet\[\d+:\d+\] lost its worker 4 times"):
+        run(folder, tmp_path / "out", Many)

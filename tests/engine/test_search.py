@@ -1,0 +1,50 @@
+"""The search for the inputs of a unit that end their worker: it finds exactly these, whatever else kills workers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotate.engine.search import PROOFS, Search
+
+
+def run(search, kills, disturbed=lambda attempt: False):
+    """Search to the end; returns the number of attempts."""
+    attempts = 0
+    while (part := search.part()) is not None:
+        attempts += 1
+        if kills & (set(part) - search.found) or disturbed(attempts):
+            search.ended()
+        else:
+            search.passed()
+    return attempts
+
+
+@given(st.integers(0, 300), st.data())
+def test_exactly_the_inputs_that_end_their_worker_are_found(inputs, data):
+    kills = data.draw(st.sets(st.integers(0, max(0, inputs - 1)), max_size=4)) if inputs else set()
+    search = Search.among(inputs)
+    attempts = run(search, kills)
+    assert search.found == kills
+    assert attempts <= 2 + len(kills) * (2 * max(1, inputs).bit_length() + PROOFS)
+
+
+@given(st.integers(2, 100), st.sets(st.integers(1, 200), max_size=3), st.data())
+def test_a_worker_that_something_else_kills_blames_nobody(inputs, disturbed, data):
+    killer = data.draw(st.integers(0, inputs - 1))
+    disturbed = {2 * at for at in disturbed}  # no input is disturbed in two attempts of its own
+    search = Search.among(inputs)
+    run(search, {killer}, lambda attempt: attempt in disturbed)
+    assert killer in search.found and len(search.found - {killer}) == 0
+
+
+def test_a_second_search_knows_what_the_first_has_found():
+    search = Search.among(8, left_out=[3])
+    run(search, {3, 6})
+    assert search.found == {3, 6}
+
+
+def test_one_input_alone_has_to_end_its_worker_twice():
+    search = Search.among(1)
+    search.ended()
+    assert search.found == set() and search.part() == range(1)
+    search.ended()
+    assert search.found == {0} and search.part() is None
