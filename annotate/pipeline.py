@@ -11,6 +11,7 @@ from annotate.arguments import as_path
 from annotate.engine.events import Observer
 from annotate.engine.options import Options
 from annotate.engine.plan import Plan, plan
+from annotate.engine.provenance import Origin
 from annotate.engine.result import Result
 from annotate.engine.run import DEFAULTS, Made, run
 from annotate.errors import ConfigError
@@ -32,6 +33,7 @@ class Pipeline:
         outputs: stages by name.
         checks: stages that run too, although no output needs them: those that look for repeated ids.
         by_value: modules whose functions and classes are sent to the workers: the file that a pipeline was loaded from.
+        origin: that file and the pipeline's parameters, for the provenance of runs; None for a pipeline of a program.
 
     Raises:
         ConfigError: there are no outputs, a name is no Python name, or two outputs have one name or are one stage.
@@ -62,6 +64,7 @@ class Pipeline:
             outputs[name] = stage
         self.outputs: Mapping[str, Stage] = outputs
         self.by_value: tuple[str, ...] = ()
+        self.origin: Origin | None = None
         self.checks = id_checks(outputs.values())
 
     def stages(self) -> list[Stage]:
@@ -118,7 +121,8 @@ def make(
 ) -> Made:
     """Run a pipeline, as `Pipeline.run`; gives what the engine holds, for who has to read datasets by their stages."""
     options = dataclasses.replace(options, by_value=(*options.by_value, *pipeline.by_value))
-    return run(pipeline.outputs, as_path(workdir, "workdir"), options, observer, checks=pipeline.checks)
+    place = as_path(workdir, "workdir")
+    return run(pipeline.outputs, place, options, observer, checks=pipeline.checks, origin=pipeline.origin)
 
 
 def _name(stage: Stage, taken: Collection[str]) -> str:

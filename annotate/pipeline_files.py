@@ -21,6 +21,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from annotate.arguments import as_path
+from annotate.engine.provenance import Origin
 from annotate.errors import AnnotateError, ConfigError
 from annotate.pipeline import Pipeline
 from annotate.shipped_pipelines import shipped_pipelines, write_pipeline
@@ -82,7 +83,10 @@ def load(path: str) -> tuple[Definition, str]:
         raise
     except Exception as error:
         raise ConfigError(_raised(error, path)) from error
-    return definition(module, path), name
+    found = definition(module, path)
+    if isinstance(found, Pipeline):
+        found.origin = Origin.of(path)
+    return found, name
 
 
 def _raised(error: Exception, path: str) -> str:
@@ -162,6 +166,7 @@ def _call(pipeline: Definition, values: Mapping[str, Any]) -> Pipeline:
             f"the function `pipeline` returned {type(built).__name__}, expected a Pipeline",
             hint="End it with `return Pipeline(...)`.",
         )
+    built.origin = Origin.of(inspect.getsourcefile(pipeline), values)
     return built
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from annotate.cli.ledger_view import ledger_table
 from annotate.cli.terminal import console, duration, say, size, visible
+from annotate.engine.check_nodes import PACKAGES
 from annotate.engine.status import StageStatus, Status, status
 
 QUIET_SECONDS = 120.0  # a running stage is named as stuck if it has finished no unit for so long
@@ -18,7 +19,8 @@ STYLES = {"done": "green", "running": "cyan", "partly done": "yellow", "not star
 @click.command()
 @click.argument("workdir")
 @click.option("--timeline", is_flag=True, help="Show what ran when, where the time went, and what was slow.")
-def command(workdir: str, *, timeline: bool) -> None:
+@click.option("--provenance", is_flag=True, help="Show what one needs to repeat the run: pipeline, versions, models.")
+def command(workdir: str, *, timeline: bool, provenance: bool) -> None:
     """Show the state of each stage in WORKDIR, in the current run or, if none is at work, in the newest.
 
     Nothing is written. Times are those of this run: a stage that was committed before it has none.
@@ -33,6 +35,8 @@ def command(workdir: str, *, timeline: bool) -> None:
         say(out, f"warning: {visible(warning)}", "yellow")
     if timeline:
         _timeline(found, out)
+    if provenance:
+        _provenance(found, out)
     if found.ledgers:
         say(out, "Documents" if found.finished else "Documents, by the last run that finished")
         out.print(ledger_table(found.ledgers, found.outputs))
@@ -45,6 +49,32 @@ def _timeline(found: Status, out: Console) -> None:
         say(out, "There is no timeline: the run has made no call.")
     else:
         print_timeline(found.timeline, out)
+
+
+def _provenance(found: Status, out: Console) -> None:
+    told = found.provenance
+    if told is None:
+        say(out, f"There is no provenance of run {found.run}." if found.run else "There is no provenance.")
+        return
+    pipeline, git = told["pipeline"], told["git"]
+    lines = {
+        "pipeline": f"{pipeline['file']}, SHA-256 {pipeline['sha256']}" if pipeline else "made by no file",
+        "git": f"{git['commit']}{', with changes' if git['changed'] else ''}" if git else "none",
+        "parameters": ", ".join(f"{name}={value}" for name, value in told["parameters"].items()) or "none given",
+        "annotate": f"{told['annotate']}, Python {told['python']}, {told['machine']}",
+        "packages": ", ".join(f"{name} {told['packages'].get(name, 'none')}" for name in PACKAGES),
+    }
+    for stage in told["stages"]:
+        if "location" in stage:
+            lines[stage["label"]] = f"{stage['location']}, fingerprint {stage['fingerprint']}"
+        for model in stage.get("models", ()):
+            lines[f"{stage['label']}: model"] = f"{model['name']}, revision {model['revision']}"
+    say(out, "Provenance")
+    table = Table(show_header=False)
+    for name, value in lines.items():
+        table.add_row(visible(name), visible(value))
+    out.print(table)
+    say(out, f"All of it, with the pipeline's text: {found.workdir}/provenance/{found.run}.json")
 
 
 def _run(found: Status) -> Text:

@@ -25,6 +25,7 @@ A run, from its driver:
     ledger        counts each document in one state
     quarantine    writes the views of bad rows
     result        what the run returns
+    provenance    what one needs to repeat the run
 
 What else can be done with a work directory:
 

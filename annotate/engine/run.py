@@ -19,6 +19,7 @@ from annotate.engine.kinds import MAKERS
 from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance, write_ledgers
 from annotate.engine.options import Options
+from annotate.engine.provenance import Origin, write_provenance
 from annotate.engine.quarantine import write_views
 from annotate.engine.rescore import drop, to_drop
 from annotate.engine.result import MadeDataset, Result
@@ -93,8 +94,11 @@ def run(
     observer: Observer | None = None,
     *,
     checks: Sequence[Stage] = (),
+    origin: Origin | None = None,
 ) -> Made:
     """Make the datasets of `outputs`, which are by name, and of `checks` in the work directory at `location`.
+
+    `origin` is where the pipeline comes from, for the provenance; None for the program that runs.
 
     Raises:
         ConfigError: Ray does not run, or the graph is wrong.
@@ -124,7 +128,7 @@ def run(
             )
         running = Running(workdir, options, events, lease, unit_bytes(stages), heard)
         events.workers(running.workers)
-        return _Run(stages, outputs, checks, running).go(dropped)
+        return _Run(stages, outputs, checks, running, origin).go(dropped)
 
 
 @dataclass
@@ -133,6 +137,7 @@ class _Run:
     outputs: Mapping[str, Stage]
     checks: Sequence[Stage]
     running: Running
+    origin: Origin | None = None
 
     def go(self, dropped: Mapping[str, str]) -> Made:
         """Remove the scores that `to_drop` named, then make the missing datasets."""
@@ -144,6 +149,7 @@ class _Run:
         if dropped:
             self._drop(dropped, datasets)
         events.planned([latest(dataset) for dataset in datasets.values()])
+        write_provenance(workdir, events.run, self.origin, self.running.options, datasets)
         missing = needed(wanted, datasets)
         for stage in self.stages:
             dataset = datasets[stage]

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from annotate.engine.lease import Holder, holder
 from annotate.engine.ledger import Ledger, read_ledgers
+from annotate.engine.provenance import read_provenance
 from annotate.engine.timeline import Reader, Timeline
 from annotate.errors import StorageError
 from annotate.storage import layout
@@ -65,6 +66,7 @@ class Status:
         outputs: the outputs of the last run that went to its end: by name, the name with its subset and control.
         ledgers: of that run, by output.
         timeline: what the newest run did when; None if it has made no call, as where all was committed before.
+        provenance: what one needs to repeat that run, as `provenance/<run>.json` has it; None if it wrote none.
     """
 
     workdir: str
@@ -76,6 +78,7 @@ class Status:
     outputs: Mapping[str, str]
     ledgers: Mapping[str, Ledger]
     timeline: Timeline | None
+    provenance: Mapping[str, Any] | None
 
 
 def status(workdir: str | PathLike[str]) -> Status:
@@ -122,6 +125,7 @@ def status(workdir: str | PathLike[str]) -> Status:
         outputs={item.output: item.described for item in left if item.output is not None},
         ledgers=read_ledgers(directory),
         timeline=told.timeline.timeline(),
+        provenance=read_provenance(directory, run),
     )
 
 

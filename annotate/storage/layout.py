@@ -3,6 +3,7 @@
     WORKDIR/
       latest.json, ledger.json
       events/<run>-<n>.jsonl
+      provenance/<run>.json
       leases/<token>.json, .lock, .gone
       quarantine/<dataset>-<fingerprint>.parquet     a view: the bad rows of a dataset
       <stage>-<recipe>/                              a dataset
@@ -27,8 +28,8 @@ from dataclasses import dataclass
 
 # Beside the datasets
 LATEST, LEDGER = "latest.json", "ledger.json"
-EVENTS, LEASES, VIEWS = "events", "leases", "quarantine"
-FOLDERS = (EVENTS, LEASES, VIEWS)
+EVENTS, LEASES, PROVENANCE, VIEWS = "events", "leases", "provenance", "quarantine"
+FOLDERS = (EVENTS, LEASES, PROVENANCE, VIEWS)
 """The folders that runs keep beside the datasets."""
 
 # In a dataset
@@ -90,7 +91,7 @@ _IN_DATASET = re.compile(
 )
 _VIEW = re.compile(rf"{VIEWS}/{_DATASET}-[0-9a-f]{{8}}\.(?:parquet|json)")
 _EVENTS = re.compile(rf"{EVENTS}/(?P<run>{_RUN})-(?P<number>\d+)\.jsonl")
-_BESIDE = re.compile(rf"((?:.*/)?)(?:{_VIEW.pattern}|{EVENTS}/{_RUN}-\d+\.jsonl)")
+_BESIDE = re.compile(rf"((?:.*/)?)(?:{_VIEW.pattern}|{EVENTS}/{_RUN}-\d+\.jsonl|{PROVENANCE}/{_RUN}\.json)")
 _EVIDENCE = re.compile(rf"((?:.*/)?{_DATASET}/)(?:{MANIFESTS}/[0-9a-f]{{32}}\.json|{ENTRIES}/{_KEY})")
 # Named by a token; older versions named it by a run, or "annotate clean".
 _LEASE = re.compile(rf"{LEASES}/([0-9a-f]{{32}}|{_RUN}|annotate clean)\.json")
@@ -182,6 +183,11 @@ def parse_events(path: str) -> tuple[str, int] | None:
     return (found["run"], int(found["number"])) if found is not None else None
 
 
+def provenance(run: str) -> str:
+    """The file with the provenance of a run."""
+    return f"{PROVENANCE}/{run}.json"
+
+
 def lease(token: str) -> str:
     """The file of a lease on a work directory."""
     return f"{LEASES}/{token}.json"
@@ -210,6 +216,6 @@ def dataset_around(path: str) -> str | None:
 
 
 def workdir_around(path: str) -> str | None:
-    """The work directory around a path, ending with a slash, if the path is that of a view or of events."""
+    """The work directory around a path, ending with a slash, if the path is that of a view, events or provenance."""
     found = _BESIDE.fullmatch(path)
     return found[1] if found is not None else None

@@ -7,6 +7,7 @@ import pytest
 import ray
 
 from annotate import Options
+from annotate.cli.timeline_view import SHADES
 from annotate.engine import events
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
@@ -65,7 +66,8 @@ def test_the_timeline_of_a_run(annotate, finished, workdir):
     code, out, _ = annotate("status", finished, "--timeline")
     timeline = status(finished).timeline
     assert code == 0 and f"{timeline.slowest[0].pid}" in out and timeline.rates[0].node in out
-    assert all(word in out for word in ("█", "waiting", "idle", "Slowest calls", "Rates by node", "forward", "read"))
+    assert all(word in out for word in ("waiting", "idle", "Slowest calls", "Rates by node", "forward", "read"))
+    assert any(shade in out for shade in SHADES[1:])
     assert "Slowest" not in annotate("status", finished)[1]
     told = [
         {
@@ -94,6 +96,20 @@ def test_the_timeline_of_a_run(annotate, finished, workdir):
     for path in (workdir / "events").iterdir():
         path.unlink()
     assert "no timeline" in annotate("status", workdir, "--timeline")[1]
+
+
+def test_the_provenance_of_a_run(annotate, finished, workdir):
+    code, out, _ = annotate("status", finished, "--provenance")
+    told = status(finished).provenance
+    assert code == 0 and all(word in out for word in (told["annotate"], told["stages"][0]["fingerprint"], "pyarrow "))
+    assert f"provenance/{told['run']}.json" in out
+    for path in (workdir / "provenance").iterdir():
+        path.write_text("{]")
+    code, _, err = annotate("status", workdir)
+    assert code == 4 and "provenance" in err and "is damaged" in err
+    for path in (workdir / "provenance").iterdir():
+        path.unlink()
+    assert "There is no provenance" in annotate("status", workdir, "--provenance")[1]
 
 
 def test_an_interrupted_run_names_what_is_partly_done_and_what_is_not_started(annotate, interrupted):

@@ -80,6 +80,6 @@ def test_a_dataset_and_a_work_directory_are_told_by_what_lies_in_them(place: str
         assert layout.dataset_around(f"{place}{dataset}/{path}") == f"{place}{dataset}/"
         assert layout.dataset_around(f"{place}mine/{path}") is None
     assert layout.dataset_around(f"{place}{dataset}/{layout.part(KEY, SUM)}") is None  # a corpus may have such names
-    for path in (layout.view(dataset, FINGERPRINT), layout.events(RUN, 0)):
+    for path in (layout.view(dataset, FINGERPRINT), layout.events(RUN, 0), layout.provenance(RUN)):
         assert layout.workdir_around(f"{place}{path}") == place
     assert layout.workdir_around(f"{place}quarantine/mine.parquet") is None

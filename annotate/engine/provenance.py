@@ -1,0 +1,162 @@
+"""The provenance of a run: what one needs to repeat it. A file of the work directory for each run, beside the datasets.
+
+Manifests are equal however a dataset was made, so this is not in them. A run's file names all its datasets by their
+fingerprints: the runs that made or found a dataset are those whose files have its fingerprint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from annotate.engine.check_nodes import versions
+from annotate.engine.datasets import Dataset, latest
+from annotate.engine.options import Options
+from annotate.errors import StorageError
+from annotate.graph import Stage
+from annotate.storage import layout
+from annotate.storage.store import Directory
+
+GIT_SECONDS = 5.0
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
+_SECRET = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a pipeline comes from.
+
+    Attributes:
+        file: path of the pipeline file, or of the program that made the pipeline.
+        source: its text.
+        parameters: of the pipeline, as they were given.
+    """
+
+    file: str
+    source: str
+    parameters: Mapping[str, Any]
+
+    @staticmethod
+    def of(file: str | None, parameters: Mapping[str, Any] | None = None) -> Origin | None:
+        """The origin in a file; None if there is no such file, as in an interactive session."""
+        try:
+            source = Path(file or "").read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return Origin(str(file), source, dict(parameters or {}))
+
+
+def write_provenance(
+    workdir: Directory, run: str, origin: Origin | None, options: Options, datasets: Mapping[Stage, Dataset]
+) -> None:
+    """Write the provenance of a run.
+
+    Args:
+        workdir: the work directory.
+        run: name of the run.
+        origin: of the pipeline; None for the program that runs.
+        options: of the run.
+        datasets: of all stages, inputs before users.
+    """
+    found = origin or Origin.of(getattr(sys.modules["__main__"], "__file__", None))
+    told = {
+        "run": run,
+        "annotate": versions()["annotate"],
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "git": None if found is None else git_commit(Path(found.file).resolve().parent),
+        "pipeline": None if found is None else _pipeline(found),
+        "parameters": {} if found is None else {name: _shown(value) for name, value in found.parameters.items()},
+        "options": {name: _shown(value) for name, value in dataclasses.asdict(options).items()},
+        "packages": dict(sorted((each.name, each.version) for each in metadata.distributions() if each.name)),
+        "stages": [_stage(dataset) for dataset in datasets.values()],
+    }
+    workdir.put(layout.provenance(run), json.dumps(told, indent=1, ensure_ascii=False).encode())
+
+
+def read_provenance(workdir: Directory, run: str) -> Mapping[str, Any] | None:
+    """Read the provenance of a run; None if it wrote none.
+
+    Raises:
+        StorageError: the file is damaged.
+    """
+    path = layout.provenance(run)
+    try:
+        found: Mapping[str, Any] = json.loads(workdir.get(path))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StorageError(
+            f"{workdir.url}/{path} is damaged: {error}", hint="Delete it: it is for people only."
+        ) from error
+    return found
+
+
+def git_commit(folder: Path) -> dict[str, Any] | None:
+    """The commit that a folder is at, and whether tracked files in it differ from the commit; None without git."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD")
+        if commit.returncode:
+            return None
+        differs = _git(folder, "diff", "--quiet", "HEAD", "--", ".").returncode != 0
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return {"commit": commit.stdout.strip(), "changed": differs}
+
+
+def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["git", "--no-optional-locks", "-C", str(folder), *words],
+        capture_output=True,
+        text=True,
+        timeout=GIT_SECONDS,
+        check=False,
+    )
+
+
+def _pipeline(origin: Origin) -> dict[str, str]:
+    digest = hashlib.sha256(origin.source.encode()).hexdigest()
+    return {"file": Path(origin.file).name, "sha256": digest, "source": origin.source}
+
+
+def _stage(dataset: Dataset) -> dict[str, Any]:
+    """A stage as `latest.json` has it, with the models that it names."""
+    told = {name: value for name, value in vars(latest(dataset)).items() if value is not None}
+    if "location" in told:
+        told["location"] = _shown(told["location"])
+    models = [dict(pairs) for pairs in dict.fromkeys(tuple(each.items()) for each in _models(dataset.stage))]
+    return told | ({"models": models} if models else {})
+
+
+def _models(value: Any) -> Iterator[dict[str, str]]:
+    """The models and tokenizers in the settings of a stage: what has a revision. Inputs are stages of their own."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return
+    fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    name = next((fields[key] for key in ("model", "name", "tokenizer") if isinstance(fields.get(key), str)), None)
+    if "revision" in fields and name is not None:
+        yield {"name": name, "revision": fields["revision"] or "none: files of a directory or a package"}
+    for inner in fields.values():
+        parts: Iterable[Any] = inner if isinstance(inner, tuple | list) else (inner,)
+        for part in parts:
+            if not isinstance(part, Stage):
+                yield from _models(part)
+
+
+def _shown(value: Any) -> Any:
+    """A value that JSON has, without credentials: a URL loses user, password and query."""
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, list | tuple):
+        return [_shown(item) for item in value]
+    return _URL.sub(lambda found: _SECRET.sub("", found[0]), str(value))

@@ -1,0 +1,113 @@
+"""Provenance: each run leaves what one needs to repeat it, without credentials; it can be run again from that."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+import support
+
+from annotate import Options, status
+from annotate.corpus.files import find_files
+from annotate.engine.provenance import Origin, _models, _shown, git_commit
+from annotate.pipeline_files import load_pipeline
+
+FILE = """
+import numpy as np
+from annotate import Corpus, Pipeline, Place, PythonScorer, Render, Split, Tag, TagScheme, score
+
+
+def lengths(table):
+    return np.array([len(text) for text in table["text"].to_pylist()], np.float32)
+
+
+def pipeline(corpus: str = "none", quantile: float = 0.5) -> Pipeline:
+    scores = score(Split(Corpus(corpus, id=None)), [PythonScorer(function=lengths, axes=["length"])])
+    return Pipeline(Render(Place(scores, TagScheme(tags=(Tag(name="long", rule=f"length >= q({quantile})"),)))))
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "project" / "mine.py"
+    path.parent.mkdir()
+    path.write_text(FILE)
+    return path
+
+
+def test_a_run_can_be_repeated_from_its_provenance(ray_cluster, tmp_path, file):
+    corpus = support.write_corpus(tmp_path / "corpus", shards=1)
+    given = {"corpus": str(corpus), "quantile": 0.6}
+    load_pipeline(file, **given).run(tmp_path / "out", Options(limit=12))
+    told = status(tmp_path / "out").provenance
+    assert told["pipeline"]["source"] == FILE and told["pipeline"]["file"] == "mine.py"
+    assert told["parameters"] == given and told["options"]["limit"] == 12
+    assert told["packages"]["torch"] and told["python"] == sys.version.split()[0] and "source" in told["annotate"]
+    latest = json.loads((tmp_path / "out" / "latest.json").read_text())
+    assert {stage["label"]: stage["fingerprint"] for stage in told["stages"]} == {
+        label: each["fingerprint"] for label, each in latest.items()
+    }
+    [read] = [stage for stage in told["stages"] if "location" in stage]
+    assert read["location"] == str(corpus)
+
+    again = tmp_path / "again.py"
+    again.write_text(told["pipeline"]["source"])
+    load_pipeline(again, **told["parameters"]).run(tmp_path / "repeated", Options(limit=told["options"]["limit"]))
+    assert support.shard_bytes(tmp_path / "repeated") == support.shard_bytes(tmp_path / "out")
+
+    before = {path.name for path in (tmp_path / "out" / "provenance").iterdir()}
+    load_pipeline(file, **given | {"quantile": 0.7}).run(tmp_path / "out")
+    after = {path.name for path in (tmp_path / "out" / "provenance").iterdir()}
+    assert before < after and status(tmp_path / "out").provenance["parameters"]["quantile"] == 0.7
+    names = [each.shard for each in find_files(str(tmp_path))]
+    assert names and all(name.startswith("corpus/") for name in names), "files of a run are no part of a corpus"
+
+
+def test_a_pipeline_of_a_program_has_its_file_or_none(tmp_path, file):
+    assert Origin.of(str(file)).source == FILE and Origin.of(None) is None
+    assert Origin.of(str(tmp_path / "nowhere.py")) is None
+
+
+def test_the_commit_and_whether_files_differ_from_it(file, tmp_path):
+    assert git_commit(file.parent) is None
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.com", "-C", file.parent]
+    for words in (["init", "-q"], ["add", "mine.py"], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True)
+    found = git_commit(file.parent)
+    assert len(found["commit"]) == 40 and not found["changed"]
+    file.write_text(FILE + "# changed\n")
+    assert git_commit(file.parent) == found | {"changed": True}
+
+
+def test_models_are_named_with_their_revisions():
+    @dataclass(frozen=True)
+    class Model:
+        model: str
+        revision: str | None = None
+
+    @dataclass(frozen=True)
+    class Holder:
+        scorers: tuple
+        threads: int = 1
+
+    holder = Holder((Model("a/b", "f" * 40), Holder((Model("/models/c"),)), "no model"))
+    assert [(each["name"], each["revision"][:4]) for each in _models(holder)] == [
+        ("a/b", "ffff"),
+        ("/models/c", "none"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("s3://key:marked@bucket/corpus/*.parquet", "s3://bucket/corpus/*.parquet"),
+        ("https://host/a?sig=marked&se=1 and more", "https://host/a and more"),
+        (["az://c/x?marked"], ["az://c/x"]),
+        ("what? not a URL", "what? not a URL"),
+        (None, None),
+        (0.5, 0.5),
+    ],
+)
+def test_credentials_in_urls_are_left_out(value, shown):
+    assert _shown(value) == shown
