@@ -44,7 +44,13 @@ def _place(path: str) -> _Place:
     parts = rest.split("/")
     wild = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
     if wild is None or (local is not None and local.exists()):
-        return _Place(Directory.at(path))
+        place = Directory.at(path)
+        above, _, name = place.url.rpartition("/")
+        # A folder may have the name of a file: those that Spark writes do.
+        named = (
+            local is None and name.lower().endswith((*PARQUET, *JSONL)) and Directory.at(above).size(name) is not None
+        )
+        return _Place(Directory.at(above), named=name) if named else _Place(place)
     fixed = "/".join(parts[:wild]) or ("/" if rest.startswith("/") else ".")
     return _Place(Directory.at(scheme + separator + fixed), glob="/".join(parts[wild:]))
 

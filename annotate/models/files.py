@@ -16,6 +16,7 @@ from typing import Any
 
 from annotate.errors import ConfigError
 from annotate.installed import DISTRIBUTION
+from annotate.storage.local_copies import local_copy
 from annotate.tokenizer_file import CONVERT, FILE, PLAIN, SLOW, instead_of_file
 
 MINILM = "all-MiniLM-L6-v2"
@@ -192,14 +193,15 @@ def find_model(name: str, revision: str | None = None, *, remote_code: bool = Fa
     """Find a model on this machine, or download it from the hub.
 
     Args:
-        name: a directory, a hub id such as "unitary/toxic-bert", or "all-MiniLM-L6-v2", the embedded default.
+        name: a directory, local or at a URL; a hub id such as "unitary/toxic-bert"; or "all-MiniLM-L6-v2", the
+            embedded default.
         revision: branch, tag or commit on the hub; None for its main branch.
         remote_code: whether the model's Python files are wanted too.
 
     Raises:
         ConfigError: no such directory, hub model or revision; no network; or files are missing.
     """
-    path = Path(name).expanduser()
+    path = local_copy(name, _patterns(remote_code=remote_code))
     if path.is_dir():
         if revision is not None:
             raise ConfigError(f"model {name!r} is a directory, which has no revision, got revision={revision!r}")
@@ -215,16 +217,20 @@ def find_model(name: str, revision: str | None = None, *, remote_code: bool = Fa
     return _find_on_hub(name, revision, remote_code=remote_code, offline=False)
 
 
+def _patterns(*, remote_code: bool) -> tuple[str, ...]:
+    """The files of a model that are wanted from elsewhere."""
+    patterns = ["*.safetensors", WEIGHTS_INDEX, *CONFIG_FILES, "adapter_config.json", *TOKENIZER_FILES]
+    # Files of slow tokenizers too: some are what a fast one is built from, and of the others an error can tell.
+    patterns += [*SLOW, SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE, "additional_chat_templates/*.jinja"]
+    return (*patterns, "*.py") if remote_code else tuple(patterns)
+
+
 @functools.lru_cache(maxsize=64)
 def _find_on_hub(name: str, revision: str | None, *, remote_code: bool, offline: bool) -> ModelFiles:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    patterns = ["*.safetensors", WEIGHTS_INDEX, *CONFIG_FILES, *TOKENIZER_FILES]
-    # Files of slow tokenizers too: some are what a fast one is built from, and of the others an error can tell.
-    patterns += [*SLOW, SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE, "additional_chat_templates/*.jinja"]
-    if remote_code:
-        patterns.append("*.py")
+    patterns = list(_patterns(remote_code=remote_code))
     shown = f"model {name!r}" + (f" at revision {revision!r}" if revision else "")
     try:
         directory = Path(snapshot_download(name, revision=revision, allow_patterns=patterns, local_files_only=offline))

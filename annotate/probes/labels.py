@@ -14,6 +14,7 @@ import xxhash
 
 from annotate.errors import ConfigError, InputError
 from annotate.randomness import keyed_hash, uniform
+from annotate.storage.local_copies import local_copy
 
 TEST_SHARE = 0.2
 """Share of the spans that is kept for the report, where no column says which."""
@@ -92,7 +93,7 @@ def read_labels(
         ConfigError: a column is missing or of the wrong type, a value is null or not finite, or stands for "no label"
             by the look of it (-1, -100), there are too few spans, or a source or part has only one kind of label.
     """
-    table = data if isinstance(data, pa.Table) else _read_table(Path(data))
+    table = data if isinstance(data, pa.Table) else _read_table(local_copy(str(data)))
     columns = {"text": text, "label": label, "source": source, "split": split}
     wanted = {role: name for role, name in columns.items() if name is not None}
     for role, name in wanted.items():

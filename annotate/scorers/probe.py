@@ -19,6 +19,7 @@ from annotate.models.base import Json
 from annotate.models.files import check_hashes
 from annotate.probes.encoder import Encoder
 from annotate.probes.file import Head, load_probe
+from annotate.storage.local_copies import local_copy
 
 SHIPPED = Path(probes.__file__).parent / "heads"
 """Where the heads that come with this package are."""
@@ -54,7 +55,7 @@ class Probe:
         """
         source = str(self.source)
         if "/" in source or os.sep in source or source.endswith(".safetensors"):
-            path = Path(source).expanduser()
+            path = local_copy(source)
             if not path.is_file():
                 raise ConfigError(f"probe {self.source!r} does not exist", hint="check the path")
             return path
@@ -108,7 +109,8 @@ class Probe:
             ConfigError: the encoder is not the one that the probe was made for.
         """
         path = self.path()
-        source = self.source if path.parent == SHIPPED else str(path.absolute())
+        stays = path.parent == SHIPPED or "://" in str(self.source)  # of a URL each node makes its own copy
+        source = self.source if stays else str(path.absolute())
         encoder = self.backbone.resolved()
         card = self.head().card
         check_hashes(encoder.name, encoder.files().hashes(), card.encoder.hashes(), needed_by=f"probe {self.source!r}")

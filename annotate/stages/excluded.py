@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 from annotate.errors import ConfigError, InputError
 from annotate.graph import Documents, Map, Stage, Tables, digest
 from annotate.storage.contracts import contract
+from annotate.storage.local_copies import local_copy
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import UnitOutput
 
@@ -74,7 +74,9 @@ def read_ids(ids: str | PathLike[str] | Iterable[str | int]) -> tuple[str, ...]:
     if not isinstance(ids, str | PathLike):
         return tuple(str(each) for each in ids)
     try:
-        lines = Path(ids).read_text("utf-8-sig").splitlines()  # some editors put a mark before the first line
+        lines = (
+            local_copy(str(ids)).read_text("utf-8-sig").splitlines()
+        )  # some editors put a mark before the first line
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"the ids to exclude can't be read from {ids}: {error}", hint="Give a text file with one id a line."

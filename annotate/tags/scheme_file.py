@@ -47,6 +47,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from annotate.errors import ConfigError
+from annotate.storage.local_copies import local_copy
 from annotate.tags.families import by_column, graded
 from annotate.tags.scheme import TagScheme
 from annotate.tags.toml_lines import KeyPath, lines_of_keys
@@ -128,16 +129,15 @@ _TYPES = {
 
 
 def load_scheme(path: str | Path) -> TagScheme:
-    """Load a scheme from a TOML file.
+    """Load a scheme from a TOML file, local or at a URL.
 
         scheme = load_scheme("my.toml")
 
     Raises:
         ConfigError: there is no such file, it is not TOML, or it is no scheme. Names the line.
     """
-    file = Path(path)
     try:
-        text = file.read_text("utf-8")
+        text = local_copy(str(path)).read_text("utf-8")
     except FileNotFoundError:
         known = ", ".join(presets())
         raise ConfigError(

@@ -10,6 +10,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from annotate.errors import ConfigError
+from annotate.storage.local_copies import local_copy
 from annotate.tokenizer_file import LOADED_FROM, Loaded, load_file, load_held_to_file
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -22,8 +23,8 @@ def load_tokenizer(name: str, *, revision: str | None = None) -> Any:
     others. Code that comes with a tokenizer is never run.
 
     Args:
-        name: a `tokenizer.json`, a directory that `save_pretrained` wrote or that holds a `tokenizer.json`, or a hub
-            name.
+        name: a `tokenizer.json`, a directory that `save_pretrained` wrote or that holds a `tokenizer.json`, each local
+            or at a URL; or a hub name.
         revision: a branch, tag or commit, for a hub name.
 
     Returns:
@@ -41,7 +42,7 @@ def held_to_file(name: str, *, revision: str | None = None) -> Loaded:
     Raises:
         ConfigError: as `load_tokenizer`.
     """
-    path, subject = Path(name), f"tokenizer {name!r}"
+    path, subject = local_copy(name), f"tokenizer {name!r}"
     if path.exists() and revision is not None:
         raise ConfigError(
             f"a revision is for a hub name, but the tokenizer {name!r} is a local file; revision={revision!r}"
@@ -56,7 +57,8 @@ def held_to_file(name: str, *, revision: str | None = None) -> Loaded:
         from transformers import PreTrainedTokenizerFast
 
         return Loaded(tokenizer=PreTrainedTokenizerFast(tokenizer_object=load_file(subject, file)))
-    loaded = load_held_to_file(subject + (f" at revision {revision!r}" if revision else ""), name, revision=revision)
+    subject += f" at revision {revision!r}" if revision else ""
+    loaded = load_held_to_file(subject, str(path) if "://" in name else name, revision=revision)
     backend_of(loaded.tokenizer)
     return loaded
 
@@ -71,6 +73,8 @@ def pin_tokenizer(name: str, *, revision: str | None = None) -> tuple[str, str |
     Raises:
         ConfigError: there is no such file; and no such tokenizer or revision on the hub, or in its cache.
     """
+    if "://" in name:
+        return name, revision
     path = Path(name)
     if path.exists():
         return str(path.absolute()), revision

@@ -1,0 +1,79 @@
+"""Whole runs on an S3 server over HTTP, through a proxy that injects faults: equal bytes, and no secret anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import object_store
+import pytest
+from object_store import BUCKET, FaultProxy, mixed
+from ray_cluster import Cluster, cluster
+from support import shard_bytes, write_corpus
+
+from annotate import shards
+from annotate.storage import connections
+from annotate.storage.store import Directory
+
+pytestmark = pytest.mark.slow  # a Ray of its own, whose workers have the environment of the store
+
+DRIVE = str(Path(__file__).with_name("drive_url.py"))
+SECRET = "marked-secret-4f1d7c"
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[FaultProxy]:
+    with object_store.s3() as endpoint, FaultProxy(endpoint, seed=7) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def on_s3(proxy: FaultProxy) -> Iterator[Cluster]:
+    there = object_store.environment(proxy.endpoint, SECRET)
+    with cluster({**there, "AWS_READ_TIMEOUT": "2s"}) as running, pytest.MonkeyPatch.context() as patch:
+        for name, value in there.items():
+            patch.setenv(name, value)
+        connections.forget()
+        yield running
+    connections.forget()
+
+
+@pytest.fixture(scope="module")
+def runs(on_s3: Cluster, proxy: FaultProxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A run on local disk, the same one on S3 while a tenth of all requests are spoiled, and one that fails."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_corpus(folder / "corpus", shards=2, documents=16)
+    corpus = Directory.at(f"s3://{BUCKET}/corpus")
+    for path in (folder / "corpus").iterdir():
+        corpus.put(path.name, path)
+    local = on_s3.run(DRIVE, str(folder / "corpus"), str(folder / "calls"), str(folder / "out"))
+    assert local.returncode == 0, local.stderr[-3000:]
+    proxy.shares = mixed(0.1)
+    there = on_s3.run(DRIVE, corpus.url, str(folder / "calls"), f"s3://{BUCKET}/out")
+    proxy.shares = {}
+    assert there.returncode == 0, there.stderr[-3000:]
+    failed = on_s3.run(DRIVE, corpus.url, str(folder / "calls"), "s3://no-such-bucket/failed")
+    assert failed.returncode == 4, failed.stderr[-3000:]
+    said = "".join((local.stdout, local.stderr, there.stdout, there.stderr, failed.stdout, failed.stderr))
+    yield {"local": str(folder / "out"), "said": said, "failed": failed.stderr}
+
+
+def test_through_mixed_faults_the_shards_are_those_of_a_local_run(runs: dict[str, str], proxy: FaultProxy) -> None:
+    expected = list(shard_bytes(Path(runs["local"])).values())
+    out = Directory.at(f"s3://{BUCKET}/out")
+    assert [out.get(url.removeprefix(f"{out.url}/")) for url in shards(out.url)] == expected
+    assert set(object_store.MIXED) <= set(proxy.done), proxy.done
+
+
+def test_no_file_or_message_of_a_run_holds_the_secret(runs: dict[str, str], on_s3: Cluster) -> None:
+    bucket = Directory.at(f"s3://{BUCKET}")
+    objects = {path: bucket.get(path) for path, _ in bucket.sizes("")}
+    assert any(path.startswith("out/events/") for path in objects)
+    logs = {
+        str(path): path.read_bytes() for path in on_s3.session.rglob("*") if path.is_file() and not path.is_socket()
+    }
+    assert len(logs) > 10
+    told = {name for name, data in {**objects, **logs}.items() if SECRET.encode() in data}
+    assert told == set()
+    assert SECRET not in runs["said"]
+    assert "NoSuchBucket" in runs["failed"]
