@@ -215,10 +215,10 @@ def check_workdir(workdir: str) -> None:
 
 def _gather(verdicts: NearDuplicates, made: Made, *, source: str | None, clusters: int) -> DuplicatesReport:
     datasets = made.datasets
-    opened, judged, kept = (datasets[s].manifest for s in (verdicts.corpus, verdicts, verdicts.inputs["kept"]))
-    assert opened is not None and judged is not None and kept is not None, "the run has made them"
+    opened, judged = (datasets[stage].manifest for stage in (verdicts.corpus, verdicts))
+    assert opened is not None and judged is not None, "the run has made them"
     counts = judged.counts
-    copies, dropped = kept.counts["exact_copies"], counts["near_duplicates"]
+    copies, dropped = counts["exact_copies"], counts["near_duplicates"]
     sizes, largest = clusters_of(verdicts, datasets, clusters)
     return DuplicatesReport(
         documents=judged.rows,
@@ -330,7 +330,7 @@ def _groups(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset]) -> Spli
     for table in tables_of(dataset):
         whole = table.drop_null()
         group, member = (whole[name].to_numpy() for name in (("group", "document") if apart else ("cluster", "b")))
-        _, sizes = own_runs(member, starts_of(group), own)
+        _, sizes = own_runs(member, starts_of(group), whole["copies"].to_numpy(), own)
         groups, documents = groups + len(sizes), documents + int(sizes.sum())
         largest = max(largest, int(sizes.max(initial=0)))
     counts = dataset.manifest.counts if dataset.manifest is not None else {}

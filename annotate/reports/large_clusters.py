@@ -98,7 +98,8 @@ def clusters_of(
     largest: list[_Found] = []
     for table in tables_of(datasets[stage_of(verdicts, Keepers)]):
         member, cluster = table["b"].to_numpy(), table["cluster"].to_numpy()
-        starts, sizes = own_runs(member, starts_of(cluster), own)
+        starts, sizes = own_runs(member, starts_of(cluster), table["copies"].to_numpy(), own)
+        stops = np.append(starts_of(cluster), len(cluster))
         classes = np.searchsorted(SIZES, sizes, side="right") - 1
         clusters += np.bincount(classes, minlength=len(SIZES))
         documents += np.bincount(classes, sizes, minlength=len(SIZES)).astype(np.int64)
@@ -106,11 +107,16 @@ def clusters_of(
         largest += (
             _Found(
                 documents=n,
-                earlier=-int(member[at : at + n].min()),
+                earlier=-int(member[at:stop].min()),
                 cluster=int(cluster[at]),
-                members=tuple(member[at : at + min(n, MEMBERS)].tolist()),
+                members=tuple(member[at : min(stop, at + MEMBERS)].tolist()),
             )
-            for at, n in zip(starts[best].tolist(), sizes[best].tolist(), strict=True)
+            for at, stop, n in zip(
+                starts[best].tolist(),
+                stops[np.searchsorted(stops, starts[best], side="right")].tolist(),
+                sizes[best].tolist(),
+                strict=True,
+            )
         )
         largest = heapq.nlargest(number, largest)
     classes_there = zip(SIZES, [*(least - 1 for least in SIZES[1:]), None], clusters, documents, strict=True)
@@ -122,14 +128,16 @@ def clusters_of(
 
 
 def own_runs(
-    member: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64], own: int
+    member: npt.NDArray[np.uint64], starts: npt.NDArray[np.int64], copies: npt.NDArray[np.int64], own: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The starts and sizes of the runs that have a document of the corpus, whose units are the first `own`."""
-    sizes = np.diff(starts, append=len(member))
+    """The starts of the runs that have a document of the corpus, whose units are the first `own`; and their documents.
+
+    `copies` says for how many documents each row stands.
+    """
     if not len(starts):
-        return starts, sizes
+        return starts, starts
     has = np.logical_or.reduceat(unit_of(member) < own, starts)
-    return starts[has], sizes[has]
+    return starts[has], np.add.reduceat(copies, starts)[has]
 
 
 def _described(verdicts: NearDuplicates, datasets: Mapping[Stage, Dataset], largest: Sequence[_Found]) -> list[Cluster]:

@@ -21,9 +21,9 @@ from annotate.errors import ConfigError
 from annotate.graph import Documents, Map, Stage, Tables
 from annotate.minhash.reference import Scheme, Tokens
 from annotate.stages.duplicates.candidates import Candidates
-from annotate.stages.duplicates.clusters import DocumentGroups, Groups, Keepers, Members
+from annotate.stages.duplicates.clusters import LISTED, DocumentGroups, Groups, Keepers, Members
 from annotate.stages.duplicates.components import Components
-from annotate.stages.duplicates.documents import SignedDocuments, identity, row_of, unit_of
+from annotate.stages.duplicates.documents import SignedDocuments, copies_of, identity, row_of, unit_of, unlisted
 from annotate.stages.duplicates.shared_spans import Fingerprints, KeptFingerprints, SharedSpans
 from annotate.stages.duplicates.similarity import FirstSigned, Similarity
 from annotate.stages.signatures import Hash, Signatures
@@ -157,7 +157,7 @@ class NearDuplicates(Map):
         near = Similarity(all_, FirstSigned(all_, Candidates(all_, self.ways)), self._surely(self.looser))
         if exact:
             near = Similarity(all_, FirstSigned(all_, near, exact), self.looser)
-        clusters = Members(all_, Components(all_, near, self.threshold), self.keep)
+        clusters = Members(all_, Components(all_, near, self.threshold), self.keep, max(LISTED, self.most + 1))
         kept = Similarity(all_, FirstSigned(all_, Keepers(all_, clusters, self.most), exact), 0.0)
         if not self.grouped:
             return {"signatures": own, "kept": kept}
@@ -203,11 +203,20 @@ class NearDuplicates(Map):
         near[at] = found["a"].to_numpy() != found["b"].to_numpy()
         keeper_shard[at], keeper_row[at] = found["shard"].to_numpy(), found["row"].to_numpy()
         similarity[at], cluster[at] = found["similarity"].to_numpy(), found["cluster"].to_numpy()
+        exact = np.zeros(len(rows), bool)
+        exact[at] = found["copy"].to_numpy()
+        first = copies_of(tables["signatures"])
+        copies, like = unlisted(first, at, near[at])
+        for column in (near, keeper_shard, keeper_row, similarity, cluster, exact):
+            column[copies] = column[like]
         group = cluster.copy()
         if self.grouped:
             shared = tables["groups"].drop_null()
             shared = shared.filter(pa.array(unit_of(shared["document"].to_numpy()) == tables.number))
-            group[row_of(shared["document"].to_numpy())] = shared["group"].to_numpy()
+            at = row_of(shared["document"].to_numpy())
+            group[at] = shared["group"].to_numpy()
+            copies, like = unlisted(first, at, np.ones(len(at), bool))
+            group[copies] = group[like]
         kept = ~near if self.drop else np.ones(len(rows), bool)
         lengths = tables["signatures"]["length"].to_numpy()
         columns = [pa.array(column) for column in (rows, kept)] + [pa.array(keeper_shard, pa.string())]
@@ -217,6 +226,7 @@ class NearDuplicates(Map):
             counts={
                 "kept": int(kept.sum()),
                 "near_duplicates": int(near.sum()),
+                "exact_copies": int((near & exact).sum()),
                 "unusable": pc.sum(pc.invert(tables["signatures"]["usable"])).as_py() or 0,
                 "characters": int(lengths.sum()),
                 "characters_of_near_duplicates": int(lengths[near].sum()),

@@ -40,6 +40,7 @@ class IdPartitions(Shuffle):
     name: ClassVar[str] = "id-partitions"
     schema: ClassVar[str] = "id-partitions"
     sent_schema: ClassVar[str] = "sent-ids"
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.corpus.id is None:
@@ -66,8 +67,17 @@ class IdPartitions(Shuffle):
         return (units["corpus"].stop - units["corpus"].start) * ID_BYTES
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
-        """Send each id that is not null, and where it is, to the partition of its hash."""
+        """Send each id that is not null, and where it is, to the partition of its hash.
+
+        Of documents of the unit that have the same id two are sent: the second stands for all later ones.
+        """
         named = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))
+        sent = pl.DataFrame({"id": named["id"]}).select(
+            nth=pl.int_range(pl.len()).over("id"), of=pl.len().cast(pl.Int64).over("id")
+        )
+        named = named.filter((sent["nth"] < 2).to_arrow())
+        sent = sent.filter(pl.col("nth") < 2)
+        counts = sent.select(pl.when(pl.col("nth") == 1).then(pl.col("of") - 1).otherwise(1).cast(pl.Int64))
         hashes = id_hashes(named["id"])
         shard = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(hashes), np.int32)), pa.array([tables.shard]))
         columns = [
@@ -76,6 +86,7 @@ class IdPartitions(Shuffle):
             named["id"].cast(pa.string()),
             shard.cast(pa.string()),
             named["row"],
+            counts.to_series().to_arrow(),
         ]
         yield UnitOutput(pa.table(columns, schema=contract(self.sent_schema).schema))
 
@@ -88,7 +99,7 @@ class IdPartitions(Shuffle):
             .sort("shard", "row")
             .group_by("hash", "id")
             .agg(
-                count=pl.len().cast(pl.Int64),
+                count=pl.col("count").sum(),
                 first_shard=pl.col("shard").first(),
                 first_row=pl.col("row").first(),
                 # Null for an id that came once and only shares a hash. The next line removes it.

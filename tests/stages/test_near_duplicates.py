@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from exchanges import Texts, run_filter
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
 from annotate.minhash.reference import shingles
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates import candidates
+from annotate.stages.duplicates.clusters import LISTED
+from annotate.stages.duplicates.documents import copies_of
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.storage.manifests import Manifest
 
@@ -209,9 +217,50 @@ def test_unless_it_is_given_the_looser_threshold_follows_a_low_one() -> None:
 def test_many_identical_documents_take_linear_work() -> None:
     n = 10_000
     table, made = run_filter(NearDuplicates(CORPUS), {"a": [sentence(10, 20)] * n + [sentence(11, 20)]})
-    assert sum(part.num_rows for part in made["candidates"]) == n - 1
+    units = 10
+    assert sum(part.num_rows for part in made["candidates"]) == 2 * units - 1  # of a unit two, wherever they go
+    assert sum(part.num_rows for part in made["keepers"]) == units * LISTED
+    assert sum(pc.sum(part["copies"]).as_py() for part in made["keepers"]) == n
     assert sum(table["kept"].to_pylist()) == 2
     assert set(table["keeper_row"].to_pylist()) == {0, n}
+
+
+PAGES = [sentence(60, 40), sentence(61, 40), changed(sentence(60, 40), 5), "too short"]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(PAGES), st.sampled_from(["", " ", "\n\n"])), min_size=1, max_size=40),
+    st.sampled_from([2, 7, 1000]),
+    st.sampled_from(["longest", "earliest"]),
+    st.integers(1, 3),
+    st.booleans(),
+)
+def test_copies_in_a_unit_get_the_verdicts_that_each_would_get_alone(
+    pages: list[tuple[str, str]],
+    unit_rows: int,
+    keep: str,
+    most: int,
+    older: bool,  # noqa: FBT001
+) -> None:
+    """Texts that differ in blanks are copies of other lengths. In units of one document nothing is a copy."""
+    texts = [text + blanks for text, blanks in pages]
+    against = {"old": texts[1::3]} if older else None
+    with mock.patch("annotate.stages.near_duplicates.LISTED", 1):
+        stage = NearDuplicates(CORPUS, keep=keep, most=most, against=Corpus("old") if older else None)
+        each, counted = (Counter[tuple[str, str]]() for _ in range(2))
+        alone, _ = run_filter(stage, {"a": texts}, against=against, unit_rows=1, counts=each)
+        found, _ = run_filter(stage, {"a": texts}, against=against, unit_rows=unit_rows, counts=counted)
+    assert found.equals(alone)
+    for name in ("cut_groups", "documents_of_cut_groups"):
+        assert counted["groups", name] == each["groups", name]
+
+
+def test_texts_of_one_hash_and_other_signatures_are_no_copies() -> None:
+    signature = pa.array([[1, 2], [1, 3], [1, 2], [], [], [1, 2]], pa.list_(pa.uint32()))
+    same, usable = pa.array([7] * 6, pa.uint64()), pa.array([True] * 5 + [False])
+    table = pa.table({"exact_high": same, "exact_low": same, "signature": signature, "usable": usable})
+    assert copies_of(table).tolist() == [0, 1, 0, 3, 4, 5]
 
 
 def test_a_large_bucket_of_different_documents_takes_linear_work() -> None:

@@ -271,7 +271,8 @@ class Planted:
 def planted(texts: list[str], cluster: Ints) -> Planted:
     """Filter a corpus; `found` are the clusters of the filter, `estimate` is what it finds of each pair of `exact`.
 
-    Of documents with one signature only the first is compared with others, and stands for them.
+    Of documents with one signature only the first is compared with others, and stands for them. Of copies in a unit
+    the second is compared with the first copy only, later ones with none.
     """
     table, made = run_filter(NearDuplicates(CORPUS), {"a": texts}, unit_rows=UNIT_ROWS)
     has, edges = incidence(texts), verified(made)
@@ -280,7 +281,9 @@ def planted(texts: list[str], cluster: Ints) -> Planted:
     _, first, same = np.unique(signatures, axis=0, return_index=True, return_inverse=True)
     stands = first[same.ravel()]
     twins = np.flatnonzero(stands != np.arange(len(texts)))
-    assert (edges.of(stands[twins], twins) == 1).all()
+    copies = np.array([texts[at // UNIT_ROWS * UNIT_ROWS : at].count(text) for at, text in enumerate(texts)])
+    compared = twins[copies[twins] < 1]
+    assert (edges.of(stands[compared], compared) == 1).all() and len(compared)
     a, b = stands[exact.a], stands[exact.b]
     estimate = np.where(a == b, 1.0, edges.of(np.minimum(a, b), np.maximum(a, b)))
     return Planted(texts, has, cluster, exact, edges, table["cluster"].to_numpy(), estimate)

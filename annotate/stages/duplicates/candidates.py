@@ -4,6 +4,10 @@ Each band of a document has a hash, and the document is sent to the partition of
 same hash are a bucket. A document is paired with the first of its bucket and with the `NEIGHBOURS` before it, so the
 work is linear in the size of the bucket. If several documents have the same signature, each is paired only with the
 first of them. Exact copies, also those too short for a shingle, share a band of their own.
+
+Of copies in one unit only the first is sent to all its partitions, and the second to that of the exact copies. The
+others are the same to every comparison. So a page that a large part of a corpus consists of is at most two rows of each
+unit, wherever it goes; `Members` counts its copies.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ import pyarrow as pa
 
 from annotate.graph import PARTITION_UNITS, Partitions, Received, Shuffle, Stage, Tables, partitions_of
 from annotate.randomness import keyed_hash
-from annotate.stages.duplicates.documents import SignedDocuments, UInt64, matrix, numbered, starts_of
+from annotate.stages.duplicates.documents import SignedDocuments, UInt64, copies_of, matrix, numbered, starts_of
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import UnitOutput
@@ -42,6 +46,7 @@ class Candidates(Shuffle):
     name: ClassVar[str] = "candidates"
     schema: ClassVar[str] = "pairs"
     sent_schema: ClassVar[str] = "sent-band-hashes"
+    version: ClassVar[int] = 2
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -60,18 +65,24 @@ class Candidates(Shuffle):
         return partitions_of(sent, self.documents.signatures.corpus.unit_bytes)
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
-        """Send each usable document to the partitions of its bands."""
+        """Send each usable document to the partitions of its bands; of copies of it, one to that of exact copies."""
         from annotate.minhash.band_hashes import band_hashes
 
         table = tables.sent
-        usable = table["usable"].to_numpy()
-        documents = numbered(tables.number, np.flatnonzero(usable))
-        table = table.filter(pa.array(usable)) if not usable.all() else table
+        first = copies_of(table)
+        leads = np.flatnonzero(table["usable"].to_numpy() & (first == np.arange(len(first))))
+        copies = np.flatnonzero(first != np.arange(len(first)))
+        seconds = copies[np.unique(first[copies], return_index=True)[1]]
+        chosen = np.concatenate([leads, seconds])
+        documents = numbered(tables.number, chosen)
+        table = table.take(pa.array(chosen)) if len(seconds) or len(leads) < table.num_rows else table
         exact = keyed_hash(_EXACT, table["exact_high"].to_numpy(), table["exact_low"].to_numpy())
         has, values = matrix(table, self.documents.signatures.permutations)
         twin = exact.copy()
         twin[has] = band_hashes(values, 1, self.documents.signatures.permutations, _TWIN)[:, 0]
         keys, owners = [exact], [np.arange(len(documents))]
+        has = has[has < len(leads)]
+        values = values[: len(has)]
         for way, (bands, rows) in enumerate(self.bands):
             keys.append(band_hashes(values, bands, rows, way).ravel())
             owners.append(np.repeat(has, bands))

@@ -17,7 +17,9 @@ from annotate.stages.duplicates.components import Components
 from annotate.stages.duplicates.documents import (
     DocumentShuffle,
     SignedDocuments,
+    copies_of,
     identities,
+    numbered,
     range_of,
     row_of,
     starts_of,
@@ -29,6 +31,8 @@ from annotate.storage.manifests import Manifest
 from annotate.storage.parts import UnitOutput
 
 HIGHEST = "highest:"
+LISTED = 8
+"""Copies in a unit that are listed: more than a report names of a cluster."""
 LARGEST, SMALL = 0.01, 100
 """A split group is cut if it has more than this share of the documents, and more than `SMALL` of them."""
 
@@ -42,16 +46,20 @@ class Members(DocumentShuffle):
         components: the components.
         keep: "longest", "earliest", or "highest:NAME" for the largest value of a column of the corpus (numbers, which
             are compared as float64, dates or times).
+        listed: most documents that are listed of those in a unit that are copies of each other: the first ones in the
+            order in which keepers are chosen. The last of them stands for all others.
     """
 
     documents: SignedDocuments
     components: Components
     keep: str = "earliest"
+    listed: int = LISTED
 
     name: ClassVar[str] = "members"
     schema: ClassVar[str] = "members"
     sent_schema: ClassVar[str] = "sent-links"
     source: ClassVar[str] = "components"
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.keep not in ("longest", "earliest") and (not self.reads_corpus or self.keep == HIGHEST):
@@ -73,8 +81,8 @@ class Members(DocumentShuffle):
         return (self.keep.removeprefix(HIGHEST),) if self.reads_corpus else ()
 
     def settings(self) -> Mapping[str, Any]:
-        """The setting that chooses the keeper."""
-        return {"keep": self.keep}
+        """The setting that chooses the keeper, and how many copies are listed."""
+        return {"keep": self.keep, "listed": self.listed}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send each member of this range, the earliest of its component too, to its own range."""
@@ -87,17 +95,25 @@ class Members(DocumentShuffle):
         yield UnitOutput(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 
     def receive(self, received: Received) -> Iterator[UnitOutput]:
-        """Give each document the value that a keeper is chosen by."""
+        """Give each document the value that a keeper is chosen by, also the copies that were not sent anywhere."""
         order = np.argsort(received.sent["b"].to_numpy())
         root, member = (received.sent[name].to_numpy()[order] for name in ("a", "b"))
-        value = np.zeros(len(member), np.float64)
         units = unit_of(member)
+        schema = contract(self.schema).schema
+        tables = [schema.empty_table()]
         for unit in received.beside:
             mine = slice(*np.searchsorted(units, [unit.number, unit.number + 1]))
-            if mine.start < mine.stop and self.keep != "earliest":
-                value[mine] = self._values(unit)[row_of(member[mine])]
-        columns = [pa.array(column) for column in (root, member, value)]
-        yield UnitOutput(pa.table(columns, schema=contract(self.schema).schema))
+            if mine.start == mine.stop:
+                continue
+            first = copies_of(unit["signatures"])
+            leads, at = np.unique(first[row_of(member[mine])], return_index=True)
+            rows = np.flatnonzero(np.isin(first, leads))
+            value = np.zeros(len(rows)) if self.keep == "earliest" else self._values(unit)[rows]
+            rows, value, copies = _listed(rows, first[rows], value, self.listed)
+            roots = root[mine][at][np.searchsorted(leads, first[rows])]
+            columns = [roots, numbered(unit.number, rows), value, copies]
+            tables.append(pa.table([pa.array(column) for column in columns], schema=schema))
+        yield UnitOutput(pa.concat_tables(tables))
 
     def _values(self, unit: Tables) -> npt.NDArray[np.float64]:
         """The value that a keeper is chosen by, for each document of a unit; nulls and NaN are below all others."""
@@ -116,6 +132,30 @@ class Members(DocumentShuffle):
             message = f"keep={self.keep!r}: column {name!r} of {unit.shard} has no numbers: {error}"
             raise ConfigError(message, hint=hint) from error
         return np.where(np.isnan(values), -np.inf, values)
+
+
+def _listed(
+    rows: npt.NDArray[np.int64], first: npt.NDArray[np.int64], value: npt.NDArray[np.float64], most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Of copies of one document, those with the largest values, and for how many documents each stands.
+
+    Args:
+        rows: of the documents of a unit, int64 `[n]`.
+        first: the first copy of each, as `copies_of` gives it.
+        value: that a keeper is chosen by, float64 `[n]`.
+        most: of one document.
+
+    Returns:
+        Rows in order, their values, and numbers of documents.
+    """
+    order = np.lexsort((rows, -value, first))
+    starts = starts_of(first[order])
+    sizes = np.diff(starts, append=len(order))
+    nth, size = np.arange(len(order)) - np.repeat(starts, sizes), np.repeat(sizes, sizes)
+    copies = np.where(nth == most - 1, size - most + 1, 1)
+    chosen = np.flatnonzero(nth < most)
+    chosen = chosen[np.argsort(rows[order[chosen]])]
+    return rows[order[chosen]], value[order[chosen]], copies[chosen]
 
 
 def _numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -157,10 +197,12 @@ class Keepers(_ToTheEarliest):
 
     name: ClassVar[str] = "keepers"
     schema: ClassVar[str] = "keepers"
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.most < 1:
             raise ConfigError(f"most must be at least 1 document of a cluster, got {self.most}")
+        assert self.members.listed > self.most, "of copies that are not listed, none is kept"
 
     def settings(self) -> Mapping[str, Any]:
         """How many are kept."""
@@ -175,7 +217,8 @@ class Keepers(_ToTheEarliest):
         sizes = np.diff(starts, append=len(root))
         kept = np.arange(len(root)) - np.repeat(starts, sizes) < self.most
         keeper = np.where(kept, member, np.repeat(member[starts], sizes))
-        columns = [pa.array(column) for column in (keeper, member, identities(root, received))]
+        copies = received.sent["copies"].to_numpy()[order]
+        columns = [pa.array(column) for column in (keeper, member, identities(root, received), copies)]
         yield UnitOutput(pa.table(columns, schema=contract(self.schema).schema))
 
 
@@ -188,6 +231,7 @@ class Groups(_ToTheEarliest):
 
     name: ClassVar[str] = "groups"
     schema: ClassVar[str] = "groups"
+    version: ClassVar[int] = 2
 
     def settings(self) -> Mapping[str, Any]:
         """The largest group."""
@@ -195,17 +239,19 @@ class Groups(_ToTheEarliest):
 
     def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Count the documents of each group, and name it."""
-        root, member = (received.sent[name].to_numpy() for name in ("root", "member"))
+        root, member, copies = (received.sent[name].to_numpy() for name in ("root", "member", "copies"))
         order = np.lexsort((member, root))
-        root, member = root[order], member[order]
+        root, member, copies = root[order], member[order], copies[order]
         starts = starts_of(root)
         sizes = np.diff(starts, append=len(root))
-        own = np.append(0, np.cumsum(unit_of(member) < received.units))  # those of another corpus are in no subset
+        # Documents of another corpus are in no subset.
+        own = np.append(0, np.cumsum(np.where(unit_of(member) < received.units, copies, 0)))
         too_large = own[starts + sizes] - own[starts] > max(LARGEST * received.rows, SMALL)
         cut = np.repeat(too_large, sizes)
         group = pa.array(identities(root, received), mask=cut)
-        table = pa.table([pa.array(member), group], schema=contract(self.schema).schema)
-        yield UnitOutput(table, counts={"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(cut.sum())})
+        table = pa.table([pa.array(member), group, pa.array(copies)], schema=contract(self.schema).schema)
+        counts = {"cut_groups": int(too_large.sum()), "documents_of_cut_groups": int(copies[cut].sum())}
+        yield UnitOutput(table, counts=counts)
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn of groups that were cut: their documents may now lie in different subsets."""
@@ -229,6 +275,7 @@ class DocumentGroups(DocumentShuffle):
 
     name: ClassVar[str] = "document-groups"
     schema: ClassVar[str] = "groups"
+    version: ClassVar[int] = 2
     sent_schema: ClassVar[str] = "sent-groups"
     source: ClassVar[str] = "groups"
 

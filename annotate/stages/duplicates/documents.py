@@ -23,6 +23,8 @@ from annotate.text.arrays import one_array
 UInt64 = npt.NDArray[np.uint64]
 OLDER = "against:"
 """Prefix for the shards of the second corpus: both may have a shard of the same name."""
+COMPARED = 4 << 20
+"""Values of signatures that are compared at a time."""
 _ROW_BITS = np.uint64(32)
 
 
@@ -111,6 +113,61 @@ class DocumentShuffle(Shuffle):
         """The signatures, and those of the other corpus."""
         names = ("signatures", "corpus") if self.reads_corpus else ("signatures",)
         return (names,) if self.documents.against is None else (names, tuple(AGAINST + name for name in names))
+
+
+def copies_of(signatures: pa.Table) -> npt.NDArray[np.int64]:
+    """For each document of a unit, the first one there that has the same exact hash and the same signature.
+
+    A document that has no copy before it, or can't be used, is its own.
+
+    Args:
+        signatures: of a unit.
+
+    Returns:
+        Positions in the unit, int64 `[n]`.
+    """
+    high, low = (signatures[name].to_numpy() for name in ("exact_high", "exact_low"))
+    order = np.lexsort((high, low))
+    starts = starts_of(low[order], high[order])
+    first = np.arange(len(order))
+    first[order] = order[np.repeat(starts, np.diff(starts, append=len(order)))]
+    first = np.where(signatures["usable"].to_numpy(), first, np.arange(len(first)))
+    # Crafted texts can share the exact hash, which is no cryptographic one; their signatures would have to agree too.
+    lists = one_array(signatures["signature"])
+    ends, values = lists.offsets.to_numpy(), lists.values.to_numpy()
+    sizes = np.diff(ends)
+    copies = np.flatnonzero(first != np.arange(len(first)))
+    length = int(sizes.max(initial=0))
+    for some in np.array_split(copies, 1 + len(copies) * length // COMPARED):
+        same = sizes[some] == sizes[first[some]]
+        signed = np.flatnonzero(same & (sizes[some] > 0))
+        within = np.arange(length)
+        left, right = (values[ends[at[signed]][:, None] + within] for at in (some, first[some]))
+        same[signed] = (left == right).all(axis=1)
+        first[some[~same]] = some[~same]
+    return first
+
+
+def unlisted(
+    first: npt.NDArray[np.int64], listed: npt.NDArray[np.int64], near: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The copies in a unit that `Members` did not list, each with a near-duplicate that has the same verdict.
+
+    If some copies of a document are not listed, there is a near-duplicate among those that are.
+
+    Args:
+        first: what `copies_of` gives.
+        listed: positions of the documents that are listed, int64 `[n]`.
+        near: which of these are near-duplicates, bool `[n]`.
+
+    Returns:
+        Two arrays of positions, int64 `[m]`.
+    """
+    like = np.full(len(first), -1)
+    like[first[listed[near]]] = listed[near]
+    missing = like[first] >= 0
+    missing[listed] = False
+    return np.flatnonzero(missing), like[first[missing]]
 
 
 def with_partition(table: pa.Table, to: npt.NDArray[np.int32]) -> pa.Table:

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from annotate.graph import AGAINST, Documents, Map, Partitions, Received, Shuffle, Stage, Tables
 from annotate.minhash.reference import Tokens
 from annotate.stages.duplicates.candidates import unique_pairs
-from annotate.stages.duplicates.documents import UInt64, numbered, row_of, starts_of, unit_of
+from annotate.stages.duplicates.documents import UInt64, copies_of, numbered, row_of, starts_of, unit_of, unlisted
 from annotate.stages.duplicates.similarity import Similarity
 from annotate.storage.contracts import contract
 from annotate.storage.parts import UnitOutput
@@ -96,8 +96,9 @@ class KeptFingerprints(Map):
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
-        """The fingerprints, and the keepers."""
-        return {"fingerprints": self.fingerprints, "kept": self.kept}
+        """The fingerprints, the keepers, and the signatures, which say what is a copy."""
+        signed = self.kept.documents.signatures
+        return {"fingerprints": self.fingerprints, "kept": self.kept, "signatures": signed}
 
     def settings(self) -> Mapping[str, Any]:
         """It has none of its own."""
@@ -107,9 +108,11 @@ class KeptFingerprints(Map):
         """Leave out the fingerprints of near-duplicates."""
         table, kept = tables["fingerprints"], tables["kept"]
         member, keeper = kept["b"].to_numpy(), kept["a"].to_numpy()
-        near = row_of(member[(unit_of(member) == tables.number) & (member != keeper)])
+        own = unit_of(member) == tables.number
+        listed, near = row_of(member[own]), (member != keeper)[own]
+        copies, _ = unlisted(copies_of(tables["signatures"]), listed, near)
         gone = np.zeros(table.num_rows, bool)
-        gone[near] = True
+        gone[listed[near]] = gone[copies] = True
         lists = pc.if_else(
             pa.array(gone), pa.scalar([], table.schema.field("fingerprints").type), table["fingerprints"]
         )
@@ -131,6 +134,7 @@ class SharedSpans(Shuffle):
     name: ClassVar[str] = "shared-spans"
     schema: ClassVar[str] = "pairs"
     sent_schema: ClassVar[str] = "sent-fingerprints"
+    version: ClassVar[int] = 2
 
     @property
     def inputs(self) -> Mapping[str, Stage]:
@@ -143,10 +147,15 @@ class SharedSpans(Shuffle):
         return {"common": COMMON}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
-        """Send each document to the partitions of its fingerprints."""
+        """Send each document to the partitions of its fingerprints; of a fingerprint, enough to show it is common."""
         lists = one_array(tables.sent["fingerprints"])
         key = lists.flatten().to_numpy()
         rows = np.repeat(np.arange(len(lists)), pc.list_value_length(lists).to_numpy())
+        order = np.argsort(key, kind="stable")
+        starts = starts_of(key[order])
+        nth = np.arange(len(key)) - np.repeat(starts, np.diff(starts, append=len(key)))
+        sent = np.sort(order[nth <= COMMON])
+        key, rows = key[sent], rows[sent]
         columns = [(key % np.uint64(partitions.number)).astype(np.int32), key, numbered(tables.number, rows)]
         yield UnitOutput(pa.table([pa.array(column) for column in columns], schema=contract(self.sent_schema).schema))
 

@@ -129,7 +129,7 @@ class Similarity(DocumentShuffle):
     schema: ClassVar[str] = "similarity"
     sent_schema: ClassVar[str] = "sent-signed-pairs"
     source: ClassVar[str] = "pairs"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     @property
     def reads_corpus(self) -> bool:
@@ -146,10 +146,7 @@ class Similarity(DocumentShuffle):
         yield UnitOutput(with_partition(tables.sent, range_of(tables.sent["b"].to_numpy())))
 
     def receive(self, received: Received) -> Iterator[UnitOutput]:
-        """Compare signatures. Exact copies have similarity 1, even if they are shorter than a shingle.
-
-        Pairs of exact copies are counted if the second document is in this corpus.
-        """
+        """Compare signatures. Exact copies have similarity 1, even if they are shorter than a shingle."""
         sent = received.sent
         carries = np.flatnonzero(sent["compared"].is_valid().to_numpy())
         carried = one_array(sent["compared"].take(pa.array(carries)))
@@ -159,7 +156,6 @@ class Similarity(DocumentShuffle):
         order = np.lexsort((sent["a"].to_numpy(), sent["b"].to_numpy()))
         units = unit_of(sent["b"].to_numpy())[order]
         tables = [contract(self.schema).schema.empty_table()]
-        copies = 0
         for unit in received.beside:
             start, stop = np.searchsorted(units, [unit.number, unit.number + 1]).tolist()
             if start == stop:
@@ -167,12 +163,11 @@ class Similarity(DocumentShuffle):
             pairs = sent.take(pa.array(order[start:stop]))
             own = by_carrier[np.searchsorted(carriers, pairs["a"].to_numpy(), sorter=by_carrier)]
             similarity, same = self._compared(pairs, unit, carried, own)
-            if unit.number < received.units:
-                copies += int((same & (pairs["a"].to_numpy() != pairs["b"].to_numpy())).sum())
             columns = [pairs["a"], pairs["b"], pa.array(similarity), *(pairs[n] for n in ("cluster", "shard", "row"))]
+            columns.append(pa.array(same))
             near = pa.array(similarity >= np.float32(self.least))
             tables.append(pa.table(columns, schema=contract(self.schema).schema).filter(near))
-        yield UnitOutput(pa.concat_tables(tables), counts={"exact_copies": copies})
+        yield UnitOutput(pa.concat_tables(tables))
 
     def _compared(
         self, pairs: pa.Table, unit: Tables, carried: pa.LargeBinaryArray, own: npt.NDArray[np.int64]
