@@ -1,7 +1,7 @@
 """Checks the nodes of the cluster before anything runs: versions, modules of the pipeline, places, GPUs.
 
-Only other nodes than the driver's are asked, since what they would answer there is known; except for GPUs, which no
-other check of the driver has used. A node that joins later is not asked.
+The driver's own node is asked only about GPUs, which no other check has used, and about object stores: the workers of a
+Ray that others started may lack credentials that the driver has. A node that joins later is not asked.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from annotate.engine.facts import node_name
 from annotate.errors import ConfigError
 from annotate.graph import Source, Stage
 from annotate.installed import DISTRIBUTION
+from annotate.storage import retries
+from annotate.storage.connections import is_local
 from annotate.storage.store import Directory
 
 PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow")
@@ -42,11 +44,12 @@ def check_nodes(stages: Sequence[Stage], workdir: Directory) -> None:
         ConfigError: a node has other versions, can't import the pipeline's modules, read a source, or write the work
             directory. The node is named.
     """
-    others = _others()
-    if not others:
-        return
     read = {stage.outside.url for stage in stages if isinstance(stage, Source) and stage.outside is not None}
-    pickled, sources, written = cloudpickle.dumps(list(stages)), sorted(read), workdir.url
+    sources, written = sorted(read), workdir.url
+    asked = _with_workers(here=not all(is_local(url) for url in (*sources, written)))
+    if not asked:
+        return
+    pickled = cloudpickle.dumps(list(stages))
 
     def ask() -> Answer:  # being a local function, it goes to workers by value
         try:
@@ -56,17 +59,17 @@ def check_nodes(stages: Sequence[Stage], workdir: Directory) -> None:
         return answer(pickled, sources, written)
 
     ours = versions()
-    for node, (theirs, problem) in sorted(nodes.on_each_node(ask, only=others).items()):
+    for node, (theirs, problem) in sorted(nodes.on_each_node(ask, only=asked).items()):
         differing = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
         if differing:
             told = ", ".join(f"{name} {theirs[name]}, not {ours[name]}" for name in differing)
             raise ConfigError(
-                f"the node {others[node]} has {told} as this process has: results could differ between nodes",
+                f"the node {asked[node]} has {told} as this process has: results could differ between nodes",
                 hint="Install the same versions on all nodes and where the driver runs; one image for all does that.",
             )
         if problem is not None:
             raise ConfigError(
-                f"workers on the node {others[node]} {problem}",
+                f"workers on the node {asked[node]} {problem}",
                 hint="What a pipeline uses has to be on the nodes: in the job's --working-dir, on their PYTHONPATH, or "
                 "in the pipeline's file. Files have to lie in an object store, or on a disk that all nodes share; "
                 "credentials have to be in the environment of the workers too.",
@@ -93,13 +96,13 @@ def check_gpus() -> None:
             )
 
 
-def _others() -> dict[str, str]:
-    """The names of the nodes that can have workers, by id; not that of this process."""
-    here = ray.get_runtime_context().get_node_id()
+def _with_workers(*, here: bool) -> dict[str, str]:
+    """The names of the nodes that can have workers, by id; that of this process only with `here`."""
+    own = ray.get_runtime_context().get_node_id()
     return {
         node["NodeID"]: node_name(node["NodeManagerAddress"], node["NodeID"])
         for node in ray.nodes()
-        if node["Alive"] and node["NodeID"] != here and node["Resources"].get("CPU")
+        if node["Alive"] and (here or node["NodeID"] != own) and node["Resources"].get("CPU")
     }
 
 
@@ -148,18 +151,19 @@ def answer(pickled: bytes, sources: Sequence[str], workdir: str) -> Answer:
         cloudpickle.loads(pickled)
     except Exception as error:
         return versions(), f"can't import the pipeline: {type(error).__name__}: {error}"
-    for source in map(Directory.at, sources):
+    with retries.within(retries.START_SECONDS / (len(sources) + 1)):  # `on_each_node` waits for so long, and more
+        for source in map(Directory.at, sources):
+            try:
+                path, size = next(iter(source.sizes("")), ("", 0))
+                if not path:
+                    return versions(), f"see no file in {source.url}"
+                source.open(path, size).read(1)
+            except Exception as error:
+                return versions(), f"can't read {source.url}: {error}"
         try:
-            path, size = next(iter(source.sizes("")), ("", 0))
-            if not path:
-                return versions(), f"see no file in {source.url}"
-            source.open(path, size).read(1)
+            Directory.at(workdir).create()
         except Exception as error:
-            return versions(), f"can't read {source.url}: {error}"
-    try:
-        Directory.at(workdir).create()
-    except Exception as error:
-        return versions(), f"can't write the work directory: {error}"
+            return versions(), f"can't write the work directory: {error}"
     return versions(), None
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import object_store
@@ -63,6 +65,23 @@ def test_through_mixed_faults_the_shards_are_those_of_a_local_run(runs: dict[str
     out = Directory.at(f"s3://{BUCKET}/out")
     assert [out.get(url.removeprefix(f"{out.url}/")) for url in shards(out.url)] == expected
     assert set(object_store.MIXED) <= set(proxy.done), proxy.done
+
+
+def test_a_driver_that_has_credentials_where_workers_have_none_is_told_so_with_the_node(
+    proxy: FaultProxy, tmp_path: Path
+) -> None:
+    """The cluster has no variables of a store, and no machine's role: what it asks for one answers with status 501."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as nothing:
+        threading.Thread(target=nothing.serve_forever, daemon=True).start()
+        theirs = {"AWS_METADATA_ENDPOINT": f"http://127.0.0.1:{nothing.server_address[1]}"}
+        ours = object_store.environment(proxy.endpoint, SECRET)
+        write_corpus(tmp_path / "corpus", shards=1, documents=4)
+        with cluster(theirs) as bare:
+            done = bare.run(DRIVE, str(tmp_path / "corpus"), str(tmp_path / "calls"), f"s3://{BUCKET}/bare", **ours)
+        nothing.shutdown()
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "workers on the node " in done.stderr and "no credentials were found" in done.stderr
+    assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in done.stderr and SECRET not in done.stderr
 
 
 def test_no_file_or_message_of_a_run_holds_the_secret(runs: dict[str, str], on_s3: Cluster) -> None:
