@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from annotate.cli.terminal import counted, duration
+from annotate.cli.terminal import counted, duration, visible
 from annotate.engine.options import Options
 from annotate.engine.plan import Plan
 from annotate.pipeline import Pipeline
@@ -22,19 +23,20 @@ def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, 
             "?" if stage.units is None else f"{stage.done:,} of {stage.units:,}" if stage.done else f"{stage.units:,}"
         )
         rows = "?" if stage.rows is None else f"{stage.rows:,}"
-        table.add_row(stage.label, f"[{STYLES[stage.state]}]{stage.state}[/]", units, rows, stage.why)
+        state = Text(stage.state, style=STYLES[stage.state])
+        table.add_row(visible(stage.label), state, units, rows, visible(stage.why))
     console.print(table)
     for corpus in made.corpora:
         reached = "" if corpus.reached == corpus.documents else f", of which {corpus.reached:,} will be reached"
         of = f"{corpus.path}: " if len(made.corpora) > 1 else ""
         size = f"{corpus.text_bytes / 1e6:,.1f} MB of text"
-        console.print(f"{of}{counted(corpus.documents, 'document')}{reached}; {size}", markup=False)
+        console.print(visible(f"{of}{counted(corpus.documents, 'document')}{reached}; {size}"))
     _print_scoring(made, console)
     if made.write_bytes is not None:
         free = "unknown" if made.free_bytes is None else f"{made.free_bytes / 1e9:,.1f} GB"
         console.print(f"about {made.write_bytes / 1e6:,.1f} MB will be written; free: {free}")
         if made.free_bytes is not None and made.write_bytes > made.free_bytes:
-            console.print("[bold red]this is more than the free space[/]")
+            console.print("this is more than the free space", style="bold red")
 
 
 def _print_scoring(made: Plan, console: Console) -> None:
@@ -45,6 +47,6 @@ def _print_scoring(made: Plan, console: Console) -> None:
             else f"{item.spans / item.seconds:,.0f} spans/s"
         )
         console.print(
-            f"{item.label}: about {duration(item.total_seconds)} with {counted(item.models, 'model')} "
+            f"{visible(item.label)}: about {duration(item.total_seconds)} with {counted(item.models, 'model')} "
             f"(in a sample of {counted(item.spans, 'span')}, one model did {rate})"
         )

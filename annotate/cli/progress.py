@@ -31,7 +31,7 @@ def observer(console: Console) -> Iterator[Observer]:
         yield Lines(console)
         return
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -77,7 +77,7 @@ class Bars:
 
     def started(self, stage: str, units: int, detail: str) -> None:
         """Add a bar."""
-        name = f"{stage} [dim]{detail}[/]" if detail else stage
+        name = visible(f"{stage} ({detail})" if detail else stage)
         task = self.progress.add_task(name, total=units or None, rate="")
         self.stages[stage] = _Stage(units, task=task)
 
@@ -92,7 +92,7 @@ class Bars:
         """Fill the bar, or say that there was nothing to do."""
         state = self.stages.get(stage)
         if state is None or state.task is None:
-            self.progress.console.print(f"{stage}: {detail}", style="dim")
+            self.progress.console.print(visible(f"{stage}: {detail}"), style="dim", markup=False)
         else:
             self.progress.update(state.task, total=max(state.done, 1), completed=max(state.done, 1))
 
@@ -137,10 +137,10 @@ class Lines:
 
     def said(self, level: str, message: str) -> None:
         """Print a line."""
-        self._print(f"{level}: {visible(message)}")
+        self._print(f"{level}: {message}")
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
+        self.console.print(visible(text), markup=False, soft_wrap=True)
 
 
 def _listed(*items: str) -> str:

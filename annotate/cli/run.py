@@ -14,7 +14,7 @@ from rich.console import Console
 from annotate.cli.local_ray import ray_running
 from annotate.cli.progress import observer
 from annotate.cli.summary_view import print_summary
-from annotate.cli.terminal import width
+from annotate.cli.terminal import console
 from annotate.corpus.files import is_jsonl
 from annotate.engine.check_workdir import check_place, check_workdir
 from annotate.engine.events import Observer
@@ -113,7 +113,7 @@ def _run(
     share: bool,
     stall_seconds: float,
 ) -> None:
-    console = Console(highlight=False, soft_wrap=True, width=width())
+    out = console(soft_wrap=True)
     pipeline = build(definition, settings_of(settings))
     options = Options(
         workers=workers,
@@ -132,11 +132,11 @@ def _run(
             )
         from annotate.cli.plan_view import print_plan
 
-        print_plan(pipeline, workdir, options, sample, console)
+        print_plan(pipeline, workdir, options, sample, out)
         return
-    with ready_to_run(pipeline, workdir, console) as watching:
+    with ready_to_run(pipeline, workdir, out) as watching:
         made = make(pipeline, workdir, options, watching)
-    print_summary(made, console)
+    print_summary(made, out)
 
 
 @contextlib.contextmanager

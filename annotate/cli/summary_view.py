@@ -93,7 +93,9 @@ def _tag_rates(stage: Place, dataset: Dataset, of: str, console: Console) -> Non
     rules = {tag.name: tag.rule for tag in stage.scheme.tags}
     for name, shown in zip(stage.scheme.names, stage.scheme.shown, strict=True):
         n = dataset.manifest.counts.get(f"<{shown}>", 0)
-        table.add_row(f"<{shown}>", rules.get(name, ""), f"{n:,}", f"{n / spans:.1%}" if spans else "-")
+        table.add_row(
+            visible(f"<{shown}>"), visible(rules.get(name, "")), f"{n:,}", f"{n / spans:.1%}" if spans else "-"
+        )
     console.print(table)
 
 
@@ -108,7 +110,7 @@ def _scores(stage: Calibrate, dataset: Dataset, of: str, console: Console) -> No
         shown = (
             [f"{v:.3f}" for v in np.quantile(values, QUANTILES, method="inverted_cdf")] if len(values) else ["-"] * 7
         )
-        table.add_row(axis, *shown)
+        table.add_row(visible(axis), *shown)
     console.print(table)
 
 
