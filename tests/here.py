@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
+import ray
 from ray import exceptions
 
+import annotate.engine.run  # noqa: F401 - all of the engine, so that none has Ray itself
+from annotate.engine import running
 from annotate.engine.worker import told
 
 
@@ -19,6 +25,15 @@ class Reference:
     """What a call gave."""
 
     value: Any
+
+    def future(self) -> Future[Any]:
+        """It is done."""
+        made: Future[Any] = Future()
+        if isinstance(self.value, exceptions.RayTaskError):
+            made.set_exception(self.value)
+        else:
+            made.set_result(self.value)
+        return made
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Reference:
@@ -44,7 +59,8 @@ class Remote:
         if not isinstance(self.what, type):
             return _call(self.what, *arguments)
         made = _call(self.what, *arguments).value
-        return mock.Mock(forward=Remote(made.forward))
+        methods = (name for name in dir(made) if not name.startswith("_") and callable(getattr(made, name)))
+        return SimpleNamespace(**{name: Remote(getattr(made, name)) for name in methods})
 
 
 class Here:
@@ -79,13 +95,22 @@ class Here:
         """One CPU."""
         return {"CPU": 1.0}
 
+    def get_runtime_context(self) -> Any:
+        """This process is on that node."""
+        return mock.Mock(spec_set=["get_node_id"], get_node_id=lambda: "a")
+
+
+NOT_HERE = "annotate.engine.facts"
+"""It asks Ray for this node, and takes it that Ray may not run."""
+
 
 @contextmanager
 def ray_here() -> Iterator[None]:
     """Run pipelines in this process."""
     here = Here()
     with contextlib.ExitStack() as stack:
-        for module in ("cluster", "cluster_watch", "model", "nodes", "running", "scheduler"):
-            stack.enter_context(mock.patch(f"annotate.engine.{module}.ray", here))
-        stack.enter_context(mock.patch("annotate.engine.running._REMOTE", Remote(told)))  # made when it was imported
+        for name, module in sorted(sys.modules.items()):
+            if name.startswith("annotate.engine.") and getattr(module, "ray", None) is ray and name != NOT_HERE:
+                stack.enter_context(mock.patch.object(module, "ray", here))
+        stack.enter_context(mock.patch.object(running, "_REMOTE", Remote(told)))  # made when it was imported
         yield
