@@ -1,14 +1,16 @@
-"""The one hook through which tests inject faults. It does nothing unless a test installs a function.
+"""The one hook through which tests inject faults. It does nothing unless a test of this source tree installs one.
 
 If the environment variable `ANNOTATE_FAULT_HOOK` names a function as `module:function`, `reach("commit: part put")`
-calls it with the name of the point, in the process that reaches the point.
+calls it with the name of the point, in the process that reaches the point. The module is a file of `tests/` in the
+source tree that this package is imported from. An installed package has no such folder, and ignores the variable.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 POINTS = (
     "unit: started",
@@ -28,11 +30,16 @@ POINTS = (
 
 
 def _installed() -> Callable[[str], None] | None:
-    name = os.environ.get("ANNOTATE_FAULT_HOOK")
-    if not name:
+    module, _, function = os.environ.get("ANNOTATE_FAULT_HOOK", "").partition(":")
+    tree = Path(__file__).parents[2]
+    if not module.isidentifier() or not (tree / "pyproject.toml").is_file():
         return None
-    module, _, function = name.partition(":")
-    hook: Callable[[str], None] = getattr(importlib.import_module(module), function)
+    spec = importlib.util.spec_from_file_location(module, tree / "tests" / f"{module}.py")
+    if spec is None or spec.loader is None or not Path(str(spec.origin)).is_file():
+        return None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    hook: Callable[[str], None] = getattr(found, function)
     return hook
 
 
