@@ -32,7 +32,7 @@ POINTS = (
 def _installed() -> Callable[[str], None] | None:
     module, _, function = os.environ.get("ANNOTATE_FAULT_HOOK", "").partition(":")
     tree = Path(__file__).parents[2]
-    if not module.isidentifier() or not (tree / "pyproject.toml").is_file():
+    if not (module.isidentifier() and function.isidentifier() and (tree / "pyproject.toml").is_file()):
         return None
     spec = importlib.util.spec_from_file_location(module, tree / "tests" / f"{module}.py")
     if spec is None or spec.loader is None or not Path(str(spec.origin)).is_file():
