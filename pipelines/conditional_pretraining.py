@@ -38,7 +38,7 @@ def pipeline(
     id: str | None = "id",
     ids: Literal["any", "unique"] = "any",
     columns: tuple[str, ...] | None = None,
-    unit_mb: float = 0.25,
+    unit_mb: float | None = None,
     duplicate_threshold: float = 0.8,
     split_by: Literal["sentence", "line", "paragraph", "document"] = "sentence",
     niceness: str = "niceness",
@@ -66,7 +66,7 @@ def pipeline(
         id: the column of ids; None if there is none.
         ids: "any" warns of repeated ids, "unique" makes them an error.
         columns: the other columns of text shards, as in `--set columns=source,url`; None for all.
-        unit_mb: text in a work unit, in MB. 0.25 suits models on CPUs, 8 models on GPUs, 64 a cluster.
+        unit_mb: text in a work unit, in MB; None to choose it by the size of the corpus, once for a work directory.
         duplicate_threshold: Jaccard similarity from which documents are near-duplicates.
         split_by: what a span is.
         niceness: a probe: the name of one that is shipped, or a file that `annotate probe train --axis niceness` wrote.
@@ -88,7 +88,8 @@ def pipeline(
         loss: whether tags are trained on.
     """
     path = corpus or demo_corpus()
-    documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=int(unit_mb * (1 << 20)))
+    unit_bytes = None if unit_mb is None else int(unit_mb * (1 << 20))
+    documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=unit_bytes)
     verdicts = NearDuplicates(documents, threshold=duplicate_threshold)
     spans = Split(documents, Splitter(by=split_by))
     scores = score(spans, skip=verdicts, scorers=[Probe(niceness), Probe(tone), Probe(correctness)])

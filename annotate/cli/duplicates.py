@@ -61,7 +61,7 @@ _OPTIONS = with_options(
         show_default=True,
         help="Shared tokens in a row that suffice for one split group; 0: none do.",
     ),
-    click.option("--unit-mb", default=8.0, show_default=True, help="Text in a work unit; 64 suits a cluster."),
+    click.option("--unit-mb", type=float, help="Text in a work unit; by default chosen by the size of the corpus."),
     click.option(
         "--unreadable",
         type=click.Choice(["error", "quarantine"]),
@@ -113,7 +113,7 @@ def the_filter(
     name: str | None,
     keep: str,
     against: str | None,
-    unit_mb: float,
+    unit_mb: float | None,
     unreadable: Literal["error", "quarantine"],
     bands: str | None,
     group_bands: str,
@@ -128,12 +128,12 @@ def the_filter(
         ConfigError: a setting is wrong.
         InputError: there is no such corpus.
     """
-    if not 0 < unit_mb <= MOST_MB:
+    if unit_mb is not None and not 0 < unit_mb <= MOST_MB:
         raise ConfigError(
             f"--unit-mb must be above 0 and at most {MOST_MB}, got {unit_mb}",
-            hint="8 suits one machine, 64 a cluster.",
+            hint="Leave it out: then the size of the corpus decides.",
         )
-    unit_bytes = max(1, round(unit_mb * (1 << 20)))
+    unit_bytes = None if unit_mb is None else max(1, round(unit_mb * (1 << 20)))
 
     def corpus(path: str, *named: str | None) -> Corpus:
         imported = is_jsonl(find_files(path)[0].path)

@@ -23,7 +23,7 @@ from annotate.engine.datasets import Dataset, needed, plan_datasets
 from annotate.engine.kinds import MAKERS
 from annotate.engine.options import Options
 from annotate.engine.run import together
-from annotate.engine.source import open_all
+from annotate.engine.source import choose_unit_sizes, open_all
 from annotate.errors import ConfigError
 from annotate.graph import EndsDocuments, Model, Sample, Source, Stage, graph, source_of
 from annotate.source_code import MODULES
@@ -124,7 +124,9 @@ def plan(
     workdir = Directory.at(location)
     check_workdir(workdir, stages)
     with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
-        opened = open_all(stages, Directory.at(scratch), outputs.values(), options.limit, _imported(stages, workdir))
+        found = _imported(stages, workdir)
+        choose_unit_sizes(stages, [*checks, *outputs.values()], workdir, found, keep=False)
+        opened = open_all(stages, Directory.at(scratch), outputs.values(), options.limit, found)
         datasets = plan_datasets(stages, workdir, opened, outputs)
         missing = needed([*checks, *outputs.values()], datasets)
         _check_device(missing, options)

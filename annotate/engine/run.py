@@ -25,7 +25,7 @@ from annotate.engine.rescore import drop, to_drop
 from annotate.engine.result import MadeDataset, Result
 from annotate.engine.running import Running, unit_bytes
 from annotate.engine.scheduler import Scheduler
-from annotate.engine.source import ImportJob, open_all
+from annotate.engine.source import ImportJob, choose_unit_sizes, open_all
 from annotate.engine.telemetry import telemetry
 from annotate.errors import StorageError
 from annotate.graph import Model, Source, Stage, digest, graph
@@ -126,7 +126,7 @@ def run(
                 f"another run began to drop scores in {workdir.url}, and did not end",
                 hint="Run the same command again: it drops the rest, and scores again.",
             )
-        running = Running(workdir, options, events, lease, unit_bytes(stages), heard)
+        running = Running(workdir, options, events, lease, heard=heard)
         events.workers(running.workers)
         return _Run(stages, outputs, checks, running, origin).go(dropped)
 
@@ -208,6 +208,8 @@ class _Run:
                 self._schedule([imports[stage].job()])
         found = {stage: each.found for stage, each in imports.items()}
         limit, workdir = self.running.options.limit, self.running.workdir
+        choose_unit_sizes(self.stages, [*self.checks, *self.outputs.values()], workdir, found, keep=True)
+        self.running.unit_bytes = unit_bytes(self.stages)
         sources = open_all(self.stages, workdir, self.outputs.values(), limit, found)
         return plan_datasets(self.stages, workdir, sources, self.outputs)
 

@@ -155,5 +155,5 @@ def names_of(works: Sequence[Work]) -> str:
 
 
 def unit_bytes(stages: Sequence[Stage]) -> int:
-    """Bytes of text that a work unit aims at: the largest `unit_bytes` of the stages."""
-    return max((stage.unit_bytes for stage in stages if isinstance(stage, Documents)), default=UNIT_BYTES)
+    """Bytes of text that a work unit aims at: the largest `unit_size` of the stages."""
+    return max((stage.unit_size for stage in stages if isinstance(stage, Documents)), default=UNIT_BYTES)

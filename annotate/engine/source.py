@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from annotate.engine.calls import Calls, Job
 from annotate.engine.datasets import Dataset
 from annotate.engine.running import Running, in_order
-from annotate.graph import ImportStep, Listing, Source, Stage, digest, source_of
+from annotate.errors import StorageError
+from annotate.graph import ImportStep, Listing, Source, Stage, digest, every, source_of
+from annotate.storage.layout import UNIT_SIZE
 from annotate.storage.store import Directory
 
+UNITS = 4096
+"""Number of units that a source is cut into, within these limits of the bytes of text in a unit."""
+LEAST_UNIT_BYTES, MOST_UNIT_BYTES = 1 << 18, 64 << 20
 BATCH_FILES = 32
 BATCH_BYTES = 64 << 20
 
@@ -52,6 +58,59 @@ def open_source(
     dataset = Dataset(source, directory, digest([known, *listing.identity]), inputs, source.label)
     dataset.commit(listing.writer)
     return dataset
+
+
+def choose_unit_sizes(
+    stages: Iterable[Stage], wanted: Iterable[Stage], workdir: Directory, found: Mapping[Stage, Any], *, keep: bool
+) -> None:
+    """Choose the size of units of sources that leave it to the run.
+
+    The first run chooses it, by the size of the source, and keeps it in the work directory. So it stays as it is when
+    the source grows, and with it all units that are committed. Sources with one dataset have one size.
+
+    Args:
+        stages: the stages, equal ones once.
+        wanted: those that the others are made for.
+        workdir: the work directory.
+        found: what the import of each source returned.
+        keep: whether to write the size into the work directory; a plan does not.
+    """
+    measured: dict[str, int] = {}
+    for stage in stages:
+        if isinstance(stage, Source) and (size := stage.measured(found[stage])) is not None:
+            measured[stage.dataset] = measured.get(stage.dataset, 0) + size
+    chosen = {name: kept_unit_size(workdir.child(name), unit_size(size), keep=keep) for name, size in measured.items()}
+    for stage in every(wanted):  # also equal ones: each is sent to workers by itself
+        if isinstance(stage, Source) and stage.dataset in chosen:
+            stage.choose_unit_size(chosen[stage.dataset])
+
+
+def unit_size(size: int) -> int:
+    """The size of units of a source of this size: about `UNITS` of them, within limits, a power of 2."""
+    return min(MOST_UNIT_BYTES, max(LEAST_UNIT_BYTES, 1 << max(0, -(-size // UNITS) - 1).bit_length()))
+
+
+def kept_unit_size(directory: Directory, size: int, *, keep: bool) -> int:
+    """The size of units that the folder of a dataset keeps; if there is none, `size`, which is then kept.
+
+    Raises:
+        StorageError: the file that keeps it is damaged.
+    """
+    if keep and directory.put_new(UNIT_SIZE, json.dumps({"unit_bytes": size}).encode()):
+        return size
+    try:
+        kept = json.loads(directory.get(UNIT_SIZE))["unit_bytes"]
+    except FileNotFoundError:
+        return size
+    except (ValueError, KeyError, TypeError):
+        kept = None
+    if not isinstance(kept, int) or kept < 1:
+        raise StorageError(
+            f"{directory.url}/{UNIT_SIZE} is damaged: it should say how many bytes of text a work unit has",
+            hint='Write {"unit_bytes": N} into it, with the size that units had, or delete it: then a run chooses '
+            "the size again, and may make all units again.",
+        )
+    return kept
 
 
 def open_all(

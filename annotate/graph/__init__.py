@@ -14,7 +14,7 @@ from annotate.graph.reduce import Reduce
 from annotate.graph.roles import EndsDocuments, LedgerStates
 from annotate.graph.shuffle import PARTITION_UNITS, RANGE_UNITS, Partitions, Received, Shuffle, partitions_of
 from annotate.graph.source import Imports, ImportStep, Listing, Source
-from annotate.graph.stage import AGAINST, Cut, Kind, Stage, digest, graph, source_of
+from annotate.graph.stage import AGAINST, Cut, Kind, Stage, digest, every, graph, source_of
 from annotate.graph.tables import ITSELF, Tables, Work, first_unit
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Work",
     "digest",
     "documents_of",
+    "every",
     "first_unit",
     "graph",
     "partitions_of",

@@ -60,12 +60,17 @@ class Documents(Stage):
     Attributes:
         id: name of the id column; None where documents are named by shard and row.
         columns: the other columns that travel to the shards; None for all.
-        unit_bytes: bytes of text that one work unit aims at.
+        unit_bytes: the setting that `unit_size` is made of; None if a run chooses it.
     """
 
     id: str | None
     columns: Sequence[str] | None
-    unit_bytes: int
+    unit_bytes: int | None
+
+    @property
+    @abc.abstractmethod
+    def unit_size(self) -> int:
+        """Bytes of text that one work unit aims at."""
 
     @property
     def place(self) -> str:

@@ -108,6 +108,18 @@ class Source(Stage):
             InputError: something can't be read, or is not there.
         """
 
+    def measured(self, found: Any) -> int | None:
+        """Bytes of what is read, by which a run chooses the size of units; None if the size is set.
+
+        `found` is what `imports` returned.
+        """
+        del found
+        return None
+
+    def choose_unit_size(self, size: int) -> None:
+        """Take the size of units that a run has chosen, in bytes of text."""
+        raise NotImplementedError
+
     @property
     def outside(self) -> Directory | None:
         """The folder that is read, in which a run must not write; None if there is no such folder."""

@@ -173,6 +173,18 @@ def first_input(stage: Stage) -> Stage | None:
     return next(iter(stage.inputs.values()), None)
 
 
+def every(outputs: Iterable[Stage]) -> list[Stage]:
+    """All stage objects that `outputs` need, also those that are equal to others."""
+    found: dict[int, Stage] = {}
+    waiting = list(outputs)
+    while waiting:
+        stage = waiting.pop()
+        if id(stage) not in found:
+            found[id(stage)] = stage  # so that its id stays its own
+            waiting.extend(stage.inputs.values())
+    return list(found.values())
+
+
 def graph(outputs: Iterable[Stage]) -> list[Stage]:
     """All stages that `outputs` need, inputs before users; equal stages appear once.
 

@@ -25,6 +25,8 @@ from annotate.graph import Documents, Imports, Listing, Source, Stage
 from annotate.storage.manifests import OTHER_BYTES, Manifest, Unit, file_rows
 from annotate.storage.store import Directory
 
+UNIT_BYTES = 8 << 20
+"""Bytes of text in a unit of a corpus that is read without a run."""
 ONE_PATH = "Give one. Several files are a folder, or a glob: 'data/*.parquet'."
 
 
@@ -43,7 +45,9 @@ class Corpus(Documents, Source):
         ids: "any" warns of repeated ids, "unique" makes them an error.
         columns: the other columns that travel to the shards; None for all. A column with a name that annotate uses
             (`row`, `id`, `text`, `problem`, `placements`, `gaps`, `phase`) is renamed to `corpus_row` and so on.
-        unit_bytes: bytes of text that one work unit aims at; 8 MB suits one machine, 64 MB a cluster.
+        unit_bytes: bytes of text that one work unit aims at. None to let the first run in a work directory choose, by
+            the size of the files: 1/4,096 of it, as a power of 2, but 256 KiB at least and 64 MiB at most. The work
+            directory keeps that size while the corpus grows.
         unreadable: what to do about a file that can't be read: stop with an "error", or "quarantine" it. If its footer
             can be read, but a page can't, the documents of that page's unit go to quarantine. If the page is of a
             column that only travels, the documents from there to the end of the unit do, in text shards only.
@@ -55,7 +59,7 @@ class Corpus(Documents, Source):
     id: str | None = "id"
     ids: Literal["any", "unique"] = "any"
     columns: Sequence[str] | None = None
-    unit_bytes: int = 8 << 20
+    unit_bytes: int | None = None
     unreadable: Literal["error", "quarantine"] = "error"
 
     name: ClassVar[str] = "corpus"
@@ -66,8 +70,8 @@ class Corpus(Documents, Source):
         object.__setattr__(self, "path", as_location(self.path, "path", hint=ONE_PATH))  # not in the recipe
         if self.columns is not None:
             object.__setattr__(self, "columns", as_tuple(self.columns, "columns"))
-        if self.unit_bytes < 1:
-            raise ConfigError(f"unit_bytes must be at least 1, got {self.unit_bytes}")
+        if self.unit_bytes is not None and self.unit_bytes < 1:
+            raise ConfigError(f"unit_bytes must be at least 1, or None, got {self.unit_bytes}")
         if self.ids not in ("any", "unique"):
             raise ConfigError(f'ids must be "any" or "unique", got {self.ids!r}')
         if self.unreadable not in ("error", "quarantine"):
@@ -79,7 +83,10 @@ class Corpus(Documents, Source):
         return {}
 
     def settings(self) -> Mapping[str, Any]:
-        """The columns, and how units are cut. The path is not among them, so a corpus can be moved."""
+        """The columns, and how units are cut. The path is not among them, so a corpus can be moved.
+
+        Nor is a size of units that a run has chosen: it stays the same in a work directory.
+        """
         return {
             "text": self.text,
             "id": self.id,
@@ -156,7 +163,22 @@ class Corpus(Documents, Source):
     @functools.cached_property
     def reader(self) -> DocumentReader:
         """Reads the documents of a unit."""
-        return DocumentReader(self._columns, self.directory, self.unit_bytes, self.unreadable == "quarantine")
+        return DocumentReader(self._columns, self.directory, self.unit_size, self.unreadable == "quarantine")
+
+    @property
+    def unit_size(self) -> int:
+        """Bytes of text that one work unit aims at: those that are set, else those that a run chose."""
+        return self.unit_bytes if self.unit_bytes is not None else vars(self).get("_chosen", UNIT_BYTES)
+
+    def measured(self, found: tuple[list[SourceFile], dict[str, UnreadableFile]]) -> int | None:
+        """The size of its Parquet files, unless `unit_bytes` is set."""
+        files, _ = found
+        return sum(file.size for file in files) if self.unit_bytes is None else None
+
+    def choose_unit_size(self, size: int) -> None:
+        """Take the size that a run has chosen, and workers get it with the stage. It is no setting."""
+        object.__setattr__(self, "_chosen", size)
+        vars(self).pop("reader", None)  # it has the size
 
     def sizes(self, unit: Unit) -> tuple[int, int]:
         """The bytes that the footer of the unit's file states."""
@@ -189,7 +211,7 @@ class Corpus(Documents, Source):
         self, file: SourceFile, footer: Footer, widened: Mapping[str, pa.DataType] | None = None
     ) -> Iterator[Unit]:
         """Cut one file into units, as `units_of` does."""
-        return units_of(self._columns, file, footer, self.unit_bytes, widened)
+        return units_of(self._columns, file, footer, self.unit_size, widened)
 
     def notes(self, file: SourceFile, footer: Footer) -> list[str]:
         """Warnings about the columns of a file, as notes of the manifest."""

@@ -60,7 +60,7 @@ class IdPartitions(Shuffle):
     def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
         """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit."""
         del whole
-        return partitions_of(manifests["corpus"].rows * ID_BYTES, self.corpus.unit_bytes)
+        return partitions_of(manifests["corpus"].rows * ID_BYTES, self.corpus.unit_size)
 
     def held(self, units: Mapping[str, Unit]) -> int:
         """The bytes of the ids of a unit, about."""

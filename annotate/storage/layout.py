@@ -8,6 +8,7 @@
       quarantine/<dataset>-<fingerprint>.parquet     a view: the bad rows of a dataset
       <stage>-<recipe>/                              a dataset
         dataset.json                                 its marker
+        unit-size.json                               of a corpus: bytes of text in a unit, where a run chose them
         rescore                                      there while its scores are dropped
         manifests/<fingerprint>.json
         manifests/units-<checksum>.parquet           a manifest part: it lists units, and a manifest names it
@@ -33,7 +34,7 @@ FOLDERS = (EVENTS, LEASES, PROVENANCE, VIEWS)
 """The folders that runs keep beside the datasets."""
 
 # In a dataset
-MARKER, RESCORE = "dataset.json", "rescore"
+MARKER, RESCORE, UNIT_SIZE = "dataset.json", "rescore", "unit-size.json"
 MANIFESTS, ENTRIES, PARTS, QUARANTINES = "manifests", "units", "parts", "quarantine"
 
 _KEY = r"[0-9a-f]{24}(?:-\d+)?"
@@ -55,8 +56,9 @@ class FileKind(enum.IntEnum):
     PART = 3
     QUARANTINE = 4
     COMPANION = 5
-    RESCORE = 6
-    MARKER = 7
+    UNIT_SIZE = 6
+    RESCORE = 7
+    MARKER = 8
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ _IN_DATASET = re.compile(
             FileKind.PART: rf"{PARTS}/({_KEY})-[0-9a-f]{{16}}\.(?:parquet|slices)",
             FileKind.QUARANTINE: rf"{QUARANTINES}/({_KEY})-[0-9a-f]{{16}}\.parquet",
             FileKind.COMPANION: rf"(files/[0-9a-f]{{8}})/{_COMPANION}",
+            FileKind.UNIT_SIZE: rf"{re.escape(UNIT_SIZE)}()",
             FileKind.RESCORE: rf"{RESCORE}()",
             FileKind.MARKER: rf"{re.escape(MARKER)}()",
         }.items()

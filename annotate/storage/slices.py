@@ -202,7 +202,7 @@ def _damaged(dataset: Directory, part: Part, why: str) -> StorageError:
 
 def _copied(tables: Sequence[pa.Table]) -> pa.Table:
     """Rows as one copy. A slice of a table would carry some bytes of its neighbours into a stream."""
-    return pa.concat_tables([tables[0].schema.empty_table(), *tables]).combine_chunks()
+    return pa.concat_tables([tables[0].slice(0, 0), *tables]).combine_chunks()
 
 
 def _stream(table: pa.Table) -> pa.Buffer:

@@ -33,6 +33,10 @@ class Louder(MadeDocuments, Map):
     def unit_bytes(self):
         return self.corpus.unit_bytes
 
+    @property
+    def unit_size(self):
+        return self.corpus.unit_size
+
     def settings(self):
         return {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from annotate.storage import layout
-from annotate.storage.layout import MARKER, RESCORE, FileKind, Name, parse
+from annotate.storage.layout import MARKER, RESCORE, UNIT_SIZE, FileKind, Name, parse
 
 KEY, SUM, FINGERPRINT = "0123456789abcdef01234567", "0123456789abcdef" * 2, "fedcba9876543210" * 2
 BESIDE = layout.companions(FINGERPRINT)
@@ -22,6 +22,7 @@ MADE = {
     f"{BESIDE}/tags.json": Name(FileKind.COMPANION, BESIDE),
     f"{BESIDE}/tokenizer/tokenizer.json": Name(FileKind.COMPANION, BESIDE),
     MARKER: Name(FileKind.MARKER),
+    UNIT_SIZE: Name(FileKind.UNIT_SIZE),
     RESCORE: Name(FileKind.RESCORE),
 }
 

@@ -62,7 +62,7 @@ class Candidates(Shuffle):
         del whole
         rows = sum(manifest.rows for manifest in manifests.values())
         sent = rows * (1 + sum(bands for bands, _ in self.bands)) * RECORD_BYTES
-        return partitions_of(sent, self.documents.signatures.corpus.unit_bytes)
+        return partitions_of(sent, self.documents.signatures.corpus.unit_size)
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send each usable document to the partitions of its bands; of copies of it, one to that of exact copies."""

@@ -238,7 +238,7 @@ class Shards(EndsDocuments, Map, Shuffle):
     @property
     def _most(self) -> int:
         """Bytes that a part aims at: no less than the text of a unit."""
-        return max(self.part_bytes, self.corpus.unit_bytes)
+        return max(self.part_bytes, self.corpus.unit_size)
 
     # In corpus order: parts are groups of units, or pieces of a unit with large columns.
 
