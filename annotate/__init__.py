@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from annotate.engine.options import Options
     from annotate.engine.result import Result
     from annotate.engine.status import status
-    from annotate.errors import AnnotateError, ConfigError, InputError, StorageError, WorkError
+    from annotate.errors import AnnotateError, BudgetError, ConfigError, InputError, StorageError, WorkError
     from annotate.exports import export
     from annotate.pipeline import Pipeline
     from annotate.scorers import (
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AnnotateError": "annotate.errors",
     "AttributeScores": "annotate.stages.attributes",
+    "BudgetError": "annotate.errors",
     "Calibrate": "annotate.stages.calibrate",
     "CausalModel": "annotate.scorers",
     "Classifier": "annotate.scorers",
@@ -107,6 +108,7 @@ __all__ = [
     "Alias",
     "AnnotateError",
     "AttributeScores",
+    "BudgetError",
     "Calibrate",
     "CausalModel",
     "Classifier",

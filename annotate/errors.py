@@ -6,6 +6,7 @@
   x StorageError       the work directory can't be used, or is damaged           exit 4
   x WorkError          a work unit failed on every attempt                       exit 5
   x InternalError      there is a mistake in annotate: please report it          exit 6
+  x BudgetError        the budget of a run is spent                              exit 7
 
 A single bad row raises no error: it goes to quarantine with its reason.
 """
@@ -82,3 +83,9 @@ class InternalError(AnnotateError):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         hint = hint or "This is a mistake in annotate. Report it, with this message. What is committed stays."
         super().__init__(message, hint=hint)
+
+
+class BudgetError(AnnotateError):
+    """The budget of a run is spent. Units that are committed stay."""
+
+    exit_code = 7

@@ -92,6 +92,7 @@ class Pipeline:
             InputError: a corpus can't be read.
             StorageError: the work directory can't be used.
             WorkError: a unit failed on every attempt.
+            BudgetError: the budget is spent.
         """
         return make(self, workdir, options, observer).result()
 

@@ -11,7 +11,7 @@ import click
 import pyarrow as pa
 
 from annotate.cli.duplicates_view import print_report
-from annotate.cli.run import HOW, WORKDIR, ready_to_run, with_options
+from annotate.cli.run import HOW, HOW_NAMES, WORKDIR, ready_to_run, with_options
 from annotate.cli.terminal import console
 from annotate.corpus.files import find_files, is_jsonl
 from annotate.engine.options import Options
@@ -89,7 +89,7 @@ def command(
     CORPUS is a file, directory, glob or URL; it is not changed. Verdicts are kept in the work directory, so another
     report with --source or --clusters takes seconds.
     """
-    options = Options(**{name: settings.pop(name) for name in ("workers", "limit", "share", "stall_seconds")})
+    options = Options(**{name: settings.pop(name) for name in HOW_NAMES})
     if file is not None and not file.absolute().parent.is_dir():
         raise ConfigError(
             f"--json {file}: there is no directory {file.absolute().parent}", hint="Make it, or name another file."

@@ -38,8 +38,16 @@ HOW: tuple[Option, ...] = (
     click.option("--workers", type=click.IntRange(1), help="Tasks or models at a time [what the cluster can run]."),
     click.option("--share", is_flag=True, help="Run even if another run works in the same work directory."),
     click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long without a result."),
+    click.option(
+        "--budget",
+        type=float,
+        help="End the run when its calls have cost so much: core-hours or, at prices, money. The next run goes on.",
+    ),
+    click.option("--price-core-hour", type=float, help="Price of a core-hour, for --plan and --budget."),
+    click.option("--price-gpu-hour", type=float, help="Price of a GPU-hour, for --plan and --budget."),
 )
 """Options on how a run works, for every command that runs a pipeline."""
+HOW_NAMES = ("workers", "limit", "share", "stall_seconds", "budget", "price_core_hour", "price_gpu_hour")
 
 
 def with_options(*options: Option) -> Option:
@@ -112,6 +120,9 @@ def _run(
     rescore: bool,
     share: bool,
     stall_seconds: float,
+    budget: float | None,
+    price_core_hour: float | None,
+    price_gpu_hour: float | None,
 ) -> None:
     out = console(soft_wrap=True)
     pipeline = build(definition, settings_of(settings))
@@ -122,6 +133,9 @@ def _run(
         share=share,
         rescore=rescore,
         stall_seconds=stall_seconds,
+        budget=budget,
+        price_core_hour=price_core_hour,
+        price_gpu_hour=price_gpu_hour,
         by_value=() if module == "__main__" else (module,),
     )
     if plan:

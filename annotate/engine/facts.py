@@ -19,6 +19,8 @@ from typing import Any
 
 import ray
 
+from annotate.engine.cost import Cost
+
 LONGEST_TITLE = 200
 
 
@@ -58,6 +60,8 @@ class Facts:
         end: likewise.
         counts: what `annotate.storage.tally` has counted, by name; a name that begins with `tally.SECONDS` is a phase.
         peak: the most memory that the process held during the call, in bytes.
+        cpu: seconds of CPU that the process spent during the call, in all its threads.
+        gpus: number of GPUs that the process holds.
     """
 
     sent: Sent
@@ -68,6 +72,14 @@ class Facts:
     end: float
     counts: Mapping[str, float]
     peak: int
+    cpu: float = 0.0
+    gpus: int = 0
+
+    @property
+    def cost(self) -> Cost:
+        """What the call has taken."""
+        seconds = self.end - self.start
+        return Cost(max(seconds, self.cpu) / 3600, seconds * self.gpus / 3600)
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,12 @@ class Heard:
             self.peaks[at] = max(self.peaks.get(at, 0), facts.peak)
             self.tell(facts)
         return told.result
+
+
+@functools.cache
+def gpus_held() -> int:
+    """Number of GPUs that this process has claimed: an actor that holds a model has, a worker of tasks has not."""
+    return len(ray.get_gpu_ids()) if ray.is_initialized() else 0
 
 
 @functools.cache

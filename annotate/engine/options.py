@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from annotate.engine.cost import Budget, Prices
 from annotate.errors import ConfigError
 
 
@@ -21,6 +22,9 @@ class Options:
         share: run even if another run works in the directory.
         rescore: remove the committed scores of the pipeline, and score again from nothing.
         stall_seconds: give up if no result comes for so many seconds.
+        budget: end the run when its calls have cost so much: money at the prices or, without prices, core-hours.
+        price_core_hour: price of a core-hour, in any currency.
+        price_gpu_hour: price of a GPU-hour.
         by_value: modules whose functions and classes travel to the workers with the pipeline (the pipeline file).
     """
 
@@ -30,7 +34,19 @@ class Options:
     share: bool = False
     rescore: bool = False
     stall_seconds: float = 3600.0
+    budget: float | None = None
+    price_core_hour: float | None = None
+    price_gpu_hour: float | None = None
     by_value: tuple[str, ...] = ()
+
+    @property
+    def prices(self) -> Prices:
+        """The prices."""
+        return Prices(self.price_core_hour, self.price_gpu_hour)
+
+    def new_budget(self) -> Budget:
+        """The budget of a run, of which nothing is spent."""
+        return Budget(self.budget, self.prices)
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):
@@ -39,3 +55,4 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
+        self.new_budget()  # checks it

@@ -19,6 +19,7 @@ import ray
 
 from annotate.engine.check_workdir import check_workdir
 from annotate.engine.cluster import Resources
+from annotate.engine.cost import CORE_SECONDS_A_DOCUMENT, CORE_SECONDS_A_MB, Cost
 from annotate.engine.datasets import Dataset, needed, plan_datasets
 from annotate.engine.kinds import MAKERS
 from annotate.engine.options import Options
@@ -66,6 +67,9 @@ class ScoringTime:
         seconds: time of the sample on one model, tokenizing included.
         text_share: text that is still to be scored, as a multiple of the sample's.
         models: number of models at a time.
+        prepare_seconds: the part of `seconds` in which texts were read and tokenized.
+        gpu: whether the model was on a GPU.
+        threads: of the model on a CPU.
     """
 
     label: str
@@ -74,6 +78,16 @@ class ScoringTime:
     seconds: float
     text_share: float
     models: int
+    prepare_seconds: float
+    gpu: bool
+    threads: int
+
+    @property
+    def cost(self) -> Cost:
+        """Estimate for the whole stage."""
+        hours = self.text_share / 3600
+        prepare, forward = hours * self.prepare_seconds, hours * (self.seconds - self.prepare_seconds)
+        return Cost(prepare + forward * (1 if self.gpu else self.threads), forward if self.gpu else 0.0)
 
     @property
     def total_seconds(self) -> float:
@@ -93,13 +107,18 @@ class CorpusPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan: stages in order, scoring times, corpora, and the bytes to be written and free (None: unknown)."""
+    """A plan: stages in order, scoring times, corpora, and the bytes to be written and free (None: unknown).
+
+    `cost` is about what the calls of the run will take: of models by their times, of other stages by figures of other
+    machines. None if no model was timed.
+    """
 
     stages: Sequence[StagePlan]
     scoring: Sequence[ScoringTime]
     corpora: Sequence[CorpusPlan]
     write_bytes: int | None
     free_bytes: int | None
+    cost: Cost | None
 
 
 def plan(
@@ -142,7 +161,16 @@ def plan(
         ]
         if sample and missing:
             scoring, write = _timed(missing, datasets, workdir, options, sample)
-        return Plan(plans, scoring, corpora, write, _free(workdir))
+        cost = _cost(missing, scoring, corpora) if sample else None
+        return Plan(plans, scoring, corpora, write, _free(workdir), cost)
+
+
+def _cost(missing: Sequence[Stage], scoring: Sequence[ScoringTime], corpora: Sequence[CorpusPlan]) -> Cost:
+    """About what a run will take."""
+    others = 0.0
+    if any(stage.made_as not in ("model", "source") for stage in missing):
+        others = sum(c.reached * CORE_SECONDS_A_DOCUMENT + c.text_bytes / 1e6 * CORE_SECONDS_A_MB for c in corpora)
+    return sum((item.cost for item in scoring), start=Cost(others / 3600))
 
 
 def _imported(stages: Sequence[Stage], workdir: Directory) -> dict[Stage, Any]:
@@ -274,23 +302,26 @@ def _timed(
         weighed[corpus.stage] = max(weighed.get(corpus.stage, 0.0), first.documents_bytes * share)
         results += share * sum(each.result_bytes for each in samples if each is not None)
         if todo := [stage for stage in stages if stage in missing]:
-            seconds, tokens = _seconds(todo, first, options)
+            prepare, forward, tokens = _seconds(todo, first, options)
             left = share * (1 - _share_done(datasets[todo[0]]))
             models = options.workers or _models(todo[0], options)
             label = MAKERS["model"].label([datasets[stage] for stage in todo])
-            times.append(ScoringTime(label, first.items, tokens, seconds, left, models))
+            on_gpu, seconds = _on_gpu(todo[0], options), prepare + forward
+            times.append(
+                ScoringTime(label, first.items, tokens, seconds, left, models, prepare, on_gpu, todo[0].threads)
+            )
     return times, int(sum(weighed.values()) + results)
 
 
-def _seconds(stages: Sequence[Model], sample: Sample, options: Options) -> tuple[float, int]:
-    """The time of a sample on one model, without the time of loading it; and its number of tokens."""
+def _seconds(stages: Sequence[Model], sample: Sample, options: Options) -> tuple[float, float, int]:
+    """The times of preparing a sample and of one model on it, without that of loading it; and its number of tokens."""
     started = time.perf_counter()
     prepared = stages[0].prepare(sample.tables, sample.rows)
     spent = time.perf_counter() - started
     model = stages[0].load(stages, "cuda" if _on_gpu(stages[0], options) else "cpu")
     started = time.perf_counter()
     stages[0].forward(lambda: model, prepared, stages, range(len(stages)))
-    return spent + time.perf_counter() - started, stages[0].tokens(prepared)
+    return spent, time.perf_counter() - started, stages[0].tokens(prepared)
 
 
 def _check_device(missing: Sequence[Stage], options: Options) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from annotate.engine.going import Call, Going, Item
 from annotate.engine.losses import too_often
 from annotate.engine.search import Search
+from annotate.storage.retries import COUNTED
+from annotate.storage.tally import count
 
 ATTEMPTS = 4
 """How often an item may lose its worker, and how often to want of memory, before the run ends."""
@@ -24,6 +26,9 @@ TOLD = {
     "worker": "the worker was lost while it worked on this",
     "others": "the worker was lost while it worked on something else",
 }
+
+RETRIED = {"node": "lost node", "memory": "out of memory", "worker": "lost worker", "others": "lost worker of others"}
+"""The names of these kinds among what is tried again."""
 
 
 @dataclass
@@ -40,7 +45,9 @@ class Recovery:
         """
         loss, item = call.loss, call.items[0]
         assert loss is not None
-        going.losses.setdefault(loss.kind if guilty or loss.kind != "worker" else "others", []).append(call)
+        kind = loss.kind if guilty or loss.kind != "worker" else "others"
+        count(COUNTED + RETRIED[kind])
+        going.losses.setdefault(kind, []).append(call)
         if loss.kind == "memory":
             item.starved += 1
         elif loss.kind == "worker" and guilty and len(call.items) == 1 and call.does != "tries":

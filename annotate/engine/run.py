@@ -105,6 +105,7 @@ def run(
         InputError: a corpus can't be read.
         StorageError: the work directory can't be used, or holds something damaged.
         WorkError: a unit failed on every attempt.
+        BudgetError: the budget is spent.
     """
     stages = graph([*checks, *outputs.values()])
     count_workers(options.workers)
@@ -120,7 +121,7 @@ def run(
     dropped = to_drop(workdir, stages, rescore=options.rescore)
     what = "rescore" if dropped else "run"
     holding = hold(workdir, events.run, share=options.share, what=what, say=events.said)
-    with holding as lease, telemetry(events) as heard:
+    with holding as lease, telemetry(events, options.new_budget()) as heard:
         if to_drop(workdir, stages, rescore=options.rescore) != dropped:
             raise StorageError(
                 f"another run began to drop scores in {workdir.url}, and did not end",
@@ -158,6 +159,7 @@ class _Run:
                 self._mark(stage)
                 events.finished(dataset.label, stage.described(dataset.manifest))
         if self._check_models(missing):
+            self.running.options.new_budget().check_gpus()
             check_gpus()
         self._tell_of_other_versions(missing)
         self._schedule(self._jobs([[datasets[stage] for stage in some] for some in together(missing)]))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 from annotate.engine.call_log import SHARE, CallLog
 from annotate.engine.cluster_watch import ClusterWatch
+from annotate.engine.cost import Budget
 from annotate.engine.events import Events
 from annotate.engine.facts import Facts, Heard
 from annotate.engine.metrics import Metrics
@@ -15,8 +16,10 @@ from annotate.storage import tally
 
 
 @contextmanager
-def telemetry(events: Events) -> Iterator[Heard]:
+def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
     """Tell of the calls that the returned object hears of, until the block ends. Events are written at its end.
+
+    What it hears raises `BudgetError` when the budget is spent.
 
     If work has failed, the cluster is looked at once more: its workers may have left logs.
     """
@@ -33,6 +36,7 @@ def telemetry(events: Events) -> Iterator[Heard]:
         for log in logs:
             log.add(facts)
         watch.hear()
+        budget.spend(facts.cost)
 
     heard = Heard(hear)
     metrics.start(lambda: heard.queue())

@@ -18,7 +18,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
-from annotate.engine.facts import Facts, Sent, Told, forget_peak, peak_memory, show_as, this_node
+from annotate.engine.facts import Facts, Sent, Told, forget_peak, gpus_held, peak_memory, show_as, this_node
 from annotate.graph import Stage, Tables
 from annotate.graph.tables import Work
 from annotate.storage import tally
@@ -70,11 +70,12 @@ def told(sent: Sent, function: Callable[..., Any], *arguments: Any) -> Told:
             facts += [fact for fact in argument.facts if fact not in facts]
     show_as(sent)
     forget_peak()
-    start = time.time()
+    start, cpu = time.time(), time.process_time()
     result = function(*(argument.result if isinstance(argument, Told) else argument for argument in arguments))
-    end, peak = time.time(), peak_memory()
+    end, cpu, peak = time.time(), time.process_time() - cpu, peak_memory()
     waited = max(0.0, start - max([sent.time, *(fact.end for fact in facts)]))
-    return Told(result, (*facts, Facts(sent, this_node(), os.getpid(), waited, start, end, tally.taken(), peak)))
+    own = Facts(sent, this_node(), os.getpid(), waited, start, end, tally.taken(), peak, cpu, gpus_held())
+    return Told(result, (*facts, own))
 
 
 @contextlib.contextmanager

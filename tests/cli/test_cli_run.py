@@ -105,8 +105,10 @@ def test_a_file_and_the_command_give_equal_fingerprints(ray_cluster, here, monke
 
 
 def test_a_plan_runs_nothing(here, capsys):
-    assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--sample", "20"]) == 0
+    prices = ["--price-core-hour", "2", "--price-gpu-hour", "3"]
+    assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--sample", "20", *prices]) == 0
     output = capsys.readouterr().out
+    assert "calls will take about 0.0" in output and "core-hours" in output and "0.00 at the prices given" in output
     assert (
         "text-shards" in output
         and "new" in output
