@@ -2,8 +2,8 @@
 
 Exit codes: 0 done; 1 a bug, with its traceback; 2 a wrong command, pipeline, parameter, model or tag scheme; 3 a corpus
 that can't be read; 4 a work directory that can't be used, or is damaged; 5 a work unit that failed on every attempt,
-or a local Ray that failed to start twice; 6 a mistake in annotate, to be reported; 7 a budget that is spent; 130
-interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
+or a local Ray that failed to start twice; 6 a mistake in annotate, to be reported; 7 a budget that is spent; 8 the head
+of the Ray cluster was lost; 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations

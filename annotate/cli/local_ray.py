@@ -20,7 +20,8 @@ from rich.console import Console
 
 from annotate.cli import interrupts
 from annotate.cli.terminal import counted, say
-from annotate.errors import ConfigError, WorkError
+from annotate.engine import head
+from annotate.errors import ConfigError, HeadLostError, WorkError
 
 if TYPE_CHECKING:
     from psutil import Process
@@ -51,6 +52,7 @@ def ray_running(console: Console) -> Iterator[None]:
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS")
+    head.at_loss(_end_stuck)
     try:
         with _sigterm_told():
             if address:
@@ -60,12 +62,20 @@ def ray_running(console: Console) -> Iterator[None]:
         yield
     finally:
         try:
-            with interrupts.armed():
-                ray.shutdown()
+            if not head.is_lost():
+                with interrupts.armed():
+                    ray.shutdown()
         finally:
             if not address:
                 _end_ours()
                 interrupts.at_once(lambda: None)
+
+
+def _end_stuck(error: HeadLostError) -> None:
+    """End this process with a message, while its main thread stands still in a call of Ray."""
+    sys.stderr.write(f"\nerror: {error.message}\nhint: {error.hint}\n")
+    sys.stderr.flush()
+    os._exit(error.exit_code)
 
 
 @contextmanager

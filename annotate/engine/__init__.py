@@ -18,7 +18,9 @@ A run, from its driver:
     calls, going  what a stage tells the scheduler, and a stage that goes on
     recovery, losses, search
                   what is lost is made again; the inputs of a unit that end their worker are found
-    cluster       what the run may use of the cluster
+    cluster       what the cluster has for models
+    sharing       what the run may have of the cluster, beside other runs
+    head          ends a run if the head of the cluster is lost
     facts         the facts of the calls that workers make
     telemetry     what a run tells of itself meanwhile: call_log, metrics and cluster_watch
     events        tells what happens: to an observer, and in `events/`

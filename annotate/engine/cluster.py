@@ -28,13 +28,14 @@ class Resources:
     feeder_cpus: float
 
     @staticmethod
-    def of_models(stage: Model, workers: int | None, device: str) -> Resources:
+    def of_models(stage: Model, workers: int | None, device: str, runs: int = 1) -> Resources:
         """The share of a stage's models: each takes a GPU, or some CPUs.
 
         Args:
             stage: the stage, for its threads and whether it can use a GPU.
             workers: models at a time; None for as many as fit.
             device: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
+            runs: number of runs that share the cluster, this one too.
 
         Raises:
             ConfigError: Ray does not run, there is no GPU although one is asked for, or no node has enough CPUs.
@@ -42,7 +43,7 @@ class Resources:
         nodes = _nodes("CPU")
         on_gpu = _nodes("GPU") if ray.cluster_resources().get("GPU") else [0.0] * len(nodes)
         gpus = int(sum(on_gpu))
-        tasks = count_workers(workers)  # of other stages, at a time
+        tasks = count_workers(workers)  # of other stages, at a time, of all runs
         if device == "cuda" and not gpus:
             raise ConfigError(
                 'the device "cuda" was asked for, but the Ray cluster has no GPU',
@@ -53,22 +54,22 @@ class Resources:
             share = min(cpu / int(gpu) for cpu, gpu in zip(nodes, on_gpu, strict=True) if gpu >= 1)
             model = _floor(min(1.0, 0.1 * share))
             left = max(cpu - int(gpu) * model for cpu, gpu in zip(nodes, on_gpu, strict=True))
-            used = min(workers or gpus, gpus)
+            used = part_of(min(workers or gpus, gpus), runs)
             # All other tasks fit beside the models, else a model would wait for CPUs until these tasks are done.
-            each = (sum(nodes) - used * model) / tasks
+            each = (sum(nodes) - min(runs * used, gpus) * model) / tasks
             return Resources(used, True, model, _floor(min(1.0, 0.9 * left, each)))
         if stage.threads > max(nodes):
             raise ConfigError(
                 f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(nodes):g} CPUs",
                 hint="Lower score(..., threads=...).",
             )
-        used = workers or max(1, int(sum(cpu // stage.threads for cpu in nodes)))
+        used = part_of(workers or max(1, int(sum(cpu // stage.threads for cpu in nodes))), runs)
         # If each model claimed whole CPUs, none would be left for the tasks that feed them; and with more models than
         # CPUs, some would wait forever. So models share nine tenths of each node. The tasks that feed them claim
         # little, so that another run on the same cluster finds room too. Tasks of other stages claim the same, and all
         # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
-        feeder = _floor(min(0.1 * sum(nodes) / max(2, tasks), 0.1 * max(nodes)))
-        return Resources(used, False, _largest_claim(nodes, used, stage.threads), feeder)
+        feeder = _floor(min(0.1 * sum(nodes) / max(2, tasks), 0.1 * max(nodes)) / runs)
+        return Resources(used, False, _largest_claim(nodes, used * runs, stage.threads), feeder)
 
 
 def count_workers(workers: int | None) -> int:
@@ -79,6 +80,11 @@ def count_workers(workers: int | None) -> int:
     """
     cpus = _nodes("CPU")
     return workers or int(sum(cpus))
+
+
+def part_of(of: int, runs: int) -> int:
+    """The part of one run of what all have; at least 1."""
+    return max(1, of // max(1, runs))
 
 
 def _largest_claim(nodes: list[float], models: int, threads: int) -> float:

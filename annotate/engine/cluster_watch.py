@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from annotate.engine import metrics
+from annotate.engine import head, metrics
 from annotate.engine.events import Events
 from annotate.engine.facts import node_name
 
@@ -57,7 +57,7 @@ class ClusterWatch:
 
     def hear(self) -> None:
         """A call has ended: look, if the last time is long ago."""
-        if time.monotonic() - self._looked > LOOK_SECONDS:
+        if time.monotonic() - self._looked > LOOK_SECONDS and not head.is_silent():
             self.look()
 
     def look(self) -> None:

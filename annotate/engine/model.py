@@ -175,7 +175,8 @@ def _pool(datasets: Sequence[Dataset], running: Running, wanted: int) -> Pool:
 
 
 def _resources(datasets: Sequence[Dataset], running: Running) -> Resources:
-    return Resources.of_models(_stages(datasets)[0], running.options.workers, running.options.device)
+    options, runs = running.options, len(running.sharing.runs())
+    return Resources.of_models(_stages(datasets)[0], options.workers, options.device, max(1, runs))
 
 
 def _stages(datasets: Sequence[Dataset]) -> list[Model]:

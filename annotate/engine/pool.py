@@ -15,6 +15,7 @@ from typing import Any
 import ray
 from ray import exceptions
 
+from annotate.engine import head
 from annotate.engine.cluster import Resources
 from annotate.engine.losses import Loss, loss_of, too_often
 from annotate.engine.recovery import ATTEMPTS
@@ -34,17 +35,19 @@ class _Model:
         calls: the calls that were sent to it and are not back, in order; the loss of those that were lost.
         warm: set when a first result is back; until then the model is loaded.
         dead: whether its process was lost.
+        leaving: whether it is given back when its calls are done.
     """
 
     actor: Any
     calls: dict[Any, Loss | None] = field(default_factory=dict)
     warm: bool = False
     dead: bool = False
+    leaving: bool = False
 
     @property
     def room(self) -> int:
         """Calls that it can still take. While models load, one each is enough: more tasks would compete for CPUs."""
-        return (AHEAD if self.warm else 1) - len(self.calls)
+        return 0 if self.leaving else (AHEAD if self.warm else 1) - len(self.calls)
 
 
 @dataclass(eq=False)
@@ -88,7 +91,7 @@ class Pool:
 
     def idle(self) -> bool:
         """Whether an actor that runs has nothing to do."""
-        return any(not model.calls for model in self._models)
+        return any(not model.calls and not model.leaving for model in self._models)
 
     def coming(self) -> Mapping[Any, str]:
         """The futures of actors that do not run yet, each with what it needs of the cluster."""
@@ -144,8 +147,9 @@ class Pool:
 
     def close(self) -> None:
         """End the actors."""
-        for actor in [*(model.actor for model in self._models), *(each.actor for each in self._coming.values())]:
-            ray.kill(actor)
+        if not head.is_lost():
+            for actor in [*(model.actor for model in self._models), *(each.actor for each in self._coming.values())]:
+                ray.kill(actor)
         self._models.clear()
         self._coming.clear()
 
@@ -170,18 +174,28 @@ class Pool:
     def _resize(self) -> None:
         """Ask for actors that are missing, and no longer for those that the cluster has no room for."""
         now = time.monotonic()
-        if now - self._looked > LOOK_SECONDS:
+        if now - self._looked > LOOK_SECONDS and not head.is_silent():
             self._looked = now
             # While no node is there, wait for one; what has GPUs waits for GPUs.
             with contextlib.suppress(ConfigError, exceptions.RayError):
                 found = self._look()
                 if found.gpu == self.resources.gpu:
                     self.resources = found
+        self._give_back()
         missing = self._size() - len(self._models) - len(self._coming)
         for _ in range(missing):
             self._ask_new()
         for future in list(self._coming)[missing:] if missing < 0 else []:
             ray.kill(self._coming.pop(future).actor)
+
+    def _give_back(self) -> None:
+        """Let models go that are more than there should be, since another run shares the cluster: idle ones first."""
+        spare = len(self._models) - self._size()
+        for at, model in enumerate(sorted(self._models, key=lambda each: len(each.calls))):
+            model.leaving = at < spare
+        for model in [model for model in self._models if model.leaving and not model.calls]:
+            self._models.remove(model)
+            ray.kill(model.actor)
 
     def _welcome(self) -> None:
         """Look which actors run by now.

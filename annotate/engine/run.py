@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ray import cloudpickle
 
+from annotate.engine import head
 from annotate.engine.calls import Calls, Job
 from annotate.engine.check_nodes import check_gpus, check_nodes
 from annotate.engine.check_workdir import check_place, check_shared, check_workdir
@@ -25,6 +26,7 @@ from annotate.engine.rescore import drop, to_drop
 from annotate.engine.result import MadeDataset, Result
 from annotate.engine.running import Running, unit_bytes
 from annotate.engine.scheduler import Scheduler
+from annotate.engine.sharing import shown
 from annotate.engine.source import ImportJob, choose_unit_sizes, open_all
 from annotate.engine.telemetry import telemetry
 from annotate.errors import StorageError
@@ -106,6 +108,7 @@ def run(
         StorageError: the work directory can't be used, or holds something damaged.
         WorkError: a unit failed on every attempt.
         BudgetError: the budget is spent.
+        HeadLostError: the head of the cluster is lost.
     """
     stages = graph([*checks, *outputs.values()])
     count_workers(options.workers)
@@ -121,7 +124,8 @@ def run(
     dropped = to_drop(workdir, stages, rescore=options.rescore)
     what = "rescore" if dropped else "run"
     holding = hold(workdir, events.run, share=options.share, what=what, say=events.said)
-    with holding as lease, telemetry(events, options.new_budget()) as heard:
+    telling = telemetry(events, options.new_budget())
+    with holding as lease, head.watched(lease.remove), shown(events.run), telling as heard:
         if to_drop(workdir, stages, rescore=options.rescore) != dropped:
             raise StorageError(
                 f"another run began to drop scores in {workdir.url}, and did not end",
@@ -235,18 +239,17 @@ class _Run:
 
     def _schedule(self, jobs: Sequence[Job]) -> None:
         running = self.running
-        workers = running.workers
-        in_flight = workers * (2 if running.options.workers is None else 1)
 
         def waiting(label: str, names: list[str], coming: list[str]) -> None:
             running.events.in_flight(label, names)
             said = f"{label}: no unit was finished for a while"
             said += f"; in flight: {', '.join(names)}" if names else ""
             said += f"; waits for {', '.join(coming)}" if coming else ""
-            running.events.said("warning", said)
+            running.events.said("warning", f"{said}; {running.sharing.describe()}")
 
         said = functools.partial(running.events.said, "warning")
-        scheduler = Scheduler(workers, in_flight, running.options.stall_seconds, waiting, said, running.heard.heard)
+        share, seconds = running.sharing.share, running.options.stall_seconds
+        scheduler = Scheduler(share, seconds, waiting, said, running.heard.heard, head.check)
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)
 

@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 
 import ray
 
-from annotate.engine.cluster import count_workers
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.events import Events
 from annotate.engine.facts import Heard, Sent
 from annotate.engine.lease import Lease
 from annotate.engine.options import Options
+from annotate.engine.sharing import Sharing
 from annotate.engine.worker import Context, told
 from annotate.graph import Documents, Stage
 from annotate.graph.tables import Work
@@ -51,9 +51,14 @@ class Running:
     heard: Heard = field(default_factory=Heard)
 
     @functools.cached_property
+    def sharing(self) -> Sharing:
+        """Says what the run may have of the cluster."""
+        return Sharing(self.options.workers)
+
+    @property
     def workers(self) -> int:
-        """Number of tasks at a time."""
-        return count_workers(self.options.workers)
+        """Number of tasks at a time, now."""
+        return self.sharing.share().workers
 
     def put(self, data: Any) -> Any:
         """Put data where all tasks can read it."""

@@ -24,6 +24,7 @@ from annotate.engine.facts import Told
 from annotate.engine.going import Call, Going, Item
 from annotate.engine.losses import loss_of
 from annotate.engine.recovery import SUSPECT, Recovery
+from annotate.engine.sharing import Share
 from annotate.errors import WorkError
 
 QUIET_SECONDS = 300.0
@@ -43,25 +44,26 @@ class Scheduler:
     """Runs jobs. Every job that can go on does; later jobs are served first.
 
     Attributes:
-        workers: number of tasks at a time.
-        limit: most calls in flight of all steps without a limit of their own. While models hold the CPUs, it is
-            `workers`: then each task claims so little that all calls in flight run at once.
+        share: says what the run may have of the cluster now: most calls in flight of all steps without a limit of
+            their own, and others. While models hold the CPUs, no more calls are in flight than there are workers: then
+            each task claims so little that all of them run at once.
         stall_seconds: give up if no job gets a result for so many seconds. Jobs share the CPUs, so the calls of one job
             may have to wait for those of the others.
         waiting: is called every few minutes in which no result comes, with the label of the job, the names of the
             items in flight, and what it waits for.
         said: takes warnings.
+        check: raises an error if the run can't go on; is called every second.
         heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
     """
 
-    workers: int
-    limit: int
+    share: Callable[[], Share]
     stall_seconds: float
     waiting: Callable[[str, list[str], list[str]], None] = lambda label, names, coming: None
     said: Callable[[str], None] = lambda message: None
     heard: Callable[[Any], Any] = lambda told: told
+    check: Callable[[], None] = lambda: None
     _going: list[Going] = field(default_factory=list)
-    _claim: float = 1.0
+    _claim: float | None = None  # of a task, while models are held
     _last: float = 0.0
     _back: SimpleQueue[tuple[Call, Any, Any] | None] = field(default_factory=SimpleQueue)
     _awaited: set[Any] = field(default_factory=set)
@@ -83,7 +85,7 @@ class Scheduler:
                 for job in [job for job in left if job.ready()]:
                     if self._may_begin(job):
                         left.remove(job)
-                        self._going.append(Going(job, max(AHEAD_OF_FIRST, 4 * self.limit)))
+                        self._going.append(Going(job, max(AHEAD_OF_FIRST, 4 * self.share().limit)))
                 if not self._advance():
                     waits = any(going.flying or going.coming() for going in self._going)
                     assert waits, f"nothing can go on: {left or self._going}"
@@ -121,7 +123,7 @@ class Scheduler:
                 if not going.step():
                     self._going.remove(going)
                     if going.job.claim is not None:
-                        self._claim = 1.0
+                        self._claim = None
                     return True  # others may begin
             moved |= self._send(going)
         return moved
@@ -144,7 +146,7 @@ class Scheduler:
         calls, now = going.calls, time.monotonic()
         assert calls is not None
         usual = going.item_seconds
-        if usual is None or not calls.idle() or (calls.room is None and self._in_flight() >= self.workers):
+        if usual is None or not calls.idle() or (calls.room is None and self._in_flight() >= self.share().workers):
             return
         for call in list(going.flying.values()):
             if call.does == "makes" and not call.twice:
@@ -158,7 +160,8 @@ class Scheduler:
 
     def _free(self) -> bool:
         """Whether there is room for another call of a step that has no limit of its own."""
-        return self._in_flight() < (self.limit if self._claim == 1.0 else self.workers)
+        share = self.share()
+        return self._in_flight() < (share.limit if self._claim is None else share.workers)
 
     def _next(self, going: Going) -> list[Item]:
         """The items of the next call; none if the next item is not there yet, or there are no more."""
@@ -182,7 +185,7 @@ class Scheduler:
         assert going.calls is not None
         if going.calls.together == 1 or going.item_seconds is None:
             return 1
-        seconds = max(CALL_SECONDS, DRIVER_SECONDS * self.workers)
+        seconds = max(CALL_SECONDS, DRIVER_SECONDS * self.share().workers)
         return max(1, min(going.calls.together, int(seconds / max(going.item_seconds, 1e-4))))
 
     def _submit(self, going: Going, items: list[Item], *, twice: bool = False) -> None:
@@ -191,7 +194,7 @@ class Scheduler:
         now = time.monotonic()
         if not going.flying:
             going.told = now
-        cpus = 0.0 if going.job.claim is not None else self._claim
+        cpus = 0.0 if going.job.claim is not None else self.share().claim if self._claim is None else self._claim
         call = Call(going, items, cpus, now, twice=twice)
         if first.search is not None and calls.narrowing is not None:
             part = first.search.part()
@@ -216,6 +219,7 @@ class Scheduler:
         for future in coming - self._awaited:
             future.add_done_callback(lambda future: self._back.put(None))
         self._awaited = coming
+        self.check()
         try:
             back = self._back.get(timeout=1.0)
         except Empty:

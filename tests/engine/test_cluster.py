@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.engine import cluster
-from annotate.engine.cluster import Resources
+from annotate.engine.cluster import Resources, part_of
 from annotate.errors import ConfigError
 
 
@@ -37,8 +37,9 @@ class Cluster:
     st.integers(1, 4),
     st.none() | st.integers(1, 100),
     st.booleans(),
+    st.integers(1, 3),
 )
-def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu):
+def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu, runs):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "ray", Cluster(*nodes))
         gpus = sum(n[1] for n in nodes)
@@ -46,13 +47,15 @@ def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu):
             with pytest.raises(ConfigError, match="threads"):
                 Resources.of_models(Stage(threads, gpu=gpu), workers, "auto")
             return
-        found = Resources.of_models(Stage(threads, gpu=gpu), workers, "auto")
+        found = Resources.of_models(Stage(threads, gpu=gpu), workers, "auto", runs)
     assert found.gpu == bool(gpus and gpu)
     assert found.workers >= 1 and (not found.gpu or found.workers <= gpus)
     assert found.model_cpus > 0 and found.feeder_cpus > 0
     assert _room(nodes, found) >= found.feeder_cpus - 1e-6
     cpus = sum(n[0] for n in nodes)
-    claimed = found.workers * found.model_cpus + (workers or cpus) * found.feeder_cpus
+    models = min(runs * found.workers, gpus) if found.gpu else runs * found.workers
+    tasks = runs * part_of(workers or cpus, runs)
+    claimed = models * found.model_cpus + tasks * found.feeder_cpus
     assert claimed <= cpus + 1e-6, "tasks of other stages, as many as may run, keep a model waiting"
 
 

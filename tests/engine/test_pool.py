@@ -177,6 +177,21 @@ def test_the_number_follows_the_cluster(cluster, pool):
         assert pool.room() == 1 and pool.resources == TWO
 
 
+def test_models_are_given_back_to_another_run_the_idle_ones_first(cluster, pool):
+    pool.room()
+    cluster.run(0, 1)
+    pool.room()
+    (a,) = send(pool, "a")
+    (busy,), (idle,) = [a.split()[0]], {"m0", "m1"} - {a.split()[0]}
+    cluster.found, cluster.now = replace(TWO, workers=1), 6.0
+    assert pool.room() == 1 and cluster.killed == [idle]
+    pool.returned(a)
+    assert send(pool, "b") == [f"{busy} scores b"]
+    cluster.found, cluster.now = TWO, 12.0
+    pool.room()
+    assert len(cluster.made) == 3 and len(pool.coming()) == 1
+
+
 def test_one_that_cannot_start_again_and_again_ends_the_run(cluster, pool):
     with pytest.raises(WorkError, match="annotations: a model lost its worker 4 times"):
         for _ in range(9):

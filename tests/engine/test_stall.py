@@ -10,6 +10,7 @@ import ray
 from annotate.engine import going, scheduler
 from annotate.engine.calls import Calls, Job
 from annotate.engine.scheduler import Scheduler
+from annotate.engine.sharing import Share
 from annotate.errors import WorkError
 
 
@@ -23,6 +24,10 @@ def calls(items, take=lambda *result: None, submit=None, **options):
     return Calls(iter(items), submit or (lambda item, cpus: work.remote(item)), str, take, **options)
 
 
+def share(workers, limit):
+    return lambda: Share(workers, limit)
+
+
 def job(label, *steps, ready=lambda: True, claim=None):
     return Job(label, ready, iter(steps), claim)
 
@@ -31,7 +36,7 @@ def test_what_hangs_is_named_and_stops_the_run(ray_cluster, monkeypatch):
     monkeypatch.setattr(scheduler, "QUIET_SECONDS", 1.5)
     told, got = [], []
     waiting = lambda label, names, coming: told.append((label, *names))  # noqa: E731
-    running = Scheduler(2, 2, 4, waiting)
+    running = Scheduler(share(2, 2), 4, waiting)
     with pytest.raises(WorkError, match=r"a stage: nothing came back for 4 s; in flight: slow"):
         running.run([job("a stage", calls(["slow", "a", "b"], lambda index, item, result: got.append(result)))])
     assert told[-1] == ("a stage", "slow") and got == ["a", "b"]
@@ -84,7 +89,7 @@ def test_a_job_whose_calls_wait_for_those_of_another_does_not_stall(monkeypatch)
 
     some = {"submit": submit, "take": lambda index, item, result: got.append(item)}
     jobs = [job("models", calls(["z"], **some)), job("tasks", calls("abcdefgh", **some))]
-    Clock(monkeypatch, come).of(Scheduler(2, 4, stall_seconds=4)).run(jobs)
+    Clock(monkeypatch, come).of(Scheduler(share(2, 4), stall_seconds=4)).run(jobs)
     assert got == [*"abcdefgh", "z"]
 
 
@@ -100,7 +105,7 @@ def test_waiting_for_room_is_told_and_is_no_stall_but_what_hangs_afterwards_is(m
     step = calls(["z"], submit=lambda item, cpus: Reference(item), room=lambda: len(room))
     step.coming = lambda: {} if room else {model: "room for a model, which needs 1 GPU"}
     clock = Clock(monkeypatch, come)
-    running = clock.of(Scheduler(2, 4, stall_seconds=60, waiting=lambda *what: told.append(what)))
+    running = clock.of(Scheduler(share(2, 4), stall_seconds=60, waiting=lambda *what: told.append(what)))
     with pytest.raises(WorkError, match="in flight: z"):
         running.run([job("models", step)])
     assert 1060 < clock.now < 1065
@@ -115,7 +120,7 @@ def test_once_all_is_sent_a_model_that_comes_late_wakes_nobody(monkeypatch):
     step.coming = lambda: {late: "room for a model"}
     clock = Clock(monkeypatch, lambda now: None)
     with pytest.raises(WorkError, match="nothing came back for 60 s"):
-        clock.of(Scheduler(2, 4, stall_seconds=60)).run([job("models", step)])
+        clock.of(Scheduler(share(2, 4), stall_seconds=60)).run([job("models", step)])
     assert clock.now < 65
 
 
@@ -136,7 +141,7 @@ def test_no_more_calls_are_in_flight_than_there_is_room_for(ray_cluster):
         taken.append(item)
 
     room = lambda: min(4, 1 + len(taken))  # noqa: E731
-    Scheduler(4, 4, 60).run([job("a stage", calls(range(12), take, submit, room=room))])
+    Scheduler(share(4, 4), 60).run([job("a stage", calls(range(12), take, submit, room=room))])
     assert most[:3] == [1, 1, 2] and max(most) == 4
 
 
@@ -156,7 +161,7 @@ def test_a_later_job_takes_what_an_earlier_one_has_made_before_that_ends(ray_clu
 
     early = job("early", calls([f"early {n}" for n in range(6)], take))
     late = job("late", calls(following(), take), ready=lambda: bool(made))
-    Scheduler(1, 1, 60).run([early, late])
+    Scheduler(share(1, 1), 60).run([early, late])
     assert sorted(order) == sorted([f"{name} {n}" for name in ("early", "late") for n in range(6)])
     assert order.index("late 0") < order.index("early 5")
 
@@ -178,7 +183,9 @@ def test_results_that_come_early_are_no_more_than_they_may_be(ray_cluster, tmp_p
             go_on.touch()
 
     early = []
-    Scheduler(4, 4, 60).run([job("a", calls(range(24), take, lambda item, cpus: last_of_the_first.remote(item)))])
+    Scheduler(share(4, 4), 60).run(
+        [job("a", calls(range(24), take, lambda item, cpus: last_of_the_first.remote(item)))]
+    )
     assert sorted(early[:15]) == list(range(1, 16)) and early[15] == 0 and sorted(early) == list(range(24))
 
 
@@ -198,6 +205,6 @@ def test_while_models_are_held_no_task_waits_for_a_whole_cpu_and_one_job_holds_t
 
     tasks = Job("tasks", lambda: True, iter([calls(range(300), submit=submit)]))
     two = [Job(name, lambda: len(claims) > 8, models(name), claim) for name in ("one", "other")]
-    Scheduler(2, 4, 60).run([tasks, *two])
+    Scheduler(share(2, 4), 60).run([tasks, *two])
     assert {cpus for _, cpus, holding in claims if holding} == {claim}
     assert {cpus for _, cpus, _ in claims} == {1.0, claim} and claims[-1][1] == 1.0

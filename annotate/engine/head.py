@@ -1,0 +1,106 @@
+"""Watches the head of the Ray cluster: without it nothing comes back, and after a minute Ray aborts this process.
+
+So a run has to end before, with a message, and with its lease given back. Its main thread may stand still in a call of
+Ray at that time. Then the function that `at_loss` set ends the process: the command line sets one, a library must not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import ray
+
+from annotate.errors import HeadLostError
+
+SILENT_SECONDS = 20.0
+"""A head that does not answer for so long is lost. A restart of a fault-tolerant head takes less."""
+STUCK_SECONDS = 15.0
+"""So long after that, the function that `at_loss` set is called if the run has not ended."""
+ASK_SECONDS = 2.0
+
+_silent = threading.Event()
+_lost = threading.Event()
+_end: Callable[[HeadLostError], None] | None = None
+
+
+def at_loss(end: Callable[[HeadLostError], None]) -> None:
+    """Set the function that ends the process, with a message, if the main thread stands still."""
+    global _end
+    _end = end
+
+
+def is_lost() -> bool:
+    """Whether the head is lost: then no function of Ray may be called any more."""
+    return _lost.is_set()
+
+
+def is_silent() -> bool:
+    """Whether the head did not answer the last time: a function of Ray that asks it would stand still."""
+    return _silent.is_set()
+
+
+def check() -> None:
+    """Raise an error if the head is lost.
+
+    Raises:
+        HeadLostError: it is.
+    """
+    if is_lost():
+        raise _error()
+
+
+@contextlib.contextmanager
+def watched(give_back: Callable[[], None]) -> Iterator[None]:
+    """Watch the head inside the block.
+
+    Args:
+        give_back: gives back what the run holds outside of Ray; it is called if the main thread stands still.
+    """
+    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
+    done = threading.Event()
+    _lost.clear()
+    _silent.clear()
+    thread = threading.Thread(target=_watch, args=(host.strip("[]"), int(port), done, give_back), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+
+
+def _watch(host: str, port: int, done: threading.Event, give_back: Callable[[], None]) -> None:
+    answered = time.monotonic()
+    while not done.wait(ASK_SECONDS):
+        if _answers(host, port):
+            _silent.clear()
+            answered = time.monotonic()
+            continue
+        _silent.set()
+        if time.monotonic() - answered > SILENT_SECONDS:
+            break
+    if done.is_set():
+        return
+    _lost.set()
+    if not done.wait(STUCK_SECONDS) and _end is not None:
+        with contextlib.suppress(Exception):
+            give_back()
+        _end(_error())
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=ASK_SECONDS):
+            return True
+    except OSError:
+        return False
+
+
+def _error() -> HeadLostError:
+    return HeadLostError(
+        f"the head of the Ray cluster has not answered for {SILENT_SECONDS:g} s: it is lost, and this run with it",
+        hint="What is committed is kept. Start the cluster again, and run the same command again: it goes on.",
+    )

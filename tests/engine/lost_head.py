@@ -1,0 +1,52 @@
+"""Runs a pipeline by the command line on a cluster whose head is lost: `lost_head.py CORPUS OUT`.
+
+Prints the exit code of the command, and what it said.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+CORPUS, OUT = Path(sys.argv[1]), Path(sys.argv[2])
+PIPELINE = """
+import time
+import numpy as np
+import annotate
+from annotate import Corpus, Pipeline, Place, PythonScorer, Render, Split, Tag, TagScheme, score
+
+def slow(table):
+    time.sleep({seconds})
+    return np.array([len(text) for text in table["text"].to_pylist()], np.float32)
+
+scorer = PythonScorer(function=slow, axes=("length",), version="1")
+scores = score(Split(Corpus({corpus!r}, unit_bytes=1000)), [scorer])
+pipeline = Pipeline(Render(Place(scores, TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"),)))))
+if __name__ == "__main__":
+    annotate.main(pipeline)
+"""
+
+
+def main() -> None:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+    file = OUT.with_suffix(".py")
+    file.write_text(PIPELINE.format(corpus=str(CORPUS), seconds=0.5))
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address}
+    with OUT.with_suffix(".said").open("wb") as said:
+        run = subprocess.Popen(
+            [sys.executable, str(file), "--workdir", str(OUT)], env=environment, stdout=said, stderr=said
+        )
+        while len(list(OUT.glob("annotations-*/units/*"))) < 3 and run.poll() is None:
+            time.sleep(0.1)
+        assert run.poll() is None, OUT.with_suffix(".said").read_text()
+        cluster.head_node.kill_gcs_server(check_alive=False)
+        print("exit code", run.wait(timeout=150), flush=True)
+    print(OUT.with_suffix(".said").read_text())
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Two runs share a cluster: each sees the other, takes its part, and gets on while the other goes on."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from length_scorer import length_scorer
+from support import shard_bytes, to_shards, write_corpus
+
+from annotate import Corpus, PythonScorer, Split, Tag, TagScheme, score
+from annotate.engine import pool, sharing
+from annotate.engine.sharing import Share, Sharing, runs, shown
+from annotate.errors import ConfigError
+
+
+def test_runs_see_each_other_as_long_as_they_go_on(ray_cluster):
+    before = runs()
+    with shown("a"):
+        with shown("b"):
+            assert runs() == sorted([*before, "a", "b"])
+        assert runs() == sorted([*before, "a"])
+    assert runs() == before
+
+
+def test_a_run_takes_its_part(monkeypatch):
+    there, cpus, now = ["a"], 8, 0.0
+
+    def count(most):
+        if not cpus:
+            raise ConfigError("the Ray cluster has 0 CPUs")
+        return min(most or cpus, cpus)
+
+    monkeypatch.setattr(sharing, "runs", lambda: there)
+    monkeypatch.setattr(sharing, "count_workers", count)
+    monkeypatch.setattr(sharing.time, "monotonic", lambda: now)
+    all_of_it, some = Sharing(None), Sharing(6)
+    assert (all_of_it.share(), some.share()) == (Share(8, 16, 1.0), Share(6, 6, 1.0))
+    there = ["a", "b", "c"]
+    assert all_of_it.share() == Share(8, 16, 1.0), "it has looked just now"
+    now = 6.0
+    assert (all_of_it.share(), some.share()) == (Share(2, 4, 0.5), Share(2, 2, 0.5))
+    cpus, now = 0, 12.0
+    assert all_of_it.share() == Share(2, 4, 0.5), "while no node is there, it waits for one"
+    with pytest.raises(ConfigError):
+        Sharing(None).share()
+
+
+@pytest.mark.slow  # it has to be seen that a run gets on while another one has units left
+def test_two_runs_at_once_both_get_on(ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(pool, "LOOK_SECONDS", 0.5)
+
+    def slow(table):
+        time.sleep(0.5)
+        return length(table)
+
+    length = length_scorer().function
+
+    def run(name):
+        scorer = PythonScorer(function=slow, axes=("length",), version="1")
+        scores = score(Split(Corpus(tmp_path / name, unit_bytes=1000)), [scorer])
+        scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"),))
+        to_shards(scores, scheme).run(tmp_path / f"out {name}")
+        return time.monotonic()
+
+    def scored(name):
+        return len(list((tmp_path / f"out {name}").glob("annotations-*/units/*")))
+
+    write_corpus(tmp_path / "long", shards=2, documents=60)
+    write_corpus(tmp_path / "short", shards=1, documents=15)
+    with ThreadPoolExecutor(2) as beside:
+        long = beside.submit(run, "long")
+        while scored("long") < 6:
+            assert not long.done(), long.result()
+            time.sleep(0.1)
+        short = beside.submit(run, "short")
+        assert short.result() < long.result()
+    assert shard_bytes(tmp_path / "out long") and shard_bytes(tmp_path / "out short")
+    assert runs() == []
