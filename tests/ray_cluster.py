@@ -38,10 +38,10 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def cluster(environment: Mapping[str, str]) -> Iterator[Cluster]:
-    """Run a cluster of three CPUs whose processes have this environment beside that of the tests."""
+def cluster(environment: Mapping[str, str | None]) -> Iterator[Cluster]:
+    """Run a cluster of three CPUs whose processes have this environment beside that of the tests; None is unset."""
     own = {**os.environ, **environment, "RAY_AUTH_MODE": "disabled"}  # else only its own children have its token
-    own.pop("RAY_ADDRESS", None)
+    own = {name: value for name, value in own.items() if value is not None and name != "RAY_ADDRESS"}
     process = subprocess.Popen(
         [sys.executable, "-c", _SCRIPT], env=own, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

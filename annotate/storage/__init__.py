@@ -4,6 +4,7 @@ From objects to the results of a run:
 
     store        objects on a disk or in an object store; no other module moves bytes
     connections  opens object stores: time limits, and what the environment has to set
+    hub          reads `hf://`
     local_copies copies of models and small files that are read from a local disk
     retries      tries requests to an object store again
     layout       every name on disk; a new file of a run gets its name here

@@ -17,7 +17,10 @@ import re
 from datetime import timedelta
 from typing import Any
 
+import obstore
 from obstore.store import LocalStore, from_url
+
+from annotate.storage import hub
 
 SILENT_SECONDS = 30.0
 """A request fails that has had no answer, or no more of its answer, for so long."""
@@ -85,9 +88,16 @@ def opened(url: str, *, pieces: bool = False) -> Any:
 
 @functools.lru_cache(maxsize=128)
 def _opened(url: str, pieces: bool) -> Any:  # noqa: FBT001 # one way to call it, so one store in the cache
+    if url.startswith(hub.SCHEME):
+        return hub.Hub(url.removeprefix(hub.SCHEME))
     if is_local(url):
         return LocalStore(url.removeprefix("file://"), mkdir=True)
     return from_url(url, client_options=_client(url), retry_config=_PIECES if pieces else _ONCE)
+
+
+def calls(store: Any) -> Any:
+    """The functions that take this store: those of obstore; of the hub, ours of the same names."""
+    return hub if isinstance(store, hub.Hub) else obstore
 
 
 def forget() -> None:

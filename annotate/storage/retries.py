@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedError, UnauthenticatedError
 
+from annotate.storage.hub import HubError
 from annotate.storage.tally import count
 
 LIMIT_SECONDS = 180.0
@@ -37,6 +38,8 @@ _PASSING = {408: "time-out", 429: "throttled", 503: "throttled"}
 
 class ShortRead(OSError):
     """A store sent fewer bytes than it was asked for."""
+
+    kind = "body cut off"
 
 
 @contextlib.contextmanager
@@ -86,8 +89,8 @@ def kind_of(error: Exception) -> str | None:
 
     obstore has one class of error for all of them, so this reads its text.
     """
-    if isinstance(error, ShortRead):
-        return "body cut off"
+    if isinstance(error, ShortRead | HubError):
+        return error.kind
     if not isinstance(error, BaseError) or isinstance(
         error, (PermissionDeniedError, UnauthenticatedError, NotSupportedError)
     ):

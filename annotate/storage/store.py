@@ -13,13 +13,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-import obstore
 import xxhash
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
 
 from annotate.errors import StorageError
 from annotate.storage import connections, retries, tally
-from annotate.storage.connections import opened
+from annotate.storage.connections import calls, opened
 
 Result = TypeVar("Result")
 
@@ -118,11 +117,12 @@ class Directory:
         if self.local is None:
             how = {"use_multipart": pieces, "chunk_size": connections.PIECE_BYTES}
             how["max_concurrency"] = connections.PIECES_AT_ONCE
-        self._tried(
-            lambda _: _request("put", obstore.put, opened(self.url, pieces=pieces), path, data, **how),
-            "cannot be written",
-            path,
-        )
+
+        def attempt(_: int) -> None:
+            store = opened(self.url, pieces=pieces)
+            _request("put", calls(store).put, store, path, data, **how)
+
+        self._tried(attempt, "cannot be written", path)
 
     def put_new(self, path: str, data: bytes) -> bool:
         """Create an object unless one of that name exists.
@@ -144,7 +144,7 @@ class Directory:
         def attempt(earlier: int) -> bool:
             store = opened(self.url)
             try:
-                _request("create", obstore.put, store, path, data, mode="create")
+                _request("create", calls(store).put, store, path, data, mode="create")
             except AlreadyExistsError as error:
                 if retries.kind_of(error) is not None:  # it is being written: S3 asks to try again
                     raise
@@ -168,7 +168,7 @@ class Directory:
         if self._absent():
             return None
         try:
-            return self._asked(lambda store: _request("head", obstore.head, store, path), "cannot be read", path)
+            return self._asked(lambda store: _request("head", calls(store).head, store, path), "cannot be read", path)
         except FileNotFoundError:
             return None
 
@@ -194,7 +194,8 @@ class Directory:
             if earlier and not ordered:
                 raise OSError("a page of the listing failed, and this store does not list in order, so it can't go on")
             if listing is None or earlier:
-                listing = obstore.list(opened(self.url), prefix or None, offset=last or None, chunk_size=_PAGE)
+                store = opened(self.url)
+                listing = calls(store).list(store, prefix or None, offset=last or None, chunk_size=_PAGE)
             return _request("list", next, listing, None)
 
         while (found := self._tried(page, "cannot be listed", prefix)) is not None:
@@ -204,9 +205,9 @@ class Directory:
 
     def _level(self, prefix: str) -> Any:
         def level(store: Any) -> Any:
-            return _request("list", obstore.list_with_delimiter, store, prefix or None)
+            return _request("list", calls(store).list_with_delimiter, store, prefix or None)
 
-        return self._asked(level, "cannot be listed", prefix)
+        return self._tried(lambda _: level(opened(self.url)), "cannot be listed", prefix)
 
     def folders(self) -> list[str]:
         """Names of the folders that lie directly in this one, sorted.
@@ -232,7 +233,7 @@ class Directory:
         if not paths:
             return
         try:
-            self._asked(lambda store: _request("delete", obstore.delete, store, paths), "cannot be removed", paths[0])
+            self._asked(lambda s: _request("delete", calls(s).delete, s, paths), "cannot be removed", paths[0])
         except FileNotFoundError:
             # On a local disk another run has removed one of them; those after it in the list are still there.
             if len(paths) > 1:
@@ -332,7 +333,7 @@ class _RangeFile(io.RawIOBase):
 
     def _bytes(self, length: int) -> Any:
         store = opened(self._directory.url)
-        data = _request("get", obstore.get_range, store, self._path, start=self._at, length=length)
+        data = _request("get", calls(store).get_range, store, self._path, start=self._at, length=length)
         if len(data) != length:
             raise retries.ShortRead(f"asked for {length:,} bytes at {self._at:,}, got {len(data):,}")
         return data
@@ -353,7 +354,7 @@ def _request(kind: str, function: Callable[..., Result], *arguments: Any, **how:
 
 
 def _whole(store: Any, path: str) -> bytes:
-    found = _request("get", obstore.get, store, path)
+    found = _request("get", calls(store).get, store, path)
     size, data = int(found.meta["size"]), bytes(found.bytes())
     if len(data) != size:
         raise retries.ShortRead(f"the object has {size:,} bytes, got {len(data):,}")

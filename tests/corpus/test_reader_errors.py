@@ -26,7 +26,7 @@ from annotate.corpus.jsonl import blocks, scan
 from annotate.corpus.rows import RowReader
 from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError, StorageError
-from annotate.storage import store
+from annotate.storage import connections
 from annotate.storage.slices import put_slices, read_slice
 from annotate.storage.store import Directory
 
@@ -228,7 +228,7 @@ def test_a_store_that_fails_is_no_damage(
         raise fault
 
     monkeypatch.setattr(obstore, "get_range", fails)
-    assert store.obstore is obstore
+    assert connections.obstore is obstore
     for read in (
         lambda: list(blocks(lines)),
         lambda: read_footer(table, "text"),

@@ -73,8 +73,9 @@ def test_a_driver_that_has_credentials_where_workers_have_none_is_told_so_with_t
     """The cluster has no variables of a store, and no machine's role: what it asks for one answers with status 501."""
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as nothing:
         threading.Thread(target=nothing.serve_forever, daemon=True).start()
-        theirs = {"AWS_METADATA_ENDPOINT": f"http://127.0.0.1:{nothing.server_address[1]}"}
         ours = object_store.environment(proxy.endpoint, SECRET)
+        asks = f"http://127.0.0.1:{nothing.server_address[1]}"
+        theirs = {**dict.fromkeys(ours), "AWS_METADATA_ENDPOINT": asks}
         write_corpus(tmp_path / "corpus", shards=1, documents=4)
         with cluster(theirs) as bare:
             done = bare.run(DRIVE, str(tmp_path / "corpus"), str(tmp_path / "calls"), f"s3://{BUCKET}/bare", **ours)
@@ -82,6 +83,12 @@ def test_a_driver_that_has_credentials_where_workers_have_none_is_told_so_with_t
     assert done.returncode == 2, done.stderr[-3000:]
     assert "workers on the node " in done.stderr and "no credentials were found" in done.stderr
     assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in done.stderr and SECRET not in done.stderr
+
+
+def test_status_says_what_was_tried_again(runs: dict[str, str], on_s3: Cluster) -> None:
+    said = on_s3.run("-m", "annotate", "status", f"s3://{BUCKET}/out", "--timeline").stdout
+    [line] = [line for line in said.splitlines() if line.startswith("Tried again")]
+    assert all(kind in line for kind in ("throttled", "server error", "connection", "body cut off"))
 
 
 def test_no_file_or_message_of_a_run_holds_the_secret(runs: dict[str, str], on_s3: Cluster) -> None:
