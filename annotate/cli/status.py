@@ -9,8 +9,8 @@ from rich.text import Text
 
 from annotate.cli.ledger_view import ledger_table
 from annotate.cli.terminal import console, duration, say, size, visible
-from annotate.engine.check_nodes import PACKAGES
 from annotate.engine.status import StageStatus, Status, status
+from annotate.engine.versions import PACKAGES
 
 QUIET_SECONDS = 120.0  # a running stage is named as stuck if it has finished no unit for so long
 STYLES = {"done": "green", "running": "cyan", "partly done": "yellow", "not started": "dim", "not needed": "dim"}

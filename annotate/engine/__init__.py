@@ -5,7 +5,8 @@ A run, from its driver:
     run           finds what is committed, has the rest made, and writes what a run leaves
     options       how a run works
     check_workdir refuses a work directory in which a run must not write
-    check_nodes   asks the other nodes whether they have and can do what the driver has and can
+    check_nodes   asks the other nodes whether they can do what the driver can
+    versions      which every process of a run has to share with the driver
     lease, locks  who works in the work directory
     datasets      the datasets of the run: committed, or to be made
     kinds         the table of the kinds of stage

@@ -1,36 +1,30 @@
 """Checks the nodes of the cluster before anything runs: versions, modules of the pipeline, places, GPUs.
 
 The driver's own node is asked only about GPUs, which no other check has used, and about object stores: the workers of a
-Ray that others started may lack credentials that the driver has. A node that joins later is not asked.
+Ray that others started may lack credentials that the driver has. A node that joins later is not asked; its workers
+compare versions before each call, see `worker.told`.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
-from pathlib import Path
 
 import ray
-import xxhash
 from ray import cloudpickle
 
 from annotate.engine import nodes
 from annotate.engine.facts import node_name
+from annotate.engine.versions import check_versions, versions
 from annotate.errors import ConfigError
 from annotate.graph import Source, Stage
-from annotate.installed import DISTRIBUTION
 from annotate.storage import retries
 from annotate.storage.connections import is_local
 from annotate.storage.store import Directory
 
-PACKAGES = ("torch", "transformers", "tokenizers", "pyarrow")
-"""With annotate itself, the packages whose versions can change the bytes of a result."""
 GPU_SECONDS = 120.0
-
 
 Answer = tuple[Mapping[str, str], str | None]
 """What a node answers: versions by package, and what a worker there can't do, or None. A node may have no annotate, so
@@ -60,13 +54,7 @@ def check_nodes(stages: Sequence[Stage], workdir: Directory) -> None:
 
     ours = versions()
     for node, (theirs, problem) in sorted(nodes.on_each_node(ask, only=asked).items()):
-        differing = [name for name in ours if theirs.get(name, ours[name]) != ours[name]]
-        if differing:
-            told = ", ".join(f"{name} {theirs[name]}, not {ours[name]}" for name in differing)
-            raise ConfigError(
-                f"the node {asked[node]} has {told} as this process has: results could differ between nodes",
-                hint="Install the same versions on all nodes and where the driver runs; one image for all does that.",
-            )
+        check_versions(asked[node], theirs, ours)
         if problem is not None:
             raise ConfigError(
                 f"workers on the node {asked[node]} {problem}",
@@ -104,36 +92,6 @@ def _with_workers(*, here: bool) -> dict[str, str]:
         for node in ray.nodes()
         if node["Alive"] and (here or node["NodeID"] != own) and node["Resources"].get("CPU")
     }
-
-
-# On a node, and in the driver.
-
-
-@functools.cache
-def versions() -> Mapping[str, str]:
-    """The versions of annotate and of `PACKAGES`.
-
-    Builds of one version for CPUs and for GPUs count as equal: the kind of device is noted with each unit. annotate's
-    is its version and a hash of its source, since a clone on a node may be older than another.
-    """
-    found = {name: _version(name).partition("+")[0] for name in PACKAGES}
-    return {"annotate": f"{_version(DISTRIBUTION)} with source {_source()}", **found}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "none"
-
-
-def _source() -> str:
-    """A hash of the source of annotate."""
-    state, folder = xxhash.xxh3_64(), Path(__file__).parents[1]
-    for path in sorted(folder.rglob("*.py")):
-        state.update(str(path.relative_to(folder)).encode())
-        state.update(path.read_bytes())
-    return state.hexdigest()[:8]
 
 
 # On a node.

@@ -20,8 +20,22 @@ from typing import Any
 import ray
 
 from annotate.engine.cost import Cost
+from annotate.engine.versions import versions
 
 LONGEST_TITLE = 200
+
+
+@dataclass(frozen=True)
+class Driver:
+    """The driver: its node, as `this_node` names it, and its versions."""
+
+    node: str
+    versions: Mapping[str, str]
+
+    @staticmethod
+    def this() -> Driver:
+        """This process."""
+        return Driver(this_node(), versions())
 
 
 @dataclass(frozen=True)
@@ -33,12 +47,14 @@ class Sent:
         step: what the call does for the stage: the name of the worker's function.
         units: name of the units, for people.
         time: when it was sent, in seconds since the epoch.
+        driver: who sent it.
     """
 
     stage: str
     step: str
     units: str
     time: float
+    driver: Driver = field(default_factory=Driver.this)
 
     @property
     def name(self) -> str:
@@ -124,12 +140,16 @@ def gpus_held() -> int:
     return len(ray.get_gpu_ids()) if ray.is_initialized() else 0
 
 
-@functools.cache
 def this_node() -> str:
     """The name of this node: its address and the first digits of Ray's id; without Ray, the name of the host."""
     if not ray.is_initialized():
         return socket.gethostname()
-    return node_name(ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id())
+    return _this_node(ray.get_runtime_context().get_node_id())
+
+
+@functools.cache
+def _this_node(node_id: str) -> str:
+    return node_name(ray.util.get_node_ip_address(), node_id)
 
 
 def node_name(address: str, node_id: str) -> str:

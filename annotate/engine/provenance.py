@@ -19,9 +19,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from annotate.engine.check_nodes import versions
 from annotate.engine.datasets import Dataset, latest
 from annotate.engine.options import Options
+from annotate.engine.versions import versions
 from annotate.errors import StorageError
 from annotate.graph import Stage
 from annotate.storage import layout

@@ -19,6 +19,7 @@ from typing import Any, ParamSpec, TypeVar
 import pyarrow as pa
 
 from annotate.engine.facts import Facts, Sent, Told, forget_peak, gpus_held, peak_memory, show_as, this_node
+from annotate.engine.versions import check_versions, versions
 from annotate.graph import Stage, Tables
 from annotate.graph.tables import Work
 from annotate.storage import tally
@@ -63,7 +64,12 @@ def told(sent: Sent, function: Callable[..., Any], *arguments: Any) -> Told:
     """Call a function, in a worker, and tell the facts of the call with its result.
 
     Arguments may be what earlier calls have told: the function is given their results, and their facts are passed on.
+
+    Raises:
+        ConfigError: this is another node than the driver's, and has other versions.
     """
+    if this_node() != sent.driver.node:
+        check_versions(this_node(), versions(), sent.driver.versions)
     facts: list[Facts] = []
     for argument in arguments:
         if isinstance(argument, Told):

@@ -12,8 +12,11 @@ import support
 
 from annotate import Options
 from annotate.engine import check_nodes, nodes, run
-from annotate.engine.check_nodes import answer, gpu_problem, versions
+from annotate.engine.check_nodes import answer, gpu_problem
 from annotate.engine.cluster import Resources
+from annotate.engine.facts import Driver, Sent
+from annotate.engine.versions import _version, versions
+from annotate.engine.worker import told
 from annotate.errors import ConfigError
 from annotate.graph import Source
 from annotate.storage.store import Directory
@@ -62,7 +65,17 @@ def test_versions_name_all_packages_and_builds_for_cpus_and_gpus_are_equal(monke
     found = versions()
     assert list(found) == ["annotate", "torch", "transformers", "tokenizers", "pyarrow"]
     assert "+" not in found["torch"] and "with source" in found["annotate"]
-    assert check_nodes._version("annotate-nowhere") == "none"
+    assert _version("annotate-nowhere") == "none"
+
+
+def test_a_worker_of_another_node_compares_versions_before_it_works():
+    """So a node that joins later is refused too."""
+    driver = Driver("10.0.0.9 (abcdef)", versions())
+    assert told(Sent("a", "b", "c", 1.0, driver), lambda: 5).result == 5
+    older = Driver(driver.node, versions() | {"torch": "2.0.1"})
+    with pytest.raises(ConfigError, match=r"the node .* has torch .*, not 2\.0\.1 as the driver has"):
+        told(Sent("a", "b", "c", 1.0, older), pytest.fail, "it was called")
+    assert told(Sent("a", "b", "c", 1.0, Driver(Driver.this().node, older.versions)), lambda: 5).result == 5
 
 
 @pytest.mark.parametrize(
