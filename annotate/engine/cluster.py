@@ -82,6 +82,11 @@ def count_workers(workers: int | None) -> int:
     return workers or int(sum(cpus))
 
 
+def largest_memory() -> int:
+    """The memory that Ray gives out on the node that has most, in bytes."""
+    return int(max(_nodes("memory")))
+
+
 def part_of(of: int, runs: int) -> int:
     """The part of one run of what all have; at least 1."""
     return max(1, of // max(1, runs))

@@ -249,7 +249,7 @@ class _Run:
 
         said = functools.partial(running.events.said, "warning")
         share, seconds = running.sharing.share, running.options.stall_seconds
-        scheduler = Scheduler(share, seconds, waiting, said, running.heard.heard, head.check)
+        scheduler = Scheduler(share, seconds, waiting, said, running.heard.heard, head.check, running.starved)
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)
 

@@ -27,6 +27,9 @@ T = TypeVar("T")
 UNIT_BYTES = 8 << 20
 """Bytes of text that a work unit aims at, if no corpus sets it."""
 
+STARVED_BYTES = 1 << 29
+"""What a task is thought to have needed, if it was ended for want of memory and none has told its peak."""
+
 _REMOTE = ray.remote(told)
 
 
@@ -49,6 +52,7 @@ class Running:
     lease: Lease
     unit_bytes: int = UNIT_BYTES
     heard: Heard = field(default_factory=Heard)
+    _starved: dict[str, int] = field(default_factory=dict)
 
     @functools.cached_property
     def sharing(self) -> Sharing:
@@ -82,7 +86,22 @@ class Running:
         """
         sent = Sent(stage, function.__name__, units, time.time())
         options = {"num_cpus": cpus, "max_retries": retries, "name": sent.name}
+        if memory := self._memory(sent):
+            options["memory"] = memory
         return _REMOTE.options(**options).remote(sent, function, *arguments)
+
+    def _memory(self, sent: Sent) -> int:
+        """The memory that a call asks of its node: what an earlier one has held at its peak; 0 if there was none.
+
+        It is rounded up to a power of 2, since Ray keeps workers apart by what their tasks ask for.
+        """
+        peak = max(self.heard.peaks.get((sent.stage, sent.step), 0), self._starved.get(sent.stage, 0))
+        return min(1 << (peak - 1).bit_length(), self.sharing.share().memory) if peak else 0
+
+    def starved(self, stage: str) -> None:
+        """A worker of this stage was ended, since its node had too little memory: its tasks ask for twice as much."""
+        held = max((peak for (of, _), peak in self.heard.peaks.items() if of == stage), default=STARVED_BYTES)
+        self._starved[stage] = 2 * max(held, self._starved.get(stage, 0))
 
     def context(self, dataset: Dataset, aligned: Aligned) -> Context:
         """The data that all units of a stage share."""

@@ -53,6 +53,7 @@ class Scheduler:
             items in flight, and what it waits for.
         said: takes warnings.
         check: raises an error if the run can't go on; is called every second.
+        starved: is called with the label of a job if a worker had too little memory, before its item is tried again.
         heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
     """
 
@@ -62,6 +63,7 @@ class Scheduler:
     said: Callable[[str], None] = lambda message: None
     heard: Callable[[Any], Any] = lambda told: told
     check: Callable[[], None] = lambda: None
+    starved: Callable[[str], None] = lambda label: None
     _going: list[Going] = field(default_factory=list)
     _claim: float | None = None  # of a task, while models are held
     _last: float = 0.0
@@ -271,6 +273,8 @@ class Scheduler:
             raise
         except exceptions.RayError as error:
             call.loss = loss_of(going.job.label, going.name_of(call), error)
+            if call.loss.kind == "memory":
+                self.starved(going.job.label)
             going.judged_later[reference] = call
             for judged, guilty in calls.lost(reference, call.loss).items():
                 self._recovery.lost(going, going.judged_later.pop(judged), guilty=guilty)

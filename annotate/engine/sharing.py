@@ -16,7 +16,7 @@ from ray import exceptions
 from ray.util import placement_group, placement_group_table, remove_placement_group
 
 from annotate.engine import head
-from annotate.engine.cluster import count_workers, part_of
+from annotate.engine.cluster import count_workers, largest_memory, part_of
 from annotate.errors import ConfigError
 
 LOOK_SECONDS = 5.0
@@ -31,12 +31,14 @@ class Share:
     Attributes:
         workers: tasks, or models, at a time.
         limit: most calls in flight, of all stages without models.
+        memory: the most that a task may claim, in bytes: what the largest node has.
         claim: CPUs that a task claims, where no model is held. With other runs there it is less than one: their models
             hold most of a CPU, and what is left has to do.
     """
 
     workers: int
     limit: int
+    memory: int = 0
     claim: float = 1.0
 
 
@@ -100,14 +102,14 @@ class Sharing:
         self._looked = now
         try:
             self._runs = runs()
-            workers = part_of(count_workers(self.most), len(self._runs))
+            workers, memory = part_of(count_workers(self.most), len(self._runs)), largest_memory()
         except (ConfigError, exceptions.RayError):  # while no node is there, wait for one
             if self._share is None:
                 raise
             return
         # A task waits for another, so that its worker is never idle; with a number of workers that was asked for, none.
         limit = workers * (2 if self.most is None else 1)
-        self._share = Share(workers, limit, 1.0 if len(self._runs) < 2 else 0.5)
+        self._share = Share(workers, limit, memory, 1.0 if len(self._runs) < 2 else 0.5)
 
 
 def _amount(kind: str, of: float) -> str:

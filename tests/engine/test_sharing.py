@@ -2,6 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from length_scorer import length_scorer
@@ -9,6 +10,10 @@ from support import shard_bytes, to_shards, write_corpus
 
 from annotate import Corpus, PythonScorer, Split, Tag, TagScheme, score
 from annotate.engine import pool, sharing
+from annotate.engine import running as module
+from annotate.engine.map import make
+from annotate.engine.options import Options
+from annotate.engine.running import Running
 from annotate.engine.sharing import Share, Sharing, runs, shown
 from annotate.errors import ConfigError
 
@@ -32,15 +37,16 @@ def test_a_run_takes_its_part(monkeypatch):
 
     monkeypatch.setattr(sharing, "runs", lambda: there)
     monkeypatch.setattr(sharing, "count_workers", count)
+    monkeypatch.setattr(sharing, "largest_memory", lambda: 99)
     monkeypatch.setattr(sharing.time, "monotonic", lambda: now)
     all_of_it, some = Sharing(None), Sharing(6)
-    assert (all_of_it.share(), some.share()) == (Share(8, 16, 1.0), Share(6, 6, 1.0))
+    assert (all_of_it.share(), some.share()) == (Share(8, 16, 99), Share(6, 6, 99))
     there = ["a", "b", "c"]
-    assert all_of_it.share() == Share(8, 16, 1.0), "it has looked just now"
+    assert all_of_it.share() == Share(8, 16, 99), "it has looked just now"
     now = 6.0
-    assert (all_of_it.share(), some.share()) == (Share(2, 4, 0.5), Share(2, 2, 0.5))
+    assert (all_of_it.share(), some.share()) == (Share(2, 4, 99, 0.5), Share(2, 2, 99, 0.5))
     cpus, now = 0, 12.0
-    assert all_of_it.share() == Share(2, 4, 0.5), "while no node is there, it waits for one"
+    assert all_of_it.share() == Share(2, 4, 99, 0.5), "while no node is there, it waits for one"
     with pytest.raises(ConfigError):
         Sharing(None).share()
 
@@ -77,3 +83,22 @@ def test_two_runs_at_once_both_get_on(ray_cluster, tmp_path, monkeypatch):
         assert short.result() < long.result()
     assert shard_bytes(tmp_path / "out long") and shard_bytes(tmp_path / "out short")
     assert runs() == []
+
+
+def test_a_task_asks_for_the_memory_that_earlier_ones_needed(monkeypatch):
+    running = Running(None, Options(), None, None)
+    monkeypatch.setattr(sharing, "runs", lambda: ["a"])
+    monkeypatch.setattr(sharing, "count_workers", lambda most: 8)
+    monkeypatch.setattr(sharing, "largest_memory", lambda: 5 << 30)
+    asked = []
+    options = lambda **given: asked.append(given.get("memory")) or SimpleNamespace(remote=lambda *arguments: None)  # noqa: E731
+    monkeypatch.setattr(module, "_REMOTE", SimpleNamespace(options=options))
+    for peak in (0, 300 << 20, 512 << 20, (4 << 30) + 1):
+        running.heard.peaks[("spans", "make")] = peak
+        running.task(make, 1.0, stage="spans", units="a")
+    running.task(make, 1.0, stage="signatures", units="a")
+    running.starved("signatures")
+    running.task(make, 1.0, stage="signatures", units="a")
+    running.starved("signatures")
+    running.task(make, 1.0, stage="signatures", units="a")
+    assert asked == [None, 512 << 20, 512 << 20, 5 << 30, None, 1 << 30, 2 << 30]
