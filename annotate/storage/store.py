@@ -1,4 +1,7 @@
-"""Reads and writes objects on local disk, S3, GCS or Azure, through obstore. No other module moves bytes."""
+"""Reads and writes objects on local disk, S3, GCS or Azure, through obstore. No other module moves bytes.
+
+Messages hold nothing of a store's answer but its code: an answer may repeat a token that it did not accept.
+"""
 
 from __future__ import annotations
 
@@ -264,7 +267,7 @@ class Directory:
         try:
             return self._again(lambda _: ask(opened(self.url)))
         except FileNotFoundError:
-            raise
+            raise FileNotFoundError(f"{self.url}/{path}") from None
         except (BaseError, OSError) as error:
             raise self._failed(what, path, error) from None
 

@@ -160,8 +160,11 @@ def test_the_other_commands_say_of_s3_what_they_say_of_a_local_disk(
 
 
 def test_the_filter_alone_and_json_lines_work_at_s3(places: dict[str, Place]) -> None:
+    there = places["s3"]
+    assert "near-duplicate" in there.run(
+        "duplicates", there.at("corpus/*.parquet"), "--workdir", there.at("duplicates")
+    )
     for place in places.values():
-        place.run("duplicates", place.at("corpus/*.parquet"), "--workdir", place.at("duplicates"))
         run_pipeline(place, corpus="lines.jsonl", workdir="lines")
     local, there = ([pl.read_parquet(url) for url in annotate.shards(place.at("lines"))] for place in places.values())
     assert len(local) == len(there) > 0 and all(a.equals(b) for a, b in zip(local, there, strict=True))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
 import object_store
+import obstore
 import pyarrow as pa
 import pytest
 from object_store import FaultProxy, mixed
+from obstore.exceptions import GenericError
 
 from annotate.errors import StorageError
 from annotate.storage import connections, retries, tally
@@ -254,3 +257,31 @@ def test_what_the_environment_lacks_is_named(
     with retries.within(1.0), pytest.raises(StorageError, match=said) as error:
         directory.create()
     assert hint in str(error.value.hint)
+
+
+@pytest.mark.parametrize("act", [lambda d: d.get("a"), lambda d: d.put("a", b""), lambda d: list(d.sizes(""))])
+def test_a_signature_in_the_address_of_a_request_is_in_no_message(
+    act: object, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", proxy.endpoint)
+    monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2022-11-02&sig=marked-secret&se=2030-01-01")
+    proxy.shares = {"500": 1.0}
+    with retries.within(0), pytest.raises(StorageError, match="500 Internal Server Error") as caught:
+        act(Directory.at("az://container/a"))  # type: ignore[operator]
+    assert proxy.done["500"] and "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_a_token_that_the_store_repeats_is_in_no_message(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = "<Error><Code>ExpiredToken</Code><Token-0>marked-secret</Token-0></Error>"
+
+    def expired(*_: object, **__: object) -> None:
+        raise GenericError(
+            f"Error performing GET http://s in 1ms - Server returned non-2xx status code: 400 Bad: {answer}"
+        )
+
+    monkeypatch.setattr(obstore, "get", expired)
+    with pytest.raises(StorageError, match=r"400 Bad \(ExpiredToken\)") as caught:
+        directory.get("a")
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
