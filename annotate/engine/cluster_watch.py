@@ -55,13 +55,17 @@ class ClusterWatch:
         self._looked = time.monotonic()
         metrics.gauge("annotate_nodes", len(self._nodes))
 
-    def hear(self) -> None:
-        """A call has ended: look, if the last time is long ago."""
-        if time.monotonic() - self._looked > LOOK_SECONDS and not head.is_silent():
+    def hear(self) -> bool:
+        """A call has ended: look, if the last time is long ago; whether it looked."""
+        due = time.monotonic() - self._looked > LOOK_SECONDS
+        if due:
             self.look()
+        return due
 
     def look(self) -> None:
-        """Look at the cluster."""
+        """Look at the cluster, unless its head does not answer: then Ray would stand still."""
+        if head.is_silent():
+            return
         before, self._nodes, self._looked = self._nodes, _alive(), time.monotonic()
         lost = [name for node, name in before.items() if node not in self._nodes]
         joined = [name for node, name in self._nodes.items() if node not in before]

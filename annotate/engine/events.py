@@ -69,13 +69,16 @@ class Events:
     run: str = field(default_factory=lambda: time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + uuid.uuid4().hex[:6])
     _pending: list[dict[str, Any]] = field(default_factory=list)
     _advanced: dict[str, tuple[int, int]] = field(default_factory=dict)  # by stage: units and rows, not yet pending
+    _workers: int = 0
     _files: int = 0
     _began: float = field(default_factory=time.monotonic)
     _flushed: float = field(default_factory=time.monotonic)
 
     def workers(self, workers: int) -> None:
-        """The number of calls that may run at a time, for `annotate status --timeline`."""
-        self._write(event="workers", workers=workers)
+        """The number of calls that may run at a time from now on, for `annotate status --timeline`."""
+        if workers != self._workers:
+            self._workers = workers
+            self._write(event="workers", workers=workers)
 
     def planned(self, datasets: Iterable[Latest]) -> None:
         """The datasets that the run will leave; called before any of them is made, for `annotate status`."""

@@ -132,6 +132,7 @@ def run(
                 hint="Run the same command again: it drops the rest, and scores again.",
             )
         running = Running(workdir, options, events, lease, heard=heard)
+        heard.workers = lambda: running.workers
         events.workers(running.workers)
         return _Run(stages, outputs, checks, running, origin).go(dropped)
 

@@ -35,7 +35,8 @@ def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
         count_own()
         for log in logs:
             log.add(facts)
-        watch.hear()
+        if watch.hear():
+            events.workers(heard.workers())
         budget.spend(facts.cost)
 
     heard = Heard(hear)

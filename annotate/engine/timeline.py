@@ -119,7 +119,7 @@ class Timeline:
     Attributes:
         start: when the first call was sent, in seconds since the epoch.
         end: when the last one ended.
-        workers: number of calls that may run at a time: the CPUs that the run may use.
+        workers: number of calls that may run at a time: the CPUs that the run may use; the most, if that has changed.
         stages: in the order in which they started.
         waiting: mean number of workers, in each slice, that stood still while calls waited: for a free worker to start,
             or for CPUs, GPUs or memory that others hold.
@@ -165,7 +165,7 @@ class Timeline:
 class Reader:
     """Makes a timeline of events. What it holds does not grow with the number of units."""
 
-    workers: int = 0
+    _workers: list[tuple[float, int]] = field(default_factory=list)  # since when, in order
     _calls: list[Mapping[str, Any]] = field(default_factory=list)
     _slow: list[Mapping[str, Any]] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
@@ -186,7 +186,7 @@ class Reader:
         elif kind == "nodes":
             self._lost_nodes += event["lost"]
         elif kind == "workers":
-            self.workers = max(self.workers, event["workers"])
+            self._workers.append((event["time"], event["workers"]))
         else:
             return False
         return True
@@ -200,13 +200,13 @@ class Reader:
         stages = sorted(self._stages(edges), key=lambda stage: stage.start)
         running = np.sum([stage.running for stage in stages], axis=0)
         ready = np.sum([_spread(e["waited"], e["sent"], e["start"], edges) for e in self._calls], axis=0)
-        workers = self.workers or max(1, round(running.max()))
+        workers = self._workers_in(edges) if self._workers else np.full(SLICES, max(1.0, running.max().round()))
         free = np.maximum(workers - running, 0)
         waiting = np.minimum(free, ready)
         return Timeline(
             start=start,
             end=end,
-            workers=workers,
+            workers=int(workers.max()),
             stages=stages,
             waiting=waiting.tolist(),
             idle=(free - waiting).tolist(),
@@ -217,6 +217,12 @@ class Reader:
             deaths=tuple(self._deaths),
             lost_nodes=tuple(self._lost_nodes),
         )
+
+    def _workers_in(self, edges: Floats) -> Floats:
+        """Number of workers at the end of each slice."""
+        since, numbers = map(np.array, zip(*self._workers, strict=True))
+        at = np.searchsorted(since, edges[1:], side="right") - 1
+        return numbers[np.maximum(at, 0)].astype(np.float64)
 
     def _stages(self, edges: Floats) -> list[StageTime]:
         stages: dict[str, list[Mapping[str, Any]]] = {}

@@ -21,9 +21,10 @@ def call(number, start, seconds, *, stage=0, node="a", waited=0.0, **counts):
     return Facts(sent, node, 7, waited, start, start + seconds, counts, 1 << 20)
 
 
-def read(*windows):
+def read(*windows, workers=((0.0, 2),)):
     reader = Reader()
-    reader.workers = 2
+    for since, number in workers:
+        assert reader.take({"event": "workers", "time": since, "workers": number})
     for window in windows:
         assert all(reader.take(event) for event in as_events(window))
     return reader.timeline()
@@ -116,6 +117,16 @@ def test_the_time_of_each_worker_is_in_a_call_waiting_or_idle():
     }
     assert set(shares) == {*PHASES, "waiting", "idle"}
     assert found.stages[1].running[:40] == [0.0] * 40 and sum(found.stages[1].running) / 6 == pytest.approx(2, abs=0.1)
+
+
+def test_workers_that_come_later_are_not_idle_before():
+    windows = []
+    log = CallLog(windows.append)
+    log.add(call(0, 1000.0, 10.0))
+    log.flush()
+    found = read(*windows, workers=((990.0, 1), (1005.0, 3)))
+    assert found.workers == 3
+    assert found.idle[:29] == pytest.approx([0] * 29, abs=1e-9) and found.idle[31:] == pytest.approx([2] * 29)
 
 
 def test_what_the_driver_counts_itself_is_logged():
