@@ -28,9 +28,10 @@ import ray
 from report import measure, medians, parser, print_table, write_json
 
 from annotate.engine import run as engine
+from annotate.engine.calls import Job
 from annotate.engine.cluster import Resources
 from annotate.engine.options import Options
-from annotate.engine.scheduler import Job, Scheduler
+from annotate.engine.scheduler import Scheduler
 from annotate.graph import Listing, Map, Model, Rows, Source, Stage, Tables
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import UnitOutput
@@ -88,9 +89,9 @@ def run(last: Stage, workdir: Path) -> None:
         engine.run({"last": last}, str(workdir), options)
 
 
-def one_model(stage: Model, workers: int | None, device: str) -> Resources:
+def one_model(stage: Model, workers: int | None, device: str, runs: int = 1) -> Resources:
     """The resources of one model, and what is left to tasks."""
-    del stage, workers, device
+    del stage, workers, device, runs
     return Resources(1, False, 0.2, 0.9)
 
 
