@@ -20,7 +20,7 @@ from annotate.storage.store import Directory
 pytestmark = pytest.mark.slow  # a Ray of its own, whose workers have the environment of the store
 
 DRIVE = str(Path(__file__).with_name("drive_url.py"))
-SECRET = "marked-secret-4f1d7c"
+SECRET = "marked-secret-4f1d7c"  # pragma: allowlist secret
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from annotate.errors import ConfigError
 from annotate.jobs import find_job, list_jobs, submission, submit
 from annotate.jobs.server import connect, server_address
 
+KEY_IN_URL = "s3://AKIA:secret@bucket/out"  # pragma: allowlist secret
+
 
 @pytest.fixture
 def server(monkeypatch):
@@ -102,7 +104,7 @@ def test_other_versions_are_refused_and_both_sides_shown(server, file, said, mes
     ("workdir", "more", "message"),
     [
         ("out", {}, "'out' is relative"),
-        ("s3://AKIA:secret@bucket/out", {}, "the work directory is a URL with a credential"),
+        (KEY_IN_URL, {}, "the work directory is a URL with a credential"),
         (
             "s3://b/out",
             {"settings": {"corpus": "https://host/c?sig=abc"}},
@@ -161,7 +163,7 @@ def test_who_does_not_answer_is_told_from_who_wants_a_token(server, monkeypatch)
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with pytest.raises(ConfigError, match=r"nothing answers at http://127\.0\.0\.1:"):
-        connect(f"http://me:hidden@127.0.0.1:{port}")
+        connect(f"http://me:hidden@127.0.0.1:{port}")  # pragma: allowlist secret
     server.token = "a-token"
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")

@@ -1,6 +1,8 @@
 """What is checked of a model instead of being trusted: padding, positions, ids, weights, files."""
 
+import contextlib
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -210,6 +212,22 @@ def test_old_files_of_a_tokenizer_are_in_its_hash_where_they_are_read(copy_model
     listed = find_model(str(directory)).hashes()
     (directory / "special_tokens_map.json").unlink()
     assert find_model(str(directory)).hashes() == listed
+
+
+def test_code_of_a_model_runs_only_where_it_is_trusted(copy_model, edit_json, tmp_path):
+    directory, marker = copy_model("bert"), tmp_path / "run"
+    (directory / "modeling.py").write_text(
+        f"from pathlib import Path\nPath({str(marker)!r}).touch()\n"
+        "from transformers import BertConfig as Config, BertForSequenceClassification as Model\n"
+    )
+    code = {"AutoConfig": "modeling.Config", "AutoModelForSequenceClassification": "modeling.Model"}
+    edit_json(directory / "config.json", auto_map=code)
+    classifier = Classifier(str(directory), axis="nice", label="nice")
+    with contextlib.suppress(ConfigError):  # a model of a known kind can be read without its code
+        score(classifier, TEXTS)
+    assert not marker.exists()
+    score(replace(classifier, trust_remote_code=True), TEXTS)
+    assert marker.exists(), "the code would have run"
 
 
 def test_code_of_another_repository_is_refused(copy_model, edit_json):

@@ -1,0 +1,44 @@
+"""The Ray that a command starts: no dashboard, no job server, and nobody joins without the token."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+STARTED = """
+import json, os, subprocess, sys, time
+import ray
+from rich.console import Console
+from annotate.cli.local_ray import ray_running
+
+JOIN = "import ray; ray.init(address={!r}, logging_level='ERROR', log_to_driver=False); print('joined')"
+
+
+def joins(mode, seconds):
+    command = [sys.executable, "-c", JOIN.format(info["address"])]
+    environment = {**os.environ, "RAY_AUTH_MODE": mode}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds)
+    except subprocess.TimeoutExpired:  # Ray asks again and again
+        return False
+    return "joined" in done.stdout
+
+
+with ray_running(Console(stderr=True)):
+    info = ray._private.worker.global_worker.node.address_info
+    since = time.monotonic()
+    with_token = joins("token", 120)
+    without = joins("disabled", 10 + 3 * (time.monotonic() - since))
+    print(json.dumps({"dashboard": info["webui_url"], "with_token": with_token, "without": without}))
+"""
+
+
+@pytest.mark.slow  # starts a Ray
+def test_it_has_no_job_server_and_refuses_who_has_no_token():
+    environment = {name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_AUTH_MODE")}
+    done = subprocess.run([sys.executable, "-c", STARTED], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert not told.pop("dashboard") and told == {"with_token": True, "without": False}
