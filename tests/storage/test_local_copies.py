@@ -7,11 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import object_store
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from tiny_models import save_tiny_model
 from tiny_tokenizer import byte_tokenizer
 
 from annotate.corpus.files import corpus_directory, find_files
 from annotate.errors import ConfigError
+from annotate.probes.labels import read_labels
+from annotate.scorers import Encoder
 from annotate.stages.excluded import read_ids
 from annotate.storage import connections, local_copies
 from annotate.storage.local_copies import local_copy
@@ -125,3 +130,21 @@ def test_tokenizers_schemes_and_lists_are_read_from_urls(bucket: Directory, tmp_
         assert tokenizer_hash(load_tokenizer(url)) == expected
     assert load_scheme(f"{bucket.url}/my.toml").tags
     assert read_ids(f"{bucket.url}/ids.txt") == ("one", "two")
+
+
+def test_a_model_at_a_url_is_known_by_its_files(bucket: Directory, tmp_path: Path) -> None:
+    save_tiny_model("bert-encoder", tmp_path / "model")
+    for path in (tmp_path / "model").iterdir():
+        bucket.put(f"model/{path.name}", path)
+    bucket.put("model/optimizer.pt", b"not wanted")
+    there, here = Encoder(f"{bucket.url}/model"), Encoder(tmp_path / "model")
+    assert there.identity() == here.identity()
+    assert there.resolved().model == f"{bucket.url}/model"  # each node makes its own copy
+    assert "optimizer.pt" not in {path.name for path in there.files().directory.iterdir()}
+
+
+def test_labels_are_read_from_a_url(bucket: Directory, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"], "rating": [1.0]}), tmp_path / "labels.parquet")
+    bucket.put("labels.parquet", tmp_path / "labels.parquet")
+    with pytest.raises(ConfigError, match=r"have no column 'label'; they have \['text', 'rating'\]"):
+        read_labels(f"{bucket.url}/labels.parquet", text="text", label="label", source=None, split=None, seed=0)
