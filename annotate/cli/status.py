@@ -28,6 +28,8 @@ def command(workdir: str, *, timeline: bool, provenance: bool) -> None:
     found = status(workdir)
     out = console()
     out.print(_run(found), soft_wrap=True)
+    if found.error is not None:
+        say(out, f"it ended with an error: {visible(found.error).splitlines()[0]}", "yellow")
     out.print(_stages(found))
     for stage in found.stages:
         _stuck(stage, out)

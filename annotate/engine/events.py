@@ -117,6 +117,10 @@ class Events:
         self.observer.said(level, message)
         self._write(event=level, message=message)
 
+    def ended(self, error: str) -> None:
+        """The run ends with this error, for `annotate status`: who runs it is told by the error itself."""
+        self._write(event="ended", error=error)
+
     def in_flight(self, stage: str, units: list[str]) -> None:
         """The units in flight, for `annotate status`."""
         self._write(event="in_flight", stage=stage, in_flight=units)

@@ -159,6 +159,16 @@ def node_name(address: str, node_id: str) -> str:
     return f"{address} ({node_id[:6]})"
 
 
+def this_log() -> str:
+    """The path of this worker's log; `*` stands for the number of a job. "unknown" outside of Ray."""
+    with suppress(ImportError, AttributeError):
+        from ray._private.worker import global_worker
+
+        name = f"worker-{ray.get_runtime_context().get_worker_id()}-*-{os.getpid()}.err"
+        return str(Path(global_worker.node.get_logs_dir_path()) / name)
+    return "unknown"
+
+
 def show_as(sent: Sent) -> None:
     """Give this process a title with the unit that it works on, as Ray's dashboard and `ps` show it, if it is a worker.
 

@@ -67,6 +67,7 @@ class Status:
         ledgers: of that run, by output.
         timeline: what the newest run did when; None if it has made no call, as where all was committed before.
         provenance: what one needs to repeat that run, as `provenance/<run>.json` has it; None if it wrote none.
+        error: the message of the error that ended it; None if none did, or it was killed.
     """
 
     workdir: str
@@ -79,6 +80,7 @@ class Status:
     ledgers: Mapping[str, Ledger]
     timeline: Timeline | None
     provenance: Mapping[str, Any] | None
+    error: str | None
 
 
 def status(workdir: str | PathLike[str]) -> Status:
@@ -126,6 +128,7 @@ def status(workdir: str | PathLike[str]) -> Status:
         ledgers=read_ledgers(directory),
         timeline=told.timeline.timeline(),
         provenance=read_provenance(directory, run),
+        error=told.error,
     )
 
 
@@ -189,6 +192,7 @@ class _Told:
     stages: dict[str, _Seen] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     timeline: Reader = field(default_factory=Reader)
+    error: str | None = None
 
     def of(self, label: str) -> _Seen:
         """The events of a stage, or of the stages that it is made with."""
@@ -201,6 +205,8 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
         kind, at = event["event"], event["time"]
         if kind == "planned":
             told.planned = {item["label"]: (item["dataset"], item["fingerprint"]) for item in event["datasets"]}
+        elif kind == "ended":
+            told.error = event["error"]
         elif kind == "warning":
             told.warnings.append(event["message"])
         elif told.timeline.take(event):

@@ -11,7 +11,7 @@ from annotate.engine.cost import Budget
 from annotate.engine.events import Events
 from annotate.engine.facts import Facts, Heard
 from annotate.engine.metrics import Metrics
-from annotate.errors import WorkError
+from annotate.errors import AnnotateError, WorkError
 from annotate.storage import tally
 
 
@@ -44,8 +44,10 @@ def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
     try:
         watch.start()
         yield heard
-    except WorkError:
-        watch.look()
+    except AnnotateError as error:
+        if isinstance(error, WorkError):
+            watch.look()
+        events.ended(error.message)
         raise
     finally:
         count_own()

@@ -18,8 +18,9 @@ from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
-from annotate.engine.facts import Facts, Sent, Told, forget_peak, gpus_held, peak_memory, show_as, this_node
+from annotate.engine.facts import Facts, Sent, Told, forget_peak, gpus_held, peak_memory, show_as, this_log, this_node
 from annotate.engine.versions import check_versions, versions
+from annotate.errors import AnnotateError
 from annotate.graph import Stage, Tables
 from annotate.graph.tables import Work
 from annotate.storage import tally
@@ -77,7 +78,13 @@ def told(sent: Sent, function: Callable[..., Any], *arguments: Any) -> Told:
     show_as(sent)
     forget_peak()
     start, cpu = time.time(), time.process_time()
-    result = function(*(argument.result if isinstance(argument, Told) else argument for argument in arguments))
+    try:
+        result = function(*(argument.result if isinstance(argument, Told) else argument for argument in arguments))
+    except AnnotateError:  # its message says all
+        raise
+    except Exception as error:
+        error.add_note(f"In process {os.getpid()} on the node {this_node()}; its log there: {this_log()}")
+        raise
     end, cpu, peak = time.time(), time.process_time() - cpu, peak_memory()
     waited = max(0.0, start - max([sent.time, *(fact.end for fact in facts)]))
     own = Facts(sent, this_node(), os.getpid(), waited, start, end, tally.taken(), peak, cpu, gpus_held())

@@ -11,7 +11,7 @@ import pytest
 import ray
 import support
 
-from annotate import status
+from annotate import AnnotateError, Corpus, Pipeline, PythonScorer, Split, score, status
 from annotate.engine import cluster_watch
 from annotate.engine.cluster_watch import ClusterWatch
 from annotate.engine.events import Events, Silent
@@ -123,6 +123,29 @@ def test_a_worker_that_died_is_told_of_with_its_log(ray_cluster, tmp_path):
     [log] = place.parent.glob(place.name)
     assert "last words" in log.read_text()
     assert log.name.endswith(f"-{event['pid']}.err") and event["why"]
+
+
+def test_an_error_of_a_call_says_where_it_was_and_where_the_log_is(ray_cluster, tmp_path):
+    def broken(table):
+        print("last words", file=sys.stderr, flush=True)
+        raise ZeroDivisionError("broken")
+
+    corpus = support.write_corpus(tmp_path / "corpus", shards=1, documents=5)
+    scores = score(Split(Corpus(corpus)), [PythonScorer(function=broken, axes=["a"], version="1")])
+    with pytest.raises(AnnotateError, match="broken"):
+        Pipeline(scores[0]).run(tmp_path / "out")
+    assert "broken" in status(tmp_path / "out").error
+    running = Running(None, None, None, None)
+    with pytest.raises(ray.exceptions.RayError, match=r"In process \d+ on the node .*; its log there: ") as error:
+        ray.get(running.task(_fail, 0, stage="a stage", units="a unit"))
+    place = Path(str(error.value).partition("its log there: ")[2].splitlines()[0])
+    [log] = place.parent.glob(place.name)
+    assert "last words" in log.read_text()
+
+
+def _fail():
+    print("last words", file=sys.stderr, flush=True)
+    raise ValueError("no")
 
 
 def _die():
