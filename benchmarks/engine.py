@@ -11,7 +11,8 @@
 - `vs_ray_data`: units in a second of that map, over blocks in a second of Ray Data, which maps as many blocks and
   writes each to a Parquet file. Left out if pandas, which Ray Data needs, is not installed.
 
-The first and the third are better if small. Times do not include the start of Ray. CPU time of the driver includes that of Ray's threads in it.
+The first and the third are better if small. Times do not include the start of Ray. CPU time of the driver includes that
+of Ray's threads in it.
 """
 
 from __future__ import annotations

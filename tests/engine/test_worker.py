@@ -32,5 +32,5 @@ def test_memory_is_given_back_when_a_unit_is_done(monkeypatch: pytest.MonkeyPatc
 
 def test_whatever_makes_a_unit_gives_memory_back() -> None:
     tasks = (maps.make_unit, reduces.make_piece, reduces.merge_pieces, reduces.finish)
-    for task in (*tasks, models.prepare, models.finish, shuffles.send, shuffles._receive):
+    for task in (*tasks, models._prepare, models._finish, shuffles.send, shuffles._receive):
         assert hasattr(task, "__wrapped__"), task.__name__
