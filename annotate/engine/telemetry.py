@@ -21,7 +21,7 @@ def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
 
     What it hears raises `BudgetError` when the budget is spent.
 
-    If work has failed, the cluster is looked at once more: its workers may have left logs.
+    At the end, also if work has failed, the cluster is looked at once more: its workers may have left logs.
     """
     metrics, watch = Metrics(), ClusterWatch(events)
     logs = CallLog(metrics.window), CallLog(events.window, SHARE)
@@ -44,6 +44,7 @@ def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
     try:
         watch.start()
         yield heard
+        watch.look()
     except AnnotateError as error:
         if isinstance(error, WorkError):
             watch.look()

@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import ray
 import support
@@ -141,6 +142,38 @@ def test_an_error_of_a_call_says_where_it_was_and_where_the_log_is(ray_cluster, 
     place = Path(str(error.value).partition("its log there: ")[2].splitlines()[0])
     [log] = place.parent.glob(place.name)
     assert "last words" in log.read_text()
+
+
+def test_a_run_that_lost_a_worker_tells_of_it(ray_cluster, tmp_path):
+    once = str(tmp_path / "killed")
+
+    def dies_once(table):
+        if not Path(once).exists():
+            Path(once).touch()
+            print("last words", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), 9)
+        return np.zeros(table.num_rows, np.float32)
+
+    corpus = support.write_corpus(tmp_path / "corpus", shards=1, documents=5)
+    scores = score(Split(Corpus(corpus)), [PythonScorer(function=dies_once, axes=["a"], version="1")])
+    Pipeline(scores[0]).run(tmp_path / "out")
+    timeline = status(tmp_path / "out").timeline
+    assert timeline.retries == {"lost worker": 1}
+    [death] = timeline.deaths
+    place = Path(death.log)
+    assert any("last words" in log.read_text() for log in place.parent.glob(place.name))
+
+
+def test_names_in_ray_have_stage_and_step_and_titles_of_processes_the_unit_too(ray_cluster):
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    running = Running(None, None, None, None)
+    told = ray.get(running.task(_names, 0, stage="a stage", units="s0[0:3]\x1b"))
+    assert told.result == ("a stage: _names", "ray::a stage: _names s0[0:3]?")
+
+
+def _names():
+    title = Path("/proc/self/cmdline").read_bytes().strip(b"\0 ").decode()
+    return ray.get_runtime_context().get_task_name(), title
 
 
 def _fail():
