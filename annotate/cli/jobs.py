@@ -117,6 +117,8 @@ def _show(job: Job, out: Console) -> None:
     out.print(shown, soft_wrap=True)
     if job.state in ("failed", "stopped") and job.message:
         say(out, visible(job.message.split("\n", 1)[0]), "dim")
+        if "No module named annotate" in job.message:
+            say(out, "hint: annotate is not installed where the head's `python` looks. Install it on all nodes.")
 
 
 def _clock(seconds: float | None) -> str:

@@ -18,6 +18,7 @@ class JobServer(ThreadingHTTPServer):
 
     Attributes:
         ray, python: versions that it says.
+        ended: how its jobs ended, as Ray tells it.
         busy: how many submissions it puts off, as a head that has just started.
         token: what it asks for; None for nothing.
         submitted: what jobs were asked for.
@@ -30,6 +31,7 @@ class JobServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.ray, self.python, self.token = ray.__version__, platform.python_version(), None
         self.busy = 0
+        self.ended: dict[str, Any] = {"status": "SUCCEEDED"}
         self.submitted: list[dict[str, Any]] = []
         self.packages: dict[str, bytes] = {}
 
@@ -72,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _details(self, job: dict[str, Any]) -> dict[str, Any]:
         kept = ("entrypoint", "submission_id", "metadata", "runtime_env")
-        return {"type": "SUBMISSION", "status": "SUCCEEDED", "start_time": 1, **{name: job[name] for name in kept}}
+        return {"type": "SUBMISSION", "start_time": 1, **self.server.ended, **{name: job[name] for name in kept}}
 
     def _body(self) -> bytes:
         return self.rfile.read(int(self.headers["Content-Length"]))

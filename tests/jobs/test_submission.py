@@ -132,6 +132,18 @@ def test_what_would_be_lost_or_shown_is_refused_before_anything_is_sent(server, 
     assert not server.packages and not server.submitted
 
 
+def test_a_head_without_annotate_is_told_from_other_failures(server, file, capsys):
+    job = submit(file, "s3://b/out", address=server.address).job
+    server.ended = {"status": "FAILED", "driver_exit_code": 1, "message": "exit code 1\nNo module named annotate"}
+    assert command_line("jobs", "status", job, "--address", server.address) == 0
+    out = capsys.readouterr().out
+    assert f"{job}: failed, exit code 1" in out and "annotate is not installed" in out
+    server.ended = {"status": "FAILED", "driver_exit_code": 1, "message": "exit code 1\n\x1b[2Jother"}
+    command_line("jobs", "status", job, "--address", server.address)
+    out = capsys.readouterr().out
+    assert "not installed" not in out and "\x1b" not in out
+
+
 def test_a_file_that_is_no_pipeline_is_refused(server, file, capsys):
     file.write_text("def pipeline(:\n")
     with pytest.raises(ConfigError, match=r"rm -rf x\.py, line 1"):
