@@ -16,7 +16,7 @@ import ray
 from ray import exceptions
 
 import annotate.engine.run  # noqa: F401 - all of the engine, so that none has Ray itself
-from annotate.engine import running
+from annotate.engine import head, running
 from annotate.engine.worker import told
 
 
@@ -112,5 +112,6 @@ def ray_here() -> Iterator[None]:
         for name, module in sorted(sys.modules.items()):
             if name.startswith("annotate.engine.") and getattr(module, "ray", None) is ray and name != NOT_HERE:
                 stack.enter_context(mock.patch.object(module, "ray", here))
+        stack.enter_context(mock.patch.object(head, "watched", lambda give_back: contextlib.nullcontext()))
         stack.enter_context(mock.patch.object(running, "_REMOTE", Remote(told)))  # made when it was imported
         yield
