@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import platform
 import re
 import subprocess
@@ -28,6 +29,8 @@ from annotate.storage import layout
 from annotate.storage.store import Directory
 
 GIT_SECONDS = 5.0
+COMMIT = "ANNOTATE_COMMIT"
+"""The environment variable in which a job is told what `git_commit` gives for the folder that was sent."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
 _SECRET = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
 
@@ -74,7 +77,7 @@ def write_provenance(
         "annotate": versions()["annotate"],
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
-        "git": None if found is None else git_commit(Path(found.file).resolve().parent),
+        "git": None if found is None else git_commit(Path(found.file).resolve().parent) or _commit_of_job(),
         "pipeline": None if found is None else _pipeline(found),
         "parameters": {} if found is None else {name: _shown(value) for name, value in found.parameters.items()},
         "options": {name: _shown(value) for name, value in dataclasses.asdict(options).items()},
@@ -100,6 +103,15 @@ def read_provenance(workdir: Directory, run: str) -> Mapping[str, Any] | None:
             f"{workdir.url}/{path} is damaged: {error}", hint="Delete it: it is for people only."
         ) from error
     return found
+
+
+def _commit_of_job() -> dict[str, Any] | None:
+    """The commit of the folder that was sent with a job, in which there is no repository."""
+    try:
+        told: dict[str, Any] | None = json.loads(os.environ.get(COMMIT, "null"))
+    except ValueError:
+        return None
+    return told
 
 
 def git_commit(folder: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import secrets
 import shlex
@@ -110,10 +111,18 @@ def submit(
             client,
             entrypoint=command,
             submission_id=_job_id(file.stem),
-            runtime_env={"working_dir": str(archive), "env_vars": {**_WORKERS, **(env or {})}},
+            runtime_env={"working_dir": str(archive), "env_vars": {**_WORKERS, **_commit(shipped), **(env or {})}},
             metadata={"pipeline": file.name, "workdir": workdir},
         )
     return Submission(job, server_address(address), command, shipped, here, there)
+
+
+def _commit(shipped: Shipped) -> dict[str, str]:
+    """The variable that tells the job of the commit of the folder, whose repository is not sent."""
+    from annotate.engine.provenance import COMMIT, git_commit  # with all of the engine
+
+    found = git_commit(Path(shipped.folder))
+    return {} if found is None else {COMMIT: json.dumps(found)}
 
 
 def _sent(client: Any, **job: Any) -> str:

@@ -10,7 +10,7 @@ import support
 
 from annotate import Options, status
 from annotate.corpus.files import find_files
-from annotate.engine.provenance import Origin, _models, _shown, git_commit
+from annotate.engine.provenance import COMMIT, Origin, _commit_of_job, _models, _shown, git_commit
 from annotate.pipeline_files import load_pipeline
 
 FILE = """
@@ -78,6 +78,14 @@ def test_the_commit_and_whether_files_differ_from_it(file, tmp_path):
     assert len(found["commit"]) == 40 and not found["changed"]
     file.write_text(FILE + "# changed\n")
     assert git_commit(file.parent) == found | {"changed": True}
+
+
+def test_a_job_is_told_the_commit_of_the_folder_that_was_sent(monkeypatch):
+    assert _commit_of_job() is None
+    monkeypatch.setenv(COMMIT, '{"commit": "abc", "changed": true}')
+    assert _commit_of_job() == {"commit": "abc", "changed": True}
+    monkeypatch.setenv(COMMIT, "{]")
+    assert _commit_of_job() is None
 
 
 def test_models_are_named_with_their_revisions():

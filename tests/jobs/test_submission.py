@@ -1,7 +1,9 @@
 """What is checked before a run is submitted, and what is then sent."""
 
 import io
+import json
 import socket
+import subprocess
 import zipfile
 
 import pytest
@@ -61,6 +63,15 @@ def test_the_folder_goes_with_a_command_that_a_shell_can_not_misread(server, fil
     assert job["submission_id"].startswith("my-run-rm-rf-x-") and job["submission_id"] in out
     assert out.count(f"Ray {server.ray}, Python {server.python}") == 2, "both sides are shown"
     assert "annotate status s3://bucket/out" in out
+
+
+def test_the_job_is_told_the_commit_that_its_folder_is_at(server, file):
+    git = ["git", "-c", "user.name=n", "-c", "user.email=e@example.com", "-C", file.parent]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *words], check=True)
+    submit(file, "s3://b/out", address=server.address)
+    told = json.loads(server.submitted[0]["runtime_env"]["env_vars"]["ANNOTATE_COMMIT"])
+    assert len(told["commit"]) == 40 and told["changed"] is False
 
 
 def test_an_unchanged_folder_is_uploaded_once(server, file):
