@@ -13,7 +13,7 @@ from annotate.graph import Map, Stage, first_unit
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import committed_keys, find_all
+from annotate.storage.parts import committed_keys
 
 TASK_UNITS = 32  # most small units in one call
 COUNTED = 50_000
@@ -179,7 +179,7 @@ def make_unit(context: Context, work: Work) -> Unit:
     stage = context.stage
     assert isinstance(stage, Map)
     reach("unit: started")
-    entries = find_all(context.directory, work.key)
+    entries = context.committed(work.key)
     if entries is None:
         entries = commit_parts(context, work.key, stage.gathered_unit(context.tables(work)))
     return Unit(work.shard, work.start, work.stop, work.text_bytes, entries)

@@ -28,7 +28,7 @@ from annotate.graph.tables import Work
 from annotate.storage import layout, tally
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, chain, commit, heal, intact, read_part
+from annotate.storage.parts import Entry, chain, create_entry, heal, intact, put_output, read_part
 
 # In the driver.
 
@@ -230,13 +230,13 @@ def _prepare(
     """
     reach("unit: started")
     lacking: dict[bytes, tuple[Rows, list[int]]] = {}
+    tables, stage = next(contexts[0].tables(works[0])), _stage(contexts[0])  # all of them read the same inputs
     for i, (context, work) in enumerate(zip(contexts, works, strict=True)):
-        wanted = _stage(context).wanted(next(context.tables(work)))
+        wanted = _stage(context).wanted(tables)
         entries = _entries(context, work)
         rows = wanted[~np.isin(wanted, _covered(context, entries))]
         if len(rows) or not entries:
             lacking.setdefault(rows.tobytes(), (rows, []))[1].append(i)
-    tables, stage = next(contexts[0].tables(works[0])), _stage(contexts[0])
     whole = [(rows, of, stage.prepare(tables, rows)) for rows, of in lacking.values()]
     sizes = [stage.items(data) for _, _, data in whole]
     out = np.unique(np.array(left_out(sum(sizes)), np.int64))
@@ -328,17 +328,22 @@ def finish(
 def _finish(
     contexts: Sequence[Context], works: Sequence[Work], prepared: Sequence[PreparedDocuments], made: Results
 ) -> list[Unit]:
+    entries: dict[int, Sequence[Entry]] = {}
     for each, results in zip(prepared, made.results, strict=True):
         for i, result in zip(each.wanted, results, strict=True):
-            _append(contexts[i], works[i], each.data, result, made.device)
+            entries[i] = _append(contexts[i], works[i], each.data, result, made.device)
+    found = (
+        entries[i] if i in entries else _entries(context, work)
+        for i, (context, work) in enumerate(zip(contexts, works, strict=True))
+    )
     return [
-        Unit(work.shard, work.start, work.stop, work.text_bytes, tuple(_entries(context, work)))
-        for context, work in zip(contexts, works, strict=True)
+        Unit(work.shard, work.start, work.stop, work.text_bytes, tuple(own))
+        for work, own in zip(works, found, strict=True)
     ]
 
 
-def _append(context: Context, work: Work, data: Any, result: Any, device: str) -> None:
-    """Append an entry with the documents that are in no entry yet.
+def _append(context: Context, work: Work, data: Any, result: Any, device: str) -> list[Entry]:
+    """Append an entry with the documents that are in no entry yet; returns the entries whose parts are there.
 
     If the part of an entry is gone and held the same results, it is put again. If it held others, the entry stays and
     is ignored. Another run may append an entry at the same time: then that entry stays, and the documents that it lacks
@@ -351,15 +356,19 @@ def _append(context: Context, work: Work, data: Any, result: Any, device: str) -
         there = [entry for entry in entries if intact(context.directory, entry)]
         covered = _covered(context, there)
         if rows is not None and there and np.isin(rows, covered).all():
-            return
+            return there
         output = stage.finish(work.shard, data, result, device, covered)
         if rows is None:
             rows = np.unique(output.table["row"].to_numpy())
             if there and not len(rows):
-                return
+                return there
         reach("unit: computed")
         if not heal(context.directory, entries, output, schema=stage.schema):
-            commit(context.directory, layout.numbered(work.key, len(entries)), output, schema=stage.schema)
+            key = layout.numbered(work.key, len(entries))
+            ours = put_output(context.directory, key, output, schema=stage.schema)
+            stands = create_entry(context.directory, ours)
+            if stands.part == ours.part:
+                return [*there, stands]
 
 
 def _stage(context: Context) -> Model:

@@ -19,6 +19,7 @@ from annotate.engine.sharing import Sharing
 from annotate.engine.worker import Context, told
 from annotate.graph import Documents, Stage
 from annotate.graph.tables import Work
+from annotate.storage import layout
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.store import Directory
@@ -105,7 +106,8 @@ class Running:
 
     def context(self, dataset: Dataset, aligned: Aligned) -> Context:
         """The data that all units of a stage share."""
-        return Context(dataset.stage, self.workdir, aligned.whole)
+        fresh = next(iter(dataset.directory.sizes(f"{layout.ENTRIES}/")), None) is None
+        return Context(dataset.stage, self.workdir, aligned.whole, fresh)
 
     def collect(self, datasets: Sequence[Dataset], label: str = "") -> Collected:
         """Begin the manifests of datasets that are made together."""

@@ -25,7 +25,7 @@ from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Received, Shuffle, d
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, UnitOutput, commit_all, find, find_all, joined
+from annotate.storage.parts import Entry, UnitOutput, commit_all, find, joined
 from annotate.storage.slices import by_partition, put_slices, read_slice, slice_bytes, slice_checksum, slice_index
 from annotate.text.arrays import held_bytes
 
@@ -257,7 +257,7 @@ def send(context: Context, work: Work, to: Partitions) -> Unit:
     """Commit the rows that some units send, sliced by partition, in parts of about `to.most` bytes."""
     stage = _stage(context)
     reach("unit: started")
-    entries = find_all(context.directory, work.key)
+    entries = context.committed(work.key)
     if entries is None:
         outputs = (output for tables in context.tables(work) for output in stage.send(tables, to))
         entries = commit_all(context.directory, work.key, _parts(context, work.key, outputs, to.most, to.width))
@@ -284,7 +284,7 @@ def _regroup(
     reach("unit: started")
     sums = [slice_checksum(index, group) for index in indices]
     key = digest([stage.recipe, "regroup", round_, group, to.groups, to.width, to.most, sums])[:24]
-    entries = find_all(directory, key)
+    entries = context.committed(key)
     if entries is None:
         read = [number for number, index in enumerate(indices) if slice_bytes(index, group)] or [0]
         outputs = (
@@ -374,7 +374,7 @@ def _receive(
     sums = [slice_checksum(index, partition) for index in indices]
     read = [[unit.identity for unit in units.values()] for units in work.units]
     key = digest([stage.recipe, "receive", round_, partition, sums, read, beside])[:24]
-    made = find_all(directory, key)
+    made = context.committed(key)
     if made is None:
 
         def tables() -> Iterator[pa.Table]:

@@ -26,7 +26,7 @@ from annotate.graph.tables import Work
 from annotate.storage import tally
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, Part, UnitOutput, commit_all, put_output, read_part
+from annotate.storage.parts import Entry, Part, UnitOutput, commit_all, find_all, put_output, read_part
 from annotate.storage.store import Directory
 
 P = ParamSpec("P")
@@ -111,12 +111,22 @@ def limited(seconds: float | None) -> Iterator[None]:
 class Context:
     """The data that all units of a stage share; it travels once to each worker.
 
-    `whole` has the units of the inputs that are read whole.
+    Attributes:
+        stage: the stage.
+        workdir: the work directory.
+        whole: the units of the inputs that are read whole.
+        fresh: whether nothing was committed when the stage began. Then units are not looked up before they are made: a
+            commit finds what another process committed meanwhile.
     """
 
     stage: Stage
     workdir: Directory
     whole: Mapping[str, tuple[Unit, ...]]
+    fresh: bool = False
+
+    def committed(self, key: str) -> tuple[Entry, ...] | None:
+        """The entries of a unit that was committed; None if it must be made."""
+        return None if self.fresh else find_all(self.directory, key)
 
     @property
     def directory(self) -> Directory:

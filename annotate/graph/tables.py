@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -29,6 +30,8 @@ class Work:
     number: int = 0
 
 
+SMALL = 1 << 20
+"""Bytes of a table that is kept after it was read, because it may be read again for the same unit."""
 ITSELF = ""
 """The name under which a stage reads its own dataset, as a shuffle in rounds does from the second round on."""
 
@@ -46,6 +49,7 @@ class Tables:
     ) -> None:
         self._stage, self._workdir, self._units, self._shared = stage, workdir, units, shared
         self.number = number
+        self._small: dict[str, pa.Table] = {}
 
     @property
     def shard(self) -> str:
@@ -64,7 +68,15 @@ class Tables:
         if name in self._shared:
             return self._shared[name]
         name = self._named(name)
-        return self.stage(name).read(self.directory(name), self._units[name])
+        stage, directory, unit = self.stage(name), self.directory(name), self._units[name]
+        if stage.cut == "ranges" and name != ITSELF:
+            return _range(_Range(stage, directory, unit))
+        if name in self._small:
+            return self._small[name]
+        table = stage.read(directory, unit)
+        if table.nbytes <= SMALL:
+            self._small[name] = table
+        return table
 
     @property
     def sent(self) -> pa.Table:
@@ -86,6 +98,24 @@ class Tables:
     def _named(self, name: str) -> str:
         """The full name of an input: those of the second corpus begin with `AGAINST`."""
         return name if name in self._units else AGAINST + name
+
+
+@dataclass(frozen=True)
+class _Range:
+    """A unit of an input that is cut into ranges; compared by its place and the checksums of its parts."""
+
+    stage: Stage = field(compare=False)
+    directory: Directory
+    unit: Unit = field(compare=False)
+    identity: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "identity", tuple(entry.part.path for entry in self.unit.entries))
+
+
+@functools.lru_cache(maxsize=2)  # neighbouring units read the same range, one after the other, of two inputs at most
+def _range(of: _Range) -> pa.Table:
+    return of.stage.read(of.directory, of.unit)
 
 
 def first_unit(units: Mapping[str, Unit]) -> Unit:

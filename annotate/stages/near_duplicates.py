@@ -192,7 +192,8 @@ class NearDuplicates(Map):
 
     def unit(self, tables: Tables) -> UnitOutput:
         """Give the verdicts on the documents of a unit."""
-        rows = tables["signatures"]["row"].to_numpy()
+        signatures = tables["signatures"]
+        rows = signatures["row"].to_numpy()
         similarity = np.ones(len(rows), np.float32)
         keeper_shard, keeper_row = np.full(len(rows), tables.shard, object), rows.copy()
         cluster = identity(tables.shard, rows)
@@ -205,7 +206,7 @@ class NearDuplicates(Map):
         similarity[at], cluster[at] = found["similarity"].to_numpy(), found["cluster"].to_numpy()
         exact = np.zeros(len(rows), bool)
         exact[at] = found["copy"].to_numpy()
-        first = copies_of(tables["signatures"])
+        first = copies_of(signatures)
         copies, like = unlisted(first, at, near[at])
         for column in (near, keeper_shard, keeper_row, similarity, cluster, exact):
             column[copies] = column[like]
@@ -218,7 +219,7 @@ class NearDuplicates(Map):
             copies, like = unlisted(first, at, np.ones(len(at), bool))
             group[copies] = group[like]
         kept = ~near if self.drop else np.ones(len(rows), bool)
-        lengths = tables["signatures"]["length"].to_numpy()
+        lengths = signatures["length"].to_numpy()
         columns = [pa.array(column) for column in (rows, kept)] + [pa.array(keeper_shard, pa.string())]
         columns += [pa.array(column) for column in (keeper_row, similarity, cluster, group)]
         return UnitOutput(
@@ -227,7 +228,7 @@ class NearDuplicates(Map):
                 "kept": int(kept.sum()),
                 "near_duplicates": int(near.sum()),
                 "exact_copies": int((near & exact).sum()),
-                "unusable": pc.sum(pc.invert(tables["signatures"]["usable"])).as_py() or 0,
+                "unusable": pc.sum(pc.invert(signatures["usable"])).as_py() or 0,
                 "characters": int(lengths.sum()),
                 "characters_of_near_duplicates": int(lengths[near].sum()),
             },

@@ -118,11 +118,10 @@ def parquet_bytes(table: pa.Table, *, large_rows: bool = False) -> pa.Buffer:
 
 
 def put_part(dataset: Directory, named: Callable[[str], str], data: pa.Buffer, rows: int) -> Part:
-    """Put bytes under the name that `named` makes from their checksum."""
+    """Put bytes under the name that `named` makes from their checksum. If they are there, they are put again."""
     digest = checksum(memoryview(data))
     part = Part(named(digest), rows, data.size, digest)
-    if dataset.size(part.path) != part.bytes:
-        dataset.put(part.path, memoryview(data).cast("B"))
+    dataset.put(part.path, memoryview(data).cast("B"))
     return part
 
 

@@ -104,8 +104,7 @@ def put_slices(
     digest = checksum(memoryview(index))
     part = Part(layout.sliced_part(key, digest), sum(table.num_rows for table in tables), whole.size, digest)
     reach("commit: before part")
-    if dataset.size(part.path) != part.bytes:
-        dataset.put(part.path, memoryview(whole).cast("B"))
+    dataset.put(part.path, memoryview(whole).cast("B"))
     reach("commit: part put")
     bad = put_quarantine(dataset, key, quarantine)
     return Entry(key, part, bad, counts or {})

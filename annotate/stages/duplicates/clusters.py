@@ -105,20 +105,21 @@ class Members(DocumentShuffle):
             mine = slice(*np.searchsorted(units, [unit.number, unit.number + 1]))
             if mine.start == mine.stop:
                 continue
-            first = copies_of(unit["signatures"])
+            signatures = unit["signatures"]
+            first = copies_of(signatures)
             leads, at = np.unique(first[row_of(member[mine])], return_index=True)
             rows = np.flatnonzero(np.isin(first, leads))
-            value = np.zeros(len(rows)) if self.keep == "earliest" else self._values(unit)[rows]
+            value = np.zeros(len(rows)) if self.keep == "earliest" else self._values(unit, signatures)[rows]
             rows, value, copies = _listed(rows, first[rows], value, self.listed)
             roots = root[mine][at][np.searchsorted(leads, first[rows])]
             columns = [roots, numbered(unit.number, rows), value, copies]
             tables.append(pa.table([pa.array(column) for column in columns], schema=schema))
         yield UnitOutput(pa.concat_tables(tables))
 
-    def _values(self, unit: Tables) -> npt.NDArray[np.float64]:
+    def _values(self, unit: Tables, signatures: pa.Table) -> npt.NDArray[np.float64]:
         """The value that a keeper is chosen by, for each document of a unit; nulls and NaN are below all others."""
         if self.keep == "longest":
-            return unit["signatures"]["length"].to_numpy().astype(np.float64)
+            return signatures["length"].to_numpy().astype(np.float64)
         name = self.keep.removeprefix(HIGHEST)
         corpus = unit.stage("corpus")
         assert isinstance(corpus, Documents)
