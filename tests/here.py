@@ -16,7 +16,7 @@ import ray
 from ray import exceptions
 
 import annotate.engine.run  # noqa: F401 - all of the engine, so that none has Ray itself
-from annotate.engine import head, running
+from annotate.engine import head, running, sharing
 from annotate.engine.worker import told
 
 
@@ -112,6 +112,9 @@ def ray_here() -> Iterator[None]:
         for name, module in sorted(sys.modules.items()):
             if name.startswith("annotate.engine.") and getattr(module, "ray", None) is ray and name != NOT_HERE:
                 stack.enter_context(mock.patch.object(module, "ray", here))
+        for name in ("placement_group", "remove_placement_group"):
+            stack.enter_context(mock.patch.object(sharing, name))
+        stack.enter_context(mock.patch.object(sharing, "placement_group_table", dict))  # no other run is there
         stack.enter_context(mock.patch.object(head, "watched", lambda give_back: contextlib.nullcontext()))
         stack.enter_context(mock.patch.object(running, "_REMOTE", Remote(told)))  # made when it was imported
         yield
