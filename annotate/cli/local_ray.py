@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 2
 BUSY_SECONDS = 20.0
+CONNECT_SECONDS = 30.0
+"""A cluster that is busy or has just been started may not answer at once."""
 # A program of Ray's package, or its title; an editor or a pager that shows a log of Ray must not match.
 _PROGRAM = re.compile(r"^ray(::|-)|/ray/(_private|autoscaler|core|dashboard)/")
 _SESSION = re.compile(r"([^\s=]*)/(session_[\d_-]+_(\d+))(?:[/\s]|$)")
@@ -91,13 +93,20 @@ def _sigterm_told() -> Iterator[None]:
 
 def _connect(address: str, console: Console) -> None:
     console.print(f"connecting to the Ray cluster at {address}", style="dim", markup=False)
-    try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    except Exception as error:
-        raise ConfigError(
-            f"can't connect to the Ray cluster at {address}: {error}",
-            hint="Check RAY_ADDRESS, or unset it to run on this machine.",
-        ) from error
+    until = time.monotonic() + CONNECT_SECONDS
+    while True:
+        try:
+            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            return
+        except Exception as error:
+            if isinstance(error, ConnectionError) and time.monotonic() < until:
+                console.print("the cluster does not answer yet; trying again", style="dim")
+                time.sleep(2)
+                continue
+            raise ConfigError(
+                f"can't connect to the Ray cluster at {address}: {error}",
+                hint="Check RAY_ADDRESS, or unset it to run on this machine.",
+            ) from error
 
 
 def _start(console: Console) -> None:

@@ -20,10 +20,12 @@ from annotate.storage.hub import HubError
 from annotate.storage.tally import count
 
 LIMIT_SECONDS = 180.0
-"""No try begins later than this after the first one."""
+"""No try begins later than this after the first one, but for the first `LEAST_TRIES`."""
 START_SECONDS = 30.0
 """The limit while a run or a command starts, when a person waits and an address may be wrong."""
 FIRST_WAIT, LONGEST_WAIT = 0.1, 15.0
+LEAST_TRIES = 3
+"""So often a request is made whatever time it takes: one stalled answer alone can take longer than a limit."""
 
 COUNTED = "retries: "
 """What the names of the counts begin with; after it stands the kind of failure, as `kind_of` gives it."""
@@ -76,7 +78,7 @@ def again(work: Callable[[int], Result]) -> Result:
             taken = time.monotonic() - start
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2**tries) * _random.uniform(0.5, 1)
             tries += 1
-            if kind is None or taken + wait > _limit.get():
+            if kind is None or (taken + wait > _limit.get() and tries >= LEAST_TRIES):
                 if tries > 1:
                     error.add_note(f"tried {tries} times in {taken:.0f} s")
                 raise
