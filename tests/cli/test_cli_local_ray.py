@@ -1,11 +1,17 @@
 """The Ray that a command starts: no dashboard, no job server, and nobody joins without the token."""
 
+import io
 import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
+
+from annotate.cli import local_ray
+from annotate.errors import ConfigError
 
 STARTED = """
 import json, os, subprocess, sys, time
@@ -42,3 +48,24 @@ def test_it_has_no_job_server_and_refuses_who_has_no_token():
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert not told.pop("dashboard") and told == {"with_token": True, "without": False}
+
+
+def test_a_busy_cluster_is_asked_again_and_a_wrong_address_is_an_error(monkeypatch):
+    now, answers = 0.0, [ConnectionError("busy"), ConnectionError("busy"), None]
+
+    def init(**options):
+        nonlocal now
+        now += 5
+        if (answer := answers.pop(0)) is not None:
+            raise answer
+
+    monkeypatch.setattr(local_ray.ray, "init", init)
+    monkeypatch.setattr(local_ray, "time", SimpleNamespace(monotonic=lambda: now, sleep=lambda seconds: None))
+    said = Console(file=io.StringIO())
+    local_ray._connect("10.0.0.1:6379", said)
+    assert answers == [] and said.file.getvalue().count("trying again") == 2
+    for error, tries in ((ConnectionError("nobody there"), 7), (ValueError("no address"), 1)):
+        answers[:] = [error] * 99
+        with pytest.raises(ConfigError, match=str(error)):
+            local_ray._connect("10.0.0.1:6379", said)
+        assert 99 - len(answers) == tries
