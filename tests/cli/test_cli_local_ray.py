@@ -64,7 +64,7 @@ def test_a_busy_cluster_is_asked_again_and_a_wrong_address_is_an_error(monkeypat
     said = Console(file=io.StringIO())
     local_ray._connect("10.0.0.1:6379", said)
     assert answers == [] and said.file.getvalue().count("trying again") == 2
-    for error, tries in ((ConnectionError("nobody there"), 7), (ValueError("no address"), 1)):
+    for error, tries in ((ConnectionError("nobody there"), 6), (ValueError("no address"), 1)):
         answers[:] = [error] * 99
         with pytest.raises(ConfigError, match=str(error)):
             local_ray._connect("10.0.0.1:6379", said)
