@@ -47,6 +47,19 @@ def test_levels(tmp_path):
     assert set(figures["ratios"]) == {"9_reads", "36_reads"}
 
 
+@pytest.mark.slow  # as it starts four Rays
+def test_scaling(tmp_path):
+    figures = run("scaling", tmp_path, "--megabytes", "0.1", "--units", "4")
+    assert set(figures["ratios"]) == {"two_workers_over_one"}
+    raw = figures["raw"]
+    assert [each["workers"] for each in raw["measured"]] == [1, 2, 2, 2]
+    assert raw["measured"][2]["units"] > raw["measured"][1]["units"]
+    assert all(each["requests"] > each["busiest"] > 0 < each["calls"] for each in raw["measured"])
+    for hours in raw["hours"].values():
+        assert set(hours) == {"64", "512", "4096"}
+        assert hours["64"]["workers"] >= hours["512"]["workers"] and hours["64"]["driver"] == hours["4096"]["driver"]
+
+
 @pytest.mark.slow  # as it starts a Ray
 def test_overlap(tmp_path):
     figures = run("overlap", tmp_path, "--units", "4", "--seconds", "0.05")
