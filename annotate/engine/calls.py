@@ -39,9 +39,9 @@ class Calls:
         room: says how many calls may be in flight now; None for a share of the scheduler's own limit.
         idle: whether a worker has nothing to do that a call of this step could use.
         coming: what there will be more room with, by future, with what it waits for; for models that do not run yet.
-        returned: is called with the reference of a call whose result is back.
-        lost: is called with the reference of a call and its loss. Returns the calls that are judged by now, and whether
-            each was what its worker was working on; those that it does not name are judged later.
+        returned: is called with the reference of a call whose result is back. Returns what `lost` does.
+        lost: is called with the reference of a call and its loss. Returns the lost calls that are judged by now, and
+            whether each was what its worker was working on; those that it does not name are judged later.
         narrowing: how to find the inputs that end a worker; None if an item can't be made without some of its inputs.
     """
 
@@ -53,7 +53,7 @@ class Calls:
     room: Callable[[], int] | None = None
     idle: Callable[[], bool] = lambda: True
     coming: Callable[[], Mapping[Any, str]] = dict
-    returned: Callable[[Any], None] = lambda reference: None
+    returned: Callable[[Any], Mapping[Any, bool]] = lambda reference: {}
     lost: Callable[[Any, Loss], Mapping[Any, bool]] = lambda reference, loss: {reference: True}
     narrowing: Narrowing | None = None
 

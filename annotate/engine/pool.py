@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +48,7 @@ class _Model:
     @property
     def room(self) -> int:
         """Calls that it can still take. While models load, one each is enough: more tasks would compete for CPUs."""
-        return 0 if self.leaving else (AHEAD if self.warm else 1) - len(self.calls)
+        return 0 if self.leaving else max(0, (AHEAD if self.warm else 1) - len(self.calls))
 
 
 @dataclass(eq=False)
@@ -73,7 +74,10 @@ class Pool:
     ) -> None:
         self._label, self._make, self._look, self._wanted = label, make, look, max(1, wanted)
         self.resources = look()
-        self._models: list[_Model] = []
+        self._models: dict[_Model, int] = {}  # with the room of each
+        self._by_room: list[dict[_Model, None]] = [{} for _ in range(AHEAD + 1)]
+        self._answered: deque[Any] = deque()  # futures of actors that have answered; other threads add to it
+        self._changed = True
         self._coming: dict[Any, _Coming] = {}  # by the future of its answer
         self._sent: dict[Any, _Model] = {}  # by the reference of a call
         self._looked = time.monotonic()
@@ -85,13 +89,13 @@ class Pool:
 
     def room(self) -> int:
         """How many calls may be with the actors that run."""
-        self._resize()
         self._welcome()
-        return len(self._sent) + sum(max(0, model.room) for model in self._models)
+        self._resize()
+        return len(self._sent) + sum(room * len(models) for room, models in enumerate(self._by_room))
 
     def idle(self) -> bool:
         """Whether an actor that runs has nothing to do."""
-        return any(not model.calls and not model.leaving for model in self._models)
+        return any(not model.calls for models in self._by_room[1:] for model in models)
 
     def coming(self) -> Mapping[Any, str]:
         """The futures of actors that do not run yet, each with what it needs of the cluster."""
@@ -108,17 +112,27 @@ class Pool:
         Returns:
             The reference.
         """
-        model = max(self._models, key=lambda each: each.room)
+        model = next(iter(next(models for models in reversed(self._by_room) if models)))
         reference = work(model.actor)
         model.calls[reference] = None
         self._sent[reference] = model
+        self._put(model)
         return reference
 
-    def returned(self, reference: Any) -> None:
-        """The result of a call is back."""
+    def returned(self, reference: Any) -> Mapping[Any, bool]:
+        """The result of a call is back.
+
+        Returns:
+            What `lost` does: a call whose result was only to be written still may be the last of an actor that died.
+        """
         model = self._sent.pop(reference)
         del model.calls[reference]
         model.warm = True
+        if model.dead:
+            return self._judged(model)
+        self._put(model)
+        self._changed |= model.leaving
+        return {}
 
     def lost(self, reference: Any, loss: Loss) -> Mapping[Any, bool]:
         """A call has lost a worker. If it was the model's, another model is made in its place.
@@ -132,25 +146,30 @@ class Pool:
             return {reference: True}
         if not loss.actor:
             del model.calls[reference]
+            if not model.dead:
+                self._put(model)
             self._ask_again()
             return {reference: True}
         model.calls[reference] = loss
         if not model.dead:
             model.dead = True
-            self._models.remove(model)
+            self._drop(model)
             ray.kill(model.actor)
             self._ask_again()
+        return self._judged(model)
+
+    def _judged(self, model: _Model) -> Mapping[Any, bool]:
         if None in model.calls.values():
             return {}
-        first = next(iter(model.calls))
-        return {each: each == first for each in model.calls}
+        return {each: at == 0 for at, each in enumerate(model.calls)}
 
     def close(self) -> None:
         """End the actors."""
         if not head.is_lost():
             for actor in [*(model.actor for model in self._models), *(each.actor for each in self._coming.values())]:
                 ray.kill(actor)
-        self._models.clear()
+        for model in list(self._models):
+            self._drop(model)
         self._coming.clear()
 
     def _size(self) -> int:
@@ -160,11 +179,25 @@ class Pool:
     def _ask_again(self) -> None:
         """Ask the idle actors whether they run: what took one of them may have taken more."""
         for model in [model for model in self._models if not model.calls]:
-            self._models.remove(model)
+            self._drop(model)
             self._ask(_Coming(model.actor))
 
     def _ask(self, coming: _Coming) -> None:
-        self._coming[coming.actor.there.remote().future()] = coming
+        future = coming.actor.there.remote().future()
+        self._coming[future] = coming
+        future.add_done_callback(self._answered.append)
+
+    def _put(self, model: _Model) -> None:
+        """Note the room of an actor: one with the most is found at once, however many there are."""
+        if (before := self._models.get(model)) is not None:
+            del self._by_room[before][model]
+        self._models[model] = model.room
+        self._by_room[model.room][model] = None
+
+    def _drop(self, model: _Model) -> None:
+        """An actor gets nothing any more: it is lost, given back or asked again."""
+        del self._by_room[self._models.pop(model)][model]
+        self._changed = True
 
     def _ask_new(self, attempt: int = 1) -> None:
         coming = _Coming(self._make(self.resources), attempt)
@@ -180,7 +213,11 @@ class Pool:
             with contextlib.suppress(ConfigError, exceptions.RayError):
                 found = self._look()
                 if found.gpu == self.resources.gpu:
+                    self._changed |= found != self.resources
                     self.resources = found
+        if not self._changed:
+            return
+        self._changed = False
         self._give_back()
         missing = self._size() - len(self._models) - len(self._coming)
         for _ in range(missing):
@@ -193,8 +230,9 @@ class Pool:
         spare = len(self._models) - self._size()
         for at, model in enumerate(sorted(self._models, key=lambda each: len(each.calls))):
             model.leaving = at < spare
+            self._put(model)
         for model in [model for model in self._models if model.leaving and not model.calls]:
-            self._models.remove(model)
+            self._drop(model)
             ray.kill(model.actor)
 
     def _welcome(self) -> None:
@@ -203,10 +241,13 @@ class Pool:
         Raises:
             AnnotateError: one could not start, nor those in its place.
         """
-        for future in [future for future in self._coming if future.done()]:
-            coming = self._coming.pop(future)
+        while self._answered:
+            future = self._answered.popleft()
+            if (coming := self._coming.pop(future, None)) is None:
+                continue  # it is not asked for any more
+            self._changed = True
             if (error := future.exception()) is None:
-                self._models.append(_Model(coming.actor))
+                self._put(_Model(coming.actor))
                 continue
             loss = loss_of(self._label, "a model", error)
             ray.kill(coming.actor)

@@ -12,7 +12,7 @@ is taken when there is room for a call.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -276,8 +276,7 @@ class Scheduler:
             if call.loss.kind == "memory":
                 self.starved(going.job.label)
             going.judged_later[reference] = call
-            for judged, guilty in calls.lost(reference, call.loss).items():
-                self._recovery.lost(going, going.judged_later.pop(judged), guilty=guilty)
+            self._judge(going, calls.lost(reference, call.loss))
             return
         now = time.monotonic()
         self._last = going.told = now
@@ -285,7 +284,7 @@ class Scheduler:
         if call.does == "counts":
             self._recovery.search(going, call.items[0], result)
             return
-        calls.returned(reference)
+        self._judge(going, calls.returned(reference))
         if call.does == "tries":
             self._recovery.searched(going, call.items[0], passed=True)
             return
@@ -294,6 +293,10 @@ class Scheduler:
         for item, made in zip(call.items, result if calls.together > 1 else [result], strict=True):
             if going.open.pop(item.index, None) is not None:
                 calls.take(item.index, item.item, made)
+
+    def _judge(self, going: Going, judged: Mapping[Any, bool]) -> None:
+        for reference, guilty in judged.items():
+            self._recovery.lost(going, going.judged_later.pop(reference), guilty=guilty)
 
 
 _END = object()

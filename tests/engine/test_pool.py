@@ -129,7 +129,7 @@ def test_the_first_that_was_lost_is_what_a_model_worked_on_when_it_died(cluster,
     a, b, c = send(pool, *"abc")
     assert pool.lost(c, DIED) == {} and cluster.killed == ["m0"]
     assert pool.lost(b, DIED) == {}
-    pool.returned(a)  # it was finished: only its result was still to be written
+    assert pool.returned(a) == {b: True, c: False}, "it was finished: only its result was still to be written"
     assert pool.room() == 0 and len(cluster.made) == 3
     cluster.run(2)
     pool.room()
@@ -208,8 +208,7 @@ def test_many_that_are_lost_together_do_not(cluster):
     assert len(cluster.made) == 18 and len(pool.coming()) == 9
     for actor in cluster.made[9:]:
         actor.runs(NodeDiedError("its node has died"))
-    pool.room()
-    assert pool.coming() == {} and pool.room() == 0 and len(pool.coming()) == 9
+    assert pool.room() == 0 and len(pool.coming()) == 9 and len(cluster.made) == 27
 
 
 HERE = Path(__file__).parent
