@@ -88,7 +88,7 @@ def main() -> None:
             return
         prepare(folder)
         seeds = range(options.first, options.first + options.seeds)
-        results = [result for seed in seeds if (result := schedule(folder, seed)) is not None]
+        results = [schedule(folder, seed) for seed in seeds]
     faults: Counter[str] = Counter()
     for result in results:
         faults.update(result["faults"])
@@ -132,7 +132,7 @@ def prepare(folder: Path) -> None:
     (folder / "undisturbed.json").write_text(json.dumps(made(str(out))))
 
 
-def schedule(folder: Path, seed: int) -> dict[str, Any] | None:
+def schedule(folder: Path, seed: int) -> dict[str, Any]:
     """The result of one schedule, which runs in a process of its own unless it was run before."""
     place = folder / f"seed-{seed}.json"
     if not place.exists():
@@ -244,20 +244,21 @@ class Schedule:
         return True
 
     def _worker_killed(self) -> bool:
-        worker = self._worker()
-        if worker is not None:
-            worker.kill()
-        return worker is not None
+        with suppress(psutil.Error):  # it has just ended
+            if (worker := self._worker()) is not None:
+                worker.kill()
+                return True
+        return False
 
     def _worker_stopped(self) -> bool:
-        worker = self._worker()
-        if worker is None:
-            return False
-        worker.suspend()
-        later = threading.Timer(self.draw.uniform(2, 12), _resume, [worker])
-        later.daemon = True
-        later.start()
-        return True
+        with suppress(psutil.Error):
+            if (worker := self._worker()) is not None:
+                worker.suspend()
+                later = threading.Timer(self.draw.uniform(2, 12), _resume, [worker])
+                later.daemon = True
+                later.start()
+                return True
+        return False
 
     def _driver_killed(self) -> bool:
         alive = [driver for driver in self.drivers if driver.poll() is None]

@@ -75,6 +75,7 @@ class Going:
             return False
         self.sent, self.exhausted, self.told, self.item_seconds = 0, False, time.monotonic(), None
         self.flying, self.judged_later = {}, {}  # calls that were made twice
+        self.again.clear()
         return True
 
     def done(self) -> bool:

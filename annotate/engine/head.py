@@ -73,14 +73,16 @@ def watched(give_back: Callable[[], None]) -> Iterator[None]:
 
 
 def _watch(host: str, port: int, done: threading.Event, give_back: Callable[[], None]) -> None:
-    answered = time.monotonic()
+    since: float | None = None  # the first of the questions in a row that had no answer
     while not done.wait(ASK_SECONDS):
+        asked = time.monotonic()
         if _answers(host, port):
             _silent.clear()
-            answered = time.monotonic()
+            since = None
             continue
         _silent.set()
-        if time.monotonic() - answered > SILENT_SECONDS:
+        since = asked if since is None else since
+        if time.monotonic() - since > SILENT_SECONDS:
             break
     if done.is_set():
         return

@@ -74,6 +74,7 @@ class Lease:
     _lost: str = ""
     _failure: str = ""
     _told: str = ""
+    _removed: bool = False
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def check(self) -> None:
@@ -110,15 +111,20 @@ class Lease:
         """Renew until told to stop; for a thread."""
         each = self.seconds / RENEWALS
         while not stop.wait(each) and not self._lost:
-            with contextlib.suppress(StorageError), retries.within(each):  # `check` tells of it
+            with contextlib.suppress(StorageError), retries.within(each, 1):  # `check` tells of it
                 self._renew()
 
     def remove(self) -> None:
-        """Remove the lease, and the note of a process that took this one for dead."""
+        """Remove the lease, and the note of a process that took this one for dead. It is not renewed any more."""
+        self._removed = True
+        with self._mutex:  # of a renewal that goes on
+            pass
         self.workdir.delete([layout.lease(self.token), layout.lease_gone(self.token)])
 
     def _renew(self) -> None:
         with self._mutex:
+            if self._removed:
+                return
             try:
                 found = _read(self.workdir, layout.lease(self.token))
                 if found is None or found.token != self.token:

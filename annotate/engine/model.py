@@ -39,7 +39,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     contexts = running.put([running.context(dataset, aligned) for dataset in datasets])
     counted = count(datasets[0])
     units, done = counted if counted is not None else (expected(datasets[0]), 0)
-    models = _pool(datasets, running, units - done)
+    models = _pool(datasets, running, units)  # those that are committed may lack newly kept documents
     found = [f"{done:,} committed before"] if done else []
     detail = "; ".join([*found, models.describe()])
     running.events.started(label(datasets), units, detail, [dataset.label for dataset in datasets])
@@ -287,10 +287,10 @@ class ModelActor:
 
     def attempt(self, sent: Sent, prepared: Told) -> Told:
         """Run the model on what `prepare_part` told, for nothing but to see whether that works."""
-        return told(sent, lambda units: [self._forward(each) for each in units][:0], prepared)
+        return told(sent, lambda units: [self._forward(each, loads=True) for each in units][:0], prepared)
 
     @tally.phase("forward")
-    def _forward(self, prepared: Sequence[PreparedDocuments]) -> Results:
+    def _forward(self, prepared: Sequence[PreparedDocuments], *, loads: bool = False) -> Results:
         first, used = self._stages[0], False
 
         def model() -> Any:
@@ -302,8 +302,9 @@ class ModelActor:
                 reach("actor: loaded")
             return self._model
 
-        if first.unit_seconds is not None and any(first.items(each.data) for each in prepared):
-            model()  # loading it is no part of the time
+        limits = first.unit_seconds is not None and any(first.items(each.data) for each in prepared)
+        if loads or limits:
+            model()  # loading it is no part of the time; and an attempt without inputs tries just that
         with limited(first.unit_seconds):
             results = [first.forward(model, each.data, self._stages, each.wanted) for each in prepared]
         tally.count("tokens", sum(first.tokens(each.data) for each in prepared))

@@ -48,16 +48,18 @@ class Recovery:
         kind = loss.kind if guilty or loss.kind != "worker" else "others"
         count(COUNTED + RETRIED[kind])
         going.losses.setdefault(kind, []).append(call)
-        if loss.kind == "memory":
+        alone = guilty and len(call.items) == 1
+        if loss.kind == "memory" and alone:
             item.starved += 1
-        elif loss.kind == "worker" and guilty and len(call.items) == 1 and call.does != "tries":
+        elif loss.kind == "worker" and alone and call.does != "tries":
             item.lost += 1
         if ATTEMPTS in (item.lost, item.starved):
             raise too_often(going.job.label, going.name(item), ATTEMPTS, loss)
         if loss.kind == "worker" and guilty and call.does == "tries":
             self.searched(going, item, passed=False)
             return
-        going.again += [each for each in call.items if each.index in going.open and not each.calls]
+        lost = (each for each in call.items if each.index in going.open and not each.calls)
+        going.again += [each for each in lost if each not in going.again]
 
     def search(self, going: Going, item: Item, inputs: int) -> None:
         """Begin the search for the inputs of an item that end its worker."""
@@ -83,7 +85,8 @@ class Recovery:
         assert calls is not None and calls.narrowing is not None
         if search is not None and search.part() is None:
             found = len(search.found) - len(item.left_out)
-            self.said(f"{going.job.label}: {going.name(item)}: {found:,} of its inputs end their worker: left out")
+            what = f"{found:,} of its inputs end their worker: left out" if found else "no input of it ends its worker"
+            self.said(f"{going.job.label}: {going.name(item)}: {what}")
             item.search, item.lost, item.vain = None, 0, not found
             item.left_out = tuple(sorted(search.found))
             item.item = calls.narrowing.without(item.item, item.left_out)

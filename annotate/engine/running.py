@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class Running:
     unit_bytes: int = UNIT_BYTES
     heard: Heard = field(default_factory=Heard)
     _starved: dict[str, int] = field(default_factory=dict)
+    _starved_at: dict[str, float] = field(default_factory=dict)
 
     @functools.cached_property
     def sharing(self) -> Sharing:
@@ -99,8 +101,14 @@ class Running:
         peak = max(self.heard.peaks.get((sent.stage, sent.step), 0), self._starved.get(sent.stage, 0))
         return min(1 << (peak - 1).bit_length(), self.sharing.share().memory) if peak else 0
 
-    def starved(self, stage: str) -> None:
-        """A worker of this stage was ended, since its node had too little memory: its tasks ask for twice as much."""
+    def starved(self, stage: str, sent: float) -> None:
+        """A task of this stage was ended, since its node had too little memory: its tasks ask for twice as much.
+
+        Tasks that were sent before the last time change nothing: they did not ask for that much yet.
+        """
+        if sent <= self._starved_at.get(stage, -math.inf):
+            return
+        self._starved_at[stage] = time.monotonic()
         held = max((peak for (of, _), peak in self.heard.peaks.items() if of == stage), default=STARVED_BYTES)
         self._starved[stage] = 2 * max(held, self._starved.get(stage, 0))
 

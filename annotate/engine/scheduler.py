@@ -53,7 +53,7 @@ class Scheduler:
             items in flight, and what it waits for.
         said: takes warnings.
         check: raises an error if the run can't go on; is called every second.
-        starved: is called with the label of a job if a worker had too little memory, before its item is tried again.
+        starved: is called with the label of a job if a task of it had too little memory, and when this was sent.
         heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
     """
 
@@ -63,7 +63,7 @@ class Scheduler:
     said: Callable[[str], None] = lambda message: None
     heard: Callable[[Any], Any] = lambda told: told
     check: Callable[[], None] = lambda: None
-    starved: Callable[[str], None] = lambda label: None
+    starved: Callable[[str, float], None] = lambda label, sent: None
     _going: list[Going] = field(default_factory=list)
     _claim: float | None = None  # of a task, while models are held
     _last: float = 0.0
@@ -154,7 +154,8 @@ class Scheduler:
             if call.does == "makes" and not call.twice:
                 if now - call.sent > max(SLOW_SECONDS, SLOW_TIMES * usual * len(call.items)):
                     call.twice = True
-                    self._submit(going, [item for item in call.items if item.index in going.open], twice=True)
+                    if items := [item for item in call.items if item.index in going.open]:
+                        self._submit(going, items, twice=True)
                 return  # the others were sent later
 
     def _in_flight(self) -> int:
@@ -168,8 +169,10 @@ class Scheduler:
     def _next(self, going: Going) -> list[Item]:
         """The items of the next call; none if the next item is not there yet, or there are no more."""
         assert going.calls is not None
-        if going.again:
-            return [going.again.popleft()]
+        while going.again:
+            again = going.again.popleft()
+            if again.index in going.open:  # else a call that was made twice has made it
+                return [again]
         items: list[Item] = []
         while len(items) < self._together(going):
             item = next(going.calls.items, _END)
@@ -273,8 +276,8 @@ class Scheduler:
             raise
         except exceptions.RayError as error:
             call.loss = loss_of(going.job.label, going.name_of(call), error)
-            if call.loss.kind == "memory":
-                self.starved(going.job.label)
+            if call.loss.kind == "memory" and not call.loss.actor:  # a model's memory is not asked for
+                self.starved(going.job.label, call.sent)
             going.judged_later[reference] = call
             self._judge(going, calls.lost(reference, call.loss))
             return

@@ -1,7 +1,8 @@
 """Finds which inputs of a unit end the worker that works on them, by trying parts of the unit in workers of their own.
 
-A part that ends its worker is tried again in two halves. A single input has to end its worker twice: so a worker that
-something else killed in between costs some work, and blames nobody.
+The first attempt is with no input at all: if that ends the worker, as when a model can't be loaded, no input is to
+blame, and nothing is searched. A part that ends its worker is tried again in two halves. A single input has to end its
+worker twice: so a worker that something else killed in between costs some work, and blames nobody.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Search:
     found: set[int] = field(default_factory=set)
     _todo: list[range] = field(default_factory=list)
     _proofs: dict[int, int] = field(default_factory=dict)
+    _empty: bool = True  # whether the attempt with no input is still to be made
 
     @staticmethod
     def among(inputs: int, left_out: Iterable[int] = ()) -> Search:
@@ -35,17 +37,27 @@ class Search:
         return search
 
     def part(self) -> range | None:
-        """The next part to try; None at the end of the search."""
+        """The next part to try, at first an empty one; None at the end of the search."""
+        if self._empty:
+            return range(0)
         while self._todo and self.found.issuperset(self._todo[-1]):
             self._todo.pop()
         return self._todo[-1] if self._todo else None
 
     def passed(self) -> None:
         """The part did not end its worker."""
-        self._todo.pop()
+        if self._empty:
+            self._empty = False
+        else:
+            self._todo.pop()
 
     def ended(self) -> None:
         """The part ended its worker."""
+        if self._empty:
+            self._proofs[-1] = self._proofs.get(-1, 0) + 1
+            if self._proofs[-1] == PROOFS:
+                self._empty, self._todo = False, []
+            return
         part = self._todo.pop()
         if len(part) > 1:
             self._todo += _halves(part)

@@ -31,7 +31,9 @@ COUNTED = "retries: "
 """What the names of the counts begin with; after it stands the kind of failure, as `kind_of` gives it."""
 
 Result = TypeVar("Result")
-_limit: contextvars.ContextVar[float] = contextvars.ContextVar("limit", default=LIMIT_SECONDS)
+_limit: contextvars.ContextVar[tuple[float, int]] = contextvars.ContextVar(
+    "limit", default=(LIMIT_SECONDS, LEAST_TRIES)
+)
 _random = random.Random()  # of its own: nobody's seed shall make all processes wait alike
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
@@ -45,9 +47,12 @@ class ShortRead(OSError):
 
 
 @contextlib.contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """Let no try begin later than `seconds` after the first one, inside the `with` block, in this thread."""
-    before = _limit.set(seconds)
+def within(seconds: float, least: int = LEAST_TRIES) -> Iterator[None]:
+    """Let no try but the first `least` begin later than `seconds` after the first, in the `with` block, in this thread.
+
+    A caller that comes again by itself, soon, needs no more than one try.
+    """
+    before = _limit.set((seconds, least))
     try:
         yield
     finally:
@@ -78,7 +83,8 @@ def again(work: Callable[[int], Result]) -> Result:
             taken = time.monotonic() - start
             wait = min(LONGEST_WAIT, FIRST_WAIT * 2**tries) * _random.uniform(0.5, 1)
             tries += 1
-            if kind is None or (taken + wait > _limit.get() and tries >= LEAST_TRIES):
+            seconds, least = _limit.get()
+            if kind is None or (taken + wait > seconds and tries >= least):
                 if tries > 1:
                     error.add_note(f"tried {tries} times in {taken:.0f} s")
                 raise

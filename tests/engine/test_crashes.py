@@ -83,3 +83,17 @@ def test_what_ends_the_process_as_a_whole_is_an_error_that_names_its_unit(ray_cl
     folder = write(tmp_path / "corpus", (4, "Together here."))
     with pytest.raises(WorkError, match=r"a\.parquet\[\d+:\d+\] lost its worker 4 times"):
         run(folder, tmp_path / "out", Many)
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_loaded_blames_no_span(ray_cluster, tmp_path):
+    class Unloadable:
+        def __init__(self) -> None:
+            os._exit(3)
+
+        def __call__(self, table):
+            return np.zeros(table.num_rows, np.float32)
+
+    with pytest.raises(WorkError, match="lost its worker 4 times"):
+        run(write(tmp_path / "corpus"), tmp_path / "out", Unloadable)
+    assert not list((tmp_path / "out").glob("annotations-*/units/*"))

@@ -243,7 +243,7 @@ def test_a_stage_that_goes_on_tells_at_its_start_of_units_that_are_committed(ray
     lost = list(out.glob("verdicts-*/units/*"))[:2]
     assert goes_on("verdicts", *lost)["verdicts"] == (units, f"{units - 2} committed before")
     told = goes_on("annotations")
-    assert told["annotations (niceness)"] == (units, f"{units} committed before; 1 model, CPU")
+    assert told["annotations (niceness)"] == (units, f"{units} committed before; 2 models, CPU")
     assert rows_scored(tmp_path / "calls") == scored
     _, told = run(tmp_path, corpus, name="new")
     assert told.details["spans"] == (units, "")

@@ -24,7 +24,7 @@ def test_exactly_the_inputs_that_end_their_worker_are_found(inputs, data):
     search = Search.among(inputs)
     attempts = run(search, kills)
     assert search.found == kills
-    assert attempts <= 2 + len(kills) * (2 * max(1, inputs).bit_length() + PROOFS)
+    assert attempts <= 3 + len(kills) * (2 * max(1, inputs).bit_length() + PROOFS)
 
 
 @given(st.integers(2, 100), st.sets(st.integers(1, 200), max_size=3), st.data())
@@ -44,7 +44,16 @@ def test_a_second_search_knows_what_the_first_has_found():
 
 def test_one_input_alone_has_to_end_its_worker_twice():
     search = Search.among(1)
+    search.passed()
     search.ended()
     assert search.found == set() and search.part() == range(1)
     search.ended()
     assert search.found == {0} and search.part() is None
+
+
+def test_if_no_input_at_all_ends_the_worker_no_input_is_to_blame():
+    search = Search.among(100)
+    search.ended()
+    assert search.part() == range(0)
+    search.ended()
+    assert search.part() is None and search.found == set()

@@ -97,8 +97,10 @@ def test_a_task_asks_for_the_memory_that_earlier_ones_needed(monkeypatch):
         running.heard.peaks[("spans", "make")] = peak
         running.task(make, 1.0, stage="spans", units="a")
     running.task(make, 1.0, stage="signatures", units="a")
-    running.starved("signatures")
+    sent = time.monotonic()
+    running.starved("signatures", sent)
+    running.starved("signatures", sent)  # of the same time: it did not ask for twice as much
     running.task(make, 1.0, stage="signatures", units="a")
-    running.starved("signatures")
+    running.starved("signatures", time.monotonic())
     running.task(make, 1.0, stage="signatures", units="a")
     assert asked == [None, 512 << 20, 512 << 20, 5 << 30, None, 1 << 30, 2 << 30]
