@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from texts import docstrings
 
 from annotate import Corpus, Encoder, Probe, Split, Splitter, score
-from annotate.engine.map import make
+from annotate.engine.map import make_unit
 from annotate.engine.source import open_source
 from annotate.engine.worker import Context
 from annotate.graph import Tables, Work
@@ -75,7 +75,7 @@ class LoadedStage:
         stages = score(spans, scorers=scorers, threads=threads)
         (unit,) = open_source(corpus, workdir).units()
         work = Work("unit", unit.shard, unit.start, unit.stop, unit.text_bytes, ({"corpus": unit},))
-        (split,) = make(Context(spans, workdir, {}), [work])
+        split = make_unit(Context(spans, workdir, {}), work)
         model = stages[0].load(stages, "cpu")
         return LoadedStage(stages, model, Tables(stages[0], workdir, {"spans": split, "corpus": unit}, {}))
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.pop("COLUMNS", None)  # pytest-xdist sets it in its processes: tables would be cut that tests read
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 # Ray ends workers that have been idle for a second, where there are more than CPUs. Here they wait for the next test,
 # whose tasks and models would else each start a process.

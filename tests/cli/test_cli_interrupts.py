@@ -69,6 +69,14 @@ def of_session(process):
     return found
 
 
+def command_of(process):
+    """Its command; empty if it has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def wait_for(condition, process):
     deadline = time.monotonic() + 240
     while not condition() and process.poll() is None and time.monotonic() < deadline:
@@ -210,7 +218,7 @@ def test_what_a_killed_run_left_is_ended_and_a_signal_leaves_nothing(here, start
     wait_for(scores, killed)
     killed.kill()
     killed.wait()
-    assert any("DashboardAgent" in " ".join(left.cmdline()) for left in of_session(killed))
+    assert any("DashboardAgent" in command_of(left) for left in of_session(killed))
 
     leases = set(here.glob("out/leases/*"))  # of the killed run: nobody could remove it
 
