@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import ray
+from ray.exceptions import WorkerCrashedError
 
 from annotate.engine import going, scheduler
 from annotate.engine.calls import Calls, Job
@@ -110,6 +111,51 @@ def test_waiting_for_room_is_told_and_is_no_stall_but_what_hangs_afterwards_is(m
         running.run([job("models", step)])
     assert 1060 < clock.now < 1065
     assert told == [("models", [], ["room for a model, which needs 1 GPU"])] * 3
+
+
+@pytest.mark.parametrize("first_wins", [True, False])
+def test_a_call_that_takes_very_long_is_made_twice_and_the_first_result_counts(monkeypatch, first_wins):
+    sent, got = [], []
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    def come(now):
+        """All but `d` take a second; `d` hangs, until it was sent a second time."""
+        for reference in sent:
+            if not reference.made.done() and reference.item != "d":
+                reference.made.set_result(reference.item)
+        of_d = [reference for reference in sent if reference.item == "d"]
+        if len(of_d) == 2 and not any(reference.made.done() for reference in of_d):
+            of_d[0 if first_wins else 1].made.set_result(f"made at {now}")
+
+    step = calls("abcd", lambda index, item, result: got.append((item, result)), submit)
+    clock = Clock(monkeypatch, come)
+    clock.of(Scheduler(share(2, 4), stall_seconds=300)).run([job("a stage", step)])
+    assert [item for item, _ in got] == [*"abcd"] and [r.item for r in sent] == [*"abcdd"]
+    assert clock.now > scheduler.SLOW_SECONDS and got[-1][1].startswith("made at")
+
+
+def test_what_is_lost_while_its_second_call_goes_on_is_not_sent_a_third_time(monkeypatch):
+    sent, got = [], []
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    def come(now):
+        if not got:
+            sent[0].made.set_result("a")
+        if len(sent) == 3 and now == 100:
+            sent[1].made.set_exception(WorkerCrashedError())
+        if now == 110:
+            sent[2].made.set_result("b")
+
+    step = calls("ab", lambda index, item, result: got.append(result), submit)
+    clock = Clock(monkeypatch, come)
+    clock.of(Scheduler(share(2, 4), stall_seconds=300)).run([job("a stage", step)])
+    assert got == ["a", "b"] and len(sent) == 3
 
 
 def test_once_all_is_sent_a_model_that_comes_late_wakes_nobody(monkeypatch):
