@@ -44,13 +44,14 @@ def check_nodes(stages: Sequence[Stage], workdir: Directory) -> None:
     if not asked:
         return
     pickled = cloudpickle.dumps(list(stages))
+    files = [file for stage in stages if isinstance(stage, Source) and (file := stage.first_file()) is not None]
 
     def ask() -> Answer:  # being a local function, it goes to workers by value
         try:
             from annotate.engine.check_nodes import answer
         except ImportError as error:
             return {"annotate": f"none that can be used ({error})"}, None
-        return answer(pickled, sources, written)
+        return answer(pickled, files, written)
 
     ours = versions()
     for node, (theirs, problem) in sorted(nodes.on_each_node(ask, only=asked).items()):
@@ -97,27 +98,24 @@ def _with_workers(*, here: bool) -> dict[str, str]:
 # On a node.
 
 
-def answer(pickled: bytes, sources: Sequence[str], workdir: str) -> Answer:
+def answer(pickled: bytes, files: Sequence[tuple[str, str, int]], workdir: str) -> Answer:
     """What this node answers.
 
     Args:
         pickled: the stages of the pipeline.
-        sources: URLs of folders, from which a file is read.
+        files: from which a byte is read, as `Source.first_file` gives them.
         workdir: URL of the work directory, where a file is written, and removed again.
     """
     try:
         cloudpickle.loads(pickled)
     except Exception as error:
         return versions(), f"can't import the pipeline: {type(error).__name__}: {error}"
-    with retries.within(retries.START_SECONDS / (len(sources) + 1)):  # `on_each_node` waits for so long, and more
-        for source in map(Directory.at, sources):
+    with retries.within(retries.START_SECONDS / (len(files) + 1)):  # `on_each_node` waits for so long, and more
+        for folder, path, size in files:
             try:
-                path, size = next(iter(source.sizes("")), ("", 0))
-                if not path:
-                    return versions(), f"see no file in {source.url}"
-                source.open(path, size).read(1)
+                Directory.at(folder).open(path, size).read(1)
             except Exception as error:
-                return versions(), f"can't read {source.url}: {error}"
+                return versions(), f"can't read {folder}/{path}: {error}"
         try:
             Directory.at(workdir).create()
         except Exception as error:

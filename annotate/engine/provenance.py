@@ -32,7 +32,7 @@ GIT_SECONDS = 5.0
 COMMIT = "ANNOTATE_COMMIT"
 """The environment variable in which a job is told what `git_commit` gives for the folder that was sent."""
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
-_SECRET = re.compile(r"(?<=://)[^/@\s]*@|\?\S*")
+_SECRET = re.compile(r"(?<=://)[^/\s]*@|\?[^/\s=]*=\S*")
 
 
 @dataclass(frozen=True)

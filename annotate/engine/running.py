@@ -114,7 +114,8 @@ class Running:
 
     def context(self, dataset: Dataset, aligned: Aligned) -> Context:
         """The data that all units of a stage share."""
-        fresh = next(iter(dataset.directory.sizes(f"{layout.ENTRIES}/")), None) is None
+        # With another run in the same directory, units that it commits are looked for.
+        fresh = not self.options.share and next(iter(dataset.directory.sizes(f"{layout.ENTRIES}/")), None) is None
         return Context(dataset.stage, self.workdir, aligned.whole, fresh)
 
     def collect(self, datasets: Sequence[Dataset], label: str = "") -> Collected:

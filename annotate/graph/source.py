@@ -124,3 +124,7 @@ class Source(Stage):
     def outside(self) -> Directory | None:
         """The folder that is read, in which a run must not write; None if there is no such folder."""
         return None
+
+    def first_file(self) -> tuple[str, str, int] | None:
+        """A file that is read: URL of its folder, path and bytes. Each node tries to read it; None if there is none."""
+        return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import logging
 import os
@@ -98,17 +99,17 @@ def _check_it_answers(url: str) -> None:
                 f"the server at {shown(url)} is no job server of Ray: it answers with status {error.code}",
                 hint="Check the address: it is that of the head's dashboard, by default at port 8265.",
             ) from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"the server at {shown(url)} is no job server of Ray",
-            hint="Check the address: it is that of the head's dashboard, by default at port 8265.",
-        ) from error
     except OSError as error:
         reason = getattr(error, "reason", error)
         raise ConfigError(
             f"nothing answers at {shown(url)}: {reason}",
             hint="Check the address, and that the head runs with its dashboard. It listens on loopback unless told "
             "otherwise: `ssh -L 8265:localhost:8265 HEAD`, or `kubectl port-forward`, and http://localhost:8265.",
+        ) from error
+    except (ValueError, KeyError, TypeError, http.client.HTTPException) as error:
+        raise ConfigError(
+            f"the server at {shown(url)} is no job server of Ray",
+            hint="Check the address: it is that of the head's dashboard, by default at port 8265, not at 6379.",
         ) from error
 
 

@@ -91,8 +91,12 @@ def submit(
     _check_workdir(workdir)
     for name, value in (settings or {}).items():
         _check_url(value, f"the parameter {name}")
-    for name in env or {}:
+    for name, value in (env or {}).items():
         _check_variable(name)
+        _check_url(value, f"the environment variable {name}")
+    for word in arguments:
+        for url in re.findall(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", word):
+            _check_url(url, "an argument")
     server_address(address)
     shipped = choose(file.absolute().parent)
     client = connect(address)

@@ -105,6 +105,11 @@ class Corpus(Documents, Source):
         """The folder that a run must not write in: `directory`."""
         return self.directory
 
+    def first_file(self) -> tuple[str, str, int]:
+        """The first of its files."""
+        file = self.files()[0]
+        return file.directory.url, file.path, file.size
+
     @property
     def place(self) -> str:
         """The path."""

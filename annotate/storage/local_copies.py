@@ -85,7 +85,7 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold a lock of the kernel, which ends with this process; without one where the system has none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(ImportError, OSError):  # some network file systems have no locks
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)

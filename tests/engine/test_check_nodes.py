@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import support
 
-from annotate import Options
+from annotate import Corpus, Options
 from annotate.engine import check_nodes, nodes, run
 from annotate.engine.check_nodes import answer, gpu_problem
 from annotate.engine.cluster import Resources
@@ -18,7 +18,6 @@ from annotate.engine.facts import Driver, Sent
 from annotate.engine.versions import _version, versions
 from annotate.engine.worker import told
 from annotate.errors import ConfigError
-from annotate.graph import Source
 from annotate.storage.store import Directory
 
 
@@ -48,15 +47,17 @@ def test_a_local_ray_is_not_asked(ray_cluster, tmp_path, monkeypatch):
 
 
 def test_what_a_node_answers(tmp_path):
-    class Reads(Source):
-        def __init__(self, place):
-            self.outside = place
-
     corpus = support.write_corpus(tmp_path / "corpus", shards=1)
-    ask = lambda pickled=b"N.", source=corpus, out=tmp_path / "out": answer(pickled, [str(source)], str(out))[1]  # noqa: E731
+    (corpus / "_cannot_be_read.txt").touch(mode=0)  # none of the corpus's: nobody has to read it
+
+    first = Corpus(corpus).first_file()
+
+    def ask(pickled=b"N.", file=first, out=tmp_path / "out"):
+        return answer(pickled, [file], str(out))[1]
+
     assert ask() is None and not list((tmp_path / "out").iterdir())
     assert "can't import the pipeline" in ask(pickled=b"cnowhere\nnothing\n.")
-    assert "see no file in" in ask(source=tmp_path / "nowhere")
+    assert "can't read /nowhere/s0.parquet" in ask(file=("/nowhere", "s0.parquet", 100))
     (tmp_path / "file").touch()
     assert "can't write the work directory" in ask(out=tmp_path / "file")
 

@@ -111,7 +111,9 @@ def test_models_are_named_with_their_revisions():
     [
         ("s3://key:marked@bucket/corpus/*.parquet", "s3://bucket/corpus/*.parquet"),  # pragma: allowlist secret
         ("https://host/a?sig=marked&se=1 and more", "https://host/a and more"),
-        (["az://c/x?marked"], ["az://c/x"]),
+        (["az://c/x?sv=marked"], ["az://c/x"]),
+        ("http://key:mar@ked@host/x", "http://host/x"),  # pragma: allowlist secret
+        ("s3://bucket/part-00?.parquet", "s3://bucket/part-00?.parquet"),
         ("what? not a URL", "what? not a URL"),
         (None, None),
         (0.5, 0.5),

@@ -4,6 +4,7 @@ import io
 import json
 import socket
 import subprocess
+import threading
 import zipfile
 
 import pytest
@@ -121,6 +122,12 @@ def test_other_versions_are_refused_and_both_sides_shown(server, file, said, mes
             {"settings": {"corpus": "https://host/c?sig=abc"}},
             "parameter corpus is a URL with a credential",
         ),
+        (
+            "s3://b/out",
+            {"env": {"HTTPS_PROXY": KEY_IN_URL}},
+            "variable HTTPS_PROXY is a URL with a credential",
+        ),
+        ("s3://b/out", {"arguments": [f"--set=a={KEY_IN_URL}"]}, "an argument is a URL with a credential"),
         *(
             ("s3://b/out", {"env": {name: "x"}}, f"{name} looks like a credential")
             for name in (
@@ -141,6 +148,21 @@ def test_what_would_be_lost_or_shown_is_refused_before_anything_is_sent(server, 
         submit(file, workdir, address=server.address, **more)
     assert "secret" not in refused.value.message and refused.value.hint
     assert not server.packages and not server.submitted
+
+
+def test_a_server_that_speaks_something_else_is_no_job_server(file):
+    """As the port of Ray's GCS, 6379, does."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"\x00\x00\x18\x04 of another protocol\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(ConfigError, match="is no job server of Ray"):
+            submit(file, "s3://b/out", address=f"http://127.0.0.1:{listening.getsockname()[1]}")
 
 
 def test_a_head_without_annotate_is_told_from_other_failures(server, file, capsys):
