@@ -63,8 +63,8 @@ def test_a_scrape_of_the_endpoint_has_what_the_run_does_and_did(ran):
     assert all('stage="' in sample for sample in ran.gauges["annotate_queue"])
     rows = [each for each in scraped(exported("annotate_rows"), 'stage="spans"') if 'stage="spans"' in each]
     spans = next(stage for stage in ran.status.stages if stage.label == "spans")
-    assert len(rows) == 1 and 'step="make"' in rows[0]
-    assert float(rows[0].rpartition(" ")[2]) >= spans.rows > 0  # the process may have had other runs
+    assert rows and all('step="make"' in row for row in rows)  # others may be of earlier runs of this process
+    assert max(float(row.rpartition(" ")[2]) for row in rows) >= spans.rows > 0
     assert scraped(exported("annotate_seconds"), *(f'phase="{phase}"' for phase in ("read", "forward", "write")))
     assert scraped(
         exported("annotate_store_requests"), *(f'kind="{kind}"' for kind in ("get", "put", "create", "head"))

@@ -218,7 +218,10 @@ def test_code_of_a_model_runs_only_where_it_is_trusted(copy_model, edit_json, tm
     directory, marker = copy_model("bert"), tmp_path / "run"
     (directory / "modeling.py").write_text(
         f"from pathlib import Path\nPath({str(marker)!r}).touch()\n"
-        "from transformers import BertConfig as Config, BertForSequenceClassification as Model\n"
+        # Of its own: transformers would note at its own classes that their code lies here.
+        "from transformers import BertConfig, BertForSequenceClassification\n"
+        "class Config(BertConfig):\n    pass\n"
+        "class Model(BertForSequenceClassification):\n    config_class = Config\n"
     )
     code = {"AutoConfig": "modeling.Config", "AutoModelForSequenceClassification": "modeling.Model"}
     edit_json(directory / "config.json", auto_map=code)

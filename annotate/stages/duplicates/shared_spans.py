@@ -110,9 +110,14 @@ class KeptFingerprints(Map):
         member, keeper = kept["b"].to_numpy(), kept["a"].to_numpy()
         own = unit_of(member) == tables.number
         listed, near = row_of(member[own]), (member != keeper)[own]
-        copies, _ = unlisted(copies_of(tables["signatures"]), listed, near)
-        gone = np.zeros(table.num_rows, bool)
-        gone[listed[near]] = gone[copies] = True
+        first = copies_of(tables["signatures"])
+        copies, _ = unlisted(first, listed, near)
+        left = np.ones(table.num_rows, bool)
+        left[listed[near]] = left[copies] = False
+        # Of copies in a unit, whose fingerprints are equal, the first stands for the one that is kept: the others are
+        # in no pair, so a span that they share would join nothing.
+        gone = np.ones(table.num_rows, bool)
+        gone[first[left]] = False
         lists = pc.if_else(
             pa.array(gone), pa.scalar([], table.schema.field("fingerprints").type), table["fingerprints"]
         )
