@@ -32,7 +32,7 @@ import overlap
 import pyarrow as pa
 import ray
 from obstore.store import LocalStore
-from overlap import Scores, Units, Work
+from overlap import Scores, Units, Work, write_schema
 from report import measure, medians, parser, print_table, write_json
 
 from annotate.engine import run as engine
@@ -53,10 +53,7 @@ def main() -> None:
     ray.cloudpickle.register_pickle_by_value(overlap)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        columns = [{"name": "row", "type": "int64"}, {"name": "value", "type": "int64"}]
-        schema = root / "values.json"
-        schema.write_text(json.dumps({"name": "values", "columns": columns, "other_columns": None}))
-        figures = compare(root, str(schema), options.units, options.seconds, options.runs)
+        figures = compare(root, write_schema(root), options.units, options.seconds, options.runs)
     seconds, cpu = figures["seconds"], figures["driver_cpu"]
     ratios = {
         "overhead_1s_units": seconds["slow_engine"] / seconds["slow_loop"] - 1,

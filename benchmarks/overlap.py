@@ -47,16 +47,15 @@ def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        columns = [{"name": "row", "type": "int64"}, {"name": "value", "type": "int64"}]
-        (root / "values.json").write_text(json.dumps({"name": "values", "columns": columns, "other_columns": None}))
+        schema = write_schema(root)
         jobs, made = {}, {}
         for kind, busy in (("waiting", False), ("computing", True)):
-            last = pipeline(str(root / "values.json"), options.units, options.seconds, busy=busy)
+            last = pipeline(schema, options.units, options.seconds, busy=busy)
             for how in ("flowing", "staged"):
                 name = f"{kind}_{how}"
                 made[name] = []
                 jobs[name] = partial(once, last, root, made[name], staged=how == "staged")
-        run(pipeline(str(root / "values.json"), 4, 0.0, busy=False), root / "warm")
+        run(pipeline(schema, 4, 0.0, busy=False), root / "warm")
         seconds = medians(measure(jobs, options.runs))
     assert len({bytes_ for each in made.values() for bytes_ in each}) == 1, "all runs must make the same bytes"
     ratios = {kind: seconds[f"{kind}_staged"] / seconds[f"{kind}_flowing"] for kind in ("waiting", "computing")}
@@ -65,6 +64,13 @@ def main() -> None:
     for kind, ratio in ratios.items():
         print(f"staged over flowing, {kind} model: {ratio:.2f}")
     write_json(options.json, ratios, {"seconds": seconds, "units": options.units, "seconds_a_unit": options.seconds})
+
+
+def write_schema(root: Path) -> str:
+    """Write the contract of the stages here; returns its path."""
+    columns = [{"name": "row", "type": "int64"}, {"name": "value", "type": "int64"}]
+    (root / "values.json").write_text(json.dumps({"name": "values", "columns": columns, "other_columns": None}))
+    return str(root / "values.json")
 
 
 def once(last: Stage, root: Path, made: list[bytes], *, staged: bool) -> None:

@@ -5,6 +5,7 @@ A run, from its driver:
     run           finds what is committed, has the rest made, and writes what a run leaves
     options       how a run works
     check_workdir refuses a work directory in which a run must not write
+    nodes         the nodes that are alive, and what each answers
     check_nodes   asks the other nodes whether they can do what the driver can
     versions      which every process of a run has to share with the driver
     lease, locks  who works in the work directory

@@ -16,7 +16,6 @@ import ray
 from ray import cloudpickle
 
 from annotate.engine import nodes
-from annotate.engine.facts import node_name
 from annotate.engine.versions import check_versions, versions
 from annotate.errors import ConfigError
 from annotate.graph import Source, Stage
@@ -71,11 +70,7 @@ def check_gpus() -> None:
     Raises:
         ConfigError: on a node they can't. The node is named.
     """
-    with_gpus = {
-        node["NodeID"]: node_name(node["NodeManagerAddress"], node["NodeID"])
-        for node in ray.nodes()
-        if node["Alive"] and node["Resources"].get("GPU")
-    }
+    with_gpus = nodes.alive("GPU")
     found = nodes.on_each_node(gpu_problem, GPU_SECONDS, only=with_gpus) if with_gpus else {}
     for node, problem in sorted(found.items()):
         if problem is not None:
@@ -88,11 +83,7 @@ def check_gpus() -> None:
 def _with_workers(*, here: bool) -> dict[str, str]:
     """The names of the nodes that can have workers, by id; that of this process only with `here`."""
     own = ray.get_runtime_context().get_node_id()
-    return {
-        node["NodeID"]: node_name(node["NodeManagerAddress"], node["NodeID"])
-        for node in ray.nodes()
-        if node["Alive"] and (here or node["NodeID"] != own) and node["Resources"].get("CPU")
-    }
+    return {node: name for node, name in nodes.alive("CPU").items() if here or node != own}
 
 
 # On a node.

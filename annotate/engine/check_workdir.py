@@ -52,7 +52,7 @@ def check_shared(workdir: Directory) -> None:
     Raises:
         ConfigError: a node does not see it.
     """
-    if workdir.local is None or len(addresses := nodes.alive()) < 2:
+    if workdir.local is None or len(alive := nodes.alive()) < 2:
         return
     name = f".seen-{uuid.uuid4().hex}"  # removed below, so nobody else may have a file of this name
     path = workdir.local / name
@@ -62,12 +62,12 @@ def check_shared(workdir: Directory) -> None:
         return path.is_file()
 
     try:
-        blind = [addresses[node] for node, found in nodes.on_each_node(sees).items() if not found]
+        blind = [alive[node] for node, found in nodes.on_each_node(sees).items() if not found]
     finally:
         workdir.delete([name])
     if blind:
         raise ConfigError(
-            f"the work directory {workdir.url} is on the disk of one node: {len(blind)} of {len(addresses)} nodes do "
+            f"the work directory {workdir.url} is on the disk of one node: {len(blind)} of {len(alive)} nodes do "
             f"not see what this process writes there, such as {min(blind)}",
             hint=_ELSEWHERE,
         )

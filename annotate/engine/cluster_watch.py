@@ -11,7 +11,7 @@ from typing import Any
 
 import ray
 
-from annotate.engine import head, metrics
+from annotate.engine import head, metrics, nodes
 from annotate.engine.events import Events
 from annotate.engine.facts import node_name
 
@@ -50,7 +50,7 @@ class ClusterWatch:
 
     def start(self) -> None:
         """Begin to watch: what is dead by now is not told of."""
-        self._nodes = _alive()
+        self._nodes = nodes.alive()
         self._told = {worker.id for worker in dead_workers()}
         self._looked = time.monotonic()
         metrics.gauge("annotate_nodes", len(self._nodes))
@@ -66,7 +66,7 @@ class ClusterWatch:
         """Look at the cluster, unless its head does not answer: then Ray would stand still."""
         if head.is_silent():
             return
-        before, self._nodes, self._looked = self._nodes, _alive(), time.monotonic()
+        before, self._nodes, self._looked = self._nodes, nodes.alive(), time.monotonic()
         lost = [name for node, name in before.items() if node not in self._nodes]
         joined = [name for node, name in self._nodes.items() if node not in before]
         if lost or joined:
@@ -78,13 +78,6 @@ class ClusterWatch:
                 self.events.died(worker.node, worker.pid, worker.why, worker.log)
                 metrics.count("annotate_lost_workers", 1, node=worker.node)
             self._told.add(worker.id)
-
-
-def _alive() -> dict[str, str]:
-    """The names of the nodes that are alive, by id."""
-    return {
-        node["NodeID"]: node_name(node["NodeManagerAddress"], node["NodeID"]) for node in ray.nodes() if node["Alive"]
-    }
 
 
 def dead_workers() -> Iterator[DeadWorker]:

@@ -1,4 +1,4 @@
-"""Asks every node of the Ray cluster something, before a run begins."""
+"""The nodes of the Ray cluster: which are alive, and what each of them answers."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ from typing import TypeVar
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from annotate.engine.facts import node_name
+
 Answer = TypeVar("Answer")
 
 PATIENCE = 60.0
 """Seconds within which a node answers. One that does not may have just been lost, which a run survives."""
 
 
-def alive() -> dict[str, str]:
-    """The addresses of the nodes that are alive, by their ids."""
-    return {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
+def alive(having: str | None = None) -> dict[str, str]:
+    """The names of the nodes that are alive, by their ids; with `having`, of those that have some of this resource."""
+    return {
+        node["NodeID"]: node_name(node["NodeManagerAddress"], node["NodeID"])
+        for node in ray.nodes()
+        if node["Alive"] and (having is None or node["Resources"].get(having))
+    }
 
 
 def on_each_node(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -36,6 +37,21 @@ _REMOTE = ray.remote(told)
 
 
 @dataclass
+class _Memory:
+    """What the tasks of a stage ask for.
+
+    Attributes:
+        asked: the most that one has asked for, in bytes.
+        least: what each asks for at least, since one was ended for want of memory.
+        since: the time from which on they do.
+    """
+
+    asked: int = 0
+    least: int = 0
+    since: float = -math.inf
+
+
+@dataclass
 class Running:
     """A run that is going on, for the kinds of stage.
 
@@ -54,8 +70,7 @@ class Running:
     lease: Lease
     unit_bytes: int = UNIT_BYTES
     heard: Heard = field(default_factory=Heard)
-    _starved: dict[str, int] = field(default_factory=dict)
-    _starved_at: dict[str, float] = field(default_factory=dict)
+    _memories: defaultdict[str, _Memory] = field(default_factory=lambda: defaultdict(_Memory))  # by label of a stage
 
     @functools.cached_property
     def sharing(self) -> Sharing:
@@ -98,19 +113,21 @@ class Running:
 
         It is rounded up to a power of 2, since Ray keeps workers apart by what their tasks ask for.
         """
-        peak = max(self.heard.peaks.get((sent.stage, sent.step), 0), self._starved.get(sent.stage, 0))
-        return min(1 << (peak - 1).bit_length(), self.sharing.share().memory) if peak else 0
+        stage = self._memories[sent.stage]
+        peak = max(self.heard.peaks.get((sent.stage, sent.step), 0), stage.least)
+        asked = min(1 << (peak - 1).bit_length(), self.sharing.share().memory) if peak else 0
+        stage.asked = max(stage.asked, asked)
+        return asked
 
     def starved(self, stage: str, sent: float) -> None:
         """A task of this stage was ended, since its node had too little memory: its tasks ask for twice as much.
 
         Tasks that were sent before the last time change nothing: they did not ask for that much yet.
         """
-        if sent <= self._starved_at.get(stage, -math.inf):
-            return
-        self._starved_at[stage] = time.monotonic()
-        held = max((peak for (of, _), peak in self.heard.peaks.items() if of == stage), default=STARVED_BYTES)
-        self._starved[stage] = 2 * max(held, self._starved.get(stage, 0))
+        memory = self._memories[stage]
+        if sent > memory.since:
+            memory.since = time.monotonic()
+            memory.least = 2 * (memory.asked or STARVED_BYTES)
 
     def context(self, dataset: Dataset, aligned: Aligned) -> Context:
         """The data that all units of a stage share."""

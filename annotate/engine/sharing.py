@@ -86,6 +86,8 @@ class Sharing:
 
     def describe(self) -> str:
         """What the cluster has, what of it is free, and which runs share it; for people."""
+        if head.is_silent():
+            return "the head of the cluster does not answer"
         try:
             has, free = ray.cluster_resources(), ray.available_resources()
         except exceptions.RayError as error:

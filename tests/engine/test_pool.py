@@ -88,6 +88,16 @@ def send(pool, *names):
     return [pool.send(lambda actor, name=name: f"{actor.name} scores {name}") for name in names]
 
 
+def three_at_one_model(cluster, pool):
+    """Three calls that wait at the only model that runs, which is loaded."""
+    pool.room()
+    cluster.run(0)
+    pool.room()
+    (warm,) = send(pool, "w")
+    pool.returned(warm)
+    return send(pool, *"abc")
+
+
 def test_units_go_only_to_actors_that_run(cluster, pool):
     assert pool.room() == 0 and len(cluster.made) == 2 and not pool.idle()
     assert set(pool.coming().values()) == {"room for a model, which needs 0.9 CPU"}
@@ -121,12 +131,7 @@ def test_no_more_actors_are_asked_for_than_there_are_units(cluster):
 
 
 def test_the_first_that_was_lost_is_what_a_model_worked_on_when_it_died(cluster, pool):
-    pool.room()
-    cluster.run(0)
-    pool.room()
-    (warm,) = send(pool, "w")
-    pool.returned(warm)
-    a, b, c = send(pool, *"abc")
+    a, b, c = three_at_one_model(cluster, pool)
     assert pool.lost(c, DIED) == {} and cluster.killed == ["m0"]
     assert pool.lost(b, DIED) == {}
     assert pool.returned(a) == {b: True, c: False}, "it was finished: only its result was still to be written"
@@ -139,12 +144,7 @@ def test_the_first_that_was_lost_is_what_a_model_worked_on_when_it_died(cluster,
 
 
 def test_calls_are_judged_when_all_of_a_dead_model_are_back(cluster, pool):
-    pool.room()
-    cluster.run(0)
-    pool.room()
-    (warm,) = send(pool, "w")
-    pool.returned(warm)
-    a, b, c = send(pool, *"abc")
+    a, b, c = three_at_one_model(cluster, pool)
     pool.lost(c, DIED)
     pool.returned(a)
     assert pool.lost(b, DIED) == {b: True, c: False}

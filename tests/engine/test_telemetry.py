@@ -13,7 +13,7 @@ import ray
 import support
 
 from annotate import AnnotateError, Corpus, Pipeline, PythonScorer, Split, score, status
-from annotate.engine import cluster_watch
+from annotate.engine import cluster_watch, nodes
 from annotate.engine.cluster_watch import ClusterWatch
 from annotate.engine.events import Events, Silent
 from annotate.engine.metrics import METRICS, PREFIX, exported
@@ -193,7 +193,8 @@ def _live():
 def test_nodes_that_go_and_come_are_told_of(tmp_path, monkeypatch):
     node = lambda name, alive: {"NodeID": name * 10, "NodeManagerAddress": "10.0.0.1", "Alive": alive}  # noqa: E731
     seen = [node("a", True), node("b", True)]
-    monkeypatch.setattr(cluster_watch, "ray", SimpleNamespace(nodes=lambda: seen))
+    for module in (cluster_watch, nodes):
+        monkeypatch.setattr(module, "ray", SimpleNamespace(nodes=lambda: seen))
     monkeypatch.setattr(cluster_watch, "dead_workers", list)
     events = Events(Directory.at(tmp_path), Silent())
     watch = ClusterWatch(events)
