@@ -43,7 +43,7 @@ class Resources:
         nodes = _nodes("CPU")
         on_gpu = _nodes("GPU") if ray.cluster_resources().get("GPU") else [0.0] * len(nodes)
         gpus = int(sum(on_gpu))
-        tasks = count_workers(workers)  # of other stages, at a time, of all runs
+        tasks = runs * part_of(count_workers(workers), runs)  # of other stages, at a time, of all runs
         if device == "cuda" and not gpus:
             raise ConfigError(
                 'the device "cuda" was asked for, but the Ray cluster has no GPU',

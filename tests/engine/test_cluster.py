@@ -1,7 +1,7 @@
 """How much of a cluster models and their feeders claim: always something for both, on every kind of cluster."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from annotate.engine import cluster
@@ -39,6 +39,7 @@ class Cluster:
     st.booleans(),
     st.integers(1, 3),
 )
+@example(nodes=[(1, 1)], threads=1, workers=None, gpu=True, runs=2)
 def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu, runs):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "ray", Cluster(*nodes))
