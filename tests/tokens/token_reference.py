@@ -110,15 +110,15 @@ def in_force(tagged: TaggedTokens, document: int, at: int) -> list[int]:
         elif tagged.kinds[i] == CLOSE and of_family.get(family, (None, None))[0] == tag:
             del of_family[family]
     wanted = {family: tag for family, (tag, end) in of_family.items() if end > at}
-    closed = set()
+    closed = set()  # these stand, even if another of the family follows: no tag is closed that was not opened
     for i in range(at, last):
         if tagged.kinds[i] not in (OPEN, CLOSE):
             break
-        family = families[tagged.tags[i]]
+        tag = int(tagged.tags[i])
         if tagged.kinds[i] == CLOSE:
-            closed.add(family)
-        elif family not in closed:
-            wanted.pop(family, None)
+            closed.add(tag)
+        elif wanted.get(families[tag]) not in closed:
+            wanted.pop(families[tag], None)
     return list(wanted.values())
 
 
