@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import re
+import socket
 import sys
 import threading
 import time
@@ -30,6 +32,8 @@ ATTEMPTS = 2
 BUSY_SECONDS = 20.0
 CONNECT_SECONDS = 30.0
 """A cluster that is busy or has just been started may not answer at once."""
+REACH_SECONDS = 10.0
+"""How long a machine may take to answer that something listens there, or that nothing does."""
 # A program of Ray's package, or its title; an editor or a pager that shows a log of Ray must not match.
 _PROGRAM = re.compile(r"^ray(::|-)|/ray/(_private|autoscaler|core|dashboard)/")
 _SESSION = re.compile(r"([^\s=]*)/(session_[\d_-]+_(\d+))(?:[/\s]|$)")
@@ -94,19 +98,33 @@ def _sigterm_told() -> Iterator[None]:
 def _connect(address: str, console: Console) -> None:
     console.print(f"connecting to the Ray cluster at {address}", style="dim", markup=False)
     until = time.monotonic() + CONNECT_SECONDS
-    while True:
+    for attempt in itertools.count(1):
         try:
+            _reach(address)
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
             return
         except Exception as error:
-            if isinstance(error, ConnectionError) and time.monotonic() < until:
+            # One attempt of Ray's may take a minute.
+            if isinstance(error, OSError) and (time.monotonic() < until or attempt < ATTEMPTS):
                 console.print("the cluster does not answer yet; trying again", style="dim")
                 time.sleep(2)
                 continue
+            reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
             raise ConfigError(
-                f"can't connect to the Ray cluster at {address}: {error}",
+                f"can't connect to the Ray cluster at {address}: {reason}",
                 hint="Check RAY_ADDRESS, or unset it to run on this machine.",
             ) from error
+
+
+def _reach(address: str) -> None:
+    """Open a connection to an address, HOST:PORT: if nothing listens there, Ray tries for many minutes.
+
+    Raises:
+        OSError: nothing answers.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
 
 
 def _start(console: Console) -> None:

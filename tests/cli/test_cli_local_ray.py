@@ -3,8 +3,10 @@
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -62,10 +64,26 @@ def test_a_busy_cluster_is_asked_again_and_a_wrong_address_is_an_error(monkeypat
     monkeypatch.setattr(local_ray.ray, "init", init)
     monkeypatch.setattr(local_ray, "time", SimpleNamespace(monotonic=lambda: now, sleep=lambda seconds: None))
     said = Console(file=io.StringIO())
-    local_ray._connect("10.0.0.1:6379", said)
-    assert answers == [] and said.file.getvalue().count("trying again") == 2
-    for error, tries in ((ConnectionError("nobody there"), 6), (ValueError("no address"), 1)):
-        answers[:] = [error] * 99
-        with pytest.raises(ConfigError, match=str(error)):
-            local_ray._connect("10.0.0.1:6379", said)
-        assert 99 - len(answers) == tries
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        local_ray._connect(address, said)
+        assert answers == [] and said.file.getvalue().count("trying again") == 2
+        for error, tries in ((ConnectionError("nobody there"), 6), (ValueError("no address"), 1)):
+            answers[:] = [error] * 99
+            with pytest.raises(ConfigError, match=str(error)):
+                local_ray._connect(address, said)
+            assert 99 - len(answers) == tries
+        answers[:] = [ConnectionError("busy"), None]
+        monkeypatch.setattr(local_ray, "CONNECT_SECONDS", 0)  # one attempt of Ray's may take longer
+        local_ray._connect(address, said)
+        assert not answers
+
+
+def test_where_nothing_listens_ray_is_not_asked(monkeypatch):
+    monkeypatch.setattr(local_ray, "CONNECT_SECONDS", 0)
+    monkeypatch.setattr(local_ray, "time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: None))
+    monkeypatch.setattr(local_ray.ray, "init", lambda **options: pytest.fail("Ray would try for many minutes"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(ConfigError, match="refused"):
+        local_ray._connect(address, Console(file=io.StringIO()))
