@@ -14,6 +14,7 @@ A single bad row raises no error: it goes to quarantine with its reason.
 
 from __future__ import annotations
 
+from annotate.credentials import redacted
 from annotate.installed import check_ours
 
 check_ours()  # called here, because all other modules import this one
@@ -28,7 +29,7 @@ class AnnotateError(Exception):
             print(error.message, error.hint, error.exit_code)
 
     Attributes:
-        message: what is wrong, with the value and where it was found.
+        message: what is wrong, with the value and where it was found, without credentials.
         hint: what the user can do; None if nothing is known.
         exit_code: that of the command line.
     """
@@ -36,6 +37,7 @@ class AnnotateError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
+        message, hint = redacted(message), redacted(hint)
         super().__init__(message, hint)
         self.message = message
         self.hint = hint

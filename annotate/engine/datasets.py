@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from annotate.credentials import redacted
 from annotate.errors import ConfigError, InputError
 from annotate.graph import RANGE_UNITS, EndsDocuments, Stage, digest
 from annotate.storage.latest import Latest
@@ -71,7 +72,7 @@ class Dataset:
             stage=self.stage.name,
             recipe=self.stage.recipe,
             fingerprint=self.fingerprint,
-            settings=self.stage.settings(),
+            settings=redacted(self.stage.settings()),
             inputs={name: source.fingerprint for name, source in self.inputs.items()},
             replace=self.damaged,
         )
@@ -155,6 +156,13 @@ class Aligned:
                 ranged = found
             yield units | ranged
 
+    def number(self) -> int | None:
+        """How many items `units` gives; None while the inputs are being made."""
+        read = next(iter((self.by_unit or self.by_range).values()), None)
+        if read is None:
+            return 1
+        return None if read.manifest is None else read.manifest.units
+
     def key(self, stage: Stage, units: Sequence[Mapping[str, Unit]], purpose: str = "") -> str:
         """The key of a unit of work: a hash of its recipe and of what it reads."""
         read = [
@@ -227,7 +235,7 @@ def latest(dataset: Dataset) -> Latest:
         dataset=stage.dataset,
         recipe=stage.recipe,
         fingerprint=dataset.fingerprint,
-        settings=stage.settings(),
+        settings=redacted(stage.settings()),
         inputs={name: source.fingerprint for name, source in dataset.inputs.items()},
         output=dataset.output,
         **stage.about(),

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from annotate.credentials import redacted
 from annotate.engine import metrics
 from annotate.engine.call_log import Window, as_events
 from annotate.storage import layout
@@ -114,6 +115,7 @@ class Events:
 
     def said(self, level: str, message: str) -> None:
         """A message for people."""
+        message = redacted(message)
         self.observer.said(level, message)
         self._write(event=level, message=message)
 
@@ -150,7 +152,7 @@ class Events:
 
     def _write(self, **event: Any) -> None:
         self._count_advanced()
-        self._pending.append({"time": round(time.time(), 3), **event})
+        self._pending.append({"time": round(time.time(), 3), **redacted(event)})
         self._flush_if_due()
 
     def _count_advanced(self) -> None:

@@ -1,8 +1,9 @@
 """Metrics of a run, at the Prometheus endpoint that Ray has on each node.
 
 The driver alone gives numbers to Ray: those that workers told with their results, and its own. So a metric has one time
-series for each stage, step and node, not one for each process, and a worker that dies takes no number with it. Ray
-exports the numbers of a process every ten seconds; a run that ends sooner may not be seen.
+series for each stage, step and node, not one for each process, and a worker that dies takes no number with it. A series
+stays as long as the process, so where nodes come and go, those after the first `MOST_NODES` share one label.
+Ray exports the numbers of a process every ten seconds; a run that ends sooner may not be seen.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from annotate.storage import retries, tally
 
 PREFIX = "annotate_"
 GAUGE_SECONDS = 2.0
+MOST_NODES, OTHERS = 64, "others"
+"""So many nodes have a label of their own in this process; all later ones have this one."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,8 @@ class Metrics:
 def count(name: str, more: float, **tags: str) -> None:
     """Add to a counter; nothing is exported of one that was never more than 0."""
     if more > 0:
+        if "node" in tags:
+            tags["node"] = _node(tags["node"])
         _made(name).inc(more, tags)
 
 
@@ -138,8 +143,16 @@ def gauge(name: str, value: float, **tags: str) -> None:
     _made(name).set(value, tags)
 
 
+_NODES: set[str] = set()
 _MADE: dict[str, Any] = {}
 _GAUGES: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}  # by name and tags
+
+
+def _node(name: str) -> str:
+    """The label of a node."""
+    if len(_NODES) < MOST_NODES:
+        _NODES.add(name)
+    return name if name in _NODES else OTHERS
 
 
 def _made(name: str) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import ray
 
+from annotate.credentials import HIDDEN, redacted
 from annotate.engine.check_workdir import check_workdir
 from annotate.engine.cluster import Resources
 from annotate.engine.cost import CORE_SECONDS_A_DOCUMENT, CORE_SECONDS_A_MB, Cost
@@ -239,8 +240,10 @@ def _changes(dataset: Dataset, last: Latest) -> str:
     if last.fingerprint == dataset.fingerprint:
         return ""
     if last.recipe != dataset.stage.recipe:
-        differs = _differences(last.settings, dataset.stage.settings())
-        return "recipe changed: " + (", ".join(differs) or "annotate has another version of this stage")
+        settings = redacted(dataset.stage.settings())  # as the last run has written its own
+        hidden = HIDDEN in str(settings)
+        unseen = "what looks like a credential" if hidden else "annotate has another version of this stage"
+        return "recipe changed: " + (", ".join(_differences(last.settings, settings)) or unseen)
     changed = [name for name, source in dataset.inputs.items() if last.inputs.get(name) != source.fingerprint]
     return f"input changed: {', '.join(changed)}" if changed else ""
 

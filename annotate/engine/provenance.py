@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from annotate.credentials import redacted
 from annotate.engine.datasets import Dataset, latest
 from annotate.engine.options import Options
 from annotate.engine.versions import versions
@@ -31,8 +31,6 @@ from annotate.storage.store import Directory
 GIT_SECONDS = 5.0
 COMMIT = "ANNOTATE_COMMIT"
 """The environment variable in which a job is told what `git_commit` gives for the folder that was sent."""
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://\S*", re.IGNORECASE)
-_SECRET = re.compile(r"(?<=://)[^/\s]*@|\?[^/\s=]*=\S*")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Origin:
 
     Attributes:
         file: path of the pipeline file, or of the program that made the pipeline.
-        source: its text.
+        source: its text. What is written of it has `***` where a credential stood; its hash is that of the whole.
         parameters: of the pipeline, as they were given.
     """
 
@@ -79,12 +77,12 @@ def write_provenance(
         "machine": f"{platform.system()} {platform.machine()}",
         "git": None if found is None else git_commit(Path(found.file).resolve().parent) or _commit_of_job(),
         "pipeline": None if found is None else _pipeline(found),
-        "parameters": {} if found is None else {name: _shown(value) for name, value in found.parameters.items()},
-        "options": {name: _shown(value) for name, value in dataclasses.asdict(options).items()},
+        "parameters": {} if found is None else _shown(found.parameters),
+        "options": _shown(dataclasses.asdict(options)),
         "packages": dict(sorted((each.name, each.version) for each in metadata.distributions() if each.name)),
         "stages": [_stage(dataset) for dataset in datasets.values()],
     }
-    workdir.put(layout.provenance(run), json.dumps(told, indent=1, ensure_ascii=False).encode())
+    workdir.put(layout.provenance(run), json.dumps(redacted(told), indent=1, ensure_ascii=False).encode())
 
 
 def read_provenance(workdir: Directory, run: str) -> Mapping[str, Any] | None:
@@ -144,8 +142,6 @@ def _pipeline(origin: Origin) -> dict[str, str]:
 def _stage(dataset: Dataset) -> dict[str, Any]:
     """A stage as `latest.json` has it, with the models that it names."""
     told = {name: value for name, value in vars(latest(dataset)).items() if value is not None}
-    if "location" in told:
-        told["location"] = _shown(told["location"])
     models = [dict(pairs) for pairs in dict.fromkeys(tuple(each.items()) for each in _models(dataset.stage))]
     return told | ({"models": models} if models else {})
 
@@ -166,9 +162,9 @@ def _models(value: Any) -> Iterator[dict[str, str]]:
 
 
 def _shown(value: Any) -> Any:
-    """A value that JSON has, without credentials: a URL loses user, password and query."""
+    """A value that JSON has."""
     if value is None or isinstance(value, bool | int | float):
         return value
-    if isinstance(value, list | tuple):
-        return [_shown(item) for item in value]
-    return _URL.sub(lambda found: _SECRET.sub("", found[0]), str(value))
+    if isinstance(value, Mapping):
+        return {str(name): _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list | tuple) else str(value)

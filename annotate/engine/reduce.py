@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
-from annotate.engine.running import Running, chunks, in_order, name_of
+from annotate.engine.running import Running, chunks, in_order
 from annotate.engine.worker import Context, frugal, made_of
 from annotate.graph import Reduce, digest, first_unit
 from annotate.graph.tables import Work
@@ -17,6 +17,7 @@ from annotate.storage.manifests import Unit
 from annotate.storage.parts import UnitOutput, commit, find, read_part
 
 PIECES = 64  # most units in one piece, and most pieces in one merge
+WHOLE = "all pieces"  # the name of the last task in messages
 
 # In the driver.
 
@@ -28,12 +29,15 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     context = running.put(running.context(dataset, aligned))
     running.events.started(dataset.label, 1)
     made: dict[int, Unit] = {}
+
+    def name(work: Work) -> str:
+        units = aligned.number()
+        return f"piece {work.number // PIECES + 1}" + ("" if units is None else f" of {-(-units // PIECES)}")
+
     yield Calls(
         items=_groups(dataset, aligned),
-        submit=lambda work, cpus: running.task(
-            make_piece, cpus, context, work, stage=dataset.label, units=name_of(work)
-        ),
-        name=name_of,
+        submit=lambda work, cpus: running.task(make_piece, cpus, context, work, stage=dataset.label, units=name(work)),
+        name=name,
         take=lambda index, work, unit: made.update({index: unit}),
     )
     pieces = in_order(made)
@@ -42,9 +46,9 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
         yield Calls(
             items=_merges(dataset, pieces),
             submit=lambda item, cpus: running.task(
-                merge_pieces, cpus, context, *item, stage=dataset.label, units=item[0]
+                merge_pieces, cpus, context, *item[1:], stage=dataset.label, units=item[0]
             ),
-            name=lambda item: str(item[0]),
+            name=lambda item: item[0],
             take=lambda index, item, unit, merged=merged: merged.update({index: unit}),  # type: ignore[misc]
         )
         pieces = in_order(merged)
@@ -52,8 +56,8 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     collected = running.collect(datasets)
     yield Calls(
         items=iter([key]),
-        submit=lambda key, cpus: running.task(finish, cpus, context, key, pieces, stage=dataset.label, units=key),
-        name=str,
+        submit=lambda key, cpus: running.task(finish, cpus, context, key, pieces, stage=dataset.label, units=WHOLE),
+        name=lambda key: WHOLE,
         take=lambda index, key, unit: collected.take(index, [[unit]]),
     )
     collected.commit()
@@ -70,10 +74,14 @@ def _groups(dataset: Dataset, aligned: Aligned) -> Iterator[Work | None]:
         number += len(units)
 
 
-def _merges(dataset: Dataset, pieces: Sequence[Unit]) -> Iterator[tuple[str, list[Unit]]]:
+def _merges(dataset: Dataset, pieces: Sequence[Unit]) -> Iterator[tuple[str, str, list[Unit]]]:
+    """Merges of pieces: the name in messages, the key, and the pieces."""
+    first = 1
     for units in chunks(iter(pieces), PIECES):
         assert units is not None, "all are there"
-        yield digest([dataset.stage.recipe, "merge", [unit.identity for unit in units]])[:24], units
+        name = f"pieces {first} to {first + len(units) - 1} of {len(pieces)}"
+        yield name, digest([dataset.stage.recipe, "merge", [unit.identity for unit in units]])[:24], units
+        first += len(units)
 
 
 def count(dataset: Dataset) -> tuple[int, int] | None:

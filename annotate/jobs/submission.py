@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from annotate import credentials
 from annotate.arguments import as_path
 from annotate.errors import ConfigError
 from annotate.jobs.folder import Shipped, choose, pack
@@ -24,7 +24,6 @@ from annotate.jobs.server import Versions, check_versions, connect, server_addre
 
 # What a local Ray is started with, too: workers keep less memory and leave each other the CPUs.
 _WORKERS = {"MALLOC_ARENA_MAX": "2", "POLARS_MAX_THREADS": "1"}
-_SECRET = re.compile(r"SECRET|PASSW|CREDENTIAL|PRIVATE|ACCESS_?KEY|(^|_)(TOKEN|SAS|KEY|PAT)(_|$)", re.IGNORECASE)
 _NOT_READY = "No available agent"
 _STARTING_SECONDS = 60.0
 _NO_SECRETS = (
@@ -68,7 +67,7 @@ def submit(
         submit("pipelines/mine.py", "s3://bucket/out", address="http://localhost:8265").job
 
     The folder of the file is sent to the cluster, so that modules beside it can be imported there; a relative path in a
-    pipeline means a file of that folder. Hidden files, virtual environments, and folders that hold a corpus or what
+    pipeline means a file of that folder. Hidden files, virtual environments, data files in deeper folders, and what
     runs wrote are not sent. `annotate` has to be installed on the nodes.
 
     Credentials are never sent. The nodes must have their own.
@@ -173,18 +172,11 @@ def _check_workdir(workdir: str) -> None:
 
 def _check_url(value: str, what: str) -> None:
     """Refuse a secret in a URL."""
-    if "://" not in value:
-        return
-    place = urlsplit(value)
-    if (
-        place.password
-        or (place.username and place.scheme in ("s3", "gs", "az"))
-        or re.search(r"(^|&)(sig|x-amz-signature|x-amz-credential|token)=", place.query, re.IGNORECASE)
-    ):
+    if credentials.in_url(value):
         raise ConfigError(f"{what} is a URL with a credential in it", hint=_NO_SECRETS)
 
 
 def _check_variable(name: str) -> None:
     """Refuse a variable that is a secret by its name."""
-    if _SECRET.search(name):
+    if credentials.names_one(name):
         raise ConfigError(f"the environment variable {name} looks like a credential, and is not sent", hint=_NO_SECRETS)

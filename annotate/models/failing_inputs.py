@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annotate.credentials import redacted
 from annotate.errors import AnnotateError, ConfigError
 from annotate.models.base import FloatArray, Scores
 
@@ -138,7 +139,7 @@ def _check_that_some_work(step: Step, first: Exception, values: Any, name: str, 
 
 
 def _reason(error: Exception) -> str:
-    message = " ".join(str(error).split())
+    message = redacted(" ".join(str(error).split()))
     if len(message) > REASON_LENGTH:
         message = message[:REASON_LENGTH] + "..."
     return f"{type(error).__name__}: {message}" if message else type(error).__name__

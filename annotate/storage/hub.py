@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from annotate.storage.answers import failure
+
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
@@ -62,14 +64,23 @@ def _asked(function: Callable[Given, Result]) -> Callable[Given, Result]:
         except FileNotFoundError:
             raise
         except Exception as error:
-            line = str(error).strip().partition("\n")[0]
-            raise HubError(f"{type(error).__name__}: {line}", _kind(error)) from None
+            raise HubError(_said(error), _kind(error)) from None
 
     return wrapped
 
 
+def _said(error: Exception) -> str:
+    """What an error says: if the hub has answered, only the status, since the client puts the answer into its text."""
+    status, name = _status(error), type(error).__name__
+    return f"{name}: {failure(error)}" if status is None else f"{name}: status {status}"
+
+
+def _status(error: Exception) -> int | None:
+    return getattr(getattr(error, "response", None), "status_code", None)
+
+
 def _kind(error: Exception) -> str | None:
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    status = _status(error)
     if status is None:
         sent = type(error).__module__.partition(".")[0] in ("httpx", "httpcore", "requests", "urllib3", "aiohttp")
         return "connection" if sent or isinstance(error, ConnectionError | TimeoutError) else None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -19,8 +18,10 @@ from typing import Any, TypeVar
 import xxhash
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
 
-from annotate.errors import StorageError
+from annotate import credentials
+from annotate.errors import ConfigError, StorageError
 from annotate.storage import connections, retries, tally
+from annotate.storage.answers import failure
 from annotate.storage.connections import calls, opened
 
 Result = TypeVar("Result")
@@ -59,8 +60,18 @@ class Directory:
 
     @staticmethod
     def at(location: str | PathLike[str]) -> Directory:
-        """Make a local path absolute; leave a URL as it is."""
+        """Make a local path absolute; leave a URL as it is.
+
+        Raises:
+            ConfigError: it is a URL with a credential in it.
+        """
         text = str(location)
+        if credentials.in_url(text):
+            raise ConfigError(
+                f"a URL with a credential in it: {text}",
+                hint="Set credentials in the environment of this process and of Ray's nodes, as docs/object-stores.md "
+                "says. What is in a URL gets into commands, logs and files.",
+            )
         return Directory(text.rstrip("/")) if "://" in text else Directory(str(Path(text).expanduser().resolve()))
 
     @property
@@ -282,7 +293,7 @@ class Directory:
 
     def _failed(self, what: str, path: str, error: Exception) -> StorageError:
         text = str(error)
-        reason = _short(error)
+        reason = failure(error, local=self.local is not None)
         where = f"{self.url}/{path}" if path else self.url
         if "os error 28" in reason or "No space left" in reason:
             return StorageError(
@@ -362,12 +373,3 @@ def _whole(store: Any, path: str) -> bytes:
     if len(data) != size:
         raise retries.ShortRead(f"the object has {size:,} bytes, got {len(data):,}")
     return data
-
-
-def _short(error: Exception) -> str:
-    """What an error says in a line. Of what a server answered only the code: the rest may hold a token of ours."""
-    line = str(error).split("\n", 1)[0]
-    said, begins, _ = line.partition(": <")
-    code = re.search(r"<Code>(\w+)</Code>", str(error))
-    notes = [*([code[1]] if begins and code else []), *getattr(error, "__notes__", ())]
-    return said + (f" ({', '.join(notes)})" if notes else "")

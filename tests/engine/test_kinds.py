@@ -320,6 +320,7 @@ def test_status_plan_ledger_and_quarantine_show_them(folder):
         for label in ("lines", "words", "counts", "common", "guesses (2)", "guesses (3)", "written (written)")
     ]
     assert {stage.label: stage.units for stage in found.stages}["counts"] == 3
+    assert {call.units for call in found.timeline.slowest if call.stage == "common"} == {"piece 1 of 1", "all pieces"}
     ledger = read_ledgers(Directory.at(out))["written"]
     assert ledger.states == {"written": 42, "wordless": 8, "not_reached": 0} and ledger.beside == {"guessed": 42}
     (view,) = (out / "quarantine").glob("words-*.parquet")

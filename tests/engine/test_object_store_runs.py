@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +22,17 @@ pytestmark = pytest.mark.slow  # a Ray of its own, whose workers have the enviro
 
 DRIVE = str(Path(__file__).with_name("drive_url.py"))
 SECRET = "marked-secret-4f1d7c"  # pragma: allowlist secret
+IN_URL = f"https://me:{SECRET}@host/feed?sig={SECRET}"
+MINE = f"""
+import support
+
+FEED = "{IN_URL}"
+api_key = "{SECRET}"
+
+
+def pipeline(corpus: str = "", calls: str = "", feed: str = FEED, hf_token: str = api_key) -> support.Pipeline:
+    return support.pipeline(corpus, calls, **support.SMALL_UNITS)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +63,11 @@ def runs(on_s3: Cluster, proxy: FaultProxy, tmp_path_factory: pytest.TempPathFac
     local = on_s3.run(DRIVE, str(folder / "corpus"), str(folder / "calls"), str(folder / "out"))
     assert local.returncode == 0, local.stderr[-3000:]
     proxy.shares = mixed(0.1)
-    there = on_s3.run(DRIVE, corpus.url, str(folder / "calls"), f"s3://{BUCKET}/out")
+    (folder / "mine.py").write_text(MINE)
+    given = {"corpus": corpus.url, "calls": folder / "calls", "feed": IN_URL, "hf_token": SECRET}
+    settings = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
+    command = ("-m", "annotate", "run", str(folder / "mine.py"), "--workdir", f"s3://{BUCKET}/out", "--workers", "3")
+    there = on_s3.run(*command, *settings)
     proxy.shares = {}
     assert there.returncode == 0, there.stderr[-3000:]
     failed = on_s3.run(DRIVE, corpus.url, str(folder / "calls"), "s3://no-such-bucket/failed")
@@ -92,14 +108,18 @@ def test_status_says_what_was_tried_again(runs: dict[str, str], on_s3: Cluster) 
 
 
 def test_no_file_or_message_of_a_run_holds_the_secret(runs: dict[str, str], on_s3: Cluster) -> None:
+    """It is in the environment; in the pipeline's file, in a URL and by a name; and in parameters."""
     bucket = Directory.at(f"s3://{BUCKET}")
     objects = {path: bucket.get(path) for path, _ in bucket.sizes("")}
     assert any(path.startswith("out/events/") for path in objects)
+    [told] = [json.loads(data) for path, data in objects.items() if path.startswith("out/provenance/")]
+    assert told["parameters"]["feed"] == "https://***@host/feed?sig=***" and told["parameters"]["hf_token"] == "***"
+    assert told["pipeline"]["source"] == MINE.replace(f"me:{SECRET}", "***").replace(SECRET, "***")
     logs = {
         str(path): path.read_bytes() for path in on_s3.session.rglob("*") if path.is_file() and not path.is_socket()
     }
     assert len(logs) > 10
-    told = {name for name, data in {**objects, **logs}.items() if SECRET.encode() in data}
-    assert told == set()
+    holding = {name for name, data in {**objects, **logs}.items() if SECRET.encode() in data}
+    assert holding == set()
     assert SECRET not in runs["said"]
     assert "NoSuchBucket" in runs["failed"]

@@ -10,7 +10,7 @@ import support
 
 from annotate import Options, status
 from annotate.corpus.files import find_files
-from annotate.engine.provenance import COMMIT, Origin, _commit_of_job, _models, _shown, git_commit
+from annotate.engine.provenance import COMMIT, Origin, _commit_of_job, _models, git_commit
 from annotate.pipeline_files import load_pipeline
 
 FILE = """
@@ -104,20 +104,3 @@ def test_models_are_named_with_their_revisions():
         ("a/b", "ffff"),
         ("/models/c", "none"),
     ]
-
-
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        ("s3://key:marked@bucket/corpus/*.parquet", "s3://bucket/corpus/*.parquet"),  # pragma: allowlist secret
-        ("https://host/a?sig=marked&se=1 and more", "https://host/a and more"),
-        (["az://c/x?sv=marked"], ["az://c/x"]),
-        ("http://key:mar@ked@host/x", "http://host/x"),  # pragma: allowlist secret
-        ("s3://bucket/part-00?.parquet", "s3://bucket/part-00?.parquet"),
-        ("what? not a URL", "what? not a URL"),
-        (None, None),
-        (0.5, 0.5),
-    ],
-)
-def test_credentials_in_urls_are_left_out(value, shown):
-    assert _shown(value) == shown

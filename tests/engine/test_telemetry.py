@@ -13,7 +13,7 @@ import ray
 import support
 
 from annotate import AnnotateError, Corpus, Pipeline, PythonScorer, Split, score, status
-from annotate.engine import cluster_watch, nodes
+from annotate.engine import cluster_watch, metrics, nodes
 from annotate.engine.cluster_watch import ClusterWatch
 from annotate.engine.events import Events, Silent
 from annotate.engine.metrics import METRICS, PREFIX, exported
@@ -71,6 +71,17 @@ def test_a_scrape_of_the_endpoint_has_what_the_run_does_and_did(ran):
     )
     for name in ("annotate_calls", "annotate_units", "annotate_spans", "annotate_waited_seconds"):
         assert scraped(exported(name))
+
+
+def test_series_are_bounded_where_nodes_come_and_go(monkeypatch):
+    counted = []
+    counter = SimpleNamespace(inc=lambda more, tags: counted.append(tags["node"]))
+    monkeypatch.setattr(metrics, "_made", lambda name: counter)
+    monkeypatch.setattr(metrics, "_NODES", set())
+    for n in [*range(200), *range(200)]:
+        metrics.count("annotate_calls", 1, stage="spans", step="make", node=f"node-{n}")
+    own = [f"node-{n}" for n in range(metrics.MOST_NODES)]
+    assert counted == ([*own] + [metrics.OTHERS] * (200 - len(own))) * 2
 
 
 def test_names_of_metrics_are_those_of_the_endpoint():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import traceback
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -105,6 +106,17 @@ def test_what_can_not_pass_is_an_error(hub: HubLike) -> None:
     hub.fails.append(Refused(401))
     with pytest.raises(StorageError, match=r"README.md cannot be read: Refused: status 401\n"):
         folder.get("README.md")
+    refused = Refused(403)
+    refused.args = ("403 Forbidden: token marked-secret",)
+    for error in (
+        refused,
+        ValueError('no JSON: {"key": "marked-secret"}'),
+        ValueError("s3://marked-secret@h/x"),
+    ):
+        hub.fails.append(error)
+        with pytest.raises(StorageError) as caught:
+            folder.get("README.md")
+        assert "secret" not in "".join(traceback.format_exception(caught.value))
     for write in (
         lambda: folder.put("a", b""),
         lambda: folder.put_new("a", b""),

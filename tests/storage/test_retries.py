@@ -273,15 +273,26 @@ def test_a_signature_in_the_address_of_a_request_is_in_no_message(
     assert proxy.done["500"] and "secret" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_a_token_that_the_store_repeats_is_in_no_message(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = "<Error><Code>ExpiredToken</Code><Token-0>marked-secret</Token-0></Error>"
-
+@pytest.mark.parametrize(
+    "answer, shown",
+    [
+        ("<Error><Code>ExpiredToken</Code><Token-0>marked-secret</Token-0></Error>", r"400 Bad \(ExpiredToken\)\n"),
+        ('{"error": "invalid_grant", "key": "marked-secret"}', r"400 Bad \(invalid_grant\)\n"),
+        ('{"error": {"code": 400, "status": "PERMISSION_DENIED", "m": "marked-secret"}}', r"400 Bad \(PERMISSION_DEN"),
+        ("<!doctype html><title>marked-secret</title>", r"400 Bad\n"),
+        ("the token marked-secret is not known here", r"400 Bad\n"),
+        ("\n\nmarked-secret", r"400 Bad\n"),
+    ],
+)
+def test_a_token_that_the_store_repeats_is_in_no_message(
+    answer: str, shown: str, directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def expired(*_: object, **__: object) -> None:
         raise GenericError(
             f"Error performing GET http://s in 1ms - Server returned non-2xx status code: 400 Bad: {answer}"
         )
 
     monkeypatch.setattr(obstore, "get", expired)
-    with pytest.raises(StorageError, match=r"400 Bad \(ExpiredToken\)") as caught:
+    with pytest.raises(StorageError, match=shown) as caught:
         directory.get("a")
     assert "secret" not in "".join(traceback.format_exception(caught.value))
