@@ -43,8 +43,8 @@ def command(
 ) -> int:
     """Run the pipeline that FILE defines on a Ray cluster, as a job that goes on without this machine.
 
-    The folder of FILE is sent along: modules, schemes, probes. Hidden files, virtual environments, and folders that
-    hold a corpus or what runs wrote are not, and at most 100 MB are. `annotate` has to be installed on the nodes.
+    The folder of FILE is sent along: modules, schemes, probes. Hidden files, virtual environments, data files
+    in deeper folders and what runs wrote are not, and at most 100 MB are. `annotate` has to be installed on the nodes.
 
     Credentials are never sent: Ray logs the environment of a job, and shows it. The nodes must have their own, from a
     role of the machine or a secret of the container. Where the cluster asks for a token, set RAY_AUTH_MODE=token and

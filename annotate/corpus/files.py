@@ -35,24 +35,35 @@ def corpus_directory(path: str) -> Directory:
     return _place(path).directory
 
 
+def lies_at(path: str) -> Directory:
+    """The fixed part of a corpus path, or the file that it names: told by the path alone, without asking a store."""
+    return _split(path)[0]
+
+
 def _place(path: str) -> _Place:
     """Split a path at its first component that has a wildcard; a path that exists is taken as it is."""
-    local = Directory.at(path).local
-    if local is not None and local.is_file():
-        return _Place(Directory.at(local.parent), named=local.name)
+    place, pattern = _split(path)
+    if pattern:
+        return _Place(place, glob=pattern)
+    if place.local is not None:
+        file = place.local.is_file()
+        return _Place(Directory.at(place.local.parent), named=place.local.name) if file else _Place(place)
+    above, _, name = place.url.rpartition("/")
+    # A folder may have the name of a file: those that Spark writes do.
+    file = name.lower().endswith((*PARQUET, *JSONL)) and Directory.at(above).size(name) is not None
+    return _Place(Directory.at(above), named=name) if file else _Place(place)
+
+
+def _split(path: str) -> tuple[Directory, str]:
+    """The fixed part of a path, and the pattern behind it; a local path that exists is taken as it is."""
+    place = Directory.at(path)
     scheme, separator, rest = path.rpartition("://")
     parts = rest.split("/")
     wild = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), None)
-    if wild is None or (local is not None and local.exists()):
-        place = Directory.at(path)
-        above, _, name = place.url.rpartition("/")
-        # A folder may have the name of a file: those that Spark writes do.
-        named = (
-            local is None and name.lower().endswith((*PARQUET, *JSONL)) and Directory.at(above).size(name) is not None
-        )
-        return _Place(Directory.at(above), named=name) if named else _Place(place)
+    if wild is None or (place.local is not None and place.local.exists()):
+        return place, ""
     fixed = "/".join(parts[:wild]) or ("/" if rest.startswith("/") else ".")
-    return _Place(Directory.at(scheme + separator + fixed), glob="/".join(parts[wild:]))
+    return Directory.at(scheme + separator + fixed), "/".join(parts[wild:])
 
 
 def find_files(path: str) -> list[SourceFile]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
-from annotate.corpus.files import corpus_directory
+from annotate.corpus.files import lies_at
 from annotate.engine.events import Observer, Silent
 from annotate.engine.lease import hold, holder
 from annotate.errors import StorageError
@@ -156,7 +156,7 @@ def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
     used: dict[str, list[Latest]] = {}
     for item in latest:
         used.setdefault(item.dataset, []).append(item)
-    corpora = [f"{corpus_directory(item.location).url}/" for item in latest if item.location is not None]
+    corpora = [f"{lies_at(item.location).url}/" for item in latest if item.location is not None]
     unused: list[Unused] = []
     left: list[LeftAlone] = []
     for name, marker in datasets_in(workdir).items():

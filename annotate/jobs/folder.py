@@ -15,6 +15,7 @@ from annotate.storage.layout import LATEST, MARKER
 MOST_BYTES = 100 << 20
 """Bytes that are shipped at most. Ray keeps them in the memory of the head, and every node gets a copy."""
 MOST_FILES = 10_000
+DATA = "files of a corpus"
 _NAMED = 5  # files that an error names
 
 _CORPUS = tuple(ending for ending in PARQUET + JSONL if not ending.startswith(".json") or ending.startswith(".jsonl"))
@@ -27,7 +28,8 @@ class Shipped:
     Attributes:
         folder: of the pipeline.
         files: sizes in bytes, by path below the folder, sorted.
-        left_out: folders that stay here, by path below the folder, each with the reason.
+        left_out: what stays here, each with the reason: folders by their path below the folder, and data files in
+            folders that go along as `rules/*.jsonl`.
     """
 
     folder: str
@@ -43,9 +45,9 @@ class Shipped:
 def choose(folder: Path) -> Shipped:
     """Choose what goes to the cluster of a pipeline's folder.
 
-    Hidden files and folders, caches and virtual environments are left out, and folders that hold a corpus or what runs
-    wrote. Data files beside the pipeline itself go along, since a pipeline may need them, such as labels. Links to
-    files are followed, links to folders are not.
+    Hidden files and folders, caches and virtual environments are left out, and so is what runs wrote. Data files, as a
+    corpus has, go along if they lie beside the pipeline itself, since a pipeline may need them, such as labels; those
+    in deeper folders are left out. Links to files are followed, links to folders are not.
 
     Raises:
         ConfigError: there is too much.
@@ -79,7 +81,11 @@ def _files(folder: Path, top: Path, left_out: dict[str, str]) -> Iterator[tuple[
         except OSError:  # a link to nothing
             continue
         if stat.S_ISREG(about.st_mode):
-            yield path, about.st_size
+            if folder != top and path.name.endswith(_CORPUS):
+                kind = next(ending for ending in _CORPUS if path.name.endswith(ending))
+                left_out[f"{folder.relative_to(top).as_posix()}/*{kind}"] = DATA
+            else:
+                yield path, about.st_size
         elif stat.S_ISDIR(about.st_mode):
             if (why := _why_left_out(path)) is not None:
                 left_out[path.relative_to(top).as_posix()] = why
@@ -99,8 +105,8 @@ def _why_left_out(folder: Path) -> str | None:
         return "a virtual environment"
     if LATEST in names or MARKER in names:
         return "written by runs"
-    if any(name.endswith(_CORPUS) for name in names):
-        return "files of a corpus"
+    if names and all(name.endswith(_CORPUS) or name.startswith((".", "_")) for name in names):
+        return DATA
     return None
 
 

@@ -210,6 +210,16 @@ def test_a_dataset_in_which_the_last_run_read_a_corpus_stays(annotate, workdir):
     assert len(list((workdir / "spans-00000000" / "parts").iterdir())) == 1
 
 
+def test_the_store_of_the_corpus_is_not_asked(annotate, workdir, monkeypatch):
+    """It may be gone, or have other credentials: where a corpus lies is told by its path."""
+    latest = json.loads((workdir / "latest.json").read_text())
+    latest["corpus"]["location"] = "s3://bucket/corpus/one.parquet"
+    (workdir / "latest.json").write_text(json.dumps(latest))
+    monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:9")  # plain HTTP without leave: any request fails at once
+    code, out, err = annotate("clean", workdir, "--dry-run")
+    assert code == 0, out + err
+
+
 @pytest.mark.parametrize("part", ["", "parts"])
 def test_a_dataset_that_is_reached_by_a_link_stays(annotate, workdir, tmp_path, tree, part):
     plant(workdir)

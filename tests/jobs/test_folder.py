@@ -28,6 +28,11 @@ def folder(tmp_path):
         "out/events/run.jsonl": "",
         "spans-1/dataset.json": "{}",
         "lines/a.jsonl.zst": "",
+        "lines/_SUCCESS": "",
+        "rules/__init__.py": "",
+        "rules/words.jsonl": "{}",
+        "rules/more.jsonl": "{}",
+        "rules/deep/data.parquet": "",
     }.items():
         path = place / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,7 +47,8 @@ def folder(tmp_path):
 def test_modules_and_small_files_go_and_data_stay(folder):
     found = choose(folder)
     assert list(found.files) == [
-        "helper.py", "kindness.safetensors", "labels.parquet", "linked.py", "mine.py", "schemes/tags.toml"
+        "helper.py", "kindness.safetensors", "labels.parquet", "linked.py", "mine.py", "rules/__init__.py",
+        "schemes/tags.toml",
     ]  # fmt: skip
     assert found.bytes == sum((folder / name).stat().st_size for name in found.files)
     assert found.left_out == {
@@ -51,6 +57,8 @@ def test_modules_and_small_files_go_and_data_stay(folder):
         "lines": "files of a corpus",
         "link": "a link to a folder",
         "out": "written by runs",
+        "rules/*.jsonl": "files of a corpus",
+        "rules/deep": "files of a corpus",
         "spans-1": "written by runs",
     }
 
