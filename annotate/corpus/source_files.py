@@ -6,6 +6,7 @@ file uses a feature that is not supported.
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +70,7 @@ def open_parquet(file: SourceFile, **options: Any) -> tuple[pq.ParquetFile, byte
     try:
         source = file.directory.open(file.path, file.size)
         parquet = pq.ParquetFile(source, pre_buffer=False, coerce_int96_timestamp_unit="us", **options)
-        footer = footer_bytes(file)
+        footer = footer_bytes(file, source)
         # Encryption must be found before metadata of a column are read: Arrow would end the process.
         if len(footer) - parquet.metadata.serialized_size == _SIGNATURE:
             raise _encrypted(file)
@@ -79,13 +80,12 @@ def open_parquet(file: SourceFile, **options: Any) -> tuple[pq.ParquetFile, byte
     return parquet, footer
 
 
-def footer_bytes(file: SourceFile) -> bytes:
-    """The footer of a Parquet file, without its length."""
-    source = file.directory.open(file.path, file.size)
+def footer_bytes(file: SourceFile, source: io.RawIOBase) -> bytes:
+    """The footer of an open Parquet file, without its length."""
     source.seek(file.size - 8)
-    length = int.from_bytes(source.read(4), "little")
+    length = int.from_bytes(source.read(4) or b"", "little")
     source.seek(file.size - 8 - length)
-    return bytes(source.read(length))
+    return bytes(source.read(length) or b"")
 
 
 def explained(file: SourceFile, error: Exception) -> AnnotateError:

@@ -233,7 +233,7 @@ def _prepare(
     tables, stage = next(contexts[0].tables(works[0])), _stage(contexts[0])  # all of them read the same inputs
     for i, (context, work) in enumerate(zip(contexts, works, strict=True)):
         wanted = _stage(context).wanted(tables)
-        entries = _entries(context, work)
+        entries = [] if context.fresh else _entries(context, work)
         rows = wanted[~np.isin(wanted, _covered(context, entries))]
         if len(rows) or not entries:
             lacking.setdefault(rows.tobytes(), (rows, []))[1].append(i)
@@ -353,7 +353,8 @@ def _append(context: Context, work: Work, data: Any, result: Any, device: str) -
     stage = _stage(context)
     rows: Rows | None = None
     while True:
-        entries = list(chain(context.directory, work.key))
+        fresh = context.fresh and rows is None  # if somebody has created an entry meanwhile, ours is not created
+        entries = [] if fresh else list(chain(context.directory, work.key))
         there = [entry for entry in entries if intact(context.directory, entry)]
         covered = _covered(context, there)
         if rows is not None and there and np.isin(rows, covered).all():

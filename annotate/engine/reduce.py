@@ -14,7 +14,7 @@ from annotate.graph import Reduce, digest, first_unit
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import UnitOutput, commit, find, read_part
+from annotate.storage.parts import UnitOutput, commit, read_part
 
 PIECES = 64  # most units in one piece, and most pieces in one merge
 WHOLE = "all pieces"  # the name of the last task in messages
@@ -104,24 +104,23 @@ def make_piece(context: Context, work: Work) -> Unit:
     """Make one piece of some units, and commit it."""
     stage = _stage(context)
     reach("unit: started")
-    entry = find(context.directory, work.key)
-    if entry is None:
+    entries = context.committed(work.key)
+    if entries is None:
         merged = stage.merge(stage.piece(tables) for tables in context.tables(work))
         reach("unit: computed")
-        entry = commit(context.directory, work.key, UnitOutput(merged), schema=stage.piece_schema)
-    return made_of(entry)
+        entries = (commit(context.directory, work.key, UnitOutput(merged), schema=stage.piece_schema),)
+    return made_of(*entries)
 
 
 @frugal
 def merge_pieces(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
     """Merge committed pieces, and commit the result as a piece."""
     stage = _stage(context)
-    entry = find(context.directory, key)
-    if entry is None:
-        entry = commit(
-            context.directory, key, UnitOutput(stage.merge(_tables(context, pieces))), schema=stage.piece_schema
-        )
-    return made_of(entry)
+    entries = context.committed(key)
+    if entries is None:
+        merged = stage.merge(_tables(context, pieces))
+        entries = (commit(context.directory, key, UnitOutput(merged), schema=stage.piece_schema),)
+    return made_of(*entries)
 
 
 @frugal
@@ -129,12 +128,12 @@ def finish(context: Context, key: str, pieces: Sequence[Unit]) -> Unit:
     """Make the unit from committed pieces, and commit it."""
     stage = _stage(context)
     reach("unit: started")
-    entry = find(context.directory, key)
-    if entry is None:
+    entries = context.committed(key)
+    if entries is None:
         output = stage.finish(stage.merge(_tables(context, pieces)), context.shared())
         reach("unit: computed")
-        entry = commit(context.directory, key, output, schema=stage.schema)
-    return made_of(entry)
+        entries = (commit(context.directory, key, output, schema=stage.schema),)
+    return made_of(*entries)
 
 
 def _tables(context: Context, pieces: Sequence[Unit]) -> Iterator[pa.Table]:

@@ -25,8 +25,8 @@ from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Received, Shuffle, d
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import Entry, UnitOutput, commit_all, find, joined
-from annotate.storage.slices import by_partition, put_slices, read_slice, slice_bytes, slice_checksum, slice_index
+from annotate.storage.parts import Entry, UnitOutput, commit_all, joined
+from annotate.storage.slices import Slices, by_partition, put_slices
 from annotate.text.arrays import held_bytes
 
 SEND_UNITS = 4  # bytes that one task sends, as a multiple of the work unit
@@ -265,34 +265,43 @@ def send(context: Context, work: Work, to: Partitions) -> Unit:
 
 
 def regroup(context: Context, groups: range, units: Sequence[Unit], to: Partitions, round_: str) -> list[Unit]:
-    """Commit the rows that units sent to groups of partitions, sliced by partition; returns a unit for each group."""
-    sent = [entry for unit in units for entry in unit.entries]
-    indices = [slice_index(context.directory, entry.part, groups) for entry in sent]
-    return [_regroup(context, group, sent, indices, to, round_) for group in groups]
+    """Commit the rows that units sent to groups of partitions, sliced by partition; returns a unit for each group.
+
+    The key of a group is a hash of its rows. So where few documents change, few groups are sent on again, and slices of
+    other partitions keep their checksums.
+    """
+    stage = _stage(context)
+    sent = _sent(context, units, groups)
+    cut = [to.groups, to.width, to.most]
+    keys = {
+        group: digest([stage.recipe, "regroup", round_, group, *cut, sent.checksums(group)])[:24] for group in groups
+    }
+    return _made(context, sent, keys, lambda group, key: _regroup(context, key, sent, group, to))
 
 
 @frugal
-def _regroup(
-    context: Context, group: int, sent: Sequence[Entry], indices: Sequence[pa.Table], to: Partitions, round_: str
-) -> Unit:
-    """Commit the rows that were sent to a group of partitions.
+def _regroup(context: Context, key: str, sent: Slices, group: int, to: Partitions) -> tuple[Entry, ...]:
+    """Commit the rows that were sent to a group of partitions."""
+    outputs = map(UnitOutput, sent.tables(group, empty=False))
+    return commit_all(context.directory, key, _parts(context, key, outputs, to.most, 1, apart=True))
 
-    The key is a hash of these rows. So where few documents change, few groups are sent on again, and slices of other
-    partitions keep their checksums.
-    """
-    stage, directory = _stage(context), context.directory
-    reach("unit: started")
-    sums = [slice_checksum(index, group) for index in indices]
-    key = digest([stage.recipe, "regroup", round_, group, to.groups, to.width, to.most, sums])[:24]
-    entries = context.committed(key)
-    if entries is None:
-        read = [number for number, index in enumerate(indices) if slice_bytes(index, group)] or [0]
-        outputs = (
-            UnitOutput(read_slice(directory, sent[at].part, group, schema=stage.sent_schema, index=indices[at]))
-            for at in read
-        )
-        entries = commit_all(directory, key, _parts(context, key, outputs, to.most, 1, apart=True))
-    return made_of(*entries)
+
+def _sent(context: Context, units: Sequence[Unit], numbers: range) -> Slices:
+    """The slices of these numbers, of what units sent."""
+    parts = [entry.part for unit in units for entry in unit.entries]
+    return Slices(context.directory, parts, numbers, schema=_stage(context).sent_schema)
+
+
+def _made(
+    context: Context, sent: Slices, keys: Mapping[int, str], make: Callable[[int, str], tuple[Entry, ...]]
+) -> list[Unit]:
+    """The units of slices of some numbers, by their keys; those that are not committed are made from the slices."""
+    committed = {number: context.committed(key) for number, key in keys.items()}
+    sent.read_together(number for number, entries in committed.items() if entries is None)
+    for number, key in keys.items():
+        reach("unit: started")
+        committed[number] = committed[number] or make(number, key)
+    return [made_of(*(entries or ())) for entries in committed.values()]
 
 
 def _parts(
@@ -348,43 +357,28 @@ def receive(
     `told` has the sent entries whose counts and bad rows each of these units takes over. `beside` has the numbers of
     units and rows of the first input beside.
     """
-    sent = [entry for unit in parts for entry in unit.entries]
-    # The index of a part is read once: it can be larger than the slice of a partition.
-    partitions = range(works[0].start, works[-1].stop)
-    indices = [slice_index(context.directory, entry.part, partitions) for entry in sent]
-    made = (_receive(context, work, sent, indices, round_, beside) for work in works)
+    stage = _stage(context)
+    sent = _sent(context, parts, range(works[0].start, works[-1].stop))
+    by_number = {work.start: work for work in works}
+    # The key of a unit is a hash of the rows that it is made from, so a partition with the same rows keeps its unit.
+    keys = {
+        number: digest([stage.recipe, "receive", round_, number, sent.checksums(number), _beside(work), beside])[:24]
+        for number, work in by_number.items()
+    }
+    made = _made(context, sent, keys, lambda number, key: _receive(context, key, sent, by_number[number], beside))
     return [_told(context, unit, others) for unit, others in zip(made, told, strict=True)]
 
 
+def _beside(work: Work) -> list[list[str]]:
+    return [[unit.identity for unit in units.values()] for units in work.units]
+
+
 @frugal
-def _receive(
-    context: Context,
-    work: Work,
-    sent: Sequence[Entry],
-    indices: Sequence[pa.Table],
-    round_: str,
-    beside: tuple[int, int],
-) -> Unit:
-    """Commit the unit of a partition.
-
-    Its key is a hash of the rows that it is made from, so a partition with the same rows keeps its unit.
-    """
-    stage, directory, partition = _stage(context), context.directory, work.start
-    reach("unit: started")
-    sums = [slice_checksum(index, partition) for index in indices]
-    read = [[unit.identity for unit in units.values()] for units in work.units]
-    key = digest([stage.recipe, "receive", round_, partition, sums, read, beside])[:24]
-    made = context.committed(key)
-    if made is None:
-
-        def tables() -> Iterator[pa.Table]:
-            for entry, index in zip(sent, indices, strict=True):
-                yield read_slice(directory, entry.part, partition, schema=stage.sent_schema, index=index)
-
-        size = sum(slice_bytes(index, partition) for index in indices)
-        received = Received(partition, tables, size, context.tables(work), *beside)
-        made = commit_parts(context, key, stage.receive(received))
-    return made_of(*made)
+def _receive(context: Context, key: str, sent: Slices, work: Work, beside: tuple[int, int]) -> tuple[Entry, ...]:
+    """Commit the unit of a partition."""
+    number = work.start
+    received = Received(number, lambda: sent.tables(number), sent.held(number), context.tables(work), *beside)
+    return commit_parts(context, key, _stage(context).receive(received))
 
 
 def _told(context: Context, unit: Unit, sent: Sequence[Entry]) -> Unit:
@@ -394,8 +388,8 @@ def _told(context: Context, unit: Unit, sent: Sequence[Entry]) -> Unit:
     told = [[dict(sorted(e.counts.items())), e.quarantine.checksum if e.quarantine else ""] for e in sent]
     *others, last = unit.entries
     key = digest([last.key, told])[:24]
-    entry = find(context.directory, key) or joined(context.directory, key, last, sent)
-    return replace(unit, entries=(*others, entry))
+    found = context.committed(key) or (joined(context.directory, key, last, sent),)
+    return replace(unit, entries=(*others, *found))
 
 
 def _stage(context: Context) -> Shuffle:

@@ -5,12 +5,14 @@ A slice holds the rows for one partition, or for some partitions, one after the 
 A part begins with its slices, each an Arrow IPC stream. After them stands an index of the slices, also an Arrow IPC
 stream, and then the length of the index in 8 bytes, little-endian. To read a slice, a task reads the index and the
 slice alone, and checks both: the checksum of the part is that of its index, and the index has those of the slices.
+Slices that lie side by side are read in one request, where they are small.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,7 @@ from annotate.storage import layout
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.parts import REMAKE, Entry, Part, put_quarantine
-from annotate.storage.store import Directory, checksum
+from annotate.storage.store import TAIL_BYTES, Directory, checksum
 from annotate.storage.tally import phase
 from annotate.text.arrays import held_bytes
 
@@ -39,7 +41,8 @@ _SCHEMA = b"schema"
 """In the metadata of an index, the key under which the schema of the slices stands, if it is not the contract's."""
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _LENGTH = 8
-_TAIL = 1 << 16  # bytes that are read at once from the end: most indices fit, with their length
+TOGETHER_BYTES = 32 << 20
+"""Most bytes that a task holds of slices that it has read with their neighbours, over all parts."""
 
 
 def by_partition(table: pa.Table) -> pa.Table:
@@ -110,34 +113,84 @@ def put_slices(
     return Entry(key, part, bad, counts or {})
 
 
-@phase("read")
-def read_slice(dataset: Directory, part: Part, to: int, *, schema: str, index: pa.Table | None = None) -> pa.Table:
-    """Read a slice of a part.
+class Slices:
+    """The slices of some parts, a few numbers of them, which one task reads in turn.
 
     Args:
-        dataset: the dataset of the part.
-        part: a part that `put_slices` made.
-        to: number of the slice.
+        dataset: the dataset of the parts.
+        parts: that `put_slices` made.
+        numbers: of the slices.
         schema: contract of the rows.
-        index: from `slice_index`, if several slices of the part are read.
 
     Raises:
-        StorageError: the part is missing or damaged.
+        StorageError: a part is missing or damaged.
     """
-    index = _index(dataset, part) if index is None else index
-    at = _place(index, to)
-    if at is None:
-        kind = (index.schema.metadata or {}).get(_SCHEMA)
-        found = contract(schema).schema if kind is None else pa.ipc.read_schema(pa.py_buffer(kind))
-        return found.empty_table()
-    data = _read(dataset, part, index["offset"][at].as_py(), index["bytes"][at].as_py())
-    if checksum(data) != index["checksum"][at].as_py():
-        raise _damaged(dataset, part, f"slice {to} has another checksum")
-    return contract(schema).check(pa.ipc.open_stream(data).read_all(), f"{dataset.url}/{part.path}")
+
+    def __init__(self, dataset: Directory, parts: Sequence[Part], numbers: range, *, schema: str) -> None:
+        self._dataset, self._parts, self._schema = dataset, parts, schema
+        # The index of a part is read once: it can be larger than a slice.
+        self._indices = [_index_of(dataset, part, numbers) for part in parts]
+        self._together: dict[int, range] = {}
+        self._read: dict[int, tuple[range, int, bytes]] = {}  # by part: the slices, where they begin, and their bytes
+
+    def checksums(self, to: int) -> list[str]:
+        """The checksum of a slice in each part; if it has no rows there, that of their schema."""
+        return [_checksum(index, to) for index in self._indices]
+
+    def held(self, to: int) -> int:
+        """Bytes of memory that the rows of a slice take, in all parts."""
+        return sum(int(_of(index, to, "held", 0)) for index in self._indices)
+
+    def read_together(self, wanted: Iterable[int]) -> None:
+        """Say which slices will be read, in rising order: neighbours are read in one request, if they are small."""
+        run: range | None = None
+        size = 0
+        for to in wanted:
+            own = sum(int(_of(index, to, "bytes", 0)) for index in self._indices)
+            beside = run is not None and run.stop == to and size + own <= TOGETHER_BYTES
+            run, size = (range(run.start, to + 1), size + own) if beside and run else (range(to, to + 1), own)
+            self._together.update(dict.fromkeys(run, run))
+
+    @phase("read")
+    def table(self, number: int, to: int) -> pa.Table:
+        """Read a slice of the part of this number.
+
+        Raises:
+            StorageError: the part is missing or damaged.
+        """
+        part, index = self._parts[number], self._indices[number]
+        at = _place(index, to)
+        if at is None:
+            kind = (index.schema.metadata or {}).get(_SCHEMA)
+            found = contract(self._schema).schema if kind is None else pa.ipc.read_schema(pa.py_buffer(kind))
+            return found.empty_table()
+        data = self._bytes(number, to)
+        if checksum(data) != index["checksum"][at].as_py():
+            raise _damaged(self._dataset, part, f"slice {to} has another checksum")
+        where = f"{self._dataset.url}/{part.path}"
+        return contract(self._schema).check(pa.ipc.open_stream(data).read_all(), where)
+
+    def tables(self, to: int, *, empty: bool = True) -> Iterator[pa.Table]:
+        """Read a slice of each part, in order; without `empty`, at least one, and only those that have rows."""
+        numbers = [n for n, index in enumerate(self._indices) if empty or _place(index, to) is not None]
+        return (self.table(number, to) for number in numbers or [0])
+
+    def _bytes(self, number: int, to: int) -> memoryview:
+        run, index = self._together.get(to, range(to, to + 1)), self._indices[number]
+        read = self._read.get(number)
+        if read is None or read[0] != run:
+            first, stop = np.searchsorted(index["to"].to_numpy(), [run.start, run.stop]).tolist()
+            start = index["offset"][first].as_py()
+            end = index["offset"][stop - 1].as_py() + index["bytes"][stop - 1].as_py()
+            read = (run, start, _read(self._dataset, self._parts[number], start, end - start))
+            if len(run) > 1:
+                self._read[number] = read
+        _, start, data = read
+        at = _of(index, to, "offset", 0) - start
+        return memoryview(data)[at : at + _of(index, to, "bytes", 0)]
 
 
-@phase("read")
-def slice_index(dataset: Directory, part: Part, slices: range) -> pa.Table:
+def _index_of(dataset: Directory, part: Part, slices: range) -> pa.Table:
     """Read the index of a part, and keep its rows about some slices.
 
     Raises:
@@ -148,18 +201,16 @@ def slice_index(dataset: Directory, part: Part, slices: range) -> pa.Table:
     return index.take(pa.array(np.arange(first, stop)))  # a slice would hold all of it
 
 
-def slice_checksum(index: pa.Table, to: int) -> str:
-    """The checksum of a slice; if it has no rows, that of their schema."""
+def _checksum(index: pa.Table, to: int) -> str:
     at = _place(index, to)
     if at is None:
         return checksum((index.schema.metadata or {}).get(_SCHEMA, b""))
     return str(index["checksum"][at].as_py())
 
 
-def slice_bytes(index: pa.Table, to: int) -> int:
-    """Bytes of memory that the rows of a slice take."""
+def _of(index: pa.Table, to: int, column: str, otherwise: int) -> int:
     at = _place(index, to)
-    return 0 if at is None else int(index["held"][at].as_py())
+    return otherwise if at is None else int(index[column][at].as_py())
 
 
 def _place(index: pa.Table, to: int) -> int | None:
@@ -170,23 +221,32 @@ def _place(index: pa.Table, to: int) -> int | None:
 
 @functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts
 def _index(dataset: Directory, part: Part) -> pa.Table:
-    tail = _read(dataset, part, max(0, part.bytes - _TAIL), min(part.bytes, _TAIL))
-    length = int.from_bytes(tail[-_LENGTH:], "little")
+    file = _open(dataset, part)
+    length = int.from_bytes(
+        _read(dataset, part, max(0, part.bytes - _LENGTH), min(part.bytes, _LENGTH), file), "little"
+    )
     start = part.bytes - _LENGTH - length
-    if length + _LENGTH <= len(tail):
-        index = tail[len(tail) - _LENGTH - length : -_LENGTH]
-    else:
-        index = _read(dataset, part, max(0, start), length) if start >= 0 else b""
+    index = _read(dataset, part, start, length, file) if start >= 0 else b""
     if checksum(index) != part.checksum:
         raise _damaged(dataset, part, "its index has another checksum")
     return pa.ipc.open_stream(index).read_all().combine_chunks()
 
 
-def _read(dataset: Directory, part: Part, offset: int, size: int) -> bytes:
+def _open(dataset: Directory, part: Part) -> io.RawIOBase:
+    """A part to read from; one that is so small that it was read whole is kept open."""
+    return _small(dataset, part) if part.bytes <= TAIL_BYTES else dataset.open(part.path, part.bytes)
+
+
+@functools.lru_cache(maxsize=256)
+def _small(dataset: Directory, part: Part) -> io.RawIOBase:
+    return dataset.open(part.path, part.bytes)
+
+
+def _read(dataset: Directory, part: Part, offset: int, size: int, file: io.RawIOBase | None = None) -> bytes:
     try:
-        with dataset.open(part.path, part.bytes) as file:
-            file.seek(offset)
-            return file.read(size) or b""
+        file = _open(dataset, part) if file is None else file
+        file.seek(offset)
+        return file.read(size) or b""
     except (OSError, StorageError) as error:
         # A missing or truncated part can be mended by making it again. If the store failed, the part may be whole.
         if dataset.size(part.path) == part.bytes:

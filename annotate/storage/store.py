@@ -49,6 +49,8 @@ def batches(paths: Iterable[str], size: int = 1000) -> Iterator[list[str]]:
         yield batch
 
 
+TAIL_BYTES = 1 << 16
+"""Bytes at the end of an object that are read at once, and kept while it is open: files have their indices there."""
 _PAGE = 1000  # objects in a page of a listing, as S3 gives
 
 
@@ -255,7 +257,7 @@ class Directory:
                     self.delete([path])
 
     def open(self, path: str, size: int | None = None) -> io.RawIOBase:
-        """Open an object for random reads. Only the bytes of one read are held."""
+        """Open an object for random reads. Only the bytes of one read are held, and the last `TAIL_BYTES`."""
         found = size if size is not None else self.size(path)
         if found is None:
             raise FileNotFoundError(f"{self.url}/{path}")
@@ -317,6 +319,7 @@ class _RangeFile(io.RawIOBase):
 
     def __init__(self, directory: Directory, path: str, size: int) -> None:
         self._directory, self._path, self._size, self._at = directory, path, size, 0
+        self._tail: Any = None
 
     def readable(self) -> bool:
         return True
@@ -340,16 +343,25 @@ class _RangeFile(io.RawIOBase):
         length = left if size is None or size < 0 else min(size, left)
         if length == 0:
             return b""
-        data = self._directory._tried(lambda _: self._bytes(length), "cannot be read", self._path)
+        tail = max(0, self._size - TAIL_BYTES)
+        if self._at < tail:
+            data = self._read(self._at, length)
+        else:
+            if self._tail is None:
+                self._tail = self._read(tail, self._size - tail)
+            data = memoryview(self._tail)[self._at - tail : self._at - tail + length]
         self._at += length
         # Not bytes(data), which would be one more copy: Arrow copies it too.
         return memoryview(data)  # type: ignore[return-value]
 
-    def _bytes(self, length: int) -> Any:
+    def _read(self, start: int, length: int) -> Any:
+        return self._directory._tried(lambda _: self._bytes(start, length), "cannot be read", self._path)
+
+    def _bytes(self, start: int, length: int) -> Any:
         store = opened(self._directory.url)
-        data = _request("get", calls(store).get_range, store, self._path, start=self._at, length=length)
+        data = _request("get", calls(store).get_range, store, self._path, start=start, length=length)
         if len(data) != length:
-            raise retries.ShortRead(f"asked for {length:,} bytes at {self._at:,}, got {len(data):,}")
+            raise retries.ShortRead(f"asked for {length:,} bytes at {start:,}, got {len(data):,}")
         return data
 
     def readall(self) -> bytes:

@@ -26,7 +26,7 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.shared.tables import packed
 from annotate.storage.contracts import contract
 from annotate.storage.parts import UnitOutput, commit
-from annotate.storage.slices import by_partition, put_slices, read_slice
+from annotate.storage.slices import Slices, by_partition, put_slices
 from annotate.storage.store import Directory
 
 WHEN = dt.datetime(2024, 5, 6, 7, 8, 9)
@@ -166,7 +166,7 @@ def test_a_type_travels_with_equal_values_or_is_refused_by_name(array: pa.Array,
     twice = pa.concat_tables([found, found]).combine_chunks().filter(pa.array([True, True, True, False, True, True]))
     sent = pa.table({"to": pa.array([0, 1, 0, 1, 0], pa.int32()), "time": np.zeros(5), "document": packed(twice)})
     part = put_slices(work, "k", [by_partition(sent)], schema="sent-documents").part
-    shard = pa.concat_tables([read_slice(work, part, to, schema="sent-documents") for to in (1, 0)])
+    shard = pa.concat_tables([Slices(work, [part], range(2), schema="sent-documents").table(0, to) for to in (1, 0)])
     documents = pa.Table.from_struct_array(shard["document"]).take(pa.array([4, 0, 3, 1, 2]))
     placements = pa.array([[]] * 5, contract("text-shards").type_of("placements"))
     output = documents.drop_columns(["row", "problem"]).append_column("placements", placements)

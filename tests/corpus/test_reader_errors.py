@@ -27,7 +27,7 @@ from annotate.corpus.rows import RowReader
 from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError, StorageError
 from annotate.storage import connections
-from annotate.storage.slices import put_slices, read_slice
+from annotate.storage.slices import Slices, put_slices
 from annotate.storage.store import Directory
 
 LINES = b"".join(b'{"text": "line %d"}\n' % i for i in range(2000))
@@ -219,7 +219,7 @@ def test_a_store_that_fails_is_no_damage(
 ) -> None:
     """Nothing is called damaged, of corpora and of our own parts, and no hint says to remove or delete anything."""
     lines, table = written(tmp_path / "a.jsonl.gz", gzip.compress(LINES)), parquet(tmp_path / "a.parquet")
-    reader = RowReader(table, read_footer(table, "text").checksum)
+    footer = read_footer(table, "text").checksum
     sent = pa.table({"to": pa.array([0, 1], pa.int32()), "time": [0.5, 0.5], "document": [{"a": 1}, {"a": 2}]})
     folder = Directory.at(tmp_path / "work")
     part = put_slices(folder, "k", [sent], schema="sent-documents").part
@@ -232,8 +232,8 @@ def test_a_store_that_fails_is_no_damage(
     for read in (
         lambda: list(blocks(lines)),
         lambda: read_footer(table, "text"),
-        lambda: reader.read(0, 10, ["text"]),
-        lambda: read_slice(folder, part, 0, schema="sent-documents"),
+        lambda: RowReader(table, footer).read(0, 10, ["text"]),
+        lambda: Slices(folder, [part], range(1), schema="sent-documents").table(0, 0),
     ):
         with pytest.raises(StorageError, match=said) as found:
             read()
@@ -242,4 +242,4 @@ def test_a_store_that_fails_is_no_damage(
     monkeypatch.undo()
     (tmp_path / "work" / part.path).write_bytes(b"short")
     with pytest.raises(StorageError, match="missing or truncated"):
-        read_slice(folder, part, 0, schema="sent-documents")
+        Slices(folder, [part], range(1), schema="sent-documents").table(0, 0)

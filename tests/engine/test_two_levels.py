@@ -18,7 +18,7 @@ from support import pipeline, shard_bytes, write_corpus
 
 from annotate import Options, Phase, Pipeline, Place, Render
 from annotate.engine import shuffle
-from annotate.engine.shuffle import _receive, regroup
+from annotate.engine.shuffle import receive, regroup
 from annotate.engine.worker import Context, made_of
 from annotate.graph import Partitions, Shuffle
 from annotate.graph.tables import Work
@@ -26,7 +26,7 @@ from annotate.pipeline import make
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Unit, read_units
 from annotate.storage.parts import UnitOutput, create_entry
-from annotate.storage.slices import by_partition, put_slices, slice_index
+from annotate.storage.slices import by_partition, put_slices
 from annotate.storage.store import Directory
 
 
@@ -74,10 +74,8 @@ def sent_in(context: Context, pieces: list[list[list[int]]], width: int) -> list
 
 
 def received(context: Context, partition: int, parts: list[Unit]) -> tuple[str, Mapping[str, int]]:
-    entries = [entry for unit in parts for entry in unit.entries]
-    indices = [slice_index(context.directory, entry.part, range(partition, partition + 1)) for entry in entries]
     work = Work("", "", partition, partition + 1, 0, ())
-    (entry,) = _receive(context, work, entries, indices, "", (0, 0)).entries
+    ((entry,),) = [unit.entries for unit in receive(context, [work], parts, [[]], "", (0, 0))]
     return entry.part.checksum, entry.counts
 
 

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.errors import StorageError
-from annotate.storage import slices
+from annotate.storage import tally
 from annotate.storage.contracts import contract
-from annotate.storage.slices import _index, by_partition, put_slices, read_slice, slice_checksum, slice_index
-from annotate.storage.store import Directory
+from annotate.storage.parts import Part
+from annotate.storage.slices import TOGETHER_BYTES, Slices, _index, _small, by_partition, put_slices
+from annotate.storage.store import TAIL_BYTES, Directory
 
 SCHEMA = "sent-links"
 
@@ -22,6 +23,10 @@ SCHEMA = "sent-links"
 def links(to: list[int], start: int = 0) -> pa.Table:
     numbers = pa.array(np.arange(start, start + len(to), dtype=np.uint64))
     return pa.table([pa.array(to, pa.int32()), numbers, numbers], schema=contract(SCHEMA).schema)
+
+
+def read_slice(folder: Directory, part: Part, to: int, schema: str = SCHEMA) -> pa.Table:
+    return Slices(folder, [part], range(to, to + 1), schema=schema).table(0, to)
 
 
 @settings(max_examples=40, deadline=None)
@@ -33,7 +38,7 @@ def test_each_partition_gets_its_rows_in_order(tmp_path_factory: pytest.TempPath
     whole = pa.concat_tables(tables)
     assert entry.part.rows == whole.num_rows
     for partition in range(6):
-        found = read_slice(folder, entry.part, partition, schema=SCHEMA)
+        found = read_slice(folder, entry.part, partition)
         expected = whole.filter(pa.array(whole["to"].to_numpy() == partition))
         assert found.equals(expected)
 
@@ -52,7 +57,7 @@ def test_the_checksum_of_a_slice_is_of_its_rows_alone(tmp_path: Path) -> None:
     folder, sums = Directory.at(tmp_path), set()
     for to in ([0, 1], [0, 2], [0, 1, 1], [0]):
         part = put_slices(folder, "k", [by_partition(links(to))], schema=SCHEMA).part
-        sums.add(slice_checksum(slice_index(folder, part, range(1)), 0))
+        sums.add(Slices(folder, [part], range(1), schema=SCHEMA).checksums(0)[0])
     assert len(sums) == 1
 
 
@@ -65,8 +70,8 @@ def test_the_schema_of_a_contract_is_not_said_another_one_is(tmp_path: Path) -> 
         document = pa.StructArray.from_arrays([pa.array(["x"])], names=[name])
         sent = pa.table({"to": pa.array([0], pa.int32()), "time": [0.5], "document": document})
         part = put_slices(folder, name, [sent], schema="sent-documents").part
-        assert read_slice(folder, part, 1, schema="sent-documents").schema == sent.schema
-        sums.append(slice_checksum(slice_index(folder, part, range(1, 2)), 1))
+        assert read_slice(folder, part, 1, "sent-documents").schema == sent.schema
+        sums.append(Slices(folder, [part], range(1, 2), schema="sent-documents").checksums(1)[0])
     assert sums[0] != sums[1]
 
 
@@ -80,9 +85,10 @@ def test_any_damage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     def damaged(data: bytes) -> bool:
         """Whether a slice is an error; else each is what it was."""
         _index.cache_clear()
+        _small.cache_clear()
         path.write_bytes(data)
         try:
-            found = [read_slice(folder, entry.part, partition, schema=SCHEMA) for partition in range(3)]
+            found = [read_slice(folder, entry.part, partition) for partition in range(3)]
         except StorageError as error:
             assert str(path) in str(error)
             return True
@@ -90,9 +96,10 @@ def test_any_damage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
         return False
 
     assert not damaged(whole)
+    _small.cache_clear()
     path.write_bytes(whole[: len(whole) // 8])  # while its index is known
     with pytest.raises(StorageError, match="missing or truncated") as caught:
-        read_slice(folder, entry.part, 0, schema=SCHEMA)
+        read_slice(folder, entry.part, 0)
     assert caught.value.hint is not None
     for at in range(len(whole)):
         assert damaged(whole[:at] + bytes([whole[at] ^ 0x40]) + whole[at + 1 :]), at
@@ -101,13 +108,39 @@ def test_any_damage_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     assert not damaged(whole + b"\0")  # nothing that is read has changed
     path.unlink()
     _index.cache_clear()
+    _small.cache_clear()
     with pytest.raises(StorageError, match="missing"):
-        read_slice(folder, entry.part, 0, schema=SCHEMA)
+        read_slice(folder, entry.part, 0)
 
 
-def test_an_index_longer_than_what_is_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_index_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     folder = Directory.at(tmp_path)
-    entry = put_slices(folder, "k", [by_partition(links(list(range(500))))], schema=SCHEMA)
-    monkeypatch.setattr(slices, "_TAIL", 100)
-    _index.cache_clear()
-    assert read_slice(folder, entry.part, 499, schema=SCHEMA)["a"].to_pylist() == [499]
+    entry = put_slices(folder, "k", [by_partition(links(list(range(2000))))], schema=SCHEMA)
+    assert read_slice(folder, entry.part, 1999)["a"].to_pylist() == [1999]
+    assert _index(folder, entry.part).nbytes > TAIL_BYTES
+
+
+def test_neighbours_are_read_in_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, rng = Directory.at(tmp_path), np.random.default_rng(0)
+    tables = [links(rng.integers(0, 8, 40_000).tolist(), 10**6 * i) for i in range(3)]
+    parts = [put_slices(folder, f"{i}", [by_partition(each)], schema=SCHEMA).part for i, each in enumerate(tables)]
+    assert all(part.bytes > TAIL_BYTES for part in parts)
+    whole = pa.concat_tables(tables)
+    for most, requests in ((TOGETHER_BYTES, 3 + 3 * 2), (0, 3 + 3 * 6)):
+        monkeypatch.setattr("annotate.storage.slices.TOGETHER_BYTES", most)
+        _index.cache_clear()
+        tally.taken()
+        found = Slices(folder, parts, range(8), schema=SCHEMA)
+        wanted = [1, 2, 3, 5, 6, 7]
+        found.read_together(wanted)
+        for to in wanted:
+            assert pa.concat_tables(found.tables(to)).equals(whole.filter(pa.array(whole["to"].to_numpy() == to)))
+        assert tally.taken()["requests: get"] == requests
+
+
+def test_a_small_part_is_read_in_one_request(tmp_path: Path) -> None:
+    folder = Directory.at(tmp_path)
+    part = put_slices(folder, "k", [by_partition(links([0, 1, 2, 5]))], schema=SCHEMA).part
+    tally.taken()
+    assert [read_slice(folder, part, to).num_rows for to in range(6)] == [1, 1, 1, 0, 0, 1]
+    assert tally.taken()["requests: get"] == 1
