@@ -13,7 +13,14 @@ from annotate.engine.status import StageStatus, Status, status
 from annotate.engine.versions import PACKAGES
 
 QUIET_SECONDS = 120.0  # a running stage is named as stuck if it has finished no unit for so long
-STYLES = {"done": "green", "running": "cyan", "partly done": "yellow", "not started": "dim", "not needed": "dim"}
+STYLES = {
+    "done": "green",
+    "running": "cyan",
+    "waits for resources": "yellow",
+    "partly done": "yellow",
+    "not started": "dim",
+    "not needed": "dim",
+}
 
 
 @click.command()
@@ -119,8 +126,9 @@ def _units(stage: StageStatus) -> str:
 
 
 def _stuck(stage: StageStatus, out: Console) -> None:
-    if stage.quiet is None or stage.quiet < QUIET_SECONDS:
+    if stage.quiet is None or (stage.quiet < QUIET_SECONDS and not stage.waits):
         return
-    what = f"{stage.label}: no unit was finished for {duration(stage.quiet)}"
+    waits = f"waits for {stage.waits}; " if stage.waits else ""
+    what = f"{stage.label}: {waits}no unit was finished for {duration(stage.quiet)}"
     names = f"; in flight: {', '.join(stage.stuck)}" if stage.stuck else ""
     say(out, visible(what + names), "bold yellow")

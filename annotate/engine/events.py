@@ -123,9 +123,13 @@ class Events:
         """The run ends with this error, for `annotate status`: who runs it is told by the error itself."""
         self._write(event="ended", error=error)
 
-    def in_flight(self, stage: str, units: list[str]) -> None:
-        """The units in flight, for `annotate status`."""
-        self._write(event="in_flight", stage=stage, in_flight=units)
+    def in_flight(self, stage: str, units: list[str], waits: str) -> None:
+        """The units in flight, and what the stage waits for, if that is resources; for `annotate status`.
+
+        No other event may come for long, so this is written at once.
+        """
+        self._write(event="in_flight", stage=stage, in_flight=units, waits=waits)
+        self.flush()
 
     def nodes(self, lost: Sequence[str], joined: Sequence[str]) -> None:
         """Nodes of the cluster were lost, or joined it."""

@@ -66,6 +66,7 @@ class Going:
     judged_later: dict[Any, Call] = field(default_factory=dict)
     losses: dict[str, list[Call]] = field(default_factory=dict)  # by kind: those that nobody was told of
     told: float = 0.0
+    waits: bool = False  # for resources, as was told
     item_seconds: float | None = None
 
     def step(self) -> bool:
@@ -73,7 +74,7 @@ class Going:
         self.calls = next(self.job.steps, None)
         if self.calls is None:
             return False
-        self.sent, self.exhausted, self.told, self.item_seconds = 0, False, time.monotonic(), None
+        self.sent, self.exhausted, self.told, self.waits, self.item_seconds = 0, False, time.monotonic(), False, None
         self.flying, self.judged_later = {}, {}  # calls that were made twice
         self.again.clear()
         return True

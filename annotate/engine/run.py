@@ -29,6 +29,7 @@ from annotate.engine.scheduler import Scheduler
 from annotate.engine.sharing import shown
 from annotate.engine.source import ImportJob, choose_unit_sizes, open_all
 from annotate.engine.telemetry import telemetry
+from annotate.engine.waits import holders, waited_for
 from annotate.errors import StorageError
 from annotate.graph import Model, Source, Stage, digest, graph
 from annotate.storage import layout, retries
@@ -241,16 +242,17 @@ class _Run:
     def _schedule(self, jobs: Sequence[Job]) -> None:
         running = self.running
 
-        def waiting(label: str, names: list[str], coming: list[str]) -> None:
-            running.events.in_flight(label, names)
-            said = f"{label}: no unit was finished for a while"
-            said += f"; in flight: {', '.join(names)}" if names else ""
-            said += f"; waits for {', '.join(coming)}" if coming else ""
-            running.events.said("warning", f"{said}; {running.sharing.describe()}")
+        def waiting(label: str, names: list[str], missing: list[str]) -> None:
+            cluster = "; ".join([running.sharing.describe(), *holders()])
+            waits = f"{', '.join(missing)}; {cluster}" if missing else ""
+            running.events.in_flight(label, names, waits)
+            said = f"{label}: waits for {waits}" if waits else f"{label}: no unit was finished for a while; {cluster}"
+            running.events.said("warning", said + (f"; in flight: {', '.join(names)}" if names else ""))
 
         said = functools.partial(running.events.said, "warning")
         share, seconds = running.sharing.share, running.options.stall_seconds
-        scheduler = Scheduler(share, seconds, waiting, said, running.heard.heard, head.check, running.starved)
+        heard, starved = running.heard.heard, running.starved
+        scheduler = Scheduler(share, seconds, waiting, said, heard, waited_for, head.check, starved)
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)
 

@@ -28,6 +28,11 @@ from annotate.engine.sharing import Share
 from annotate.errors import WorkError
 
 QUIET_SECONDS = 300.0
+"""Of a stage that has no result for so long, it is told what is in flight, again and again."""
+WAIT_SECONDS = 30.0
+"""Of a stage that waits for resources, it is told after so long the first time."""
+ASK_SECONDS = 5.0
+"""When no result came for so long, Ray is asked whether calls have begun."""
 AHEAD_OF_FIRST = 1024
 """Most items of a step that are sent before the oldest one is back: the driver holds the results that come early. It is
 more if more calls than a quarter of that may be in flight."""
@@ -50,7 +55,8 @@ class Scheduler:
         stall_seconds: give up if no job gets a result for so many seconds. Jobs share the CPUs, so the calls of one job
             may have to wait for those of the others.
         waiting: is called every few minutes in which no result comes, with the label of the job, the names of the
-            items in flight, and what it waits for.
+            items in flight, and the resources that it waits for; none if calls work. Also when that has changed.
+        waits: says what calls in flight wait for if none of them works. That is no stall.
         said: takes warnings.
         check: raises an error if the run can't go on; is called every second.
         starved: is called with the label of a job if a task of it had too little memory, and when this was sent.
@@ -62,11 +68,14 @@ class Scheduler:
     waiting: Callable[[str, list[str], list[str]], None] = lambda label, names, coming: None
     said: Callable[[str], None] = lambda message: None
     heard: Callable[[Any], Any] = lambda told: told
+    waits: Callable[[], list[str]] = list
     check: Callable[[], None] = lambda: None
     starved: Callable[[str, float], None] = lambda label, sent: None
     _going: list[Going] = field(default_factory=list)
     _claim: float | None = None  # of a task, while models are held
     _last: float = 0.0
+    _asked: float = 0.0
+    _waits: list[str] = field(default_factory=list)
     _back: SimpleQueue[tuple[Call, Any, Any] | None] = field(default_factory=SimpleQueue)
     _awaited: set[Any] = field(default_factory=set)
 
@@ -246,11 +255,18 @@ class Scheduler:
         """Nothing came: tell of it now and then, and give up at last."""
         now = time.monotonic()
         silent = [going for going in self._going if going.flying or going.coming()]
+        flying = any(going.flying for going in silent)
+        ask = now - self._asked > ASK_SECONDS and (self._waits or now - self._last > ASK_SECONDS)
+        if flying and (ask or now - self._last > self.stall_seconds):
+            self._waits, self._asked = self.waits(), now
         for going in silent:
-            if now - going.told > QUIET_SECONDS:
-                going.told = now
-                self.waiting(going.job.label, going.names(), sorted(set(going.coming().values())))
-        if not any(going.flying for going in silent):  # all wait for room on the cluster, which is no stall
+            coming = going.coming().values() if self._waits or not going.flying else ()
+            what = sorted({*self._waits, *coming})
+            after = QUIET_SECONDS if bool(what) == going.waits else WAIT_SECONDS if what else 0
+            if now - going.told > after:
+                going.told, going.waits = now, bool(what)
+                self.waiting(going.job.label, going.names(), what)
+        if self._waits or not flying:  # all wait for room on the cluster, which is no stall
             self._last = now
         if now - self._last > self.stall_seconds:
             # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a call
@@ -283,6 +299,7 @@ class Scheduler:
             return
         now = time.monotonic()
         self._last = going.told = now
+        self._waits, going.waits = [], False
         result = self.heard(told)
         if call.does == "counts":
             self._recovery.search(going, call.items[0], result)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import ray
@@ -21,7 +21,8 @@ from annotate.errors import ConfigError
 
 LOOK_SECONDS = 5.0
 """How often the cluster and its runs are looked at."""
-_NAME = "annotate run "
+NAME = "annotate run "
+"""The name of a run's placement group begins so."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Share:
 @contextlib.contextmanager
 def shown(run: str) -> Iterator[None]:
     """Show the other runs on the cluster that this one is there, inside the block."""
-    group = placement_group([{"node:__internal_head__": 0.0001}], name=f"{_NAME}{run}")
+    group = placement_group([{"node:__internal_head__": 0.0001}], name=f"{NAME}{run}")
     try:
         yield
     finally:
@@ -57,7 +58,7 @@ def shown(run: str) -> Iterator[None]:
 def runs() -> list[str]:
     """The names of the runs that are on the cluster now, sorted."""
     there = (group for group in placement_group_table().values() if group["state"] != "REMOVED")
-    return sorted(name.removeprefix(_NAME) for group in there if (name := group["name"]).startswith(_NAME))
+    return sorted(name.removeprefix(NAME) for group in there if (name := group["name"]).startswith(NAME))
 
 
 @dataclass
@@ -114,5 +115,12 @@ class Sharing:
         self._share = Share(workers, limit, memory, 1.0 if len(self._runs) < 2 else 0.5)
 
 
+def amounts(claims: Mapping[str, float]) -> str:
+    """Resources, for people."""
+    return " and ".join(
+        f"{_amount(kind, claims[kind])} {kind}" for kind in sorted(claims) if claims[kind] and ":" not in kind
+    )
+
+
 def _amount(kind: str, of: float) -> str:
-    return f"{of / (1 << 30):.1f} GiB" if kind == "memory" else f"{of:g}"
+    return f"{of / (1 << 30):.1f} GiB" if kind == "memory" else f"{round(of, 4):g}"

@@ -20,7 +20,7 @@ from annotate.storage.latest import read_latest
 from annotate.storage.manifests import read_manifest
 from annotate.storage.store import Directory
 
-StageState = Literal["done", "running", "partly done", "not started", "not needed"]
+StageState = Literal["done", "running", "waits for resources", "partly done", "not started", "not needed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,8 @@ class StageStatus:
     Attributes:
         label: of the stage.
         dataset: its folder in the work directory; empty for a step before the stages, such as an import.
-        state: "partly done" if a run that has ended began it; "not needed" if all that reads it is committed.
+        state: "waits for resources" if no call of it can begin since others hold what they need; "partly done" if a run
+            that has ended began it; "not needed" if all that reads it is committed.
         done: number of committed units.
         units: number of all units; None if unknown.
         rows: number of rows in the committed units.
@@ -38,6 +39,7 @@ class StageStatus:
         seconds: time that the run spent on it; None if it spent none.
         quiet: seconds since the last event of a running stage; None for others.
         stuck: units of a running stage that were in flight when no result had come for minutes.
+        waits: the resources that it waits for, what the cluster has free of them, and who holds them; for people.
     """
 
     label: str
@@ -50,6 +52,7 @@ class StageStatus:
     seconds: float | None = None
     quiet: float | None = None
     stuck: Sequence[str] = ()
+    waits: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,16 +159,18 @@ def _begun(label: str, dataset: str, seen: _Seen, *, alive: bool) -> StageStatus
     """The status of a stage without a manifest: it is not finished, or it is a step that leaves no dataset."""
     now = time.time()
     goes_on = alive and not seen.finished
+    running: StageState = "waits for resources" if seen.waits else "running"
     return StageStatus(
         label=label,
         dataset=dataset,
-        state="done" if seen.finished else "running" if alive else "partly done",
+        state="done" if seen.finished else running if alive else "partly done",
         done=seen.done,
         units=seen.units,
         rows=seen.rows,
         seconds=(now if goes_on else seen.last) - seen.since,
         quiet=now - seen.last if goes_on else None,
         stuck=seen.in_flight if goes_on else (),
+        waits=seen.waits if goes_on else "",
     )
 
 
@@ -182,6 +187,7 @@ class _Seen:
     started: bool = False
     finished: bool = False
     in_flight: tuple[str, ...] = ()
+    waits: str = ""
 
 
 @dataclass
@@ -218,9 +224,9 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
 
 def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:
     if kind == "in_flight":  # said when no result came for minutes: no sign of life
-        seen.in_flight = tuple(event["in_flight"])
+        seen.in_flight, seen.waits = tuple(event["in_flight"]), event["waits"]
         return
-    seen.last, seen.in_flight = at, ()
+    seen.last, seen.in_flight, seen.waits = at, (), ""
     if kind == "started":
         seen.started, seen.since, seen.units, seen.of = (
             True,

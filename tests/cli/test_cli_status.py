@@ -135,7 +135,7 @@ def test_a_stage_in_which_the_driver_was_killed_is_partly_done(annotate, interru
 def test_a_run_that_goes_on_names_its_holder_and_what_is_stuck(annotate, interrupted, monkeypatch):
     run = status(interrupted).run
     later = interrupted / "events" / f"{run}-99.jsonl"
-    event = {"time": 0.0, "event": "in_flight", "stage": GROUPS[0], "in_flight": ["s0.parquet[3:9]"]}
+    event = {"time": 0.0, "event": "in_flight", "stage": GROUPS[0], "in_flight": ["s0.parquet[3:9]"], "waits": ""}
     now = time.time
     monkeypatch.setattr("annotate.engine.status.time", SimpleNamespace(time=lambda: now() + 1000))
     with hold(Directory.at(interrupted), run, share=False):
@@ -153,7 +153,7 @@ def test_what_comes_back_after_all_is_not_stuck(interrupted):
     run = status(interrupted).run
     later = interrupted / "events" / f"{run}-99.jsonl"
     told = [
-        {"time": 1.0, "event": "in_flight", "stage": GROUPS[0], "in_flight": ["s0.parquet[3:9]"]},
+        {"time": 1.0, "event": "in_flight", "stage": GROUPS[0], "in_flight": ["s0.parquet[3:9]"], "waits": ""},
         {"time": 2.0, "event": "advanced", "stage": GROUPS[0], "units": 1, "rows": 5},
     ]
     later.write_text("".join(json.dumps(event) + "\n" for event in told))

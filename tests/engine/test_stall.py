@@ -110,7 +110,25 @@ def test_waiting_for_room_is_told_and_is_no_stall_but_what_hangs_afterwards_is(m
     with pytest.raises(WorkError, match="in flight: z"):
         running.run([job("models", step)])
     assert 1060 < clock.now < 1065
-    assert told == [("models", [], ["room for a model, which needs 1 GPU"])] * 3
+    room_for_a_model = ("models", [], ["room for a model, which needs 1 GPU"])
+    assert told == [*[room_for_a_model] * 4, ("models", ["z"], [])], "after 30 s, then every 300 s; then it works"
+
+
+def test_calls_that_wait_for_what_others_hold_are_told_and_are_no_stall_but_what_hangs_afterwards_is(monkeypatch):
+    told, asked = [], []
+
+    def waits():
+        asked.append(clock.now)
+        return ["room for a call, which needs 1 CPU"] if clock.now < 1000 else []
+
+    step = calls("z", submit=lambda item, cpus: Reference(item))
+    clock = Clock(monkeypatch, lambda now: None)
+    running = Scheduler(share(2, 4), 60, lambda *what: told.append((clock.now, *what)), waits=waits)
+    with pytest.raises(WorkError, match="nothing came back for 60 s; in flight: z"):
+        clock.of(running).run([job("a stage", step)])
+    assert 1060 < clock.now < 1070 and len(asked) < 1070 / scheduler.ASK_SECONDS
+    assert [what for _, _, _, what in told] == [["room for a call, which needs 1 CPU"]] * 4 + [[]]
+    assert told[0][0] < 35 and 1000 < told[-1][0] < 1010
 
 
 @pytest.mark.parametrize("first_wins", [True, False])
