@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,6 +20,7 @@ from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError
 from annotate.graph import Slice
 from annotate.storage.manifests import Unit, file_rows
+from annotate.storage.refusals import REASON
 from annotate.storage.store import Directory
 from annotate.text.arrays import beside, large_string, one_array
 from annotate.text.utf8 import invalid_utf8
@@ -65,9 +67,11 @@ class DocumentReader:
         problem = _problems(text)
         if file.imported:
             problem = pc.coalesce(table[PROBLEM].combine_chunks(), problem)
+        if file_rows(unit).refused:
+            problem = pc.if_else(_refused(unit), pa.scalar(REASON), problem)
         ids, problem = self._ids(file, table, unit, problem)
         if problem.null_count < len(problem):
-            text = pc.if_else(problem.is_null(), text, pa.scalar(None, text.type))
+            text = _without(text, problem.is_valid().to_numpy(zero_copy_only=False))
         if errors:
             reason = pa.scalar(_unread(file, errors[-1]))
             problem = pc.fill_null(problem, reason) if len(errors) == 1 else pa.repeat(reason, len(text))
@@ -251,14 +255,24 @@ def _unread(file: SourceFile, error: UnreadableFile) -> str:
     return f"the file can't be read here: {error.reason(file.directory, file.shard)}"
 
 
+def _without(text: pa.Array, mask: npt.NDArray[np.bool_]) -> pa.Array:
+    """The texts, null where `mask` is true. After `if_else`, kernels would still find their bytes in the buffer."""
+    return text.take(pa.array(np.arange(len(text)), mask=mask))
+
+
+def _refused(unit: Unit) -> pa.Array:
+    """Which documents of a unit are refused."""
+    return pa.array(np.isin(np.arange(unit.start, unit.stop), file_rows(unit).refused))
+
+
 def _problems(text: pa.Array) -> pa.Array:
     """Why texts cannot be used; null for those that can."""
-    invalid = pa.array(invalid_utf8(text))
-    valid = pc.if_else(invalid, pa.scalar(None, text.type), text) if pc.any(invalid).as_py() else text
+    invalid = invalid_utf8(text)
+    valid = _without(text, invalid) if invalid.any() else text
     blank = pc.utf8_is_space(valid)
     empty = pc.equal(pc.binary_length(valid), 0)
     return pc.case_when(
-        pc.make_struct(pc.is_null(text), invalid, pc.fill_null(empty, False), pc.fill_null(blank, False)),
+        pc.make_struct(pc.is_null(text), pa.array(invalid), pc.fill_null(empty, False), pc.fill_null(blank, False)),
         "the text is null",
         "the text is not valid UTF-8 (a lone surrogate, or another encoding)",
         "the text is empty",

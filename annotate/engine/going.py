@@ -68,6 +68,7 @@ class Going:
     told: float = 0.0
     waits: bool = False  # for resources, as was told
     item_seconds: float | None = None
+    anew: bool = False  # an item can't be made in this run
 
     def step(self) -> bool:
         """Go to the next step; False if there is none."""

@@ -32,7 +32,7 @@ HINTS = {
     "node": "Look at `ray status`: nodes of the cluster die. What is committed is kept: run the same command again.",
     "memory": "The units need more memory than a node has: use fewer --workers, larger nodes, or "
     "Corpus(..., unit_bytes=...) with a smaller number.",
-    "worker": "Its process crashed, something killed it, or it took longer than score(..., unit_seconds=...) allows. "
+    "worker": "Its process crashed, something killed it, or it took longer than unit_seconds allows. "
     "The worker's log has the stack of a crash: it is in the folder logs of Ray's session on the node. A worker that "
     "the system kills is often out of memory: use fewer --workers, or Corpus(..., unit_bytes=...) with a smaller "
     "number.",

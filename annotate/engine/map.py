@@ -7,13 +7,14 @@ from typing import Any
 
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
+from annotate.engine.documents import by_documents, in_time, tried
 from annotate.engine.running import Running, manifests, names_of
 from annotate.engine.worker import Context, commit_parts, frugal
 from annotate.graph import Map, Stage, first_unit
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.parts import committed_keys
+from annotate.storage.parts import committed_keys, parquet_bytes
 
 TASK_UNITS = 32  # most small units in one call
 COUNTED = 50_000
@@ -35,12 +36,16 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
         units = names_of([work for group in groups for work in group])
         return running.task(make, cpus, context, groups, stage=dataset.label, units=units)
 
+    def attempt(works: Sequence[Work], name: str, cpus: float) -> Any:
+        return running.task(try_units, cpus, context, works, stage=dataset.label, units=name)
+
     yield Calls(
         items=read_together(works(dataset, aligned)),
         submit=submit,
         name=names_of,
         take=lambda index, works, units: collected.take(index, [units]),
         together=TASK_UNITS,
+        narrowing=by_documents(dataset, running, names_of, attempt),
     )
     collected.commit()
 
@@ -181,5 +186,18 @@ def make_unit(context: Context, work: Work) -> Unit:
     reach("unit: started")
     entries = context.committed(work.key)
     if entries is None:
-        entries = commit_parts(context, work.key, stage.gathered_unit(context.tables(work)))
+        with in_time(context, work):
+            entries = commit_parts(context, work.key, stage.gathered_unit(context.tables(work)))
     return Unit(work.shard, work.start, work.stop, work.text_bytes, entries)
+
+
+def try_units(context: Context, works: Sequence[Work]) -> None:
+    """Try whether making units ends this process."""
+    tried(context, works, _try)
+
+
+def _try(context: Context, work: Work) -> None:
+    stage = context.stage
+    assert isinstance(stage, Map)
+    for output in stage.gathered_unit(context.tables(work)):
+        parquet_bytes(output.table, large_rows=output.large_rows)

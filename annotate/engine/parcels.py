@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from annotate.graph import RANGE_UNITS, Shuffle
+from annotate.engine.documents import tried
+from annotate.engine.worker import Context
+from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Shuffle
 from annotate.graph.tables import Work
 from annotate.storage.manifests import Unit
+from annotate.storage.slices import by_partition
 
 Parcelled = Mapping[str, Unit]
 """A unit of an input that sends rows, with those of the inputs that are read beside it, by name."""
@@ -32,6 +35,11 @@ def parcels(items: Iterator[Parcelled | None], limit: int, stage: Shuffle) -> It
         yield parcel
 
 
+def again(units: Sequence[Unit]) -> Iterator[Parcelled | None]:
+    """Units of the stage's own dataset, to be sent in the next round."""
+    return ({ITSELF: unit} for unit in units)
+
+
 def sender_name(work: Work) -> str:
     """The name of a task that sends rows."""
     return f"what {work.shard} sends" if work.shard else f"what units from {work.start} on send"
@@ -46,3 +54,16 @@ def receiver_name(item: tuple[Sequence[Work], Any]) -> str:
     """The name of a task that makes the units of partitions."""
     works, _ = item
     return f"partition {works[0].start}" + (f" and {len(works) - 1} more" if works[1:] else "")
+
+
+def try_sending(context: Context, works: Sequence[Work], to: Partitions) -> None:
+    """Try, in a worker, whether sending the rows of some documents ends its process."""
+    stage = context.stage
+    assert isinstance(stage, Shuffle)
+
+    def attempt(context: Context, work: Work) -> None:
+        for tables in context.tables(work):
+            for output in stage.send(tables, to):
+                by_partition(output.table)
+
+    tried(context, works, attempt)

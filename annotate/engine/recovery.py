@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from annotate.engine.going import Call, Going, Item
 from annotate.engine.losses import too_often
 from annotate.engine.search import Search
+from annotate.errors import WorkError
 from annotate.storage.retries import COUNTED
 from annotate.storage.tally import count
 
@@ -29,6 +30,10 @@ TOLD = {
 
 RETRIED = {"node": "lost node", "memory": "out of memory", "worker": "lost worker", "others": "lost worker of others"}
 """The names of these kinds among what is tried again."""
+
+
+class BeginAnew(Exception):
+    """Nothing can go on but in a new run, which leaves out what ends its worker."""
 
 
 @dataclass
@@ -63,20 +68,30 @@ class Recovery:
 
     def search(self, going: Going, item: Item, inputs: int) -> None:
         """Begin the search for the inputs of an item that end its worker."""
+        assert going.calls is not None and going.calls.narrowing is not None
         item.search = Search.among(inputs, item.left_out)
         self.said(
             f"{going.job.label}: {going.name(item)} lost its worker {item.lost} times, with nothing else in "
-            f"it; looking for the cause among its {inputs:,} inputs"
+            f"it; looking for the cause among its {inputs:,} {going.calls.narrowing.inputs}"
         )
         self._go_on(going, item)
 
     def searched(self, going: Going, item: Item, *, passed: bool) -> None:
         """A part of an item was tried."""
-        assert item.search is not None
+        calls, search = going.calls, item.search
+        assert calls is not None and calls.narrowing is not None and search is not None
         if passed:
-            item.search.passed()
+            search.passed()
         else:
-            item.search.ended()
+            search.ended()
+            most = calls.narrowing.most
+            if most is not None and len(search.found) - len(item.left_out) > most:
+                raise WorkError(
+                    f"{going.job.label}: {going.name(item)}: more than {most} of its {calls.narrowing.inputs} end the "
+                    "worker, each of them alone",
+                    hint="So the cause is not in a few of them. Look into the log of a worker that died: it has the "
+                    "stack of a crash. `annotate status` names it.",
+                )
         self._go_on(going, item)
 
     def _go_on(self, going: Going, item: Item) -> None:
@@ -84,12 +99,16 @@ class Recovery:
         calls, search = going.calls, item.search
         assert calls is not None and calls.narrowing is not None
         if search is not None and search.part() is None:
-            found = len(search.found) - len(item.left_out)
-            what = f"{found:,} of its inputs end their worker: left out" if found else "no input of it ends its worker"
+            found, inputs = len(search.found) - len(item.left_out), calls.narrowing.inputs
+            what = f"{found:,} of its {inputs} end their worker: left out" if found else f"none of its {inputs} does"
             self.said(f"{going.job.label}: {going.name(item)}: {what}")
-            item.search, item.lost, item.vain = None, 0, not found
             item.left_out = tuple(sorted(search.found))
-            item.item = calls.narrowing.without(item.item, item.left_out)
+            rest = calls.narrowing.without(item.item, item.left_out) if found else item.item
+            item.search, item.lost, item.vain = None, 0, rest is item.item
+            if rest is None:  # the item stays open, so its step does not end
+                going.anew = True
+                return
+            item.item = rest
         going.again.append(item)
 
     def tell(self, going: Going) -> None:

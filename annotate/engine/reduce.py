@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
+from annotate.engine.documents import by_documents, in_time, tried
 from annotate.engine.running import Running, chunks, in_order
 from annotate.engine.worker import Context, frugal, made_of
 from annotate.graph import Reduce, digest, first_unit
@@ -34,11 +36,15 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
         units = aligned.number()
         return f"piece {work.number // PIECES + 1}" + ("" if units is None else f" of {-(-units // PIECES)}")
 
+    def attempt(works: Sequence[Work], name: str, cpus: float) -> Any:
+        return running.task(try_pieces, cpus, context, works, stage=dataset.label, units=name)
+
     yield Calls(
         items=_groups(dataset, aligned),
         submit=lambda work, cpus: running.task(make_piece, cpus, context, work, stage=dataset.label, units=name(work)),
         name=name,
         take=lambda index, work, unit: made.update({index: unit}),
+        narrowing=by_documents(dataset, running, name, attempt),
     )
     pieces = in_order(made)
     while len(pieces) > PIECES:
@@ -106,10 +112,21 @@ def make_piece(context: Context, work: Work) -> Unit:
     reach("unit: started")
     entries = context.committed(work.key)
     if entries is None:
-        merged = stage.merge(stage.piece(tables) for tables in context.tables(work))
+        with in_time(context, work):
+            merged = _piece(context, work)
         reach("unit: computed")
         entries = (commit(context.directory, work.key, UnitOutput(merged), schema=stage.piece_schema),)
     return made_of(*entries)
+
+
+def _piece(context: Context, work: Work) -> pa.Table:
+    stage = _stage(context)
+    return stage.merge(stage.piece(tables) for tables in context.tables(work))
+
+
+def try_pieces(context: Context, works: Sequence[Work]) -> None:
+    """Try whether making a piece ends this process."""
+    tried(context, works, _piece)
 
 
 @frugal

@@ -22,6 +22,7 @@ from annotate.engine.ledger import Ledger, balance, write_ledgers
 from annotate.engine.options import Options
 from annotate.engine.provenance import Origin, write_provenance
 from annotate.engine.quarantine import write_views
+from annotate.engine.recovery import BeginAnew
 from annotate.engine.rescore import drop, to_drop
 from annotate.engine.result import MadeDataset, Result
 from annotate.engine.running import Running, unit_bytes
@@ -151,6 +152,34 @@ class _Run:
         workdir, events, lease = self.running.workdir, self.running.events, self.running.lease
         self._check_models(stage for stage in self.stages if stage.made_as == "model" and self._never_made(stage))
         check_nodes(self.stages, workdir)
+        while True:
+            try:
+                datasets = self._make(dropped)
+                break
+            except BeginAnew:
+                events.said("warning", "the run begins anew: what is committed is found")
+                dropped = {}
+        for stage in self.outputs.values():
+            self._companions(datasets[stage])
+        lease.confirm()  # so nothing that this run found or made was removed
+        write_latest(workdir, [latest(dataset) for dataset in datasets.values() if dataset.manifest is not None])
+        reach("driver: before ledger")
+        ledgers = balance(datasets, self.outputs)
+        write_ledgers(workdir, ledgers)
+        quarantined = write_views(workdir, datasets)
+        remarks = [f"{d.label}: {text}" for s, d in datasets.items() if d.manifest for text in s.remarks(d.manifest)]
+        remarks += quarantined.remarks
+        for text in remarks:
+            events.said("warning", text)
+        return Made(workdir, self.outputs, datasets, ledgers, quarantined.reasons, remarks)
+
+    def _make(self, dropped: Mapping[str, str]) -> dict[Stage, Dataset]:
+        """Plan, and make the missing datasets.
+
+        Raises:
+            BeginAnew: documents were found that end their worker; the corpus has them noted.
+        """
+        workdir, events = self.running.workdir, self.running.events
         datasets = self._open()
         wanted = [*self.checks, *self.outputs.values()]
         if dropped:
@@ -169,19 +198,7 @@ class _Run:
             check_gpus()
         self._tell_of_other_versions(missing)
         self._schedule(self._jobs([[datasets[stage] for stage in some] for some in together(missing)]))
-        for stage in self.outputs.values():
-            self._companions(datasets[stage])
-        lease.confirm()  # so nothing that this run found or made was removed
-        write_latest(workdir, [latest(dataset) for dataset in datasets.values() if dataset.manifest is not None])
-        reach("driver: before ledger")
-        ledgers = balance(datasets, self.outputs)
-        write_ledgers(workdir, ledgers)
-        quarantined = write_views(workdir, datasets)
-        remarks = [f"{d.label}: {text}" for s, d in datasets.items() if d.manifest for text in s.remarks(d.manifest)]
-        remarks += quarantined.remarks
-        for text in remarks:
-            events.said("warning", text)
-        return Made(workdir, self.outputs, datasets, ledgers, quarantined.reasons, remarks)
+        return datasets
 
     def _never_made(self, stage: Stage) -> bool:
         """Whether a stage has no dataset at all. Sources are not open yet, so its fingerprint is not known."""

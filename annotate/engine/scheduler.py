@@ -23,7 +23,7 @@ from annotate.engine.calls import Job
 from annotate.engine.facts import Told
 from annotate.engine.going import Call, Going, Item
 from annotate.engine.losses import loss_of
-from annotate.engine.recovery import SUSPECT, Recovery
+from annotate.engine.recovery import SUSPECT, BeginAnew, Recovery
 from annotate.engine.sharing import Share
 from annotate.errors import WorkError
 
@@ -88,6 +88,7 @@ class Scheduler:
         Raises:
             AnnotateError: a worker raised it.
             WorkError: an item failed on every attempt, or no results come any more.
+            BeginAnew: an item can't be made but in a new run, and nothing else can go on.
         """
         left = list(jobs)
         self._last = time.monotonic()
@@ -98,7 +99,10 @@ class Scheduler:
                         left.remove(job)
                         self._going.append(Going(job, max(AHEAD_OF_FIRST, 4 * self.share().limit)))
                 if not self._advance():
-                    waits = any(going.flying or going.coming() for going in self._going)
+                    flying = any(going.flying for going in self._going)
+                    if not flying and any(going.anew for going in self._going):
+                        raise BeginAnew
+                    waits = flying or any(going.coming() for going in self._going)
                     assert waits, f"nothing can go on: {left or self._going}"
                     self._wait()
         finally:

@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
-from annotate.engine.parcels import Parcelled, parcels, receiver_name, regrouper_name, sender_name
+from annotate.engine.documents import by_documents, in_time
+from annotate.engine.parcels import Parcelled, again, parcels, receiver_name, regrouper_name, sender_name, try_sending
 from annotate.engine.running import Collected, Running, chunks, in_order, manifests
 from annotate.engine.worker import Context, commit_parts, frugal, give_back, made_of
-from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Received, Shuffle, digest, first_unit
+from annotate.graph import RANGE_UNITS, Partitions, Received, Shuffle, digest, first_unit
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
@@ -63,11 +64,15 @@ class _Shuffling:
             if not self.stage.rounds:
                 self.running.events.advanced(self.dataset.label, len(work.units), 0)
 
+        def attempt(works: Sequence[Work], name: str, cpus: float) -> Any:
+            return self._task(try_sending, cpus, name, works, self.to)
+
         return Calls(
             items=self._sending(sources, round_),
             submit=lambda work, cpus: self._task(send, cpus, sender_name(work), work, self.to),
             name=sender_name,
             take=take,
+            narrowing=by_documents(self.dataset, self.running, sender_name, attempt),
         )
 
     def _sending(self, sources: Sources, round_: str) -> Iterator[Work | None]:
@@ -229,12 +234,7 @@ def _rounds(shuffling: _Shuffling, sources: Sources) -> Iterator[Calls]:
                 collected.take(index, [[unit]])
             collected.commit()
             return
-        sources = partial(_again, received)
-
-
-def _again(units: Sequence[Unit]) -> Iterator[Parcelled | None]:
-    """Units of the stage's own dataset, to be sent in the next round."""
-    return ({ITSELF: unit} for unit in units)
+        sources = partial(again, received)
 
 
 def count(dataset: Dataset) -> tuple[int, int] | None:
@@ -260,7 +260,8 @@ def send(context: Context, work: Work, to: Partitions) -> Unit:
     entries = context.committed(work.key)
     if entries is None:
         outputs = (output for tables in context.tables(work) for output in stage.send(tables, to))
-        entries = commit_all(context.directory, work.key, _parts(context, work.key, outputs, to.most, to.width))
+        with in_time(context, work):
+            entries = commit_all(context.directory, work.key, _parts(context, work.key, outputs, to.most, to.width))
     return made_of(*entries)
 
 

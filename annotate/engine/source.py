@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from annotate.engine.calls import Calls, Job
@@ -13,6 +13,7 @@ from annotate.engine.running import Running, in_order
 from annotate.errors import StorageError
 from annotate.graph import ImportStep, Listing, Source, Stage, digest, every, source_of
 from annotate.storage.layout import UNIT_SIZE
+from annotate.storage.refusals import read_refusals
 from annotate.storage.store import Directory
 
 UNITS = 4096
@@ -30,6 +31,7 @@ def open_source(
     inputs: Mapping[str, Dataset] | None = None,
     limit: int | None = None,
     readers: Mapping[str, str] | None = None,
+    refused_by: Collection[str] = (),
 ) -> Dataset:
     """List the units of a source and commit the list.
 
@@ -40,6 +42,7 @@ def open_source(
         inputs: the datasets of the sources that it reads, opened before.
         limit: documents to reach; None for all.
         readers: the columns that stages read, each with the label of one that does.
+        refused_by: datasets of the stages whose refusals of documents hold.
 
     Raises:
         ConfigError: files must be imported first.
@@ -47,8 +50,9 @@ def open_source(
     """
     directory = workdir.child(source.dataset)
     inputs = inputs or {}
+    refused = list(read_refusals(directory, refused_by)) if refused_by else []
     listing = source.listing(
-        lambda: Listing(directory),
+        lambda: Listing(directory, refused),
         source.imported(directory) if found is None else found,
         {name: dataset.units() for name, dataset in inputs.items()},
         limit=limit,
@@ -128,6 +132,7 @@ def open_all(
                 inputs={name: opened[source] for name, source in stage.inputs.items()},
                 limit=limit if stage in cut else None,
                 readers=columns_read(stages, stage),
+                refused_by={each.dataset for each in stages},
             )
     return opened
 

@@ -93,11 +93,6 @@ class Model(Stage):
     def prepare(self, tables: Tables, rows: Rows) -> Any:
         """Prepare these documents of a unit for the model."""
 
-    @property
-    def unit_seconds(self) -> float | None:
-        """The time that the model may take for a unit: if it takes longer, its process ends. None for no limit."""
-        return None
-
     def items(self, prepared: Any) -> int:
         """Number of inputs of the model in prepared data that can be left out one by one; 0 if none can.
 

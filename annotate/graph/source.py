@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import xxhash
 
 from annotate.graph.stage import Stage
 from annotate.storage.manifests import ManifestWriter, Unit
+from annotate.storage.refusals import Refusal, file_identity
 from annotate.storage.store import Directory
 
 
@@ -29,6 +30,9 @@ class ImportStep:
     items: Sequence[Any]
 
 
+REFUSED = "refused"
+"""The name of a count of a source: documents that end the worker of a stage."""
+
 Imports = Generator[ImportStep, list[Any], Any]
 """Yields steps, and is sent the results of each. What it returns is given to `Source.listing` as `found`."""
 
@@ -41,16 +45,29 @@ class Listing:
         known_by: what identifies the dataset in addition to its units, JSON-ready.
     """
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, refused: Iterable[Refusal] = ()) -> None:
         self.writer = ManifestWriter(directory)
         self.known_by: list[Any] = []
         self._state = xxhash.xxh3_128()
+        self._refused: dict[tuple[str, str], set[int]] = {}
+        for refusal in refused:
+            self._refused.setdefault((refusal.shard, refusal.file), set()).add(refusal.row)
 
     def add(self, units: Iterator[Unit]) -> None:
-        """Append units."""
-        for unit in units:
+        """Append units. Those that have refused documents say so."""
+        for unit in map(self._told, units) if self._refused else units:
             self.writer.add(unit)
             self._state.update(unit.identity.encode())
+
+    def _told(self, unit: Unit) -> Unit:
+        if (source := unit.source) is None:
+            return unit
+        rows = self._refused.get((unit.shard, file_identity(source)), ())
+        refused = tuple(sorted(row for row in rows if unit.start <= row < unit.stop))
+        if not refused:
+            return unit
+        self.writer.count(REFUSED, len(refused))
+        return replace(unit, source=replace(source, refused=refused))
 
     @property
     def identity(self) -> list[Any]:

@@ -84,6 +84,14 @@ class Stage(abc.ABC):
         return Role.UNITS if self.cut == "documents" else Role.OTHER
 
     @property
+    def unit_seconds(self) -> float | None:
+        """The time that a worker may take for a unit: if it takes longer, its process ends. None for no limit.
+
+        A stage that sets it has it among its settings, since it can change what comes out.
+        """
+        return None
+
+    @property
     def label(self) -> str:
         """Its name in messages, which tells it from the other stages of a pipeline."""
         return self.name
@@ -137,7 +145,11 @@ class Stage(abc.ABC):
     def read(self, directory: Directory, unit: Unit) -> pa.Table:
         """Read a unit of this stage's dataset."""
         tables = [read_part(directory, entry.part, schema=self.schema) for entry in unit.entries]
-        return pa.concat_tables(tables) if len(tables) != 1 else tables[0]
+        table = pa.concat_tables(tables) if len(tables) != 1 else tables[0]
+        if not unit.narrowed or "row" not in table.column_names:
+            return table
+        row = table["row"].to_numpy()
+        return table.filter(pa.array((row >= unit.start) & (row < unit.stop)))
 
     def described(self, manifest: Manifest) -> str:
         """What a run says when it finds the dataset committed."""

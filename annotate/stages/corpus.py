@@ -22,6 +22,7 @@ from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.corpus.units import read_footers, units_of
 from annotate.errors import ConfigError
 from annotate.graph import Documents, Imports, Listing, Source, Stage
+from annotate.graph.source import REFUSED
 from annotate.storage.manifests import OTHER_BYTES, Manifest, Unit, file_rows
 from annotate.storage.store import Directory
 
@@ -236,6 +237,11 @@ class Corpus(Documents, Source):
             was = "was" if len(unreadable) == 1 else "were"
             example = unreadable[0].removeprefix(UNREADABLE)
             remarks.append(f"{files} can't be read and {was} passed over, e.g. {example}")
+        if refused := manifest.counts.get(REFUSED, 0):
+            documents = "1 document" if refused == 1 else f"{refused:,} documents"
+            remarks.append(
+                f"{documents} of {self.path} in quarantine: a stage's worker ended when it worked on them alone"
+            )
         if left := manifest.counts["documents"] - manifest.rows:
             remarks.append(
                 f"--limit left {left:,} of {manifest.counts['documents']:,} documents of {self.path}: verdicts, "

@@ -26,6 +26,7 @@ POINTS = (
     "driver: before manifest",
     "driver: manifest created",
     "driver: before ledger",
+    "refusal: put",
 )
 
 

@@ -9,6 +9,7 @@
       <stage>-<recipe>/                              a dataset
         dataset.json                                 its marker
         unit-size.json                               of a corpus: bytes of text in a unit, where a run chose them
+        refused/<key>.json                           of a corpus: a document that ends the worker of a stage
         rescore                                      there while its scores are dropped
         manifests/<fingerprint>.json
         manifests/units-<checksum>.parquet           a manifest part: it lists units, and a manifest names it
@@ -35,7 +36,7 @@ FOLDERS = (EVENTS, LEASES, PROVENANCE, VIEWS)
 
 # In a dataset
 MARKER, RESCORE, UNIT_SIZE = "dataset.json", "rescore", "unit-size.json"
-MANIFESTS, ENTRIES, PARTS, QUARANTINES = "manifests", "units", "parts", "quarantine"
+MANIFESTS, ENTRIES, PARTS, QUARANTINES, REFUSALS = "manifests", "units", "parts", "quarantine", "refused"
 
 _KEY = r"[0-9a-f]{24}(?:-\d+)?"
 _RUN = r"\d{8}T\d{6}-[0-9a-f]{6}"
@@ -56,9 +57,10 @@ class FileKind(enum.IntEnum):
     PART = 3
     QUARANTINE = 4
     COMPANION = 5
-    UNIT_SIZE = 6
-    RESCORE = 7
-    MARKER = 8
+    REFUSAL = 6
+    UNIT_SIZE = 7
+    RESCORE = 8
+    MARKER = 9
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Name:
     Attributes:
         kind: the kind of the file.
         of: for a manifest its fingerprint; for an entry, a part or a quarantine part the key of its unit; for a
-            companion the folder of all companions of its dataset; else empty.
+            refusal its key; for a companion the folder of all companions of its dataset; else empty.
     """
 
     kind: FileKind
@@ -86,6 +88,7 @@ _IN_DATASET = re.compile(
             FileKind.PART: rf"{PARTS}/({_KEY})-[0-9a-f]{{16}}\.(?:parquet|slices)",
             FileKind.QUARANTINE: rf"{QUARANTINES}/({_KEY})-[0-9a-f]{{16}}\.parquet",
             FileKind.COMPANION: rf"(files/[0-9a-f]{{8}})/{_COMPANION}",
+            FileKind.REFUSAL: rf"{REFUSALS}/([0-9a-f]{{24}})\.json",
             FileKind.UNIT_SIZE: rf"{re.escape(UNIT_SIZE)}()",
             FileKind.RESCORE: rf"{RESCORE}()",
             FileKind.MARKER: rf"{re.escape(MARKER)}()",
@@ -144,6 +147,11 @@ def sliced_part(key: str, checksum: str) -> str:
 def quarantine(key: str, checksum: str) -> str:
     """The bad rows of a unit."""
     return f"{QUARANTINES}/{key}-{checksum[:16]}.parquet"
+
+
+def refusal(key: str) -> str:
+    """The note of a document that ends the worker of a stage."""
+    return f"{REFUSALS}/{key}.json"
 
 
 def companions(fingerprint: str) -> str:

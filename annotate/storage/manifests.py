@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +44,7 @@ class FileRows:
         other_bytes: bytes of the columns that travel beside the text, as the footer states them.
         types: for columns whose type in the corpus differs from that in this file, the type in the corpus, as
             `told_types` gives it.
+        refused: rows of the unit whose documents are refused: they end the worker of a stage.
     """
 
     path: str
@@ -54,6 +55,7 @@ class FileRows:
     group: int | None = None
     other_bytes: int = 0
     types: Mapping[str, str] = field(default_factory=dict)
+    refused: Sequence[int] = ()
 
     @property
     def imported(self) -> bool:
@@ -62,7 +64,14 @@ class FileRows:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON form, with keys in a fixed order."""
-        return {**vars(self), "types": dict(sorted(self.types.items()))}
+        data = {**vars(self), "types": dict(sorted(self.types.items()))}
+        refused = data.pop("refused")
+        return data if not refused else {**data, "refused": list(refused)}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> FileRows:
+        """Read the JSON form."""
+        return FileRows(**{**data, "refused": tuple(data.get("refused", ()))})
 
 
 WHOLE_FILE = -1
@@ -80,6 +89,7 @@ class Unit:
         text_bytes: bytes of text as the footer of the corpus states them, for planning.
         entries: the committed entries that name its parts; none for a unit of a source.
         source: for a unit of a source, the file that it is read from.
+        narrowed: whether its rows are only some of those that its parts have.
     """
 
     shard: str
@@ -88,6 +98,7 @@ class Unit:
     text_bytes: int
     entries: tuple[Entry, ...] = ()
     source: FileRows | None = None
+    narrowed: bool = False
 
     @property
     def rows(self) -> int:
@@ -114,6 +125,7 @@ class Unit:
             return checksum(json.dumps([*place, [entry.part.checksum for entry in self.entries]]).encode())
         types = {name: kind for name, kind in source.types.items() if columns is None or name in columns}
         data = [source.size, source.checksum, source.content, source.text, types]
+        data += [list(source.refused)] if source.refused else []
         return checksum(json.dumps([*place, data], sort_keys=True).encode())
 
 
@@ -305,7 +317,7 @@ def _units(dataset: Directory, part: Part) -> Iterable[Unit]:
     table = contract("manifest").check(pq.read_table(pa.BufferReader(data), use_threads=False, pre_buffer=False), where)
     for row in table.to_pylist():
         entries = tuple(Entry.from_json(item) for item in json.loads(row["entries"]))
-        source = FileRows(**json.loads(row["source"])) if row["source"] is not None else None
+        source = FileRows.from_json(json.loads(row["source"])) if row["source"] is not None else None
         yield Unit(row["shard"], row["start"], row["stop"], row["text_bytes"], entries, source)
 
 

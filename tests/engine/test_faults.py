@@ -76,7 +76,7 @@ def until_done(folder, name, *more, most):
 
 DRIVERS = [point for point in POINTS if point.startswith("driver")]
 MODELS = [point for point in POINTS if point.startswith("actor")]
-TASKS = [point for point in POINTS if point not in DRIVERS + MODELS]
+TASKS = [point for point in POINTS if point not in DRIVERS + MODELS and not point.startswith("refusal")]
 KINDS = ("map", "reduce", "shuffle", "model")
 PASSES = {
     "signatures",

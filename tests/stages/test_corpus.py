@@ -117,6 +117,8 @@ def test_what_a_text_can_be(tmp_path: Path, kind: pa.DataType) -> None:
         b" \t\n\xc2\xa0\xe3\x80\x80",
         b"\xed\xa0\x80",
         b"a\xff",
+        b"\xff\xff",
+        b"\xc3(",
         b"\x00nul\x00",
         b"\xf0\x9f\x98\x80",
     ]
@@ -131,10 +133,13 @@ def test_what_a_text_can_be(tmp_path: Path, kind: pa.DataType) -> None:
         "the text has only blanks",
         bad,
         bad,
+        bad,
+        bad,
         None,
         None,
     ]
-    assert found["text"].to_pylist() == ["fine", None, None, None, None, None, "\x00nul\x00", "\U0001f600"]
+    assert found["text"].to_pylist() == ["fine", *[None] * 7, "\x00nul\x00", "\U0001f600"]
+    assert b"\xff" not in found["text"].combine_chunks().buffers()[2].to_pybytes()
 
 
 def test_nested_columns_travel(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ MADE = {
     layout.quarantine(KEY, SUM): Name(FileKind.QUARANTINE, KEY),
     f"{BESIDE}/tags.json": Name(FileKind.COMPANION, BESIDE),
     f"{BESIDE}/tokenizer/tokenizer.json": Name(FileKind.COMPANION, BESIDE),
+    layout.refusal(KEY): Name(FileKind.REFUSAL, KEY),
     MARKER: Name(FileKind.MARKER),
     UNIT_SIZE: Name(FileKind.UNIT_SIZE),
     RESCORE: Name(FileKind.RESCORE),

@@ -38,7 +38,9 @@ UNITS = (
     Unit("a.parquet", 0, 3, 500, (ENTRY,)),
     Unit("a.parquet", 3, 9, 200, (ENTRY, replace(ENTRY, key="k-1", quarantine=None))),
     Unit("b.jsonl", 0, 10, 900, source=SOURCE),
-    Unit("c.parquet", 0, 4, 0, source=FileRows(path="c.jsonl.gz", size=8, checksum="c", group=WHOLE_FILE)),
+    Unit(
+        "c.parquet", 0, 4, 0, source=FileRows(path="c.jsonl.gz", size=8, checksum="c", group=WHOLE_FILE, refused=(2,))
+    ),
     Unit("", 0, 0, 0),
 )
 
@@ -64,11 +66,11 @@ def test_units_of_sources_and_of_other_stages_are_read_as_they_were_written(tmp_
 
 @pytest.mark.parametrize("field", [field.name for field in fields(FileRows)])
 def test_what_of_a_source_unit_is_in_its_identity(field: str) -> None:
-    changes: dict[str, Any] = {"size": 1, "group": None, "other_bytes": 1, "types": {"n": "int32"}}
+    changes: dict[str, Any] = {"size": 1, "group": None, "other_bytes": 1, "types": {"n": "int32"}, "refused": (3,)}
     unit = UNITS[2]
     other = replace(unit, source=replace(SOURCE, **{field: changes.get(field, "another")}))
     # Where the file lies and how it is read together change nothing; types do for who reads the column.
-    assert (other.identity != unit.identity) == (field in ("size", "checksum", "content", "text"))
+    assert (other.identity != unit.identity) == (field in ("size", "checksum", "content", "text", "refused"))
     assert (other.identity_for(None) != unit.identity_for(None)) == (field not in ("path", "group", "other_bytes"))
     assert (other.identity_for(("n",)) != unit.identity_for(("n",))) == (field not in ("path", "group", "other_bytes"))
     assert (other.identity_for(("z",)) != unit.identity_for(("z",))) == (other.identity != unit.identity)

@@ -1,0 +1,160 @@
+"""Searches for the documents that end the worker of a stage, by making its units of some of their documents only.
+
+What is found is noted beside the corpus, as refusals, and the run begins anew: then each stage sees a document with a
+problem, as if it had been so from the start. So what comes out does not depend on how a document was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from annotate.engine.calls import Narrowing
+from annotate.engine.datasets import Dataset
+from annotate.engine.running import Running
+from annotate.engine.worker import Context, limited
+from annotate.graph import first_unit
+from annotate.graph.tables import Work
+from annotate.storage.faults import reach
+from annotate.storage.manifests import Unit
+from annotate.storage.refusals import Refusal, file_identity, put_refusal
+
+MOST_DOCUMENTS = 64
+"""Documents of one item that a search may find. If more end their worker, the fault is not that of documents."""
+MOST_NAMED = 3
+
+# In the driver.
+
+
+def _works(item: Work | Sequence[Work]) -> Sequence[Work]:
+    return [item] if isinstance(item, Work) else item
+
+
+def by_documents(
+    dataset: Dataset,
+    running: Running,
+    name: Callable[[Any], str],
+    attempt: Callable[[Sequence[Work], str, float], Any],
+) -> Narrowing:
+    """Narrow an item, which is one or more units of work, to some of their documents.
+
+    Args:
+        dataset: what the item is for.
+        running: the run.
+        name: the name of an item in messages.
+        attempt: takes work, its name, and CPUs; sends a call of `tried`, and returns its reference.
+    """
+
+    def count(item: Any, cpus: float) -> Any:
+        return running.task(documents_in, cpus, _works(item), stage=dataset.label, units=name(item))
+
+    def narrowed_attempt(item: Any, part: range, left_out: Sequence[int], cpus: float) -> Any:
+        del left_out  # there are none: what a search has found, the next run's units say
+        return attempt(narrowed(_works(item), part), name(item), cpus)
+
+    return Narrowing(
+        count=count,
+        attempt=narrowed_attempt,
+        without=lambda item, found: None if refuse(dataset, running, _works(item), found) else item,
+        inputs="documents",
+        most=MOST_DOCUMENTS,
+    )
+
+
+def documents_in(works: Sequence[Work]) -> int:
+    """The number of documents that work reads."""
+    return sum(len(_rows(units)) for work in works for units in work.units)
+
+
+def narrowed(works: Sequence[Work], part: range) -> list[Work]:
+    """Work without all documents but some; documents are counted over all of the work, in order."""
+    found: list[Work] = []
+    at = 0
+    for work in works:
+        kept: dict[int, Mapping[str, Unit]] = {}
+        for number, units in enumerate(work.units):
+            rows = _rows(units)
+            some = rows[max(part.start - at, 0) : max(part.stop - at, 0)]
+            at += len(rows)
+            if some:
+                kept[number] = {name: _cut(unit, first_unit(units), some) for name, unit in units.items()}
+        if kept:
+            found.append(replace(work, units=tuple(kept.values()), number=work.number + min(kept)))
+    return found
+
+
+def _rows(units: Mapping[str, Unit]) -> range:
+    """The rows of the documents that are read together; none if they are no rows of one shard."""
+    first = first_unit(units)
+    return range(first.start, first.stop) if first.shard else range(0)
+
+
+def _cut(unit: Unit, first: Unit, rows: range) -> Unit:
+    """Narrow a unit, if its rows are those of the first one. An input that is cut into ranges has other rows."""
+    if (unit.shard, unit.start, unit.stop) != (first.shard, first.start, first.stop):
+        return unit
+    return replace(unit, start=rows.start, stop=rows.stop, narrowed=True)
+
+
+def refuse(dataset: Dataset, running: Running, works: Sequence[Work], found: Sequence[int]) -> bool:
+    """Note documents of work, by number, as refused; False if all of them were refused before, which did not help."""
+    refused: list[Refusal] = []
+    sources: dict[Refusal, Dataset] = {}
+    for number in found:
+        ((name, unit),) = _at(works, number)
+        source = _source(dataset.inputs[name])
+        whole = next(each for each in source.units() if each.shard == unit.shard and unit.start in _rows({"": each}))
+        assert whole.source is not None, "it is a unit of a source"
+        if unit.start not in whole.source.refused:
+            refused.append(Refusal(unit.shard, unit.start, file_identity(whole.source), dataset.stage.dataset))
+            sources[refused[-1]] = source
+    if not refused:
+        return False
+    running.lease.check()
+    for refusal in refused:
+        put_refusal(sources[refusal].directory, refusal)
+        reach("refusal: put")
+    named = ", ".join(f"{refusal.shard}, row {refusal.row}" for refusal in refused[:MOST_NAMED])
+    more = f" and {len(refused) - MOST_NAMED} more" if refused[MOST_NAMED:] else ""
+    running.events.said(
+        "warning",
+        f"{dataset.label}: documents that end its worker go to quarantine: {named}{more}. The run begins anew without "
+        "them, as soon as nothing else can go on",
+    )
+    return True
+
+
+def _at(works: Sequence[Work], number: int) -> list[tuple[str, Unit]]:
+    """The document with a number, as the name of the first input and a unit that has only this document."""
+    ((units,),) = [work.units for work in narrowed(works, range(number, number + 1))]
+    return [next(iter(units.items()))]
+
+
+def _source(dataset: Dataset) -> Dataset:
+    """The dataset of the source that a dataset's documents come from."""
+    while dataset.inputs:
+        dataset = next(iter(dataset.inputs.values()))
+    return dataset
+
+
+# In a worker.
+
+
+def tried(context: Context, works: Sequence[Work], attempt: Callable[[Context, Work], None]) -> None:
+    """Try whether work ends this process; without work, whether what all units need does. Nothing is committed.
+
+    An error that is raised is no answer: a unit of some documents only may lack what a stage needs.
+    """
+    with suppress(Exception):
+        context.shared()
+        for work in works:
+            with in_time(context, work):
+                attempt(context, work)
+
+
+def in_time(context: Context, work: Work) -> Any:
+    """End this process if a block takes longer than the units of some work may, for a stage that has a limit."""
+    seconds = context.stage.unit_seconds
+    return limited(None if seconds is None else seconds * max(1, len(work.units)))
