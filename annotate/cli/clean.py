@@ -23,8 +23,9 @@ MOST_NAMED = 1000
 @click.argument("workdir")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--old-units", is_flag=True, help="Also remove units of kept datasets that the last run does not use.")
+@click.option("--refused", is_flag=True, help="Also remove notes of documents that ended a worker, to try them again.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  # noqa: FBT001 - click names them
+def command(workdir: str, dry_run: bool, old_units: bool, refused: bool, yes: bool) -> None:  # noqa: FBT001 - click names them
     """Remove the files in WORKDIR that the last finished run does not use.
 
     These are all files of the datasets that it does not use. In the datasets that it uses, they are the files that no
@@ -39,7 +40,7 @@ def command(workdir: str, dry_run: bool, old_units: bool, yes: bool) -> None:  #
         _list(found, out)
         return yes or _confirmed()
 
-    found = clean(workdir, dry_run=dry_run, old_units=old_units, agree=agree, observer=_Said(out))
+    found = clean(workdir, dry_run=dry_run, old_units=old_units, refused=refused, agree=agree, observer=_Said(out))
     if found.removed:
         say(out, f"Removed {size(found.bytes)}.")
     elif dry_run or not found.unused:

@@ -27,12 +27,13 @@ from annotate.storage.marker import datasets_in, is_linked
 from annotate.storage.parts import Entry, read_entry
 from annotate.storage.store import Directory, batches
 
-OLD_RECIPE, NO_ENTRY, NO_MANIFEST, OLD_UNIT, UNFINISHED = (
+OLD_RECIPE, NO_ENTRY, NO_MANIFEST, OLD_UNIT, UNFINISHED, REFUSED = (
     "the last run does not use this dataset",
     "no entry names it",
     "no manifest names it",
     "the last run does not use this unit",
     "a write that was cut short",
+    "a document that ended a worker: the next run tries it again",
 )
 
 
@@ -90,6 +91,7 @@ def clean(
     *,
     dry_run: bool = False,
     old_units: bool = False,
+    refused: bool = False,
     agree: Callable[[Cleanup], bool] | None = None,
     observer: Observer | None = None,
 ) -> Cleanup:
@@ -104,6 +106,7 @@ def clean(
         workdir: the work directory.
         dry_run: remove nothing; only list what would be removed.
         old_units: also remove units that the last run does not use from datasets that it uses.
+        refused: also remove the notes of documents that ended a worker, so that the next run tries them again.
         agree: a function that is called before anything is removed; if it returns False, nothing is. No run can start
             meanwhile. None removes at once.
         observer: receives messages about the lease on the work directory.
@@ -120,10 +123,11 @@ def clean(
                 f"another {other.what} works in {directory.url}: {other}",
                 hint="Wait for it: what it is making looks unused until it has finished.",
             )
-        return _found(directory, old_units=old_units)
+        return _found(directory, old_units=old_units, refused=refused)
     run = f"clean-{uuid.uuid4().hex[:6]}"
     with hold(directory, run, share=False, what="clean", say=(observer or Silent()).said) as lease:
-        found = _found(directory, old_units=old_units)  # only now: before the lease was held, a run could finish
+        # Only now: before the lease was held, a run could finish.
+        found = _found(directory, old_units=old_units, refused=refused)
         if not found.unused or (agree is not None and not agree(found)):
             return found
         _remove(directory, found.unused, lease.confirm)
@@ -150,8 +154,8 @@ class _Object:
     why: str
 
 
-def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
-    """Find all that can be removed; with `old_units` also units that no manifest of the last run lists."""
+def _found(workdir: Directory, *, old_units: bool, refused: bool) -> Cleanup:
+    """Find all that can be removed, with `old_units` and `refused` as for `clean`."""
     latest = _read_latest(workdir)
     used: dict[str, list[Latest]] = {}
     for item in latest:
@@ -168,7 +172,7 @@ def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
         elif is_linked(directory):
             why = "it is reached by a link, so another work directory may use its files"
         else:
-            objects, strays = _in_folder(workdir, directory, used.get(name, ()), old_units=old_units)
+            objects, strays = _in_folder(workdir, directory, used.get(name, ()), old_units=old_units, refused=refused)
             shards = any(item.role in SHARDS for item in used.get(name, ()))
             unused += [
                 Unused(
@@ -190,7 +194,7 @@ def _found(workdir: Directory, *, old_units: bool) -> Cleanup:
 
 
 def _in_folder(
-    workdir: Directory, directory: Directory, used: Sequence[Latest], *, old_units: bool
+    workdir: Directory, directory: Directory, used: Sequence[Latest], *, old_units: bool, refused: bool
 ) -> tuple[list[_Object], list[str]]:
     """Find what can be removed from the folder of a dataset, and the paths that no run wrote."""
     listed = list(directory.sizes(""))
@@ -200,6 +204,8 @@ def _in_folder(
         manifests = {item.fingerprint: item.manifest(workdir) for item in used}
         imports = used[0].role is Role.SOURCE  # the entries of a corpus are its imports, which no manifest lists
         found = list(_in_dataset(directory, ours, manifests, old_units=old_units and not imports))
+        notes = [(path, n) for path, n, about in ours if refused and about.kind is FileKind.REFUSAL]
+        found += [_Object(FileKind.REFUSAL, path, n, REFUSED) for path, n in notes]
     else:
         found = [_Object(about.kind, path, n, OLD_RECIPE) for path, n, about in ours]
     return [*found, *_cut_short(directory)], strays

@@ -211,6 +211,8 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
         kind, at = event["event"], event["time"]
         if kind == "planned":
             told.planned = {item["label"]: (item["dataset"], item["fingerprint"]) for item in event["datasets"]}
+            # A run that begins anew tells of its stages once more.
+            told.stages = {at: seen for at, seen in told.stages.items() if told.planned.keys().isdisjoint(seen.of)}
         elif kind == "ended":
             told.error = event["error"]
         elif kind == "warning":

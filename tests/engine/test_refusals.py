@@ -1,92 +1,29 @@
 """What ends the workers of stages that don't score: it is found down to the document, which goes to quarantine."""
 
-import ctypes
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
-from dataclasses import dataclass
+from pathlib import Path
 
+import deadly
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from length_scorer import length_scorer
-from support import sentences, shard_bytes
+from deadly import pipeline, write
+from here import ray_here
+from support import shard_bytes
 
-from annotate import (
-    Corpus,
-    Options,
-    Pipeline,
-    Place,
-    Render,
-    Schedule,
-    Split,
-    Tag,
-    TagScheme,
-    Thresholds,
-    score,
-)
-from annotate.storage.refusals import REASON
-
-DEATHS = {
-    "Segfault": lambda: ctypes.string_at(0),
-    "Exit": lambda: os._exit(3),
-    "Hang": lambda: time.sleep(600),
-}
-
-
-def die(texts, *words):
-    """End this process, or hang, if a text has one of the words."""
-    for text in texts.to_pylist():
-        for word in words:
-            if text is not None and word in text:
-                DEATHS[word]()
-
-
-class DeadlySplit(Split):
-    """A map that some documents end."""
-
-    unit_seconds = 2
-
-    def settings(self):
-        return {**super().settings(), "deadly": True}
-
-    def unit(self, tables):
-        die(tables["corpus"]["text"], "Segfault", "Hang")
-        return super().unit(tables)
-
-
-@dataclass(frozen=True)
-class DeadlyRender(Render):
-    """A shuffle, or a map that gathers, that some documents end."""
-
-    def rows(self, documents, tables, bad, counts):
-        die(documents.table["text"], "Exit")
-        return super().rows(documents, tables, bad, counts)
-
-
-def write(folder, bad=(), *, invalid=False):
-    """Two shards; some documents have a word that is deadly, or as many bytes that are no UTF-8."""
-    folder.mkdir()
-    texts = [sentences(i, 3).encode() for i in range(24)]
-    for row, word in bad:
-        text = f"{word} here. ".encode() + texts[row]
-        texts[row] = b"\xff" * len(text) if invalid else text
-    for shard, part in enumerate((texts[:12], texts[12:])):
-        _, offsets, data = pa.array(part, pa.binary()).buffers()
-        text = pa.StringArray.from_buffers(len(part), offsets, data)
-        pq.write_table(pa.table({"text": text, "n": range(len(part))}), folder / f"s{shard}.parquet")
-    return folder
-
-
-def pipeline(folder, split=DeadlySplit, schedule=None):
-    scores = score(split(Corpus(folder, id=None, unit_bytes=900)), [length_scorer()])
-    scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))
-    return Pipeline(DeadlyRender(Place(Thresholds(scores, scheme), schedule=schedule), part_bytes=1500))
+from annotate import Options, Schedule, Split, clean, status
+from annotate.engine.source import open_source
+from annotate.graph import source_of
+from annotate.storage.refusals import REASON, Refusal, file_identity, put_refusal, read_refusals
+from annotate.storage.store import Directory
 
 
 def run(folder, out, **options):
-    return pipeline(folder, **options).run(out, Options(workers=2, by_value=(__name__,)))
+    return pipeline(folder, **options).run(out, Options(workers=2, by_value=("deadly",)))
 
 
 def quarantined(out):
@@ -95,7 +32,7 @@ def quarantined(out):
 
 
 def compare(out, plain, rows):
-    """Compare two runs, of which one has crashed."""
+    """Compare a run that has crashed with one over a corpus whose bad documents had a problem from the start."""
     assert list(shard_bytes(plain).values()) == list(shard_bytes(out).values())
     assert json.loads((plain / "ledger.json").read_text()) == json.loads((out / "ledger.json").read_text())
     one, other = quarantined(out), quarantined(plain)
@@ -113,6 +50,8 @@ def test_documents_that_crash_or_hang_go_to_quarantine(ray_cluster, tmp_path):
     assert any("3 documents" in remark for remark in made.remarks)
     run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain")
     compare(tmp_path / "out", tmp_path / "plain", {("s0.parquet", 1), ("s0.parquet", 4), ("s1.parquet", 5)})
+    told = status(tmp_path / "out")
+    assert told.finished and any("begins anew" in warning for warning in told.warnings)
     # Nothing is left to do.
     again = run(folder, tmp_path / "out")
     assert again.ledger == made.ledger and again.datasets == made.datasets
@@ -124,3 +63,81 @@ def test_documents_that_crash_a_shuffle(ray_cluster, tmp_path):
     run(write(tmp_path / "corpus", bad), tmp_path / "out", **options)
     run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain", **options)
     compare(tmp_path / "out", tmp_path / "plain", {("s0.parquet", 3)})
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_in_the_search_and_after_a_note_goes_on(ray_cluster, tmp_path):
+    bad = (2, "Exit"), (3, "Exit")
+    folder, out, calls, plan = write(tmp_path / "corpus", bad), tmp_path / "out", tmp_path / "calls", tmp_path / "plan"
+    for each in (calls, tmp_path / "spent"):
+        each.mkdir()
+    plan.write_text(json.dumps({"points": ["refusal: put"], "spent": str(tmp_path / "spent")}))
+    environment = {
+        **os.environ,
+        "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"],
+        "FAULT_PLAN": str(plan),
+        "ANNOTATE_FAULT_HOOK": "faults:kill",
+        "PYTHONPATH": os.pathsep.join([str(Path(deadly.__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    }
+
+    def start():
+        command = [sys.executable, deadly.__file__, str(folder), str(out), str(calls)]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    first = start()
+    while len(list(calls.iterdir())) < 4 and first.poll() is None:  # twice it was the unit, then parts of it
+        time.sleep(0.05)
+    first.kill()
+    assert first.wait() == -signal.SIGKILL and not (tmp_path / "spent" / "refusal: put").exists()
+    second = start()
+    second.communicate(timeout=300)
+    assert second.returncode == -signal.SIGKILL
+    (corpus,) = out.glob("corpus-*")
+    assert len(list((corpus / "refused").iterdir())) == 1
+    third = start()
+    said, _ = third.communicate(timeout=300)
+    assert third.returncode == 0, said[-3000:]
+    run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain")
+    compare(out, tmp_path / "plain", {("s0.parquet", 2), ("s0.parquet", 3)})
+
+
+def refuse(made, out, row):
+    """Note a document of the first shard as one that ends the worker of the split."""
+    shards = made.outputs["shards"]
+    split, corpus = shards.placements.spans, source_of(shards)
+    unit = next(iter(open_source(corpus, Directory.at(out.with_name("scratch"))).units()))
+    directory = Directory.at(out).child(corpus.dataset)
+    put_refusal(directory, Refusal(unit.shard, row, file_identity(unit.source), split.dataset))
+    assert [each.row for each in read_refusals(directory, {split.dataset})] == [row]
+
+
+def units(out, name):
+    return sorted(path.name for path in out.glob(f"{name}-*/units/*"))
+
+
+def test_a_note_holds_for_its_stage_and_file_until_it_is_removed(tmp_path):
+    folder, out = write(tmp_path / "corpus"), tmp_path / "out"
+
+    def states(**options):
+        with ray_here():
+            return pipeline(folder, **options).run(out, Options(workers=1)).ledger.states
+
+    assert states()["written"] == 24
+    before, shards = units(out, "spans"), shard_bytes(out)
+    refuse(pipeline(folder), out, 3)
+    assert states() == {"written": 23, "near_duplicate": 0, "quarantined": 1, "not_reached": 0}
+    assert set(quarantined(out)["reason"]) == {REASON}
+    assert len(set(units(out, "spans")) - set(before)) == 1  # of the unit that has it
+    assert states(split=Split)["written"] == 24  # another stage tries it
+    assert states(by="line")["written"] == 24  # and so does this one with other settings
+    assert states()["quarantined"] == 1
+    write(folder, shards=3)  # the corpus grows
+    assert states() == {"written": 35, "near_duplicate": 0, "quarantined": 1, "not_reached": 0}
+    write(folder, [(0, "Another")])  # a shard has another content, in the same place
+    (folder / "s2.parquet").unlink()
+    assert states()["written"] == 24
+    write(folder)
+    assert states()["quarantined"] == 1
+    assert [item.path for item in clean(out, dry_run=True).unused if "refused" in item.path] == []
+    assert clean(out, refused=True).removed
+    assert states()["written"] == 24 and shard_bytes(out) == shards

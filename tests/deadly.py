@@ -1,0 +1,88 @@
+"""A pipeline with stages that some documents end, or hang; and a corpus with such documents."""
+
+import ctypes
+import os
+import sys
+import time
+import uuid
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from length_scorer import length_scorer
+from support import sentences
+
+from annotate import Corpus, Options, Pipeline, Place, Render, Split, Tag, TagScheme, Thresholds, score
+
+DEATHS = {
+    "Segfault": lambda: ctypes.string_at(0),
+    "Exit": lambda: os._exit(3),
+    "Hang": lambda: time.sleep(600),
+}
+
+
+def die(texts, *words, calls=""):
+    """End this process, or hang, if a text has one of the words; first leave a file for it in the folder `calls`."""
+    for text in texts.to_pylist():
+        for word in words:
+            if text is not None and word in text:
+                if calls:
+                    Path(calls, uuid.uuid4().hex).touch()
+                DEATHS[word]()
+
+
+class DeadlySplit(Split):
+    """A map that some documents end, or make take too long."""
+
+    unit_seconds = 2
+
+    def settings(self):
+        return {**super().settings(), "deadly": True}
+
+    def unit(self, tables):
+        die(tables["corpus"]["text"], "Segfault", "Hang")
+        return super().unit(tables)
+
+
+@dataclass(frozen=True)
+class DeadlyRender(Render):
+    """A map that gathers units, or a shuffle, that some documents end."""
+
+    _: KW_ONLY
+    calls: str = ""
+
+    def rows(self, documents, tables, bad, counts):
+        die(documents.table["text"], "Exit", calls=self.calls)
+        return super().rows(documents, tables, bad, counts)
+
+
+def write(folder, bad=(), *, invalid=False, shards=2):
+    """Shards of 12 documents; some have a deadly word, or as many bytes that are no UTF-8."""
+    folder.mkdir(exist_ok=True)
+    for shard in range(shards):
+        texts = [sentences(i, 3).encode() for i in range(12 * shard, 12 * shard + 12)]
+        for row, word in bad:
+            if row // 12 == shard:
+                text = f"{word} here. ".encode() + texts[row % 12]
+                texts[row % 12] = b"\xff" * len(text) if invalid else text
+        _, offsets, data = pa.array(texts, pa.binary()).buffers()
+        text = pa.StringArray.from_buffers(len(texts), offsets, data)
+        pq.write_table(pa.table({"text": text, "n": range(len(texts))}), folder / f"s{shard}.parquet")
+    return folder
+
+
+def pipeline(folder, split=DeadlySplit, schedule=None, calls="", **options):
+    scores = score(split(Corpus(folder, id=None, unit_bytes=900), **options), [length_scorer()])
+    scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))
+    return Pipeline(DeadlyRender(Place(Thresholds(scores, scheme), schedule=schedule), part_bytes=1500, calls=calls))
+
+
+if __name__ == "__main__":  # CORPUS WORKDIR CALLS
+    import deadly
+    import ray
+
+    hook = {name: os.environ[name] for name in ("ANNOTATE_FAULT_HOOK", "FAULT_PLAN")}
+    ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": hook})
+    made = deadly.pipeline(Path(sys.argv[1]), calls=sys.argv[3])
+    made.run(sys.argv[2], Options(workers=2, by_value=("deadly", "support", "length_scorer")))
