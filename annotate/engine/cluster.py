@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
 
+from annotate.engine import nodes
 from annotate.errors import ConfigError
 from annotate.graph import Model
 
@@ -40,8 +42,8 @@ class Resources:
         Raises:
             ConfigError: Ray does not run, there is no GPU although one is asked for, or no node has enough CPUs.
         """
-        nodes = _nodes("CPU")
-        on_gpu = _nodes("GPU") if ray.cluster_resources().get("GPU") else [0.0] * len(nodes)
+        there = _there()
+        on_cpu, on_gpu = _amounts(there, "CPU"), _amounts(there, "GPU")
         gpus = int(sum(on_gpu))
         tasks = runs * part_of(count_workers(workers), runs)  # of other stages, at a time, of all runs
         if device == "cuda" and not gpus:
@@ -51,25 +53,25 @@ class Resources:
             )
         if gpus and (device == "cuda" or (device == "auto" and stage.gpu)):
             # A model on a GPU needs little of a CPU. About six CPUs feed one model, so tasks get all the rest.
-            share = min(cpu / int(gpu) for cpu, gpu in zip(nodes, on_gpu, strict=True) if gpu >= 1)
+            share = min(cpu / int(gpu) for cpu, gpu in zip(on_cpu, on_gpu, strict=True) if gpu >= 1)
             model = _floor(min(1.0, 0.1 * share))
-            left = max(cpu - int(gpu) * model for cpu, gpu in zip(nodes, on_gpu, strict=True))
+            left = max(cpu - int(gpu) * model for cpu, gpu in zip(on_cpu, on_gpu, strict=True))
             used = part_of(min(workers or gpus, gpus), runs)
             # All other tasks fit beside the models, else a model would wait for CPUs until these tasks are done.
-            each = (sum(nodes) - min(runs * used, gpus) * model) / tasks
+            each = (sum(on_cpu) - min(runs * used, gpus) * model) / tasks
             return Resources(used, True, model, _floor(min(1.0, 0.9 * left, each)))
-        if stage.threads > max(nodes):
+        if stage.threads > max(on_cpu):
             raise ConfigError(
-                f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(nodes):g} CPUs",
+                f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(on_cpu):g} CPUs",
                 hint="Lower score(..., threads=...).",
             )
-        used = part_of(workers or max(1, int(sum(cpu // stage.threads for cpu in nodes))), runs)
+        used = part_of(workers or max(1, int(sum(cpu // stage.threads for cpu in on_cpu))), runs)
         # If each model claimed whole CPUs, none would be left for the tasks that feed them; and with more models than
         # CPUs, some would wait forever. So models share nine tenths of each node. The tasks that feed them claim
         # little, so that another run on the same cluster finds room too. Tasks of other stages claim the same, and all
         # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
-        feeder = _floor(min(0.1 * sum(nodes) / max(2, tasks), 0.1 * max(nodes)) / runs)
-        return Resources(used, False, _largest_claim(nodes, used * runs, stage.threads), feeder)
+        feeder = _floor(min(0.1 * sum(on_cpu) / max(2, tasks), 0.1 * max(on_cpu)) / runs)
+        return Resources(used, False, _largest_claim(on_cpu, used * runs, stage.threads), feeder)
 
 
 def count_workers(workers: int | None) -> int:
@@ -78,13 +80,12 @@ def count_workers(workers: int | None) -> int:
     Raises:
         ConfigError: Ray does not run, or the cluster has no CPU.
     """
-    cpus = _nodes("CPU")
-    return workers or int(sum(cpus))
+    return workers or int(sum(_amounts(_there(), "CPU")))
 
 
 def largest_memory() -> int:
     """The memory that Ray gives out on the node that has most, in bytes."""
-    return int(max(_nodes("memory")))
+    return int(max(_amounts(_there(), "memory")))
 
 
 def part_of(of: int, runs: int) -> int:
@@ -101,20 +102,26 @@ def _largest_claim(nodes: list[float], models: int, threads: int) -> float:
     return claims[max(at - 1, 0)]
 
 
-def _nodes(resource: str) -> list[float]:
-    """How much of a resource each node of the cluster has."""
+def _there() -> list[Mapping[str, float]]:
+    """The resources of each node of the cluster; those that are about to leave do not count."""
     if not ray.is_initialized():
         raise ConfigError(
             "Ray is not running in this process",
             hint="Call ray.init() first, or use the command line, which does.",
         )
-    found = [float(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]]
-    if resource == "CPU" and sum(found) < 1:
+    gone = nodes.leaving()
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in gone]
+    if (cpus := sum(_amounts(there, "CPU"))) < 1:
         raise ConfigError(
-            f"the Ray cluster has {sum(found):g} CPUs; a run needs at least 1",
+            f"the Ray cluster has {cpus:g} CPUs; a run needs at least 1",
             hint="Start a worker node, or give the head node CPUs: `ray start --head --num-cpus N`.",
         )
-    return found
+    return there
+
+
+def _amounts(there: Sequence[Mapping[str, float]], resource: str) -> list[float]:
+    """How much of a resource each node has."""
+    return [float(resources.get(resource, 0)) for resources in there]
 
 
 def _floor(cpus: float) -> float:

@@ -45,6 +45,7 @@ class ClusterWatch:
 
     events: Events
     _nodes: Mapping[str, str] = field(default_factory=dict)
+    _leaving: frozenset[str] = frozenset()
     _told: set[str] = field(default_factory=set)
     _looked: float = 0.0
 
@@ -73,6 +74,10 @@ class ClusterWatch:
             self.events.nodes(lost, joined)
             metrics.gauge("annotate_nodes", len(self._nodes))
             metrics.count("annotate_lost_nodes", len(lost))
+        earlier, self._leaving = self._leaving, nodes.leaving()
+        if names := sorted(self._nodes[node] for node in self._leaving - earlier if node in self._nodes):
+            left = f"about to leave the cluster: {', '.join(names)}; no more work goes there"
+            self.events.said("warning", left)
         for worker in dead_workers():
             if worker.id not in self._told and len(self._told) < MOST_TOLD:
                 self.events.died(worker.node, worker.pid, worker.why, worker.log)

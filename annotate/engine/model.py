@@ -268,8 +268,9 @@ class ModelActor:
         self._stages, self._device = list(stages), device
         self._model: Any = None
 
-    def there(self) -> None:
-        """Answers as soon as the actor runs."""
+    def there(self) -> str:
+        """Answers as soon as the actor runs: the id of its node."""
+        return str(ray.get_runtime_context().get_node_id())
 
     def import_modules(self) -> None:
         """Import what the model needs, while the first unit is prepared elsewhere. An error comes again later."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
+from contextlib import suppress
 from typing import TypeVar
 
 import ray
+from ray import exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from annotate.engine.facts import node_name
@@ -23,6 +25,19 @@ def alive(having: str | None = None) -> dict[str, str]:
         for node in ray.nodes()
         if node["Alive"] and (having is None or node["Resources"].get(having))
     }
+
+
+def leaving() -> frozenset[str]:
+    """The ids of the nodes that are about to be taken away, as whoever does that has told Ray: preempted ones, for one.
+
+    Ray places nothing new on them. It has no public function for this; where another version has another private one,
+    no node is about to leave.
+    """
+    with suppress(ImportError, AttributeError, exceptions.RaySystemError):
+        from ray._private.state import state
+
+        return frozenset(state.get_draining_nodes())
+    return frozenset()
 
 
 def on_each_node(

@@ -1,7 +1,8 @@
 """The models that a stage has on the cluster: actors, each of which holds one.
 
 Only an actor that runs gets units. So a run goes on with what it has: if a node is lost, its units go to the actors
-that are left; an actor that waits for room on the cluster keeps no unit waiting; when a node joins, there are more.
+that are left; an actor that waits for room on the cluster keeps no unit waiting; when a node joins, there are more. A
+node that is about to be taken away gets no more units: its actors end when those that they have are done.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any
 import ray
 from ray import exceptions
 
-from annotate.engine import head
+from annotate.engine import head, nodes
 from annotate.engine.cluster import Resources
 from annotate.engine.losses import Loss, loss_of, too_often
 from annotate.engine.recovery import ATTEMPTS
@@ -33,6 +34,7 @@ class _Model:
 
     Attributes:
         actor: its handle.
+        node: id of its node.
         calls: the calls that were sent to it and are not back, in order; the loss of those that were lost.
         warm: set when a first result is back; until then the model is loaded.
         dead: whether its process was lost.
@@ -40,6 +42,7 @@ class _Model:
     """
 
     actor: Any
+    node: str
     calls: dict[Any, Loss | None] = field(default_factory=dict)
     warm: bool = False
     dead: bool = False
@@ -64,7 +67,8 @@ class Pool:
 
     Args:
         label: of the stage, for messages.
-        make: makes an actor. It has to answer `there()` as soon as it runs, and is then told to `import_modules()`.
+        make: makes an actor. It has to answer `there()` with its node as soon as it runs, and is then told to
+            `import_modules()`.
         look: finds what an actor claims, and how many there may be.
         wanted: number of units that are to be made: no more actors than that are asked for.
     """
@@ -81,6 +85,7 @@ class Pool:
         self._coming: dict[Any, _Coming] = {}  # by the future of its answer
         self._sent: dict[Any, _Model] = {}  # by the reference of a call
         self._looked = time.monotonic()
+        self._left: frozenset[str] = frozenset()  # nodes that are about to be taken away
 
     def describe(self) -> str:
         """The number of models and their device, for people."""
@@ -209,6 +214,8 @@ class Pool:
         now = time.monotonic()
         if now - self._looked > LOOK_SECONDS and not head.is_silent():
             self._looked = now
+            before, self._left = self._left, nodes.leaving()
+            self._changed |= before != self._left
             # While no node is there, wait for one; what has GPUs waits for GPUs.
             with contextlib.suppress(ConfigError, exceptions.RayError):
                 found = self._look()
@@ -219,17 +226,23 @@ class Pool:
             return
         self._changed = False
         self._give_back()
-        missing = self._size() - len(self._models) - len(self._coming)
+        missing = self._size() - len(self._staying()) - len(self._coming)
         for _ in range(missing):
             self._ask_new()
         for future in list(self._coming)[missing:] if missing < 0 else []:
             ray.kill(self._coming.pop(future).actor)
 
+    def _staying(self) -> list[_Model]:
+        """The actors whose node does not leave."""
+        return [model for model in self._models if model.node not in self._left]
+
     def _give_back(self) -> None:
-        """Let models go that are more than there should be, since another run shares the cluster: idle ones first."""
-        spare = len(self._models) - self._size()
-        for at, model in enumerate(sorted(self._models, key=lambda each: len(each.calls))):
-            model.leaving = at < spare
+        """Let models go whose node leaves, and those that are more than there should be: idle ones first."""
+        staying = self._staying()
+        spare = len(staying) - self._size()
+        going = {*(self._models.keys() - staying), *sorted(staying, key=lambda each: len(each.calls))[: max(0, spare)]}
+        for model in list(self._models):
+            model.leaving = model in going
             self._put(model)
         for model in [model for model in self._models if model.leaving and not model.calls]:
             self._drop(model)
@@ -247,7 +260,7 @@ class Pool:
                 continue  # it is not asked for any more
             self._changed = True
             if (error := future.exception()) is None:
-                self._put(_Model(coming.actor))
+                self._put(_Model(coming.actor, future.result()))
                 continue
             loss = loss_of(self._label, "a model", error)
             ray.kill(coming.actor)

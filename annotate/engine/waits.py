@@ -16,7 +16,7 @@ from typing import Any, ParamSpec
 
 import ray
 
-from annotate.engine import head
+from annotate.engine import head, nodes
 from annotate.engine.sharing import NAME, amounts
 
 P = ParamSpec("P")
@@ -119,9 +119,9 @@ class _Cluster:
         return name
 
     def free(self) -> list[dict[str, float]]:
-        """What each node has free."""
-        found = self._ask("NodeResourceInfo", "GetAllAvailableResources").resources_list
-        return [dict(node.resources_available) for node in found]
+        """What each node has free; nothing is placed on those that are about to leave."""
+        found, gone = self._ask("NodeResourceInfo", "GetAllAvailableResources").resources_list, nodes.leaving()
+        return [dict(node.resources_available) for node in found if node.node_id.hex() not in gone]
 
     def held(self) -> dict[bytes, Counter[str]]:
         """What each job holds, by kind of resource: its placement groups, actors and tasks."""

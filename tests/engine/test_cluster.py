@@ -20,16 +20,16 @@ class Cluster:
     """Stands for `ray`, of which only what there is is asked."""
 
     def __init__(self, *nodes):
-        self._nodes = [{"Alive": True, "Resources": {"CPU": cpu, "GPU": gpu}} for cpu, gpu in nodes]
+        self._nodes = [
+            {"NodeID": str(at), "Alive": True, "Resources": {"CPU": cpu, "GPU": gpu}}
+            for at, (cpu, gpu) in enumerate(nodes)
+        ]
 
     def is_initialized(self):
         return True
 
     def nodes(self):
         return self._nodes
-
-    def cluster_resources(self):
-        return {"GPU": sum(node["Resources"]["GPU"] for node in self._nodes)}
 
 
 @given(

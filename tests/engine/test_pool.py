@@ -13,6 +13,7 @@ import pytest
 from ray.exceptions import ActorDiedError, NodeDiedError, RaySystemError
 from support import shard_bytes, write_corpus
 
+from annotate import status
 from annotate.engine import pool as module
 from annotate.engine.cluster import Resources
 from annotate.engine.losses import Loss
@@ -37,7 +38,7 @@ class Actor:
 
     def runs(self, error=None):
         if error is None:
-            self.answers[-1].set_result(None)
+            self.answers[-1].set_result(f"node of {self.name}")
         else:
             self.answers[-1].set_exception(error)
 
@@ -192,6 +193,24 @@ def test_models_are_given_back_to_another_run_the_idle_ones_first(cluster, pool)
     assert len(cluster.made) == 3 and len(pool.coming()) == 1
 
 
+def test_a_node_that_is_about_to_leave_gets_no_more_units_and_others_take_its_place(cluster, pool, monkeypatch):
+    pool.room()
+    cluster.run(0, 1)
+    pool.room()
+    a, _ = send(pool, *"ab")
+    busy = a.split()[0]
+    pool.returned(a)
+    monkeypatch.setattr(module.nodes, "leaving", lambda: frozenset({f"node of {busy}"}))
+    (c,) = send(pool, "c")
+    assert c.startswith(busy)
+    cluster.now = 6.0
+    assert pool.room() == 2 and len(cluster.made) == 3 and not cluster.killed, "what it works on may end"
+    pool.returned(c)
+    assert pool.room() == 1 and cluster.killed == [busy]
+    cluster.run(2)
+    assert pool.room() == 2 and send(pool, "d") == ["m2 scores d"]
+
+
 def test_one_that_cannot_start_again_and_again_ends_the_run(cluster, pool):
     with pytest.raises(WorkError, match="annotations: a model lost its worker 4 times"):
         for _ in range(9):
@@ -232,3 +251,10 @@ def test_a_run_ends_on_what_is_left_and_uses_what_joins(tmp_path):
     assert lost == (4, True), "no other models than those of the start"
     assert joined[1] and joined[0] > 4
     assert shard_bytes(tmp_path / "lost") == shard_bytes(tmp_path / "joined")
+
+
+@pytest.mark.slow
+def test_models_leave_a_node_before_it_is_taken_away(tmp_path):
+    write_corpus(tmp_path / "corpus", shards=1, documents=48)
+    assert run(tmp_path, "left", "leaves") == (4, True), "no other models than those of the start"
+    assert any("about to leave the cluster" in text for text in status(tmp_path / "left").warnings)
