@@ -8,16 +8,19 @@ import uuid
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from length_scorer import length_scorer
 from support import sentences
 
-from annotate import Corpus, Options, Pipeline, Place, Render, Split, Tag, TagScheme, Thresholds, score
+from annotate import Corpus, Options, Pipeline, Place, Render, Split, Tag, TagScheme, Thresholds
+from annotate.stages.score import Score
 
 DEATHS = {
     "Segfault": lambda: ctypes.string_at(0),
     "Exit": lambda: os._exit(3),
+    "Tokenize": lambda: os._exit(3),
     "Hang": lambda: time.sleep(600),
 }
 
@@ -42,6 +45,23 @@ class DeadlySplit(Split):
 
     def unit(self, tables):
         die(tables["corpus"]["text"], "Segfault", "Hang")
+        return super().unit(tables)
+
+
+class DeadlyScore(Score):
+    """Documents end what is done before the model: as if its tokenizer crashed."""
+
+    def prepare(self, tables, rows):
+        die(tables["corpus"].filter(pa.array(np.isin(tables["corpus"]["row"].to_numpy(), rows)))["text"], "Tokenize")
+        return super().prepare(tables, rows)
+
+
+class Stubborn(Split):
+    """Dies whenever a unit has row 3 of the first shard, whatever is in it: as if it could not be read."""
+
+    def unit(self, tables):
+        if tables.shard == "s0.parquet" and 3 in tables.rows:
+            os._exit(3)
         return super().unit(tables)
 
 
@@ -73,7 +93,8 @@ def write(folder, bad=(), *, invalid=False, shards=2):
 
 
 def pipeline(folder, split=DeadlySplit, schedule=None, calls="", **options):
-    scores = score(split(Corpus(folder, id=None, unit_bytes=900), **options), [length_scorer()])
+    spans = split(Corpus(folder, id=None, unit_bytes=900), **options)
+    scores = [DeadlyScore(spans, length_scorer())]
     scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))
     return Pipeline(DeadlyRender(Place(Thresholds(scores, scheme), schedule=schedule), part_bytes=1500, calls=calls))
 

@@ -20,6 +20,7 @@ class Narrowing:
         without: the item without some of its inputs; None if that takes a new run, the item itself if it is of no use.
         inputs: what they are called in messages.
         most: the most of them that can be the cause; None for all.
+        instead: how to find other inputs, if to count these ends the worker too; None if there is no way.
     """
 
     count: Callable[[Any, float], Any]
@@ -27,6 +28,7 @@ class Narrowing:
     without: Callable[[Any, Sequence[int]], Any]
     inputs: str = "inputs"
     most: int | None = None
+    instead: Narrowing | None = None
 
 
 @dataclass

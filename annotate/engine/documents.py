@@ -37,27 +37,29 @@ def by_documents(
     running: Running,
     name: Callable[[Any], str],
     attempt: Callable[[Sequence[Work], str, float], Any],
+    works: Callable[[Any], Sequence[Work]] = _works,
 ) -> Narrowing:
-    """Narrow an item, which is one or more units of work, to some of their documents.
+    """Narrow an item to some documents of its units.
 
     Args:
         dataset: what the item is for.
         running: the run.
         name: the name of an item in messages.
         attempt: takes work, its name, and CPUs; sends a call of `tried`, and returns its reference.
+        works: the work of an item, which by default is one or more units of work.
     """
 
     def count(item: Any, cpus: float) -> Any:
-        return running.task(documents_in, cpus, _works(item), stage=dataset.label, units=name(item))
+        return running.task(documents_in, cpus, works(item), stage=dataset.label, units=name(item))
 
     def narrowed_attempt(item: Any, part: range, left_out: Sequence[int], cpus: float) -> Any:
         del left_out  # there are none: what a search has found, the next run's units say
-        return attempt(narrowed(_works(item), part), name(item), cpus)
+        return attempt(narrowed(works(item), part), name(item), cpus)
 
     return Narrowing(
         count=count,
         attempt=narrowed_attempt,
-        without=lambda item, found: None if refuse(dataset, running, _works(item), found) else item,
+        without=lambda item, found: None if refuse(dataset, running, works(item), found) else item,
         inputs="documents",
         most=MOST_DOCUMENTS,
     )
@@ -150,8 +152,7 @@ def tried(context: Context, works: Sequence[Work], attempt: Callable[[Context, W
     with suppress(Exception):
         context.shared()
         for work in works:
-            with in_time(context, work):
-                attempt(context, work)
+            attempt(context, work)
 
 
 def in_time(context: Context, work: Work) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from annotate.engine.calls import Calls, Job
+from annotate.engine.calls import Calls, Job, Narrowing
 from annotate.engine.losses import Loss
 from annotate.engine.search import Search
 
@@ -20,6 +20,7 @@ class Item:
     Attributes:
         index: its number.
         item: what is sent.
+        narrowing: how to find its inputs that end its worker, if there is a way.
         calls: number of calls in flight that make it.
         lost: losses of workers that worked on it alone, since the last search.
         starved: losses for want of memory.
@@ -30,6 +31,7 @@ class Item:
 
     index: int
     item: Any
+    narrowing: Narrowing | None = None
     calls: int = 0
     lost: int = 0
     starved: int = 0

@@ -199,5 +199,6 @@ def try_units(context: Context, works: Sequence[Work]) -> None:
 def _try(context: Context, work: Work) -> None:
     stage = context.stage
     assert isinstance(stage, Map)
-    for output in stage.gathered_unit(context.tables(work)):
-        parquet_bytes(output.table, large_rows=output.large_rows)
+    with in_time(context, work):
+        for output in stage.gathered_unit(context.tables(work)):
+            parquet_bytes(output.table, large_rows=output.large_rows)

@@ -18,6 +18,7 @@ import ray
 from annotate.engine.calls import Calls, Narrowing
 from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Aligned, Dataset
+from annotate.engine.documents import by_documents, tried
 from annotate.engine.facts import Sent, Told
 from annotate.engine.map import TASK_UNITS, expected, key_of, listed, single
 from annotate.engine.pool import Pool
@@ -61,6 +62,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
                 count=calls.count,
                 attempt=calls.attempt,
                 without=lambda item, left_out: replace(item, left_out=tuple(left_out)),
+                instead=by_documents(datasets[0], running, _name, calls.attempt_preparing, lambda item: item.works[:1]),
             ),
         )
     finally:
@@ -115,6 +117,10 @@ class _Sending:
         prepared = self._task(prepare_part, [item], item, part, tuple(left_out), retries=3)
         sent = self._sent([item])
         return self.models.send(lambda actor: actor.attempt.options(name=sent.name).remote(sent, prepared))
+
+    def attempt_preparing(self, works: Sequence[Work], name: str, cpus: float) -> Any:
+        """Prepare some documents of a unit, and commit nothing."""
+        return self.running.task(try_preparing, cpus, self.contexts, works, stage=self.label, units=name)
 
     def _task(self, function: Callable[..., Any], items: Sequence[Item], *arguments: Any, retries: int = 0) -> Any:
         cpus = self.models.resources.feeder_cpus
@@ -212,6 +218,17 @@ def prepare_part(
 ) -> list[list[PreparedDocuments]]:
     """Prepare some inputs of a unit, to try whether they end the worker that runs them."""
     return [_prepare(contexts, item.works, lambda whole: [*left_out, *(i for i in range(whole) if i not in part)])]
+
+
+def try_preparing(contexts: Sequence[Context], works: Sequence[Work]) -> None:
+    """Try whether preparing documents ends this process."""
+    tried(contexts[0], works, _try)
+
+
+def _try(context: Context, work: Work) -> None:
+    stage = _stage(context)
+    for tables in context.tables(work):
+        stage.items(stage.prepare(tables, stage.wanted(tables)))
 
 
 def count_inputs(contexts: Sequence[Context], item: Item) -> int:

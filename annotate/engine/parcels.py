@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from annotate.engine.documents import tried
+from annotate.engine.documents import in_time, tried
 from annotate.engine.worker import Context
 from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Shuffle
 from annotate.graph.tables import Work
@@ -62,8 +62,9 @@ def try_sending(context: Context, works: Sequence[Work], to: Partitions) -> None
     assert isinstance(stage, Shuffle)
 
     def attempt(context: Context, work: Work) -> None:
-        for tables in context.tables(work):
-            for output in stage.send(tables, to):
-                by_partition(output.table)
+        with in_time(context, work):
+            for tables in context.tables(work):
+                for output in stage.send(tables, to):
+                    by_partition(output.table)
 
     tried(context, works, attempt)

@@ -130,7 +130,9 @@ class Pool:
         Returns:
             What `lost` does: a call whose result was only to be written still may be the last of an actor that died.
         """
-        model = self._sent.pop(reference)
+        model = self._sent.pop(reference, None)
+        if model is None:  # it was no call of a model
+            return {}
         del model.calls[reference]
         model.warm = True
         if model.dead:

@@ -58,6 +58,8 @@ class Recovery:
             item.starved += 1
         elif loss.kind == "worker" and alone and call.does != "tries":
             item.lost += 1
+        if item.lost == ATTEMPTS and call.does == "counts" and item.narrowing and item.narrowing.instead is not None:
+            item.narrowing, item.lost = item.narrowing.instead, SUSPECT
         if ATTEMPTS in (item.lost, item.starved):
             raise too_often(going.job.label, going.name(item), ATTEMPTS, loss)
         if loss.kind == "worker" and guilty and call.does == "tries":
@@ -68,26 +70,26 @@ class Recovery:
 
     def search(self, going: Going, item: Item, inputs: int) -> None:
         """Begin the search for the inputs of an item that end its worker."""
-        assert going.calls is not None and going.calls.narrowing is not None
+        assert item.narrowing is not None
         item.search = Search.among(inputs, item.left_out)
         self.said(
             f"{going.job.label}: {going.name(item)} lost its worker {item.lost} times, with nothing else in "
-            f"it; looking for the cause among its {inputs:,} {going.calls.narrowing.inputs}"
+            f"it; looking for the cause among its {inputs:,} {item.narrowing.inputs}"
         )
         self._go_on(going, item)
 
     def searched(self, going: Going, item: Item, *, passed: bool) -> None:
         """A part of an item was tried."""
-        calls, search = going.calls, item.search
-        assert calls is not None and calls.narrowing is not None and search is not None
+        narrowing, search = item.narrowing, item.search
+        assert narrowing is not None and search is not None
         if passed:
             search.passed()
         else:
             search.ended()
-            most = calls.narrowing.most
+            most = narrowing.most
             if most is not None and len(search.found) - len(item.left_out) > most:
                 raise WorkError(
-                    f"{going.job.label}: {going.name(item)}: more than {most} of its {calls.narrowing.inputs} end the "
+                    f"{going.job.label}: {going.name(item)}: more than {most} of its {narrowing.inputs} end the "
                     "worker, each of them alone",
                     hint="So the cause is not in a few of them. Look into the log of a worker that died: it has the "
                     "stack of a crash. `annotate status` names it.",
@@ -96,14 +98,14 @@ class Recovery:
 
     def _go_on(self, going: Going, item: Item) -> None:
         """Try the next part of an item; at the end of the search, make it without what was found."""
-        calls, search = going.calls, item.search
-        assert calls is not None and calls.narrowing is not None
+        narrowing, search = item.narrowing, item.search
+        assert narrowing is not None
         if search is not None and search.part() is None:
-            found, inputs = len(search.found) - len(item.left_out), calls.narrowing.inputs
+            found, inputs = len(search.found) - len(item.left_out), narrowing.inputs
             what = f"{found:,} of its {inputs} end their worker: left out" if found else f"none of its {inputs} does"
             self.said(f"{going.job.label}: {going.name(item)}: {what}")
             item.left_out = tuple(sorted(search.found))
-            rest = calls.narrowing.without(item.item, item.left_out) if found else item.item
+            rest = narrowing.without(item.item, item.left_out) if found else item.item
             item.search, item.lost, item.vain = None, 0, rest is item.item
             if rest is None:  # the item stays open, so its step does not end
                 going.anew = True

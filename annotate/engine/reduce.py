@@ -112,8 +112,7 @@ def make_piece(context: Context, work: Work) -> Unit:
     reach("unit: started")
     entries = context.committed(work.key)
     if entries is None:
-        with in_time(context, work):
-            merged = _piece(context, work)
+        merged = _piece(context, work)
         reach("unit: computed")
         entries = (commit(context.directory, work.key, UnitOutput(merged), schema=stage.piece_schema),)
     return made_of(*entries)
@@ -121,7 +120,8 @@ def make_piece(context: Context, work: Work) -> Unit:
 
 def _piece(context: Context, work: Work) -> pa.Table:
     stage = _stage(context)
-    return stage.merge(stage.piece(tables) for tables in context.tables(work))
+    with in_time(context, work):
+        return stage.merge(stage.piece(tables) for tables in context.tables(work))
 
 
 def try_pieces(context: Context, works: Sequence[Work]) -> None:

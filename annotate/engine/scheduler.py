@@ -193,7 +193,7 @@ class Scheduler:
                 going.exhausted = True
             if item is None or item is _END:
                 break
-            items.append(Item(going.sent, item))
+            items.append(Item(going.sent, item, going.calls.narrowing))
             going.open[going.sent] = items[-1]
             going.sent += 1
         return items
@@ -214,14 +214,14 @@ class Scheduler:
             going.told = now
         cpus = 0.0 if going.job.claim is not None else self.share().claim if self._claim is None else self._claim
         call = Call(going, items, cpus, now, twice=twice)
-        if first.search is not None and calls.narrowing is not None:
+        if first.search is not None and first.narrowing is not None:
             part = first.search.part()
             assert part is not None, "a search that ended is removed"
             call.does = "tries"
-            reference = calls.narrowing.attempt(first.item, part, sorted(first.search.found), cpus)
-        elif first.lost >= SUSPECT and calls.narrowing is not None and not first.vain:
+            reference = first.narrowing.attempt(first.item, part, sorted(first.search.found), cpus)
+        elif first.lost >= SUSPECT and first.narrowing is not None and not first.vain:
             call.does = "counts"
-            reference = calls.narrowing.count(first.item, cpus)
+            reference = first.narrowing.count(first.item, cpus)
         else:
             sent = [item.item for item in items]
             reference = calls.submit(sent if calls.together > 1 else sent[0], cpus)

@@ -76,6 +76,8 @@ class TokenShards(Shards):
         scores: whether each token's scores are written, which are those of its span: a column `scores_<axis>` for each
             axis of the (innermost) placements, NaN for tokens that are not text. Objectives by token, such as
             unlikelihood, need them.
+        unit_seconds: the time that a worker may take for each work unit of a part. If it takes longer, twice, the
+            documents that hold it up are looked for, and go to quarantine. None for no limit.
         part_bytes: bytes of untagged text that a part aims at; windows never go across parts.
         subset: which documents are written, where the verdicts have subsets. Only documents for "train" have a training
             order and phases: those of another subset are written in corpus order, with all their tags.
@@ -96,6 +98,7 @@ class TokenShards(Shards):
     multiple: int = 1
     span_ids: bool = False
     scores: bool = False
+    unit_seconds: float | None = None
 
     name: ClassVar[str] = "token-shards"
     schema: ClassVar[str] = "token-shards"
@@ -108,6 +111,8 @@ class TokenShards(Shards):
             if getattr(self, name) not in get_args(known):
                 choices = ", ".join(f'"{value}"' for value in get_args(known))
                 raise ConfigError(f"{name} must be {choices}, got {getattr(self, name)!r}")
+        if self.unit_seconds is not None and not self.unit_seconds > 0:
+            raise ConfigError(f"unit_seconds must be above 0, got {self.unit_seconds}", hint="None sets no limit.")
         if self.window < 8:
             raise ConfigError(f"window must be at least 8 tokens, got {self.window}")
         object.__setattr__(self, "reserved", as_tuple(self.reserved, "reserved"))
@@ -139,6 +144,7 @@ class TokenShards(Shards):
             "in_force": self._in_force.identity(),
             **{name: getattr(self, name) for name in names},
             **({"scores": True} if self.scores else {}),
+            **({} if self.unit_seconds is None else {"unit_seconds": self.unit_seconds}),
         }
 
     @property

@@ -11,11 +11,11 @@ from pathlib import Path
 import deadly
 import polars as pl
 import pytest
-from deadly import pipeline, write
+from deadly import Stubborn, pipeline, write
 from here import ray_here
 from support import shard_bytes
 
-from annotate import Options, Schedule, Split, clean, status
+from annotate import Options, Schedule, Split, WorkError, clean, status
 from annotate.engine.source import open_source
 from annotate.graph import source_of
 from annotate.storage.refusals import REASON, Refusal, file_identity, put_refusal, read_refusals
@@ -42,14 +42,15 @@ def compare(out, plain, rows):
 
 @pytest.mark.slow  # a worker is started anew after each crash
 def test_documents_that_crash_or_hang_go_to_quarantine(ray_cluster, tmp_path):
-    bad = (1, "Segfault"), (4, "Hang"), (17, "Exit")
+    bad = (1, "Segfault"), (4, "Hang"), (17, "Exit"), (20, "Tokenize")
     folder = write(tmp_path / "corpus", bad)
     made = run(folder, tmp_path / "out")
-    assert made.ledger.states == {"written": 21, "near_duplicate": 0, "quarantined": 3, "not_reached": 0}
-    assert made.quarantined == {REASON: 3}
-    assert any("3 documents" in remark for remark in made.remarks)
+    assert made.ledger.states == {"written": 20, "near_duplicate": 0, "quarantined": 4, "not_reached": 0}
+    assert made.quarantined == {REASON: 4}
+    assert any("4 documents" in remark for remark in made.remarks)
     run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain")
-    compare(tmp_path / "out", tmp_path / "plain", {("s0.parquet", 1), ("s0.parquet", 4), ("s1.parquet", 5)})
+    rows = {("s0.parquet", 1), ("s0.parquet", 4), ("s1.parquet", 5), ("s1.parquet", 8)}
+    compare(tmp_path / "out", tmp_path / "plain", rows)
     told = status(tmp_path / "out")
     assert told.finished and any("begins anew" in warning for warning in told.warnings)
     # Nothing is left to do.
@@ -63,6 +64,14 @@ def test_documents_that_crash_a_shuffle(ray_cluster, tmp_path):
     run(write(tmp_path / "corpus", bad), tmp_path / "out", **options)
     run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain", **options)
     compare(tmp_path / "out", tmp_path / "plain", {("s0.parquet", 3)})
+
+
+@pytest.mark.slow
+def test_a_document_that_is_refused_in_vain_ends_the_run(ray_cluster, tmp_path):
+    with pytest.raises(WorkError, match=r"spans: s0\.parquet\[\d+:\d+\] lost its worker 4 times"):
+        run(write(tmp_path / "corpus"), tmp_path / "out", split=Stubborn)
+    (corpus,) = (tmp_path / "out").glob("corpus-*")
+    assert len(list((corpus / "refused").iterdir())) == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,84 @@
+"""Units of work that are narrowed to some documents; and what a search does if it finds too many, or can't count."""
+
+from unittest import mock
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from annotate.engine.calls import Calls, Job, Narrowing
+from annotate.engine.documents import documents_in, narrowed
+from annotate.engine.going import Call, Going, Item
+from annotate.engine.losses import Loss
+from annotate.engine.recovery import ATTEMPTS, SUSPECT, Recovery
+from annotate.errors import WorkError
+from annotate.graph.tables import Work
+from annotate.storage.manifests import Unit
+
+
+@given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4), st.data())
+def test_work_has_just_the_documents_of_a_part(sizes, data):
+    works, at, all_rows = [], 0, []
+    for number, work in enumerate(sizes):
+        units = []
+        for size in work:
+            unit = Unit("a", at, at + size, 0)
+            ranges = Unit("", 0, 0, 0)  # an input that is cut into ranges stays as it is
+            units.append({"corpus": unit, "spans": unit, "found": ranges})
+            all_rows += range(at, at + size)
+            at += size + 1
+        works.append(Work("k", "a", 0, 0, 0, tuple(units), 10 * number))
+    start = data.draw(st.integers(0, len(all_rows)))
+    stop = data.draw(st.integers(start, len(all_rows)))
+    some = narrowed(works, range(start, stop))
+    read = [units for work in some for units in work.units]
+    assert [row for units in read for row in range(units["corpus"].start, units["corpus"].stop)] == all_rows[start:stop]
+    assert all(units["spans"] == units["corpus"] and units["corpus"].narrowed for units in read)
+    assert all(units["found"] == Unit("", 0, 0, 0) for units in read)
+    assert documents_in(some) == stop - start and documents_in(works) == len(all_rows)
+    for work in some:  # the number of the first unit, by which inputs in ranges name it
+        whole = works[work.number // 10]
+        first = whole.units[work.number % 10]["corpus"]
+        assert first.start <= work.units[0]["corpus"].start < first.stop
+
+
+def going(narrowing):
+    """A job with one item, which has lost its worker twice."""
+    calls = Calls(items=iter(()), submit=mock.Mock(), name=str, take=mock.Mock(), narrowing=narrowing)
+    made = Going(Job("stage", lambda: True, iter(())), 1, calls)
+    item = made.open[0] = Item(0, "unit", narrowing, lost=SUSPECT)
+    return made, item
+
+
+def lose(recovery, made, item, does):
+    call = Call(made, [item], 1.0, 0.0, does=does, loss=Loss("worker", "gone"))
+    recovery.lost(made, call, guilty=True)
+
+
+def test_if_most_documents_end_the_worker_it_is_not_the_documents():
+    made, item = going(Narrowing(mock.Mock(), mock.Mock(), mock.Mock(), inputs="documents", most=3))
+    recovery = Recovery(lambda message: None)
+    recovery.search(made, item, 100)
+    recovery.searched(made, item, passed=True)  # without any document
+    with pytest.raises(WorkError, match="more than 3 of its documents"):
+        for _ in range(100):
+            lose(recovery, made, item, "tries")
+    assert len(item.search.found) == 4
+
+
+def test_if_inputs_cannot_be_counted_others_are_searched():
+    instead = Narrowing(mock.Mock(), mock.Mock(), lambda item, found: None, inputs="documents")
+    made, item = going(Narrowing(mock.Mock(), mock.Mock(), mock.Mock(), instead=instead))
+    said = []
+    recovery = Recovery(said.append)
+    for _ in range(ATTEMPTS - SUSPECT):
+        assert item.narrowing is not instead
+        lose(recovery, made, item, "counts")
+    assert item.narrowing is instead and item.lost == SUSPECT and list(made.again) == [item]
+    recovery.search(made, item, 1)
+    recovery.searched(made, item, passed=True)
+    lose(recovery, made, item, "tries")
+    made.again.clear()
+    lose(recovery, made, item, "tries")
+    assert made.anew and not made.again and made.open == {0: item}  # the step can't end without it
+    assert said[-1].endswith("1 of its documents end their worker: left out")
