@@ -27,7 +27,8 @@ from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, UnitOutput, commit_all, joined
-from annotate.storage.slices import Slices, by_partition, put_slices
+from annotate.storage.slice_reader import KeptSums, Slices
+from annotate.storage.slices import by_partition, put_slices
 from annotate.text.arrays import held_bytes
 
 SEND_UNITS = 4  # bytes that one task sends, as a multiple of the work unit
@@ -164,7 +165,10 @@ class _Shuffling:
         def submit(item: tuple[list[Work], Any], cpus: float) -> Any:
             works, sent = item
             others = [told.get(work.start, ()) for work in works]
-            return self._task(receive, cpus, receiver_name(item), works, sent, others, round_, beside)
+            width = self.to.width if self.to.width > 1 else self.to.number
+            first = works[0].start // width * width
+            readers = range(first, first + width)
+            return self._task(receive, cpus, receiver_name(item), works, sent, others, round_, beside, readers)
 
         return Calls(
             items=self._receiving(parts),
@@ -272,11 +276,9 @@ def regroup(context: Context, groups: range, units: Sequence[Unit], to: Partitio
     other partitions keep their checksums.
     """
     stage = _stage(context)
-    sent = _sent(context, units, groups)
+    sent = _sent(context, units, groups, first=groups.start == 0)
     cut = [to.groups, to.width, to.most]
-    keys = {
-        group: digest([stage.recipe, "regroup", round_, group, *cut, sent.checksums(group)])[:24] for group in groups
-    }
+    keys = {group: digest([stage.recipe, "regroup", round_, group, *cut, sent.sum(group)])[:24] for group in groups}
     return _made(context, sent, keys, lambda group, key: _regroup(context, key, sent, group, to))
 
 
@@ -287,10 +289,11 @@ def _regroup(context: Context, key: str, sent: Slices, group: int, to: Partition
     return commit_all(context.directory, key, _parts(context, key, outputs, to.most, 1, apart=True))
 
 
-def _sent(context: Context, units: Sequence[Unit], numbers: range) -> Slices:
-    """The slices of these numbers, of what units sent."""
+def _sent(context: Context, units: Sequence[Unit], numbers: range, *, first: bool) -> Slices:
+    """The slices of these numbers, of what units sent. The task that makes the `first` of them keeps sums for all."""
     parts = [entry.part for unit in units for entry in unit.entries]
-    return Slices(context.directory, parts, numbers, schema=_stage(context).sent_schema)
+    sums = KeptSums(look=not context.fresh, keep=first)
+    return Slices(context.directory, parts, numbers, schema=_stage(context).sent_schema, sums=sums)
 
 
 def _made(
@@ -352,26 +355,23 @@ def receive(
     told: Sequence[Sequence[Entry]],
     round_: str,
     beside: tuple[int, int],
+    readers: range,
 ) -> list[Unit]:
     """Commit the units of some partitions, from the rows that were sent to them.
 
     `told` has the sent entries whose counts and bad rows each of these units takes over. `beside` has the numbers of
-    units and rows of the first input beside.
+    units and rows of the first input beside. `readers` are all the partitions that read `parts`.
     """
-    stage = _stage(context)
-    sent = _sent(context, parts, range(works[0].start, works[-1].stop))
+    recipe = _stage(context).recipe
+    sent = _sent(context, parts, range(works[0].start, works[-1].stop), first=works[0].start == readers.start)
     by_number = {work.start: work for work in works}
     # The key of a unit is a hash of the rows that it is made from, so a partition with the same rows keeps its unit.
     keys = {
-        number: digest([stage.recipe, "receive", round_, number, sent.checksums(number), _beside(work), beside])[:24]
+        number: digest([recipe, "receive", round_, number, sent.sum(number), work.identities, beside])[:24]
         for number, work in by_number.items()
     }
     made = _made(context, sent, keys, lambda number, key: _receive(context, key, sent, by_number[number], beside))
     return [_told(context, unit, others) for unit, others in zip(made, told, strict=True)]
-
-
-def _beside(work: Work) -> list[list[str]]:
-    return [[unit.identity for unit in units.values()] for units in work.units]
 
 
 @frugal

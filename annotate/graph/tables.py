@@ -29,6 +29,11 @@ class Work:
     units: tuple[Mapping[str, Unit], ...]
     number: int = 0
 
+    @property
+    def identities(self) -> list[list[str]]:
+        """The identities of its units."""
+        return [[unit.identity for unit in units.values()] for units in self.units]
+
 
 SMALL = 1 << 20
 """Bytes of a table that is kept after it was read, because it may be read again for the same unit."""

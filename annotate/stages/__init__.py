@@ -19,7 +19,8 @@ In the order of a run, each with the names of the datasets that it commits:
     schedule            when documents are trained on: `schedule`
     place               where tags stand: `placements`
     nest                the same of several splits of one corpus: `nested-placements`
-    excluded            documents to take out of shards: `excluded`
+    id_index            where the documents of each id are: `id-index`
+    excluded            documents to take out of shards: `excluded-places`, `excluded`
     render              shards of text: `text-shards`
     token_shards        shards of tokens: `token-shards`
 

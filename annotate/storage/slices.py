@@ -5,14 +5,14 @@ A slice holds the rows for one partition, or for some partitions, one after the 
 A part begins with its slices, each an Arrow IPC stream. After them stands an index of the slices, also an Arrow IPC
 stream, and then the length of the index in 8 bytes, little-endian. To read a slice, a task reads the index and the
 slice alone, and checks both: the checksum of the part is that of its index, and the index has those of the slices.
-Slices that lie side by side are read in one request, where they are small.
+`slice_reader` reads them.
 """
 
 from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -41,8 +41,6 @@ _SCHEMA = b"schema"
 """In the metadata of an index, the key under which the schema of the slices stands, if it is not the contract's."""
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")
 _LENGTH = 8
-TOGETHER_BYTES = 32 << 20
-"""Most bytes that a task holds of slices that it has read with their neighbours, over all parts."""
 
 
 def by_partition(table: pa.Table) -> pa.Table:
@@ -113,104 +111,31 @@ def put_slices(
     return Entry(key, part, bad, counts or {})
 
 
-class Slices:
-    """The slices of some parts, a few numbers of them, which one task reads in turn.
-
-    Args:
-        dataset: the dataset of the parts.
-        parts: that `put_slices` made.
-        numbers: of the slices.
-        schema: contract of the rows.
-
-    Raises:
-        StorageError: a part is missing or damaged.
-    """
-
-    def __init__(self, dataset: Directory, parts: Sequence[Part], numbers: range, *, schema: str) -> None:
-        self._dataset, self._parts, self._schema = dataset, parts, schema
-        # The index of a part is read once: it can be larger than a slice.
-        self._indices = [_index_of(dataset, part, numbers) for part in parts]
-        self._together: dict[int, range] = {}
-        self._read: dict[int, tuple[range, int, bytes]] = {}  # by part: the slices, where they begin, and their bytes
-
-    def checksums(self, to: int) -> list[str]:
-        """The checksum of a slice in each part; if it has no rows there, that of their schema."""
-        return [_checksum(index, to) for index in self._indices]
-
-    def held(self, to: int) -> int:
-        """Bytes of memory that the rows of a slice take, in all parts."""
-        return sum(int(_of(index, to, "held", 0)) for index in self._indices)
-
-    def read_together(self, wanted: Iterable[int]) -> None:
-        """Say which slices will be read, in rising order: neighbours are read in one request, if they are small."""
-        run: range | None = None
-        size = 0
-        for to in wanted:
-            own = sum(int(_of(index, to, "bytes", 0)) for index in self._indices)
-            beside = run is not None and run.stop == to and size + own <= TOGETHER_BYTES
-            run, size = (range(run.start, to + 1), size + own) if beside and run else (range(to, to + 1), own)
-            self._together.update(dict.fromkeys(run, run))
-
-    @phase("read")
-    def table(self, number: int, to: int) -> pa.Table:
-        """Read a slice of the part of this number.
-
-        Raises:
-            StorageError: the part is missing or damaged.
-        """
-        part, index = self._parts[number], self._indices[number]
-        at = _place(index, to)
-        if at is None:
-            kind = (index.schema.metadata or {}).get(_SCHEMA)
-            found = contract(self._schema).schema if kind is None else pa.ipc.read_schema(pa.py_buffer(kind))
-            return found.empty_table()
-        data = self._bytes(number, to)
-        if checksum(data) != index["checksum"][at].as_py():
-            raise _damaged(self._dataset, part, f"slice {to} has another checksum")
-        where = f"{self._dataset.url}/{part.path}"
-        return contract(self._schema).check(pa.ipc.open_stream(data).read_all(), where)
-
-    def tables(self, to: int, *, empty: bool = True) -> Iterator[pa.Table]:
-        """Read a slice of each part, in order; without `empty`, at least one, and only those that have rows."""
-        numbers = [n for n, index in enumerate(self._indices) if empty or _place(index, to) is not None]
-        return (self.table(number, to) for number in numbers or [0])
-
-    def _bytes(self, number: int, to: int) -> memoryview:
-        run, index = self._together.get(to, range(to, to + 1)), self._indices[number]
-        read = self._read.get(number)
-        if read is None or read[0] != run:
-            first, stop = np.searchsorted(index["to"].to_numpy(), [run.start, run.stop]).tolist()
-            start = index["offset"][first].as_py()
-            end = index["offset"][stop - 1].as_py() + index["bytes"][stop - 1].as_py()
-            read = (run, start, _read(self._dataset, self._parts[number], start, end - start))
-            if len(run) > 1:
-                self._read[number] = read
-        _, start, data = read
-        at = _of(index, to, "offset", 0) - start
-        return memoryview(data)[at : at + _of(index, to, "bytes", 0)]
-
-
-def _index_of(dataset: Directory, part: Part, slices: range) -> pa.Table:
+def slice_index(dataset: Directory, part: Part, slices: range | None = None) -> pa.Table:
     """Read the index of a part, and keep its rows about some slices.
 
     Raises:
         StorageError: the part is missing or damaged.
     """
     index = _index(dataset, part)
+    if slices is None:
+        return index
     first, stop = np.searchsorted(index["to"].to_numpy(), [slices.start, slices.stop]).tolist()
     return index.take(pa.array(np.arange(first, stop)))  # a slice would hold all of it
 
 
-def _checksum(index: pa.Table, to: int) -> str:
+def slice_checksum(index: pa.Table, to: int) -> str:
+    """The checksum of a slice; if it has no rows, that of their schema."""
     at = _place(index, to)
     if at is None:
         return checksum((index.schema.metadata or {}).get(_SCHEMA, b""))
     return str(index["checksum"][at].as_py())
 
 
-def _of(index: pa.Table, to: int, column: str, otherwise: int) -> int:
+def slice_number(index: pa.Table, to: int, column: str) -> int:
+    """A number of a slice, 0 for one without rows: its `offset`, its `bytes`, or those that it has `held` in memory."""
     at = _place(index, to)
-    return otherwise if at is None else int(index[column][at].as_py())
+    return 0 if at is None else int(index[column][at].as_py())
 
 
 def _place(index: pa.Table, to: int) -> int | None:
@@ -219,16 +144,22 @@ def _place(index: pa.Table, to: int) -> int | None:
     return at if at < index.num_rows and index["to"][at].as_py() == to else None
 
 
+def slice_schema(index: pa.Table, schema: str) -> pa.Schema:
+    """The schema of the slices of a part, by its index and the contract of the rows."""
+    kind = (index.schema.metadata or {}).get(_SCHEMA)
+    return contract(schema).schema if kind is None else pa.ipc.read_schema(pa.py_buffer(kind))
+
+
 @functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts
 def _index(dataset: Directory, part: Part) -> pa.Table:
     file = _open(dataset, part)
     length = int.from_bytes(
-        _read(dataset, part, max(0, part.bytes - _LENGTH), min(part.bytes, _LENGTH), file), "little"
+        read_bytes(dataset, part, max(0, part.bytes - _LENGTH), min(part.bytes, _LENGTH), file), "little"
     )
     start = part.bytes - _LENGTH - length
-    index = _read(dataset, part, start, length, file) if start >= 0 else b""
+    index = read_bytes(dataset, part, start, length, file) if start >= 0 else b""
     if checksum(index) != part.checksum:
-        raise _damaged(dataset, part, "its index has another checksum")
+        raise damaged(dataset, part, "its index has another checksum")
     return pa.ipc.open_stream(index).read_all().combine_chunks()
 
 
@@ -242,7 +173,12 @@ def _small(dataset: Directory, part: Part) -> io.RawIOBase:
     return dataset.open(part.path, part.bytes)
 
 
-def _read(dataset: Directory, part: Part, offset: int, size: int, file: io.RawIOBase | None = None) -> bytes:
+def read_bytes(dataset: Directory, part: Part, offset: int, size: int, file: io.RawIOBase | None = None) -> bytes:
+    """Read some bytes of a part, which may be open.
+
+    Raises:
+        StorageError: the part is missing or truncated, or its store fails.
+    """
     try:
         file = _open(dataset, part) if file is None else file
         file.seek(offset)
@@ -251,10 +187,11 @@ def _read(dataset: Directory, part: Part, offset: int, size: int, file: io.RawIO
         # A missing or truncated part can be mended by making it again. If the store failed, the part may be whole.
         if dataset.size(part.path) == part.bytes:
             raise
-        raise _damaged(dataset, part, "it is missing or truncated") from error
+        raise damaged(dataset, part, "it is missing or truncated") from error
 
 
-def _damaged(dataset: Directory, part: Part, why: str) -> StorageError:
+def damaged(dataset: Directory, part: Part, why: str) -> StorageError:
+    """The error for a part whose bytes are not those that were committed."""
     why = why if dataset.size(part.path) == part.bytes else "it is missing or truncated"
     return StorageError(f"{dataset.url}/{part.path} is damaged: {why}", hint=REMAKE)
 

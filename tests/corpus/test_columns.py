@@ -26,7 +26,8 @@ from annotate.stages.corpus import Corpus
 from annotate.stages.shared.tables import packed
 from annotate.storage.contracts import contract
 from annotate.storage.parts import UnitOutput, commit
-from annotate.storage.slices import Slices, by_partition, put_slices
+from annotate.storage.slice_reader import Slices
+from annotate.storage.slices import by_partition, put_slices
 from annotate.storage.store import Directory
 
 WHEN = dt.datetime(2024, 5, 6, 7, 8, 9)

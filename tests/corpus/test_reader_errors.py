@@ -27,7 +27,8 @@ from annotate.corpus.rows import RowReader
 from annotate.corpus.source_files import SourceFile, UnreadableFile
 from annotate.errors import InputError, StorageError
 from annotate.storage import connections
-from annotate.storage.slices import Slices, put_slices
+from annotate.storage.slice_reader import Slices
+from annotate.storage.slices import put_slices
 from annotate.storage.store import Directory
 
 LINES = b"".join(b'{"text": "line %d"}\n' % i for i in range(2000))

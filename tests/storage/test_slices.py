@@ -14,7 +14,8 @@ from annotate.errors import StorageError
 from annotate.storage import tally
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Part
-from annotate.storage.slices import TOGETHER_BYTES, Slices, _index, _small, by_partition, put_slices
+from annotate.storage.slice_reader import BLOCK, TOGETHER_BYTES, KeptSums, Slices, _found
+from annotate.storage.slices import _index, _small, by_partition, put_slices
 from annotate.storage.store import TAIL_BYTES, Directory
 
 SCHEMA = "sent-links"
@@ -57,7 +58,7 @@ def test_the_checksum_of_a_slice_is_of_its_rows_alone(tmp_path: Path) -> None:
     folder, sums = Directory.at(tmp_path), set()
     for to in ([0, 1], [0, 2], [0, 1, 1], [0]):
         part = put_slices(folder, "k", [by_partition(links(to))], schema=SCHEMA).part
-        sums.add(Slices(folder, [part], range(1), schema=SCHEMA).checksums(0)[0])
+        sums.add(Slices(folder, [part], range(1), schema=SCHEMA).sum(0))
     assert len(sums) == 1
 
 
@@ -71,7 +72,7 @@ def test_the_schema_of_a_contract_is_not_said_another_one_is(tmp_path: Path) -> 
         sent = pa.table({"to": pa.array([0], pa.int32()), "time": [0.5], "document": document})
         part = put_slices(folder, name, [sent], schema="sent-documents").part
         assert read_slice(folder, part, 1, "sent-documents").schema == sent.schema
-        sums.append(Slices(folder, [part], range(1, 2), schema="sent-documents").checksums(1)[0])
+        sums.append(Slices(folder, [part], range(1, 2), schema="sent-documents").sum(1))
     assert sums[0] != sums[1]
 
 
@@ -127,7 +128,7 @@ def test_neighbours_are_read_in_one_request(tmp_path: Path, monkeypatch: pytest.
     assert all(part.bytes > TAIL_BYTES for part in parts)
     whole = pa.concat_tables(tables)
     for most, requests in ((TOGETHER_BYTES, 3 + 3 * 2), (0, 3 + 3 * 6)):
-        monkeypatch.setattr("annotate.storage.slices.TOGETHER_BYTES", most)
+        monkeypatch.setattr("annotate.storage.slice_reader.TOGETHER_BYTES", most)
         _index.cache_clear()
         tally.taken()
         found = Slices(folder, parts, range(8), schema=SCHEMA)
@@ -144,3 +145,34 @@ def test_a_small_part_is_read_in_one_request(tmp_path: Path) -> None:
     tally.taken()
     assert [read_slice(folder, part, to).num_rows for to in range(6)] == [1, 1, 1, 0, 0, 1]
     assert tally.taken()["requests: get"] == 1
+
+
+def test_indices_of_parts_that_did_not_change_are_not_read_again(tmp_path: Path) -> None:
+    folder = Directory.at(tmp_path)
+
+    def sent(number: int, start: int) -> Part:
+        return put_slices(
+            folder, f"{number}-{start}", [by_partition(links([0, 0, 3], 10 * number + start))], schema=SCHEMA
+        ).part
+
+    def sums(parts: list[Part], *, look: bool, keep: bool = False) -> tuple[list[str], int]:
+        """The sums of slices, and how many requests they took in a new process."""
+        for cached in (_index, _small, _found):
+            cached.cache_clear()
+        tally.taken()
+        slices = Slices(folder, parts, range(4), schema=SCHEMA, sums=KeptSums(look=look, keep=keep))
+        found = [slices.sum(to) for to in range(4)]
+        counts = tally.taken()
+        return found, int(sum(n for k, n in counts.items() if k.startswith(tally.REQUESTS)))
+
+    parts = [sent(number, 0) for number in range(3 * BLOCK + 5)]
+    before, first = sums(parts, look=False, keep=True)
+    assert first == len(parts) + 3 * 2  # each part is read, and for each block a part and an entry are put
+    assert sums(parts, look=False) == (before, len(parts))
+    assert sums(parts, look=True) == (before, 3 * 3 + 5)
+    assert before[1] == before[2] not in (before[0], before[3])
+    one = [*parts[:70], sent(70, 1), *parts[71:]]
+    after, again = sums(one, look=True)
+    assert again == 2 * 3 + 1 + BLOCK + 5
+    assert [a == b for a, b in zip(after, before, strict=True)] == [False, True, True, False]
+    assert sums(one, look=False) == (after, len(parts))

@@ -28,7 +28,7 @@ from annotate.graph import (
 )
 from annotate.graph.roles import Counts
 from annotate.graph.stage import Kind
-from annotate.stages.excluded import Excluded, read_ids
+from annotate.stages.excluded import Excluded, ExcludedPlaces, read_ids
 from annotate.stages.nest import Nest, Placements
 from annotate.stages.place import Place
 from annotate.stages.schedule import ScheduleDocuments
@@ -181,7 +181,7 @@ class Shards(EndsDocuments, Map, Shuffle):
     @functools.cached_property
     def excluded(self) -> Excluded | None:
         """The documents that are taken out, if any."""
-        return Excluded(self.corpus, read_ids(self.exclude)) if self.exclude else None
+        return Excluded(ExcludedPlaces(self.corpus, read_ids(self.exclude))) if self.exclude else None
 
     @property
     def types_read(self) -> tuple[str, ...] | None:

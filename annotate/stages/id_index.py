@@ -1,0 +1,96 @@
+"""Where the documents of each id are, so that an id is found without reading the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annotate.graph import Documents, Partitions, Received, Shuffle, Stage, Tables, partitions_of
+from annotate.stages.duplicates.documents import numbered
+from annotate.stages.repeated_ids import ID_BYTES
+from annotate.stages.shared.tables import text_hashes
+from annotate.storage.contracts import contract
+from annotate.storage.manifests import Manifest, Unit
+from annotate.storage.parts import UnitOutput
+from annotate.text.arrays import large_string
+
+PARTITIONS = "partitions"
+"""The name of a note: the number of partitions that hashes of ids are sent to. A unit without ids has none."""
+
+
+@dataclass(frozen=True)
+class IdIndex(Shuffle):
+    """The documents of a corpus by id: each unit has those whose ids have some hashes."""
+
+    corpus: Documents
+
+    name: ClassVar[str] = "id-index"
+    schema: ClassVar[str] = "id-index"
+    sent_schema: ClassVar[str] = "sent-id-index"
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The corpus."""
+        return {"corpus": self.corpus}
+
+    def settings(self) -> Mapping[str, Any]:
+        """The name of the id column."""
+        return {"id": self.corpus.id}
+
+    def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
+        """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit."""
+        del whole
+        return partitions_of(manifests["corpus"].rows * ID_BYTES, self.corpus.unit_size)
+
+    def held(self, units: Mapping[str, Unit]) -> int:
+        """The bytes of the ids of a unit, about."""
+        return (units["corpus"].stop - units["corpus"].start) * ID_BYTES
+
+    def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
+        """Send each id, and the number of its document, to the partition of its hash."""
+        named = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))
+        ids = named["id"].cast(pa.string())
+        columns = [
+            pa.array(partitions_of_ids(ids, partitions.number)),
+            pa.array(np.full(len(ids), partitions.number, np.int32)),
+            ids,
+            pa.array(numbered(tables.number, named["row"].to_numpy() - tables.rows.start)),
+        ]
+        yield UnitOutput(pa.table(columns, schema=contract(self.sent_schema).schema))
+
+    def receive(self, received: Received) -> Iterator[UnitOutput]:
+        """The documents, by id."""
+        sent = received.sent
+        notes = {PARTITIONS: str(sent["of"][0].as_py())} if sent.num_rows else {}
+        table = sent.select(["id", "document"]).sort_by([("id", "ascending"), ("document", "ascending")])
+        yield UnitOutput(table, notes=notes)
+
+
+def partitions_of_ids(ids: pa.ChunkedArray, number: int) -> npt.NDArray[np.int32]:
+    """The partition that each id is sent to: int32 `[n]`."""
+    return (text_hashes(large_string(ids)) % np.uint64(number)).astype(np.int32)
+
+
+def documents_of_ids(tables: Tables, name: str, ids: pa.ChunkedArray) -> pa.Table:
+    """The documents of some ids, `id` and `document`, in a unit of an index, which is read only if it can have any.
+
+    Args:
+        tables: of a stage that reads an index.
+        name: of this input.
+        ids: the ids, as text.
+    """
+    (entry,) = tables.unit(name).entries
+    nothing = contract(IdIndex.schema).schema.empty_table()
+    if PARTITIONS not in entry.notes:
+        return nothing
+    mine = ids.filter(pa.array(partitions_of_ids(ids, int(entry.notes[PARTITIONS])) == tables.number))
+    if not len(mine):
+        return nothing
+    table = tables[name]
+    return table.filter(pc.is_in(table["id"], mine))
