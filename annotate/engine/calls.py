@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +44,7 @@ class Calls:
             than 1, `submit` is given a list of items, and the result of a call is a list.
         room: says how many calls may be in flight now; None for a share of the scheduler's own limit.
         idle: whether a worker has nothing to do that a call of this step could use.
+        waiting: the references of calls that wait while their worker is busy with another, the last to begin first.
         coming: what there will be more room with, by future, with what it waits for; for models that do not run yet.
         returned: is called with the reference of a call whose result is back. Returns what `lost` does.
         lost: is called with the reference of a call and its loss. Returns the lost calls that are judged by now, and
@@ -58,6 +59,7 @@ class Calls:
     together: int = 1
     room: Callable[[], int] | None = None
     idle: Callable[[], bool] = lambda: True
+    waiting: Callable[[], Iterable[Any]] = tuple
     coming: Callable[[], Mapping[Any, str]] = dict
     returned: Callable[[Any], Mapping[Any, bool]] = lambda reference: {}
     lost: Callable[[Any, Loss], Mapping[Any, bool]] = lambda reference, loss: {reference: True}

@@ -22,12 +22,14 @@ class Resources:
         gpu: whether models run on GPUs.
         model_cpus: logical CPUs that a model claims.
         feeder_cpus: logical CPUs that a task claims if it prepares or finishes units for models.
+        crowded: whether there are more runs than models that fit.
     """
 
     workers: int
     gpu: bool
     model_cpus: float
     feeder_cpus: float
+    crowded: bool = False
 
     @staticmethod
     def of_models(stage: Model, workers: int | None, device: str, runs: int = 1) -> Resources:
@@ -59,19 +61,20 @@ class Resources:
             used = part_of(min(workers or gpus, gpus), runs)
             # All other tasks fit beside the models, else a model would wait for CPUs until these tasks are done.
             each = (sum(on_cpu) - min(runs * used, gpus) * model) / tasks
-            return Resources(used, True, model, _floor(min(1.0, 0.9 * left, each)))
+            return Resources(used, True, model, _floor(min(1.0, 0.9 * left, each)), runs > gpus)
         if stage.threads > max(on_cpu):
             raise ConfigError(
                 f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(on_cpu):g} CPUs",
                 hint="Lower score(..., threads=...).",
             )
-        used = part_of(workers or max(1, int(sum(cpu // stage.threads for cpu in on_cpu))), runs)
+        fit = max(1, int(sum(cpu // stage.threads for cpu in on_cpu)))
+        used = part_of(workers or fit, runs)
         # If each model claimed whole CPUs, none would be left for the tasks that feed them; and with more models than
         # CPUs, some would wait forever. So models share nine tenths of each node. The tasks that feed them claim
         # little, so that another run on the same cluster finds room too. Tasks of other stages claim the same, and all
         # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
         feeder = _floor(min(0.1 * sum(on_cpu) / max(2, tasks), 0.1 * max(on_cpu)) / runs)
-        return Resources(used, False, _largest_claim(on_cpu, used * runs, stage.threads), feeder)
+        return Resources(used, False, _largest_claim(on_cpu, used * runs, stage.threads), feeder, runs > fit)
 
 
 def count_workers(workers: int | None) -> int:

@@ -55,6 +55,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
             together=TASK_UNITS,
             room=models.room,
             idle=models.idle,
+            waiting=models.waiting,
             coming=models.coming,
             returned=models.returned,
             lost=models.lost,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,8 @@ from annotate.errors import ConfigError
 AHEAD = 3  # prepared units in front of each model
 LOOK_SECONDS = 5.0
 """How often the number of models is looked at again: nodes come and go."""
+TURN_SECONDS = 600.0
+"""So long a model keeps its GPU while there are more runs than GPUs; then it is the turn of another run."""
 
 
 @dataclass(eq=False)
@@ -35,6 +37,8 @@ class _Model:
     Attributes:
         actor: its handle.
         node: id of its node.
+        cpus: that it claims.
+        since: when it began.
         calls: the calls that were sent to it and are not back, in order; the loss of those that were lost.
         warm: set when a first result is back; until then the model is loaded.
         dead: whether its process was lost.
@@ -43,6 +47,8 @@ class _Model:
 
     actor: Any
     node: str
+    cpus: float
+    since: float
     calls: dict[Any, Loss | None] = field(default_factory=dict)
     warm: bool = False
     dead: bool = False
@@ -59,6 +65,7 @@ class _Coming:
     """An actor that has not answered yet: it may wait for room. `attempt` counts those that were lost before it."""
 
     actor: Any
+    cpus: float
     attempt: int = 1
 
 
@@ -99,8 +106,14 @@ class Pool:
         return len(self._sent) + sum(room * len(models) for room, models in enumerate(self._by_room))
 
     def idle(self) -> bool:
-        """Whether an actor that runs has nothing to do."""
-        return any(not model.calls for models in self._by_room[1:] for model in models)
+        """Whether the actor to which the next call would go has nothing to do."""
+        return any(self._by_room[1:]) and not self._next().calls
+
+    def waiting(self) -> Iterator[Any]:
+        """The calls that wait while their actor works on another: those at the end of the longest lines first."""
+        for models in self._by_room:  # the less room, the longer the line
+            for model in models:
+                yield from list(model.calls)[:0:-1]
 
     def coming(self) -> Mapping[Any, str]:
         """The futures of actors that do not run yet, each with what it needs of the cluster."""
@@ -117,7 +130,7 @@ class Pool:
         Returns:
             The reference.
         """
-        model = next(iter(next(models for models in reversed(self._by_room) if models)))
+        model = self._next()
         reference = work(model.actor)
         model.calls[reference] = None
         self._sent[reference] = model
@@ -165,6 +178,10 @@ class Pool:
             self._ask_again()
         return self._judged(model)
 
+    def _next(self) -> _Model:
+        """The actor that has the most room."""
+        return next(iter(next(models for models in reversed(self._by_room) if models)))
+
     def _judged(self, model: _Model) -> Mapping[Any, bool]:
         if None in model.calls.values():
             return {}
@@ -187,7 +204,7 @@ class Pool:
         """Ask the idle actors whether they run: what took one of them may have taken more."""
         for model in [model for model in self._models if not model.calls]:
             self._drop(model)
-            self._ask(_Coming(model.actor))
+            self._ask(_Coming(model.actor, model.cpus))
 
     def _ask(self, coming: _Coming) -> None:
         future = coming.actor.there.remote().future()
@@ -207,7 +224,7 @@ class Pool:
         self._changed = True
 
     def _ask_new(self, attempt: int = 1) -> None:
-        coming = _Coming(self._make(self.resources), attempt)
+        coming = _Coming(self._make(self.resources), self.resources.model_cpus, attempt)
         self._ask(coming)
         coming.actor.import_modules.remote()
 
@@ -217,7 +234,7 @@ class Pool:
         if now - self._looked > LOOK_SECONDS and not head.is_silent():
             self._looked = now
             before, self._left = self._left, nodes.leaving()
-            self._changed |= before != self._left
+            self._changed |= before != self._left or self.resources.crowded
             # While no node is there, wait for one; what has GPUs waits for GPUs.
             with contextlib.suppress(ConfigError, exceptions.RayError):
                 found = self._look()
@@ -234,15 +251,24 @@ class Pool:
         for future in list(self._coming)[missing:] if missing < 0 else []:
             ray.kill(self._coming.pop(future).actor)
 
+    def _had_its_turn(self, model: _Model) -> bool:
+        """Whether an actor is to make room for those of other runs. Another is asked for, which waits behind theirs."""
+        if not self.resources.crowded:
+            return False
+        if self.resources.gpu:
+            return time.monotonic() - model.since > TURN_SECONDS
+        return model.cpus > self.resources.model_cpus  # with what each claims now, those of all runs fit
+
     def _staying(self) -> list[_Model]:
         """The actors whose node does not leave."""
         return [model for model in self._models if model.node not in self._left]
 
     def _give_back(self) -> None:
-        """Let models go whose node leaves, and those that are more than there should be: idle ones first."""
+        """Let models go whose node leaves or whose turn is over, and those that are too many: idle ones first."""
         staying = self._staying()
         spare = len(staying) - self._size()
         going = {*(self._models.keys() - staying), *sorted(staying, key=lambda each: len(each.calls))[: max(0, spare)]}
+        going.update(model for model in staying if self._had_its_turn(model))
         for model in list(self._models):
             model.leaving = model in going
             self._put(model)
@@ -262,7 +288,7 @@ class Pool:
                 continue  # it is not asked for any more
             self._changed = True
             if (error := future.exception()) is None:
-                self._put(_Model(coming.actor, future.result()))
+                self._put(_Model(coming.actor, future.result(), coming.cpus, time.monotonic()))
                 continue
             loss = loss_of(self._label, "a model", error)
             ray.kill(coming.actor)

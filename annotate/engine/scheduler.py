@@ -42,6 +42,8 @@ DRIVER_SECONDS = 0.01
 """Time that the driver has for each call: with so many workers that it has less, calls get longer."""
 SLOW_SECONDS, SLOW_TIMES = 30.0, 3
 """A call is made a second time, where nothing else is to do, after so many seconds and so many times the usual time."""
+MOVED_SECONDS = 1.0
+"""So is a call, at once, that waits behind another and usually takes so long."""
 
 
 @dataclass
@@ -157,19 +159,29 @@ class Scheduler:
         return moved
 
     def _send_twice(self, going: Going) -> None:
-        """Make a call that takes long a second time, where nothing else is to do: the first result counts."""
+        """Make calls that take long or wait a second time, where nothing else is to do: the first result counts."""
         calls, now = going.calls, time.monotonic()
         assert calls is not None
         usual = going.item_seconds
-        if usual is None or not calls.idle() or (calls.room is None and self._in_flight() >= self.share().workers):
-            return
-        for call in list(going.flying.values()):
-            if call.does == "makes" and not call.twice:
-                if now - call.sent > max(SLOW_SECONDS, SLOW_TIMES * usual * len(call.items)):
-                    call.twice = True
-                    if items := [item for item in call.items if item.index in going.open]:
-                        self._submit(going, items, twice=True)
-                return  # the others were sent later
+        while usual is not None and calls.idle():
+            if calls.room is None and self._in_flight() >= self.share().workers:
+                return
+            # Those in flight are in the order in which they were sent: if the first is not late, none is.
+            once = next((call for call in going.flying.values() if call.does == "makes" and not call.twice), None)
+            late = once and now - once.sent > max(SLOW_SECONDS, SLOW_TIMES * usual * len(once.items))
+            call = once if late else self._waits_behind(going, usual)
+            if call is None:
+                return
+            call.twice = True
+            if items := [item for item in call.items if item.index in going.open]:
+                self._submit(going, items, twice=True)
+
+    def _waits_behind(self, going: Going, usual: float) -> Call | None:
+        """A call that waits behind another, and takes so long that it is worth to move it to an idle worker."""
+        assert going.calls is not None
+        waiting = (going.flying.get(reference) for reference in going.calls.waiting())
+        found = (call for call in waiting if call is not None and call.does == "makes" and not call.twice)
+        return next((call for call in found if usual * len(call.items) >= MOVED_SECONDS), None)
 
     def _in_flight(self) -> int:
         return sum(len(going.flying) for going in self._going if going.calls and going.calls.room is None)

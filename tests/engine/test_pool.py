@@ -211,6 +211,45 @@ def test_a_node_that_is_about_to_leave_gets_no_more_units_and_others_take_its_pl
     assert pool.room() == 2 and send(pool, "d") == ["m2 scores d"]
 
 
+def test_the_last_of_the_longest_line_waits(cluster, pool):
+    a, b, c = three_at_one_model(cluster, pool)
+    assert list(pool.waiting()) == [c, b], "the model works on the first"
+    pool.returned(a)
+    assert list(pool.waiting()) == [c]
+
+
+def test_with_more_runs_than_gpus_they_take_turns(cluster):
+    cluster.found = Resources(workers=1, gpu=True, model_cpus=0.5, feeder_cpus=0.1, crowded=True)
+    pool = pool_of(cluster)
+    pool.room()
+    cluster.run(0)
+    pool.room()
+    (a,) = send(pool, "a")
+    cluster.now = module.TURN_SECONDS - 1
+    assert pool.room() == 1 and not cluster.killed
+    pool.returned(a)
+    (b,) = send(pool, "b")
+    cluster.now = module.TURN_SECONDS + 6
+    assert pool.room() == 1 and not cluster.killed and not pool.coming(), "it is at work"
+    pool.returned(b)
+    assert pool.room() == 0 and cluster.killed == ["m0"] and len(pool.coming()) == 1
+    cluster.run(1)
+    assert pool.room() == 1, "its next turn"
+
+
+def test_a_model_that_claims_so_much_that_no_other_run_has_one_is_made_anew(cluster):
+    cluster.found = alone = replace(TWO, workers=1, model_cpus=2.7)
+    pool = pool_of(cluster)
+    pool.room()
+    cluster.run(0)
+    assert pool.room() == 1
+    cluster.found, cluster.now = replace(alone, model_cpus=1.35, crowded=True), 6.0
+    assert pool.room() == 0 and cluster.killed == ["m0"] and len(cluster.made) == 2
+    cluster.run(1)
+    cluster.now = 12.0
+    assert pool.room() == 1 and cluster.killed == ["m0"]
+
+
 def test_one_that_cannot_start_again_and_again_ends_the_run(cluster, pool):
     with pytest.raises(WorkError, match="annotations: a model lost its worker 4 times"):
         for _ in range(9):

@@ -52,7 +52,8 @@ def test_a_run_takes_its_part(monkeypatch):
 
 
 @pytest.mark.slow  # it has to be seen that a run gets on while another one has units left
-def test_two_runs_at_once_both_get_on(ray_cluster, tmp_path, monkeypatch):
+@pytest.mark.parametrize("threads", [1, 3])  # with 3, one model fits at first: that of one run
+def test_two_runs_at_once_both_get_on(ray_cluster, tmp_path, monkeypatch, threads):
     monkeypatch.setattr(sharing, "LOOK_SECONDS", 0.5)
     monkeypatch.setattr(pool, "LOOK_SECONDS", 0.5)
 
@@ -64,7 +65,7 @@ def test_two_runs_at_once_both_get_on(ray_cluster, tmp_path, monkeypatch):
 
     def run(name):
         scorer = PythonScorer(function=slow, axes=("length",), version="1")
-        scores = score(Split(Corpus(tmp_path / name, unit_bytes=1000)), [scorer])
+        scores = score(Split(Corpus(tmp_path / name, unit_bytes=1000)), [scorer], threads=threads)
         scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"),))
         to_shards(scores, scheme).run(tmp_path / f"out {name}")
         return time.monotonic()

@@ -155,6 +155,30 @@ def test_a_call_that_takes_very_long_is_made_twice_and_the_first_result_counts(m
     assert clock.now > scheduler.SLOW_SECONDS and got[-1][1].startswith("made at")
 
 
+def test_calls_that_wait_behind_a_slow_one_are_moved_to_workers_that_have_nothing_to_do(monkeypatch):
+    """Two workers: one hangs with `a`, and `c` and `e` wait behind that; the other does `b` and `d`, then theirs."""
+    lines, sent, got = [[], []], [], []
+
+    def submit(item, cpus):
+        reference = Reference(item)
+        sent.append(item)
+        min(lines, key=len).append(reference)
+        return reference
+
+    def come(now):
+        if now < 20 and now % 2 and lines[1]:
+            lines[1].pop(0).made.set_result("quick")
+        elif now == 20:
+            for reference in lines[0]:
+                reference.made.set_result("slow")
+
+    step = calls("abcde", lambda index, item, result: got.append((item, result)), submit, room=lambda: 5)
+    step.idle, step.waiting = lambda: not lines[1], lambda: lines[0][:0:-1]
+    clock = Clock(monkeypatch, come)
+    clock.of(Scheduler(share(2, 4), stall_seconds=300)).run([job("a stage", step)])
+    assert sent == [*"abcdeec"] and dict(got) == {"a": "slow", **dict.fromkeys("bcde", "quick")}
+
+
 def test_what_is_lost_while_its_second_call_goes_on_is_not_sent_a_third_time(monkeypatch):
     sent, got = [], []
 
