@@ -1,6 +1,6 @@
 """Runs a pipeline on clusters where things go wrong, by seeds, and compares what it makes with an undisturbed run.
 
-    python benchmarks/chaos.py [--seeds 100] [--first 0] [--folder DIR] [--json FILE]
+    python benchmarks/chaos.py [--seeds 100] [--first 0] [--documents 200] [--folder DIR] [--json FILE]
 
 Each seed is a schedule: a cluster of two or three nodes on this machine, one or two runs at once in one work directory,
 on a disk or on an S3 server behind a proxy that injects faults into a tenth of the requests, and a few faults of the
@@ -40,7 +40,6 @@ import pyarrow.parquet as pq
 from report import parser, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = 200
 MOST_SECONDS = 400.0
 PIPELINE = """
 import time
@@ -62,11 +61,11 @@ if __name__ == "__main__":
     annotate.main(pipeline)
 """
 FAULTS = ("node killed", "node joins", "worker killed", "worker stopped", "driver killed")
-# A node that is killed is seen after a few seconds.
+# A node that is killed is seen after a few seconds: it refuses each check at once. A busy one may take long to answer.
 QUICK = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_timeout_ms": "30000",
     "RAY_health_check_failure_threshold": "4",
 }
 
@@ -76,6 +75,7 @@ def main() -> None:
     arguments = parser(__doc__, runs=1)
     arguments.add_argument("--seeds", type=int, default=100)
     arguments.add_argument("--first", type=int, default=0)
+    arguments.add_argument("--documents", type=int, default=200)
     arguments.add_argument("--folder", type=Path)
     arguments.add_argument("--schedule", type=int, help="run only this schedule, in this process")
     options = arguments.parse_args()
@@ -86,7 +86,7 @@ def main() -> None:
             result = Schedule(folder, options.schedule).run()
             (folder / f"seed-{options.schedule}.json").write_text(json.dumps(result))
             return
-        prepare(folder)
+        prepare(folder, options.documents)
         seeds = range(options.first, options.first + options.seeds)
         results = [schedule(folder, seed) for seed in seeds]
     faults: Counter[str] = Counter()
@@ -104,7 +104,7 @@ def main() -> None:
     write_json(options.json, ratios, {"faults": dict(faults), "results": results})
 
 
-def prepare(folder: Path) -> None:
+def prepare(folder: Path, documents: int) -> None:
     """Write the corpus and the pipeline, and run it undisturbed, unless that is done."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "undisturbed.json").exists():
@@ -114,7 +114,7 @@ def prepare(folder: Path) -> None:
     for shard in range(2):
         draw = random.Random(shard)
         texts = []
-        for _ in range(DOCUMENTS // 2):
+        for _ in range(documents // 2):
             lines = (" ".join(draw.choices(words, k=draw.randint(4, 14))) for _ in range(draw.randint(3, 7)))
             texts.append(". ".join(line.capitalize() for line in lines) + ".")
         texts[-1] = texts[0]
@@ -162,6 +162,12 @@ def made(workdir: str) -> dict[str, Any]:
     return {"shards": list(found.items()), "documents": ledger.documents, "states": dict(ledger.states)}
 
 
+def differs(folder: Path, workdir: str) -> bool:
+    """Whether what a run has made differs from what the undisturbed run made."""
+    undisturbed = json.loads((folder / "undisturbed.json").read_text())
+    return bool(json.loads(json.dumps(made(workdir))) != undisturbed)
+
+
 class Schedule:
     """One schedule, a function of its seed."""
 
@@ -183,6 +189,7 @@ class Schedule:
             self.workdir, proxy = str(self.folder / f"out-{self.seed}"), None
             if self.draw.random() < 0.4:
                 proxy = stack.enter_context(FaultProxy(stack.enter_context(s3()), mixed(0.1), self.seed))
+                proxy.stall = 5.0  # a client gives up after half a minute, of which a schedule would have many
                 os.environ.update(environment(proxy.endpoint))
                 self.environment |= environment(proxy.endpoint)
                 self.workdir = f"s3://{BUCKET}/out"
@@ -196,7 +203,7 @@ class Schedule:
             ended = self._drive()
             if proxy is not None:
                 proxy.shares = {}
-            differs = ended and made(self.workdir) != _as_json(self.folder / "undisturbed.json")
+            different = ended and differs(self.folder, self.workdir)
             store = dict(proxy.done) if proxy is not None else {}
         seconds = time.monotonic() - began
         return {
@@ -204,7 +211,7 @@ class Schedule:
             "runs": len(self.started),
             "faults": dict(self.faults),
             "store_faults": store,
-            "differs": differs,
+            "differs": different,
             "ended": ended,
             "seconds": seconds,
         }
@@ -279,6 +286,7 @@ class Schedule:
                 if psutil.pid_exists(raylet.process.pid):
                     children = psutil.Process(raylet.process.pid).children()
                     found += [child for child in children if "".join(child.cmdline()).startswith("ray::")]
+        found = [process for process in found if "Agent" not in "".join(process.cmdline())]  # a node ends with these
         busy = [process for process in found if "IDLE" not in "".join(process.cmdline())]
         return self.draw.choice(busy or found) if found else None
 
@@ -297,11 +305,6 @@ def _environment() -> dict[str, str]:
     paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_") or name == "RAY_TMPDIR"}
     return {**kept, "PYTHONPATH": paths, "HF_HUB_OFFLINE": "1"}
-
-
-def _as_json(path: Path) -> Any:
-    found = json.loads(path.read_text())
-    return {**found, "shards": [tuple(each) for each in found["shards"]]}
 
 
 if __name__ == "__main__":
