@@ -5,6 +5,7 @@
 #   TORCH_INDEX  one more package index. On Linux, PyPI's torch comes with CUDA, several GB. For the smaller CPU-only
 #                build: `make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu`
 #   CONSUMERS    where `make consumers` keeps an environment for each trainer, to read exports with (.consumers)
+#   AZURITE      where `make azure` keeps Azurite (.azurite)
 #   JOBS         number of processes that run tests (one for each CPU, 4 at most); with 0 pytest's own process runs them,
 #                which `--pdb` needs
 #   ARGS         more arguments for the command that a target runs, e.g. `make test ARGS='-k split'`
@@ -12,6 +13,7 @@
 PYTHON ?= python3
 TORCH_INDEX ?=
 CONSUMERS ?= .consumers
+AZURITE ?= .azurite
 JOBS ?= logical
 ARGS ?=
 
@@ -26,7 +28,7 @@ BENCHMARKS := score render memory split duplicates duplicates_scale levels scali
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-fast consumers lint type layers check bench wheel wheel-check clean
+.PHONY: help demo example test test-fast consumers azure lint type layers check bench wheel wheel-check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -43,7 +45,7 @@ example: $(VENV)/.demo ## From text to a small model: tag, tokenize, train, samp
 	$(BIN)/annotate export out-example/run out-example/shards --format huggingface
 	$(BIN)/python examples/train_with_trainer.py out-example/run out-example/shards --out out-example/model $(ARGS)
 
-test test-fast consumers: export HF_HUB_OFFLINE := 1
+test test-fast consumers azure: export HF_HUB_OFFLINE := 1
 
 test: $(VENV)/.dev ## Run all tests
 	$(PYTEST) $(ARGS)
@@ -55,6 +57,10 @@ READERS := $(patsubst tests/consumers/requirements/%.txt,$(CONSUMERS)/%/.made,$(
 
 consumers: $(VENV)/.dev $(READERS) ## Read each export with its trainer's own reader (builds an environment for each, about 6 GB)
 	ANNOTATE_CONSUMERS=$(abspath $(CONSUMERS)) $(BIN)/python -m pytest tests/consumers $(ARGS)
+
+azure: $(VENV)/.dev ## Run a pipeline on Azurite, an Azure blob server on Node.js (installs it from npm)
+	npm install --silent --no-fund --no-audit --prefix $(AZURITE) azurite@3
+	ANNOTATE_AZURITE=$(abspath $(AZURITE)) $(BIN)/python -m pytest tests/engine/test_azure_runs.py $(ARGS)
 
 check: lint type layers ## Lint, types and layering, as CI does
 

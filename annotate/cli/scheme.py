@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 import click
 
 from annotate.cli.colours import colours, tagged_text
 from annotate.cli.terminal import console, say, visible
 from annotate.errors import ConfigError
+from annotate.storage.store import Directory
 from annotate.tags.in_words import explain
 from annotate.tags.sample_text import sample
 from annotate.tags.scheme import TagScheme
@@ -59,19 +60,15 @@ def check(file: str, tokenizer: str | None, reserved: tuple[str, ...], multiple:
 @click.argument("file")
 @click.option("--preset", "name", default="default", show_default=True, type=click.Choice(list(presets())))
 def new(file: str, name: str) -> None:
-    """Write a preset to FILE, to start from."""
-    path = Path(file)
-    if path.exists():
-        raise ConfigError(f"{path} exists", hint="Choose another name; nothing is ever overwritten.")
-    if not path.parent.is_dir():
-        raise ConfigError(f"there is no folder {path.parent}", hint="Make it, or write the file elsewhere.")
-    try:
-        path.write_text(presets()[name], "utf-8")
-    except OSError as error:
-        raise ConfigError(f"{path} can't be written: {error}") from error
+    """Write a preset to FILE, which may be a URL, to start from."""
+    folder, written = Directory.of_file(file)
+    if folder.local is not None and not folder.local.is_dir():
+        raise ConfigError(f"there is no folder {folder.url}", hint="Make it, or write the file elsewhere.")
+    if not folder.put_new(written, presets()[name].encode()):
+        raise ConfigError(f"{file} exists", hint="Choose another name; nothing is ever overwritten.")
     out = console()
-    say(out, f"Wrote {path}. To see what it does on sample text: annotate scheme check {path}")
-    say(out, 'In a pipeline file: load_scheme("' + str(path) + '")')
+    say(out, f"Wrote {file}. To see what it does on sample text: annotate scheme check {shlex.quote(file)}")
+    say(out, f'In a pipeline file: load_scheme("{file}")')
 
 
 def token_ids(scheme: TagScheme, name: str, reserved: Sequence[str], multiple: int) -> list[str]:

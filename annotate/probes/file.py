@@ -25,6 +25,7 @@ from annotate.curves import Isotonic, Platt
 from annotate.errors import ConfigError
 from annotate.models.axes import check_axes
 from annotate.models.base import FloatArray
+from annotate.storage.store import Directory
 
 FORMAT = 1
 KEY = "annotate.probe"
@@ -127,7 +128,7 @@ def save_probe(
     """Write a probe's file; equal probes give equal bytes.
 
     Args:
-        path: where to; an existing file is replaced.
+        path: where to, which may be a URL; an existing file is replaced.
         card: what the file says of itself.
         weight: `[n_features * width]`.
         bias: added to the product.
@@ -137,6 +138,7 @@ def save_probe(
 
     Raises:
         ConfigError: what would be written is no valid probe.
+        StorageError: it can't be written.
     """
     folded = np.asarray(weight, np.float64)
     offset = float(bias)
@@ -152,7 +154,8 @@ def save_probe(
         for name, values in sorted(parameters.items()):
             tensors[f"tail.{layer}.{name}"] = np.ascontiguousarray(values)
     _read_head(str(path), _read_card(str(path), _card_json(card)), tensors)
-    Path(path).write_bytes(save(tensors, metadata={KEY: _card_json(card)}))
+    folder, name = Directory.of_file(path)
+    folder.put(name, save(tensors, metadata={KEY: _card_json(card)}))
 
 
 def load_probe(path: str | Path) -> Head:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -94,7 +93,7 @@ class ProbeReport:
     """
 
     axis: str
-    path: Path
+    path: str
     size: int
     features: tuple[Feature, ...]
     penalty: float
@@ -106,7 +105,7 @@ class ProbeReport:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {**dataclasses.asdict(self), "path": str(self.path)}
+        return {**dataclasses.asdict(self), "path": self.path}
 
 
 def measure_source(spans: LabelledSpans, scores: FloatVector, source: int, *, seed: int) -> Estimate | None:

@@ -28,6 +28,7 @@ from annotate.probes.labels import LabelledSpans, read_labels
 from annotate.probes.linear_head import PENALTIES, LinearHead, cross_entropy, fit_path
 from annotate.probes.report import Estimate, ProbeReport, SourceReport, measure_calibration, measure_source
 from annotate.probes.tail import train_tail
+from annotate.storage.store import Directory
 
 FloatVector = npt.NDArray[np.float64]
 BoolVector = npt.NDArray[np.bool_]
@@ -74,7 +75,7 @@ def train_probe(
     Args:
         data: a Parquet file or an Arrow table with one labelled span a row.
         axis: name of what is measured.
-        out: the probe's file, `.safetensors`; an existing one is replaced.
+        out: the probe's file, `.safetensors`, which may be at a URL; an existing one is replaced.
         encoder: what the probe reads; None: the embedded default.
         text: name of the column of texts.
         label: name of the column of labels: 0 and 1 (AUROC is reported), or any ratings (Spearman); higher is more.
@@ -97,9 +98,8 @@ def train_probe(
         ConfigError: the labelled spans, the encoder or the settings won't do; the anchors score the wrong way round.
     """
     encoder = encoder or Encoder()
-    out = Path(out)
     check_axes((axis,), {axis: anchors} if anchors else {})
-    _check_out(out)
+    folder, name = _check_out(out)
     spans = read_labels(data, text=text, label=label, source=source, split=split, seed=seed)
     trunk_features = tuple(features) if features is not None else default_features(encoder)
     setting = _Setting(
@@ -130,8 +130,8 @@ def train_probe(
     rows = spans.test
     return ProbeReport(
         axis=axis,
-        path=out,
-        size=out.stat().st_size,
+        path=str(out),
+        size=folder.size(name) or 0,
         features=card.features,
         penalty=chosen.penalty,
         sources=sources,
@@ -171,12 +171,14 @@ def default_features(encoder: Encoder) -> tuple[Feature, ...]:
     return tuple(Feature(layer=layer) for layer in sorted({max(1, depth // 2), max(1, 2 * depth // 3)}))
 
 
-def _check_out(out: Path) -> None:
-    """Find out before the work, not after it, that its result can't be written."""
-    if out.suffix != ".safetensors":
+def _check_out(out: str | Path) -> tuple[Directory, str]:
+    """The folder and the name of the probe's file. Finds out before the work that it can't be written."""
+    folder, name = Directory.of_file(out)
+    if not name.endswith(".safetensors"):
         raise ConfigError(f"a probe's file must end in .safetensors, got {str(out)!r}")
-    if not out.parent.is_dir():
-        raise ConfigError(f"the directory {str(out.parent)!r} for the probe does not exist")
+    if folder.local is not None and not folder.local.is_dir():
+        raise ConfigError(f"the directory {folder.url!r} for the probe does not exist")
+    return folder, name
 
 
 def _extract(encoder: Encoder, spans: LabelledSpans, features: tuple[Feature, ...], device: str) -> FloatArray:

@@ -76,6 +76,16 @@ class Directory:
             )
         return Directory(text.rstrip("/")) if "://" in text else Directory(str(Path(text).expanduser().resolve()))
 
+    @staticmethod
+    def of_file(location: str | PathLike[str]) -> tuple[Directory, str]:
+        """The directory of a file, which may be at a URL, and its name there."""
+        text = str(location)
+        if "://" not in text:
+            path = Path(text).expanduser().resolve()
+            return Directory(str(path.parent)), path.name
+        above, _, name = text.rpartition("/")
+        return Directory.at(above), name
+
     @property
     def local(self) -> Path | None:
         """The local path, or None for an object store."""

@@ -2,38 +2,75 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import commands
 import object_store
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from object_store import BUCKET
-from ray_cluster import Cluster, cluster
-from support import write_corpus
+from ray_cluster import cluster
+from support import sentences, write_corpus
 from tiny_tokenizer import byte_tokenizer
 
 import annotate
-from annotate.scorers.probe import SHIPPED
 from annotate.storage import connections
 from annotate.storage.store import Directory
 from annotate.training import ShardDataset
 
-pytestmark = pytest.mark.slow  # two runs with the embedded encoder at each place
+pytestmark = pytest.mark.slow  # runs with the embedded encoder at each place
 
-PIPELINE = str(Path(__file__).parents[2] / "pipelines" / "conditional_pretraining.py")
 FORMATS = ("huggingface", "olmo", "megatron", "mds", "datatrove")
+ALONE = "--workers 1"  # each model process loads all again; several at S3: tests/engine/test_object_store_runs.py
+WITH = f"{ALONE} --set corpus=AT/corpus/*.parquet"
+TOKENS = (
+    f"{WITH} --set tokenizer=AT/tokenizer --set scheme=AT/my.toml --set niceness=AT/kindness.safetensors "
+    "--set exclude=AT/exclude.txt --set window=64"
+)
+STEPS = (
+    "probe train AT/labelled.parquet --axis niceness --out AT/kindness.safetensors",
+    "probe show AT/kindness.safetensors",
+    "scheme new AT/korbak.toml --preset korbak",
+    "scheme new AT/my.toml --preset default",
+    "scheme check AT/my.toml",
+    "duplicates AT/corpus/*.parquet --workdir AT/dup",
+    f"run mine.py --workdir AT/out {WITH} --plan --sample 0",
+    f"run mine.py --workdir AT/out {WITH} --limit 5",
+    f"run mine.py --workdir AT/out {WITH} --budget 100",
+    "show AT/out -n 2",
+    "show AT/out --doc doc-0-3 --output shards",
+    f"run mine.py --workdir AT/out {TOKENS}",
+    *(f"export AT/out AT/exported-{form} --format {form}" for form in FORMATS),
+    "show AT/out --scores -n 2",
+    "status AT/out --timeline",
+    "clean AT/out --dry-run",
+    "clean AT/out --old-units --yes",
+    f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --limit 1",
+    f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --plan --sample 0",
+    f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --rescore",
+)
+"""What is run at each place, in this order; AT is the place."""
+TIMED = ("run", "status", "duplicates")
+"""Commands whose output has times, but for a plan."""
+ELSEWHERE = {"submit", "jobs"}
+"""Commands of the README that need the job server of a cluster: `tests/jobs/test_jobs_on_s3.py` runs them on S3."""
+OF_OTHERS = {"--extra-index-url", "--address", "--follow", "--env", "--working-dir"}
+"""Options of the README that are pip's, those of the commands above, and Ray's."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where everything lies: a folder or a URL, and how a command is run there."""
+    """Where everything lies: a folder or a URL; and what each step printed there, with AT for the place."""
 
     url: str
-    run: Callable[..., str]
+    printed: dict[str, str] = field(default_factory=dict)
+    kept: dict[str, list[bytes]] = field(default_factory=dict)
 
     def at(self, path: str) -> str:
         return f"{self.url}/{path}"
@@ -42,94 +79,93 @@ class Place:
         found = Directory.at(self.at(path))
         return {name: found.get(name) for name, _ in found.sizes("")}
 
-    def shards(self) -> list[bytes]:
-        out = Directory.at(self.at("out"))
+    def shards(self, workdir: str) -> list[bytes]:
+        out = Directory.at(self.at(workdir))
         return [out.get(url.removeprefix(f"{out.url}/")) for url in annotate.shards(out.url)]
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with object_store.s3() as endpoint:
-        there = object_store.environment(endpoint)
-        cache = {"ANNOTATE_CACHE": str(tmp_path_factory.mktemp("cache"))}
-        with cluster({**there, **cache}) as running, pytest.MonkeyPatch.context() as patch:
-            for name, value in {**there, **cache}.items():
-                patch.setenv(name, value)
-            connections.forget()
-            yield running
-        connections.forget()
-
-
-@pytest.fixture(scope="module")
-def places(running: Cluster, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Place]:
-    """The same files on a local disk and in a bucket."""
-    folder = tmp_path_factory.mktemp("local")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place]]:
+    """All steps, run at a local folder and in a bucket that had the same files."""
+    folder, home = tmp_path_factory.mktemp("local"), tmp_path_factory.mktemp("home")
     write_corpus(folder / "corpus", shards=2, documents=12)
     byte_tokenizer(folder / "tokenizer")
-    (folder / "my.toml").write_text(annotate.tags.presets()["default"])
-    (folder / "niceness.safetensors").write_bytes((SHIPPED / "niceness.safetensors").read_bytes())
+    texts = [f"{'Thank you, how kind. ' if n % 2 else 'Go away. '}{sentences(n, 1)}" for n in range(60)]
+    pq.write_table(pa.table({"text": texts, "label": [n % 2 for n in range(60)]}), folder / "labelled.parquet")
     (folder / "exclude.txt").write_text("doc-0-3\ndoc-1-4\n")
-    lines = "\n".join(json.dumps({"id": f"line-{n}", "text": f"A line {n}. It has two sentences."}) for n in range(9))
-    (folder / "lines.jsonl").write_text(lines)
-    bucket = Directory.at(f"s3://{BUCKET}/place")
-    for path in folder.rglob("*"):
-        if path.is_file():
-            bucket.put(path.relative_to(folder).as_posix(), path)
-
-    def run(*arguments: str, code: int = 0) -> str:
-        done = running.run("-m", "annotate", *arguments)
-        assert done.returncode == code, done.stdout[-2000:] + done.stderr[-3000:]
-        return done.stdout
-
-    return {"local": Place(str(folder), run), "s3": Place(bucket.url, run)}
-
-
-def run_pipeline(place: Place, *more: str, corpus: str = "corpus/*.parquet", workdir: str = "out") -> str:
-    return place.run("run", PIPELINE, "--workdir", place.at(workdir), "--set", f"corpus={place.at(corpus)}", *more)
-
-
-@pytest.fixture(scope="module")
-def texts(places: dict[str, Place]) -> dict[str, list[bytes]]:
-    """Text shards of both places."""
-    planned = [run_pipeline(place, "--plan", "--sample", "0").replace(place.url, "PLACE") for place in places.values()]
-    assert planned[0] == planned[1]
-    for place in places.values():
-        run_pipeline(place)
-    return {name: place.shards() for name, place in places.items()}
+    lines = (f'{{"id": "line-{n}", "text": "A line {n}. It has two sentences."}}\n' for n in range(9))
+    (folder / "lines.jsonl").write_text("".join(lines))
+    with object_store.s3() as endpoint, pytest.MonkeyPatch.context() as patch:
+        there = {**object_store.environment(endpoint), "ANNOTATE_CACHE": str(home / "cache")}
+        for name, value in there.items():
+            patch.setenv(name, value)
+        connections.forget()
+        bucket = Directory.at(f"s3://{BUCKET}/place")
+        for path in folder.rglob("*"):
+            if path.is_file():
+                bucket.put(path.relative_to(folder).as_posix(), path)
+        found = {"local": Place(str(folder)), "s3": Place(bucket.url)}
+        with cluster(there) as running, commands.commands(running.environment, home) as run:
+            assert run("new", "mine")[0] == 0
+            for place in found.values():
+                for step in STEPS:
+                    code, out, err = run(*step.replace("AT/", f"{place.url}/").split())
+                    assert code == 0, f"{step}: {out[-2000:]}{err[-3000:]}"
+                    place.printed[step] = out.replace(place.url, "AT")
+                    if step.startswith("run") and "--plan" not in step:
+                        workdir = step.partition("AT/")[2].split()[0]
+                        place.kept[step] = place.shards(workdir)
+        yield found
+    connections.forget()
 
 
-@pytest.fixture(scope="module")
-def tokens(texts: dict[str, list[bytes]], places: dict[str, Place]) -> dict[str, list[bytes]]:
-    """Token shards of both places, with tokenizer, scheme, probe and list of ids where the rest lies; and exports."""
-    for place in places.values():
-        named = {
-            "tokenizer": "tokenizer",
-            "scheme": "my.toml",
-            "niceness": "niceness.safetensors",
-            "exclude": "exclude.txt",
-        }
-        settings = [f"{name}={place.at(path)}" for name, path in named.items()]
-        run_pipeline(place, *(word for each in [*settings, "window=64"] for word in ("--set", each)))
-        for form in FORMATS:
-            place.run("export", place.at("out"), place.at(f"exported-{form}"), "--format", form)
-    return {name: place.shards() for name, place in places.items()}
+def test_each_command_and_option_of_the_readme_is_run_here() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    code = re.findall(r"^```sh\n(.*?)^```|`([^`\n]+)`", text, re.MULTILINE | re.DOTALL)
+    pieces = [block or span for block, span in code]
+    named = {
+        tuple(found.split()) for piece in pieces for found in re.findall(r"\bannotate ([a-z]+(?: [a-z]+)?)\b", piece)
+    }
+    groups = {"probe", "scheme"}
+    wanted = {words[:2] if words[0] in groups else words[:1] for words in named}
+    ran = {tuple(step.split()[: 2 if step.split()[0] in groups else 1]) for step in STEPS} | {("new",)}
+    assert {("run",), ("export",), ("scheme", "check"), ("submit",)} <= wanted
+    assert wanted - ran == {(name,) for name in ELSEWHERE}
+    options = {option for piece in pieces for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", piece)} - OF_OTHERS
+    assert {"--limit", "--rescore", "--plan"} <= options
+    assert options - {word for step in STEPS for word in step.split()} == set()
 
 
-def test_text_shards_have_the_bytes_of_a_local_run(texts: dict[str, list[bytes]], places: dict[str, Place]) -> None:
-    assert texts["s3"] == texts["local"] != []
-    frames = [pl.read_parquet(annotate.shards(place.at("out"))) for place in places.values()]
-    assert frames[0].equals(frames[1])
+def test_text_shards_token_shards_and_scores_anew_have_the_bytes_of_a_local_run(places: dict[str, Place]) -> None:
+    local, there = places["local"].kept, places["s3"].kept
+    assert len(local) == 5 and all(local.values())
+    for step, parts in local.items():
+        if "lines.jsonl" not in step:
+            assert there[step] == parts, step
+    # Shards of JSON lines name the file, by a checksum that its entity tag is in: the rows are the same.
+    local, there = ([pl.read_parquet(url) for url in annotate.shards(place.at("lines"))] for place in places.values())
+    assert len(local) == len(there) > 0 and all(a.equals(b) for a, b in zip(local, there, strict=True))
+    rescored = next(step for step in STEPS if "--rescore" in step)
+    assert all("scores dropped" in place.printed[rescored] for place in places.values())
 
 
-def test_token_shards_and_exports_have_the_bytes_of_a_local_run(
-    tokens: dict[str, list[bytes]], places: dict[str, Place]
-) -> None:
-    assert tokens["s3"] == tokens["local"] != []
+def test_probes_schemes_and_exports_have_the_bytes_of_local_ones(places: dict[str, Place]) -> None:
+    local, there = (Directory.at(place.url) for place in places.values())
+    for name in ("kindness.safetensors", "korbak.toml", "my.toml"):
+        assert there.get(name) == local.get(name), name
     for form in FORMATS:
         assert places["s3"].files(f"exported-{form}") == places["local"].files(f"exported-{form}") != {}, form
 
 
-def test_a_trainer_reads_the_windows_from_s3(tokens: dict[str, list[bytes]], places: dict[str, Place]) -> None:
+def test_the_filter_alone_finds_what_it_finds_locally(places: dict[str, Place]) -> None:
+    def made(place: Place) -> dict[str, bytes]:
+        parts = place.files("dup")
+        return {name: data for name, data in parts.items() if "/parts/" in name or "/manifests/" in name}
+
+    assert made(places["s3"]) == made(places["local"]) != {}
+
+
+def test_a_trainer_reads_the_windows_from_s3(places: dict[str, Place]) -> None:
     def windows(place: Place, workers: int) -> list[torch.Tensor]:
         data = ShardDataset(place.at("exported-huggingface"), batch_size=1, shuffle=True)
         return [batch["input_ids"] for batch in data.loader(num_workers=workers)]
@@ -138,33 +174,11 @@ def test_a_trainer_reads_the_windows_from_s3(tokens: dict[str, list[bytes]], pla
     assert len(local) > 2 and all(torch.equal(a, b) for a, b in zip(local, there, strict=True))
 
 
-def test_the_other_commands_say_of_s3_what_they_say_of_a_local_disk(
-    tokens: dict[str, list[bytes]], places: dict[str, Place]
-) -> None:
-    def said(place: Place, *words: str) -> str:
-        return place.run(*words).replace(place.url, "PLACE")
+def test_the_commands_say_of_s3_what_they_say_of_a_local_disk(places: dict[str, Place]) -> None:
+    def said(place: Place, step: str) -> list[str]:
+        lines = place.printed[step].splitlines()
+        return lines[1:] if step.startswith("probe show") else lines  # its first line is the path of the copy
 
-    for words in (
-        ("status", "out"),
-        ("show", "out", "--scores", "-n", "2"),
-        ("clean", "out", "--dry-run"),
-        ("clean", "out", "--yes"),
-    ):
-        command, workdir, *more = words
-        local, there = (said(place, command, place.at(workdir), *more) for place in places.values())
-        if command != "status":  # which has times
-            assert there == local, words
-    for words in (("scheme", "check", "my.toml"), ("probe", "show", "niceness.safetensors")):
-        local, there = (said(place, *words[:2], place.at(words[2])) for place in places.values())
-        assert there.splitlines()[1:] == local.splitlines()[1:], words  # the first line may name the file
-
-
-def test_the_filter_alone_and_json_lines_work_at_s3(places: dict[str, Place]) -> None:
-    there = places["s3"]
-    assert "near-duplicate" in there.run(
-        "duplicates", there.at("corpus/*.parquet"), "--workdir", there.at("duplicates")
-    )
-    for place in places.values():
-        run_pipeline(place, corpus="lines.jsonl", workdir="lines")
-    local, there = ([pl.read_parquet(url) for url in annotate.shards(place.at("lines"))] for place in places.values())
-    assert len(local) == len(there) > 0 and all(a.equals(b) for a, b in zip(local, there, strict=True))
+    for step in STEPS:
+        if step.split()[0] not in TIMED or "--plan" in step:
+            assert said(places["s3"], step) == said(places["local"], step) != [], step
