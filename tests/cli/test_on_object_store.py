@@ -51,6 +51,7 @@ STEPS = (
     "status AT/out --timeline",
     "clean AT/out --dry-run",
     "clean AT/out --old-units --yes",
+    "clean AT/out --refused --dry-run",
     f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --limit 1",
     f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --plan --sample 0",
     f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --rescore",
