@@ -36,6 +36,11 @@ HOW: tuple[Option, ...] = (
         help="Read about this many documents: whole work units, the first of each shard before the second of any.",
     ),
     click.option("--workers", type=click.IntRange(1), help="Tasks or models at a time [what the cluster can run]."),
+    click.option(
+        "--grow-to",
+        type=click.IntRange(1),
+        help="Ask for this many models even while there is no room for them, so that an autoscaler adds nodes.",
+    ),
     click.option("--share", is_flag=True, help="Run even if another run works in the same work directory."),
     click.option("--stall-seconds", default=3600.0, show_default=True, help="Give up after so long without a result."),
     click.option(
@@ -47,7 +52,7 @@ HOW: tuple[Option, ...] = (
     click.option("--price-gpu-hour", type=float, help="Price of a GPU-hour, for --plan and --budget."),
 )
 """Options on how a run works, for every command that runs a pipeline."""
-HOW_NAMES = ("workers", "limit", "share", "stall_seconds", "budget", "price_core_hour", "price_gpu_hour")
+HOW_NAMES = ("workers", "grow_to", "limit", "share", "stall_seconds", "budget", "price_core_hour", "price_gpu_hour")
 
 
 def with_options(*options: Option) -> Option:
@@ -116,6 +121,7 @@ def _run(
     sample: int,
     limit: int | None,
     workers: int | None,
+    grow_to: int | None,
     device: Literal["auto", "cpu", "cuda"],
     rescore: bool,
     share: bool,
@@ -128,6 +134,7 @@ def _run(
     pipeline = build(definition, settings_of(settings))
     options = Options(
         workers=workers,
+        grow_to=grow_to,
         device=device,
         limit=limit,
         share=share,

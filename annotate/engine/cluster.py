@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import ray
 
 from annotate.engine import nodes
+from annotate.engine.options import Options
 from annotate.errors import ConfigError
 from annotate.graph import Model
 
@@ -32,13 +33,12 @@ class Resources:
     crowded: bool = False
 
     @staticmethod
-    def of_models(stage: Model, workers: int | None, device: str, runs: int = 1) -> Resources:
+    def of_models(stage: Model, options: Options, runs: int = 1) -> Resources:
         """The share of a stage's models: each takes a GPU, or some CPUs.
 
         Args:
             stage: the stage, for its threads and whether it can use a GPU.
-            workers: models at a time; None for as many as fit.
-            device: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
+            options: of the run, for the number of models and the device.
             runs: number of runs that share the cluster, this one too.
 
         Raises:
@@ -47,21 +47,26 @@ class Resources:
         there = _there()
         on_cpu, on_gpu = _amounts(there, "CPU"), _amounts(there, "GPU")
         gpus = int(sum(on_gpu))
+        workers, device = options.workers, options.device
+        # With other runs, each keeps to its part: a model that waits would take what they give back.
+        more = options.grow_to or 0 if runs == 1 else 0
         tasks = runs * part_of(count_workers(workers), runs)  # of other stages, at a time, of all runs
-        if device == "cuda" and not gpus:
+        if device == "cuda" and not gpus and not options.grow_to:
             raise ConfigError(
                 'the device "cuda" was asked for, but the Ray cluster has no GPU',
-                hint='Use the device "auto" or "cpu", or a cluster with GPUs; `ray status` shows what a cluster has.',
+                hint='Use the device "auto" or "cpu", or a cluster with GPUs; `ray status` shows what a cluster has. '
+                "If an autoscaler adds nodes with GPUs when they are asked for, say for how many models: --grow-to N.",
             )
-        if gpus and (device == "cuda" or (device == "auto" and stage.gpu)):
+        if device == "cuda" or (gpus and device == "auto" and stage.gpu):
             # A model on a GPU needs little of a CPU. About six CPUs feed one model, so tasks get all the rest.
-            share = min(cpu / int(gpu) for cpu, gpu in zip(on_cpu, on_gpu, strict=True) if gpu >= 1)
+            share = min((cpu / int(gpu) for cpu, gpu in zip(on_cpu, on_gpu, strict=True) if gpu >= 1), default=1.0)
             model = _floor(min(1.0, 0.1 * share))
             left = max(cpu - int(gpu) * model for cpu, gpu in zip(on_cpu, on_gpu, strict=True))
             used = part_of(min(workers or gpus, gpus), runs)
             # All other tasks fit beside the models, else a model would wait for CPUs until these tasks are done.
             each = (sum(on_cpu) - min(runs * used, gpus) * model) / tasks
-            return Resources(used, True, model, _floor(min(1.0, 0.9 * left, each)), runs > gpus)
+            feeder = _floor(min(1.0, 0.9 * left, each))
+            return Resources(max(used, more), True, model, feeder, runs > max(1, gpus))
         if stage.threads > max(on_cpu):
             raise ConfigError(
                 f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(on_cpu):g} CPUs",
@@ -74,7 +79,8 @@ class Resources:
         # little, so that another run on the same cluster finds room too. Tasks of other stages claim the same, and all
         # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
         feeder = _floor(min(0.1 * sum(on_cpu) / max(2, tasks), 0.1 * max(on_cpu)) / runs)
-        return Resources(used, False, _largest_claim(on_cpu, used * runs, stage.threads), feeder, runs > fit)
+        claim = _largest_claim(on_cpu, used * runs, stage.threads)
+        return Resources(max(used, more), False, claim, feeder, runs > fit)
 
 
 def count_workers(workers: int | None) -> int:

@@ -182,8 +182,8 @@ def _pool(datasets: Sequence[Dataset], running: Running, wanted: int) -> Pool:
 
 
 def _resources(datasets: Sequence[Dataset], running: Running) -> Resources:
-    options, runs = running.options, len(running.sharing.runs())
-    return Resources.of_models(_stages(datasets)[0], options.workers, options.device, max(1, runs))
+    runs = max(1, len(running.sharing.runs()))
+    return Resources.of_models(_stages(datasets)[0], running.options, runs)
 
 
 def _stages(datasets: Sequence[Dataset]) -> list[Model]:

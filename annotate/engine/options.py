@@ -17,6 +17,8 @@ class Options:
 
     Attributes:
         workers: tasks or models at a time; None for as many as the cluster has.
+        grow_to: models to ask for even while the cluster has no room for them, in place of `workers`: an autoscaler
+            sees those that wait, and adds nodes. None to ask for no more than have room.
         device: where models run: "cpu", "cuda", or "auto" for GPUs where the cluster has them.
         limit: documents to reach; None for all.
         share: run even if another run works in the directory.
@@ -29,6 +31,7 @@ class Options:
     """
 
     workers: int | None = None
+    grow_to: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     limit: int | None = None
     share: bool = False
@@ -51,8 +54,13 @@ class Options:
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f'device must be "auto", "cpu" or "cuda", got {self.device!r}')
-        for name in ("workers", "limit"):
+        for name in ("workers", "grow_to", "limit"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{name} must be at least 1, got {value}")
+        if self.workers and self.grow_to:
+            raise ConfigError(
+                f"workers is {self.workers} and grow_to is {self.grow_to}: only one of them can be given",
+                hint="grow_to is for clusters with an autoscaler, and workers for all others.",
+            )
         self.new_budget()  # checks it

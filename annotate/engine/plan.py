@@ -307,7 +307,7 @@ def _timed(
         if todo := [stage for stage in stages if stage in missing]:
             prepare, forward, tokens = _seconds(todo, first, options)
             left = share * (1 - _share_done(datasets[todo[0]]))
-            models = options.workers or _models(todo[0], options)
+            models = options.workers or options.grow_to or _models(todo[0], options)
             label = MAKERS["model"].label([datasets[stage] for stage in todo])
             on_gpu, seconds = _on_gpu(todo[0], options), prepare + forward
             times.append(
@@ -340,7 +340,7 @@ def _check_device(missing: Sequence[Stage], options: Options) -> None:
         return
     if ray.is_initialized():
         for stage in models:
-            Resources.of_models(stage, options.workers, options.device)
+            Resources.of_models(stage, options)
     elif not os.environ.get("RAY_ADDRESS") and not _gpus():
         raise ConfigError(
             'the device "cuda" was asked for, but torch finds no GPU on this machine',

@@ -212,7 +212,7 @@ class _Run:
         """
         options = self.running.options
         models = [stage for stage in stages if isinstance(stage, Model)]
-        found = [Resources.of_models(stage, options.workers, options.device) for stage in models]
+        found = [Resources.of_models(stage, options) for stage in models]
         return any(resources.gpu for resources in found)
 
     def _drop(self, names: Mapping[str, str], datasets: Mapping[Stage, Dataset]) -> None:

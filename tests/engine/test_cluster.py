@@ -1,11 +1,14 @@
 """How much of a cluster models and their feeders claim: always something for both, on every kind of cluster."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from annotate.engine import cluster
 from annotate.engine.cluster import Resources, part_of
+from annotate.engine.options import Options
 from annotate.errors import ConfigError
 
 
@@ -46,9 +49,9 @@ def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu, runs
         gpus = sum(n[1] for n in nodes)
         if threads > max(n[0] for n in nodes) and not (gpus and gpu):
             with pytest.raises(ConfigError, match="threads"):
-                Resources.of_models(Stage(threads, gpu=gpu), workers, "auto")
+                Resources.of_models(Stage(threads, gpu=gpu), Options(workers=workers))
             return
-        found = Resources.of_models(Stage(threads, gpu=gpu), workers, "auto", runs)
+        found = Resources.of_models(Stage(threads, gpu=gpu), Options(workers=workers), runs)
     assert found.gpu == bool(gpus and gpu)
     assert found.workers >= 1 and (not found.gpu or found.workers <= gpus)
     assert found.model_cpus > 0 and found.feeder_cpus > 0
@@ -85,15 +88,30 @@ def _room(nodes, found):
 )
 def test_models_fit_on_the_nodes_there_are_and_not_just_on_their_sum(monkeypatch, nodes, threads, workers, models):
     monkeypatch.setattr(cluster, "ray", Cluster(*nodes))
-    found = Resources.of_models(Stage(threads), workers, "auto")
+    found = Resources.of_models(Stage(threads), Options(workers=workers))
     assert found.workers == models
     assert _room(nodes, found) >= found.feeder_cpus - 1e-6
 
 
 def test_a_device_can_be_chosen(monkeypatch):
     monkeypatch.setattr(cluster, "ray", Cluster((4, 2)))
-    assert not Resources.of_models(Stage(), None, "cpu").gpu
-    assert Resources.of_models(Stage(gpu=False), None, "cuda").gpu
+    assert not Resources.of_models(Stage(), Options(device="cpu")).gpu
+    assert Resources.of_models(Stage(gpu=False), Options(device="cuda")).gpu
     monkeypatch.setattr(cluster, "ray", Cluster((4, 0)))
     with pytest.raises(ConfigError, match="no GPU"):
-        Resources.of_models(Stage(), None, "cuda")
+        Resources.of_models(Stage(), Options(device="cuda"))
+
+
+def test_more_models_than_fit_are_asked_for_where_an_autoscaler_adds_nodes(monkeypatch):
+    monkeypatch.setattr(cluster, "ray", Cluster((4, 0)))
+    few, many = Options(), Options(grow_to=10)
+    found = Resources.of_models(Stage(), many)
+    assert found.workers == 10
+    assert replace(found, workers=4) == Resources.of_models(Stage(), few), "each claims as much as if all had room"
+    assert Resources.of_models(Stage(), many, 2) == Resources.of_models(Stage(), few, 2), "with others, its part"
+    # GPUs that are not there yet can be asked for. They are no reason to take turns with other runs.
+    found = Resources.of_models(Stage(), Options(grow_to=3, device="cuda"))
+    assert found.gpu and found.workers == 3 and not found.crowded
+    assert 0 < found.feeder_cpus * 4 <= 4
+    with pytest.raises(ConfigError, match="only one"):
+        Options(grow_to=3, workers=2)
