@@ -53,7 +53,7 @@ STEPS = (
     "clean AT/out --old-units --yes",
     "clean AT/out --refused --dry-run",
     f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --limit 1",
-    f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --plan --sample 0",
+    "run mine.py --workdir AT/lines --grow-to 1 --set corpus=AT/lines.jsonl --plan --sample 0",
     f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --rescore",
 )
 """What is run at each place, in this order; AT is the place."""
