@@ -6,8 +6,8 @@ problem, as if it had been so from the start. So what comes out does not depend 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,10 +15,11 @@ from annotate.engine.calls import Narrowing
 from annotate.engine.datasets import Dataset
 from annotate.engine.running import Running
 from annotate.engine.worker import Context, limited
-from annotate.graph import first_unit
+from annotate.errors import StorageError
+from annotate.graph import first_unit, graph, lineages
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
-from annotate.storage.manifests import Unit
+from annotate.storage.manifests import FileRows, Unit
 from annotate.storage.refusals import Refusal, file_identity, put_refusal
 
 MOST_DOCUMENTS = 64
@@ -102,23 +103,25 @@ def _cut(unit: Unit, first: Unit, rows: range) -> Unit:
 
 def refuse(dataset: Dataset, running: Running, works: Sequence[Work], found: Sequence[int]) -> bool:
     """Note documents of work, by number, as refused; False if all of them were refused before, which did not help."""
-    refused: list[Refusal] = []
-    sources: dict[Refusal, Dataset] = {}
+    documents: defaultdict[str, list[Unit]] = defaultdict(list)  # by the name of the input that they are read from
     for number in found:
         ((name, unit),) = _at(works, number)
-        source = _source(dataset.inputs[name])
-        whole = next(each for each in source.units() if each.shard == unit.shard and unit.start in _rows({"": each}))
-        assert whole.source is not None, "it is a unit of a source"
-        if unit.start not in whole.source.refused:
-            refused.append(Refusal(unit.shard, unit.start, file_identity(whole.source), dataset.stage.dataset))
-            sources[refused[-1]] = source
+        documents[name].append(unit)
+    sources = {name: _source(dataset.inputs[name]) for name in documents}
+    stage = lineages(graph([dataset.stage]))[dataset.stage]
+    refused = [
+        (name, Refusal(each.shard, each.start, file_identity(file), stage))
+        for name, units in documents.items()
+        for each, file in _files(sources[name], units)
+        if each.start not in file.refused
+    ]
     if not refused:
         return False
     running.lease.check()
-    for refusal in refused:
-        put_refusal(sources[refusal].directory, refusal)
+    for name, refusal in refused:
+        put_refusal(sources[name].directory, refusal)
         reach("refusal: put")
-    named = ", ".join(f"{refusal.shard}, row {refusal.row}" for refusal in refused[:MOST_NAMED])
+    named = ", ".join(f"{refusal.shard}, row {refusal.row}" for _, refusal in refused[:MOST_NAMED])
     more = f" and {len(refused) - MOST_NAMED} more" if refused[MOST_NAMED:] else ""
     running.events.said(
         "warning",
@@ -126,6 +129,16 @@ def refuse(dataset: Dataset, running: Running, works: Sequence[Work], found: Seq
         "them, as soon as nothing else can go on",
     )
     return True
+
+
+def _files(source: Dataset, documents: Sequence[Unit]) -> Iterator[tuple[Unit, FileRows]]:
+    """Each document with the rows of the file that it is among, as the list of the source's units has them."""
+    shards = {document.shard for document in documents}
+    for whole in source.units():
+        if whole.shard in shards and whole.source is not None:
+            for document in documents:
+                if document.shard == whole.shard and whole.start <= document.start < whole.stop:
+                    yield document, whole.source
 
 
 def _at(works: Sequence[Work], number: int) -> list[tuple[str, Unit]]:
@@ -147,15 +160,28 @@ def _source(dataset: Dataset) -> Dataset:
 def tried(context: Context, works: Sequence[Work], attempt: Callable[[Context, Work], None]) -> None:
     """Try whether work ends this process; without work, whether what all units need does. Nothing is committed.
 
-    An error that is raised is no answer: a unit of some documents only may lack what a stage needs.
+    An error that a stage raises is no answer: a unit of some documents only may lack what it needs.
+
+    Raises:
+        StorageError: the store failed, so nothing was tried.
     """
-    with suppress(Exception):
+    try:
         context.shared()
+        context.stage.warm()
         for work in works:
             attempt(context, work)
+    except StorageError:
+        raise
+    except Exception:
+        return
 
 
 def in_time(context: Context, work: Work) -> Any:
-    """End this process if a block takes longer than the units of some work may, for a stage that has a limit."""
+    """End this process if a block takes longer than the units of some work may, for a stage that has a limit.
+
+    What the stage loads once in a process is no part of the time.
+    """
     seconds = context.stage.unit_seconds
+    if seconds is not None:
+        context.stage.warm()
     return limited(None if seconds is None else seconds * max(1, len(work.units)))

@@ -146,7 +146,7 @@ def plan(
     with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
         found = _imported(stages, workdir)
         choose_unit_sizes(stages, [*checks, *outputs.values()], workdir, found, keep=False)
-        opened = open_all(stages, Directory.at(scratch), outputs.values(), options.limit, found)
+        opened = open_all(stages, Directory.at(scratch), outputs.values(), options.limit, found, workdir)
         datasets = plan_datasets(stages, workdir, opened, outputs)
         missing = needed([*checks, *outputs.values()], datasets)
         _check_device(missing, options)

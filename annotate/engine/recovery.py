@@ -86,11 +86,13 @@ class Recovery:
             search.passed()
         else:
             search.ended()
-            most = narrowing.most
+            # Of several, one has to be innocent: if each ends its worker, the cause is what they have in common.
+            most = None if narrowing.most is None else min(narrowing.most, max(1, search.inputs - 1))
             if most is not None and len(search.found) - len(item.left_out) > most:
+                which = f"more than {most}" if most < search.inputs - 1 else f"all {search.inputs}"
                 raise WorkError(
-                    f"{going.job.label}: {going.name(item)}: more than {most} of its {narrowing.inputs} end the "
-                    "worker, each of them alone",
+                    f"{going.job.label}: {going.name(item)}: {which} of its {narrowing.inputs} end the worker, each of "
+                    "them alone",
                     hint="So the cause is not in a few of them. Look into the log of a worker that died: it has the "
                     "stack of a crash. `annotate status` names it.",
                 )

@@ -11,7 +11,7 @@ from annotate.engine.calls import Calls, Job
 from annotate.engine.datasets import Dataset
 from annotate.engine.running import Running, in_order
 from annotate.errors import StorageError
-from annotate.graph import ImportStep, Listing, Source, Stage, digest, every, source_of
+from annotate.graph import ImportStep, Listing, Source, Stage, digest, every, lineages, source_of
 from annotate.storage.layout import UNIT_SIZE
 from annotate.storage.refusals import read_refusals
 from annotate.storage.store import Directory
@@ -32,6 +32,7 @@ def open_source(
     limit: int | None = None,
     readers: Mapping[str, str] | None = None,
     refused_by: Collection[str] = (),
+    notes: Directory | None = None,
 ) -> Dataset:
     """List the units of a source and commit the list.
 
@@ -42,7 +43,8 @@ def open_source(
         inputs: the datasets of the sources that it reads, opened before.
         limit: documents to reach; None for all.
         readers: the columns that stages read, each with the label of one that does.
-        refused_by: datasets of the stages whose refusals of documents hold.
+        refused_by: fingerprints of the stages whose refusals of documents hold, as `lineages` gives them.
+        notes: the work directory that has the refusals, if it is another one.
 
     Raises:
         ConfigError: files must be imported first.
@@ -50,7 +52,7 @@ def open_source(
     """
     directory = workdir.child(source.dataset)
     inputs = inputs or {}
-    refused = list(read_refusals(directory, refused_by)) if refused_by else []
+    refused = list(read_refusals((notes or workdir).child(source.dataset), refused_by)) if refused_by else []
     listing = source.listing(
         lambda: Listing(directory, refused),
         source.imported(directory) if found is None else found,
@@ -118,10 +120,19 @@ def kept_unit_size(directory: Directory, size: int, *, keep: bool) -> int:
 
 
 def open_all(
-    stages: Sequence[Stage], workdir: Directory, outputs: Iterable[Stage], limit: int | None, found: Mapping[Stage, Any]
+    stages: Sequence[Stage],
+    workdir: Directory,
+    outputs: Iterable[Stage],
+    limit: int | None,
+    found: Mapping[Stage, Any],
+    notes: Directory | None = None,
 ) -> dict[Stage, Dataset]:
-    """Open the sources among stages, in order. `found` has what the import of each returned."""
+    """Open the sources among stages, in order.
+
+    `found` has what the import of each returned; `notes` is the work directory that has refusals, if it is another one.
+    """
     cut = limited(outputs)
+    refused_by = set(lineages(stages).values())
     opened: dict[Stage, Dataset] = {}
     for stage in stages:
         if isinstance(stage, Source):
@@ -132,7 +143,8 @@ def open_all(
                 inputs={name: opened[source] for name, source in stage.inputs.items()},
                 limit=limit if stage in cut else None,
                 readers=columns_read(stages, stage),
-                refused_by={each.dataset for each in stages},
+                refused_by=refused_by,
+                notes=notes,
             )
     return opened
 

@@ -229,7 +229,8 @@ def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:
         seen.in_flight, seen.waits = tuple(event["in_flight"]), event["waits"]
         return
     seen.last, seen.in_flight, seen.waits = at, (), ""
-    if kind == "started":
+    if kind == "started":  # perhaps once more, in a run that begins anew
+        seen.finished, seen.done, seen.rows = False, 0, 0
         seen.started, seen.since, seen.units, seen.of = (
             True,
             at,

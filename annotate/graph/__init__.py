@@ -14,7 +14,7 @@ from annotate.graph.reduce import Reduce
 from annotate.graph.roles import EndsDocuments, LedgerStates
 from annotate.graph.shuffle import PARTITION_UNITS, RANGE_UNITS, Partitions, Received, Shuffle, partitions_of
 from annotate.graph.source import Imports, ImportStep, Listing, Source
-from annotate.graph.stage import AGAINST, Cut, Kind, Stage, digest, every, graph, source_of
+from annotate.graph.stage import AGAINST, Cut, Kind, Stage, digest, every, graph, lineages, source_of
 from annotate.graph.tables import ITSELF, Tables, Work, first_unit
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "every",
     "first_unit",
     "graph",
+    "lineages",
     "partitions_of",
     "source_of",
 ]

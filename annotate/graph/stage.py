@@ -91,6 +91,10 @@ class Stage(abc.ABC):
         """
         return None
 
+    def warm(self) -> None:
+        """Load what a process loads once for all units. The time of a unit begins after it."""
+        return
+
     @property
     def label(self) -> str:
         """Its name in messages, which tells it from the other stages of a pipeline."""
@@ -223,3 +227,15 @@ def graph(outputs: Iterable[Stage]) -> list[Stage]:
     for stage in outputs:
         visit(stage)
     return list(done)
+
+
+def lineages(stages: Iterable[Stage]) -> dict[Stage, str]:
+    """What tells each stage, with all that it is made from, from others: a hash of their settings.
+
+    Args:
+        stages: inputs before users, as `graph` gives them.
+    """
+    found: dict[Stage, str] = {}
+    for stage in stages:
+        found[stage] = stage.fingerprint({name: found[source] for name, source in stage.inputs.items()})
+    return found

@@ -1,13 +1,14 @@
 """Refusals: notes of documents that end the workers of a stage, beside the dataset of their corpus.
 
-A note is written once, by conditional create, and names the stage. A run reads those of the stages that it has: so a
-stage whose settings have changed tries all documents again.
+A note is written once, by conditional create, and names the stage. A run reads those of the stages that it has: so if
+the settings of a stage change, or of one that it reads, it tries all documents again.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from annotate.errors import StorageError
@@ -27,7 +28,7 @@ class Refusal:
         shard: its shard.
         row: its row.
         file: what tells the shard's file from others, as `file_identity` gives it.
-        stage: the dataset of the stage, whose name has the hash of the stage's settings.
+        stage: a hash of the settings of the stage, and of all stages that its inputs come from.
     """
 
     shard: str
@@ -48,20 +49,28 @@ def put_refusal(dataset: Directory, refusal: Refusal) -> None:
 
 
 def read_refusals(dataset: Directory, stages: Collection[str]) -> Iterator[Refusal]:
-    """Read the refusals of a corpus by some stages, which are given by their datasets.
+    """Read the refusals of a corpus by some stages, which are given by the hashes of their settings.
 
     Raises:
-        StorageError: one is damaged.
+        StorageError: one is damaged, or is not what was written under its name.
     """
-    for path, _ in sorted(dataset.sizes(f"{layout.REFUSALS}/")):
-        if layout.parse(path) is None:
-            continue
-        try:
-            refusal = Refusal(**json.loads(dataset.get(path)))
-        except (ValueError, TypeError) as error:
-            raise StorageError(
-                f"{dataset.url}/{path} is damaged: {error}",
-                hint="Delete it: if its document still ends its worker, a run finds it again.",
-            ) from error
-        if refusal.stage in stages:
-            yield refusal
+    paths = [path for path, _ in sorted(dataset.sizes(f"{layout.REFUSALS}/")) if layout.parse(path) is not None]
+    with ThreadPoolExecutor(16) as pool:
+        for path, data in zip(paths, pool.map(dataset.get, paths), strict=True):
+            if (refusal := _read(dataset, path, data)).stage in stages:
+                yield refusal
+
+
+def _read(dataset: Directory, path: str, data: bytes) -> Refusal:
+    try:
+        if path != layout.refusal(checksum(data)[:24]):
+            raise ValueError("its name is not the checksum of what it has")
+        refusal = Refusal(**json.loads(data))
+        if type(refusal.row) is not int or {type(refusal.shard), type(refusal.file), type(refusal.stage)} != {str}:
+            raise ValueError("a field has a wrong type")
+    except (ValueError, TypeError) as error:
+        raise StorageError(
+            f"{dataset.url}/{path} is damaged: {error}",
+            hint="Delete it: if its document still ends its worker, a run finds it again.",
+        ) from error
+    return refusal

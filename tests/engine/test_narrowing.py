@@ -66,6 +66,18 @@ def test_if_most_documents_end_the_worker_it_is_not_the_documents():
     assert len(item.search.found) == 4
 
 
+def test_if_all_documents_of_a_unit_end_the_worker_it_is_not_the_documents():
+    without = mock.Mock()
+    made, item = going(Narrowing(mock.Mock(), mock.Mock(), without, inputs="documents", most=64))
+    recovery = Recovery(lambda message: None)
+    recovery.search(made, item, 5)
+    recovery.searched(made, item, passed=True)  # without any document
+    with pytest.raises(WorkError, match="all 5 of its documents"):
+        for _ in range(100):
+            lose(recovery, made, item, "tries")
+    without.assert_not_called()
+
+
 def test_if_inputs_cannot_be_counted_others_are_searched():
     instead = Narrowing(mock.Mock(), mock.Mock(), lambda item, found: None, inputs="documents")
     made, item = going(Narrowing(mock.Mock(), mock.Mock(), mock.Mock(), instead=instead))

@@ -14,12 +14,15 @@ import pytest
 from deadly import Stubborn, pipeline, write
 from here import ray_here
 from support import shard_bytes
+from tiny_tokenizer import byte_tokenizer
 
-from annotate import Options, Schedule, Split, WorkError, clean, status
+from annotate import ConfigError, Options, Place, Schedule, Split, TokenShards, WorkError, clean, status
 from annotate.engine.source import open_source
-from annotate.graph import source_of
+from annotate.engine.status import _told
+from annotate.errors import StorageError
+from annotate.graph import graph, lineages, source_of
 from annotate.storage.refusals import REASON, Refusal, file_identity, put_refusal, read_refusals
-from annotate.storage.store import Directory
+from annotate.storage.store import Directory, checksum
 
 
 def run(folder, out, **options):
@@ -110,14 +113,15 @@ def test_a_driver_that_is_killed_in_the_search_and_after_a_note_goes_on(ray_clus
     compare(out, tmp_path / "plain", {("s0.parquet", 2), ("s0.parquet", 3)})
 
 
-def refuse(made, out, row):
-    """Note a document of the first shard as one that ends the worker of the split."""
-    shards = made.outputs["shards"]
-    split, corpus = shards.placements.spans, source_of(shards)
+def refuse(made, out, row, *, by="spans"):
+    """Note a document of the first shard as one that ends the worker of a stage."""
+    stages = graph(made.outputs.values())
+    stage, corpus = next(each for each in stages if each.name == by), source_of(made.outputs["shards"])
+    lineage = lineages(stages)[stage]
     unit = next(iter(open_source(corpus, Directory.at(out.with_name("scratch"))).units()))
     directory = Directory.at(out).child(corpus.dataset)
-    put_refusal(directory, Refusal(unit.shard, row, file_identity(unit.source), split.dataset))
-    assert [each.row for each in read_refusals(directory, {split.dataset})] == [row]
+    put_refusal(directory, Refusal(unit.shard, row, file_identity(unit.source), lineage))
+    assert [each.row for each in read_refusals(directory, {lineage})] == [row]
 
 
 def units(out, name):
@@ -136,6 +140,8 @@ def test_a_note_holds_for_its_stage_and_file_until_it_is_removed(tmp_path):
     refuse(pipeline(folder), out, 3)
     assert states() == {"written": 23, "near_duplicate": 0, "quarantined": 1, "not_reached": 0}
     assert set(quarantined(out)["reason"]) == {REASON}
+    with ray_here():
+        assert {stage.state for stage in pipeline(folder).plan(out, Options(workers=1)).stages} == {"done"}
     assert len(set(units(out, "spans")) - set(before)) == 1  # of the unit that has it
     assert states(split=Split)["written"] == 24  # another stage tries it
     assert states(by="line")["written"] == 24  # and so does this one with other settings
@@ -150,3 +156,47 @@ def test_a_note_holds_for_its_stage_and_file_until_it_is_removed(tmp_path):
     assert [item.path for item in clean(out, dry_run=True).unused if "refused" in item.path] == []
     assert clean(out, refused=True).removed
     assert states()["written"] == 24 and shard_bytes(out) == shards
+
+
+def test_a_note_holds_while_all_that_its_stage_reads_is_made_in_the_same_way(tmp_path):
+    folder, out = write(tmp_path / "corpus"), tmp_path / "out"
+    with ray_here():
+        assert pipeline(folder).run(out, Options(workers=1)).ledger.states["written"] == 24
+        refuse(pipeline(folder), out, 3, by="text-shards")
+        assert pipeline(folder).run(out, Options(workers=1)).ledger.states["written"] == 23
+        # With other spans the shards are made from something else: the document is tried again.
+        assert pipeline(folder, by="line").run(out, Options(workers=1)).ledger.states["written"] == 24
+
+
+@pytest.mark.parametrize("change", [{"row": "3"}, {"row": 3.0}, {"shard": []}, {"more": 1}, {"row": 4}])
+def test_a_note_that_is_not_what_its_name_says_is_an_error_that_names_it(tmp_path, change):
+    directory = Directory.at(tmp_path)
+    directory.create()
+    put_refusal(directory, Refusal("s0.parquet", 3, "a file", "a stage"))
+    (path,) = (tmp_path / "refused").iterdir()
+    note = json.loads(path.read_text()) | change
+    path.write_text(json.dumps(note, sort_keys=True))
+    with pytest.raises(StorageError, match=path.name):
+        list(read_refusals(directory, {"a stage"}))
+    path.unlink()
+    data = json.dumps(note, sort_keys=True).encode()
+    if change != {"row": 4}:  # it has the right name, but no note has such fields
+        path.with_name(f"{checksum(data)[:24]}.json").write_bytes(data)
+        with pytest.raises(StorageError, match="damaged"):
+            list(read_refusals(directory, {"a stage"}))
+
+
+def test_a_step_that_is_done_again_in_a_run_that_begins_anew_is_not_counted_twice():
+    once = [{"event": "started", "units": 2, "of": []}, {"event": "advanced", "units": 2, "rows": 7}]
+    events = [{**event, "stage": "corpus: import", "time": 1.0} for event in [*once, *once]]
+    seen = _told(events).stages["corpus: import"]
+    assert (seen.done, seen.units, seen.rows) == (2, 2, 7)
+
+
+def test_token_shards_in_the_order_of_a_schedule_have_no_limit(tmp_path):
+    placements = pipeline(write(tmp_path / "corpus")).outputs["shards"].placements
+    settings = {"tokenizer": byte_tokenizer(tmp_path / "tokenizer"), "window": 64, "loss": "train", "unit_seconds": 5}
+    TokenShards(placements, **settings)
+    ordered = Place(placements.thresholds, schedule=Schedule(seed=1))
+    with pytest.raises(ConfigError, match="schedule"):
+        TokenShards(ordered, **settings)
