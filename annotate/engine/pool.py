@@ -38,7 +38,7 @@ class _Model:
         actor: its handle.
         node: id of its node.
         cpus: that it claims.
-        since: when it began.
+        since: when its first result came back; before, when it began.
         calls: the calls that were sent to it and are not back, in order; the loss of those that were lost.
         warm: set when a first result is back; until then the model is loaded.
         dead: whether its process was lost.
@@ -107,6 +107,8 @@ class Pool:
 
     def idle(self) -> bool:
         """Whether the actor to which the next call would go has nothing to do."""
+        self._welcome()
+        self._resize()
         return any(self._by_room[1:]) and not self._next().calls
 
     def waiting(self) -> Iterator[Any]:
@@ -147,7 +149,8 @@ class Pool:
         if model is None:  # it was no call of a model
             return {}
         del model.calls[reference]
-        model.warm = True
+        if not model.warm:
+            model.warm, model.since = True, time.monotonic()
         if model.dead:
             return self._judged(model)
         self._put(model)
@@ -166,10 +169,14 @@ class Pool:
             return {reference: True}
         if not loss.actor:
             del model.calls[reference]
-            if not model.dead:
+            judged = {reference: True}
+            if model.dead:
+                judged |= self._judged(model)
+            else:
                 self._put(model)
+                self._changed |= model.leaving
             self._ask_again()
-            return {reference: True}
+            return judged
         model.calls[reference] = loss
         if not model.dead:
             model.dead = True
@@ -256,7 +263,7 @@ class Pool:
         if not self.resources.crowded:
             return False
         if self.resources.gpu:
-            return time.monotonic() - model.since > TURN_SECONDS
+            return model.warm and time.monotonic() - model.since > TURN_SECONDS
         return model.cpus > self.resources.model_cpus  # with what each claims now, those of all runs fit
 
     def _staying(self) -> list[_Model]:

@@ -51,8 +51,9 @@ class Recovery:
         loss, item = call.loss, call.items[0]
         assert loss is not None
         kind = loss.kind if guilty or loss.kind != "worker" else "others"
-        count(COUNTED + RETRIED[kind])
-        going.losses.setdefault(kind, []).append(call)
+        if any(each.index in going.open for each in call.items):  # else another call has made them
+            count(COUNTED + RETRIED[kind])
+            going.losses.setdefault(kind, []).append(call)
         alone = guilty and len(call.items) == 1
         if loss.kind == "memory" and alone:
             item.starved += 1

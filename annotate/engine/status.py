@@ -226,7 +226,7 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
 
 def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:
     if kind == "in_flight":  # said when no result came for minutes: no sign of life
-        seen.in_flight, seen.waits = tuple(event["in_flight"]), event["waits"]
+        seen.in_flight, seen.waits = tuple(event["in_flight"]), event.get("waits", "")
         return
     seen.last, seen.in_flight, seen.waits = at, (), ""
     if kind == "started":  # perhaps once more, in a run that begins anew

@@ -34,8 +34,10 @@ def _as_far_as_known(question: Callable[P, list[str]]) -> Callable[P, list[str]]
 
     @functools.wraps(question)
     def asked(*args: P.args, **kwargs: P.kwargs) -> list[str]:
-        import grpc
-
+        try:
+            import grpc
+        except ImportError:
+            return []
         with contextlib.suppress(ImportError, AttributeError, ValueError, TypeError, grpc.RpcError):
             return [] if head.is_silent() else question(*args, **kwargs)
         return []

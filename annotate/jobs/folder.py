@@ -105,7 +105,9 @@ def _why_left_out(folder: Path) -> str | None:
         return "a virtual environment"
     if LATEST in names or MARKER in names:
         return "written by runs"
-    if names and all(name.endswith(_CORPUS) or name.startswith((".", "_")) for name in names):
+    data = [name for name in names if name.endswith(_CORPUS)]
+    marks = [name for name in names if name.startswith((".", "_")) and not name.endswith(".py")]  # such as _SUCCESS
+    if data and len({*data, *marks}) == len(names):
         return DATA
     return None
 

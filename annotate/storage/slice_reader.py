@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,20 +49,23 @@ class KeptSums:
     look: bool = False
     keep: bool = False
 
-    def of(self, dataset: Directory, parts: Sequence[Part], numbers: range) -> Mapping[int, str]:
-        """The sums of slices of some numbers, or of all, in a block of parts.
+    def of(
+        self, dataset: Directory, parts: Sequence[Part], indices: Callable[[], Sequence[pa.Table]]
+    ) -> Mapping[int, str]:
+        """The sums of slices in a block of parts: of all slices, or of those in the parts' indices as they are read.
 
         Raises:
             StorageError: a part is missing or damaged.
         """
         if len(parts) < BLOCK:
-            return _summed([slice_index(dataset, part, numbers) for part in parts])
+            return _summed(indices())
         key = checksum(json.dumps([part.checksum for part in parts]).encode())[:24]
         if self.look and (found := _found(dataset, key)):
             return found
         if not self.keep:
-            return _summed([slice_index(dataset, part, numbers) for part in parts])
+            return _summed(indices())
         sums = _summed([slice_index(dataset, part) for part in parts])
+        indices()  # while those of this block are at hand
         table = pa.table([list(sums), list(sums.values())], schema=contract(_SUMS).schema)
         commit(dataset, key, UnitOutput(table), schema=_SUMS)
         return sums
@@ -105,18 +108,27 @@ class Slices:
         self, dataset: Directory, parts: Sequence[Part], numbers: range, *, schema: str, sums: KeptSums = NO_SUMS
     ) -> None:
         self._dataset, self._parts, self._numbers, self._schema, self._sums = dataset, parts, numbers, schema, sums
+        self._known: dict[int, pa.Table] = {}  # indices by part
         self._together: dict[int, range] = {}
         self._read: dict[int, tuple[range, int, bytes]] = {}  # by part: the slices, where they begin, and their bytes
 
+    def _index(self, number: int) -> pa.Table:
+        # The index of a part is read once: it can be larger than a slice.
+        if number not in self._known:
+            self._known[number] = slice_index(self._dataset, self._parts[number], self._numbers)
+        return self._known[number]
+
     @functools.cached_property
     def _indices(self) -> list[pa.Table]:
-        # The index of a part is read once: it can be larger than a slice.
-        return [slice_index(self._dataset, part, self._numbers) for part in self._parts]
+        return [self._index(number) for number in range(len(self._parts))]
 
     @functools.cached_property
     def _blocks(self) -> list[Mapping[int, str]]:
-        blocks = [self._parts[first : first + BLOCK] for first in range(0, len(self._parts), BLOCK)]
-        return [self._sums.of(self._dataset, block, self._numbers) for block in blocks]
+        blocks = [range(len(self._parts))[first : first + BLOCK] for first in range(0, len(self._parts), BLOCK)]
+        return [self._sums.of(self._dataset, *self._block(block)) for block in blocks]
+
+    def _block(self, numbers: range) -> tuple[list[Part], Callable[[], list[pa.Table]]]:
+        return [self._parts[number] for number in numbers], lambda: [self._index(number) for number in numbers]
 
     def sum(self, to: int) -> str:
         """A hash of the rows of a slice in all parts.

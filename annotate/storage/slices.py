@@ -192,6 +192,7 @@ def read_bytes(dataset: Directory, part: Part, offset: int, size: int, file: io.
 
 def damaged(dataset: Directory, part: Part, why: str) -> StorageError:
     """The error for a part whose bytes are not those that were committed."""
+    _small.cache_clear()  # it may be made again
     why = why if dataset.size(part.path) == part.bytes else "it is missing or truncated"
     return StorageError(f"{dataset.url}/{part.path} is damaged: {why}", hint=REMAKE)
 

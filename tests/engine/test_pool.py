@@ -151,6 +151,12 @@ def test_calls_are_judged_when_all_of_a_dead_model_are_back(cluster, pool):
     assert pool.lost(b, DIED) == {b: True, c: False}
 
 
+def test_calls_of_a_dead_model_are_judged_also_if_the_last_one_was_lost_after_it_left_the_model(cluster, pool):
+    a, b, c = three_at_one_model(cluster, pool)
+    assert pool.lost(c, DIED) == {} == pool.lost(b, DIED)
+    assert pool.lost(a, TASK) == {a: True, b: True, c: False}
+
+
 def test_after_a_loss_the_idle_models_are_asked_before_they_get_units(cluster, pool):
     pool.room()
     cluster.run(0, 1)
@@ -225,11 +231,13 @@ def test_with_more_runs_than_gpus_they_take_turns(cluster):
     cluster.run(0)
     pool.room()
     (a,) = send(pool, "a")
-    cluster.now = module.TURN_SECONDS - 1
+    loaded = cluster.now = 2 * module.TURN_SECONDS  # to load it took longer than a turn
     assert pool.room() == 1 and not cluster.killed
     pool.returned(a)
+    cluster.now = loaded + module.TURN_SECONDS - 1
     (b,) = send(pool, "b")
-    cluster.now = module.TURN_SECONDS + 6
+    assert pool.room() == module.AHEAD and not cluster.killed
+    cluster.now = loaded + module.TURN_SECONDS + 6
     assert pool.room() == 1 and not cluster.killed and not pool.coming(), "it is at work"
     pool.returned(b)
     assert pool.room() == 0 and cluster.killed == ["m0"] and len(pool.coming()) == 1

@@ -29,6 +29,9 @@ def folder(tmp_path):
         "spans-1/dataset.json": "{}",
         "lines/a.jsonl.zst": "",
         "lines/_SUCCESS": "",
+        "helpers/__init__.py": "",
+        "plain/__init__.py": "",
+        "plain/words.jsonl": "{}",
         "rules/__init__.py": "",
         "rules/words.jsonl": "{}",
         "rules/more.jsonl": "{}",
@@ -47,8 +50,8 @@ def folder(tmp_path):
 def test_modules_and_small_files_go_and_data_stay(folder):
     found = choose(folder)
     assert list(found.files) == [
-        "helper.py", "kindness.safetensors", "labels.parquet", "linked.py", "mine.py", "rules/__init__.py",
-        "schemes/tags.toml",
+        "helper.py", "helpers/__init__.py", "kindness.safetensors", "labels.parquet", "linked.py", "mine.py",
+        "plain/__init__.py", "rules/__init__.py", "schemes/tags.toml",
     ]  # fmt: skip
     assert found.bytes == sum((folder / name).stat().st_size for name in found.files)
     assert found.left_out == {
@@ -57,6 +60,7 @@ def test_modules_and_small_files_go_and_data_stay(folder):
         "lines": "files of a corpus",
         "link": "a link to a folder",
         "out": "written by runs",
+        "plain/*.jsonl": "files of a corpus",
         "rules/*.jsonl": "files of a corpus",
         "rules/deep": "files of a corpus",
         "spans-1": "written by runs",

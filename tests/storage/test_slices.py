@@ -176,3 +176,19 @@ def test_indices_of_parts_that_did_not_change_are_not_read_again(tmp_path: Path)
     assert again == 2 * 3 + 1 + BLOCK + 5
     assert [a == b for a, b in zip(after, before, strict=True)] == [False, True, True, False]
     assert sums(one, look=False) == (after, len(parts))
+
+
+def test_an_index_is_read_once_for_sums_and_rows_of_however_many_parts(tmp_path: Path) -> None:
+    folder = Directory.at(tmp_path)
+    parts = [
+        put_slices(folder, f"{n}", [by_partition(links([0], n))], schema=SCHEMA).part
+        for n in range(_index.cache_parameters()["maxsize"] + BLOCK)
+    ]
+    for keep in (False, True):
+        for cached in (_index, _small, _found):
+            cached.cache_clear()
+        slices = Slices(folder, parts, range(1), schema=SCHEMA, sums=KeptSums(keep=keep))
+        slices.sum(0)
+        tally.taken()
+        assert slices.held(0) > 0
+        assert "requests: get" not in tally.taken()
