@@ -1,6 +1,6 @@
 """What a large corpus takes, and what stops it: one and two workers measured, clusters of up to 4,096 simulated.
 
-    python benchmarks/scaling.py [--megabytes 4] [--units 32] [--json FILE]
+    python benchmarks/scaling.py [--megabytes 4] [--units 32] [--driver-units 1000000] [--json FILE]
 
 The whole pipeline, from the near-duplicate filter to shards in training order, runs on a synthetic corpus on a local
 Ray, with one worker and with two. The event log says what each stage took: calls, seconds of workers, requests to the
@@ -10,10 +10,11 @@ From these the time of a large corpus is simulated, with units of the size that 
 
 - **Workers.** The seconds of all calls, by units and by bytes of text, over the workers. Models are not in it: the
   scorer is a function that costs nothing.
-- **Driver.** One process makes all calls. Its CPU time for a call is measured; so no stage is faster than its calls.
-- **Requests.** Requests of a unit are measured; those of shuffles are computed, for their pieces and partitions, in one
-  level or two. Each waits for `--latency` seconds, and all of them go to prefixes that take `--rate` requests a second,
-  one prefix for each dataset.
+- **Driver.** One process makes all calls. Its CPU time for a unit is measured in the finer run, over all stages, with
+  small units in one call as in any run. Its memory for `--driver-units` is measured as `driver_state.py` does.
+- **Requests.** Requests of a unit are measured; those of shuffles are computed, in one level or two, for pieces and
+  partitions in the numbers a unit that each shuffle had. Each waits for `--latency` seconds, and all of them go to
+  prefixes that take `--rate` requests a second, one prefix for each dataset.
 - **Last reduce.** A reduce merges 64 pieces at a time; each round waits for its slowest merge.
 
 What takes longest is what stops it. A ratio is the speed of two workers over that of one.
@@ -36,6 +37,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from driver_state import driver_figures, rows_of
 from processes import local_ray
 from report import parser, print_table, write_json
 
@@ -56,9 +58,8 @@ from annotate import (
     score,
 )
 from annotate.engine.reduce import PIECES
-from annotate.engine.shuffle import SEND_UNITS, SMALL_READS
+from annotate.engine.shuffle import SMALL_READS
 from annotate.engine.source import unit_size
-from annotate.graph import RANGE_UNITS
 from annotate.pipeline import make
 from annotate.storage.tally import REQUESTS
 
@@ -66,8 +67,6 @@ MIB = 1 << 20
 TIMES = 4
 WORKERS = (64, 512, 4096)
 CORPORA = {"1 TB": 10**12, "100 TB": 10**14}
-SHUFFLES = 12
-"""Shuffles over the documents of a corpus: those of the near-duplicate filter, and that of training order."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +84,7 @@ class Measured:
         requests: to the store.
         busiest: requests to the dataset that had most.
         merge_seconds: the longest call that ends a reduce.
+        shuffles: pieces and partitions of each shuffle.
     """
 
     workers: int
@@ -97,6 +97,7 @@ class Measured:
     requests: float
     busiest: float
     merge_seconds: float
+    shuffles: Mapping[str, tuple[float, float]]
 
 
 def main() -> None:
@@ -108,6 +109,7 @@ def main() -> None:
     arguments.add_argument(
         "--rate", type=float, default=3500, help="requests a second that a prefix takes (S3: writes)"
     )
+    arguments.add_argument("--driver-units", type=int, default=1_000_000)
     options = arguments.parse_args()
     one = measured(1, options.megabytes, options.units)
     two = measured(2, options.megabytes, options.units)
@@ -120,7 +122,7 @@ def main() -> None:
     ]
     print_table(["workers", "units", "MB", "s", "s of all calls"], rows)
     costs = Costs.of(two, finer, larger)
-    print("\n" + ", ".join(f"{name} {value:.4g}" for name, value in asdict(costs).items()) + "\n")
+    print("\n" + ", ".join(f"{name} {value:.4g}" for name, value in asdict(costs).items() if name != "shuffles") + "\n")
     simulated = {
         name: {
             workers: simulate(costs, size, workers, latency=options.latency, rate=options.rate) for workers in WORKERS
@@ -140,7 +142,9 @@ def main() -> None:
         "hours": {name: {str(n): limits for n, limits in each.items()} for name, each in simulated.items()},
         "latency": options.latency,
         "rate": options.rate,
+        "driver": driver_figures(options.driver_units, max(WORKERS)),
     }
+    print_table(["driver", "s", "peak, MiB", "sent, MiB"], rows_of(raw["driver"]))
     write_json(options.json, {"two_workers_over_one": one.seconds / two.seconds}, raw)
 
 
@@ -151,20 +155,20 @@ class Costs:
     Attributes:
         worker_seconds_a_unit: seconds of workers for a unit, over all stages, however little text it has.
         worker_seconds_a_mb: and for a MB of text.
-        calls_a_unit: calls for a unit, where units are as large as a task.
-        driver_ms_a_call: CPU time of the driver.
+        driver_ms_a_unit: CPU time of the driver for a unit, over all stages.
         requests_a_unit: without the reads of slices.
         busiest_a_unit: those of the dataset that has most.
         merge_seconds: the end of a reduce.
+        shuffles: pieces and partitions of each shuffle, for a unit.
     """
 
     worker_seconds_a_unit: float
     worker_seconds_a_mb: float
-    calls_a_unit: float
-    driver_ms_a_call: float
+    driver_ms_a_unit: float
     requests_a_unit: float
     busiest_a_unit: float
     merge_seconds: float
+    shuffles: Mapping[str, tuple[float, float]]
 
     @staticmethod
     def of(base: Measured, finer: Measured, larger: Measured) -> Costs:
@@ -177,34 +181,37 @@ class Costs:
         return Costs(
             worker_seconds_a_unit=grown("worker_seconds", finer, "units"),
             worker_seconds_a_mb=1e6 * grown("worker_seconds", larger, "text_bytes"),
-            calls_a_unit=grown("calls", finer, "units"),
-            driver_ms_a_call=1e3 * finer.driver_seconds / finer.calls,
+            driver_ms_a_unit=1e3 * grown("driver_seconds", finer, "units"),
             requests_a_unit=grown("requests", finer, "units"),
             busiest_a_unit=grown("busiest", finer, "units"),
             merge_seconds=larger.merge_seconds,
+            shuffles={
+                name: (pieces / finer.units, partitions / finer.units)
+                for name, (pieces, partitions) in finer.shuffles.items()
+            },
         )
 
 
 def simulate(costs: Costs, size: int, workers: int, *, latency: float, rate: float) -> dict[str, float]:
     """Hours that a corpus would take if each of these were the only limit; a run takes at least the longest."""
     units = math.ceil(size / unit_size(size))
-    slices = SHUFFLES * slice_reads(units)
+    reads = [slice_reads(units * pieces, units * partitions) for pieces, partitions in costs.shuffles.values()]
+    slices = sum(reads)
     requests = units * costs.requests_a_unit + slices
     rounds = max(1, math.ceil(math.log(max(units / PIECES, 2), PIECES)))
     seconds = {
         "workers": (costs.worker_seconds_a_mb * size / 1e6 + costs.worker_seconds_a_unit * units) / workers,
         "waiting for requests": requests * latency / workers,
-        "driver": units * costs.calls_a_unit * costs.driver_ms_a_call / 1e3,
-        "requests to a prefix": (units * costs.busiest_a_unit + slice_reads(units)) / rate,
+        "driver": units * costs.driver_ms_a_unit / 1e3,
+        "requests to a prefix": (units * costs.busiest_a_unit + max(reads)) / rate,
         "slices of shuffles": slices * latency / workers,
         "last reduce": rounds * costs.merge_seconds,
     }
     return {name: taken / 3600 for name, taken in seconds.items()}
 
 
-def slice_reads(units: int) -> float:
-    """Slices that are read in one shuffle of a corpus, with a piece for each `SEND_UNITS` units."""
-    pieces, partitions = units / SEND_UNITS, units / RANGE_UNITS
+def slice_reads(pieces: float, partitions: float) -> float:
+    """Slices that are read in a shuffle, in one level or two."""
     if pieces * partitions <= SMALL_READS:
         return pieces * partitions
     group = math.sqrt(partitions)
@@ -225,7 +232,7 @@ def measured(workers: int, megabytes: float, units: int) -> Measured:
             seconds, own = time.perf_counter() - began, time.process_time() - own
         corpus = result.datasets[next(stage for stage in result.datasets if isinstance(stage, Corpus))]
         assert corpus.manifest is not None, "it was opened"
-        calls, busy, requests, longest = sums(folder / "out")
+        calls, busy, requests, longest, shuffles = sums(folder / "out")
         return Measured(
             workers=workers,
             units=corpus.manifest.units,
@@ -237,13 +244,15 @@ def measured(workers: int, megabytes: float, units: int) -> Measured:
             requests=sum(requests.values()),
             busiest=max(n for stage, n in requests.items() if stage),
             merge_seconds=longest,
+            shuffles=shuffles,
         )
 
 
-def sums(workdir: Path) -> tuple[int, float, Mapping[str, float], float]:
-    """Calls, their seconds, requests by stage, and the mean of the slowest step that ends a reduce: from the events."""
+def sums(workdir: Path) -> tuple[int, float, Mapping[str, float], float, dict[str, tuple[float, float]]]:
+    """From the events: calls, their seconds, requests by stage, the slowest step that ends a reduce, and shuffles."""
     calls, seconds, longest = 0, 0.0, 0.0
     requests: defaultdict[str, float] = defaultdict(float)
+    created: defaultdict[tuple[str, str], float] = defaultdict(float)
     for path in (workdir / "events").glob("*.jsonl"):
         for line in path.read_text().splitlines():
             event: dict[str, Any] = json.loads(line)
@@ -253,10 +262,12 @@ def sums(workdir: Path) -> tuple[int, float, Mapping[str, float], float]:
             calls, seconds = calls + made, seconds + taken
             if made and event["step"] in ("finish", "merge_pieces") and "annotations" not in event["stage"]:
                 longest = max(longest, taken / made)
+            created[event["stage"], event["step"]] += event["counts"].get(f"{REQUESTS}create", 0)
             for name, number in event["counts"].items():
                 if name.startswith(REQUESTS):
                     requests[event["stage"]] += number
-    return calls, seconds, requests, longest
+    shuffles = {stage: (n, created[stage, "receive"]) for (stage, step), n in created.items() if step == "send"}
+    return calls, seconds, requests, longest, shuffles
 
 
 def write_corpus(folder: Path, size: int) -> int:

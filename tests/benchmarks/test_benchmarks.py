@@ -52,15 +52,32 @@ def test_levels(tmp_path):
 
 @pytest.mark.slow  # as it starts four Rays
 def test_scaling(tmp_path):
-    figures = run("scaling", tmp_path, "--megabytes", "0.1", "--units", "4")
+    figures = run("scaling", tmp_path, "--megabytes", "0.1", "--units", "4", "--driver-units", "5000")
     assert set(figures["ratios"]) == {"two_workers_over_one"}
     raw = figures["raw"]
     assert [each["workers"] for each in raw["measured"]] == [1, 2, 2, 2]
     assert raw["measured"][2]["units"] > raw["measured"][1]["units"]
     assert all(each["requests"] > each["busiest"] > 0 < each["calls"] for each in raw["measured"])
+    assert 20 < raw["costs"]["requests_a_unit"] <= 55  # over all stages
+    assert len(raw["costs"]["shuffles"]) > 10
+    assert set(raw["driver"]) == {"500", "5000"}
     for hours in raw["hours"].values():
         assert set(hours) == {"64", "512", "4096"}
         assert hours["64"]["workers"] >= hours["512"]["workers"] and hours["64"]["driver"] == hours["4096"]["driver"]
+
+
+def test_driver_state(tmp_path):
+    figures = run("driver_state", tmp_path, "--units", "2000", "--workers", "2")
+    assert set(figures["ratios"]) == {"memory_for_ten_times"}
+    assert set(figures["raw"]) == {"200", "2000"}
+    assert set(figures["raw"]["2000"]) == {"source", "map", "reduce", "shuffle"}
+
+
+def test_hot_hash(tmp_path):
+    figures = run("hot_hash", tmp_path, "--units", "5000")
+    raw = figures["raw"]
+    assert (raw["exact hash"]["rows_out"], raw["keeper"]["rows_out"]) == (9999, 40_000)
+    assert raw["different pages, band"]["rows_out"] < 9 * 5000
 
 
 @pytest.mark.slow  # as it starts a Ray

@@ -18,12 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
+from annotate.graph import Received, graph
 from annotate.minhash.reference import shingles
 from annotate.stages.corpus import Corpus
 from annotate.stages.duplicates import candidates
 from annotate.stages.duplicates.clusters import LISTED
 from annotate.stages.duplicates.documents import copies_of
 from annotate.stages.near_duplicates import NearDuplicates
+from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest
 
 CORPUS = Corpus("corpus")
@@ -267,18 +269,49 @@ def test_a_large_bucket_of_different_documents_takes_linear_work() -> None:
     n = 3000
     key, document = np.zeros(n, np.uint64), np.arange(n, dtype=np.uint64)[::-1]
     a, b = candidates.unique_pairs(
-        *(np.concatenate(side) for side in zip(*candidates.bucket_pairs(key, document), strict=True))
+        *(
+            np.concatenate(side)
+            for side in zip(*candidates.bucket_pairs(*candidates.in_buckets(key, document)), strict=True)
+        )
     )
     assert len(a) < n * (candidates.NEIGHBOURS + 1)
     assert set(b.tolist()) == set(range(1, n))
     assert set(b[a == 0].tolist()) == set(range(1, n)), "each is compared with the first"
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 100])
+def test_pairs_that_are_made_some_at_a_time_are_the_same(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of pages that many documents share, of different ones that share a band, and of both."""
+    rng = np.random.default_rng(0)
+    columns = [
+        np.zeros(500, np.int32),
+        rng.integers(0, 12, 500).astype(np.uint64),
+        rng.permutation(500).astype(np.uint64),
+        rng.integers(0, 90, 500).astype(np.uint64),
+    ]
+    sent = pa.table(columns, schema=contract("sent-band-hashes").schema)
+    stage = NearDuplicates(CORPUS)
+    (found,) = [each for each in graph([stage]) if isinstance(each, candidates.Candidates)]
+
+    def pairs() -> list[set[tuple[int, int]]]:
+        tables = (output.table for output in found.receive(Received(0, lambda: iter([sent]))))
+        return [set(zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)) for table in tables]
+
+    (whole,) = pairs()
+    monkeypatch.setattr(candidates, "AT_ONCE", at_once)
+    parts = pairs()
+    assert set().union(*parts) == whole and len(parts) >= 300 // at_once
+    assert max(map(len, parts)) <= (candidates.NEIGHBOURS + 2) * at_once
+
+
 def test_small_buckets_are_compared_in_full() -> None:
     key = np.repeat(np.arange(5, dtype=np.uint64), [1, 2, 3, candidates.NEIGHBOURS + 1, 1])
     document = np.random.default_rng(0).permutation(len(key)).astype(np.uint64)
     a, b = candidates.unique_pairs(
-        *(np.concatenate(side) for side in zip(*candidates.bucket_pairs(key, document), strict=True))
+        *(
+            np.concatenate(side)
+            for side in zip(*candidates.bucket_pairs(*candidates.in_buckets(key, document)), strict=True)
+        )
     )
     expected = {
         tuple(sorted((int(document[i]), int(document[j]))))

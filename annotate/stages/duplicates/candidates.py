@@ -27,6 +27,8 @@ from annotate.storage.manifests import Manifest
 from annotate.storage.parts import UnitOutput
 
 NEIGHBOURS = 8
+AT_ONCE = 1 << 18
+"""Most documents that share something whose pairs are made at a time, and are one part: up to nine pairs for each."""
 RECORD_BYTES = 28  # of a sent row
 _EXACT, _TWIN = -1, -2  # seeds of the hash of an exact copy, and of a whole signature; no band has these seeds
 
@@ -106,25 +108,39 @@ class Candidates(Shuffle):
         heads = starts_of(key, twin)
         head = np.repeat(heads, np.diff(heads, append=len(key)))
         twins = np.delete(np.arange(len(key)), heads)
-        pairs = [(document[head[twins]], document[twins])]
-        pairs += bucket_pairs(key[heads], document[heads])
-        a, b = unique_pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
-        yield UnitOutput(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
+        by_bucket = in_buckets(key[heads], document[heads])
+        # A page of millions of documents, or millions that share a band, give pairs in proportion: some at a time.
+        for first in range(0, max(1, len(heads), len(twins)), AT_ONCE):
+            some = twins[first : first + AT_ONCE]
+            pairs = [(document[head[some]], document[some]), *bucket_pairs(*by_bucket, first, first + AT_ONCE)]
+            a, b = unique_pairs(*(np.concatenate(side) for side in zip(*pairs, strict=True)))
+            yield UnitOutput(pa.table([pa.array(a), pa.array(b)], schema=contract(self.schema).schema))
 
 
-def bucket_pairs(key: UInt64, document: UInt64) -> list[tuple[UInt64, UInt64]]:
-    """Pairs of each document with the first of its bucket and the `NEIGHBOURS` before it; `key` is sorted."""
+def in_buckets(key: UInt64, document: UInt64) -> tuple[UInt64, UInt64]:
+    """Keys of buckets and documents, in the order of both."""
     order = np.lexsort((document, key))
-    key, document = key[order], document[order]
-    starts = starts_of(key)
-    start = np.repeat(starts, np.diff(starts, append=len(key)))
-    far = np.flatnonzero(np.arange(len(key)) - start > NEIGHBOURS)
-    pairs = [(document[start[far]], document[far])]
+    return key[order], document[order]
+
+
+def bucket_pairs(key: UInt64, document: UInt64, first: int = 0, stop: int | None = None) -> list[tuple[UInt64, UInt64]]:
+    """Pairs of each document with the first of its bucket and the `NEIGHBOURS` before it.
+
+    Args:
+        key: of the buckets, sorted.
+        document: sorted within each bucket.
+        first: the first document whose pairs are given.
+        stop: the one after the last; None for all.
+    """
+    start = np.searchsorted(key, key[first:stop])
+    own = np.arange(first, first + len(start))
+    far = own - start > NEIGHBOURS
+    pairs = [(document[start[far]], document[own[far]])]
     for distance in range(1, NEIGHBOURS + 1):
-        same = np.flatnonzero(key[distance:] == key[:-distance])
-        if not len(same):
+        near = own[own - start >= distance]
+        if not len(near):
             break
-        pairs.append((document[same], document[same + distance]))
+        pairs.append((document[near - distance], document[near]))
     return pairs
 
 
