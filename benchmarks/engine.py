@@ -49,7 +49,7 @@ def main() -> None:
     arguments.add_argument("--units", type=int, default=2000)
     arguments.add_argument("--seconds", type=int, default=20)
     options = arguments.parse_args()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     ray.cloudpickle.register_pickle_by_value(overlap)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

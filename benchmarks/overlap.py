@@ -44,7 +44,7 @@ def main() -> None:
     arguments.add_argument("--units", type=int, default=40)
     arguments.add_argument("--seconds", type=float, default=0.5)
     options = arguments.parse_args()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         schema = write_schema(root)

@@ -1,5 +1,6 @@
 """What a user without a clone has, from a built wheel in an empty directory; and the command as a Ray job."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -100,7 +101,8 @@ def head(tmp_path):
             time.sleep(0.5)
     yield address
     for left in [*psutil.Process(process.pid).children(recursive=True), process]:
-        left.kill()  # Ray itself takes half a minute to end
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+            left.kill()  # Ray itself takes half a minute to end
     process.wait(timeout=60)
     shutil.rmtree(place, ignore_errors=True)
 
