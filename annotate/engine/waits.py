@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import PurePath
 from typing import Any, ParamSpec
 
@@ -60,10 +60,11 @@ def waited_for() -> list[str]:
             if state == "PENDING_NODE_ASSIGNMENT" and not task.task_info.actor_id:  # else it waits for its actor
                 claims.append(dict(task.task_info.required_resources))
         free = cluster.free()
-    if any(all(node.get(kind, 0.0) >= of for kind, of in each.items()) for each in claims for node in free):
+    if any(_fits(each, free) for each in claims):
         return []
-    needs = Counter(map(amounts, claims)).most_common(MOST_TOLD)
-    return [f"room for a call, which needs {each}" for each, _ in needs]
+    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    needs = Counter(amounts(each) + ("" if _fits(each, there) else ", more than any node has") for each in claims)
+    return [f"room for a call, which needs {each}" for each, _ in needs.most_common(MOST_TOLD)]
 
 
 @_as_far_as_known
@@ -75,6 +76,10 @@ def holders() -> list[str]:
     ranked = sorted(held, key=lambda job: (-held[job]["GPU"], -held[job]["CPU"], job))
     told = [f"{names.get(job, f'job {job.hex()}')} holds {amounts(held[job])}" for job in ranked]
     return told[:MOST_TOLD] + ([f"{len(told) - MOST_TOLD:,} others hold the rest"] if told[MOST_TOLD:] else [])
+
+
+def _fits(claims: Mapping[str, float], nodes: Iterable[Mapping[str, float]]) -> bool:
+    return any(all(node.get(kind, 0.0) >= of for kind, of in claims.items()) for node in nodes)
 
 
 def _own_job() -> bytes:

@@ -91,3 +91,13 @@ def test_a_task_that_hangs_is_a_stall_although_others_wait_for_its_cpus(quick, r
         running.run([Job("a stage", lambda: True, iter([step]))])
     assert len(asked) > 2 and not any(asked)
     assert "(this program, process" in holders()[0] and holders()[0].endswith("holds 3 CPU")
+
+
+def test_what_no_node_can_ever_give_is_said(ray_cluster):
+    large = ray.remote(num_cpus=5)(lambda: None).remote()
+    until, found = time.monotonic() + 30, []
+    while not found and time.monotonic() < until:
+        time.sleep(0.5)
+        found = waited_for()
+    ray.cancel(large, force=True)
+    assert found == ["room for a call, which needs 5 CPU, more than any node has"]
