@@ -19,6 +19,7 @@ from annotate.storage.contracts import contract
 from annotate.storage.parts import Part, UnitOutput, commit, find, read_part
 from annotate.storage.slices import (
     damaged,
+    forget,
     read_bytes,
     slice_checksum,
     slice_index,
@@ -163,6 +164,10 @@ class Slices:
         if not slice_number(index, to, "bytes"):
             return slice_schema(index, self._schema).empty_table()
         data = self._bytes(number, to)
+        if checksum(data) != slice_checksum(index, to):
+            forget()
+            self._read.pop(number, None)
+            data = self._bytes(number, to)
         if checksum(data) != slice_checksum(index, to):
             raise damaged(self._dataset, part, f"slice {to} has another checksum")
         where = f"{self._dataset.url}/{part.path}"

@@ -152,20 +152,32 @@ def slice_schema(index: pa.Table, schema: str) -> pa.Schema:
 
 @functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts
 def _index(dataset: Directory, part: Part) -> pa.Table:
-    file = _open(dataset, part)
-    length = int.from_bytes(
-        read_bytes(dataset, part, max(0, part.bytes - _LENGTH), min(part.bytes, _LENGTH), file), "little"
-    )
-    start = part.bytes - _LENGTH - length
-    index = read_bytes(dataset, part, start, length, file) if start >= 0 else b""
+    index = _index_bytes(dataset, part)
+    if checksum(index) != part.checksum:
+        forget()
+        index = _index_bytes(dataset, part)
     if checksum(index) != part.checksum:
         raise damaged(dataset, part, "its index has another checksum")
     return pa.ipc.open_stream(index).read_all().combine_chunks()
 
 
+def _index_bytes(dataset: Directory, part: Part) -> bytes:
+    file = _open(dataset, part)
+    length = int.from_bytes(
+        read_bytes(dataset, part, max(0, part.bytes - _LENGTH), min(part.bytes, _LENGTH), file), "little"
+    )
+    start = part.bytes - _LENGTH - length
+    return read_bytes(dataset, part, start, length, file) if start >= 0 else b""
+
+
 def _open(dataset: Directory, part: Part) -> io.RawIOBase:
     """A part to read from; one that is so small that it was read whole is kept open."""
     return _small(dataset, part) if part.bytes <= TAIL_BYTES else dataset.open(part.path, part.bytes)
+
+
+def forget() -> None:
+    """Forget the bytes of small parts that are kept, which may be of a damaged part that was made again since."""
+    _small.cache_clear()
 
 
 @functools.lru_cache(maxsize=256)
@@ -192,7 +204,6 @@ def read_bytes(dataset: Directory, part: Part, offset: int, size: int, file: io.
 
 def damaged(dataset: Directory, part: Part, why: str) -> StorageError:
     """The error for a part whose bytes are not those that were committed."""
-    _small.cache_clear()  # it may be made again
     why = why if dataset.size(part.path) == part.bytes else "it is missing or truncated"
     return StorageError(f"{dataset.url}/{part.path} is damaged: {why}", hint=REMAKE)
 

@@ -192,3 +192,15 @@ def test_an_index_is_read_once_for_sums_and_rows_of_however_many_parts(tmp_path:
         tally.taken()
         assert slices.held(0) > 0
         assert "requests: get" not in tally.taken()
+
+
+def test_a_small_part_that_is_made_again_is_read_again(tmp_path: Path) -> None:
+    """A process has read it while it was damaged, but not the slice that was."""
+    folder = Directory.at(tmp_path)
+    part = put_slices(folder, "k", [by_partition(links([0, 1]))], schema=SCHEMA).part
+    path = tmp_path / part.path
+    good = path.read_bytes()
+    path.write_bytes(good[:10] + bytes([good[10] ^ 255]) + good[11:])
+    assert read_slice(folder, part, 1).num_rows == 1
+    path.write_bytes(good)
+    assert read_slice(folder, part, 0).num_rows == 1
