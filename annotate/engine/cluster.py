@@ -89,7 +89,8 @@ def count_workers(workers: int | None) -> int:
     Raises:
         ConfigError: Ray does not run, or the cluster has no CPU.
     """
-    return workers or int(sum(_amounts(_there(), "CPU")))
+    cpus = int(sum(_amounts(_there(), "CPU")))  # an error if there are none, also where a number is given
+    return workers or cpus
 
 
 def largest_memory() -> int:
