@@ -138,8 +138,14 @@ def _sent(client: Any, **job: Any) -> str:
             if _NOT_READY in str(error) and time.monotonic() < until:
                 time.sleep(1.0)
                 continue
+            reason = str(error).partition("\n")[0]
+            if isinstance(error, OSError):  # of the connection; a refusal is another error
+                raise ConfigError(
+                    f"the cluster gave no answer to the job {job['submission_id']}: {reason}",
+                    hint="It may have been started: `annotate jobs list` shows it then.",
+                ) from error
             raise ConfigError(
-                f"the cluster refused the job: {str(error).partition(chr(10))[0]}",
+                f"the cluster refused the job: {reason}",
                 hint="`ray status` on the head shows how the cluster is. Nothing was started.",
             ) from error
 

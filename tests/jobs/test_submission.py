@@ -8,7 +8,9 @@ import threading
 import zipfile
 
 import pytest
+import requests
 from job_server import job_server
+from ray.job_submission import JobSubmissionClient
 
 from annotate.cli.app import app, guarded
 from annotate.errors import ConfigError
@@ -94,6 +96,16 @@ def test_a_head_that_has_just_started_is_waited_for(server, file, monkeypatch):
     monkeypatch.setattr(submission, "_STARTING_SECONDS", 0.0)
     with pytest.raises(ConfigError, match=r"refused the job.*No available agent"):
         submit(file, "s3://b/out", address=server.address)
+
+
+def test_a_connection_that_was_cut_is_no_refusal(server, file, monkeypatch):
+    def cut(*args, **kwargs):
+        raise requests.exceptions.ConnectionError("Connection aborted.")
+
+    monkeypatch.setattr(JobSubmissionClient, "submit_job", cut)
+    with pytest.raises(ConfigError, match="gave no answer to the job my-run") as caught:
+        submit(file, "s3://b/out", address=server.address)
+    assert "may have been started" in caught.value.hint
 
 
 @pytest.mark.parametrize(
