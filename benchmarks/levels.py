@@ -104,7 +104,7 @@ def shuffle(pieces: list[pa.Table], *, two: bool) -> None:
             own = range(group * width, min((group + 1) * width, number))
             for first in own[::TASK]:
                 works = [Work("", "", p, p + 1, 0, ()) for p in range(first, min(first + TASK, own.stop))]
-                receive(context, works, parts, [()] * len(works), "", (0, 0), own)
+                receive(context, works, parts, [()] * len(works), "", (0, 0), first == own.start)
 
 
 def sent_unit(context: Context, key: str, piece: pa.Table, to: Partitions) -> Unit:

@@ -7,7 +7,6 @@ import itertools
 import logging
 import os
 import re
-import socket
 import sys
 import threading
 import time
@@ -100,7 +99,7 @@ def _connect(address: str, console: Console) -> None:
     until = time.monotonic() + CONNECT_SECONDS
     for attempt in itertools.count(1):
         try:
-            _reach(address)
+            head.reach(address, REACH_SECONDS)  # if nothing listens there, Ray tries for many minutes
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
             return
         except Exception as error:
@@ -114,17 +113,6 @@ def _connect(address: str, console: Console) -> None:
                 f"can't connect to the Ray cluster at {address}: {reason}",
                 hint="Check RAY_ADDRESS, or unset it to run on this machine.",
             ) from error
-
-
-def _reach(address: str) -> None:
-    """Open a connection to an address, HOST:PORT: if nothing listens there, Ray tries for many minutes.
-
-    Raises:
-        OSError: nothing answers.
-    """
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
 
 
 def _start(console: Console) -> None:

@@ -50,7 +50,7 @@ class Resources:
         workers, device = options.workers, options.device
         # With other runs, each keeps to its part: a model that waits would take what they give back.
         more = options.grow_to or 0 if runs == 1 else 0
-        tasks = runs * part_of(count_workers(workers), runs)  # of other stages, at a time, of all runs
+        tasks = runs * part_of(workers or int(sum(on_cpu)), runs)  # of other stages, at a time, of all runs
         if device == "cuda" and not gpus and not options.grow_to:
             raise ConfigError(
                 'the device "cuda" was asked for, but the Ray cluster has no GPU',

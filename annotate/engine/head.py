@@ -60,11 +60,11 @@ def watched(give_back: Callable[[], None]) -> Iterator[None]:
     Args:
         give_back: gives back what the run holds outside of Ray; it is called if the main thread stands still.
     """
-    host, _, port = str(ray.get_runtime_context().gcs_address).rpartition(":")
+    address = str(ray.get_runtime_context().gcs_address)
     done = threading.Event()
     _lost.clear()
     _silent.clear()
-    thread = threading.Thread(target=_watch, args=(host.strip("[]"), int(port), done, give_back), daemon=True)
+    thread = threading.Thread(target=_watch, args=(address, done, give_back), daemon=True)
     thread.start()
     try:
         yield
@@ -72,11 +72,22 @@ def watched(give_back: Callable[[], None]) -> Iterator[None]:
         done.set()
 
 
-def _watch(host: str, port: int, done: threading.Event, give_back: Callable[[], None]) -> None:
+def reach(address: str, seconds: float) -> None:
+    """Open a connection to an address, HOST:PORT, and close it; another form of address is not tried.
+
+    Raises:
+        OSError: nothing answers within so many seconds.
+    """
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
+
+
+def _watch(address: str, done: threading.Event, give_back: Callable[[], None]) -> None:
     since: float | None = None  # the first of the questions in a row that had no answer
     while not done.wait(ASK_SECONDS):
         asked = time.monotonic()
-        if _answers(host, port):
+        if _answers(address):
             _silent.clear()
             since = None
             continue
@@ -93,12 +104,12 @@ def _watch(host: str, port: int, done: threading.Event, give_back: Callable[[], 
         _end(_error())
 
 
-def _answers(host: str, port: int) -> bool:
+def _answers(address: str) -> bool:
     try:
-        with socket.create_connection((host, port), timeout=ASK_SECONDS):
-            return True
+        reach(address, ASK_SECONDS)
     except OSError:
         return False
+    return True
 
 
 def _error() -> HeadLostError:

@@ -165,10 +165,8 @@ class _Shuffling:
         def submit(item: tuple[list[Work], Any], cpus: float) -> Any:
             works, sent = item
             others = [told.get(work.start, ()) for work in works]
-            width = self.to.width if self.to.width > 1 else self.to.number
-            first = works[0].start // width * width
-            readers = range(first, first + width)
-            return self._task(receive, cpus, receiver_name(item), works, sent, others, round_, beside, readers)
+            first = works[0].start % self._readers == 0
+            return self._task(receive, cpus, receiver_name(item), works, sent, others, round_, beside, first)
 
         return Calls(
             items=self._receiving(parts),
@@ -177,15 +175,19 @@ class _Shuffling:
             take=lambda index, item, units: take(index, units),
         )
 
+    @property
+    def _readers(self) -> int:
+        """Number of partitions that read the same parts: those of a group, or all."""
+        return self.to.width if self.to.width > 1 else max(1, self.to.number)
+
     def _receiving(self, parts: Callable[[int], Any]) -> Iterator[tuple[list[Work], Any]]:
         # With few partitions, a task takes few of them, so that all workers have some; with inputs beside, one.
         some = 1 if self.stage.beside else max(1, min(MOST_PARTS, self.to.number // (4 * self.running.workers)))
         beside = [Aligned.of(self.dataset, names) for names in self.stage.beside]
         ranges = chunks(itertools.chain(*(aligned.units() for aligned in beside)), RANGE_UNITS)
-        width = self.to.width if self.to.width > 1 else max(1, self.to.number)
-        for group in range(0, self.to.number, width):
-            sent = parts(group // width)
-            stop = min(group + width, self.to.number)
+        for group in range(0, self.to.number, self._readers):
+            sent = parts(group // self._readers)
+            stop = min(group + self._readers, self.to.number)
             for first in range(group, stop, some):
                 works = []
                 for partition in range(first, min(first + some, stop)):
@@ -355,15 +357,15 @@ def receive(
     told: Sequence[Sequence[Entry]],
     round_: str,
     beside: tuple[int, int],
-    readers: range,
+    first: bool,  # noqa: FBT001
 ) -> list[Unit]:
     """Commit the units of some partitions, from the rows that were sent to them.
 
     `told` has the sent entries whose counts and bad rows each of these units takes over. `beside` has the numbers of
-    units and rows of the first input beside. `readers` are all the partitions that read `parts`.
+    units and rows of the first input beside. The `first` of the tasks that read `parts` keeps sums for all of them.
     """
     recipe = _stage(context).recipe
-    sent = _sent(context, parts, range(works[0].start, works[-1].stop), first=works[0].start == readers.start)
+    sent = _sent(context, parts, range(works[0].start, works[-1].stop), first=first)
     by_number = {work.start: work for work in works}
     # The key of a unit is a hash of the rows that it is made from, so a partition with the same rows keeps its unit.
     keys = {

@@ -11,12 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.graph import Documents, Partitions, Received, Shuffle, Stage, Tables, partitions_of
+from annotate.graph import Partitions, Received, Tables
 from annotate.stages.duplicates.documents import numbered
-from annotate.stages.repeated_ids import ID_BYTES
+from annotate.stages.repeated_ids import ByIds
 from annotate.stages.shared.tables import text_hashes
 from annotate.storage.contracts import contract
-from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import UnitOutput
 from annotate.text.arrays import large_string
 
@@ -25,32 +24,16 @@ PARTITIONS = "partitions"
 
 
 @dataclass(frozen=True)
-class IdIndex(Shuffle):
+class IdIndex(ByIds):
     """The documents of a corpus by id: each unit has those whose ids have some hashes."""
-
-    corpus: Documents
 
     name: ClassVar[str] = "id-index"
     schema: ClassVar[str] = "id-index"
     sent_schema: ClassVar[str] = "sent-id-index"
 
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The corpus."""
-        return {"corpus": self.corpus}
-
     def settings(self) -> Mapping[str, Any]:
         """The name of the id column."""
         return {"id": self.corpus.id}
-
-    def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
-        """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit."""
-        del whole
-        return partitions_of(manifests["corpus"].rows * ID_BYTES, self.corpus.unit_size)
-
-    def held(self, units: Mapping[str, Unit]) -> int:
-        """The bytes of the ids of a unit, about."""
-        return (units["corpus"].stop - units["corpus"].start) * ID_BYTES
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send each id, and the number of its document, to the partition of its hash."""

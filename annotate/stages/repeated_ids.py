@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.errors import ConfigError, InputError
-from annotate.graph import Partitions, Received, Reduce, Shuffle, Stage, Tables, graph, partitions_of
+from annotate.graph import Documents, Partitions, Received, Reduce, Shuffle, Stage, Tables, graph, partitions_of
 from annotate.stages.corpus import Corpus
 from annotate.stages.shared.tables import as_table, text_hashes
 from annotate.storage.contracts import contract
@@ -32,10 +32,29 @@ ID_BYTES = 64
 
 
 @dataclass(frozen=True)
-class IdPartitions(Shuffle):
-    """The repeated ids of each partition, those of the lowest hashes, with two places of each."""
+class ByIds(Shuffle):
+    """A shuffle that sends the ids of a corpus, each to the partition of its hash."""
 
-    corpus: Corpus
+    corpus: Documents
+
+    @property
+    def inputs(self) -> Mapping[str, Stage]:
+        """The corpus."""
+        return {"corpus": self.corpus}
+
+    def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
+        """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit."""
+        del whole
+        return partitions_of(manifests["corpus"].rows * ID_BYTES, self.corpus.unit_size)
+
+    def held(self, units: Mapping[str, Unit]) -> int:
+        """The bytes of the ids of a unit, about."""
+        return (units["corpus"].stop - units["corpus"].start) * ID_BYTES
+
+
+@dataclass(frozen=True)
+class IdPartitions(ByIds):
+    """The repeated ids of each partition, those of the lowest hashes, with two places of each."""
 
     name: ClassVar[str] = "id-partitions"
     schema: ClassVar[str] = "id-partitions"
@@ -48,23 +67,9 @@ class IdPartitions(Shuffle):
                 "a corpus without an id column has no repeated ids: its documents are named by their place"
             )
 
-    @property
-    def inputs(self) -> Mapping[str, Stage]:
-        """The corpus."""
-        return {"corpus": self.corpus}
-
     def settings(self) -> Mapping[str, Any]:
         """How many are listed."""
         return {"listed": LISTED, "id": self.corpus.id}
-
-    def partitions(self, whole: Mapping[str, pa.Table], manifests: Mapping[str, Manifest]) -> tuple[int, ...]:
-        """Enough partitions that each receives about `PARTITION_UNITS` times the bytes of a work unit."""
-        del whole
-        return partitions_of(manifests["corpus"].rows * ID_BYTES, self.corpus.unit_size)
-
-    def held(self, units: Mapping[str, Unit]) -> int:
-        """The bytes of the ids of a unit, about."""
-        return (units["corpus"].stop - units["corpus"].start) * ID_BYTES
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send each id that is not null, and where it is, to the partition of its hash.

@@ -18,8 +18,7 @@ import pyarrow as pa
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Part, UnitOutput, commit, find, read_part
 from annotate.storage.slices import (
-    damaged,
-    forget,
+    checked,
     read_bytes,
     slice_checksum,
     slice_index,
@@ -163,13 +162,8 @@ class Slices:
         part, index = self._parts[number], self._indices[number]
         if not slice_number(index, to, "bytes"):
             return slice_schema(index, self._schema).empty_table()
-        data = self._bytes(number, to)
-        if checksum(data) != slice_checksum(index, to):
-            forget()
-            self._read.pop(number, None)
-            data = self._bytes(number, to)
-        if checksum(data) != slice_checksum(index, to):
-            raise damaged(self._dataset, part, f"slice {to} has another checksum")
+        wanted = slice_checksum(index, to)
+        data = checked(self._dataset, part, f"slice {to}", wanted, lambda again: self._bytes(number, to, again=again))
         where = f"{self._dataset.url}/{part.path}"
         return contract(self._schema).check(pa.ipc.open_stream(data).read_all(), where)
 
@@ -178,9 +172,9 @@ class Slices:
         numbers = [n for n, index in enumerate(self._indices) if empty or slice_number(index, to, "bytes")]
         return (self.table(number, to) for number in numbers or [0])
 
-    def _bytes(self, number: int, to: int) -> memoryview:
+    def _bytes(self, number: int, to: int, *, again: bool) -> memoryview:
         run, index = self._together.get(to, range(to, to + 1)), self._indices[number]
-        read = self._read.get(number)
+        read = None if again else self._read.get(number)
         if read is None or read[0] != run:
             first, stop = np.searchsorted(index["to"].to_numpy(), [run.start, run.stop]).tolist()
             start = index["offset"][first].as_py()

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,8 @@ from annotate.storage.parts import REMAKE, Entry, Part, put_quarantine
 from annotate.storage.store import TAIL_BYTES, Directory, checksum
 from annotate.storage.tally import phase
 from annotate.text.arrays import held_bytes
+
+Data = TypeVar("Data", bytes, memoryview)
 
 TO = "to"
 """The column that says which partition a row goes to: int32."""
@@ -152,12 +155,7 @@ def slice_schema(index: pa.Table, schema: str) -> pa.Schema:
 
 @functools.lru_cache(maxsize=256)  # one task after the other reads slices of the same parts
 def _index(dataset: Directory, part: Part) -> pa.Table:
-    index = _index_bytes(dataset, part)
-    if checksum(index) != part.checksum:
-        forget()
-        index = _index_bytes(dataset, part)
-    if checksum(index) != part.checksum:
-        raise damaged(dataset, part, "its index has another checksum")
+    index = checked(dataset, part, "its index", part.checksum, lambda again: _index_bytes(dataset, part))
     return pa.ipc.open_stream(index).read_all().combine_chunks()
 
 
@@ -173,11 +171,6 @@ def _index_bytes(dataset: Directory, part: Part) -> bytes:
 def _open(dataset: Directory, part: Part) -> io.RawIOBase:
     """A part to read from; one that is so small that it was read whole is kept open."""
     return _small(dataset, part) if part.bytes <= TAIL_BYTES else dataset.open(part.path, part.bytes)
-
-
-def forget() -> None:
-    """Forget the bytes of small parts that are kept, which may be of a damaged part that was made again since."""
-    _small.cache_clear()
 
 
 @functools.lru_cache(maxsize=256)
@@ -199,10 +192,31 @@ def read_bytes(dataset: Directory, part: Part, offset: int, size: int, file: io.
         # A missing or truncated part can be mended by making it again. If the store failed, the part may be whole.
         if dataset.size(part.path) == part.bytes:
             raise
-        raise damaged(dataset, part, "it is missing or truncated") from error
+        raise _damaged(dataset, part, "it is missing or truncated") from error
 
 
-def damaged(dataset: Directory, part: Part, why: str) -> StorageError:
+def checked(dataset: Directory, part: Part, what: str, wanted: str, read: Callable[[bool], Data]) -> Data:
+    """Bytes of a part that have a checksum. Small parts are kept: one may have been damaged, and made again since.
+
+    Args:
+        dataset: the dataset of the part.
+        part: the part.
+        what: the bytes are, for the error.
+        wanted: their checksum.
+        read: reads them; it is told whether that is for the second time, when nothing that is kept will do.
+
+    Raises:
+        StorageError: the part is missing or damaged.
+    """
+    for again in (False, True):
+        data = read(again)
+        if checksum(data) == wanted:
+            return data
+        _small.cache_clear()
+    raise _damaged(dataset, part, f"{what} has another checksum")
+
+
+def _damaged(dataset: Directory, part: Part, why: str) -> StorageError:
     """The error for a part whose bytes are not those that were committed."""
     why = why if dataset.size(part.path) == part.bytes else "it is missing or truncated"
     return StorageError(f"{dataset.url}/{part.path} is damaged: {why}", hint=REMAKE)

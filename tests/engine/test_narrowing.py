@@ -55,26 +55,20 @@ def lose(recovery, made, item, does):
     recovery.lost(made, call, guilty=True)
 
 
-def test_if_most_documents_end_the_worker_it_is_not_the_documents():
-    made, item = going(Narrowing(mock.Mock(), mock.Mock(), mock.Mock(), inputs="documents", most=3))
-    recovery = Recovery(lambda message: None)
-    recovery.search(made, item, 100)
-    recovery.searched(made, item, passed=True)  # without any document
-    with pytest.raises(WorkError, match="more than 3 of its documents"):
-        for _ in range(100):
-            lose(recovery, made, item, "tries")
-    assert len(item.search.found) == 4
-
-
-def test_if_all_documents_of_a_unit_end_the_worker_it_is_not_the_documents():
+@pytest.mark.parametrize(
+    ("inputs", "most", "message", "found"),
+    [(100, 3, "more than 3 of its documents", 4), (5, 64, "all 5 of its documents", 5)],
+)
+def test_if_most_or_all_documents_end_the_worker_it_is_not_the_documents(inputs, most, message, found):
     without = mock.Mock()
-    made, item = going(Narrowing(mock.Mock(), mock.Mock(), without, inputs="documents", most=64))
+    made, item = going(Narrowing(mock.Mock(), mock.Mock(), without, inputs="documents", most=most))
     recovery = Recovery(lambda message: None)
-    recovery.search(made, item, 5)
+    recovery.search(made, item, inputs)
     recovery.searched(made, item, passed=True)  # without any document
-    with pytest.raises(WorkError, match="all 5 of its documents"):
+    with pytest.raises(WorkError, match=message):
         for _ in range(100):
             lose(recovery, made, item, "tries")
+    assert len(item.search.found) == found
     without.assert_not_called()
 
 
