@@ -1,11 +1,12 @@
 """Runs a pipeline on clusters where things go wrong, by seeds, and compares what it makes with an undisturbed run.
 
-    python benchmarks/chaos.py [--seeds 100] [--first 0] [--documents 200] [--folder DIR] [--json FILE]
+    python benchmarks/chaos.py [--seeds 100] [--first 0] [--documents 200] [--models] [--folder DIR] [--json FILE]
 
 Each seed is a schedule: a cluster of two or three nodes on this machine, one or two runs at once in one work directory,
 on a disk or on an S3 server behind a proxy that injects faults into a tenth of the requests, and a few faults of the
 cluster: nodes that are killed and not replaced, nodes that join, workers that are killed or stopped for a while, and
-drivers that are killed. A driver that was killed is started again; no other is.
+drivers that are killed. A driver that was killed is started again; no other is. A cheap function scores the spans; with
+`--models` the shipped niceness probe on its encoder does.
 
 Prints, and writes where `--json` says:
 
@@ -45,21 +46,24 @@ PIPELINE = """
 import time
 import numpy as np
 import annotate
-from annotate import Corpus, NearDuplicates, Pipeline, Place, PythonScorer, Render, Split, Tag, TagScheme, score
+from annotate import Corpus, NearDuplicates, Pipeline, Place, Probe, PythonScorer, Render, Split, Tag, TagScheme, score
 
 def lengths(table):
     time.sleep(0.1)
     return np.array([len(text) for text in table["text"].to_pylist()], np.float32)
 
 corpus = Corpus({corpus!r}, unit_bytes=1500)
-scorer = PythonScorer(function=lengths, axes=("length",), version="1")
+scorer = {scorer}
 verdicts = NearDuplicates(corpus, threshold=0.8, group_span=None, group_threshold=0.8)
 scores = score(Split(corpus), [scorer], skip=verdicts)
-scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"),))
+scheme = TagScheme(tags=(Tag(name="high", rule="{axis} >= q(0.5)"),))
 pipeline = Pipeline(Render(Place(scores, scheme), part_bytes=8000))
 if __name__ == "__main__":
     annotate.main(pipeline)
 """
+# The scorer of a pipeline, and its axis.
+CHEAP = ('PythonScorer(function=lengths, axes=("length",), version="1")', "length")
+MODEL = ('Probe("niceness")', "niceness")
 FAULTS = ("node killed", "node joins", "worker killed", "worker stopped", "driver killed")
 # A node that is killed is seen after a few seconds: it refuses each check at once. A busy one may take long to answer.
 QUICK = {
@@ -76,6 +80,7 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, default=100)
     arguments.add_argument("--first", type=int, default=0)
     arguments.add_argument("--documents", type=int, default=200)
+    arguments.add_argument("--models", action="store_true")
     arguments.add_argument("--folder", type=Path)
     arguments.add_argument("--schedule", type=int, help="run only this schedule, in this process")
     options = arguments.parse_args()
@@ -86,7 +91,7 @@ def main() -> None:
             result = Schedule(folder, options.schedule).run()
             (folder / f"seed-{options.schedule}.json").write_text(json.dumps(result))
             return
-        prepare(folder, options.documents)
+        prepare(folder, options.documents, MODEL if options.models else CHEAP)
         seeds = range(options.first, options.first + options.seeds)
         results = [schedule(folder, seed) for seed in seeds]
     faults: Counter[str] = Counter()
@@ -104,7 +109,7 @@ def main() -> None:
     write_json(options.json, ratios, {"faults": dict(faults), "results": results})
 
 
-def prepare(folder: Path, documents: int) -> None:
+def prepare(folder: Path, documents: int, scorer: tuple[str, str]) -> None:
     """Write the corpus and the pipeline, and run it undisturbed, unless that is done."""
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / "undisturbed.json").exists():
@@ -120,7 +125,8 @@ def prepare(folder: Path, documents: int) -> None:
         texts[-1] = texts[0]
         ids = [f"doc-{shard}-{i}" for i in range(len(texts))]
         pq.write_table(pa.table({"id": ids, "text": texts}), folder / "corpus" / f"s{shard}.parquet")
-    (folder / "pipeline.py").write_text(PIPELINE.format(corpus=str(folder / "corpus")))
+    pipeline = PIPELINE.format(corpus=str(folder / "corpus"), scorer=scorer[0], axis=scorer[1])
+    (folder / "pipeline.py").write_text(pipeline)
     out = folder / "undisturbed"
     subprocess.run(
         [sys.executable, str(folder / "pipeline.py"), "--workdir", str(out)],
