@@ -41,7 +41,8 @@ import pyarrow.parquet as pq
 from report import parser, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-MOST_SECONDS = 400.0
+MOST_SECONDS = 900.0
+"""A schedule that takes longer has not ended by itself. Alone on a machine they take one to two minutes."""
 PIPELINE = """
 import time
 import numpy as np
