@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
-from annotate.engine import nodes
+from annotate.engine import head, nodes
 from annotate.engine.options import Options
 from annotate.errors import ConfigError
 from annotate.graph import Model
+
+WAIT_SECONDS = 300.0
+"""A run that waits for a first node says so as often."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,36 @@ class Resources:
         return Resources(max(used, more), False, claim, feeder, runs > fit)
 
 
+def check_cpus(options: Options) -> None:
+    """Check that a run can begin: the cluster has a CPU, or an autoscaler is to add nodes.
+
+    Raises:
+        ConfigError: Ray does not run, or the cluster has no CPU.
+    """
+    _there(least=0 if options.grow_to else 1)
+
+
+def wait_for_cpu(options: Options, said: Callable[[str], None]) -> None:
+    """Wait until the cluster has a CPU, if an autoscaler is to add nodes: it sees the call that waits for one.
+
+    Args:
+        options: of the run.
+        said: is told, now and then, that the run waits.
+    """
+    if not options.grow_to or sum(_amounts(_there(least=0), "CPU")) >= 1:
+        return
+    call = ray.remote(num_cpus=1, max_retries=-1)(_nothing).remote()
+    ready: list[Any] = []
+    while not ready:
+        said("the cluster has no CPU yet: waits until its autoscaler adds a node")
+        ready, _ = ray.wait([call], timeout=WAIT_SECONDS)
+        head.check()
+
+
+def _nothing() -> None:
+    """A call that only has to find room."""
+
+
 def count_workers(workers: int | None) -> int:
     """Number of tasks at a time: `workers`, or None for as many as there are CPUs.
 
@@ -112,8 +146,8 @@ def _largest_claim(nodes: list[float], models: int, threads: int) -> float:
     return claims[max(at - 1, 0)]
 
 
-def _there() -> list[Mapping[str, float]]:
-    """The resources of each node of the cluster; those that are about to leave do not count."""
+def _there(least: float = 1) -> list[Mapping[str, float]]:
+    """The resources of each node; together `least` CPUs at least. Nodes that are about to leave do not count."""
     if not ray.is_initialized():
         raise ConfigError(
             "Ray is not running in this process",
@@ -121,10 +155,11 @@ def _there() -> list[Mapping[str, float]]:
         )
     gone = nodes.leaving()
     there = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in gone]
-    if (cpus := sum(_amounts(there, "CPU"))) < 1:
+    if (cpus := sum(_amounts(there, "CPU"))) < least:
         raise ConfigError(
             f"the Ray cluster has {cpus:g} CPUs; a run needs at least 1",
-            hint="Start a worker node, or give the head node CPUs: `ray start --head --num-cpus N`.",
+            hint="Start a worker node, or give the head node CPUs: `ray start --head --num-cpus N`. If an autoscaler "
+            "adds nodes when they are asked for, say for how many models: --grow-to N.",
         )
     return there
 

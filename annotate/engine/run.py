@@ -13,7 +13,7 @@ from annotate.engine import head
 from annotate.engine.calls import Calls, Job
 from annotate.engine.check_nodes import check_gpus, check_nodes
 from annotate.engine.check_workdir import check_place, check_shared, check_workdir
-from annotate.engine.cluster import Resources, count_workers
+from annotate.engine.cluster import Resources, check_cpus, wait_for_cpu
 from annotate.engine.datasets import Aligned, Dataset, latest, needed, plan_datasets
 from annotate.engine.events import Events, Observer, Silent
 from annotate.engine.kinds import MAKERS
@@ -113,7 +113,7 @@ def run(
         HeadLostError: the head of the cluster is lost.
     """
     stages = graph([*checks, *outputs.values()])
-    count_workers(options.workers)
+    check_cpus(options)
     workdir = Directory.at(location)
     check_place(location)
     with retries.within(retries.START_SECONDS):
@@ -133,6 +133,7 @@ def run(
                 f"another run began to drop scores in {workdir.url}, and did not end",
                 hint="Run the same command again: it drops the rest, and scores again.",
             )
+        wait_for_cpu(options, functools.partial(events.said, "warning"))
         running = Running(workdir, options, events, lease, heard=heard)
         heard.workers = lambda: running.workers
         events.workers(running.workers)
@@ -193,6 +194,7 @@ class _Run:
                 assert dataset.manifest is not None, "it was found"
                 self._mark(stage)
                 events.finished(dataset.label, stage.described(dataset.manifest))
+        wait_for_cpu(self.running.options, functools.partial(events.said, "warning"))  # idle nodes may be gone again
         if self._check_models(missing):
             self.running.options.new_budget().check_gpus()
             check_gpus()

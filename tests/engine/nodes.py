@@ -1,9 +1,8 @@
 """Runs a pipeline on a cluster of two nodes while its nodes change: `nodes.py CORPUS OUT WHAT`.
 
 `WHAT` is `lost`: the second node is killed, and nothing comes in its place; `joins`: a third one comes; or `leaves`: it
-is announced that the second will be taken away. This happens when some units are scored. With `grows`, a
-node comes when models wait for room, as an autoscaler sees it. Prints how many models scored, and whether it happened;
-with `leaves`, whether all models left the node while there was work.
+is announced that the second will be taken away. This happens when some units are scored. Prints how many models scored,
+and whether it happened; with `leaves`, whether all models left the node while there was work.
 """
 
 import os
@@ -17,7 +16,6 @@ import ray
 import support
 from ray._private import state
 from ray._raylet import GcsClient
-from ray.autoscaler.v2.sdk import get_cluster_resource_state
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
@@ -52,12 +50,6 @@ def leaves(cluster: Cluster, node: str, run: Future) -> bool:
     return False
 
 
-def waiting(cluster: Cluster) -> bool:
-    """Whether models wait for room: what is in the demand that an autoscaler reads, of their size."""
-    demand = get_cluster_resource_state(GcsClient(cluster.address)).pending_resource_requests
-    return any(dict(each.request.resources_bundle) == {"CPU": 0.9} for each in demand)
-
-
 def main() -> None:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
     node = cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
@@ -75,7 +67,7 @@ def main() -> None:
             (self.folder / str(os.getpid())).touch()
             time.sleep(0.4)
             until = time.monotonic() + 60
-            while WHAT in ("joins", "grows") and scored() >= 6 and time.monotonic() < until:
+            while WHAT == "joins" and scored() >= 6 and time.monotonic() < until:
                 if len(list(self.folder.iterdir())) > MODELS:
                     break  # a model on the new node has a unit
                 time.sleep(0.2)
@@ -91,14 +83,11 @@ def main() -> None:
     scheme = TagScheme(tags=(Tag(name="nice", rule="niceness >= q(0.7)"),))
     pipeline = Pipeline(Render(Place(scores, scheme)))
     with ThreadPoolExecutor(1) as beside:  # Ray starts nodes in the main thread alone
-        run = beside.submit(pipeline.run, OUT, Options(stall_seconds=60, grow_to=6 if WHAT == "grows" else None))
+        run = beside.submit(pipeline.run, OUT, Options(stall_seconds=60))
         happened = False
         while not happened and not run.done():
             time.sleep(0.05)
-            if WHAT == "grows":
-                if happened := waiting(cluster):
-                    cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
-            elif happened := scored() >= 6:
+            if happened := scored() >= 6:
                 if WHAT == "lost":
                     cluster.remove_node(node, allow_graceful=False)
                 elif WHAT == "leaves":

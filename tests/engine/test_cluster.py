@@ -1,6 +1,7 @@
 """How much of a cluster models and their feeders claim: always something for both, on every kind of cluster."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import example, given
@@ -115,3 +116,26 @@ def test_more_models_than_fit_are_asked_for_where_an_autoscaler_adds_nodes(monke
     assert 0 < found.feeder_cpus * 4 <= 4
     with pytest.raises(ConfigError, match="only one"):
         Options(grow_to=3, workers=2)
+
+
+def test_without_a_cpu_a_run_begins_only_where_an_autoscaler_adds_nodes(monkeypatch):
+    monkeypatch.setattr(cluster, "ray", Cluster((0, 0)))
+    with pytest.raises(ConfigError, match="0 CPUs") as caught:
+        cluster.check_cpus(Options())
+    assert "--grow-to" in caught.value.hint
+    cluster.check_cpus(Options(grow_to=1))
+
+
+def test_a_run_waits_for_the_first_node_and_says_so(monkeypatch):
+    answers, said = iter(([], [], ["the call"])), []
+    ray = Cluster((0, 0))
+    ray.remote = lambda **claims: lambda function: SimpleNamespace(remote=lambda: claims)
+    ray.wait = lambda calls, timeout: (next(answers), calls)
+    monkeypatch.setattr(cluster, "ray", ray)
+    cluster.wait_for_cpu(Options(), said.append)
+    assert not said
+    cluster.wait_for_cpu(Options(grow_to=1), said.append)
+    assert len(said) == 3 and "waits until its autoscaler adds a node" in said[0]
+    monkeypatch.setattr(cluster, "ray", Cluster((0, 0), (1, 0)))
+    cluster.wait_for_cpu(Options(grow_to=1), said.append)
+    assert len(said) == 3

@@ -301,13 +301,6 @@ def test_a_run_ends_on_what_is_left_and_uses_what_joins(tmp_path):
 
 
 @pytest.mark.slow
-def test_models_that_wait_for_room_are_demand_that_an_autoscaler_sees(tmp_path):
-    write_corpus(tmp_path / "corpus", shards=1, documents=48)
-    models, happened = run(tmp_path, "grown", "grows")
-    assert happened and models > 4
-
-
-@pytest.mark.slow
 def test_models_leave_a_node_before_it_is_taken_away(tmp_path):
     write_corpus(tmp_path / "corpus", shards=1, documents=48)
     assert run(tmp_path, "left", "leaves") == (4, True), "no other models than those of the start"
