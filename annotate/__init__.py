@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Probe,
         PythonScorer,
         RewardModel,
+        check_model,
         column_scorer,
     )
     from annotate.stages.attributes import AttributeScores
@@ -88,6 +89,7 @@ _HOMES = {
     "load_scheme": "annotate.tags",
     "graded": "annotate.tags",
     "by_column": "annotate.tags",
+    "check_model": "annotate.scorers",
     "clean": "annotate.engine.clean",
     "column_scorer": "annotate.scorers",
     "export": "annotate.exports",
@@ -142,6 +144,7 @@ __all__ = [
     "TokenShards",
     "WorkError",
     "by_column",
+    "check_model",
     "clean",
     "column_scorer",
     "export",

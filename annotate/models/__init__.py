@@ -6,11 +6,13 @@ What a model is:
     text_model            the settings of a Transformers model, with its config, tokenizer and longest input
     sequence_classifier   the backbone of classifiers and reward models
     causal_model          the backbone of likelihood scorers
+    kinds                 which of these a model is for, as its configuration tells
     (the encoder of probes is in `annotate.probes`)
 
 Before the model, on a CPU:
 
     files                 a model's files, found by folder or hub name, known by their hashes
+    weights               what its weight files hold, as their headers tell
     repeats               equal inputs are read once
     encode                texts become token ids
     prompts               a prompt and a span in one input, and which is cut
@@ -27,6 +29,7 @@ The model itself, on torch:
     run                   batches go through a model
     failing_inputs        an input that fails does not spoil its batch
     smoke_test            a loaded model is tried before it scores
+    speed                 how fast a loaded model is here
     sequence_forward      a loaded sequence classifier
     causal_forward        a loaded causal language model
 """

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -51,6 +56,16 @@ def free_memory(device: torch.device) -> None:
     """Give cached blocks back after an out-of-memory error, so that smaller ones fit."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def memory_left(device: torch.device) -> int:
+    """Bytes of memory that are free on a device; of the CPU's what Linux says is available, elsewhere all."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    with contextlib.suppress(OSError):
+        if found := re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE):
+            return 1024 * int(found[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def use_threads(threads: int) -> None:

@@ -42,6 +42,16 @@ ADDED_TOKENS_FILE = "added_tokens.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 
+SAFETENSORS = (
+    "weights are read from safetensors alone, since other formats can run code: load the model once where you trust it "
+    "and call `save_pretrained(directory)`; on the hub, a pull request may have them: revision='refs/pr/1'"
+)
+
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+_OTHER_INPUTS = {"image_size", "num_channels", "vision_config", "audio_config", "num_mel_bins", "feat_extract_norm"}
+"""Settings of models that read images or sound."""
+
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -65,25 +75,36 @@ class ModelFiles:
     commit: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_whole()
         if not (self.directory / "config.json").is_file():
+            below = next(self.directory.glob("*/config.json"), None)
+            other = self._of_others(("*.gguf", "*.onnx", *_PICKLES))
             raise ConfigError(
-                f"model {self.name!r}: no config.json in {self.directory}",
-                hint="name a directory that `save_pretrained` wrote",
+                f"model {self.name!r}: no config.json in {self.directory}{f', only {other}' if other else ''}",
+                hint=f"name the folder inside it, {below.parent}"
+                if below
+                else "name a directory that `save_pretrained` wrote, or the hub model that these files were made of",
             )
         if not self.weights():
-            found = sorted(path.name for path in self.directory.glob("*.bin"))
+            found = self._of_others((*_PICKLES, "*.h5", "*.msgpack", "*.gguf", "*.onnx"))
+            others = f"only {found}" if found else "nor other weights"
             raise ConfigError(
-                f"model {self.name!r}: no model.safetensors in {self.directory}, only {found or 'no weights at all'}",
-                hint="weights are read from safetensors alone, since other formats can run code: load the model once "
-                "where you trust it and call `save_pretrained(directory)`",
+                f"model {self.name!r}: no model.safetensors in {self.directory}, {others}",
+                hint=SAFETENSORS,
             )
         missing = [path.name for path in self.weights() if not path.is_file()]
         if missing:
             raise ConfigError(
                 f"model {self.name!r}: {missing[0]} is missing in {self.directory}, but its index names it"
             )
-        self._check_whole()
         if not self.tokenizer():
+            if other_inputs := sorted(_OTHER_INPUTS & set(self.settings("config.json"))):
+                raise ConfigError(
+                    f"model {self.name!r} reads no text: its config.json has {', '.join(other_inputs)}, and it has no "
+                    "tokenizer",
+                    hint="name a model that reads text: a classifier, a reward model, a causal language model, an "
+                    "encoder",
+                )
             there = instead_of_file(self.directory)
             raise ConfigError(
                 f"model {self.name!r}: {there or f'no tokenizer in {self.directory}'}",
@@ -92,14 +113,20 @@ class ModelFiles:
                 else "save the tokenizer beside the model: `tokenizer.save_pretrained(directory)`",
             )
 
+    def _of_others(self, patterns: Iterable[str]) -> list[str]:
+        """Names of files of these kinds in the directory."""
+        return sorted({path.name for pattern in patterns for path in self.directory.glob(pattern)})
+
     def _check_whole(self) -> None:
         """Refuse a model that has parts elsewhere: its hashes would not tell of them."""
         if (self.directory / "adapter_config.json").is_file():
+            base = self.settings("adapter_config.json").get("base_model_name_or_path")
             raise ConfigError(
-                f"model {self.name!r}: {self.directory} holds an adapter, whose base model is elsewhere",
+                f"model {self.name!r}: {self.directory} holds an adapter, whose base model is elsewhere"
+                f"{f' ({base})' if base else ''}",
                 hint="merge it once and save the whole: `model.merge_and_unload().save_pretrained(directory)`",
             )
-        named = self._settings("config.json")
+        named = self.settings("config.json")
         if named.get("transformers_weights"):
             raise ConfigError(
                 f"model {self.name!r}: its config.json names weights in a file of another name, "
@@ -107,7 +134,7 @@ class ModelFiles:
                 hint=f"name that file {WEIGHTS} and take transformers_weights out of config.json",
             )
 
-    def _settings(self, name: str) -> dict[str, Any]:
+    def settings(self, name: str) -> dict[str, Any]:
         """A JSON file of settings, empty where there is none.
 
         Raises:
@@ -149,10 +176,10 @@ class ModelFiles:
     def _also_read(self) -> list[Path]:
         """Other files that Transformers reads. Those of old tokenizers count where the settings do not say the same."""
         templates = sorted((self.directory / "additional_chat_templates").glob("*.jinja"))
-        settings = self._settings("tokenizer_config.json")
+        settings = self.settings("tokenizer_config.json")
         if "added_tokens_decoder" in settings:
             return templates
-        said = all(settings.get(key) == value for key, value in self._settings(SPECIAL_TOKENS_FILE).items())
+        said = all(settings.get(key) == value for key, value in self.settings(SPECIAL_TOKENS_FILE).items())
         return templates + self._present([ADDED_TOKENS_FILE, *([] if said else [SPECIAL_TOKENS_FILE])])
 
     def hashes(self) -> dict[str, str]:
@@ -170,7 +197,7 @@ class ModelFiles:
             ConfigError: the model's code is that of another model, elsewhere.
         """
         for name in ("config.json", "tokenizer_config.json"):
-            classes = self._settings(name).get("auto_map") or {}
+            classes = self.settings(name).get("auto_map") or {}
             if "--" in (found := json.dumps(classes)):
                 raise ConfigError(
                     f"model {self.name!r}: its {name} takes code from another repository: {found}",
@@ -246,7 +273,21 @@ def _find_on_hub(name: str, revision: str | None, *, remote_code: bool, offline:
             hint="download it where there is a network (`hf download NAME`), or name a directory",
         ) from error
     commit = directory.name if _COMMIT.fullmatch(directory.name) else None
-    return ModelFiles(name=name, directory=directory, commit=commit)
+    try:
+        return ModelFiles(name=name, directory=directory, commit=commit)
+    except ConfigError as error:
+        raise _with_files_of_hub(error, name, revision, offline=offline) from error
+
+
+def _with_files_of_hub(error: ConfigError, name: str, revision: str | None, *, offline: bool) -> ConfigError:
+    """The same error, with what the hub has: only the files that are wanted were downloaded."""
+    from huggingface_hub import HfApi
+
+    there: list[str] = []
+    if not offline:
+        with contextlib.suppress(Exception):  # the error itself is what counts
+            there = sorted(file for file in HfApi().list_repo_files(name, revision=revision) if "/" not in file)
+    return ConfigError(f"{error.message}; on the hub it has {', '.join(there)}", hint=error.hint) if there else error
 
 
 def find_minilm() -> ModelFiles:

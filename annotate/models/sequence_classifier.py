@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from annotate.models.sequence_forward import Readout
 
 Inputs = Literal["text", "pair", "chat"]
+Squashing = Literal["none", "sigmoid", "softmax"]
+"""What turns logits into probabilities."""
 
 
 class HasReadout(Protocol):
@@ -126,3 +128,11 @@ class SequenceClassifier(TextModel):
         """Names of the model's outputs, in order."""
         names = self.config().id2label
         return [names[i] for i in sorted(names)]
+
+    def squashing(self) -> Squashing:
+        """What turns its logits into probabilities, as its configuration says; "none" for a regression or a reward."""
+        config = self.config()
+        problem, labels = config.problem_type, config.num_labels
+        if problem == "regression" or (problem is None and labels == 1):
+            return "none"
+        return "sigmoid" if problem == "multi_label_classification" or labels == 1 else "softmax"

@@ -9,8 +9,8 @@
     testing           a hash of the text, for tests of pipelines
 
 `base` says what a scorer is, `anchors` checks that it measures in the right direction, and `sequence_scorer` is what
-classifiers and reward models share. The models that kinds hold are in `annotate.models`, what is read and written of
-probes in `annotate.probes`.
+classifiers and reward models share. `model_check` finds out which kind of scorer a model is for. The models that kinds
+hold are in `annotate.models`, what is read and written of probes in `annotate.probes`.
 
 A new kind is one file: a frozen dataclass with the members of `base.Scorer`. Its `backbone` is one of
 `annotate.models`, the `Encoder` of probes, or one of its own. Nothing else knows the kinds: `score` takes any object
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from annotate.scorers.column import column_scorer
     from annotate.scorers.function import PythonScorer
     from annotate.scorers.likelihood import Likelihood
+    from annotate.scorers.model_check import ModelCheck, ModelTrial, check_model
     from annotate.scorers.probe import Probe, shipped_probes
     from annotate.scorers.reward_model import RewardModel
     from annotate.scorers.testing import fake_scorer
@@ -43,7 +44,10 @@ _HOMES = {
     "Probe": "annotate.scorers.probe",
     "PythonScorer": "annotate.scorers.function",
     "RewardModel": "annotate.scorers.reward_model",
+    "ModelCheck": "annotate.scorers.model_check",
+    "ModelTrial": "annotate.scorers.model_check",
     "check_anchors": "annotate.scorers.anchors",
+    "check_model": "annotate.scorers.model_check",
     "column_scorer": "annotate.scorers.column",
     "shipped_probes": "annotate.scorers.probe",
 }
@@ -53,10 +57,13 @@ __all__ = [
     "Classifier",
     "Encoder",
     "Likelihood",
+    "ModelCheck",
+    "ModelTrial",
     "Probe",
     "PythonScorer",
     "RewardModel",
     "check_anchors",
+    "check_model",
     "column_scorer",
     "fake_scorer",
     "shipped_probes",

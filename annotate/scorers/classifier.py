@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from annotate.errors import ConfigError
 from annotate.models.base import Json
-from annotate.models.sequence_classifier import Inputs, SequenceClassifier
+from annotate.models.sequence_classifier import Inputs, SequenceClassifier, Squashing
 from annotate.scorers.sequence_scorer import SequenceScorer
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from annotate.models.sequence_forward import Readout
 
 Activation = Literal["none", "logit", "sigmoid", "softmax", "auto"]
-Squashing = Literal["none", "sigmoid", "softmax"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,16 +115,13 @@ class Classifier(SequenceScorer):
         if self.activation in ("sigmoid", "softmax"):
             return "sigmoid" if self.activation == "sigmoid" else "softmax"
         config = self.backbone.config()
-        problem, labels = config.problem_type, config.num_labels
-        if self.activation == "auto" and labels == 1 and problem is None:
+        if self.activation == "auto" and config.num_labels == 1 and config.problem_type is None:
             raise ConfigError(
                 f"model {self.model!r} has one label and does not say whether it is a probability or a regression; "
                 "activation='auto' would squash it by a sigmoid",
                 hint="choose activation='none' for the raw number (rewards, regressions) or activation='sigmoid'",
             )
-        if problem == "regression" or (problem is None and labels == 1):
-            return "none"
-        return "sigmoid" if problem == "multi_label_classification" or labels == 1 else "softmax"
+        return self.backbone.squashing()
 
     def _index(self) -> int:
         """Position of the label among the model's outputs."""

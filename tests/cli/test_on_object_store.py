@@ -17,6 +17,7 @@ import torch
 from object_store import BUCKET
 from ray_cluster import cluster
 from support import sentences, write_corpus
+from tiny_models import save_tiny_model
 from tiny_tokenizer import byte_tokenizer
 
 import annotate
@@ -33,9 +34,11 @@ TOKENS = (
     f"{WITH} --set tokenizer=AT/tokenizer --set scheme=AT/my.toml --set niceness=AT/kindness.safetensors "
     "--set exclude=AT/exclude.txt --set window=64"
 )
+CHECK = "model check AT/model --text hello"
 STEPS = (
     "probe train AT/labelled.parquet --axis niceness --out AT/kindness.safetensors",
     "probe show AT/kindness.safetensors",
+    CHECK,
     "scheme new AT/korbak.toml --preset korbak",
     "scheme new AT/my.toml --preset default",
     "scheme check AT/my.toml",
@@ -57,7 +60,7 @@ STEPS = (
     f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --rescore",
 )
 """What is run at each place, in this order; AT is the place."""
-TIMED = ("run", "status", "duplicates")
+TIMED = ("run", "status", "duplicates", "model")
 """Commands whose output has times, but for a plan."""
 ELSEWHERE = {"submit", "jobs"}
 """Commands of the README that need the job server of a cluster: `tests/jobs/test_jobs_on_s3.py` runs them on S3."""
@@ -91,6 +94,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place
     folder, home = tmp_path_factory.mktemp("local"), tmp_path_factory.mktemp("home")
     write_corpus(folder / "corpus", shards=2, documents=12)
     byte_tokenizer(folder / "tokenizer")
+    save_tiny_model("bert", folder / "model")
     texts = [f"{'Thank you, how kind. ' if n % 2 else 'Go away. '}{sentences(n, 1)}" for n in range(60)]
     pq.write_table(pa.table({"text": texts, "label": [n % 2 for n in range(60)]}), folder / "labelled.parquet")
     (folder / "exclude.txt").write_text("doc-0-3\ndoc-1-4\n")
@@ -127,7 +131,7 @@ def test_each_command_and_option_of_the_readme_is_run_here() -> None:
     named = {
         tuple(found.split()) for piece in pieces for found in re.findall(r"\bannotate ([a-z]+(?: [a-z]+)?)\b", piece)
     }
-    groups = {"probe", "scheme"}
+    groups = {"probe", "scheme", "model"}
     wanted = {words[:2] if words[0] in groups else words[:1] for words in named}
     ran = {tuple(step.split()[: 2 if step.split()[0] in groups else 1]) for step in STEPS} | {("new",)}
     assert {("run",), ("export",), ("scheme", "check"), ("submit",)} <= wanted
@@ -180,6 +184,7 @@ def test_the_commands_say_of_s3_what_they_say_of_a_local_disk(places: dict[str, 
         lines = place.printed[step].splitlines()
         return lines[1:] if step.startswith("probe show") else lines  # its first line is the path of the copy
 
+    assert all('Classifier("AT/model", axis="toxic"' in place.printed[CHECK] for place in places.values())
     for step in STEPS:
         if step.split()[0] not in TIMED or "--plan" in step:
             assert said(places["s3"], step) == said(places["local"], step) != [], step

@@ -14,7 +14,7 @@ from annotate.cli.app import app, guarded
 from annotate.cli.run import settings_of
 from annotate.pipeline_files import build, load
 
-RUN = ("show", "status", "export", "scheme", "new", "clean")
+RUN = ("show", "status", "export", "scheme", "new", "clean", "model")
 """The commands that are run on the fixtures; others are parsed, and of `run` the settings are checked."""
 PLACEHOLDERS = {"FILE": "my.py", "tokenizer=...": "tokenizer=path/to/model"}
 """What pages leave open, and what it is in the fixtures."""
