@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from length_scorer import length_scorer
 from support import sentences
 
-from annotate import Corpus, Options, Pipeline, Place, Render, Split, Tag, TagScheme, Thresholds
+from annotate import Corpus, Options, Pipeline, Place, Render, Schedule, Split, Tag, TagScheme, Thresholds, TokenShards
 from annotate.stages.score import Score
 
 DEATHS = {
@@ -77,6 +77,18 @@ class DeadlyRender(Render):
         return super().rows(documents, tables, bad, counts)
 
 
+@dataclass(frozen=True)
+class DeadlyTokens(TokenShards):
+    """Documents end what tokenizes them: in the partition of a shuffle, if there is a schedule."""
+
+    _: KW_ONLY
+    calls: str = ""
+
+    def part(self, rows):
+        die(rows["text"], "Segfault", "Exit", "Hang", calls=self.calls)
+        return super().part(rows)
+
+
 def write(folder, bad=(), *, invalid=False, shards=2):
     """Shards of 12 documents; some have a deadly word, or as many bytes that are no UTF-8."""
     folder.mkdir(exist_ok=True)
@@ -92,18 +104,33 @@ def write(folder, bad=(), *, invalid=False, shards=2):
     return folder
 
 
-def pipeline(folder, split=DeadlySplit, schedule=None, calls="", **options):
+def pipeline(folder, split=DeadlySplit, schedule=None, calls="", tokens=None, **options):
+    """With the settings of token shards in `tokens`, there are such; else text shards."""
     spans = split(Corpus(folder, id=None, unit_bytes=900), **options)
     scores = [DeadlyScore(spans, length_scorer())]
     scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))
-    return Pipeline(DeadlyRender(Place(Thresholds(scores, scheme), schedule=schedule), part_bytes=1500, calls=calls))
+    placements = Place(Thresholds(scores, scheme), schedule=schedule)
+    if tokens is not None:
+        return Pipeline(DeadlyTokens(placements, window=64, loss="train", part_bytes=1500, calls=calls, **tokens))
+    return Pipeline(DeadlyRender(placements, part_bytes=1500, calls=calls))
 
 
-if __name__ == "__main__":  # CORPUS WORKDIR CALLS
+class Hungry(Split):
+    """Takes all the memory there is for some document: the kernel ends its process."""
+
+    def unit(self, tables):
+        taken = []
+        while any("Hungry" in text for text in tables["corpus"]["text"].to_pylist()):
+            taken.append(np.ones(1 << 22))
+        return super().unit(tables)
+
+
+if __name__ == "__main__":  # CORPUS WORKDIR CALLS TOKENIZER
     import deadly
     import ray
 
     hook = {name: os.environ[name] for name in ("ANNOTATE_FAULT_HOOK", "FAULT_PLAN")}
     ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": hook})
-    made = deadly.pipeline(Path(sys.argv[1]), calls=sys.argv[3])
+    order, tokens = Schedule(seed=3), {"tokenizer": sys.argv[4]}
+    made = deadly.pipeline(Path(sys.argv[1]), split=Split, schedule=order, calls=sys.argv[3], tokens=tokens)
     made.run(sys.argv[2], Options(workers=2, by_value=("deadly", "support", "length_scorer")))

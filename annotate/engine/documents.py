@@ -6,10 +6,15 @@ problem, as if it had been so from the start. So what comes out does not depend 
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from annotate.engine.calls import Narrowing
 from annotate.engine.datasets import Dataset
@@ -33,6 +38,49 @@ def _works(item: Work | Sequence[Work]) -> Sequence[Work]:
     return [item] if isinstance(item, Work) else item
 
 
+@dataclass(frozen=True)
+class Documents:
+    """The documents that some work reads, numbered over all of the work, in order.
+
+    Attributes:
+        works: streams the work. It may be too much to be held.
+    """
+
+    works: Callable[[], Iterable[Work]]
+
+    @functools.cached_property
+    def _edges(self) -> npt.NDArray[np.int64]:
+        """The number of the first document of each piece of work, and at last the number of all documents."""
+        return np.cumsum([0, *(sum(len(_rows(units)) for units in work.units) for work in self.works())])
+
+    @property
+    def number(self) -> int:
+        """Number of documents."""
+        return int(self._edges[-1])
+
+    def whole(self, part: range) -> npt.NDArray[np.int64]:
+        """The numbers of the pieces of work that have no document outside of a part."""
+        first, stop = self._edges[:-1], self._edges[1:]
+        return np.flatnonzero((first == stop) | ((first >= part.start) & (stop <= part.stop)))
+
+    def cut(self, part: range) -> list[Work]:
+        """Work that has documents in a part and others outside of it, without these."""
+        first, stop = self._edges[:-1], self._edges[1:]
+        some = (first < part.stop) & (stop > part.start) & ((first < part.start) | (stop > part.stop))
+        return [work for number in np.flatnonzero(some) for work in self._narrowed(number, part)] if part else []
+
+    def at(self, number: int) -> tuple[str, Unit]:
+        """A document, as the name of the first input and a unit that has only this document."""
+        ((work,),) = [self._narrowed(np.searchsorted(self._edges, number, side="right") - 1, range(number, number + 1))]
+        ((units,),) = [work.units]
+        return next(iter(units.items()))
+
+    def _narrowed(self, number: np.int64, part: range) -> list[Work]:
+        work = next(itertools.islice(self.works(), int(number), None))
+        first = int(self._edges[number])
+        return narrowed([work], range(part.start - first, part.stop - first))
+
+
 def by_documents(
     dataset: Dataset,
     running: Running,
@@ -50,25 +98,44 @@ def by_documents(
         works: the work of an item, which by default is one or more units of work.
     """
 
-    def count(item: Any, cpus: float) -> Any:
-        return running.task(documents_in, cpus, works(item), stage=dataset.label, units=name(item))
-
-    def narrowed_attempt(item: Any, part: range, left_out: Sequence[int], cpus: float) -> Any:
-        del left_out  # there are none: what a search has found, the next run's units say
+    def narrowed_attempt(item: Any, part: range, cpus: float) -> Any:
         return attempt(narrowed(works(item), part), name(item), cpus)
+
+    return among_documents(dataset, running, name, lambda item: Documents(lambda: works(item)), narrowed_attempt)
+
+
+def among_documents(
+    dataset: Dataset,
+    running: Running,
+    name: Callable[[Any], str],
+    documents: Callable[[Any], Documents],
+    attempt: Callable[[Any, range, float], Any],
+) -> Narrowing:
+    """Narrow an item to some of its documents.
+
+    Args:
+        dataset: what the item is for.
+        running: the run.
+        name: the name of an item in messages.
+        documents: the documents of an item.
+        attempt: takes an item, some of its documents by number, and CPUs; sends a call of `tried`, and returns its
+            reference.
+    """
+
+    def count(item: Any, cpus: float) -> Any:
+        return running.task(counted, cpus, documents(item).number, stage=dataset.label, units=name(item))
+
+    def without(item: Any, found: Sequence[int]) -> Any:
+        return None if refuse(dataset, running, [documents(item).at(number) for number in found]) else item
 
     return Narrowing(
         count=count,
-        attempt=narrowed_attempt,
-        without=lambda item, found: None if refuse(dataset, running, works(item), found) else item,
+        # Nothing is left out: what a search has found, the next run's units say.
+        attempt=lambda item, part, left_out, cpus: attempt(item, part, cpus),
+        without=without,
         inputs="documents",
         most=MOST_DOCUMENTS,
     )
-
-
-def documents_in(works: Sequence[Work]) -> int:
-    """The number of documents that work reads."""
-    return sum(len(_rows(units)) for work in works for units in work.units)
 
 
 def narrowed(works: Sequence[Work], part: range) -> list[Work]:
@@ -101,11 +168,13 @@ def _cut(unit: Unit, first: Unit, rows: range) -> Unit:
     return replace(unit, start=rows.start, stop=rows.stop, narrowed=True)
 
 
-def refuse(dataset: Dataset, running: Running, works: Sequence[Work], found: Sequence[int]) -> bool:
-    """Note documents of work, by number, as refused; False if all of them were refused before, which did not help."""
-    documents: defaultdict[str, list[Unit]] = defaultdict(list)  # by the name of the input that they are read from
-    for number in found:
-        ((name, unit),) = _at(works, number)
+def refuse(dataset: Dataset, running: Running, found: Sequence[tuple[str, Unit]]) -> bool:
+    """Note documents as refused; False if all of them were refused before, which did not help.
+
+    Each is given as the name of the input that it is read from, and a unit that has only this document.
+    """
+    documents: defaultdict[str, list[Unit]] = defaultdict(list)
+    for name, unit in found:
         documents[name].append(unit)
     sources = {name: _source(dataset.inputs[name]) for name in documents}
     stage = lineages(graph([dataset.stage]))[dataset.stage]
@@ -141,12 +210,6 @@ def _files(source: Dataset, documents: Sequence[Unit]) -> Iterator[tuple[Unit, F
                     yield document, whole.source
 
 
-def _at(works: Sequence[Work], number: int) -> list[tuple[str, Unit]]:
-    """The document with a number, as the name of the first input and a unit that has only this document."""
-    ((units,),) = [work.units for work in narrowed(works, range(number, number + 1))]
-    return [next(iter(units.items()))]
-
-
 def _source(dataset: Dataset) -> Dataset:
     """The dataset of the source that a dataset's documents come from."""
     while dataset.inputs:
@@ -155,6 +218,11 @@ def _source(dataset: Dataset) -> Dataset:
 
 
 # In a worker.
+
+
+def counted(documents: int) -> int:
+    """The number of documents of an item, which the driver knows."""
+    return documents
 
 
 def tried(context: Context, works: Sequence[Work], attempt: Callable[[Context, Work], None]) -> None:
@@ -176,12 +244,12 @@ def tried(context: Context, works: Sequence[Work], attempt: Callable[[Context, W
         return
 
 
-def in_time(context: Context, work: Work) -> Any:
-    """End this process if a block takes longer than the units of some work may, for a stage that has a limit.
+def in_time(context: Context, units: int) -> Any:
+    """End this process if a block takes longer than so many work units may, for a stage that has a limit.
 
     What the stage loads once in a process is no part of the time.
     """
     seconds = context.stage.unit_seconds
     if seconds is not None:
         context.stage.warm()
-    return limited(None if seconds is None else seconds * max(1, len(work.units)))
+    return limited(None if seconds is None else seconds * max(1, units))

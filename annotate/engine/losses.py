@@ -28,14 +28,15 @@ _NODE = re.compile(r"node (has died|was terminated|is dead|was lost)|its node|no
 _ACTOR = re.compile("ActorDiedError|ActorUnavailableError")  # a task that waited for an actor's result passes it on
 _MEMORY = re.compile(r"low on memory|out of memory due|memory monitor|\(OOM\)", re.IGNORECASE)
 
+KILLED = "the kernel of a node has ended a process for want of memory"
+"""What is said of the loss of a worker while the kernel's count of such kills rose."""
+
 HINTS = {
     "node": "Look at `ray status`: nodes of the cluster die. What is committed is kept: run the same command again.",
     "memory": "The units need more memory than a node has: use fewer --workers, larger nodes, or "
     "Corpus(..., unit_bytes=...) with a smaller number.",
     "worker": "Its process crashed, something killed it, or it took longer than unit_seconds allows. "
-    "The worker's log has the stack of a crash: it is in the folder logs of Ray's session on the node. A worker that "
-    "the system kills is often out of memory: use fewer --workers, or Corpus(..., unit_bytes=...) with a smaller "
-    "number.",
+    "The worker's log has the stack of a crash: it is in the folder logs of Ray's session on the node.",
 }
 
 

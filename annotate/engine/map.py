@@ -186,7 +186,7 @@ def make_unit(context: Context, work: Work) -> Unit:
     reach("unit: started")
     entries = context.committed(work.key)
     if entries is None:
-        with in_time(context, work):
+        with in_time(context, len(work.units)):
             entries = commit_parts(context, work.key, stage.gathered_unit(context.tables(work)))
     return Unit(work.shard, work.start, work.stop, work.text_bytes, entries)
 
@@ -199,6 +199,6 @@ def try_units(context: Context, works: Sequence[Work]) -> None:
 def _try(context: Context, work: Work) -> None:
     stage = context.stage
     assert isinstance(stage, Map)
-    with in_time(context, work):
+    with in_time(context, len(work.units)):
         for output in stage.gathered_unit(context.tables(work)):
             parquet_bytes(output.table, large_rows=output.large_rows)

@@ -1,16 +1,23 @@
-"""Parcels: the units that one task of a shuffle reads, to send their rows; and the names of its tasks in messages."""
+"""Parcels: the units that one task of a shuffle reads, to send their rows; how it puts these; names of its tasks."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from annotate.engine.datasets import Aligned
 from annotate.engine.documents import in_time, tried
-from annotate.engine.worker import Context
-from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Shuffle
+from annotate.engine.worker import Context, give_back
+from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Shuffle, first_unit
 from annotate.graph.tables import Work
+from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
-from annotate.storage.slices import by_partition
+from annotate.storage.parts import Entry, UnitOutput
+from annotate.storage.slices import by_partition, put_slices
+from annotate.text.arrays import held_bytes
 
 Parcelled = Mapping[str, Unit]
 """A unit of an input that sends rows, with those of the inputs that are read beside it, by name."""
@@ -33,6 +40,31 @@ def parcels(items: Iterator[Parcelled | None], limit: int, stage: Shuffle) -> It
         total += own
     if parcel:
         yield parcel
+
+
+def sending(
+    parcels: Iterator[list[Parcelled] | None], whole: Aligned, stage: Shuffle, round_: str, to: Partitions
+) -> Iterator[Work | None]:
+    """Stream the work of the tasks that send the rows of parcels to partitions.
+
+    Args:
+        parcels: as `parcels` gives them.
+        whole: the inputs that are read whole.
+        stage: the shuffle.
+        round_: the name of the round, if there are several.
+        to: the partitions.
+    """
+    # The bytes of a part are in the key: a task that was killed leaves some parts, and the next one goes on with parts
+    # that are cut at the same rows.
+    purpose = f"to {to.groups} by {to.most}" + (f" in slices of {to.width}" if to.width > 1 else "")
+    number = 0
+    for parcel in parcels:
+        if parcel is None:
+            yield None
+            continue
+        key = whole.key(stage, parcel, f"send {round_} from {number} {purpose}")
+        yield Work(key, first_unit(parcel[0]).shard, number, number + len(parcel), 0, tuple(parcel), number)
+        number += len(parcel)
 
 
 def again(units: Sequence[Unit]) -> Iterator[Parcelled | None]:
@@ -62,9 +94,50 @@ def try_sending(context: Context, works: Sequence[Work], to: Partitions) -> None
     assert isinstance(stage, Shuffle)
 
     def attempt(context: Context, work: Work) -> None:
-        with in_time(context, work):
+        with in_time(context, len(work.units)):
             for tables in context.tables(work):
                 for output in stage.send(tables, to):
                     by_partition(output.table)
 
     tried(context, works, attempt)
+
+
+def put_sent(
+    context: Context, key: str, outputs: Iterator[UnitOutput], most: int, width: int, *, apart: bool = False
+) -> Iterator[Entry]:
+    """Put sent rows, in parts of about `most` bytes; `width` and `apart` as for `put_slices`."""
+    stage = context.stage
+    assert isinstance(stage, Shuffle)
+    sent: list[pa.Table] = []
+    bad: list[pa.Table] = []
+    counts: Counter[str] = Counter()
+    size = 0
+
+    def put() -> Entry:
+        reach("unit: computed")
+        quarantine = pa.concat_tables(bad) if bad else None
+        entry = put_slices(
+            context.directory,
+            key,
+            sent,
+            schema=stage.sent_schema,
+            width=width,
+            quarantine=quarantine,
+            counts=dict(counts),
+            apart=apart,
+        )
+        for kept in (sent, bad, counts):
+            kept.clear()
+        give_back()
+        return entry
+
+    for output in outputs:
+        own = held_bytes(output.table)
+        if sent and size + own > most:
+            yield put()
+            size = 0
+        sent.append(by_partition(output.table))
+        bad += [output.quarantine] if output.quarantine is not None else []
+        counts.update(output.counts)
+        size += own
+    yield put()

@@ -120,7 +120,7 @@ def make_piece(context: Context, work: Work) -> Unit:
 
 def _piece(context: Context, work: Work) -> pa.Table:
     stage = _stage(context)
-    with in_time(context, work):
+    with in_time(context, len(work.units)):
         return stage.merge(stage.piece(tables) for tables in context.tables(work))
 
 

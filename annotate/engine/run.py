@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ray import cloudpickle
 
@@ -16,6 +16,7 @@ from annotate.engine.check_workdir import check_place, check_shared, check_workd
 from annotate.engine.cluster import Resources, check_cpus, wait_for_cpu
 from annotate.engine.datasets import Aligned, Dataset, latest, needed, plan_datasets
 from annotate.engine.events import Events, Observer, Silent
+from annotate.engine.kernel_kills import KernelKills
 from annotate.engine.kinds import MAKERS
 from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance, write_ledgers
@@ -147,12 +148,14 @@ class _Run:
     checks: Sequence[Stage]
     running: Running
     origin: Origin | None = None
+    kernel_kills: KernelKills = field(default_factory=KernelKills)
 
     def go(self, dropped: Mapping[str, str]) -> Made:
         """Remove the scores that `to_drop` named, then make the missing datasets."""
         workdir, events, lease = self.running.workdir, self.running.events, self.running.lease
         self._check_models(stage for stage in self.stages if stage.made_as == "model" and self._never_made(stage))
         check_nodes(self.stages, workdir)
+        self.kernel_kills.start()
         while True:
             try:
                 datasets = self._make(dropped)
@@ -271,7 +274,8 @@ class _Run:
         said = functools.partial(running.events.said, "warning")
         share, seconds = running.sharing.share, running.options.stall_seconds
         heard, starved = running.heard.heard, running.starved
-        scheduler = Scheduler(share, seconds, waiting, said, heard, waited_for, head.check, starved)
+        killed = self.kernel_kills.since
+        scheduler = Scheduler(share, seconds, waiting, said, heard, waited_for, head.check, starved, killed)
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)
 

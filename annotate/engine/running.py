@@ -133,7 +133,7 @@ class Running:
         """The data that all units of a stage share."""
         # With another run in the same directory, units that it commits are looked for.
         fresh = not self.options.share and next(iter(dataset.directory.sizes(f"{layout.ENTRIES}/")), None) is None
-        return Context(dataset.stage, self.workdir, aligned.whole, fresh)
+        return Context(dataset.stage, self.workdir, aligned.whole, fresh, self.unit_bytes)
 
     def collect(self, datasets: Sequence[Dataset], label: str = "") -> Collected:
         """Begin the manifests of datasets that are made together."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -22,7 +22,7 @@ from ray import exceptions
 from annotate.engine.calls import Job
 from annotate.engine.facts import Told
 from annotate.engine.going import Call, Going, Item
-from annotate.engine.losses import loss_of
+from annotate.engine.losses import KILLED, loss_of
 from annotate.engine.recovery import SUSPECT, BeginAnew, Recovery
 from annotate.engine.sharing import Share
 from annotate.errors import WorkError
@@ -62,6 +62,7 @@ class Scheduler:
         said: takes warnings.
         check: raises an error if the run can't go on; is called every second.
         starved: is called with the label of a job if a task of it had too little memory, and when this was sent.
+        killed: says whether a kernel has ended a process for want of memory since a call was sent.
         heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
     """
 
@@ -73,6 +74,7 @@ class Scheduler:
     waits: Callable[[], list[str]] = list
     check: Callable[[], None] = lambda: None
     starved: Callable[[str, float], None] = lambda label, sent: None
+    killed: Callable[[float], bool] = lambda sent: False
     _going: list[Going] = field(default_factory=list)
     _claim: float | None = None  # of a task, while models are held
     _last: float = 0.0
@@ -308,6 +310,8 @@ class Scheduler:
             raise
         except exceptions.RayError as error:
             call.loss = loss_of(going.job.label, going.name_of(call), error)
+            if call.loss.kind == "worker" and self.killed(call.sent):
+                call.loss = replace(call.loss, kind="memory", message=KILLED)
             if call.loss.kind == "memory" and not call.loss.actor:  # a model's memory is not asked for
                 self.starved(going.job.label, call.sent)
             going.judged_later[reference] = call

@@ -8,28 +8,34 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import pyarrow as pa
-
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.documents import by_documents, in_time
-from annotate.engine.parcels import Parcelled, again, parcels, receiver_name, regrouper_name, sender_name, try_sending
+from annotate.engine.parcels import (
+    Parcelled,
+    again,
+    parcels,
+    put_sent,
+    receiver_name,
+    regrouper_name,
+    sender_name,
+    sending,
+    try_sending,
+)
+from annotate.engine.partition_search import Senders, units_received
 from annotate.engine.running import Collected, Running, chunks, in_order, manifests
-from annotate.engine.worker import Context, commit_parts, frugal, give_back, made_of
-from annotate.graph import RANGE_UNITS, Partitions, Received, Shuffle, digest, first_unit
+from annotate.engine.worker import Context, commit_parts, frugal, made_of
+from annotate.graph import RANGE_UNITS, Partitions, Received, Shuffle, digest
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, UnitOutput, commit_all, joined
 from annotate.storage.slice_reader import KeptSums, Slices
-from annotate.storage.slices import by_partition, put_slices
-from annotate.text.arrays import held_bytes
 
 SEND_UNITS = 4  # bytes that one task sends, as a multiple of the work unit
 MOST_PARTS = 16  # most partitions whose units one task makes
@@ -78,18 +84,10 @@ class _Shuffling:
 
     def _sending(self, sources: Sources, round_: str) -> Iterator[Work | None]:
         yield from self._choose_level(sources)
-        number = 0
-        for parcel in parcels(sources(), self.limit, self.stage):
-            if parcel is None:
-                yield None
-                continue
-            # The bytes of a part are in the key: a task that was killed leaves some parts, and the next one goes on
-            # with parts that are cut at the same rows.
-            purpose = f"send {round_} from {number} to {self.to.groups} by {self.to.most}"
-            purpose += f" in slices of {self.to.width}" if self.to.width > 1 else ""
-            key = self.whole.key(self.stage, parcel, purpose)
-            yield Work(key, first_unit(parcel[0]).shard, number, number + len(parcel), 0, tuple(parcel), number)
-            number += len(parcel)
+        yield from self._works(sources, round_)
+
+    def _works(self, sources: Sources, round_: str) -> Iterator[Work | None]:
+        return sending(parcels(sources(), self.limit, self.stage), self.whole, self.stage, round_, self.to)
 
     def _choose_level(self, sources: Sources) -> Iterator[None]:
         """Choose one level or two. Yields None while units that send rows are not there yet.
@@ -109,23 +107,24 @@ class _Shuffling:
             self.to = replace(one, width=math.isqrt(one.number - 1) + 1)
 
     def received(
-        self, sent: Sequence[Unit], round_: str, take: Callable[[int, Sequence[Unit]], None]
+        self, sources: Sources, sent: Sequence[Unit], round_: str, take: Callable[[int, Sequence[Unit]], None]
     ) -> Iterator[Calls]:
         """The steps in which partitions make their units from what was sent: one, or two with a middle level."""
+        senders = Senders(sent, lambda: (work for work in self._works(sources, round_) if work is not None), self.to)
         told: dict[int, list[Entry]] = {}
         for number, entry in enumerate(entry for unit in sent for entry in unit.entries):
             if entry.counts or entry.quarantine is not None:
                 told.setdefault(number % self.to.number, []).append(entry)
         if self.to.width == 1:
             whole = self.running.put(list(sent))
-            yield self._receive(lambda group: whole, told, round_, take)
+            yield self._receive(lambda group: whole, told, round_, take, senders)
             return
         made: dict[int, list[Unit]] = {}
         yield self._regroup(sent, round_, made)
         by_group: list[list[Unit]] = [[] for _ in range(self.to.slices)]
         for number, unit in enumerate(unit for units in in_order(made) for unit in units):
             by_group[number % self.to.slices].append(unit)
-        yield self._receive(lambda group: self.running.put(by_group[group]), told, round_, take)
+        yield self._receive(lambda group: self.running.put(by_group[group]), told, round_, take, senders)
 
     def _regroup(self, sent: Sequence[Unit], round_: str, made: dict[int, list[Unit]]) -> Calls:
         """The step of the middle level: the rows of groups of partitions are sent on, to each partition by itself.
@@ -154,6 +153,7 @@ class _Shuffling:
         told: Mapping[int, Sequence[Entry]],
         round_: str,
         take: Callable[[int, Sequence[Unit]], None],
+        senders: Senders,
     ) -> Calls:
         """The step in which partitions make their units, a few partitions in a task.
 
@@ -173,6 +173,7 @@ class _Shuffling:
             submit=submit,
             name=receiver_name,
             take=lambda index, item, units: take(index, units),
+            narrowing=senders.narrowing(self.dataset, self.running, self.context, beside),
         )
 
     @property
@@ -221,7 +222,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     sent: dict[int, Unit] = {}
     yield shuffling.send(sources, "", sent)
     collected = running.collect(datasets)
-    yield from shuffling.received(in_order(sent), "", lambda index, units: collected.take(index, [units]))
+    yield from shuffling.received(sources, in_order(sent), "", lambda index, units: collected.take(index, [units]))
     collected.commit()
 
 
@@ -232,7 +233,8 @@ def _rounds(shuffling: _Shuffling, sources: Sources) -> Iterator[Calls]:
         made: dict[int, Sequence[Unit]] = {}
         round_ = f"in round {number}"
         yield shuffling.send(sources, round_, sent)
-        yield from shuffling.received(in_order(sent), round_, lambda index, units, to=made: to.update({index: units}))  # type: ignore[misc]
+        take = made.__setitem__
+        yield from shuffling.received(sources, in_order(sent), round_, take)
         received = [unit for units in in_order(made) for unit in units]
         if not sum(entry.counts["changed"] for unit in received for entry in unit.entries):
             collected: Collected = shuffling.running.collect([shuffling.dataset])
@@ -266,8 +268,8 @@ def send(context: Context, work: Work, to: Partitions) -> Unit:
     entries = context.committed(work.key)
     if entries is None:
         outputs = (output for tables in context.tables(work) for output in stage.send(tables, to))
-        with in_time(context, work):
-            entries = commit_all(context.directory, work.key, _parts(context, work.key, outputs, to.most, to.width))
+        with in_time(context, len(work.units)):
+            entries = commit_all(context.directory, work.key, put_sent(context, work.key, outputs, to.most, to.width))
     return made_of(*entries)
 
 
@@ -288,7 +290,7 @@ def regroup(context: Context, groups: range, units: Sequence[Unit], to: Partitio
 def _regroup(context: Context, key: str, sent: Slices, group: int, to: Partitions) -> tuple[Entry, ...]:
     """Commit the rows that were sent to a group of partitions."""
     outputs = map(UnitOutput, sent.tables(group, empty=False))
-    return commit_all(context.directory, key, _parts(context, key, outputs, to.most, 1, apart=True))
+    return commit_all(context.directory, key, put_sent(context, key, outputs, to.most, 1, apart=True))
 
 
 def _sent(context: Context, units: Sequence[Unit], numbers: range, *, first: bool) -> Slices:
@@ -308,46 +310,6 @@ def _made(
         reach("unit: started")
         committed[number] = committed[number] or make(number, key)
     return [made_of(*(entries or ())) for entries in committed.values()]
-
-
-def _parts(
-    context: Context, key: str, outputs: Iterator[UnitOutput], most: int, width: int, *, apart: bool = False
-) -> Iterator[Entry]:
-    """Put sent rows, in parts of about `most` bytes; `width` and `apart` as for `put_slices`."""
-    stage = _stage(context)
-    sent: list[pa.Table] = []
-    bad: list[pa.Table] = []
-    counts: Counter[str] = Counter()
-    size = 0
-
-    def put() -> Entry:
-        reach("unit: computed")
-        quarantine = pa.concat_tables(bad) if bad else None
-        entry = put_slices(
-            context.directory,
-            key,
-            sent,
-            schema=stage.sent_schema,
-            width=width,
-            quarantine=quarantine,
-            counts=dict(counts),
-            apart=apart,
-        )
-        for kept in (sent, bad, counts):
-            kept.clear()
-        give_back()
-        return entry
-
-    for output in outputs:
-        own = held_bytes(output.table)
-        if sent and size + own > most:
-            yield put()
-            size = 0
-        sent.append(by_partition(output.table))
-        bad += [output.quarantine] if output.quarantine is not None else []
-        counts.update(output.counts)
-        size += own
-    yield put()
 
 
 def receive(
@@ -380,8 +342,10 @@ def receive(
 def _receive(context: Context, key: str, sent: Slices, work: Work, beside: tuple[int, int]) -> tuple[Entry, ...]:
     """Commit the unit of a partition."""
     number = work.start
-    received = Received(number, lambda: sent.tables(number), sent.held(number), context.tables(work), *beside)
-    return commit_parts(context, key, _stage(context).receive(received))
+    size = sent.held(number)
+    received = Received(number, lambda: sent.tables(number), size, context.tables(work), *beside)
+    with in_time(context, units_received(context, work, size)):
+        return commit_parts(context, key, _stage(context).receive(received))
 
 
 def _told(context: Context, unit: Unit, sent: Sequence[Entry]) -> Unit:

@@ -117,12 +117,14 @@ class Context:
         whole: the units of the inputs that are read whole.
         fresh: whether nothing was committed when the stage began. Then units are not looked up before they are made: a
             commit finds what another process committed meanwhile.
+        unit_bytes: bytes of text that a work unit aims at.
     """
 
     stage: Stage
     workdir: Directory
     whole: Mapping[str, tuple[Unit, ...]]
     fresh: bool = False
+    unit_bytes: int = 0
 
     def committed(self, key: str) -> tuple[Entry, ...] | None:
         """The entries of a unit that was committed; None if it must be made."""

@@ -77,8 +77,7 @@ class TokenShards(Shards):
             axis of the (innermost) placements, NaN for tokens that are not text. Objectives by token, such as
             unlikelihood, need them.
         unit_seconds: the time that a worker may take for each work unit of a part. If it takes longer, twice, the
-            documents that hold it up are looked for, and go to quarantine. None for no limit, as it has to be with a
-            schedule: documents are then brought into their order before they are tokenized.
+            documents that hold it up are looked for, and go to quarantine. None for no limit.
         part_bytes: bytes of untagged text that a part aims at; windows never go across parts.
         subset: which documents are written, where the verdicts have subsets. Only documents for "train" have a training
             order and phases: those of another subset are written in corpus order, with all their tags.
@@ -114,12 +113,6 @@ class TokenShards(Shards):
                 raise ConfigError(f"{name} must be {choices}, got {getattr(self, name)!r}")
         if self.unit_seconds is not None and not self.unit_seconds > 0:
             raise ConfigError(f"unit_seconds must be above 0, got {self.unit_seconds}", hint="None sets no limit.")
-        if self.unit_seconds is not None and self.training_order is not None:
-            raise ConfigError(
-                "unit_seconds can't be given with a schedule",
-                hint="Documents are brought into the order of the schedule before they are tokenized, so none of them "
-                "could be found. Leave it out.",
-            )
         if self.window < 8:
             raise ConfigError(f"window must be at least 8 tokens, got {self.window}")
         object.__setattr__(self, "reserved", as_tuple(self.reserved, "reserved"))
@@ -155,8 +148,8 @@ class TokenShards(Shards):
         }
 
     def warm(self) -> None:
-        """Load the tokenizer."""
-        _loaded(self)
+        """Load the tokenizer, and use it once: what it needs besides is loaded then."""
+        _loaded(self).encoder.encode(pa.array(["a"], pa.large_string()))
 
     @property
     def _in_force(self) -> InForce:

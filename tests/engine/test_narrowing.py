@@ -7,13 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from annotate.engine.calls import Calls, Job, Narrowing
-from annotate.engine.documents import documents_in, narrowed
+from annotate.engine.documents import Documents, narrowed
 from annotate.engine.going import Call, Going, Item
 from annotate.engine.losses import Loss
 from annotate.engine.recovery import ATTEMPTS, SUSPECT, Recovery
 from annotate.errors import WorkError
 from annotate.graph.tables import Work
 from annotate.storage.manifests import Unit
+
+
+def rows_of(unit):
+    return range(unit.start, unit.stop)
 
 
 @given(st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=4), min_size=1, max_size=4), st.data())
@@ -32,10 +36,19 @@ def test_work_has_just_the_documents_of_a_part(sizes, data):
     stop = data.draw(st.integers(start, len(all_rows)))
     some = narrowed(works, range(start, stop))
     read = [units for work in some for units in work.units]
-    assert [row for units in read for row in range(units["corpus"].start, units["corpus"].stop)] == all_rows[start:stop]
+    assert [row for units in read for row in rows_of(units["corpus"])] == all_rows[start:stop]
     assert all(units["spans"] == units["corpus"] and units["corpus"].narrowed for units in read)
     assert all(units["found"] == Unit("", 0, 0, 0) for units in read)
-    assert documents_in(some) == stop - start and documents_in(works) == len(all_rows)
+    documents = Documents(lambda: works)
+    assert documents.number == len(all_rows)
+    # Work that is read as it is, and work that is cut down, are together what the part has.
+    parts = [works[number] for number in documents.whole(range(start, stop))] + documents.cut(range(start, stop))
+    read = sorted(row for work in parts for units in work.units for row in rows_of(units["corpus"]))
+    assert read == all_rows[start:stop]
+    assert len(documents.cut(range(start, stop))) <= 2
+    for number in range(start, stop):
+        name, unit = documents.at(number)
+        assert (name, unit.start, unit.stop) == ("corpus", all_rows[number], all_rows[number] + 1)
     for work in some:  # the number of the first unit, by which inputs in ranges name it
         whole = works[work.number // 10]
         first = whole.units[work.number % 10]["corpus"]

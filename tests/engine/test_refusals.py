@@ -16,7 +16,7 @@ from here import ray_here
 from support import shard_bytes
 from tiny_tokenizer import byte_tokenizer
 
-from annotate import ConfigError, Options, Place, Schedule, Split, TokenShards, WorkError, clean, status
+from annotate import Options, Schedule, Split, WorkError, clean, status
 from annotate.engine.source import open_source
 from annotate.engine.status import _told
 from annotate.errors import StorageError
@@ -70,6 +70,16 @@ def test_documents_that_crash_a_shuffle(ray_cluster, tmp_path):
 
 
 @pytest.mark.slow
+def test_documents_that_crash_or_hang_the_tokenizer_in_the_partitions_of_a_shuffle(ray_cluster, tmp_path):
+    tokens = {"tokenizer": byte_tokenizer(tmp_path / "tokenizer"), "unit_seconds": 4}
+    bad, options = ((3, "Segfault"), (20, "Hang")), {"split": Split, "schedule": Schedule(seed=3)}
+    made = run(write(tmp_path / "corpus", bad), tmp_path / "out", tokens=tokens, **options)
+    assert made.ledger.states["written"] == 22
+    run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain", tokens=tokens, **options)
+    compare(tmp_path / "out", tmp_path / "plain", {("s0.parquet", 3), ("s1.parquet", 8)})
+
+
+@pytest.mark.slow
 def test_a_document_that_is_refused_in_vain_ends_the_run(ray_cluster, tmp_path):
     with pytest.raises(WorkError, match=r"spans: s0\.parquet\[\d+:\d+\] lost its worker 4 times"):
         run(write(tmp_path / "corpus"), tmp_path / "out", split=Stubborn)
@@ -84,6 +94,7 @@ def test_a_driver_that_is_killed_in_the_search_and_after_a_note_goes_on(ray_clus
     for each in (calls, tmp_path / "spent"):
         each.mkdir()
     plan.write_text(json.dumps({"points": ["refusal: put"], "spent": str(tmp_path / "spent")}))
+    tokenizer = byte_tokenizer(tmp_path / "tokenizer")
     environment = {
         **os.environ,
         "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"],
@@ -93,7 +104,7 @@ def test_a_driver_that_is_killed_in_the_search_and_after_a_note_goes_on(ray_clus
     }
 
     def start():
-        command = [sys.executable, deadly.__file__, str(folder), str(out), str(calls)]
+        command = [sys.executable, deadly.__file__, str(folder), str(out), str(calls), str(tokenizer)]
         return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     first = start()
@@ -109,7 +120,8 @@ def test_a_driver_that_is_killed_in_the_search_and_after_a_note_goes_on(ray_clus
     third = start()
     said, _ = third.communicate(timeout=300)
     assert third.returncode == 0, said[-3000:]
-    run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain")
+    options = {"split": Split, "schedule": Schedule(seed=3), "tokens": {"tokenizer": tokenizer}}
+    run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain", **options)
     compare(out, tmp_path / "plain", {("s0.parquet", 2), ("s0.parquet", 3)})
 
 
@@ -191,12 +203,3 @@ def test_a_step_that_is_done_again_in_a_run_that_begins_anew_is_not_counted_twic
     events = [{**event, "stage": "corpus: import", "time": 1.0} for event in [*once, *once]]
     seen = _told(events).stages["corpus: import"]
     assert (seen.done, seen.units, seen.rows) == (2, 2, 7)
-
-
-def test_token_shards_in_the_order_of_a_schedule_have_no_limit(tmp_path):
-    placements = pipeline(write(tmp_path / "corpus")).outputs["shards"].placements
-    settings = {"tokenizer": byte_tokenizer(tmp_path / "tokenizer"), "window": 64, "loss": "train", "unit_seconds": 5}
-    TokenShards(placements, **settings)
-    ordered = Place(placements.thresholds, schedule=Schedule(seed=1))
-    with pytest.raises(ConfigError, match="schedule"):
-        TokenShards(ordered, **settings)
