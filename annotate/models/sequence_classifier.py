@@ -78,7 +78,9 @@ class SequenceClassifier(TextModel):
         # Earlier versions cut long prompts in another way; scores of spans without a prompt still hold.
         cut = {} if self.inputs == "text" else {"cut": "both"}
         date = {"date": self.date} if self.inputs == "chat" else {}
-        return {**super().identity(), **inputs, **cut, **date}
+        # Earlier versions left out the types of a text alone.
+        types = {"types": True} if self.inputs == "text" and self._types_of_one() else {}
+        return {**super().identity(), **inputs, **cut, **date, **types}
 
     def resolved(self) -> Self:
         """The same model, pinned.
@@ -96,7 +98,7 @@ class SequenceClassifier(TextModel):
         texts = text_list(distinct.column("text"))
         tokenizer = self.tokenizer()
         if self.inputs == "text":
-            encoded = encode(tokenizer.backend_tokenizer, texts, self.window())
+            encoded = encode(tokenizer.backend_tokenizer, texts, self.window(), types=self._types_of_one())
         elif self.inputs == "pair":
             types = "token_type_ids" in tokenizer.model_input_names
             prompts = self._prompts(distinct)
@@ -105,6 +107,12 @@ class SequenceClassifier(TextModel):
         else:
             encoded = encode_chat(tokenizer, self._prompts(distinct), texts, self.window(), self.date, self.name)
         return sort_and_batch(encoded, inverse, self.batch_tokens)
+
+    def _types_of_one(self) -> bool:
+        """Whether the types of a text's tokens say anything. Mostly all are 0, but XLNet adds a token of another."""
+        tokenizer = self.tokenizer()
+        names = tokenizer.model_input_names
+        return "token_type_ids" in names and any(tokenizer.backend_tokenizer.encode("a").type_ids)
 
     def _prompts(self, distinct: pa.Table) -> list[str]:
         if self.prompt_column is not None:

@@ -22,6 +22,9 @@ LONGEST_DEFAULT = 4096
 
 Dtype = Literal["float32", "bfloat16"]
 
+_PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+"""Tokenizer classes of Transformers that are what `tokenizer.json` says."""
+
 
 @dataclass(frozen=True)
 class TextModel:
@@ -238,7 +241,10 @@ def _read_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> An
             f"model {files.name!r}: there is no fast tokenizer for it",
             hint="convert it once with `AutoTokenizer.from_pretrained(..., from_slow=True)` and save it",
         )
-    if loaded.rewritten is not None:
+    # Of some types (Qwen2) Transformers takes its own class whatever is named. One that has no rules of its own says
+    # that the file's are right.
+    named = files.settings("tokenizer_config.json").get("tokenizer_class")
+    if loaded.rewritten is not None and named not in _PLAIN_CLASSES:
         raise ConfigError(
             f"model {files.name!r}, in {files.directory}: {loaded.rewritten}",
             hint="which of them the model was trained with, only its makers know. If the file's: set "
