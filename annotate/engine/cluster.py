@@ -27,7 +27,7 @@ class Resources:
         gpu: whether models run on GPUs.
         model_cpus: logical CPUs that a model claims.
         feeder_cpus: logical CPUs that a task claims if it prepares or finishes units for models.
-        crowded: whether there are more runs than models that fit.
+        crowded: whether there are more runs than models that fit; on GPUs, more that have models there.
     """
 
     workers: int
@@ -37,13 +37,14 @@ class Resources:
     crowded: bool = False
 
     @staticmethod
-    def of_models(stage: Model, options: Options, runs: int = 1) -> Resources:
+    def of_models(stage: Model, options: Options, runs: int = 1, on_gpus: int = 1) -> Resources:
         """The share of a stage's models: each takes a GPU, or some CPUs.
 
         Args:
             stage: the stage, for its threads and whether it can use a GPU.
             options: of the run, for the number of models and the device.
-            runs: number of runs that share the cluster, this one too.
+            runs: number of runs that share the cluster, this one too. They share the CPUs.
+            on_gpus: how many of them would have models on GPUs, this one too. They share the GPUs.
 
         Raises:
             ConfigError: Ray does not run, there is no GPU although one is asked for, or no node has enough CPUs.
@@ -52,8 +53,6 @@ class Resources:
         on_cpu, on_gpu = _amounts(there, "CPU"), _amounts(there, "GPU")
         gpus = int(sum(on_gpu))
         workers, device = options.workers, options.device
-        # With other runs, each keeps to its part: a model that waits would take what they give back.
-        more = options.grow_to or 0 if runs == 1 else 0
         tasks = runs * part_of(workers or int(sum(on_cpu)), runs)  # of other stages, at a time, of all runs
         if device == "cuda" and not gpus and not options.grow_to:
             raise ConfigError(
@@ -66,11 +65,11 @@ class Resources:
             share = min((cpu / int(gpu) for cpu, gpu in zip(on_cpu, on_gpu, strict=True) if gpu >= 1), default=1.0)
             model = _floor(min(1.0, 0.1 * share))
             left = max(cpu - int(gpu) * model for cpu, gpu in zip(on_cpu, on_gpu, strict=True))
-            used = part_of(min(workers or gpus, gpus), runs)
+            used = part_of(min(workers or gpus, gpus), on_gpus)
             # All other tasks fit beside the models, else a model would wait for CPUs until these tasks are done.
-            each = (sum(on_cpu) - min(runs * used, gpus) * model) / tasks
+            each = (sum(on_cpu) - min(on_gpus * used, gpus) * model) / tasks
             feeder = _floor(min(1.0, 0.9 * left, each))
-            return Resources(max(used, more), True, model, feeder, runs > max(1, gpus))
+            return Resources(_grown(used, options, on_gpus), True, model, feeder, on_gpus > max(1, gpus))
         if stage.threads > max(on_cpu):
             raise ConfigError(
                 f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(on_cpu):g} CPUs",
@@ -84,7 +83,7 @@ class Resources:
         # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
         feeder = _floor(min(0.1 * sum(on_cpu) / max(2, tasks), 0.1 * max(on_cpu)) / runs)
         claim = _largest_claim(on_cpu, used * runs, stage.threads)
-        return Resources(max(used, more), False, claim, feeder, runs > fit)
+        return Resources(_grown(used, options, runs), False, claim, feeder, runs > fit)
 
 
 def check_cpus(options: Options) -> None:
@@ -135,6 +134,14 @@ def largest_memory() -> int:
 def part_of(of: int, runs: int) -> int:
     """The part of one run of what all have; at least 1."""
     return max(1, of // max(1, runs))
+
+
+def _grown(models: int, options: Options, runs: int) -> int:
+    """The number of models to ask for, where so many have room, and so many runs want some.
+
+    With other runs, each keeps to its part: a model that waits would take what they give back.
+    """
+    return max(models, options.grow_to or 0) if runs == 1 else models
 
 
 def _largest_claim(nodes: list[float], models: int, threads: int) -> float:

@@ -11,17 +11,18 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ray
 
 from annotate.engine.cost import Cost
 from annotate.engine.versions import versions
 
+T = TypeVar("T")
 LONGEST_TITLE = 200
 
 
@@ -169,17 +170,34 @@ def this_log() -> str:
     return "unknown"
 
 
+_title = ""
+"""The title of this process while it works on a call."""
+
+
 def show_as(sent: Sent) -> None:
-    """Give this process a title with the unit that it works on, as Ray's dashboard and `ps` show it, if it is a worker.
+    """Give this process a title with the units of a call, as Ray's dashboard and `ps` show it, if it is a worker.
 
     Ray gives it another title when the call ends.
     """
+    global _title
+    _title = f"ray::{sent.name} {sent.units}"[:LONGEST_TITLE]
+    _show(_title)
+
+
+def in_turn(units: Sequence[T]) -> Iterator[T]:
+    """Pass on the units of a call, and show in the title which of them this process works on, if there are several."""
+    for number, unit in enumerate(units, 1):
+        if units[1:]:
+            _show(f"{_title}, now {number} of {len(units)}")
+        yield unit
+
+
+def _show(title: str) -> None:
     with suppress(ImportError, AttributeError):
         from ray._private.worker import global_worker
         from ray._raylet import setproctitle  # type: ignore[attr-defined]
 
         if global_worker.mode == ray.WORKER_MODE:
-            title = f"ray::{sent.name} {sent.units}"[:LONGEST_TITLE]
             setproctitle("".join(letter if letter.isprintable() else "?" for letter in title))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.documents import by_documents, in_time, tried
+from annotate.engine.facts import in_turn
 from annotate.engine.running import Running, manifests, names_of
 from annotate.engine.worker import Context, commit_parts, frugal
 from annotate.graph import Map, Stage, first_unit
@@ -175,7 +176,7 @@ def _stage(dataset: Dataset) -> Map:
 
 def make(context: Context, groups: Sequence[Sequence[Work]]) -> list[list[Unit]]:
     """Make and commit units, in turn."""
-    return [[make_unit(context, work) for work in group] for group in groups]
+    return [[make_unit(context, work) for work in group] for group in in_turn(groups)]
 
 
 @frugal

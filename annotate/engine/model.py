@@ -19,10 +19,11 @@ from annotate.engine.calls import Calls, Narrowing
 from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.documents import by_documents, tried
-from annotate.engine.facts import Sent, Told
+from annotate.engine.facts import Sent, Told, in_turn
 from annotate.engine.map import TASK_UNITS, expected, key_of, listed, single
 from annotate.engine.pool import Pool
 from annotate.engine.running import Running, name_of, names_of
+from annotate.engine.sharing import GPUS, shown
 from annotate.engine.worker import Context, frugal, limited, told
 from annotate.graph import Model, Rows
 from annotate.graph.tables import Work
@@ -46,7 +47,8 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     running.events.started(label(datasets), units, detail, [dataset.label for dataset in datasets])
     collected = running.collect(datasets, label(datasets))
     calls = _Sending(label(datasets), running, contexts, models)
-    try:
+    gpus = shown(running.events.run, GPUS) if models.resources.gpu else contextlib.nullcontext()
+    with gpus, contextlib.closing(models):
         yield Calls(
             items=_items(datasets, aligned),
             submit=calls.submit,
@@ -66,8 +68,6 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
                 instead=by_documents(datasets[0], running, _name, calls.attempt_preparing, lambda item: item.works[:1]),
             ),
         )
-    finally:
-        models.close()
     collected.commit()
 
 
@@ -183,7 +183,8 @@ def _pool(datasets: Sequence[Dataset], running: Running, wanted: int) -> Pool:
 
 def _resources(datasets: Sequence[Dataset], running: Running) -> Resources:
     runs = max(1, len(running.sharing.runs()))
-    return Resources.of_models(_stages(datasets)[0], running.options, runs)
+    on_gpus = {*running.sharing.on_gpus(), running.events.run}
+    return Resources.of_models(_stages(datasets)[0], running.options, runs, len(on_gpus))
 
 
 def _stages(datasets: Sequence[Dataset]) -> list[Model]:
@@ -211,7 +212,7 @@ class Results:
 
 def prepare(contexts: Sequence[Context], items: Sequence[Item]) -> list[list[PreparedDocuments]]:
     """Prepare the documents of units that have no results yet."""
-    return [_prepare(contexts, item.works, lambda whole, item=item: item.left_out) for item in items]  # type: ignore[misc]
+    return [_prepare(contexts, item.works, lambda whole, item=item: item.left_out) for item in in_turn(items)]  # type: ignore[misc]
 
 
 def prepare_part(
@@ -302,7 +303,7 @@ class ModelActor:
 
     def forward(self, sent: Sent, prepared: Told) -> Told:
         """Run the model on the units that `prepare` told, and load it first if this is the first time."""
-        return told(sent, lambda units: [self._forward(each) for each in units], prepared)
+        return told(sent, lambda units: [self._forward(each) for each in in_turn(units)], prepared)
 
     def attempt(self, sent: Sent, prepared: Told) -> Told:
         """Run the model on what `prepare_part` told, for nothing but to see whether that works."""
@@ -340,7 +341,7 @@ def finish(
     """Commit the results of units, for each of the stages."""
     return [
         _finish(contexts, item.works, documents, results)
-        for item, documents, results in zip(items, prepared, made, strict=True)
+        for item, documents, results in zip(in_turn(items), prepared, made, strict=True)
     ]
 
 

@@ -1,7 +1,7 @@
 """Runs that share a cluster: each shows the others that it is there, and takes no more than its part.
 
-A run has a placement group of its own, which claims next to nothing. All runs see its name, and Ray removes it when the
-process of the run ends, in whatever way.
+A run has a placement group of its own, which claims next to nothing, and another one while it has models on GPUs. All
+runs see their names, and Ray removes them when the process of the run ends, in whatever way.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ LOOK_SECONDS = 5.0
 """How often the cluster and its runs are looked at."""
 NAME = "annotate run "
 """The name of a run's placement group begins so."""
+GPUS = "GPUs of annotate run "
+"""The name of its other one begins so."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +46,9 @@ class Share:
 
 
 @contextlib.contextmanager
-def shown(run: str) -> Iterator[None]:
-    """Show the other runs on the cluster that this one is there, inside the block."""
-    group = placement_group([{"node:__internal_head__": 0.0001}], name=f"{NAME}{run}")
+def shown(run: str, kind: str = NAME) -> Iterator[None]:
+    """Show the other runs that this one is there, inside the block; of the kind `GPUS`, that it has models on GPUs."""
+    group = placement_group([{"node:__internal_head__": 0.0001}], name=f"{kind}{run}")
     try:
         yield
     finally:
@@ -55,10 +57,10 @@ def shown(run: str) -> Iterator[None]:
                 remove_placement_group(group)
 
 
-def runs() -> list[str]:
-    """The names of the runs that are on the cluster now, sorted."""
+def runs(kind: str = NAME) -> list[str]:
+    """The names of the runs that are on the cluster now, or only of those that have models on GPUs; sorted."""
     there = (group for group in placement_group_table().values() if group["state"] != "REMOVED")
-    return sorted(name.removeprefix(NAME) for group in there if (name := group["name"]).startswith(NAME))
+    return sorted(name.removeprefix(kind) for group in there if (name := group["name"]).startswith(kind))
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Sharing:
 
     most: int | None
     _runs: Sequence[str] = ()
+    _on_gpus: Sequence[str] = ()
     _share: Share | None = None
     _looked: float = field(default=-LOOK_SECONDS)
 
@@ -84,6 +87,11 @@ class Sharing:
         """The runs on the cluster, this one too."""
         self._look()
         return self._runs
+
+    def on_gpus(self) -> Sequence[str]:
+        """Those of the runs that have models on GPUs, or wait for some."""
+        self._look()
+        return self._on_gpus
 
     def describe(self) -> str:
         """What the cluster has, what of it is free, and which runs share it; for people."""
@@ -104,7 +112,7 @@ class Sharing:
             return
         self._looked = now
         try:
-            self._runs = runs()
+            self._runs, self._on_gpus = runs(), runs(GPUS)
             workers, memory = part_of(count_workers(self.most), len(self._runs)), largest_memory()
         except (ConfigError, exceptions.RayError):  # while no node is there, wait for one
             if self._share is None:

@@ -41,10 +41,11 @@ class Cluster:
     st.integers(1, 4),
     st.none() | st.integers(1, 100),
     st.booleans(),
-    st.integers(1, 3),
+    st.sampled_from([(1, 1), (2, 1), (2, 2), (3, 1), (3, 3)]),
 )
-@example(nodes=[(1, 1)], threads=1, workers=None, gpu=True, runs=2)
+@example(nodes=[(1, 1)], threads=1, workers=None, gpu=True, runs=(2, 2))
 def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu, runs):
+    runs, on_gpus = runs
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "ray", Cluster(*nodes))
         gpus = sum(n[1] for n in nodes)
@@ -52,13 +53,13 @@ def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu, runs
             with pytest.raises(ConfigError, match="threads"):
                 Resources.of_models(Stage(threads, gpu=gpu), Options(workers=workers))
             return
-        found = Resources.of_models(Stage(threads, gpu=gpu), Options(workers=workers), runs)
+        found = Resources.of_models(Stage(threads, gpu=gpu), Options(workers=workers), runs, on_gpus)
     assert found.gpu == bool(gpus and gpu)
     assert found.workers >= 1 and (not found.gpu or found.workers <= gpus)
     assert found.model_cpus > 0 and found.feeder_cpus > 0
     assert _room(nodes, found) >= found.feeder_cpus - 1e-6
     cpus = sum(n[0] for n in nodes)
-    models = min(runs * found.workers, gpus) if found.gpu else runs * found.workers
+    models = min(on_gpus * found.workers, gpus) if found.gpu else runs * found.workers
     tasks = runs * part_of(workers or cpus, runs)
     claimed = models * found.model_cpus + tasks * found.feeder_cpus
     assert claimed <= cpus + 1e-6, "tasks of other stages, as many as may run, keep a model waiting"
@@ -110,12 +111,27 @@ def test_more_models_than_fit_are_asked_for_where_an_autoscaler_adds_nodes(monke
     assert found.workers == 10
     assert replace(found, workers=4) == Resources.of_models(Stage(), few), "each claims as much as if all had room"
     assert Resources.of_models(Stage(), many, 2) == Resources.of_models(Stage(), few, 2), "with others, its part"
+    few, many = replace(few, device="cuda"), replace(many, device="cuda")
+    monkeypatch.setattr(cluster, "ray", Cluster((4, 2)))
+    assert Resources.of_models(Stage(), many, 2, 1).workers == 10, "the other run has no models on GPUs"
+    assert Resources.of_models(Stage(), many, 2, 2) == Resources.of_models(Stage(), few, 2, 2)
+    monkeypatch.setattr(cluster, "ray", Cluster((4, 0)))
     # GPUs that are not there yet can be asked for. They are no reason to take turns with other runs.
     found = Resources.of_models(Stage(), Options(grow_to=3, device="cuda"))
     assert found.gpu and found.workers == 3 and not found.crowded
     assert 0 < found.feeder_cpus * 4 <= 4
     with pytest.raises(ConfigError, match="only one"):
         Options(grow_to=3, workers=2)
+
+
+def test_runs_take_turns_where_more_have_models_on_gpus_than_there_are(monkeypatch):
+    monkeypatch.setattr(cluster, "ray", Cluster((4, 2)))
+    assert [Resources.of_models(Stage(), Options(), 3, on_gpus).crowded for on_gpus in (1, 2, 3)] == [
+        False,
+        False,
+        True,
+    ]
+    assert [Resources.of_models(Stage(), Options(), 3, on_gpus).workers for on_gpus in (1, 2, 3)] == [2, 1, 1]
 
 
 def test_without_a_cpu_a_run_begins_only_where_an_autoscaler_adds_nodes(monkeypatch):

@@ -16,6 +16,7 @@ from annotate import AnnotateError, Corpus, Pipeline, PythonScorer, Split, score
 from annotate.engine import cluster_watch, metrics, nodes
 from annotate.engine.cluster_watch import ClusterWatch
 from annotate.engine.events import Events, Silent
+from annotate.engine.facts import in_turn
 from annotate.engine.metrics import METRICS, PREFIX, exported
 from annotate.engine.running import Running
 from annotate.storage.store import Directory
@@ -180,11 +181,20 @@ def test_names_in_ray_have_stage_and_step_and_titles_of_processes_the_unit_too(r
     running = Running(None, None, None, None)
     told = ray.get(running.task(_names, 0, stage="a stage", units="s0[0:3]\x1b"))
     assert told.result == ("a stage: _names", "ray::a stage: _names s0[0:3]?")
+    told = ray.get(running.task(_titles, 0, ["a", "b"], stage="a stage", units="a and 1 more"))
+    assert told.result == [f"ray::a stage: _titles a and 1 more, now {number} of 2" for number in (1, 2)]
 
 
 def _names():
-    title = Path("/proc/self/cmdline").read_bytes().strip(b"\0 ").decode()
-    return ray.get_runtime_context().get_task_name(), title
+    return ray.get_runtime_context().get_task_name(), _title()
+
+
+def _titles(units):
+    return [_title() for _ in in_turn(units)]
+
+
+def _title():
+    return Path("/proc/self/cmdline").read_bytes().strip(b"\0 ").decode()
 
 
 def _fail():
