@@ -22,7 +22,8 @@ import numpy as np
 import pyarrow as pa
 from report import measure, medians, parser, print_table, write_json
 
-from annotate.engine.shuffle import _parts, receive, regroup
+from annotate.engine.parcels import put_sent
+from annotate.engine.shuffle import receive, regroup
 from annotate.engine.worker import Context, made_of
 from annotate.graph import Partitions, Received, Shuffle, Stage, Tables
 from annotate.graph.tables import Work
@@ -110,7 +111,7 @@ def shuffle(pieces: list[pa.Table], *, two: bool) -> None:
 def sent_unit(context: Context, key: str, piece: pa.Table, to: Partitions) -> Unit:
     """Send a piece."""
     return made_of(
-        *commit_all(context.directory, key, _parts(context, key, iter([UnitOutput(piece)]), to.most, to.width))
+        *commit_all(context.directory, key, put_sent(context, key, iter([UnitOutput(piece)]), to.most, to.width))
     )
 
 
