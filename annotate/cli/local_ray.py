@@ -45,6 +45,9 @@ _PATIENT = {
     "RAY_raylet_client_num_connect_attempts": "60",
     "RAY_worker_register_timeout_seconds": "180",
 }
+# With as many models as CPUs, Ray ends any other worker that has nothing to do for a second: each call that prepares
+# units would begin with seconds of imports.
+_KEPT_WORKERS = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
 
 
 @contextmanager
@@ -119,7 +122,7 @@ def _start(console: Console) -> None:
     # glibc's default is 8 arenas for each core, and each keeps the memory that its threads have freed.
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")
     os.environ.setdefault("POLARS_MAX_THREADS", "1")  # a worker has one CPU
-    for name, value in _PATIENT.items():
+    for name, value in (_PATIENT | _KEPT_WORKERS).items():
         os.environ.setdefault(name, value)
     interrupts.at_once(_end_ours)
     if left := _left_by_others():

@@ -38,7 +38,7 @@ from annotate.storage.parts import Entry, chain, create_entry, heal, intact, put
 def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     """One step: three calls for some units, each of which takes the result of the one before."""
     aligned = Aligned.of(datasets[0])
-    contexts = running.put([running.context(dataset, aligned) for dataset in datasets])
+    contexts = running.put([_sent(running.context(dataset, aligned)) for dataset in datasets])
     counted = count(datasets[0])
     units, done = counted if counted is not None else (expected(datasets[0]), 0)
     models = _pool(datasets, running, units)  # those that are committed may lack newly kept documents
@@ -185,6 +185,10 @@ def _resources(datasets: Sequence[Dataset], running: Running) -> Resources:
     runs = max(1, len(running.sharing.runs()))
     on_gpus = {*running.sharing.on_gpus(), running.events.run}
     return Resources.of_models(_stages(datasets)[0], running.options, runs, len(on_gpus))
+
+
+def _sent(context: Context) -> Context:
+    return replace(context, stage=_stage(context).sent())
 
 
 def _stages(datasets: Sequence[Dataset]) -> list[Model]:

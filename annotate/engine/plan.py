@@ -318,8 +318,9 @@ def _timed(
 
 def _seconds(stages: Sequence[Model], sample: Sample, options: Options) -> tuple[float, float, int]:
     """The times of preparing a sample and of one model on it, without that of loading it; and its number of tokens."""
+    first = stages[0].sent()  # workers get all that is found only once, so it is no part of their time
     started = time.perf_counter()
-    prepared = stages[0].prepare(sample.tables, sample.rows)
+    prepared = first.prepare(sample.tables, sample.rows)
     spent = time.perf_counter() - started
     model = stages[0].load(stages, "cuda" if _on_gpu(stages[0], options) else "cpu")
     started = time.perf_counter()

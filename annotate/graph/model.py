@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +84,10 @@ class Model(Stage):
     def modules(self) -> tuple[str, ...]:
         """Slow modules that the model needs: an actor imports them while the first unit is prepared elsewhere."""
         return ()
+
+    def sent(self) -> Self:
+        """The stage as it is sent to the workers that prepare units: with what is better found once than in each."""
+        return self
 
     @abc.abstractmethod
     def wanted(self, tables: Tables) -> Rows:

@@ -14,6 +14,7 @@ Before the model, on a CPU:
     files                 a model's files, found by folder or hub name, known by their hashes
     weights               what its weight files hold, as their headers tell
     repeats               equal inputs are read once
+    reading               how a model reads texts, for processes without Transformers
     encode                texts become token ids
     prompts               a prompt and a span in one input, and which is cut
     chat_template         the same, as the model's chat template writes them

@@ -93,8 +93,21 @@ class Backbone(Protocol):
         """The columns of the span table that `prepare` reads."""
         ...
 
-    def prepare(self, spans: pa.Table) -> Prepared:
-        """Drop repeats, tokenize, sort and batch: a pure function of the span table and the settings."""
+    def reading(self) -> Any:
+        """What `prepare` needs beside the settings, such as the tokenizer. It can be sent to other processes.
+
+        Raises:
+            ConfigError: it can't be found.
+        """
+        ...
+
+    def prepare(self, spans: pa.Table, reading: Any = None) -> Prepared:
+        """Drop repeats, tokenize, sort and batch: a pure function of the span table and the settings.
+
+        Args:
+            spans: the span table.
+            reading: what `reading` returned; None to find it here.
+        """
         ...
 
     def load(self, scorers: Sequence[Any], device: str) -> Forward:

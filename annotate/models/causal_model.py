@@ -13,6 +13,7 @@ import pyarrow as pa
 from annotate.models.base import Forward, Json, Prepared, check_served
 from annotate.models.batches import sort_and_batch
 from annotate.models.encode import Encoded, IntArray, encode, text_list
+from annotate.models.reading import Reading
 from annotate.models.repeats import drop_repeats
 from annotate.models.text_model import TextModel
 
@@ -57,16 +58,20 @@ class CausalModel(TextModel):
         first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
         return None if first is None else int(first)
 
-    def prepare(self, spans: pa.Table) -> Prepared:
+    def reading(self) -> Reading:
+        """Tokenizer, window and first token."""
+        return replace(super().reading(), first=self.first_id())
+
+    def prepare(self, spans: pa.Table, reading: Reading | None = None) -> Prepared:
         """Drop repeats, tokenize contexts and spans apart, join them, sort and batch.
 
         Where an input is too long, the start of the context is cut first, then the end of the span. The two are counted
         apart.
         """
+        reading = reading or self.reading()
         distinct, inverse = drop_repeats(spans, self.columns)
-        tokenizer = self.tokenizer().backend_tokenizer
-        first = self.first_id()
-        room = self.window() - (first is not None)
+        tokenizer, first = reading.tokenizer.parsed(), reading.first
+        room = reading.window - (first is not None)
         spans_encoded = encode(tokenizer, text_list(distinct.column("text")), room, special=False)
         if self.context_column is None:
             before = np.zeros(distinct.num_rows, np.int32)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from annotate.errors import ConfigError
 from annotate.models.encode import Encoded, encode
@@ -29,14 +30,16 @@ class Chat:
     """A chat template, by what it writes before, between and after prompt and span.
 
     Attributes:
-        template: compiled, of Jinja.
+        source: of the template, of Jinja.
+        date: what the template gets for today, `YYYY-MM-DD`.
         names: the special tokens by name, which a template may write.
         head: before the prompt.
         middle: between prompt and span.
         tail: after the span.
     """
 
-    template: Any
+    source: str
+    date: str
     names: dict[str, str]
     head: str
     middle: str
@@ -47,7 +50,7 @@ class Chat:
 
         Many templates strip what they are given: then both may lack the blanks round them, and nothing else.
         """
-        written = _render(self.template, self.names, prompt, text)
+        written = _render(_compile(self.source, self.date), self.names, prompt, text)
         for said, answered in itertools.product(_blanks(prompt), _blanks(text)):
             size = len(self.head) + len(said) + len(self.middle) + len(answered) + len(self.tail)
             if len(written) == size and written == self.head + said + self.middle + answered + self.tail:
@@ -71,8 +74,8 @@ def read_chat(tokenizer: Any, date: str, name: str) -> Chat:
         raise ConfigError(f"model {name!r} has no chat template", hint="set inputs='pair' or inputs='text'")
     names = {key: str(token) for key, token in tokenizer.special_tokens_map.items()}
     try:
-        template = _compile(tokenizer.get_chat_template(), date)
-        written = _render(template, names, _PROMPT, _SPAN)
+        source = tokenizer.get_chat_template()
+        written = _render(_compile(source, date), names, _PROMPT, _SPAN)
     except Exception as error:
         raise ConfigError(
             f"model {name!r}: its chat template fails on a prompt and an answer: {reason(error)}",
@@ -87,11 +90,11 @@ def read_chat(tokenizer: Any, date: str, name: str) -> Chat:
             hint="its template may know other roles: mend its chat_template.jinja, or set inputs='pair' or "
             "inputs='text', if the model was trained so",
         )
-    return Chat(template=template, names=names, head=head, middle=middle, tail=tail)
+    return Chat(source=source, date=date, names=names, head=head, middle=middle, tail=tail)
 
 
 def encode_chat(
-    tokenizer: Any, prompts: Sequence[str], texts: Sequence[str], max_length: int, date: str, name: str
+    tokenizer: Tokenizer, chat: Chat, prompts: Sequence[str], texts: Sequence[str], max_length: int, name: str
 ) -> Encoded:
     """Tokenize conversations as the model's chat template writes them.
 
@@ -100,9 +103,8 @@ def encode_chat(
     end.
 
     Raises:
-        ConfigError: as `read_chat`; or the template leaves no room.
+        ConfigError: the template leaves no room.
     """
-    chat = read_chat(tokenizer, date, name)
     prompts, texts, cut_before, cut_after = shorten(prompts, texts, max_length)
     written, places, unfit = [], [], {}
     for i, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
@@ -114,7 +116,7 @@ def encode_chat(
             conversation, at = chat.head + chat.middle + chat.tail, (0, 0, 0, 0)
         written.append(conversation)
         places.append(at)
-    whole = encode(tokenizer.backend_tokenizer, written, None, special=False)
+    whole = encode(tokenizer, written, None, special=False)
 
     def parts(row: int, encoding: Any) -> tuple[Places, Places]:
         offsets = np.array(encoding.offsets)
@@ -125,7 +127,7 @@ def encode_chat(
         ]
         return inside[0], inside[1]
 
-    fitted = fit(whole, tokenizer.backend_tokenizer, written, parts, max_length, name, special=False)
+    fitted = fit(whole, tokenizer, written, parts, max_length, name, special=False)
     return fitted.cut(cut_before, cut_after).without(unfit)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 
 from annotate.errors import ConfigError
+
+_FEW_BYTES = 1 << 20
 
 
 def drop_repeats(spans: pa.Table, columns: Sequence[str]) -> tuple[pa.Table, npt.NDArray[np.int64]]:
@@ -39,9 +40,13 @@ def drop_repeats(spans: pa.Table, columns: Sequence[str]) -> tuple[pa.Table, npt
 def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Numbers from 0 to n - 1 that are equal where the values are, nulls among themselves: int64 `[n]`."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        column = column.cast(pa.large_binary())  # a corpus column may hold some that are not valid UTF-8
+    if pa.types.is_large_binary(column.type) and column.nbytes > _FEW_BYTES:
+        import polars as pl  # not above: who only runs a model, on few texts, needs no Polars
+
         # Each text gets the first row that has it. Polars compares texts where they are: 5 MiB for 8 MiB of different
-        # texts, where a dictionary takes 37. As bytes, since a corpus column may hold some that are not valid UTF-8.
-        texts = pl.DataFrame({"text": pl.from_arrow(column.cast(pa.large_binary()))}).with_row_index("first")
+        # texts, where a dictionary takes 37.
+        texts = pl.DataFrame({"text": pl.from_arrow(column)}).with_row_index("first")
         return texts.select(pl.col("first").min().over("text")).to_series().to_numpy().astype(np.int64)
     values = column.combine_chunks()
     if not pa.types.is_dictionary(values.type):

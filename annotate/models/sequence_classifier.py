@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from annotate.models.batches import sort_and_batch
 from annotate.models.chat_template import DATE, encode_chat, read_chat
 from annotate.models.encode import encode, text_list
 from annotate.models.prompts import encode_pairs
+from annotate.models.reading import Reading
 from annotate.models.repeats import drop_repeats
 from annotate.models.text_model import TextModel
 
@@ -79,7 +80,7 @@ class SequenceClassifier(TextModel):
         cut = {} if self.inputs == "text" else {"cut": "both"}
         date = {"date": self.date} if self.inputs == "chat" else {}
         # Earlier versions left out the types of a text alone.
-        types = {"types": True} if self.inputs == "text" and self._types_of_one() else {}
+        types = {"types": True} if self.inputs == "text" and self.reading().types else {}
         return {**super().identity(), **inputs, **cut, **date, **types}
 
     def resolved(self) -> Self:
@@ -92,27 +93,32 @@ class SequenceClassifier(TextModel):
             read_chat(self.tokenizer(), self.date, self.name)
         return super().resolved()
 
-    def prepare(self, spans: pa.Table) -> Prepared:
+    def reading(self) -> Reading:
+        """Tokenizer, window, and the chat template where it is used.
+
+        Raises:
+            ConfigError: they can't be found, or the template does not write prompt and span.
+        """
+        found, tokenizer = super().reading(), self.tokenizer()
+        if self.inputs == "chat":
+            return replace(found, chat=read_chat(tokenizer, self.date, self.name))
+        if self.inputs == "text":  # the types of its tokens are mostly all 0, but XLNet adds a token of another
+            return replace(found, types=found.types and any(tokenizer.backend_tokenizer.encode("a").type_ids))
+        return found
+
+    def prepare(self, spans: pa.Table, reading: Reading | None = None) -> Prepared:
         """Drop repeats, put prompt and span together, tokenize, sort and batch."""
+        reading = reading or self.reading()
         distinct, inverse = drop_repeats(spans, self.columns)
         texts = text_list(distinct.column("text"))
-        tokenizer = self.tokenizer()
+        tokenizer, window = reading.tokenizer.parsed(), reading.window
         if self.inputs == "text":
-            encoded = encode(tokenizer.backend_tokenizer, texts, self.window(), types=self._types_of_one())
-        elif self.inputs == "pair":
-            types = "token_type_ids" in tokenizer.model_input_names
-            prompts = self._prompts(distinct)
-            backend = tokenizer.backend_tokenizer
-            encoded = encode_pairs(backend, prompts, texts, self.window(), self.name, types=types)
+            encoded = encode(tokenizer, texts, window, types=reading.types)
+        elif reading.chat is None:
+            encoded = encode_pairs(tokenizer, self._prompts(distinct), texts, window, self.name, types=reading.types)
         else:
-            encoded = encode_chat(tokenizer, self._prompts(distinct), texts, self.window(), self.date, self.name)
+            encoded = encode_chat(tokenizer, reading.chat, self._prompts(distinct), texts, window, self.name)
         return sort_and_batch(encoded, inverse, self.batch_tokens)
-
-    def _types_of_one(self) -> bool:
-        """Whether the types of a text's tokens say anything. Mostly all are 0, but XLNet adds a token of another."""
-        tokenizer = self.tokenizer()
-        names = tokenizer.model_input_names
-        return "token_type_ids" in names and any(tokenizer.backend_tokenizer.encode("a").type_ids)
 
     def _prompts(self, distinct: pa.Table) -> list[str]:
         if self.prompt_column is not None:

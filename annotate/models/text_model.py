@@ -15,6 +15,7 @@ from annotate.models.base import Json, Prepared
 from annotate.models.batches import BATCH_TOKENS, Batches, Side
 from annotate.models.files import ModelFiles, Stamp, find_model, reason
 from annotate.models.positions import named_positions, positions_of
+from annotate.models.reading import Reading, SentTokenizer
 from annotate.tokenizer_file import load_held_to_file
 
 LONGEST_DEFAULT = 4096
@@ -155,6 +156,16 @@ class TextModel:
         """
         return _read_tokenizer(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
 
+    def reading(self) -> Reading:
+        """The tokenizer and the window, for processes that prepare inputs.
+
+        Raises:
+            ConfigError: they can't be found.
+        """
+        tokenizer = self.tokenizer()
+        sent = _sent_tokenizer(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
+        return Reading(tokenizer=sent, window=self.window(), types="token_type_ids" in tokenizer.model_input_names)
+
     def pad_id(self) -> int:
         """The token that fills padding: the model's own, since some models find the end of an input by it."""
         tokenizer = self.tokenizer()
@@ -252,6 +263,11 @@ def _read_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> An
             "the class: save the tokenizer as it is loaded, `AutoTokenizer.from_pretrained(...).save_pretrained(copy)`",
         )
     return loaded.tokenizer
+
+
+@functools.lru_cache(maxsize=16)
+def _sent_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> SentTokenizer:
+    return SentTokenizer.of(_read_tokenizer(files, stamp, remote_code=remote_code).backend_tokenizer)
 
 
 @functools.lru_cache(maxsize=16)

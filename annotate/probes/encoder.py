@@ -19,6 +19,7 @@ from annotate.models.base import FloatArray, Forward, Prepared, check_served
 from annotate.models.batches import sort_and_batch
 from annotate.models.encode import encode, text_list
 from annotate.models.files import MINILM
+from annotate.models.reading import Reading
 from annotate.models.repeats import drop_repeats
 from annotate.models.text_model import TextModel
 from annotate.probes.file import Feature, Head
@@ -55,10 +56,11 @@ class Encoder(TextModel):
         """Probes read the text alone."""
         return ("text",)
 
-    def prepare(self, spans: pa.Table) -> Prepared:
+    def prepare(self, spans: pa.Table, reading: Reading | None = None) -> Prepared:
         """Drop repeats, tokenize, sort and batch."""
+        reading = reading or self.reading()
         distinct, inverse = drop_repeats(spans, self.columns)
-        encoded = encode(self.tokenizer().backend_tokenizer, text_list(distinct.column("text")), self.window())
+        encoded = encode(reading.tokenizer.parsed(), text_list(distinct.column("text")), reading.window)
         return sort_and_batch(encoded, inverse, self.batch_tokens)
 
     def load(self, scorers: Sequence[HasHead], device: str) -> Forward:

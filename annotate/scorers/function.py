@@ -103,8 +103,12 @@ class PythonScorer:
             "batch_rows": self.batch_rows,
         }
 
-    def prepare(self, spans: pa.Table) -> Prepared:
+    def reading(self) -> None:
+        """None: the columns are all that a function needs."""
+
+    def prepare(self, spans: pa.Table, reading: None = None) -> Prepared:
         """Drop repeats; the distinct rows stay a table."""
+        del reading
         distinct, inverse = drop_repeats(spans, self.columns)
         return Prepared(
             arrays={"table": distinct},

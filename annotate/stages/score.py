@@ -6,9 +6,11 @@ change, a unit is topped up with the newly kept documents, as an entry of its ow
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -100,10 +102,24 @@ class Score(Annotations, Model):
         verdicts = tables["verdicts"]
         return rows[np.isin(rows, verdicts["row"].to_numpy()[verdicts["kept"].to_numpy()])]
 
+    @functools.cached_property
+    def _reading(self) -> Any:
+        """How the model reads texts."""
+        return self.scorer.backbone.reading()
+
+    def sent(self) -> Self:
+        """The stage with all that `prepare` needs: workers that had to look for it would import torch for it."""
+        made = copy.copy(self)
+        _ = made._reading  # from now on it is part of the copy, also of what is pickled
+        return made
+
     def prepare(self, tables: Tables, rows: Rows) -> Spans:
         """Prepare the spans of documents for the backbone."""
         row, span, inputs = self._inputs(tables, rows)
-        return Spans(row, span, self.scorer.backbone.prepare(inputs))
+        return Spans(row, span, self._prepare(inputs))
+
+    def _prepare(self, inputs: pa.Table) -> Prepared:
+        return self.scorer.backbone.prepare(inputs, self._reading)
 
     def items(self, prepared: Spans) -> int:
         """The distinct inputs."""
@@ -112,9 +128,9 @@ class Score(Annotations, Model):
     def prepare_without(self, tables: Tables, rows: Rows, left_out: Rows) -> Spans:
         """Prepare spans, without those of some distinct inputs: they get no score, and a line in quarantine."""
         row, span, inputs = self._inputs(tables, rows)
-        prepared = self.scorer.backbone.prepare(inputs)
+        prepared = self._prepare(inputs)
         kept = pa.array(~np.isin(prepared.inverse, left_out))
-        return Spans(row, span, without(prepared, self.scorer.backbone.prepare(inputs.filter(kept)), left_out))
+        return Spans(row, span, without(prepared, self._prepare(inputs.filter(kept)), left_out))
 
     def _inputs(self, tables: Tables, rows: Rows) -> tuple[Rows, npt.NDArray[np.int32], pa.Table]:
         """Row and number of the spans of documents, and the columns that the backbone reads."""

@@ -14,9 +14,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from annotate.errors import ConfigError
-from annotate.storage.store import Directory, checksum
+
+if TYPE_CHECKING:
+    from annotate.storage.store import Directory
 
 
 def local_copy(location: str, wanted: tuple[str, ...] = ("*",)) -> Path:
@@ -37,6 +40,8 @@ def local_copy(location: str, wanted: tuple[str, ...] = ("*",)) -> Path:
 
 @functools.lru_cache(maxsize=64)
 def _copied(url: str, wanted: tuple[str, ...]) -> Path:
+    from annotate.storage.store import Directory, checksum  # only here: models run where there is no object store
+
     folder = Directory.at(url)
     paths = sorted(path for path, _ in folder.sizes("") if any(fnmatch.fnmatch(path, each) for each in wanted))
     file = "" if paths else url.rpartition("/")[2]

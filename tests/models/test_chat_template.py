@@ -138,7 +138,8 @@ def test_a_long_prompt_does_not_push_the_span_out():
     tokenizer = make_tokenizer(eos=False, chat_template=CHAT)
     prompts = ["cat " * 60 + "the mat", "hello", "hello", "cat " * 60 + "the mat"]
     texts = ["a good dog", "a good dog", "dog " * 50, "bad " + "dog " * 50]
-    encoded = encode_chat(tokenizer, prompts, texts, 27, DATE, "x")
+    chat = read_chat(tokenizer, DATE, "x")
+    encoded = encode_chat(tokenizer.backend_tokenizer, chat, prompts, texts, 27, "x")
     rows = np.split(encoded.ids, np.cumsum(encoded.lengths)[:-1])
     assert encoded.context_cut.tolist() == [True, False, False, True]
     assert encoded.truncated.tolist() == [False, False, True, True]
@@ -167,8 +168,10 @@ def test_a_pair_is_cut_as_a_conversation_is():
 
 
 def test_a_template_that_leaves_no_room_is_refused():
+    tokenizer = make_tokenizer(eos=False, chat_template=CHAT)
+    chat = read_chat(tokenizer, DATE, "x")
     with pytest.raises(ConfigError, match=r"takes 7 of max_length=7 tokens"):
-        encode_chat(make_tokenizer(eos=False, chat_template=CHAT), ["a"], ["dog"], 7, DATE, "x")
+        encode_chat(tokenizer.backend_tokenizer, chat, ["a"], ["dog"], 7, "x")
 
 
 def test_cut_prompts_are_counted_and_told_apart_from_cut_spans(tiny):

@@ -27,7 +27,10 @@ class Letters:
     columns: ClassVar = ("text",)
     gpu: ClassVar = False
 
-    def prepare(self, spans):
+    def reading(self):
+        return None
+
+    def prepare(self, spans, reading=None):
         distinct, inverse = drop_repeats(spans, self.columns)
         counts = [Counter(text) for text in distinct["text"].to_pylist()]
         truncated = np.zeros(len(inverse), np.bool_)
@@ -160,7 +163,10 @@ class NoLoad:
     columns = ("text",)
     gpu = False
 
-    def prepare(self, spans):
+    def reading(self):
+        raise NotImplementedError
+
+    def prepare(self, spans, reading=None):
         raise NotImplementedError
 
 
