@@ -23,7 +23,7 @@ INSTALL = $(BIN)/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(T
 # One process runs all tests of a file, so that fixtures are made once. Files are started in the order of their folders,
 # which puts most of the long ones first.
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
-BENCHMARKS := score render memory split duplicates duplicates_scale levels driver_state hot_hash scaling tokens loader overlap engine
+BENCHMARKS := score render memory split duplicates duplicates_scale levels driver_state hot_hash scaling takedowns tokens loader overlap engine
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

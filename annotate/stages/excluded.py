@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os import PathLike
 from typing import Any, ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from annotate.errors import ConfigError, InputError
-from annotate.graph import Documents, Map, Partitions, Received, Shuffle, Stage, Tables, digest
+from annotate.errors import ConfigError
+from annotate.graph import Documents, Map, Partitions, Received, Shuffle, Stage, Tables
 from annotate.stages.duplicates.documents import range_of, row_of, unit_of, with_partition
 from annotate.stages.id_index import IdIndex, documents_of_ids
+from annotate.stages.shared.listed_ids import ListedIds
 from annotate.storage.contracts import contract
-from annotate.storage.local_copies import local_copy
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import UnitOutput
 
@@ -27,11 +25,11 @@ class ExcludedPlaces(Shuffle):
 
     Attributes:
         corpus: the documents; it must have an id column.
-        ids: the ids of the documents to take out, as text.
+        ids: the ids of the documents to take out.
     """
 
     corpus: Documents
-    ids: tuple[str, ...]
+    ids: ListedIds
 
     name: ClassVar[str] = "excluded-places"
     schema: ClassVar[str] = "excluded-places"
@@ -54,19 +52,14 @@ class ExcludedPlaces(Shuffle):
         """The corpus, whose units are cut in ranges."""
         return (("corpus",),)
 
-    @functools.cached_property
-    def wanted(self) -> pa.ChunkedArray:
-        """The ids, each once."""
-        return pa.chunked_array([pa.array(sorted(set(self.ids)), pa.string())])
-
     def settings(self) -> Mapping[str, Any]:
         """The ids, by a hash of them."""
-        return {"ids": digest(sorted(set(self.ids))), "id": self.corpus.id}
+        return {"ids": self.ids.identity, "id": self.corpus.id}
 
     def send(self, tables: Tables, partitions: Partitions) -> Iterator[UnitOutput]:
         """Send the documents of the listed ids to the ranges of their units."""
         del partitions
-        found = documents_of_ids(tables, "index", self.wanted)
+        found = documents_of_ids(tables, "index", self.ids)
         documents = found["document"].to_numpy()
         table = with_partition(found.select(["document"]), range_of(documents))
         yield UnitOutput(table, counts={"ids_found": pc.count_distinct(found["id"]).as_py()} if len(documents) else {})
@@ -77,7 +70,7 @@ class ExcludedPlaces(Shuffle):
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Warn of ids that no document has."""
-        given, found = len(self.wanted), manifest.counts.get("ids_found", 0)
+        given, found = len(self.ids), manifest.counts.get("ids_found", 0)
         return [f"{given - found:,} of {given:,} ids to exclude are those of no document"] if found < given else []
 
 
@@ -110,22 +103,3 @@ class Excluded(Map):
         documents = tables["places"]["document"].to_numpy()
         rows = row_of(documents[unit_of(documents) == tables.number]) + tables.rows.start
         return UnitOutput(pa.table([rows], schema=contract(self.schema).schema))
-
-
-def read_ids(ids: str | PathLike[str] | Iterable[str | int]) -> tuple[str, ...]:
-    """Ids as text: as they are given, or from a file with one a line.
-
-    Raises:
-        InputError: the file can't be read.
-    """
-    if not isinstance(ids, str | PathLike):
-        return tuple(str(each) for each in ids)
-    try:
-        lines = (
-            local_copy(str(ids)).read_text("utf-8-sig").splitlines()
-        )  # some editors put a mark before the first line
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"the ids to exclude can't be read from {ids}: {error}", hint="Give a text file with one id a line."
-        ) from error
-    return tuple(line.strip() for line in lines if line.strip())

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from annotate.graph import Partitions, Received, Tables
 from annotate.stages.duplicates.documents import numbered
 from annotate.stages.repeated_ids import ByIds
+from annotate.stages.shared.listed_ids import ListedIds
 from annotate.stages.shared.tables import text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.parts import UnitOutput
@@ -60,19 +61,19 @@ def partitions_of_ids(ids: pa.ChunkedArray, number: int) -> npt.NDArray[np.int32
     return (text_hashes(large_string(ids)) % np.uint64(number)).astype(np.int32)
 
 
-def documents_of_ids(tables: Tables, name: str, ids: pa.ChunkedArray) -> pa.Table:
+def documents_of_ids(tables: Tables, name: str, ids: ListedIds) -> pa.Table:
     """The documents of some ids, `id` and `document`, in a unit of an index, which is read only if it can have any.
 
     Args:
         tables: of a stage that reads an index.
         name: of this input.
-        ids: the ids, as text.
+        ids: the ids.
     """
     (entry,) = tables.unit(name).entries
     nothing = contract(IdIndex.schema).schema.empty_table()
     if PARTITIONS not in entry.notes:
         return nothing
-    mine = ids.filter(pa.array(partitions_of_ids(ids, int(entry.notes[PARTITIONS])) == tables.number))
+    mine = ids.of_partition(tables.number, int(entry.notes[PARTITIONS])).cast(pa.string())
     if not len(mine):
         return nothing
     table = tables[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -318,7 +319,8 @@ def _units(dataset: Directory, part: Part) -> Iterable[Unit]:
     for row in table.to_pylist():
         entries = tuple(Entry.from_json(item) for item in json.loads(row["entries"]))
         source = FileRows.from_json(json.loads(row["source"])) if row["source"] is not None else None
-        yield Unit(row["shard"], row["start"], row["stop"], row["text_bytes"], entries, source)
+        # A run holds the descriptions of many units of a shard: they share its name.
+        yield Unit(sys.intern(row["shard"]), row["start"], row["stop"], row["text_bytes"], entries, source)
 
 
 def missing_parts(dataset: Directory, manifest: Manifest) -> list[str]:

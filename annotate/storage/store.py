@@ -372,6 +372,7 @@ class _RangeFile(io.RawIOBase):
         data = _request("get", calls(store).get_range, store, self._path, start=start, length=length)
         if len(data) != length:
             raise retries.ShortRead(f"asked for {length:,} bytes at {start:,}, got {len(data):,}")
+        tally.count(tally.BYTES_READ, length)
         return data
 
     def readall(self) -> bytes:
@@ -394,4 +395,5 @@ def _whole(store: Any, path: str) -> bytes:
     size, data = int(found.meta["size"]), bytes(found.bytes())
     if len(data) != size:
         raise retries.ShortRead(f"the object has {size:,} bytes, got {len(data):,}")
+    tally.count(tally.BYTES_READ, size)
     return data

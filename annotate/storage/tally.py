@@ -21,6 +21,9 @@ SECONDS = "seconds: "
 REQUESTS = "requests: "
 """The name of the count of requests of a kind begins so."""
 
+BYTES_READ = "bytes read"
+"""The name of the count of bytes that stores gave."""
+
 _counts: dict[str, float] = {}
 _mutex = threading.Lock()
 

@@ -66,6 +66,15 @@ def test_scaling(tmp_path):
         assert hours["64"]["workers"] >= hours["512"]["workers"] and hours["64"]["driver"] == hours["4096"]["driver"]
 
 
+@pytest.mark.slow  # as it runs a whole pipeline twice
+def test_takedowns(tmp_path):
+    figures = run("takedowns", tmp_path, "--units", "8", "--megabytes", "0.1")
+    assert figures["ratios"]["requests"] < 0.6 and figures["ratios"]["bytes_read"] < 0.4
+    whole, less = figures["raw"]["whole"], figures["raw"]["less"]
+    assert less["excluded-places"]["requests"] and not less.get("spans", {}).get("requests")
+    assert whole["text-shards"]["bytes read"] > 2 * less["text-shards"]["bytes read"] > 0
+
+
 def test_driver_state(tmp_path):
     figures = run("driver_state", tmp_path, "--units", "2000", "--workers", "2")
     assert set(figures["ratios"]) == {"memory_for_ten_times"}

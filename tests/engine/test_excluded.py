@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from annotate import Corpus, Options
 from annotate.engine.run import run
 from annotate.graph import RANGE_UNITS
 from annotate.stages.excluded import Excluded, ExcludedPlaces
+from annotate.stages.shared.listed_ids import ListedIds
 from annotate.storage.tally import REQUESTS
 
 UNITS, ROWS = 48, 8
@@ -42,7 +44,11 @@ def test_a_later_takedown_reads_only_the_units_of_the_index_with_its_ids(ray_clu
     def taken(*wanted: str) -> tuple[list[int], int, Counter[tuple[str, str, str]], list[str]]:
         """The rows of these documents, of how many units; what the run read; and its remarks."""
         before = calls(tmp_path / "out")
-        made = run({"excluded": Excluded(ExcludedPlaces(corpus, wanted))}, str(tmp_path / "out"), Options(workers=2))
+        made = run(
+            {"excluded": Excluded(ExcludedPlaces(corpus, ListedIds.of(wanted)))},
+            str(tmp_path / "out"),
+            Options(workers=2),
+        )
         dataset = made.datasets[next(stage for stage in made.datasets if isinstance(stage, Excluded))]
         units = list(dataset.units())
         rows = [row for unit in units for row in dataset.stage.read(dataset.directory, unit)["row"].to_pylist()]
@@ -58,3 +64,16 @@ def test_a_later_takedown_reads_only_the_units_of_the_index_with_its_ids(ray_clu
     assert did["excluded-places", "send", "reads"] <= 2  # a unit of the index for each id
     assert did["excluded", "make", "reads"] < units // 4  # ranges of places, no ids
     assert any("1 of 2 ids to exclude are those of no document" in remark for remark in remarks)
+
+
+def test_listed_ids_travel_as_arrays_that_all_calls_of_a_node_share(tmp_path: Path) -> None:
+    ids = [f"doc {n}" for n in range(10_000)]
+    stage = Excluded(ExcludedPlaces(Corpus(str(tmp_path)), ListedIds.of([*ids, ids[0]])))
+    shared: list[pickle.PickleBuffer] = []
+    sent = pickle.dumps(stage, protocol=5, buffer_callback=shared.append)
+    assert len(sent) < 4000 and sum(len(buffer.raw()) for buffer in shared) > 20 * len(ids)
+    again = pickle.loads(sent, buffers=shared)
+    assert again == stage and again.recipe == stage.recipe and len(again.places.ids) == len(ids)
+    parts = [again.places.ids.of_partition(number, 7) for number in range(7)]
+    assert all(map(len, parts)) and sorted(pa.chunked_array(parts).to_pylist()) == sorted(ids)
+    assert stage != Excluded(ExcludedPlaces(Corpus(str(tmp_path)), ListedIds.of(ids[1:])))

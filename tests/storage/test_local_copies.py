@@ -17,7 +17,7 @@ from annotate.corpus.files import corpus_directory, find_files
 from annotate.errors import ConfigError
 from annotate.probes.labels import read_labels
 from annotate.scorers import Encoder
-from annotate.stages.excluded import read_ids
+from annotate.stages.shared.listed_ids import read_ids
 from annotate.storage import connections, local_copies
 from annotate.storage.local_copies import local_copy
 from annotate.storage.store import Directory

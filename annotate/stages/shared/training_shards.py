@@ -28,10 +28,11 @@ from annotate.graph import (
 )
 from annotate.graph.roles import Counts
 from annotate.graph.stage import Kind
-from annotate.stages.excluded import Excluded, ExcludedPlaces, read_ids
+from annotate.stages.excluded import Excluded, ExcludedPlaces
 from annotate.stages.nest import Nest, Placements
 from annotate.stages.place import Place
 from annotate.stages.schedule import ScheduleDocuments
+from annotate.stages.shared.listed_ids import ListedIds
 from annotate.stages.shared.selection import SelectedDocuments, Selection
 from annotate.stages.shared.tables import between, chosen, in_order, packed, quarantine, within
 from annotate.storage.latest import Role
@@ -66,7 +67,7 @@ class Shards(EndsDocuments, Map, Shuffle):
     _: KW_ONLY
     part_bytes: int = 64 << 20
     subset: SubsetName = "train"
-    exclude: str | PathLike[str] | Sequence[str] = ()
+    exclude: str | PathLike[str] | Sequence[str] | ListedIds = ()
 
     travel: ClassVar[bool]
     """Whether the other columns of the corpus are written too."""
@@ -78,7 +79,7 @@ class Shards(EndsDocuments, Map, Shuffle):
                 f"{type(self).__name__}(placements) needs placements from Place or Nest, got {self.placements!r}",
                 hint=f"Write {type(self).__name__}(Place(scores, scheme)): the documents are those of the scores.",
             )
-        object.__setattr__(self, "exclude", read_ids(self.exclude))
+        object.__setattr__(self, "exclude", ListedIds.of(self.exclude))
         if self.part_bytes < 1:
             raise ConfigError(f"part_bytes must be at least 1, got {self.part_bytes}")
         _ = self.selection, self.excluded  # they are checked there
@@ -181,7 +182,8 @@ class Shards(EndsDocuments, Map, Shuffle):
     @functools.cached_property
     def excluded(self) -> Excluded | None:
         """The documents that are taken out, if any."""
-        return Excluded(ExcludedPlaces(self.corpus, read_ids(self.exclude))) if self.exclude else None
+        ids = ListedIds.of(self.exclude)
+        return Excluded(ExcludedPlaces(self.corpus, ids)) if len(ids) else None
 
     @property
     def types_read(self) -> tuple[str, ...] | None:
