@@ -60,7 +60,7 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cells))
 
 
-def write_json(path: Path | None, ratios: Mapping[str, float], raw: Mapping[str, Any]) -> None:
-    """Write `{"ratios": ..., "raw": ...}`, if there is a path."""
+def write_json(path: Path | None, ratios: Mapping[str, float | None], raw: Mapping[str, Any]) -> None:
+    """Write `{"ratios": ..., "raw": ...}`, if there is a path. A ratio that could not be had is None."""
     if path is not None:
         path.write_text(json.dumps({"ratios": dict(ratios), "raw": dict(raw)}, indent=2) + "\n")
