@@ -1,21 +1,28 @@
 """A pipeline with stages that some documents end, or hang; and a corpus with such documents."""
 
 import ctypes
+import functools
+import json
 import os
 import sys
 import time
 import uuid
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from length_scorer import length_scorer
 from support import sentences
 
 from annotate import Corpus, Options, Pipeline, Place, Render, Schedule, Split, Tag, TagScheme, Thresholds, TokenShards
+from annotate.corpus.documents import DocumentReader
+from annotate.graph import MadeDocuments, Map
 from annotate.stages.score import Score
+from annotate.storage.manifests import file_rows
+from annotate.storage.parts import UnitOutput
 
 DEATHS = {
     "Segfault": lambda: ctypes.string_at(0),
@@ -33,6 +40,99 @@ def die(texts, *words, calls=""):
                 if calls:
                     Path(calls, uuid.uuid4().hex).touch()
                 DEATHS[word]()
+
+
+@dataclass(frozen=True)
+class DeadlyCorpus(Corpus):
+    """To read a row of the first unit ends the process, and so does reading those after it. To import a file may, too.
+
+    As if a page of Parquet, or a line, crashed its reader.
+
+    Attributes:
+        row: that row of the first shard.
+        until: the row after the last of the unit.
+        file: the name of the file whose import does.
+    """
+
+    _: KW_ONLY
+    row: int = 0
+    until: int = 0
+    file: str = ""
+
+    @property
+    def reader(self):  # a cached property has a lock, so that it would not go to workers by value
+        found = Corpus.reader.func(self)
+        return DeadlyReader(**vars(found), row=self.row, until=self.until)
+
+    def imports(self, directory):
+        steps, made = super().imports(directory), None
+        while True:
+            try:
+                step = next(steps) if made is None else steps.send(made)
+            except StopIteration as end:
+                return end.value
+            made = yield replace(step, work=functools.partial(die_at, self.file, step.work))
+
+
+def die_at(name, work, items):
+    if any(Path(str(item)).name == name for item in items):
+        os._exit(3)
+    return work(items)
+
+
+@dataclass(frozen=True)
+class DeadlyReader(DocumentReader):
+    row: int = 0
+    until: int = 0
+
+    def _read(self, reader, unit, ours, others):
+        bad = unit.shard == "s0.parquet" and unit.start < self.until and unit.stop > self.row
+        if bad and not file_rows(unit).unreadable:
+            os._exit(3)
+        return super()._read(reader, unit, ours, others)
+
+
+@dataclass(frozen=True)
+class Longer(MadeDocuments, Map):
+    """The documents of a corpus, with some more words."""
+
+    corpus: Corpus
+    schema: str
+
+    name = "longer"
+    id = "id"
+
+    @property
+    def inputs(self):
+        return {"corpus": self.corpus}
+
+    @property
+    def unit_bytes(self):
+        return self.corpus.unit_bytes
+
+    @property
+    def unit_size(self):
+        return self.corpus.unit_size
+
+    def settings(self):
+        return {}
+
+    def unit(self, tables):
+        documents = tables["corpus"]
+        text = pc.binary_join_element_wise(
+            documents["text"], *(pa.scalar(t, pa.large_string()) for t in ("More.", " "))
+        )
+        table = pa.table({"row": documents["row"], "id": documents["id"], "text": text})
+        return UnitOutput(table, counts={"documents": table.num_rows})
+
+
+def longer(corpus):
+    """Documents that a stage makes of a corpus; their contract lies beside the corpus."""
+    columns = [{"name": "row", "type": "int64"}, {"name": "id", "type": "large_string"}]
+    columns += [{"name": "text", "type": "large_string", "nullable": True}]
+    contract = Path(corpus.path).with_name("longer.json")
+    contract.write_text(json.dumps({"name": "longer", "columns": columns, "other_columns": "any"}))
+    return Longer(corpus, str(contract))
 
 
 class DeadlySplit(Split):
@@ -91,7 +191,7 @@ class DeadlyTokens(TokenShards):
 
 def write(folder, bad=(), *, invalid=False, shards=2):
     """Shards of 12 documents; some have a deadly word, or as many bytes that are no UTF-8."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for shard in range(shards):
         texts = [sentences(i, 3).encode() for i in range(12 * shard, 12 * shard + 12)]
         for row, word in bad:
@@ -104,15 +204,30 @@ def write(folder, bad=(), *, invalid=False, shards=2):
     return folder
 
 
-def pipeline(folder, split=DeadlySplit, schedule=None, calls="", tokens=None, **options):
-    """With the settings of token shards in `tokens`, there are such; else text shards."""
-    spans = split(Corpus(folder, id=None, unit_bytes=900), **options)
+def pipeline(
+    folder,
+    *,
+    split=DeadlySplit,
+    schedule=None,
+    calls="",
+    tokens=None,
+    both=False,
+    made=lambda corpus: corpus,
+    corpus=Corpus,
+    corpus_options=None,
+    **options,
+):
+    """With the settings of token shards in `tokens`, there are such, or both; else text shards."""
+    documents = corpus(folder, id=None, unit_bytes=900, **(corpus_options or {}))
+    spans = split(made(documents), **options)
     scores = [DeadlyScore(spans, length_scorer())]
     scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))
     placements = Place(Thresholds(scores, scheme), schedule=schedule)
-    if tokens is not None:
-        return Pipeline(DeadlyTokens(placements, window=64, loss="train", part_bytes=1500, calls=calls, **tokens))
-    return Pipeline(DeadlyRender(placements, part_bytes=1500, calls=calls))
+    text = DeadlyRender(placements, part_bytes=1500, calls=calls)
+    if tokens is None:
+        return Pipeline(text)
+    windows = DeadlyTokens(placements, window=64, loss="train", part_bytes=1500, calls=calls, **tokens)
+    return Pipeline(text=text, tokens=windows) if both else Pipeline(windows)
 
 
 class Hungry(Split):

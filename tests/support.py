@@ -133,8 +133,8 @@ def to_shards(
     return Pipeline(Render(Place(Thresholds(scores, scheme), schedule=schedule), **options))
 
 
-def shard_bytes(workdir: Path) -> dict[str, bytes]:
-    """The training shards that the last run of a work directory left, by name, in order."""
+def shard_bytes(workdir: Path, output: str | None = None) -> dict[str, bytes]:
+    """The training shards that the last run of a work directory left, by name, in order; of one output, if named."""
     from annotate import shards
 
-    return {Path(path).name: Path(path).read_bytes() for path in shards(workdir)}
+    return {Path(path).name: Path(path).read_bytes() for path in shards(workdir, output)}

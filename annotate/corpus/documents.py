@@ -16,7 +16,7 @@ from annotate.corpus.column_types import carried, travelling_type, types_told
 from annotate.corpus.columns import READ, Columns
 from annotate.corpus.jsonl import PROBLEM
 from annotate.corpus.rows import RowReader
-from annotate.corpus.source_files import SourceFile, UnreadableFile
+from annotate.corpus.source_files import PASS_OVER, SourceFile, UnreadableFile
 from annotate.errors import InputError
 from annotate.graph import Slice
 from annotate.storage.manifests import Unit, file_rows
@@ -26,6 +26,8 @@ from annotate.text.arrays import beside, large_string, one_array
 from annotate.text.utf8 import invalid_utf8
 
 NO_ID = "the id is null"  # an integer column has no value that could name the document
+ENDS = UnreadableFile("a process that reads it ends, each time", hint=PASS_OVER)
+"""Why a unit is not read, if it was noted as one that can't be."""
 SLICES = 4  # a slice of the columns that travel has about a fourth of the bytes that a unit has of text
 
 
@@ -120,6 +122,8 @@ class DocumentReader:
             return
         for start, stop in reader.slices(unit.start, unit.stop, columns, max(1, self.unit_bytes // SLICES)):
             try:
+                if file_rows(unit).unreadable:
+                    raise ENDS
                 table = reader.read(start, stop, columns)
             except UnreadableFile as error:
                 if not self.pass_over:
@@ -190,8 +194,8 @@ class DocumentReader:
             The columns, and the errors: one if `others` could not be read, two if `ours` could not be either.
         """
         found: pa.Table | None = None
-        errors: list[UnreadableFile] = []
-        for columns in ([*ours, *others], ours):
+        errors = [ENDS, ENDS] if file_rows(unit).unreadable else []
+        for columns in ([*ours, *others], ours) if not errors else ():
             try:
                 found = reader.read(unit.start, unit.stop, columns)
                 break

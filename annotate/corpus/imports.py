@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotate.corpus.jsonl import convert, merge_schemas, scan, wanted_fields
-from annotate.corpus.source_files import SourceFile, UnreadableFile, changed
+from annotate.corpus.source_files import PASS_OVER, SourceFile, UnreadableFile, changed
 from annotate.errors import InputError, StorageError
 from annotate.graph import Imports, ImportStep, digest
 from annotate.storage.faults import reach
@@ -106,14 +106,26 @@ def import_lines(corpus: JsonLines, directory: Directory, files: Sequence[Source
                 unreadable[(item.file if isinstance(item, Scanned) else item).shard] = result
         return [result for result in made if not isinstance(result, UnreadableFile)]
 
-    found = yield ImportStep(f"{corpus.label} (fields)", functools.partial(scan_files, corpus, directory), files)
+    ended = functools.partial(_crashed, corpus)
+    scans = functools.partial(scan_files, corpus, directory)
+    found = yield ImportStep(f"{corpus.label} (fields)", scans, files, ended)
     scanned = readable(files, found)
     if not scanned:
         return [], unreadable
     fields = _fields(corpus, scanned)
     work = functools.partial(import_files, corpus, directory, fields=fields)
-    made = yield ImportStep(f"{corpus.label} (import)", work, scanned)
+    made = yield ImportStep(f"{corpus.label} (import)", work, scanned, ended)
     return readable(scanned, made), unreadable
+
+
+def _crashed(corpus: JsonLines, item: SourceFile | Scanned) -> UnreadableFile:
+    """The error for a file that ends the process that imports it, to be passed over; else it is raised."""
+    error = UnreadableFile(
+        f"{item} can't be imported: a process that reads it ends, each time", hint=f"Look into the file, or {PASS_OVER}"
+    )
+    if corpus.unreadable != "quarantine":
+        raise error
+    return error
 
 
 def find_imported(corpus: JsonLines, directory: Directory, files: Sequence[SourceFile]) -> list[SourceFile] | None:

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from annotate.engine.attempts import counted
 from annotate.engine.calls import Narrowing
 from annotate.engine.datasets import Dataset
+from annotate.engine.reading import by_reading, try_reading
 from annotate.engine.running import Running
-from annotate.engine.worker import Context, limited
-from annotate.errors import StorageError
+from annotate.engine.worker import Context
 from annotate.graph import first_unit, graph, lineages
 from annotate.graph.tables import Work
 from annotate.storage.faults import reach
@@ -84,15 +85,17 @@ class Documents:
 def by_documents(
     dataset: Dataset,
     running: Running,
+    context: Any,
     name: Callable[[Any], str],
     attempt: Callable[[Sequence[Work], str, float], Any],
     works: Callable[[Any], Sequence[Work]] = _works,
 ) -> Narrowing:
-    """Narrow an item to some documents of its units.
+    """Narrow an item to some documents of its units; or to some of the files that it reads, if to read them is enough.
 
     Args:
         dataset: what the item is for.
         running: the run.
+        context: the reference of the data that the tasks of its stage share, or of those of several.
         name: the name of an item in messages.
         attempt: takes work, its name, and CPUs; sends a call of `tried`, and returns its reference.
         works: the work of an item, which by default is one or more units of work.
@@ -101,7 +104,11 @@ def by_documents(
     def narrowed_attempt(item: Any, part: range, cpus: float) -> Any:
         return attempt(narrowed(works(item), part), name(item), cpus)
 
-    return among_documents(dataset, running, name, lambda item: Documents(lambda: works(item)), narrowed_attempt)
+    def count(item: Any, cpus: float) -> Any:
+        return running.task(count_read, cpus, context, works(item), stage=dataset.label, units=name(item))
+
+    among = among_documents(dataset, running, name, lambda item: Documents(lambda: works(item)), narrowed_attempt)
+    return replace(among, count=count, instead=by_reading(dataset, running, context, name, works))
 
 
 def among_documents(
@@ -210,46 +217,14 @@ def _files(source: Dataset, documents: Sequence[Unit]) -> Iterator[tuple[Unit, F
                     yield document, whole.source
 
 
+def count_read(context: Context | Sequence[Context], works: Sequence[Work]) -> int:
+    """Read, in a worker, what work reads from files outside of the work directory; returns its number of documents."""
+    try_reading(context, works)
+    return Documents(lambda: works).number
+
+
 def _source(dataset: Dataset) -> Dataset:
     """The dataset of the source that a dataset's documents come from."""
     while dataset.inputs:
         dataset = next(iter(dataset.inputs.values()))
     return dataset
-
-
-# In a worker.
-
-
-def counted(documents: int) -> int:
-    """The number of documents of an item, which the driver knows."""
-    return documents
-
-
-def tried(context: Context, works: Sequence[Work], attempt: Callable[[Context, Work], None]) -> None:
-    """Try whether work ends this process; without work, whether what all units need does. Nothing is committed.
-
-    An error that a stage raises is no answer: a unit of some documents only may lack what it needs.
-
-    Raises:
-        StorageError: the store failed, so nothing was tried.
-    """
-    try:
-        context.shared()
-        context.stage.warm()
-        for work in works:
-            attempt(context, work)
-    except StorageError:
-        raise
-    except Exception:
-        return
-
-
-def in_time(context: Context, units: int) -> Any:
-    """End this process if a block takes longer than so many work units may, for a stage that has a limit.
-
-    What the stage loads once in a process is no part of the time.
-    """
-    seconds = context.stage.unit_seconds
-    if seconds is not None:
-        context.stage.warm()
-    return limited(None if seconds is None else seconds * max(1, units))

@@ -15,8 +15,10 @@ import ray
 
 from annotate.engine import head, nodes
 
-SECONDS = 20.0
-"""Within which a node answers; the first answer may need a new process."""
+SECONDS = 10.0
+"""Within which a node answers; the first answer may need a new process. The driver waits for it."""
+PAUSE = 60.0
+"""If a node does not answer, as one that is being lost, none is asked again for so long."""
 GROUPS = Path("/sys/fs/cgroup")
 COUNT = "oom_kill"
 
@@ -27,6 +29,7 @@ class KernelKills:
 
     _counts: dict[str, int] = field(default_factory=dict)  # by node
     _risen: float | None = None
+    _next: float = 0.0  # before which no node is asked
 
     def start(self) -> None:
         """Ask how many there have been so far. On the driver's own node, no worker is needed for that."""
@@ -36,9 +39,12 @@ class KernelKills:
             self._ask(others)
 
     def _ask(self, those: Collection[str]) -> None:
-        if head.is_silent():
+        if head.is_silent() or time.monotonic() < self._next:
             return
-        for node, count in nodes.on_each_node(kills_here, SECONDS, only=those).items():
+        answers = nodes.on_each_node(kills_here, SECONDS, only=those)
+        if len(answers) < len(those):
+            self._next = time.monotonic() + PAUSE
+        for node, count in answers.items():
             if count > self._counts.get(node, count):
                 self._risen = time.monotonic()
             self._counts[node] = count

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from annotate.engine.attempts import in_time, tried
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
-from annotate.engine.documents import by_documents, in_time, tried
+from annotate.engine.documents import by_documents
 from annotate.engine.facts import in_turn
 from annotate.engine.running import Running, manifests, names_of
 from annotate.engine.worker import Context, commit_parts, frugal
@@ -46,7 +47,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
         name=names_of,
         take=lambda index, works, units: collected.take(index, [units]),
         together=TASK_UNITS,
-        narrowing=by_documents(dataset, running, names_of, attempt),
+        narrowing=by_documents(dataset, running, context, names_of, attempt),
     )
     collected.commit()
 

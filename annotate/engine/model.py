@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import ray
 
+from annotate.engine.attempts import tried
 from annotate.engine.calls import Calls, Narrowing
 from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Aligned, Dataset
-from annotate.engine.documents import by_documents, tried
+from annotate.engine.documents import by_documents
 from annotate.engine.facts import Sent, Told, in_turn
 from annotate.engine.map import TASK_UNITS, expected, key_of, listed, single
 from annotate.engine.pool import Pool
@@ -65,7 +66,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
                 count=calls.count,
                 attempt=calls.attempt,
                 without=lambda item, left_out: replace(item, left_out=tuple(left_out)),
-                instead=by_documents(datasets[0], running, _name, calls.attempt_preparing, lambda item: item.works[:1]),
+                instead=by_documents(datasets[0], running, contexts, _name, calls.preparing, lambda i: i.works[:1]),
             ),
         )
     collected.commit()
@@ -119,21 +120,17 @@ class _Sending:
         sent = self._sent([item])
         return self.models.send(lambda actor: actor.attempt.options(name=sent.name).remote(sent, prepared))
 
-    def attempt_preparing(self, works: Sequence[Work], name: str, cpus: float) -> Any:
+    def preparing(self, works: Sequence[Work], name: str, cpus: float) -> Any:
         """Prepare some documents of a unit, and commit nothing."""
         return self.running.task(try_preparing, cpus, self.contexts, works, stage=self.label, units=name)
 
     def _task(self, function: Callable[..., Any], items: Sequence[Item], *arguments: Any, retries: int = 0) -> Any:
-        cpus = self.models.resources.feeder_cpus
-        named = {"stage": self.label, "units": _names(items)}
+        cpus, sent = self.models.resources.feeder_cpus, self._sent(items)
+        named = {"stage": sent.stage, "units": sent.units}
         return self.running.task(function, cpus, self.contexts, *arguments, retries=retries, **named)
 
     def _sent(self, items: Sequence[Item]) -> Sent:
-        return Sent(self.label, "forward", _names(items), time.time())
-
-
-def _names(items: Sequence[Item]) -> str:
-    return names_of([item.works[0] for item in items])
+        return Sent(self.label, "forward", names_of([item.works[0] for item in items]), time.time())
 
 
 def _items(datasets: Sequence[Dataset], aligned: Aligned) -> Iterator[Item | None]:

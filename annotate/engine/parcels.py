@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from annotate.engine.attempts import in_time, tried
 from annotate.engine.datasets import Aligned
-from annotate.engine.documents import in_time, tried
 from annotate.engine.worker import Context, give_back
 from annotate.graph import ITSELF, RANGE_UNITS, Partitions, Shuffle, first_unit
 from annotate.graph.tables import Work

@@ -17,9 +17,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.engine.attempts import in_time, tried
 from annotate.engine.calls import Narrowing
 from annotate.engine.datasets import Dataset
-from annotate.engine.documents import Documents, among_documents, in_time, tried
+from annotate.engine.documents import Documents, among_documents
 from annotate.engine.parcels import receiver_name
 from annotate.engine.running import Running
 from annotate.engine.worker import Context

@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from annotate.engine.attempts import in_time, tried
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
-from annotate.engine.documents import by_documents, in_time, tried
+from annotate.engine.documents import by_documents
 from annotate.engine.running import Running, chunks, in_order
 from annotate.engine.worker import Context, frugal, made_of
 from annotate.graph import Reduce, digest, first_unit
@@ -44,7 +45,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
         submit=lambda work, cpus: running.task(make_piece, cpus, context, work, stage=dataset.label, units=name(work)),
         name=name,
         take=lambda index, work, unit: made.update({index: unit}),
-        narrowing=by_documents(dataset, running, name, attempt),
+        narrowing=by_documents(dataset, running, context, name, attempt),
     )
     pieces = in_order(made)
     while len(pieces) > PIECES:

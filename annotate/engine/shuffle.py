@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from annotate.engine.attempts import in_time
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
-from annotate.engine.documents import by_documents, in_time
+from annotate.engine.documents import by_documents
 from annotate.engine.parcels import (
     Parcelled,
     again,
@@ -79,7 +80,7 @@ class _Shuffling:
             submit=lambda work, cpus: self._task(send, cpus, sender_name(work), work, self.to),
             name=sender_name,
             take=take,
-            narrowing=by_documents(self.dataset, self.running, sender_name, attempt),
+            narrowing=by_documents(self.dataset, self.running, self.context, sender_name, attempt),
         )
 
     def _sending(self, sources: Sources, round_: str) -> Iterator[Work | None]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from annotate.engine.calls import Calls, Job
+from annotate.engine.attempts import counted
+from annotate.engine.calls import Calls, Job, Narrowing
 from annotate.engine.datasets import Dataset
 from annotate.engine.running import Running, in_order
 from annotate.errors import StorageError
-from annotate.graph import ImportStep, Listing, Source, Stage, digest, every, lineages, source_of
+from annotate.graph import ImportStep, Listing, Source, Stage, digest, every, graph, lineages, source_of
 from annotate.storage.layout import UNIT_SIZE
 from annotate.storage.refusals import read_refusals
 from annotate.storage.store import Directory
@@ -53,8 +55,11 @@ def open_source(
     directory = workdir.child(source.dataset)
     inputs = inputs or {}
     refused = list(read_refusals((notes or workdir).child(source.dataset), refused_by)) if refused_by else []
+    own = lineages(graph([source]))[source]
+    unreadable = [refusal for refusal in refused if refusal.stage == own]
+    refused = [refusal for refusal in refused if refusal.stage != own]
     listing = source.listing(
-        lambda: Listing(directory, refused),
+        lambda: Listing(directory, refused, unreadable),
         source.imported(directory) if found is None else found,
         {name: dataset.units() for name, dataset in inputs.items()},
         limit=limit,
@@ -195,18 +200,52 @@ class ImportJob:
     def _calls(self, step: ImportStep, results: dict[int, list[Any]]) -> Calls:
         self._running.events.started(step.label, len(step.items), of=[])
 
-        def take(index: int, batch: Sequence[Any], made: list[Any]) -> None:
-            results[index] = made
-            self._running.events.advanced(step.label, len(batch), 0)
+        def take(index: int, batch: Batch, made: list[Any]) -> None:
+            found = dict(zip(batch.left, made, strict=True)) | {i: step.crashed(batch.items[i]) for i in batch.left_out}
+            results[index] = in_order(found)
+            self._running.events.advanced(step.label, len(batch.items), 0)
+
+        def submit(batch: Batch, cpus: float) -> Any:
+            return self._task(step, cpus, batch, batch.left)
+
+        def attempt(batch: Batch, part: range, left_out: Sequence[int], cpus: float) -> Any:
+            return self._task(step, cpus, batch, [i for i in part if i not in left_out])
+
+        def count(batch: Batch, cpus: float) -> Any:
+            return self._running.task(counted, cpus, len(batch.items), stage=step.label, units=str(batch))
 
         return Calls(
-            items=_batches(step.items),
-            submit=lambda batch, cpus: self._running.task(
-                import_files, cpus, step.work, batch, stage=step.label, units=_names(batch)
-            ),
-            name=_names,
+            items=map(Batch, _batches(step.items)),
+            submit=submit,
+            name=str,
             take=take,
+            narrowing=Narrowing(
+                count=count,
+                attempt=attempt,
+                without=lambda batch, found: replace(batch, left_out=tuple(found)),
+                inputs="files",
+            ),
         )
+
+    def _task(self, step: ImportStep, cpus: float, batch: Batch, some: Sequence[int]) -> Any:
+        items = [batch.items[i] for i in some]
+        return self._running.task(import_files, cpus, step.work, items, stage=step.label, units=str(batch))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items that one task imports, without those that end its worker, which are given by number."""
+
+    items: Sequence[Any]
+    left_out: tuple[int, ...] = ()
+
+    @property
+    def left(self) -> list[int]:
+        """The numbers of the items that are imported."""
+        return [i for i in range(len(self.items)) if i not in self.left_out]
+
+    def __str__(self) -> str:
+        return _names(self.items)
 
 
 def import_files(work: Any, batch: Sequence[Any]) -> Any:

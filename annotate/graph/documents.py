@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from annotate.graph.stage import Stage, first_input
 from annotate.storage.manifests import Manifest, Unit
@@ -98,7 +99,7 @@ class MadeReader:
     stage: MadeDocuments
 
     def documents(self, directory: Directory, unit: Unit, *, extra: Sequence[str]) -> pa.Table:
-        """Documents of a unit, none of which has a problem."""
+        """Documents of a unit."""
         return self.stage.read(directory, unit).select([*MADE_COLUMNS, *extra])
 
     def named(self, directory: Directory, unit: Unit) -> pa.Table:
@@ -117,11 +118,16 @@ class MadeReader:
         yield Slice(range(unit.start, unit.stop), table.drop_columns(MADE_COLUMNS), one_array(table["problem"]))
 
 
+NOT_MADE = "no text was made"
+"""The problem of a made document without a text."""
+
+
 class MadeDocuments(Documents):
     """A stage that makes documents: each row of its units is one.
 
     Its tables have the columns `row` (int64), `id` and `text` (large strings), and any others, which travel to the
-    training shards. Each unit has the count `documents`.
+    training shards. Each unit has the count `documents`. A text is null where there is nothing to make it of, such as
+    a document that has a problem: then it is a document that can't be used.
     """
 
     columns = None
@@ -132,10 +138,11 @@ class MadeDocuments(Documents):
         return MadeReader(self)
 
     def read(self, directory: Directory, unit: Unit) -> pa.Table:
-        """The documents of a unit, with the column `problem`, which is null."""
+        """The documents of a unit, with the column `problem`: no text was made, or null."""
         table = super().read(directory, unit)
         at = table.column_names.index("text") + 1
-        return table.add_column(at, "problem", pa.nulls(table.num_rows, pa.string())).combine_chunks()
+        problem = pc.if_else(pc.is_null(table["text"]), pa.scalar(NOT_MADE), pa.scalar(None, pa.string()))
+        return table.add_column(at, "problem", problem).combine_chunks()
 
     def sizes(self, unit: Unit) -> tuple[int, int]:
         """The bytes of its parts."""

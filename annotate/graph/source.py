@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import xxhash
 
+from annotate.errors import InputError
 from annotate.graph.stage import Stage
 from annotate.storage.manifests import ManifestWriter, Unit
 from annotate.storage.refusals import Refusal, file_identity
@@ -23,11 +24,13 @@ class ImportStep:
         label: its name in messages.
         work: is called in a worker with some of the items; returns a result for each.
         items: each has a `size` in bytes; as a string it is its name in messages.
+        crashed: the result of an item that ends the worker; raises an error if it is not to be passed over.
     """
 
     label: str
     work: Callable[[Sequence[Any]], list[Any]]
     items: Sequence[Any]
+    crashed: Callable[[Any], Any]
 
 
 REFUSED = "refused"
@@ -45,24 +48,27 @@ class Listing:
         known_by: what identifies the dataset in addition to its units, JSON-ready.
     """
 
-    def __init__(self, directory: Directory, refused: Iterable[Refusal] = ()) -> None:
+    def __init__(
+        self, directory: Directory, refused: Iterable[Refusal] = (), unreadable: Iterable[Refusal] = ()
+    ) -> None:
         self.writer = ManifestWriter(directory)
         self.known_by: list[Any] = []
         self._state = xxhash.xxh3_128()
-        self._refused: dict[tuple[str, str], set[int]] = {}
-        for refusal in refused:
-            self._refused.setdefault((refusal.shard, refusal.file), set()).add(refusal.row)
+        self._refused, self._unreadable = _rows(refused), _rows(unreadable)
 
     def add(self, units: Iterator[Unit]) -> None:
-        """Append units. Those that have refused documents say so."""
-        for unit in map(self._told, units) if self._refused else units:
+        """Append units. Those that have refused documents say so, and those that can't be read."""
+        for unit in map(self._told, units) if self._refused or self._unreadable else units:
             self.writer.add(unit)
             self._state.update(unit.identity.encode())
 
     def _told(self, unit: Unit) -> Unit:
         if (source := unit.source) is None:
             return unit
-        rows = self._refused.get((unit.shard, file_identity(source)), ())
+        file = unit.shard, file_identity(source)
+        if any(unit.start <= row < unit.stop for row in self._unreadable.get(file, ())):
+            return replace(unit, source=replace(source, unreadable=True))
+        rows = self._refused.get(file, ())
         refused = tuple(sorted(row for row in rows if unit.start <= row < unit.stop))
         if not refused:
             return unit
@@ -73,6 +79,19 @@ class Listing:
     def identity(self) -> list[Any]:
         """What identifies the dataset, JSON-ready."""
         return [self._state.hexdigest(), *self.known_by]
+
+
+def crash(what: str, hint: str) -> InputError:
+    """The error for what can't be read, because a process that reads it ends."""
+    return InputError(f"{what} can't be read: a process that reads it ends, each time", hint=hint)
+
+
+def _rows(refusals: Iterable[Refusal]) -> dict[tuple[str, str], set[int]]:
+    """The rows of refusals, by shard and file."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for refusal in refusals:
+        found.setdefault((refusal.shard, refusal.file), set()).add(refusal.row)
+    return found
 
 
 class Source(Stage):
@@ -136,6 +155,14 @@ class Source(Stage):
     def choose_unit_size(self, size: int) -> None:
         """Take the size of units that a run has chosen, in bytes of text."""
         raise NotImplementedError
+
+    def read_all(self, directory: Directory, unit: Unit) -> None:
+        """Read all that any stage reads of a unit, to see whether that ends the process."""
+        self.read(directory, unit)
+
+    def crashed(self, unit: Unit) -> InputError | None:
+        """The error for a unit whose reading ends the process; None if its rows are to go to quarantine."""
+        return crash(f"{unit.shard}, rows {unit.start} to {unit.stop - 1}", "Write the file again.")
 
     @property
     def outside(self) -> Directory | None:

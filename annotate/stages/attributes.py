@@ -65,6 +65,9 @@ class AttributeFiles(Source):
         """It has none: a file is known by its content."""
         return {}
 
+    def read_all(self, directory: Directory, unit: Unit) -> None:
+        """A file is read from its start, with the ids of all documents: one unit alone can't be."""
+
     @functools.cached_property
     def directory(self) -> Directory:
         """Where the files lie."""

@@ -18,11 +18,11 @@ from annotate.corpus.files import corpus_directory, find_files, is_jsonl
 from annotate.corpus.footers import Footer
 from annotate.corpus.imports import find_imported, import_lines
 from annotate.corpus.listing import SAID, UNREADABLE, list_units
-from annotate.corpus.source_files import SourceFile, UnreadableFile
+from annotate.corpus.source_files import PASS_OVER, SourceFile, UnreadableFile
 from annotate.corpus.units import read_footers, units_of
-from annotate.errors import ConfigError
+from annotate.errors import ConfigError, InputError
 from annotate.graph import Documents, Imports, Listing, Source, Stage
-from annotate.graph.source import REFUSED
+from annotate.graph.source import REFUSED, crash
 from annotate.storage.manifests import OTHER_BYTES, Manifest, Unit, file_rows
 from annotate.storage.store import Directory
 
@@ -197,6 +197,18 @@ class Corpus(Documents, Source):
     def read(self, directory: Directory, unit: Unit) -> pa.Table:
         """Read the documents of a unit: row, id, text (null where there is a problem), problem."""
         return self.reader.documents(directory, unit, extra=())
+
+    def read_all(self, directory: Directory, unit: Unit) -> None:
+        """Read the documents of a unit, and the columns that travel."""
+        self.read(directory, unit)
+        for _ in self.reader.slices(directory, unit):
+            pass
+
+    def crashed(self, unit: Unit) -> InputError | None:
+        """None with `unreadable="quarantine"`, else the error that names the file and the rows."""
+        where = f"{self.directory.url}/{unit.shard}, rows {unit.start} to {unit.stop - 1}"
+        hint = f"Write the file again, or {PASS_OVER}"
+        return None if self.unreadable == "quarantine" else crash(where, hint)
 
     def footers(
         self,

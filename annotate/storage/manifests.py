@@ -46,6 +46,7 @@ class FileRows:
         types: for columns whose type in the corpus differs from that in this file, the type in the corpus, as
             `told_types` gives it.
         refused: rows of the unit whose documents are refused: they end the worker of a stage.
+        unreadable: whether the unit is not read, since that ends the process.
     """
 
     path: str
@@ -57,6 +58,7 @@ class FileRows:
     other_bytes: int = 0
     types: Mapping[str, str] = field(default_factory=dict)
     refused: Sequence[int] = ()
+    unreadable: bool = False
 
     @property
     def imported(self) -> bool:
@@ -66,8 +68,9 @@ class FileRows:
     def to_json(self) -> dict[str, Any]:
         """The JSON form, with keys in a fixed order."""
         data = {**vars(self), "types": dict(sorted(self.types.items()))}
-        refused = data.pop("refused")
-        return data if not refused else {**data, "refused": list(refused)}
+        refused, unreadable = data.pop("refused"), data.pop("unreadable")
+        said = {"refused": list(refused)} if refused else {}
+        return {**data, **said, **({"unreadable": True} if unreadable else {})}
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> FileRows:
@@ -127,6 +130,7 @@ class Unit:
         types = {name: kind for name, kind in source.types.items() if columns is None or name in columns}
         data = [source.size, source.checksum, source.content, source.text, types]
         data += [list(source.refused)] if source.refused else []
+        data += ["unreadable"] if source.unreadable else []
         return checksum(json.dumps([*place, data], sort_keys=True).encode())
 
 

@@ -1,7 +1,8 @@
 """Refusals: notes of documents that end the workers of a stage, beside the dataset of their corpus.
 
 A note is written once, by conditional create, and names the stage. A run reads those of the stages that it has: so if
-the settings of a stage change, or of one that it reads, it tries all documents again.
+the settings of a stage change, or of one that it reads, it tries all documents again. A note that names the source
+itself says that the unit with this row can't be read: reading it ends the process.
 """
 
 from __future__ import annotations

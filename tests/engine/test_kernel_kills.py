@@ -77,3 +77,7 @@ def test_what_a_node_had_before_is_no_kill_of_this_run(monkeypatch):
     assert not kills.since(sent)
     counts["b"] += 1
     assert kills.since(sent) and not kills.since(time.monotonic())
+    # A node that does not answer holds up the driver once only.
+    asked = []
+    monkeypatch.setattr(kernel_kills.nodes, "on_each_node", lambda *those, only: asked.append(only) or {})
+    assert not kills.since(time.monotonic()) and not kills.since(time.monotonic()) and len(asked) == 1

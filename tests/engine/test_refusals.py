@@ -11,12 +11,12 @@ from pathlib import Path
 import deadly
 import polars as pl
 import pytest
-from deadly import Stubborn, pipeline, write
+from deadly import DeadlyCorpus, Stubborn, longer, pipeline, write
 from here import ray_here
-from support import shard_bytes
+from support import sentences, shard_bytes
 from tiny_tokenizer import byte_tokenizer
 
-from annotate import Options, Schedule, Split, WorkError, clean, status
+from annotate import Corpus, InputError, Options, Schedule, Split, WorkError, clean, status
 from annotate.engine.source import open_source
 from annotate.engine.status import _told
 from annotate.errors import StorageError
@@ -34,9 +34,10 @@ def quarantined(out):
     return pl.concat(views).sort(pl.all())
 
 
-def compare(out, plain, rows):
+def compare(out, plain, rows, outputs=(None,)):
     """Compare a run that has crashed with one over a corpus whose bad documents had a problem from the start."""
-    assert list(shard_bytes(plain).values()) == list(shard_bytes(out).values())
+    for output in outputs:
+        assert list(shard_bytes(plain, output).values()) == list(shard_bytes(out, output).values())
     assert json.loads((plain / "ledger.json").read_text()) == json.loads((out / "ledger.json").read_text())
     one, other = quarantined(out), quarantined(plain)
     assert one.drop("reason").equals(other.drop("reason"))
@@ -77,6 +78,57 @@ def test_documents_that_crash_or_hang_the_tokenizer_in_the_partitions_of_a_shuff
     assert made.ledger.states["written"] == 22
     run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain", tokens=tokens, **options)
     compare(tmp_path / "out", tmp_path / "plain", {("s0.parquet", 3), ("s1.parquet", 8)})
+
+
+@pytest.mark.slow
+def test_documents_that_crash_two_stages_that_go_on_together(ray_cluster, tmp_path):
+    tokens = {"tokenizer": byte_tokenizer(tmp_path / "tokenizer")}
+    bad, options = ((3, "Exit"), (17, "Segfault")), {"split": Split, "tokens": tokens, "both": True}
+    made = run(write(tmp_path / "corpus", bad), tmp_path / "out", **options)  # the first crashes both
+    assert {ledger.states["written"] for ledger in made.ledgers.values()} == {22}
+    run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain", **options)
+    rows = {("s0.parquet", 3), ("s1.parquet", 5)}
+    compare(tmp_path / "out", tmp_path / "plain", rows, outputs=("text", "tokens"))
+
+
+@pytest.mark.slow
+def test_a_made_document_that_crashes_a_later_stage(ray_cluster, tmp_path):
+    bad, options = ((3, "Exit"),), {"split": Split, "made": longer}
+    for name, invalid in (("out", False), ("plain", True)):
+        made = run(write(tmp_path / f"{name}-corpus" / "files", bad, invalid=invalid), tmp_path / name, **options)
+        assert made.ledger.states["written"] == 23 and made.ledger.states["quarantined"] == 1
+    compare(tmp_path / "out", tmp_path / "plain", {("s0.parquet", 3)})
+
+
+@pytest.mark.slow
+def test_a_file_whose_reader_crashes_is_named_or_passed_over(ray_cluster, tmp_path):
+    folder = write(tmp_path / "corpus")
+    (first, *_) = open_source(Corpus(folder, id=None, unit_bytes=900), Directory.at(tmp_path / "scratch")).units()
+    assert first.stop > 2
+    reader = {"row": 1, "until": first.stop, "unreadable": "quarantine"}
+    options = {"split": Split, "corpus": DeadlyCorpus, "corpus_options": reader}
+    made = run(folder, tmp_path / "out", **options)
+    assert all("can't be read here: a process" in reason for reason in made.quarantined)
+    bad = [(row, "Fine") for row in range(first.stop)]
+    plain = {**options, "corpus_options": {"unreadable": "quarantine"}}
+    run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain", **plain)
+    compare(tmp_path / "out", tmp_path / "plain", {("s0.parquet", row) for row in range(first.stop)})
+    options["corpus_options"] = {**reader, "unreadable": "error"}
+    with pytest.raises(InputError, match=rf"s0.parquet, rows 0 to {first.stop - 1} can't be read: a process"):
+        run(folder, tmp_path / "other", **options)
+
+
+@pytest.mark.slow
+def test_a_file_whose_import_crashes_is_named_or_passed_over(ray_cluster, tmp_path):
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in ("a", "b", "c"):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps({"text": sentences(i, 3)}) + "\n" for i in range(4)))
+    options = {"split": Split, "corpus": DeadlyCorpus}
+    made = run(folder, tmp_path / "out", corpus_options={"file": "b.jsonl", "unreadable": "quarantine"}, **options)
+    assert made.ledger.states["written"] == 8 and made.ledger.beside["unreadable_files"] == 1
+    with pytest.raises(InputError, match=r"b\.jsonl can't be imported: a process that reads it ends"):
+        run(folder, tmp_path / "other", corpus_options={"file": "b.jsonl"}, **options)
 
 
 @pytest.mark.slow

@@ -11,11 +11,14 @@ import pytest
 
 from annotate.corpus.arrow_types import travelling
 from annotate.corpus.footers import Footer
+from annotate.corpus.rows import RowReader
 from annotate.engine.source import open_source
 from annotate.errors import ConfigError, InputError
+from annotate.graph import graph, lineages
 from annotate.stages.corpus import Corpus
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, file_rows, read_units
+from annotate.storage.refusals import Refusal, file_identity, put_refusal
 from annotate.storage.store import Directory
 
 
@@ -269,6 +272,27 @@ def test_documents_in_damaged_pages_go_to_quarantine(tmp_path: Path, kind: str, 
     # Without the other columns, each stage sees the same texts.
     assert documents(corpus).select(["id", "text"]) == found.select(["id", "text"])
     assert documents(corpus)["problem"].null_count == (3 if lost else 6)
+
+
+def test_a_unit_whose_reader_ends_its_process_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pa.table({"id": list(range(6)), "text": [f"text {i}" for i in range(6)], "n": list(range(6))})
+    corpus = of(tmp_path, table, unreadable="quarantine")
+    directory = Directory.at(tmp_path / "notes")
+    directory.create()
+    (unit,) = open_source(corpus, directory).units()
+    own = lineages(graph([corpus]))[corpus]
+    put_refusal(directory.child(corpus.dataset), Refusal(unit.shard, 4, file_identity(file_rows(unit)), own))
+    (noted,) = open_source(corpus, Directory.at(tmp_path / "out"), refused_by=[own], notes=directory).units()
+    assert noted.identity != unit.identity and file_rows(noted).unreadable and not file_rows(unit).unreadable
+    monkeypatch.setattr(RowReader, "read", lambda *where: pytest.fail("it was read"))
+    found = corpus.reader.documents(directory, noted, extra=["n"])
+    assert found["text"].null_count == found["n"].null_count == 6 and found["id"].to_pylist() == [0] * 6
+    assert set(found["problem"].to_pylist()) == {"the file can't be read here: a process that reads it ends, each time"}
+    (whole,) = corpus.reader.slices(directory, noted)
+    assert whole.rows == range(6) and whole.problem.null_count == 0
+    assert corpus.crashed(noted) is None
+    error = of(tmp_path, table).crashed(noted)
+    assert error is not None and "a.parquet, rows 0 to 5 can't be read" in error.message
 
 
 def test_damaged_ids_are_no_ids(tmp_path: Path) -> None:

@@ -64,13 +64,17 @@ def test_units_of_sources_and_of_other_stages_are_read_as_they_were_written(tmp_
     assert set(lost) == {PART.path, BAD.path}  # the files of sources are no parts of the dataset
 
 
+IDENTIFYING = "size", "checksum", "content", "text", "refused", "unreadable"
+
+
 @pytest.mark.parametrize("field", [field.name for field in fields(FileRows)])
 def test_what_of_a_source_unit_is_in_its_identity(field: str) -> None:
     changes: dict[str, Any] = {"size": 1, "group": None, "other_bytes": 1, "types": {"n": "int32"}, "refused": (3,)}
+    changes["unreadable"] = True
     unit = UNITS[2]
     other = replace(unit, source=replace(SOURCE, **{field: changes.get(field, "another")}))
     # Where the file lies and how it is read together change nothing; types do for who reads the column.
-    assert (other.identity != unit.identity) == (field in ("size", "checksum", "content", "text", "refused"))
+    assert (other.identity != unit.identity) == (field in IDENTIFYING)
     assert (other.identity_for(None) != unit.identity_for(None)) == (field not in ("path", "group", "other_bytes"))
     assert (other.identity_for(("n",)) != unit.identity_for(("n",))) == (field not in ("path", "group", "other_bytes"))
     assert (other.identity_for(("z",)) != unit.identity_for(("z",))) == (other.identity != unit.identity)
