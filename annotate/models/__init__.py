@@ -6,6 +6,7 @@ What a model is:
     text_model            the settings of a Transformers model, with its config, tokenizer and longest input
     sequence_classifier   the backbone of classifiers and reward models
     causal_model          the backbone of likelihood scorers
+    encoder_with_head     the backbone of classifiers that no class of Transformers makes
     kinds                 which of these a model is for, as its configuration tells
     (the encoder of probes is in `annotate.probes`)
 
@@ -33,4 +34,6 @@ The model itself, on torch:
     speed                 how fast a loaded model is here
     sequence_forward      a loaded sequence classifier
     causal_forward        a loaded causal language model
+    head_forward          a loaded encoder with a head of its own
+    pooling               hidden states of tokens become one vector of a text
 """

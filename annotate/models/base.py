@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Json = Mapping[str, Any]
 FloatArray = npt.NDArray[np.float32]
+
+Pool = Literal["mean", "max", "first", "last"]
+"""How hidden states `[tokens, width]` become `[width]`: over all tokens, special ones too, or the state of one."""
 
 
 @dataclass(frozen=True, kw_only=True)

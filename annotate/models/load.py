@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from annotate.errors import ConfigError
@@ -11,11 +11,18 @@ from annotate.models.files import reason
 from annotate.models.positions import usable_positions
 from annotate.models.text_model import TextModel
 
-_BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias")
+BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias")
 """How the names of tables end that old checkpoints hold. They are not trained: Transformers computes them."""
 
 
-def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: Sequence[str] = ()) -> Any:
+def load_model(
+    auto_class: str,
+    settings: TextModel,
+    device: Any,
+    *,
+    optional: Sequence[str] = (),
+    weights: Mapping[str, Any] | None = None,
+) -> Any:
     """Read a model's weights onto a device, ready to score.
 
     Args:
@@ -23,6 +30,7 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
         settings: which model, and its dtype.
         device: a torch device.
         optional: prefixes of weights that may be missing because they are not used.
+        weights: tensors by name, instead of those in the model's files.
 
     Raises:
         ConfigError: the files can't be read; weights are missing, or have no place in the model; or an input may have
@@ -38,15 +46,7 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
     files = settings.files()
     try:
         with _quiet():
-            model, info = getattr(transformers, auto_class).from_pretrained(
-                files.directory,
-                use_safetensors=True,
-                trust_remote_code=settings.trust_remote_code,
-                # A large model is read as it was saved: it may not fit in memory as float32.
-                dtype=torch.float32 if settings.dtype == "float32" else "auto",
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are refused below, by name
-            )
+            model, info = _read(getattr(transformers, auto_class), settings, weights)
     except Exception as error:
         raise ConfigError(
             f"model {files.name!r} can't be loaded by {auto_class}: {reason(error)}",
@@ -83,13 +83,34 @@ def load_model(auto_class: str, settings: TextModel, device: Any, *, optional: S
     return model.to(device).eval()
 
 
+def _read(auto: Any, settings: TextModel, weights: Mapping[str, Any] | None) -> tuple[Any, Mapping[str, Any]]:
+    """A model with its weights, and what Transformers says of these."""
+    import torch
+
+    if weights is None:
+        found: tuple[Any, Mapping[str, Any]] = auto.from_pretrained(
+            settings.files().directory,
+            use_safetensors=True,
+            trust_remote_code=settings.trust_remote_code,
+            # A large model is read as it was saved: it may not fit in memory as float32.
+            dtype=torch.float32 if settings.dtype == "float32" else "auto",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused by name
+        )
+        return found
+    model = auto.from_config(settings.config(), trust_remote_code=settings.trust_remote_code).float()
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    made = [name for name in missing if not name.endswith(BUFFERS)]
+    return model, {"missing_keys": made, "unexpected_keys": unexpected, "mismatched_keys": ()}
+
+
 def _left_out(model: Any, unexpected: Iterable[str]) -> Iterator[str]:
     """Weights of the base model, by their names, that were not read; another task's head is none of them."""
     base = model.base_model
     parts = {name for name, _ in base.named_children()}
     for name in sorted(unexpected):
         inside = name.removeprefix(f"{base.base_model_prefix}.")
-        if inside.partition(".")[0] in parts and not inside.endswith(_BUFFERS):
+        if inside.partition(".")[0] in parts and not inside.endswith(BUFFERS):
             yield name
 
 

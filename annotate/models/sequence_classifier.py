@@ -150,3 +150,8 @@ class SequenceClassifier(TextModel):
         if problem == "regression" or (problem is None and labels == 1):
             return "none"
         return "sigmoid" if problem == "multi_label_classification" or labels == 1 else "softmax"
+
+    def says_squashing(self) -> bool:
+        """Whether that is said: of one label without a `problem_type` it is not."""
+        config = self.config()
+        return config.num_labels > 1 or config.problem_type is not None

@@ -233,7 +233,8 @@ def _unreadable(files: ModelFiles, error: Exception) -> ConfigError:
     if kind is None:
         return ConfigError(
             f"model {files.name!r}: its config.json names no model_type, so Transformers has no class for it",
-            hint="it may be a head of its own on another model: its model card says on which, and how they are joined",
+            hint="it may be a head of its own on another model's encoder: put that model's config.json in its place, "
+            "and declare the head by EncoderWithHead, as docs/own-heads.md shows",
         )
     import transformers
 

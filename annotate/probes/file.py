@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +24,11 @@ from safetensors.numpy import save
 from annotate.curves import Isotonic, Platt
 from annotate.errors import ConfigError
 from annotate.models.axes import check_axes
-from annotate.models.base import FloatArray
+from annotate.models.base import FloatArray, Pool
 from annotate.storage.store import Directory
 
 FORMAT = 1
 KEY = "annotate.probe"
-
-Pool = Literal["mean", "max", "first", "last"]
-"""How hidden states `[tokens, width]` become `[width]`: over all tokens, special ones too, or the state of one."""
 
 Tail = Mapping[int, Mapping[str, npt.NDArray[np.floating[Any]]]]
 """By layer, counted from 0, its parameters by name."""

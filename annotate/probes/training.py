@@ -20,10 +20,10 @@ import pyarrow as pa
 from annotate.curves import fit_curve
 from annotate.errors import ConfigError
 from annotate.models.axes import check_axes
-from annotate.models.base import FloatArray, expand
+from annotate.models.base import FloatArray, Pool, expand
 from annotate.probes.encoder import Encoder, probe_features
 from annotate.probes.encoder_forward import EncoderForward
-from annotate.probes.file import EncoderHashes, Feature, Head, Pool, ProbeCard, save_probe
+from annotate.probes.file import EncoderHashes, Feature, Head, ProbeCard, save_probe
 from annotate.probes.labels import LabelledSpans, read_labels
 from annotate.probes.linear_head import PENALTIES, LinearHead, cross_entropy, fit_path
 from annotate.probes.report import Estimate, ProbeReport, SourceReport, measure_calibration, measure_source

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from annotate.errors import ConfigError
+from annotate.models.pooling import pool
 from annotate.probes.file import Feature
 
 
@@ -128,27 +129,6 @@ class Trunk:
         finally:
             self._run[0] = _Pass()
         return run.pools
-
-
-def pool(
-    hidden: torch.Tensor,
-    how: str,
-    lengths: torch.Tensor | None,
-    starts: torch.Tensor | None,
-    mask: torch.Tensor | None,
-) -> torch.Tensor:
-    """Turn hidden states `[rows, longest, width]` into float32 `[rows, width]`, leaving padding out."""
-    hidden = hidden.float()
-    if mask is None or lengths is None or starts is None:
-        if how in ("first", "last"):
-            return hidden[:, 0 if how == "first" else -1]
-        return hidden.mean(dim=1) if how == "mean" else hidden.amax(dim=1)
-    if how in ("first", "last"):
-        at = starts if how == "first" else starts + lengths - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), at]
-    if how == "max":
-        return hidden.masked_fill(mask.unsqueeze(-1) == 0, -torch.inf).amax(dim=1)
-    return (hidden * mask.unsqueeze(-1)).sum(dim=1) / lengths.unsqueeze(-1)
 
 
 def _hidden(result: Any) -> torch.Tensor:

@@ -24,6 +24,7 @@ from annotate.lazy import attributes
 
 if TYPE_CHECKING:
     from annotate.models.causal_model import CausalModel
+    from annotate.models.encoder_with_head import EncoderWithHead
     from annotate.probes.encoder import Encoder
     from annotate.scorers.anchors import check_anchors
     from annotate.scorers.classifier import Classifier
@@ -39,6 +40,7 @@ _HOMES = {
     "CausalModel": "annotate.models.causal_model",
     "Classifier": "annotate.scorers.classifier",
     "Encoder": "annotate.probes.encoder",
+    "EncoderWithHead": "annotate.models.encoder_with_head",
     "fake_scorer": "annotate.scorers.testing",
     "Likelihood": "annotate.scorers.likelihood",
     "Probe": "annotate.scorers.probe",
@@ -56,6 +58,7 @@ __all__ = [
     "CausalModel",
     "Classifier",
     "Encoder",
+    "EncoderWithHead",
     "Likelihood",
     "ModelCheck",
     "ModelTrial",

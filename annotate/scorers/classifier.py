@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from annotate.errors import ConfigError
 from annotate.models.base import Json
+from annotate.models.encoder_with_head import EncoderWithHead
 from annotate.models.sequence_classifier import Inputs, SequenceClassifier, Squashing
 from annotate.scorers.sequence_scorer import SequenceScorer
 
@@ -38,7 +39,7 @@ class Classifier(SequenceScorer):
     With `weights` the score is the expected value over the labels: the sum of probability times weight.
 
     Attributes:
-        model: a directory or a hub id.
+        model: a directory or a hub id; or an `EncoderWithHead`, which has the settings that follow `revision` itself.
         axis: name of what is measured.
         label: a label by name, or by index; None where the model has one only.
         weights: a value for each label, by name; instead of `label`.
@@ -60,6 +61,8 @@ class Classifier(SequenceScorer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.model, EncoderWithHead) and self.pair_column is not None:
+            raise ConfigError(f"an encoder with a head reads the text alone, got pair_column={self.pair_column!r}")
         if self.activation not in get_args(Activation):
             raise ConfigError(f"activation must be one of {get_args(Activation)}, got {self.activation!r}")
         if self.weights is not None and self.label is not None:
@@ -68,8 +71,10 @@ class Classifier(SequenceScorer):
             raise ConfigError("an expected value is of probabilities, got activation='logit' with weights")
 
     @property
-    def backbone(self) -> SequenceClassifier:
+    def backbone(self) -> SequenceClassifier | EncoderWithHead:
         """The model, shared by all scorers that read its logits."""
+        if isinstance(self.model, EncoderWithHead):
+            return self.model
         inputs: Inputs = "text" if self.pair_column is None else "pair"
         return self._reading(inputs, prompt_column=self.pair_column)
 
@@ -114,8 +119,7 @@ class Classifier(SequenceScorer):
         """What turns the logits into probabilities."""
         if self.activation in ("sigmoid", "softmax"):
             return "sigmoid" if self.activation == "sigmoid" else "softmax"
-        config = self.backbone.config()
-        if self.activation == "auto" and config.num_labels == 1 and config.problem_type is None:
+        if self.activation == "auto" and not self.backbone.says_squashing():
             raise ConfigError(
                 f"model {self.model!r} has one label and does not say whether it is a probability or a regression; "
                 "activation='auto' would squash it by a sigmoid",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from annotate.errors import ConfigError
 from annotate.models.base import Json
 from annotate.models.chat_template import DATE
+from annotate.models.encoder_with_head import EncoderWithHead
 from annotate.models.sequence_classifier import Inputs, SequenceClassifier
 from annotate.scorers.sequence_scorer import SequenceScorer
 
@@ -45,6 +46,14 @@ class RewardModel(SequenceScorer):
     prompt: str | None = None
     prompt_column: str | None = None
     date: str = DATE
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, EncoderWithHead):
+            raise ConfigError(
+                "a reward model reads a prompt and an answer, an encoder with a head one text",
+                hint="use Classifier(EncoderWithHead(...), axis=...)",
+            )
+        super().__post_init__()
 
     @property
     def backbone(self) -> SequenceClassifier:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Self
 
 from annotate.arguments import as_path
 from annotate.curves import Curve
+from annotate.errors import ConfigError
 from annotate.models.axes import check_axes, check_sign
 from annotate.models.base import Json
 from annotate.models.batches import BATCH_TOKENS
 from annotate.models.chat_template import DATE
+from annotate.models.encoder_with_head import EncoderWithHead
 from annotate.models.sequence_classifier import Inputs, SequenceClassifier
-from annotate.models.text_model import Dtype
+from annotate.models.text_model import Dtype, TextModel
 
 if TYPE_CHECKING:
     from annotate.models.sequence_forward import Readout
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 class SequenceScorer(ABC):
     """A scorer that makes one score of a sequence classifier's logits; `Classifier` and `RewardModel` say how."""
 
-    model: str | PathLike[str]
+    model: str | PathLike[str] | EncoderWithHead
     _: KW_ONLY
     axis: str
     sign: int = 1
@@ -38,10 +40,19 @@ class SequenceScorer(ABC):
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", as_path(self.model, "model"))
+        if isinstance(self.model, EncoderWithHead):
+            self._check_settings()
+        else:
+            object.__setattr__(self, "model", as_path(self.model, "model"))
         check_axes(self.axes, self.anchors)
         check_sign(self.sign)
         _ = self.backbone  # its settings are checked there
+
+    def _check_settings(self) -> None:
+        """Refuse settings of the model here, where the model has its own."""
+        for own in dataclasses.fields(TextModel):
+            if own.name != "model" and (value := getattr(self, own.name)) != own.default:
+                raise ConfigError(f"{own.name} is a setting of the encoder: give {own.name}={value!r} to it")
 
     @property
     def axes(self) -> tuple[str, ...]:
@@ -55,7 +66,7 @@ class SequenceScorer(ABC):
 
     @property
     @abstractmethod
-    def backbone(self) -> SequenceClassifier:
+    def backbone(self) -> SequenceClassifier | EncoderWithHead:
         """The model and what it reads."""
 
     @abstractmethod
@@ -74,6 +85,7 @@ class SequenceScorer(ABC):
         self, inputs: Inputs, prompt: str | None = None, prompt_column: str | None = None, date: str = DATE
     ) -> SequenceClassifier:
         """The model with these inputs."""
+        assert not isinstance(self.model, EncoderWithHead)
         return SequenceClassifier(
             self.model,
             revision=self.revision,
@@ -94,6 +106,9 @@ class SequenceScorer(ABC):
             ConfigError: the model is missing, or its logits are not what the scorer says of them.
         """
         backbone = self.backbone.resolved()
-        resolved = dataclasses.replace(self, model=backbone.model, revision=backbone.revision)
+        if isinstance(backbone, EncoderWithHead):
+            resolved = dataclasses.replace(self, model=backbone)
+        else:
+            resolved = dataclasses.replace(self, model=backbone.model, revision=backbone.revision)
         resolved.readout()
         return resolved

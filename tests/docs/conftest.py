@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import support
+import torch
 from length_scorer import length_scorer
 from pages import REPOSITORY
 from tiny_models import save_tiny_model
@@ -81,6 +82,8 @@ def world(corpus, tmp_path_factory):
         write_pipeline(name, folder=folder)
     for name in ("pipelines", "benchmarks", "examples"):
         (folder / name).symlink_to(REPOSITORY / name)
+    heads = {"fc1.weight": torch.ones(4, 8), "fc2.weight": torch.ones(1, 4)}
+    torch.save({"state_dict": heads}, folder / "edu-gemma-snowflake-balanced.ckpt")
     (folder / "takedowns.txt").write_text("doc-0-3\n")
     texts = {"text": [f"text {i}" for i in range(8)], "niceness": [i % 2 for i in range(8)]}
     pq.write_table(pa.table(texts), folder / "labelled.parquet")
