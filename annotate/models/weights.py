@@ -16,6 +16,9 @@ _LENGTH = struct.Struct("<Q")
 _LONGEST = 100_000_000
 """Bytes of a header that the safetensors library reads at most."""
 
+_TABLES = ("I64", "BOOL")
+"""Dtypes of tables that Transformers computes, such as positions. They are no weights."""
+
 NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "F8_E4M3": "float8", "U8": "uint8"}
 """What the dtypes of safetensors are called in torch; others keep their names."""
 
@@ -33,7 +36,7 @@ def count_weights(paths: Iterable[Path]) -> dict[str, int]:
                 (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
                 header = json.loads(file.read(min(length, _LONGEST)))
             for tensor, about in header.items():
-                if tensor != "__metadata__":
+                if tensor != "__metadata__" and about["dtype"] not in _TABLES:
                     counts[NAMES.get(about["dtype"], about["dtype"])] += math.prod(about["shape"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support import write_corpus
 from tiny_models import TEXTS, save_tiny_model
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
 
-from annotate import Classifier, ConfigError, EncoderWithHead, RewardModel
+from annotate import Classifier, ConfigError, Corpus, EncoderWithHead, Pipeline, RewardModel, Split, score
 from annotate.models.base import expand
 
 QUALITY = ("High", "Medium", "Low")
@@ -279,3 +281,13 @@ def test_scorers_of_one_head_share_the_pass_and_paths_are_pinned(quality, monkey
     monkeypatch.chdir(folder)
     pinned = Classifier(EncoderWithHead(".", head="a.safetensors", layers=["fc"], names=QUALITY), axis="q", label=1)
     assert Path(pinned.resolved().model.head).is_absolute() and Path(pinned.resolved().model.model).is_absolute()
+
+
+def test_a_pipeline_with_a_head_is_planned_and_timed_and_travels_to_workers(quality, tmp_path):
+    folder, _ = quality
+    scorer = Classifier(declared(folder), axis="quality", label="High")
+    assert pickle.loads(pickle.dumps(scorer)) == scorer and hash(scorer) == hash(pickle.loads(pickle.dumps(scorer)))
+    corpus = write_corpus(tmp_path / "corpus", shards=1, documents=3)
+    pipeline = Pipeline(score(Split(Corpus(str(corpus))), [scorer])[0])
+    plan = pipeline.plan(tmp_path / "out", sample=4)
+    assert plan.scoring[0].tokens > 0

@@ -303,3 +303,19 @@ def test_sample_texts_differ_and_have_many_lengths():
     assert len(set(texts)) == 4096
     words = np.array([len(text.split()) for text in texts])
     assert (words.min(), words.max()) == (5, 65) and len(set(words.tolist())) == 61
+
+
+def test_the_sample_grows_until_it_takes_long_enough_and_the_first_batches_do_not_count(monkeypatch):
+    taken = []
+
+    def timed(backbone, forward, texts):
+        taken.append(texts)
+        seconds = 9.0 if len(taken) == 1 else texts / 100
+        return speed.Speed(tokens_per_second=1, prepared_per_second=1, texts=texts, tokens=1, seconds=seconds)
+
+    monkeypatch.setattr(speed, "_MOST", 1 << 15)
+    monkeypatch.setattr(speed, "_timed", timed)
+    assert speed.measure_speed(None, None, seconds=1).texts == 128
+    assert taken == [8, 8, 32, 128]
+    monkeypatch.setattr(speed, "_MOST", 32)
+    assert speed.measure_speed(None, None, seconds=1).texts == 32
