@@ -11,7 +11,7 @@
     progress           shows how far a run is
     local_ray          connects to a cluster, or starts Ray here and ends it
     interrupts         Ctrl-C, SIGTERM, a closed terminal
-    terminal           the console, and how sizes, times and foreign text are printed
+    terminal           the console, and how foreign text is printed
 """
 
 from __future__ import annotations

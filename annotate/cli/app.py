@@ -17,7 +17,7 @@ from rich.console import Console
 
 from annotate.cli import interrupts
 from annotate.cli.terminal import visible
-from annotate.errors import AnnotateError
+from annotate.errors import AnnotateError, BudgetError
 from annotate.installed import DISTRIBUTION
 
 COMMANDS = {
@@ -70,7 +70,8 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
     except AnnotateError as error:
         if interrupts.came() is not None:  # the signal may have caused the error
             return interrupts.told(arguments)
-        console.print(f"[bold red]error:[/] {_plain(error.message)}")
+        word = "[bold yellow]stopped:[/]" if isinstance(error, BudgetError) else "[bold red]error:[/]"
+        console.print(f"{word} {_plain(error.message)}")
         if error.hint:
             console.print(f"[bold]hint:[/] {_plain(error.hint)}")
         return error.exit_code

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import console, say, size, visible
+from annotate.amounts import counted, size
+from annotate.cli.terminal import console, say, visible
 from annotate.engine.clean import Cleanup, clean
 from annotate.engine.events import Silent
 from annotate.engine.status import status
@@ -23,7 +24,7 @@ MOST_NAMED = 1000
 @click.argument("workdir")
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
 @click.option("--old-units", is_flag=True, help="Also remove units of kept datasets that the last run does not use.")
-@click.option("--refused", is_flag=True, help="Also remove notes of documents that ended a worker, to try them again.")
+@click.option("--refused", is_flag=True, help="Also let documents be tried again that ended the worker of a stage.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(workdir: str, dry_run: bool, old_units: bool, refused: bool, yes: bool) -> None:  # noqa: FBT001 - click names them
     """Remove the files in WORKDIR that the last finished run does not use.
@@ -45,6 +46,13 @@ def command(workdir: str, dry_run: bool, old_units: bool, refused: bool, yes: bo
         say(out, f"Removed {size(found.bytes)}.")
     elif dry_run or not found.unused:
         _list(found, out)
+    if found.not_run:
+        say(
+            out,
+            f"{counted(found.not_run, 'score')} of spans that ended the process of a model, or took too long, stay "
+            "null: no document was refused for them. `annotate run ... --rescore` tries them again, and scores all "
+            "others again too.",
+        )
 
 
 class _Said(Silent):
@@ -71,7 +79,8 @@ def _list(found: Cleanup, out: Console) -> None:
     for other in found.left_alone:
         say(out, visible(f"Left alone: {other.dataset}: {other.why}."))
     if not found.unused:
-        say(out, f"{found.workdir} holds nothing that the last run does not use.")
+        nothing = "nothing that the last run does not use" if found.finished else "no refused documents"
+        say(out, f"{found.workdir} holds {nothing}.")
         return
     objects = Counter((item.dataset, item.why) for item in found.unused)
     sizes: Counter[tuple[str, str]] = Counter()
@@ -86,7 +95,9 @@ def _list(found: Cleanup, out: Console) -> None:
     table.add_row("all", f"{len(found.unused):,}", size(found.bytes), "")
     out.print(table)
     _list_shards(found, out)
-    if not status(found.workdir).finished:
+    if not found.finished:
+        say(out, "No run has finished there, so nothing else can be removed.", "bold yellow")
+    elif not status(found.workdir).finished:
         say(
             out,
             "The newest run stopped before its end. The list also has files that only this run needs.",

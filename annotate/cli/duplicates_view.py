@@ -7,7 +7,8 @@ from rich.panel import Panel
 from rich.table import Column, Table
 from rich.text import Text
 
-from annotate.cli.terminal import counted, say, visible
+from annotate.amounts import counted
+from annotate.cli.terminal import say, visible
 from annotate.cli.text_diff import difference
 from annotate.reports.duplicates import DuplicatesReport, Sources
 from annotate.reports.large_clusters import Cluster, Document, SizeClass

@@ -9,12 +9,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import console, duration, say, visible
+from annotate.amounts import duration
+from annotate.cli.terminal import console, say, visible
 from annotate.jobs.running import Job, cancel_job, find_job, job_log, list_jobs
 from annotate.jobs.server import ADDRESS_VARIABLES
 
+
+class _Address(click.Option):
+    """An option whose error names the variable that can take its place."""
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        return f"'--address' (or the variable {ADDRESS_VARIABLES[0]})"
+
+
 ADDRESS = click.option(
     "--address",
+    cls=_Address,
     required=True,
     envvar=ADDRESS_VARIABLES,
     metavar="URL",

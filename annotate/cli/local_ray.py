@@ -14,13 +14,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import ray
 from rich.console import Console
 
+from annotate.amounts import counted
 from annotate.cli import interrupts
-from annotate.cli.terminal import counted, say
+from annotate.cli.terminal import say
 from annotate.engine import head
 from annotate.errors import ConfigError, HeadLostError, WorkError
 
@@ -35,6 +36,7 @@ REACH_SECONDS = 10.0
 """How long a machine may take to answer that something listens there, or that nothing does."""
 # A program of Ray's package, or its title; an editor or a pager that shows a log of Ray must not match.
 _PROGRAM = re.compile(r"^ray(::|-)|/ray/(_private|autoscaler|core|dashboard)/")
+_DEATHS = re.compile("worker died or was killed|killed due to memory pressure|Workers? .*were killed", re.IGNORECASE)
 _SESSION = re.compile(r"([^\s=]*)/(session_[\d_-]+_(\d+))(?:[/\s]|$)")
 
 # Ray's defaults suit an idle machine. (For the node itself it always waits 30 seconds.)
@@ -99,23 +101,43 @@ def _sigterm_told() -> Iterator[None]:
 
 def _connect(address: str, console: Console) -> None:
     console.print(f"connecting to the Ray cluster at {address}", style="dim", markup=False)
-    until = time.monotonic() + CONNECT_SECONDS
+    since = time.monotonic()
     for attempt in itertools.count(1):
         try:
             head.reach(address, REACH_SECONDS)  # if nothing listens there, Ray tries for many minutes
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            _quiet()
             return
         except Exception as error:
             # One attempt of Ray's may take a minute.
-            if isinstance(error, OSError) and (time.monotonic() < until or attempt < ATTEMPTS):
-                console.print("the cluster does not answer yet; trying again", style="dim")
+            if isinstance(error, OSError) and (time.monotonic() - since < CONNECT_SECONDS or attempt < ATTEMPTS):
+                if attempt == 1:
+                    said = f"the cluster does not answer yet; trying again for {CONNECT_SECONDS:.0f} s"
+                    console.print(said, style="dim")
                 time.sleep(2)
                 continue
             reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
             raise ConfigError(
-                f"can't connect to the Ray cluster at {address}: {reason}",
+                f"can't connect to the Ray cluster at {address}, in {counted(attempt, 'attempt')}: {reason}",
                 hint="Check RAY_ADDRESS, or unset it to run on this machine.",
             ) from error
+
+
+def _quiet() -> None:
+    """Keep Ray from printing its own lines on workers that died: a run says what that means, and what it does.
+
+    The event log has each death. Other lines that Ray prints, such as those of an autoscaler, stay.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from ray._private import worker
+
+        printed = worker.print_to_stdstream
+
+        def print_others(data: dict[str, Any], *args: Any, **options: Any) -> None:
+            if not any(_DEATHS.search(line) for line in data.get("lines", ())):
+                printed(data, *args, **options)
+
+        worker.print_to_stdstream = print_others
 
 
 def _start(console: Console) -> None:
@@ -137,6 +159,7 @@ def _start(console: Console) -> None:
         try:
             with _groups_of_their_own():
                 ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+            _quiet()
             return
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import counted, duration, visible
+from annotate.amounts import counted, duration, size
+from annotate.cli.terminal import visible
 from annotate.engine.cost import Cost, Prices
 from annotate.engine.options import Options
 from annotate.engine.plan import Plan
@@ -30,22 +31,20 @@ def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, 
     for corpus in made.corpora:
         reached = "" if corpus.reached == corpus.documents else f", of which {corpus.reached:,} will be reached"
         of = f"{corpus.path}: " if len(made.corpora) > 1 else ""
-        size = f"{corpus.text_bytes / 1e6:,.1f} MB of text"
-        console.print(visible(f"{of}{counted(corpus.documents, 'document')}{reached}; {size}"))
+        text = f"{size(corpus.text_bytes)} of text"
+        console.print(visible(f"{of}{counted(corpus.documents, 'document')}{reached}; {text}"))
     _print_scoring(made, console)
     if made.cost is not None:
         console.print(_cost(made.cost, options.prices))
     if made.write_bytes is not None:
-        free = "unknown" if made.free_bytes is None else f"{made.free_bytes / 1e9:,.1f} GB"
-        console.print(f"about {made.write_bytes / 1e6:,.1f} MB will be written; free: {free}")
+        free = "unknown" if made.free_bytes is None else size(made.free_bytes)
+        console.print(f"about {size(made.write_bytes)} will be written; free: {free}")
         if made.free_bytes is not None and made.write_bytes > made.free_bytes:
             console.print("this is more than the free space", style="bold red")
 
 
 def _cost(cost: Cost, prices: Prices) -> str:
-    gpus = f" and {cost.gpu_hours:,.2f} GPU-hours" if cost.gpu_hours else ""
-    money = f", {prices.of(cost):,.2f} at the prices given" if prices.given else ""
-    return f"calls will take about {cost.core_hours:,.2f} core-hours{gpus}{money}"
+    return f"calls will take about {prices.told(cost)}"
 
 
 def _print_scoring(made: Plan, console: Console) -> None:

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import console, say, size, visible
+from annotate.amounts import size
+from annotate.cli.terminal import console, say, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -18,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from annotate.cli.terminal import counted, visible
+from annotate.amounts import counted, duration
+from annotate.cli.terminal import visible
 from annotate.engine.events import Observer
 
 LINE_SECONDS = 10.0
@@ -65,7 +66,7 @@ class _Stage:
     @property
     def left(self) -> str:
         seconds = time.monotonic() - self.since
-        return f"{seconds / self.done * (self.units - self.done):.0f} s left" if 0 < self.done < self.units else ""
+        return f"{duration(seconds / self.done * (self.units - self.done))} left" if 0 < self.done < self.units else ""
 
 
 @dataclass
@@ -132,7 +133,7 @@ class Lines:
         if state is None:
             self._print(f"{stage}: {detail}")
         else:
-            seconds = f"{time.monotonic() - state.since:.1f} s"
+            seconds = duration(time.monotonic() - state.since)
             self._print(f"{stage}: {_listed('done', counted(state.done, 'unit'), state.rate, seconds)}")
 
     def said(self, level: str, message: str) -> None:

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
-from annotate.cli.local_ray import ray_running
-from annotate.cli.progress import observer
-from annotate.cli.summary_view import print_summary
 from annotate.cli.terminal import console
-from annotate.corpus.files import is_jsonl
-from annotate.engine.check_workdir import check_place, check_workdir
-from annotate.engine.events import Observer
 from annotate.engine.options import Options
 from annotate.errors import ConfigError
-from annotate.pipeline import Pipeline, make
-from annotate.pipeline_files import Definition, build, load
-from annotate.stages.corpus import Corpus
-from annotate.storage import retries
-from annotate.storage.store import Directory
+
+# Options are checked before Ray and the stages are imported, which takes seconds.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from annotate.engine.events import Observer
+    from annotate.pipeline import Pipeline
+    from annotate.pipeline_files import Definition
 
 Option = Callable[[Any], Any]
 
@@ -88,9 +86,12 @@ _options = with_options(
 @_options
 def command(file: str, **options: Any) -> None:
     """Run the pipeline that FILE defines."""
+    asked = _asked(**options)
+    from annotate.pipeline_files import load
+
     pipeline, module = load(file)
     _let_workers_import(Path(file).resolve().parent)
-    _run(pipeline, module, **options)
+    _run(pipeline, module, asked)
 
 
 def _let_workers_import(folder: Path) -> None:
@@ -106,57 +107,52 @@ def command_for(pipeline: Definition) -> click.Command:
     @click.command(help="Run the pipeline that this file defines.")
     @_options
     def run_this(**options: Any) -> None:
-        _run(pipeline, "__main__", **options)
+        _run(pipeline, "__main__", _asked(**options))
 
     return run_this
 
 
-def _run(
-    definition: Definition,
-    module: str,
-    *,
-    workdir: str,
-    settings: tuple[str, ...],
-    plan: bool,
-    sample: int,
-    limit: int | None,
-    workers: int | None,
-    grow_to: int | None,
-    device: Literal["auto", "cpu", "cuda"],
-    rescore: bool,
-    share: bool,
-    stall_seconds: float,
-    budget: float | None,
-    price_core_hour: float | None,
-    price_gpu_hour: float | None,
-) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """What the command line asks for."""
+
+    workdir: str
+    settings: dict[str, str]
+    options: Options
+    plan: bool
+    sample: int
+
+
+def _asked(workdir: str, settings: tuple[str, ...], *, plan: bool, sample: int, **options: Any) -> _Asked:
+    """Check options.
+
+    Raises:
+        ConfigError: one is wrong.
+    """
+    if plan and options["rescore"]:
+        raise ConfigError(
+            "--plan and --rescore can't be given together: a plan describes a run without --rescore",
+            hint="Leave one of them out.",
+        )
+    return _Asked(workdir, settings_of(settings), Options(**options), plan, sample)
+
+
+def _run(definition: Definition, module: str, asked: _Asked) -> None:
+    from annotate.pipeline import make
+    from annotate.pipeline_files import build
+
     out = console(soft_wrap=True)
-    pipeline = build(definition, settings_of(settings))
-    options = Options(
-        workers=workers,
-        grow_to=grow_to,
-        device=device,
-        limit=limit,
-        share=share,
-        rescore=rescore,
-        stall_seconds=stall_seconds,
-        budget=budget,
-        price_core_hour=price_core_hour,
-        price_gpu_hour=price_gpu_hour,
-        by_value=() if module == "__main__" else (module,),
-    )
-    if plan:
-        if rescore:
-            raise ConfigError(
-                "--plan and --rescore can't be given together: a plan describes a run without --rescore",
-                hint="Leave one of them out.",
-            )
+    pipeline = build(definition, asked.settings)
+    options = dataclasses.replace(asked.options, by_value=() if module == "__main__" else (module,))
+    if asked.plan:
         from annotate.cli.plan_view import print_plan
 
-        print_plan(pipeline, workdir, options, sample, out)
+        print_plan(pipeline, asked.workdir, options, asked.sample, out)
         return
-    with ready_to_run(pipeline, workdir, out) as watching:
-        made = make(pipeline, workdir, options, watching)
+    from annotate.cli.summary_view import print_summary
+
+    with ready_to_run(pipeline, asked.workdir, out) as watching:
+        made = make(pipeline, asked.workdir, options, watching)
     print_summary(made, out)
 
 
@@ -167,6 +163,10 @@ def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator
     Raises:
         ConfigError, InputError, StorageError: the corpus or the work directory can't be used.
     """
+    from annotate.cli.local_ray import ray_running
+    from annotate.cli.progress import observer
+    from annotate.storage import retries
+
     with retries.within(retries.START_SECONDS):
         _check_early(pipeline, workdir)
     with ray_running(console), observer(console) as watching:
@@ -175,6 +175,11 @@ def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator
 
 def _check_early(pipeline: Pipeline, workdir: str) -> None:
     """Check the corpus and the work directory before Ray is started: the check is fast, and they are often wrong."""
+    from annotate.corpus.files import is_jsonl
+    from annotate.engine.check_workdir import check_place, check_workdir
+    from annotate.stages.corpus import Corpus
+    from annotate.storage.store import Directory
+
     check_place(workdir)
     stages = pipeline.stages()
     for stage in stages:

@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from annotate.amounts import duration, size
 from annotate.cli.ledger_view import ledger_table
-from annotate.cli.terminal import console, duration, say, size, visible
+from annotate.cli.terminal import console, say, visible
 from annotate.engine.status import StageStatus, Status, status
 from annotate.engine.versions import PACKAGES
 
@@ -25,30 +26,47 @@ STYLES = {
 
 @click.command()
 @click.argument("workdir")
+@click.option("--stages", is_flag=True, help="Show what each stage does, in a few words.")
 @click.option("--timeline", is_flag=True, help="Show what ran when, where the time went, and what was slow.")
 @click.option("--provenance", is_flag=True, help="Show what one needs to repeat the run: pipeline, versions, models.")
-def command(workdir: str, *, timeline: bool, provenance: bool) -> None:
+def command(workdir: str, *, stages: bool, timeline: bool, provenance: bool) -> None:
     """Show the state of each stage in WORKDIR, in the current run or, if none is at work, in the newest.
 
-    Nothing is written. Times are those of this run: a stage that was committed before it has none.
+    Nothing is written. The time that is shown as elapsed goes from the start of a stage in this run to its end, with
+    all that it waited for; --timeline tells the two apart. A stage that was committed before the run has none.
+
+    With one of the options, only what it shows is printed.
     """
     found = status(workdir)
     out = console()
     out.print(_run(found), soft_wrap=True)
     if found.error is not None:
         say(out, f"it ended with an error: {visible(found.error).splitlines()[0]}", "yellow")
+    if found.stopped is not None:
+        say(out, f"it was stopped: {visible(found.stopped)}", "yellow")
+    if stages:
+        _what_they_do(found, out)
+    if timeline:
+        _timeline(found, out)
+    if provenance:
+        _provenance(found, out)
+    if stages or timeline or provenance:
+        return
     out.print(_stages(found))
     for stage in found.stages:
         _stuck(stage, out)
     for warning in found.warnings:
         say(out, f"warning: {visible(warning)}", "yellow")
-    if timeline:
-        _timeline(found, out)
-    if provenance:
-        _provenance(found, out)
     if found.ledgers:
         say(out, "Documents" if found.finished else "Documents, by the last run that finished")
         out.print(ledger_table(found.ledgers, found.outputs))
+
+
+def _what_they_do(found: Status, out: Console) -> None:
+    table = Table("stage", "what it does")
+    for stage in found.stages:
+        table.add_row(Text(visible(stage.label)), visible(stage.about) or "a step of the import of files")
+    out.print(table)
 
 
 def _timeline(found: Status, out: Console) -> None:
@@ -99,7 +117,7 @@ def _run(found: Status) -> Text:
 
 
 def _stages(found: Status) -> Table:
-    table = Table("stage", "state", "units", "rows", "size", "time", "dataset")
+    table = Table("stage", "state", "units", "rows", "size", "elapsed", "dataset")
     for column in table.columns[:6]:
         column.no_wrap = True  # in a narrow terminal, the name of the dataset is wrapped instead
     for column in table.columns[2:6]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
+from annotate.amounts import counted, size
 from annotate.cli.jobs import ADDRESS, ended, follow_log
 from annotate.cli.run import command as run_command
 from annotate.cli.run import settings_of
-from annotate.cli.terminal import console, counted, say, size, visible
+from annotate.cli.terminal import console, say, visible
 from annotate.jobs.submission import Submission, submit
 
 _NOT_SENT = ("file", "workdir", "settings", "plan", "sample")

@@ -10,9 +10,10 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from annotate.amounts import counted, size
 from annotate.cli.colours import example
 from annotate.cli.ledger_view import ledger_table
-from annotate.cli.terminal import counted, visible
+from annotate.cli.terminal import visible
 from annotate.engine.datasets import Dataset, latest
 from annotate.engine.run import Made
 from annotate.stages.calibrate import Calibrate, sample_of
@@ -22,6 +23,7 @@ from annotate.stages.schedule import ScheduleDocuments
 from annotate.stages.shared.training_shards import SHARDS, Shards
 from annotate.stages.token_shards import TokenShards
 
+MOST_REASONS = 10
 QUANTILES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99)
 
 
@@ -32,9 +34,12 @@ def print_summary(result: Made, console: Console) -> None:
         table = ledger_table(result.ledgers, described)
         table.title = "Documents"
         console.print(table)
-    for reason, n in list(result.quarantined.items())[:10]:
+    bad = result.quarantined
+    for reason, n in list(bad.reasons.items())[:MOST_REASONS]:
         console.print(f"quarantined: {counted(n, 'time')}: {visible(reason)}", markup=False)
-    if result.quarantined:
+        shown = "; ".join(bad.places[reason])
+        console.print(f"  {visible(shown)}{' ...' if n > len(bad.places[reason]) else ''}", markup=False)
+    if bad.reasons:
         console.print(f"  see {result.workdir.url}/quarantine", markup=False)
     for stage, dataset in result.datasets.items():
         of = f", {dataset.label}" if dataset.label != stage.label else ""
@@ -143,7 +148,7 @@ def _shards(stage: Render, dataset: Dataset, place: _Place, console: Console) ->
     example(stage, dataset, console)
     written = f"{counted(manifest.rows, 'document')} in {counted(manifest.units, 'training shard')}"
     console.print(
-        f"{place.heading}{written}, {manifest.size / 1e6:,.1f} MB: {dataset.directory.url}/parts",
+        f"{place.heading}{written}, {size(manifest.size)}: {dataset.directory.url}/parts",
         style="bold",
         markup=False,
     )

@@ -1,4 +1,4 @@
-"""The console of commands, and how they print sizes, times and foreign text."""
+"""The console of commands, and how they print foreign text."""
 
 from __future__ import annotations
 
@@ -41,29 +41,3 @@ def visible(text: str) -> str:
     So are those that turn the direction of what follows, and could make a line look like another.
     """
     return text.translate(_VISIBLE)
-
-
-def counted(n: int, noun: str) -> str:
-    """A number of things, for people: `1 unit`, `2,000 units`, `3 processes`."""
-    return f"{n:,} {noun}{'' if n == 1 else 'es' if noun.endswith('s') else 's'}"
-
-
-def size(n: int | None) -> str:
-    """Bytes, for people: `12 B`, `3.4 kB`, `5.6 MB`; `-` if unknown."""
-    if n is None:
-        return "-"
-    value, units = float(n), iter(("B", "kB", "MB", "GB", "TB"))
-    unit = next(units)
-    while value >= 1000 and unit != "TB":
-        value, unit = value / 1000, next(units)
-    return f"{n} B" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def duration(seconds: float | None) -> str:
-    """A time, for people: `4.2 s`, `3 min 20 s`, `2 h 5 min`; `-` if unknown."""
-    if seconds is None:
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

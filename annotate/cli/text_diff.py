@@ -11,7 +11,8 @@ from typing import Literal
 
 from rich.text import Text
 
-from annotate.cli.terminal import counted, visible
+from annotate.amounts import counted
+from annotate.cli.terminal import visible
 from annotate.minhash.reference import UNSPACED, folded
 
 WORDS = 1000  # compared of each text, from the first difference on: difflib's time grows with their square

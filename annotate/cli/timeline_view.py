@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.cli.terminal import counted, duration, say, size, visible
+from annotate.amounts import counted, duration, size
+from annotate.cli.terminal import say, visible
 from annotate.engine.timeline import Timeline
 
 SHADES = " ▁▂▃▄▅▆▇█"

@@ -14,7 +14,8 @@ A run, from its driver:
     map, reduce, shuffle, model, source
                   a file a kind, with the driver's half and the worker's half
     running       what the drivers' halves share
-    pool          the models that a stage has on the cluster
+    model_actor, pool
+                  the actor that holds a model; the actors that a stage has on the cluster
     worker        what the workers' halves share
     scheduler     makes the calls of all stages
     calls, going  what a stage tells the scheduler, and a stage that goes on

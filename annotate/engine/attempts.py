@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from annotate.engine.worker import Context, limited
+from annotate.engine.overdue import limited
+from annotate.engine.worker import Context
 from annotate.errors import StorageError
 from annotate.graph.tables import Work
 

@@ -17,7 +17,8 @@ class Narrowing:
         count: takes an item and the CPUs that a task may claim; returns the reference of its number of inputs.
         attempt: takes an item, some of its inputs, those that are left out, and CPUs; works on these inputs alone, and
             commits nothing.
-        without: the item without some of its inputs; None if that takes a new run, the item itself if it is of no use.
+        without: the item without some of its inputs, which are given by number, each with the kind of loss that it
+            causes; None if that takes a new run, the item itself if it is of no use.
         inputs: what they are called in messages.
         most: the most of them that can be the cause; None for all.
         instead: how to find other inputs, if to count these ends the worker too; None if there is no way.
@@ -25,7 +26,7 @@ class Narrowing:
 
     count: Callable[[Any, float], Any]
     attempt: Callable[[Any, range, Sequence[int], float], Any]
-    without: Callable[[Any, Sequence[int]], Any]
+    without: Callable[[Any, Mapping[int, str]], Any]
     inputs: str = "inputs"
     most: int | None = None
     instead: Narrowing | None = None

@@ -18,6 +18,8 @@ from pathlib import Path
 from annotate.corpus.files import lies_at
 from annotate.engine.events import Observer, Silent
 from annotate.engine.lease import hold, holder
+from annotate.engine.losses import NOT_RUN
+from annotate.engine.quarantine import bad_rows
 from annotate.errors import StorageError
 from annotate.storage import layout
 from annotate.storage.latest import SHARDS, Latest, Role, read_latest
@@ -73,12 +75,18 @@ class Cleanup:
         unused: objects that can be removed, in the order of removal: an object is removed before those that it names.
         left_alone: folders that stay, because a run may not have written what they hold.
         removed: whether the unused objects have been removed.
+        not_run: number of scores that are missing since a model was not run on their spans, which ended its process or
+            took too long; None if that was not asked for, with `refused`.
+        finished: whether a run has finished here. Else it is not known what is in use, and only notes of refused
+            documents are removed.
     """
 
     workdir: str
     unused: tuple[Unused, ...]
     left_alone: tuple[LeftAlone, ...]
     removed: bool
+    not_run: int | None = None
+    finished: bool = True
 
     @property
     def bytes(self) -> int:
@@ -106,17 +114,18 @@ def clean(
         workdir: the work directory.
         dry_run: remove nothing; only list what would be removed.
         old_units: also remove units that the last run does not use from datasets that it uses.
-        refused: also remove the notes of documents that ended a worker, so that the next run tries them again.
+        refused: also remove the notes of documents that ended a worker, so that the next run tries them again. If no
+            run has finished in the directory, remove nothing but these notes.
         agree: a function that is called before anything is removed; if it returns False, nothing is. No run can start
             meanwhile. None removes at once.
         observer: receives messages about the lease on the work directory.
 
     Raises:
-        StorageError: no run has finished there, or one is at work; an entry or a manifest is damaged; a dataset has an
-            unknown format; or an object can't be removed.
+        StorageError: no run has finished there, unless `refused` is given; or one is at work; an entry or a manifest is
+            damaged; a dataset has an unknown format; or an object can't be removed.
     """
     directory = Directory.at(workdir)
-    _read_latest(directory)
+    _read_latest(directory, refused=refused)
     if dry_run:
         if (other := holder(directory)) is not None:
             raise StorageError(
@@ -134,12 +143,13 @@ def clean(
         return replace(found, removed=True)
 
 
-def _read_latest(workdir: Directory) -> list[Latest]:
+def _read_latest(workdir: Directory, *, refused: bool) -> list[Latest]:
     latest = read_latest(workdir)
-    if not latest:
+    if not latest and not (refused and datasets_in(workdir)):
         raise StorageError(
             f"no run has finished in {workdir.url}, so it is not known what is in use",
-            hint="Run a pipeline to its end first; to remove everything, remove the directory.",
+            hint="Run a pipeline to its end first; to remove everything, remove the directory. Only --refused works "
+            "before: it lets documents be tried again that ended a worker.",
         )
     return latest
 
@@ -156,7 +166,7 @@ class _Object:
 
 def _found(workdir: Directory, *, old_units: bool, refused: bool) -> Cleanup:
     """Find all that can be removed, with `old_units` and `refused` as for `clean`."""
-    latest = _read_latest(workdir)
+    latest = _read_latest(workdir, refused=refused)
     used: dict[str, list[Latest]] = {}
     for item in latest:
         used.setdefault(item.dataset, []).append(item)
@@ -172,7 +182,12 @@ def _found(workdir: Directory, *, old_units: bool, refused: bool) -> Cleanup:
         elif is_linked(directory):
             why = "it is reached by a link, so another work directory may use its files"
         else:
-            objects, strays = _in_folder(workdir, directory, used.get(name, ()), old_units=old_units, refused=refused)
+            if latest:
+                objects, strays = _in_folder(
+                    workdir, directory, used.get(name, ()), old_units=old_units, refused=refused
+                )
+            else:
+                objects, strays = _notes(directory), []
             shards = any(item.role in SHARDS for item in used.get(name, ()))
             unused += [
                 Unused(
@@ -190,7 +205,33 @@ def _found(workdir: Directory, *, old_units: bool, refused: bool) -> Cleanup:
             why = f"{files} that no run wrote, such as {strays[0]}"
         left.append(LeftAlone(dataset=name, why=why))
     unused.sort(key=lambda item: item.dataset)
-    return Cleanup(workdir=workdir.url, unused=tuple(unused), left_alone=tuple(left), removed=False)
+    return Cleanup(
+        workdir=workdir.url,
+        unused=tuple(unused),
+        left_alone=tuple(left),
+        removed=False,
+        not_run=_scores_not_run(workdir, latest) if refused else None,
+        finished=bool(latest),
+    )
+
+
+def _notes(directory: Directory) -> list[_Object]:
+    """The notes of refused documents."""
+    listed = [(path, n) for path, n in directory.sizes(f"{layout.REFUSALS}/") if layout.parse(path) is not None]
+    return [_Object(FileKind.REFUSAL, path, n, REFUSED) for path, n in listed]
+
+
+def _scores_not_run(workdir: Directory, latest: Sequence[Latest]) -> int:
+    """Number of scores that the last run lacks since the model was not run on their spans."""
+    found = 0
+    for item in latest:
+        if item.role is Role.UNITS:
+            directory = workdir.child(item.dataset)
+            units = read_units(directory, item.manifest(workdir))
+            parts = (entry.quarantine for unit in units for entry in unit.entries if entry.quarantine is not None)
+            rows = bad_rows(directory, parts)
+            found += sum(row["axis"] is not None and row["reason"] in NOT_RUN.values() for row in rows)
+    return found
 
 
 def _in_folder(
@@ -204,8 +245,7 @@ def _in_folder(
         manifests = {item.fingerprint: item.manifest(workdir) for item in used}
         imports = used[0].role is Role.SOURCE  # the entries of a corpus are its imports, which no manifest lists
         found = list(_in_dataset(directory, ours, manifests, old_units=old_units and not imports))
-        notes = [(path, n) for path, n, about in ours if refused and about.kind is FileKind.REFUSAL]
-        found += [_Object(FileKind.REFUSAL, path, n, REFUSED) for path, n in notes]
+        found += _notes(directory) if refused else []
     else:
         found = [_Object(about.kind, path, n, OLD_RECIPE) for path, n, about in ours]
     return [*found, *_cut_short(directory)], strays

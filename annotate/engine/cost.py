@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from annotate.amounts import amount
 from annotate.errors import BudgetError, ConfigError
 
 CORE_SECONDS_A_DOCUMENT, CORE_SECONDS_A_MB = 0.0002, 0.1
@@ -46,6 +47,12 @@ class Prices:
         """What a cost comes to in money; a price that is not given counts as 0."""
         return cost.core_hours * (self.core_hour or 0.0) + cost.gpu_hours * (self.gpu_hour or 0.0)
 
+    def told(self, cost: Cost) -> str:
+        """A cost for people: hours and, if a price is given, money."""
+        gpus = f" and {amount(cost.gpu_hours)} GPU-hours" if cost.gpu_hours else ""
+        money = f", {amount(self.of(cost))} at the prices given" if self.given else ""
+        return f"{amount(cost.core_hours)} core-hours{gpus}{money}"
+
 
 @dataclass
 class Budget:
@@ -78,19 +85,20 @@ class Budget:
             )
 
     def spend(self, cost: Cost) -> None:
-        """Count the cost of a call.
+        """Count the cost of a call."""
+        self.spent += cost
+
+    def check(self) -> None:
+        """Check whether something is left.
 
         Raises:
             BudgetError: the budget is spent.
         """
-        self.spent += cost
         if self.amount is None:
             return
         used = self.prices.of(self.spent) if self.prices.given else self.spent.core_hours
         if used >= self.amount:
-            hours = f"{self.spent.core_hours:,.2f} core-hours and {self.spent.gpu_hours:,.2f} GPU-hours"
-            money = f", {used:,.2f} at the prices given" if self.prices.given else ""
             raise BudgetError(
-                f"the budget of {self.amount:,g} is spent: this run has taken {hours}{money}",
+                f"the budget of {self.amount:,g} is spent: this run has taken {self.prices.told(self.spent)}",
                 hint="What is committed stays. Run the same command again to go on: each run has a budget of its own.",
             )

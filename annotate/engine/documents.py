@@ -31,6 +31,7 @@ from annotate.storage.refusals import Refusal, file_identity, put_refusal
 MOST_DOCUMENTS = 64
 """Documents of one item that a search may find. If more end their worker, the fault is not that of documents."""
 MOST_NAMED = 3
+WHY = {"worker": "its process ended", "time": "it took longer than unit_seconds allows"}
 
 # In the driver.
 
@@ -132,8 +133,9 @@ def among_documents(
     def count(item: Any, cpus: float) -> Any:
         return running.task(counted, cpus, documents(item).number, stage=dataset.label, units=name(item))
 
-    def without(item: Any, found: Sequence[int]) -> Any:
-        return None if refuse(dataset, running, [documents(item).at(number) for number in found]) else item
+    def without(item: Any, found: Mapping[int, str]) -> Any:
+        named = [(*documents(item).at(number), kind) for number, kind in found.items()]
+        return None if refuse(dataset, running, named) else item
 
     return Narrowing(
         count=count,
@@ -175,13 +177,14 @@ def _cut(unit: Unit, first: Unit, rows: range) -> Unit:
     return replace(unit, start=rows.start, stop=rows.stop, narrowed=True)
 
 
-def refuse(dataset: Dataset, running: Running, found: Sequence[tuple[str, Unit]]) -> bool:
+def refuse(dataset: Dataset, running: Running, found: Sequence[tuple[str, Unit, str]]) -> bool:
     """Note documents as refused; False if all of them were refused before, which did not help.
 
-    Each is given as the name of the input that it is read from, and a unit that has only this document.
+    Each is given as the name of the input that it is read from, a unit that has only this document, and the kind of
+    loss that it causes. The kind is told, but not written: it must not matter which of several stages came first.
     """
     documents: defaultdict[str, list[Unit]] = defaultdict(list)
-    for name, unit in found:
+    for name, unit, _ in found:
         documents[name].append(unit)
     sources = {name: _source(dataset.inputs[name]) for name in documents}
     stage = lineages(graph([dataset.stage]))[dataset.stage]
@@ -197,12 +200,15 @@ def refuse(dataset: Dataset, running: Running, found: Sequence[tuple[str, Unit]]
     for name, refusal in refused:
         put_refusal(sources[name].directory, refusal)
         reach("refusal: put")
-    named = ", ".join(f"{refusal.shard}, row {refusal.row}" for _, refusal in refused[:MOST_NAMED])
+    kinds = {(unit.shard, unit.start): WHY[kind] for _, unit, kind in found}
+    named = ", ".join(
+        f"{each.shard}, row {each.row} ({kinds[each.shard, each.row]})" for _, each in refused[:MOST_NAMED]
+    )
     more = f" and {len(refused) - MOST_NAMED} more" if refused[MOST_NAMED:] else ""
     running.events.said(
         "warning",
         f"{dataset.label}: documents that end its worker go to quarantine: {named}{more}. The run begins anew without "
-        "them, as soon as nothing else can go on",
+        "them, as soon as nothing else can go on. The end of the run names them by id",
     )
     return True
 

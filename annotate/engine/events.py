@@ -81,9 +81,15 @@ class Events:
             self._workers = workers
             self._write(event="workers", workers=workers)
 
-    def planned(self, datasets: Iterable[Latest]) -> None:
-        """The datasets that the run will leave; called before any of them is made, for `annotate status`."""
-        names = [{"label": d.label, "dataset": d.dataset, "fingerprint": d.fingerprint} for d in datasets]
+    def planned(self, datasets: Iterable[tuple[Latest, str]]) -> None:
+        """The datasets that the run will leave, each with what its stage does, in a few words.
+
+        It is called before any of them is made, for `annotate status`.
+        """
+        names = [
+            {"label": d.label, "dataset": d.dataset, "fingerprint": d.fingerprint, "role": d.role, "about": about}
+            for d, about in datasets
+        ]
         self._write(event="planned", datasets=names)
         self.flush()
 
@@ -119,9 +125,12 @@ class Events:
         self.observer.said(level, message)
         self._write(event=level, message=message)
 
-    def ended(self, error: str) -> None:
-        """The run ends with this error, for `annotate status`: who runs it is told by the error itself."""
-        self._write(event="ended", error=error)
+    def ended(self, error: str, *, wanted: bool) -> None:
+        """The run ends with this error, for `annotate status`: who runs it is told by the error itself.
+
+        An end may be wanted, as by a budget.
+        """
+        self._write(event="stopped" if wanted else "ended", error=error)
 
     def in_flight(self, stage: str, units: list[str], waits: str) -> None:
         """The units in flight, and what the stage waits for, if that is resources; for `annotate status`.

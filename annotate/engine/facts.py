@@ -121,12 +121,14 @@ class Heard:
         peaks: the most memory that a call has held, in bytes, by stage and step.
         queue: gives the number of calls in flight, by job.
         workers: gives the number of calls that may run at a time now; it changes with the cluster, and with other runs.
+        check: raises an error if the run should not go on, since its budget is spent.
     """
 
     tell: Callable[[Facts], None] = lambda facts: None
     peaks: dict[tuple[str, str], int] = field(default_factory=dict)
     queue: Callable[[], Mapping[str, int]] = dict
     workers: Callable[[], int] = lambda: 0
+    check: Callable[[], None] = lambda: None
 
     def heard(self, told: Told) -> Any:
         """The result of a call; its facts are passed on."""

@@ -25,7 +25,7 @@ class Item:
         lost: losses of workers that worked on it alone, since the last search.
         starved: losses for want of memory.
         search: the search that goes on for the inputs that end its worker.
-        left_out: the inputs that searches have found.
+        left_out: the inputs that searches have found, by number; of each, how its worker was lost.
         vain: whether a search has found nothing.
     """
 
@@ -36,7 +36,7 @@ class Item:
     lost: int = 0
     starved: int = 0
     search: Search | None = None
-    left_out: tuple[int, ...] = ()
+    left_out: Mapping[int, str] = field(default_factory=dict)
     vain: bool = False
 
 
@@ -54,6 +54,21 @@ class Call:
 
 
 @dataclass
+class Losses:
+    """Calls of a step that were lost in one way: nobody was told of those that are new.
+
+    Attributes:
+        new: their number.
+        last: the last of them.
+        told: when somebody was told of some, by the monotonic clock; None for never.
+    """
+
+    new: int = 0
+    last: str = ""
+    told: float | None = None
+
+
+@dataclass
 class Going:
     """A job that has begun, and its current step."""
 
@@ -66,7 +81,7 @@ class Going:
     again: deque[Item] = field(default_factory=deque)
     flying: dict[Any, Call] = field(default_factory=dict)  # by reference, in the order in which they were sent
     judged_later: dict[Any, Call] = field(default_factory=dict)
-    losses: dict[str, list[Call]] = field(default_factory=dict)  # by kind: those that nobody was told of
+    losses: dict[str, Losses] = field(default_factory=dict)  # by kind
     told: float = 0.0
     waits: bool = False  # for resources, as was told
     item_seconds: float | None = None
@@ -78,7 +93,7 @@ class Going:
         if self.calls is None:
             return False
         self.sent, self.exhausted, self.told, self.waits, self.item_seconds = 0, False, time.monotonic(), False, None
-        self.flying, self.judged_later = {}, {}  # calls that were made twice
+        self.flying, self.judged_later, self.losses = {}, {}, {}  # calls that were made twice
         self.again.clear()
         return True
 

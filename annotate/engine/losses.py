@@ -1,17 +1,18 @@
 """What an error of Ray means for a call: its worker was lost and it can be tried again, or the run ends.
 
-A worker is lost with its node, to want of memory, or alone. Only a worker that is lost alone may be the fault of the
-unit that it was working on.
+A worker is lost with its node, for want of memory, since it took too long, or for another reason, such as a crash. The
+last two may be the fault of the unit that it was working on.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ray import exceptions
 
+from annotate.engine import overdue
 from annotate.errors import AnnotateError, ConfigError, WorkError
 
 LOST = (
@@ -31,12 +32,20 @@ _MEMORY = re.compile(r"low on memory|out of memory due|memory monitor|\(OOM\)", 
 KILLED = "the kernel of a node has ended a process for want of memory"
 """What is said of the loss of a worker while the kernel's count of such kills rose."""
 
+NOT_RUN = {
+    "time": "the model took longer than unit_seconds allows, twice, when it was run on this alone",
+    "worker": "the model's process ended, twice, when it was run on this alone",
+}
+"""Why a model was not run on an input, by the kind of loss that it causes; for quarantine."""
+
 HINTS = {
     "node": "Look at `ray status`: nodes of the cluster die. What is committed is kept: run the same command again.",
     "memory": "The units need more memory than a node has: use fewer --workers, larger nodes, or "
     "Corpus(..., unit_bytes=...) with a smaller number.",
-    "worker": "Its process crashed, something killed it, or it took longer than unit_seconds allows. "
-    "The worker's log has the stack of a crash: it is in the folder logs of Ray's session on the node.",
+    "time": "Set unit_seconds to more than the slowest unit takes (`annotate status --timeline` names it), or look "
+    "where it stands still: the stacks of its threads are in the log of the worker, which is named there too.",
+    "worker": "Its process crashed, or something killed it. "
+    "The worker's log has the stack of a crash: `annotate status --timeline` names it.",
 }
 
 
@@ -45,14 +54,23 @@ class Loss:
     """The loss of a worker.
 
     Attributes:
-        kind: whether it was lost with its node, for want of memory, or alone.
+        kind: whether it was lost with its node, for want of memory, since it took too long, or for another reason.
         message: what Ray says of it, on one line.
         actor: whether the worker was an actor: then all that was sent to it is lost, too.
     """
 
-    kind: Literal["node", "memory", "worker"]
+    kind: Literal["node", "memory", "time", "worker"]
     message: str
     actor: bool = False
+
+    @property
+    def own(self) -> bool:
+        """Whether what the worker was working on may be the cause."""
+        return self.kind in ("time", "worker")
+
+    def explained(self, label: str, name: str) -> Loss:
+        """The loss of a worker that was working on a call of this stage and name: whether that took too long."""
+        return replace(self, kind="time") if self.kind == "worker" and overdue.was_noted(label, name) else self
 
 
 def loss_of(label: str, name: str, error: Exception) -> Loss:
@@ -93,6 +111,5 @@ def loss_of(label: str, name: str, error: Exception) -> Loss:
 
 def too_often(label: str, name: str, times: int, loss: Loss) -> WorkError:
     """The error for what lost its worker too often."""
-    return WorkError(
-        f"{label}: {name} lost its worker {times} times; the last time: {loss.message}", hint=HINTS[loss.kind]
-    )
+    why = "it took longer than unit_seconds allows" if loss.kind == "time" else loss.message
+    return WorkError(f"{label}: {name} lost its worker {times} times; the last time: {why}", hint=HINTS[loss.kind])

@@ -6,10 +6,10 @@ Stages that share a model run together. Prepared units wait in front of each mod
 from __future__ import annotations
 
 import contextlib
-import importlib
+import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,18 @@ from annotate.engine.calls import Calls, Narrowing
 from annotate.engine.cluster import Resources
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.documents import by_documents
-from annotate.engine.facts import Sent, Told, in_turn
+from annotate.engine.facts import Sent, in_turn
+from annotate.engine.losses import NOT_RUN
 from annotate.engine.map import TASK_UNITS, expected, key_of, listed, single
+from annotate.engine.model_actor import ModelActor, PreparedDocuments, Results
 from annotate.engine.pool import Pool
+from annotate.engine.quarantine import tell_not_run
 from annotate.engine.running import Running, name_of, names_of
 from annotate.engine.sharing import GPUS, shown
-from annotate.engine.worker import Context, frugal, limited, told
+from annotate.engine.worker import Context, frugal
 from annotate.graph import Model, Rows
 from annotate.graph.tables import Work
-from annotate.storage import layout, tally
+from annotate.storage import layout
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, chain, create_entry, heal, intact, put_output, read_part
@@ -48,13 +51,19 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     running.events.started(label(datasets), units, detail, [dataset.label for dataset in datasets])
     collected = running.collect(datasets, label(datasets))
     calls = _Sending(label(datasets), running, contexts, models)
+
+    def take(index: int, item: Item, made: Sequence[Unit]) -> None:
+        collected.take(index, [[unit] for unit in made])
+        if item.left_out:
+            tell_not_run(label(datasets), datasets, made, running.events)
+
     gpus = shown(running.events.run, GPUS) if models.resources.gpu else contextlib.nullcontext()
     with gpus, contextlib.closing(models):
         yield Calls(
             items=_items(datasets, aligned),
             submit=calls.submit,
             name=_name,
-            take=lambda index, item, made: collected.take(index, [[unit] for unit in made]),
+            take=take,
             together=TASK_UNITS,
             room=models.room,
             idle=models.idle,
@@ -65,7 +74,9 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
             narrowing=Narrowing(
                 count=calls.count,
                 attempt=calls.attempt,
-                without=lambda item, left_out: replace(item, left_out=tuple(left_out)),
+                without=lambda item, left_out: replace(
+                    item, left_out={at: NOT_RUN[kind] for at, kind in left_out.items()}
+                ),
                 instead=by_documents(datasets[0], running, contexts, _name, calls.preparing, lambda i: i.works[:1]),
             ),
         )
@@ -76,11 +87,12 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
 class Item:
     """The work of one unit, for each of the stages that run together.
 
-    `left_out` has the inputs of the model that are not run, by number, since they end the worker that runs them.
+    `left_out` has the inputs of the model that are not run, by number, since they end the worker that runs them; and
+    the reason for each.
     """
 
     works: tuple[Work, ...]
-    left_out: tuple[int, ...] = ()
+    left_out: Mapping[int, str] = field(default_factory=dict)
 
 
 def _name(item: Item) -> str:
@@ -195,32 +207,16 @@ def _stages(datasets: Sequence[Dataset]) -> list[Model]:
 # In a worker.
 
 
-@dataclass(frozen=True)
-class PreparedDocuments:
-    """Documents of a unit, prepared for the stages that have no results for them yet; `wanted` has their positions."""
-
-    wanted: tuple[int, ...]
-    data: Any
-
-
-@dataclass(frozen=True)
-class Results:
-    """The results of a model for each `PreparedDocuments`, one for each stage in `wanted`; and its kind of device."""
-
-    device: str
-    results: Sequence[Sequence[Any]]
-
-
 def prepare(contexts: Sequence[Context], items: Sequence[Item]) -> list[list[PreparedDocuments]]:
     """Prepare the documents of units that have no results yet."""
-    return [_prepare(contexts, item.works, lambda whole, item=item: item.left_out) for item in in_turn(items)]  # type: ignore[misc]
+    return [_prepare(contexts, item.works, item.left_out) for item in in_turn(items)]
 
 
 def prepare_part(
     contexts: Sequence[Context], item: Item, part: range, left_out: Sequence[int]
 ) -> list[list[PreparedDocuments]]:
     """Prepare some inputs of a unit, to try whether they end the worker that runs them."""
-    return [_prepare(contexts, item.works, lambda whole: [*left_out, *(i for i in range(whole) if i not in part)])]
+    return [_prepare(contexts, item.works, dict.fromkeys(left_out, ""), part)]
 
 
 def try_preparing(contexts: Sequence[Context], works: Sequence[Work]) -> None:
@@ -236,17 +232,17 @@ def _try(context: Context, work: Work) -> None:
 
 def count_inputs(contexts: Sequence[Context], item: Item) -> int:
     """The number of inputs in a unit that can be left out."""
-    prepared = _prepare(contexts, item.works, lambda whole: ())
+    prepared = _prepare(contexts, item.works, {})
     return sum(_stage(contexts[0]).items(each.data) for each in prepared)
 
 
 @frugal
 def _prepare(
-    contexts: Sequence[Context], works: Sequence[Work], left_out: Callable[[int], Sequence[int]]
+    contexts: Sequence[Context], works: Sequence[Work], left_out: Mapping[int, str], part: range | None = None
 ) -> list[PreparedDocuments]:
     """Prepare the documents of a unit that have no results yet; once for stages that lack the same documents.
 
-    `left_out` is given the number of all inputs, and returns those to leave out.
+    The inputs in `left_out` are left out, each for a reason; and those that are not in a part, if one is given.
     """
     reach("unit: started")
     lacking: dict[bytes, tuple[Rows, list[int]]] = {}
@@ -259,11 +255,11 @@ def _prepare(
             lacking.setdefault(rows.tobytes(), (rows, []))[1].append(i)
     whole = [(rows, of, stage.prepare(tables, rows)) for rows, of in lacking.values()]
     sizes = [stage.items(data) for _, _, data in whole]
-    out = np.unique(np.array(left_out(sum(sizes)), np.int64))
+    out = {**left_out, **{at: "" for at in range(sum(sizes)) if part is not None and at not in part}}
     prepared = []
-    for (rows, of, data), size, stop in zip(whole, sizes, np.cumsum(sizes), strict=True):
-        here = out[(out >= stop - size) & (out < stop)] - (stop - size)
-        prepared.append(PreparedDocuments(tuple(of), stage.prepare_without(tables, rows, here) if len(here) else data))
+    for (rows, of, data), size, stop in zip(whole, sizes, itertools.accumulate(sizes), strict=True):
+        here = {at - (stop - size): reason for at, reason in out.items() if stop - size <= at < stop}
+        prepared.append(PreparedDocuments(tuple(of), stage.prepare_without(tables, rows, here) if here else data))
     return prepared
 
 
@@ -279,58 +275,6 @@ def _covered(context: Context, entries: Sequence[Entry]) -> Rows:
         for entry in entries
     ]
     return np.unique(np.concatenate(rows)) if rows else np.empty(0, np.int64)
-
-
-class ModelActor:
-    """An actor that holds the model of stages that run together."""
-
-    def __init__(self, stages: Sequence[Model], device: str) -> None:
-        self._stages, self._device = list(stages), device
-        self._model: Any = None
-
-    def there(self) -> str:
-        """Answers as soon as the actor runs: the id of its node."""
-        return str(ray.get_runtime_context().get_node_id())
-
-    def import_modules(self) -> None:
-        """Import what the model needs, while the first unit is prepared elsewhere. An error comes again later."""
-        for name in {name for stage in self._stages for name in stage.modules}:
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
-
-    def __repr__(self) -> str:
-        """Its name in Ray's dashboard and logs."""
-        return f"model of {self._stages[0].together(self._stages)}"
-
-    def forward(self, sent: Sent, prepared: Told) -> Told:
-        """Run the model on the units that `prepare` told, and load it first if this is the first time."""
-        return told(sent, lambda units: [self._forward(each) for each in in_turn(units)], prepared)
-
-    def attempt(self, sent: Sent, prepared: Told) -> Told:
-        """Run the model on what `prepare_part` told, for nothing but to see whether that works."""
-        return told(sent, lambda units: [self._forward(each, loads=True) for each in units][:0], prepared)
-
-    @tally.phase("forward")
-    def _forward(self, prepared: Sequence[PreparedDocuments], *, loads: bool = False) -> Results:
-        first, used = self._stages[0], False
-
-        def model() -> Any:
-            nonlocal used
-            used = True
-            if self._model is None:
-                with tally.phase("load"):
-                    self._model = first.load(self._stages, self._device)
-                reach("actor: loaded")
-            return self._model
-
-        limits = first.unit_seconds is not None and any(first.items(each.data) for each in prepared)
-        if loads or limits:
-            model()  # loading it is no part of the time; and an attempt without inputs tries just that
-        with limited(first.unit_seconds):
-            results = [first.forward(model, each.data, self._stages, each.wanted) for each in prepared]
-        tally.count("tokens", sum(first.tokens(each.data) for each in prepared))
-        reach("actor: scored")
-        return Results(first.device_kind(self._model) if used else "", results)
 
 
 def finish(

@@ -6,21 +6,29 @@ reads no more than that, once for each dataset. Every stage that commits quarant
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from annotate.engine.datasets import Dataset
+from annotate.engine.events import Events
+from annotate.engine.losses import NOT_RUN
 from annotate.graph import Stage, documents_of
 from annotate.storage import layout
+from annotate.storage.manifests import Unit
 from annotate.storage.parts import Part, parquet_bytes, read_part
 from annotate.storage.store import Directory
 
 MOST_ROWS = 100_000
-_SAME = ["corpus", "shard", "row", "span", "axis", "reason"]
+MOST_NAMED = 3
+"""Rows that messages name for each reason."""
+_PLACE = ["reason", "corpus", "shard", "row", "span"]
+_SAME = [*_PLACE, "axis"]
+_COLUMNS = ["reason", "shard", "row", "span", "axis", "id"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,12 @@ class Quarantined:
     Attributes:
         reasons: number of rows by reason, largest first. A reason counts once for each document, span and axis, however
             many stages and outputs give it.
+        places: where the first rows of each reason are, for people.
         remarks: warnings, one for each view that does not have all rows of its dataset.
     """
 
     reasons: Mapping[str, int]
+    places: Mapping[str, Sequence[str]]
     remarks: Sequence[str]
 
 
@@ -56,21 +66,61 @@ def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quaran
             workdir.put(path, memoryview(parquet_bytes(view)).cast("B"))
         kept.add(path)
         corpus = datasets[documents_of(dataset.stage)].fingerprint
-        rows.append(pl.DataFrame(view).with_columns(corpus=pl.lit(corpus)).select(_SAME))
+        rows.append(pl.DataFrame(view).with_columns(corpus=pl.lit(corpus)).select(*_SAME, "id"))
         if (total := sum(part.rows for part in parts)) > view.num_rows:
             where = f"all are in {dataset.directory.url}/{layout.QUARANTINES}"
             remarks.append(f"{path} has the first {view.num_rows:,} of {total:,} rows in quarantine; {where}")
     workdir.delete(sorted(path for path in there - kept if layout.is_view(path)))
-    counted = pl.concat(rows).unique()["reason"].value_counts() if rows else pl.DataFrame({"reason": [], "count": []})
-    most_first = counted.sort(["count", "reason"], descending=[True, False])
-    return Quarantined(dict(most_first.iter_rows()), remarks)
+    if not rows:
+        return Quarantined({}, {}, remarks)
+    different = pl.concat(rows).unique(_SAME).sort(_SAME)
+    reasons = different.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
+    first = different.unique(_PLACE, keep="first", maintain_order=True).group_by("reason").head(MOST_NAMED)
+    places: dict[str, list[str]] = {}
+    for row in first.sort(_PLACE).iter_rows(named=True):
+        places.setdefault(row["reason"], []).append(place(row))
+    return Quarantined(dict(reasons.iter_rows()), places, remarks)
+
+
+def place(row: Mapping[str, Any]) -> str:
+    """Where a row of quarantine is, for people: its document, by id, file and row, and its span."""
+    where = f"{row['shard']}, row {row['row']:,}"
+    document = f"document {row['id']} ({where})" if row["id"] is not None else where
+    return document if row["span"] is None else f"{document}, span {row['span']:,}"
+
+
+def bad_rows(directory: Directory, parts: Iterable[Part]) -> Iterator[dict[str, Any]]:
+    """The rows of quarantine parts."""
+    for part in parts:
+        yield from pl.DataFrame(read_part(directory, part, schema="quarantine")).iter_rows(named=True)
+
+
+def tell_not_run(label: str, datasets: Sequence[Dataset], made: Sequence[Unit], events: Events) -> None:
+    """Say on which inputs of a unit the model was not run, and where they stand: its quarantine part has them.
+
+    Args:
+        label: of the stages that run together.
+        datasets: theirs.
+        made: the unit, for each of them.
+        events: takes a line for each input, up to `MOST_NAMED`.
+    """
+    found: dict[str, str] = {}
+    for dataset, unit in zip(datasets, made, strict=True):
+        parts = [entry.quarantine for entry in unit.entries if entry.quarantine is not None]
+        rows = bad_rows(dataset.directory, parts)
+        found |= {place(row): row["reason"] for row in rows if row["reason"] in NOT_RUN.values()}
+    for where, reason in list(found.items())[:MOST_NAMED]:
+        said = f"{label}: {where}: {reason}. It has no score, and a line in quarantine; its document is written"
+        events.said("warning", said)
+    if len(found) > MOST_NAMED:
+        events.said("warning", f"{label}: and {len(found) - MOST_NAMED:,} more, all in quarantine")
 
 
 def _read(workdir: Directory, path: str) -> pa.Table | None:
     """Read a view; None if it is damaged."""
     try:
         data = pa.BufferReader(workdir.get(path))
-        return pq.read_table(data, columns=_SAME[1:], use_threads=False, pre_buffer=False)
+        return pq.read_table(data, columns=_COLUMNS, use_threads=False, pre_buffer=False)
     except (FileNotFoundError, pa.ArrowInvalid, OSError):
         return None
 

@@ -6,7 +6,7 @@ dataset, which names the source itself as the stage. Then the run begins anew, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -48,7 +48,7 @@ def by_reading(
         some = _single(works(item))[part.start : part.stop]
         return running.task(try_reading, cpus, context, some, stage=dataset.label, units=name(item))
 
-    def without(item: Any, found: Sequence[int]) -> None:
+    def without(item: Any, found: Mapping[int, str]) -> None:
         single = _single(works(item))
         for number in found:
             _pass_over(dataset, running, single[number])

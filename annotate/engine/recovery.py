@@ -6,10 +6,11 @@ inputs. These are looked for, and the item is made without them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from annotate.engine.going import Call, Going, Item
+from annotate.engine.going import Call, Going, Item, Losses
 from annotate.engine.losses import too_often
 from annotate.engine.search import Search
 from annotate.errors import WorkError
@@ -20,15 +21,23 @@ ATTEMPTS = 4
 """How often an item may lose its worker, and how often to want of memory, before the run ends."""
 SUSPECT = 2
 """How often an item, alone in a worker, loses it before the search in it begins."""
-MESSAGE = 400  # characters of what Ray says that a warning has
+TELL_SECONDS = 60.0
+"""Of losses of one kind, the first is told at once; those that follow are counted, and told after so long."""
 TOLD = {
-    "node": "the node was lost",
-    "memory": "the worker was ended because its node had too little memory left",
-    "worker": "the worker was lost while it worked on this",
-    "others": "the worker was lost while it worked on something else",
+    "node": "lost with its node",
+    "memory": "its worker was ended because its node had too little memory left",
+    "time": "it took longer than unit_seconds allows",
+    "worker": "the process of its worker ended while it worked on this",
+    "others": "its worker was lost while it worked on something else",
 }
 
-RETRIED = {"node": "lost node", "memory": "out of memory", "worker": "lost worker", "others": "lost worker of others"}
+RETRIED = {
+    "node": "lost node",
+    "memory": "out of memory",
+    "time": "too long",
+    "worker": "lost worker",
+    "others": "lost worker of others",
+}
 """The names of these kinds among what is tried again."""
 
 
@@ -50,21 +59,25 @@ class Recovery:
         """
         loss, item = call.loss, call.items[0]
         assert loss is not None
-        kind = loss.kind if guilty or loss.kind != "worker" else "others"
+        if guilty:
+            loss = loss.explained(going.job.label, going.name_of(call))
+        kind = loss.kind if guilty or not loss.own else "others"
         if any(each.index in going.open for each in call.items):  # else another call has made them
             count(COUNTED + RETRIED[kind])
-            going.losses.setdefault(kind, []).append(call)
+            if call.does != "tries":  # a search tells how many attempts it took
+                losses = going.losses.setdefault(kind, Losses())
+                losses.new, losses.last = losses.new + 1, going.name_of(call)
         alone = guilty and len(call.items) == 1
         if loss.kind == "memory" and alone:
             item.starved += 1
-        elif loss.kind == "worker" and alone and call.does != "tries":
+        elif loss.own and alone and call.does != "tries":
             item.lost += 1
         if item.lost == ATTEMPTS and call.does == "counts" and item.narrowing and item.narrowing.instead is not None:
             item.narrowing, item.lost = item.narrowing.instead, SUSPECT
         if ATTEMPTS in (item.lost, item.starved):
             raise too_often(going.job.label, going.name(item), ATTEMPTS, loss)
-        if loss.kind == "worker" and guilty and call.does == "tries":
-            self.searched(going, item, passed=False)
+        if loss.own and guilty and call.does == "tries":
+            self.searched(going, item, loss.kind)
             return
         lost = (each for each in call.items if each.index in going.open and not each.calls)
         going.again += [each for each in lost if each not in going.again]
@@ -79,14 +92,14 @@ class Recovery:
         )
         self._go_on(going, item)
 
-    def searched(self, going: Going, item: Item, *, passed: bool) -> None:
-        """A part of an item was tried."""
+    def searched(self, going: Going, item: Item, ended: str | None = None) -> None:
+        """A part of an item was tried; `ended` is the kind of loss if it has ended its worker."""
         narrowing, search = item.narrowing, item.search
         assert narrowing is not None and search is not None
-        if passed:
+        if ended is None:
             search.passed()
         else:
-            search.ended()
+            search.ended(ended)
             # Of several, one has to be innocent: if each ends its worker, the cause is what they have in common.
             most = None if narrowing.most is None else min(narrowing.most, max(1, search.inputs - 1))
             if most is not None and len(search.found) - len(item.left_out) > most:
@@ -105,9 +118,11 @@ class Recovery:
         assert narrowing is not None
         if search is not None and search.part() is None:
             found, inputs = len(search.found) - len(item.left_out), narrowing.inputs
-            what = f"{found:,} of its {inputs} end their worker: left out" if found else f"none of its {inputs} does"
-            self.said(f"{going.job.label}: {going.name(item)}: {what}")
-            item.left_out = tuple(sorted(search.found))
+            end = "ends its worker" if found == 1 else "end their worker"
+            what = f"{found:,} of its {search.inputs:,} {inputs} {end}" if found else f"none of its {inputs} does"
+            tried = f"found in {search.attempts:,} attempts" if found else f"tried in {search.attempts:,} attempts"
+            self.said(f"{going.job.label}: {going.name(item)}: {what}; {tried}")
+            item.left_out = dict(sorted(search.found.items()))
             rest = narrowing.without(item.item, item.left_out) if found else item.item
             item.search, item.lost, item.vain = None, 0, rest is item.item
             if rest is None:  # the item stays open, so its step does not end
@@ -116,12 +131,15 @@ class Recovery:
             item.item = rest
         going.again.append(item)
 
-    def tell(self, going: Going) -> None:
-        """Say what was lost since the last time: a line for each job and kind of loss."""
-        for kind, lost in going.losses.items():
-            loss = lost[0].loss
-            assert loss is not None
-            more = f", and {len(lost) - 1:,} more calls" if lost[1:] else ""
-            said = f"{going.job.label}: {going.name_of(lost[0])}{more}: {TOLD[kind]}. It is tried again"
-            self.said(said + (f". Ray says: {loss.message[:MESSAGE]}" if kind != "others" else ""))
-        going.losses = {}
+    def tell(self, going: Going, *, ends: bool = False) -> None:
+        """Say what was lost: a line for each kind of loss, the first time at once, then now and then, and at the end.
+
+        What Ray says of a loss is in the event log: the deaths of workers, with the paths of their logs.
+        """
+        now = time.monotonic()
+        for kind, losses in going.losses.items():
+            if losses.new and (ends or losses.told is None or now - losses.told > TELL_SECONDS):
+                more = "calls" if losses.told is None else "more calls"
+                which = losses.last if losses.new == 1 else f"{losses.new:,} {more}, the last {losses.last}"
+                self.said(f"{going.job.label}: {which}: {TOLD[kind]}. Tried again")
+                losses.new, losses.told = 0, now

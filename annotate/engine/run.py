@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from ray import cloudpickle
 
+from annotate import amounts
 from annotate.engine import head
 from annotate.engine.calls import Calls, Job
 from annotate.engine.check_nodes import check_gpus, check_nodes
@@ -22,7 +23,7 @@ from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance, write_ledgers
 from annotate.engine.options import Options
 from annotate.engine.provenance import Origin, write_provenance
-from annotate.engine.quarantine import write_views
+from annotate.engine.quarantine import Quarantined, write_views
 from annotate.engine.recovery import BeginAnew
 from annotate.engine.rescore import drop, to_drop
 from annotate.engine.result import MadeDataset, Result
@@ -53,7 +54,7 @@ class Made:
         outputs: the stages of the outputs, by name.
         datasets: the datasets of all stages.
         ledgers: by output, for outputs of shards: every input document in one state.
-        quarantined: number of quarantined rows by reason.
+        quarantined: what is in quarantine.
         remarks: the warnings.
     """
 
@@ -61,7 +62,7 @@ class Made:
     outputs: Mapping[str, Stage]
     datasets: Mapping[Stage, Dataset]
     ledgers: Mapping[str, Ledger]
-    quarantined: Mapping[str, int]
+    quarantined: Quarantined
     remarks: Sequence[str]
 
     def result(self) -> Result:
@@ -74,7 +75,7 @@ class Made:
             outputs={name: made[stage] for name, stage in self.outputs.items()},
             datasets={dataset.label: dataset for dataset in made.values()},
             ledgers=self.ledgers,
-            quarantined=self.quarantined,
+            quarantined=self.quarantined.reasons,
             remarks=tuple(self.remarks),
         )
 
@@ -175,7 +176,7 @@ class _Run:
         remarks += quarantined.remarks
         for text in remarks:
             events.said("warning", text)
-        return Made(workdir, self.outputs, datasets, ledgers, quarantined.reasons, remarks)
+        return Made(workdir, self.outputs, datasets, ledgers, quarantined, remarks)
 
     def _make(self, dropped: Mapping[str, str]) -> dict[Stage, Dataset]:
         """Plan, and make the missing datasets.
@@ -188,7 +189,7 @@ class _Run:
         wanted = [*self.checks, *self.outputs.values()]
         if dropped:
             self._drop(dropped, datasets)
-        events.planned([latest(dataset) for dataset in datasets.values()])
+        events.planned([(latest(dataset), stage.summary()) for stage, dataset in datasets.items()])
         write_provenance(workdir, events.run, self.origin, self.running.options, datasets)
         missing = needed(wanted, datasets)
         for stage in self.stages:
@@ -226,7 +227,9 @@ class _Run:
             if stage.dataset in names:
                 MAKERS[stage.made_as].claim([dataset], self.running)
         held, size = drop(self.running.workdir, names, self.running.lease.confirm)
-        self.running.events.said("info", f"scores dropped: {held} of {len(names)} annotation datasets, {size:,} bytes")
+        self.running.events.said(
+            "info", f"scores dropped: {held} of {len(names)} annotation datasets, {amounts.size(size)}"
+        )
 
     def _open(self) -> dict[Stage, Dataset]:
         """Import files where necessary, and list the units of all sources."""
@@ -274,8 +277,13 @@ class _Run:
         said = functools.partial(running.events.said, "warning")
         share, seconds = running.sharing.share, running.options.stall_seconds
         heard, starved = running.heard.heard, running.starved
+
+        def check() -> None:
+            head.check()
+            running.heard.check()
+
         killed = self.kernel_kills.since
-        scheduler = Scheduler(share, seconds, waiting, said, heard, waited_for, head.check, starved, killed)
+        scheduler = Scheduler(share, seconds, waiting, said, heard, waited_for, check, starved, killed)
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)
 

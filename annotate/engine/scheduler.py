@@ -19,6 +19,7 @@ from typing import Any
 
 from ray import exceptions
 
+from annotate.amounts import duration
 from annotate.engine.calls import Job
 from annotate.engine.facts import Told
 from annotate.engine.going import Call, Going, Item
@@ -139,6 +140,7 @@ class Scheduler:
         for going in reversed(self._going):
             if going.done():
                 moved = True
+                self._recovery.tell(going, ends=True)
                 if not going.step():
                     self._going.remove(going)
                     if going.job.claim is not None:
@@ -289,9 +291,10 @@ class Scheduler:
         if now - self._last > self.stall_seconds:
             # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a call
             # just when it completes. Calls in flight commit what they can, and end with the driver.
+            names = ", ".join(name for going in silent for name in going.names())
             raise WorkError(
-                f"{', '.join(going.job.label for going in silent)}: nothing came back for {self.stall_seconds:.0f} s; "
-                f"in flight: {', '.join(name for going in silent for name in going.names())}",
+                f"{', '.join(going.job.label for going in silent)}: nothing came back for "
+                f"{duration(self.stall_seconds)}; in flight: {names}",
                 hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
                 "longer needs a larger --stall-seconds, or Corpus(..., unit_bytes=...) with a smaller number.",
             )
@@ -326,7 +329,7 @@ class Scheduler:
             return
         self._judge(going, calls.returned(reference))
         if call.does == "tries":
-            self._recovery.searched(going, call.items[0], passed=True)
+            self._recovery.searched(going, call.items[0])
             return
         seconds = (told.seconds if isinstance(told, Told) else now - call.sent) / len(call.items)
         going.item_seconds = seconds if going.item_seconds is None else 0.8 * going.item_seconds + 0.2 * seconds

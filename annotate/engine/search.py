@@ -7,8 +7,9 @@ worker twice: so a worker that something else killed in between costs some work,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 PROOFS = 2
 """How often a single input has to end its worker to be left out."""
@@ -20,19 +21,21 @@ class Search:
 
     Attributes:
         inputs: number of inputs.
-        found: those that end their worker, by number.
+        found: those that end their worker, by number; of each, how it was lost at last.
+        attempts: how many parts were tried.
     """
 
     inputs: int
-    found: set[int] = field(default_factory=set)
+    found: dict[int, str] = field(default_factory=dict)
+    attempts: int = 0
     _todo: list[range] = field(default_factory=list)
     _proofs: dict[int, int] = field(default_factory=dict)
     _empty: bool = True  # whether the attempt with no input is still to be made
 
     @staticmethod
-    def among(inputs: int, left_out: Iterable[int] = ()) -> Search:
+    def among(inputs: int, left_out: Mapping[int, str] = MappingProxyType({})) -> Search:
         """Begin a search; the inputs that are left out already are found from the start."""
-        search = Search(inputs, set(left_out))
+        search = Search(inputs, dict(left_out))
         search._todo = _halves(range(inputs)) if inputs > 1 else [range(inputs)]
         return search
 
@@ -40,19 +43,21 @@ class Search:
         """The next part to try, at first an empty one; None at the end of the search."""
         if self._empty:
             return range(0)
-        while self._todo and self.found.issuperset(self._todo[-1]):
+        while self._todo and all(one in self.found for one in self._todo[-1]):
             self._todo.pop()
         return self._todo[-1] if self._todo else None
 
     def passed(self) -> None:
         """The part did not end its worker."""
+        self.attempts += 1
         if self._empty:
             self._empty = False
         else:
             self._todo.pop()
 
-    def ended(self) -> None:
-        """The part ended its worker."""
+    def ended(self, how: str = "worker") -> None:
+        """The part ended its worker, which was lost in this way."""
+        self.attempts += 1
         if self._empty:
             self._proofs[-1] = self._proofs.get(-1, 0) + 1
             if self._proofs[-1] == PROOFS:
@@ -65,7 +70,7 @@ class Search:
         (one,) = part
         self._proofs[one] = self._proofs.get(one, 0) + 1
         if self._proofs[one] == PROOFS:
-            self.found.add(one)
+            self.found[one] = how
         else:
             self._todo.append(part)
 

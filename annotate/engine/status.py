@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from annotate.engine.provenance import read_provenance
 from annotate.engine.timeline import Reader, Timeline
 from annotate.errors import StorageError
 from annotate.storage import layout
-from annotate.storage.latest import read_latest
+from annotate.storage.latest import Role, read_latest
 from annotate.storage.manifests import read_manifest
 from annotate.storage.store import Directory
 
@@ -36,7 +36,8 @@ class StageStatus:
         units: number of all units; None if unknown.
         rows: number of rows in the committed units.
         size: bytes of the committed dataset; None if it is not committed.
-        seconds: time that the run spent on it; None if it spent none.
+        about: what the stage does, in a few words; empty for a step before the stages.
+        seconds: from its start in this run to its last result, waits included; None if it was committed before.
         quiet: seconds since the last event of a running stage; None for others.
         stuck: units of a running stage that were in flight when no result had come for minutes.
         waits: the resources that it waits for, what the cluster has free of them, and who holds them; for people.
@@ -53,6 +54,7 @@ class StageStatus:
     quiet: float | None = None
     stuck: Sequence[str] = ()
     waits: str = ""
+    about: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,7 @@ class Status:
         timeline: what the newest run did when; None if it has made no call, as where all was committed before.
         provenance: what one needs to repeat that run, as `provenance/<run>.json` has it; None if it wrote none.
         error: the message of the error that ended it; None if none did, or it was killed.
+        stopped: why it was stopped on purpose, as at the end of its budget; else None.
     """
 
     workdir: str
@@ -84,6 +87,7 @@ class Status:
     timeline: Timeline | None
     provenance: Mapping[str, Any] | None
     error: str | None
+    stopped: str | None
 
 
 def status(workdir: str | PathLike[str]) -> Status:
@@ -100,7 +104,7 @@ def status(workdir: str | PathLike[str]) -> Status:
     directory = Directory.at(workdir)
     run, files = _newest_run(directory)
     left = read_latest(directory)
-    latest = {item.label: (item.dataset, item.fingerprint) for item in left}
+    latest = {item.label: _Planned(item.dataset, item.fingerprint, item.role) for item in left}
     held = holder(directory)
     if not files and not latest and held is None:
         raise StorageError(
@@ -111,14 +115,23 @@ def status(workdir: str | PathLike[str]) -> Status:
     planned = told.planned or latest
     alive = held is not None and held.run == run
     cut_short = any(seen.started and not seen.finished for seen in told.stages.values())
-    finished = not alive and not cut_short and bool(latest) and latest.items() <= planned.items()
+    finished = (
+        not alive
+        and not cut_short
+        and bool(latest)
+        and all(label in planned and planned[label].fingerprint == item.fingerprint for label, item in latest.items())
+    )
     steps = [
         _begun(label, "", seen, alive=alive)
         for label, seen in told.stages.items()
         if planned.keys().isdisjoint(seen.of)
     ]
     stages = [
-        _stage(directory, label, *planned[label], told.of(label), alive=alive, finished=finished) for label in planned
+        replace(
+            _stage(directory, label, planned[label], told.of(label), alive=alive, finished=finished),
+            about=planned[label].about,
+        )
+        for label in planned
     ]
     return Status(
         workdir=directory.url,
@@ -132,15 +145,39 @@ def status(workdir: str | PathLike[str]) -> Status:
         timeline=told.timeline.timeline(),
         provenance=read_provenance(directory, run),
         error=told.error,
+        stopped=told.stopped,
     )
 
 
+@dataclass(frozen=True)
+class _Planned:
+    """A dataset that a run was to leave."""
+
+    dataset: str
+    fingerprint: str
+    role: str
+    about: str = ""
+
+    def committed(self, directory: Directory) -> int:
+        """Number of units that have an entry; 0 if other things have entries too, such as pieces."""
+        if self.role != Role.UNITS:
+            return 0
+        names = (layout.parse(path) for path, _ in directory.sizes(f"{layout.ENTRIES}/"))
+        return len({name.of.partition("-")[0] for name in names if name is not None})
+
+
 def _stage(
-    workdir: Directory, label: str, dataset: str, fingerprint: str, seen: _Seen, *, alive: bool, finished: bool
+    workdir: Directory, label: str, planned: _Planned, seen: _Seen, *, alive: bool, finished: bool
 ) -> StageStatus:
+    dataset = planned.dataset
     if seen.started and not seen.finished:
-        return _begun(label, dataset, seen, alive=alive)
-    manifest = read_manifest(workdir.child(dataset), fingerprint)
+        begun = _begun(label, dataset, seen, alive=alive)
+        if alive:
+            return begun
+        # The last results may have come when nobody took them any more: the store knows.
+        there = planned.committed(workdir.child(dataset))
+        return replace(begun, done=max(begun.done, min(there, begun.units or there)))
+    manifest = read_manifest(workdir.child(dataset), planned.fingerprint)
     if manifest is None:
         return StageStatus(label=label, dataset=dataset, state="not needed" if finished else "not started")
     return StageStatus(
@@ -192,13 +229,14 @@ class _Seen:
 
 @dataclass
 class _Told:
-    """The events of a run; `planned` has dataset and fingerprint by label."""
+    """The events of a run; `planned` has datasets by label."""
 
-    planned: dict[str, tuple[str, str]] = field(default_factory=dict)
+    planned: dict[str, _Planned] = field(default_factory=dict)
     stages: dict[str, _Seen] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     timeline: Reader = field(default_factory=Reader)
     error: str | None = None
+    stopped: str | None = None
 
     def of(self, label: str) -> _Seen:
         """The events of a stage, or of the stages that it is made with."""
@@ -210,11 +248,13 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
     for event in events:
         kind, at = event["event"], event["time"]
         if kind == "planned":
-            told.planned = {item["label"]: (item["dataset"], item["fingerprint"]) for item in event["datasets"]}
+            told.planned = {item["label"]: _planned(item) for item in event["datasets"]}
             # A run that begins anew tells of its stages once more.
             told.stages = {at: seen for at, seen in told.stages.items() if told.planned.keys().isdisjoint(seen.of)}
         elif kind == "ended":
             told.error = event["error"]
+        elif kind == "stopped":
+            told.stopped = event["error"]
         elif kind == "warning":
             told.warnings.append(event["message"])
         elif told.timeline.take(event):
@@ -222,6 +262,10 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
         elif "stage" in event:
             _add(told.stages.setdefault(event["stage"], _Seen((event["stage"],))), kind, at, event)
     return told
+
+
+def _planned(item: Mapping[str, str]) -> _Planned:
+    return _Planned(item["dataset"], item["fingerprint"], item.get("role", ""), item.get("about", ""))
 
 
 def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:

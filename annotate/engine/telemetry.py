@@ -11,15 +11,13 @@ from annotate.engine.cost import Budget
 from annotate.engine.events import Events
 from annotate.engine.facts import Facts, Heard
 from annotate.engine.metrics import Metrics
-from annotate.errors import AnnotateError, WorkError
+from annotate.errors import AnnotateError, BudgetError, WorkError
 from annotate.storage import tally
 
 
 @contextmanager
 def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
     """Tell of the calls that the returned object hears of, until the block ends. Events are written at its end.
-
-    What it hears raises `BudgetError` when the budget is spent.
 
     At the end, also if work has failed, the cluster is looked at once more: its workers may have left logs.
     """
@@ -39,7 +37,7 @@ def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
             events.workers(heard.workers())
         budget.spend(facts.cost)
 
-    heard = Heard(hear)
+    heard = Heard(hear, check=budget.check)
     metrics.start(lambda: heard.queue())
     try:
         watch.start()
@@ -48,7 +46,7 @@ def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
     except AnnotateError as error:
         if isinstance(error, WorkError):
             watch.look()
-        events.ended(error.message)
+        events.ended(error.message, wanted=isinstance(error, BudgetError))
         raise
     finally:
         count_own()

@@ -6,9 +6,7 @@ computed, so a second try computes only what is not committed.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
-import faulthandler
 import functools
 import os
 import time
@@ -18,6 +16,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
+from annotate.engine import overdue
 from annotate.engine.facts import Facts, Sent, Told, forget_peak, gpus_held, peak_memory, show_as, this_log, this_node
 from annotate.engine.versions import check_versions, versions
 from annotate.errors import AnnotateError
@@ -76,6 +75,7 @@ def told(sent: Sent, function: Callable[..., Any], *arguments: Any) -> Told:
         if isinstance(argument, Told):
             facts += [fact for fact in argument.facts if fact not in facts]
     show_as(sent)
+    overdue.working_on(sent.stage, sent.units)
     forget_peak()
     start, cpu = time.time(), time.process_time()
     try:
@@ -89,22 +89,6 @@ def told(sent: Sent, function: Callable[..., Any], *arguments: Any) -> Told:
     waited = max(0.0, start - max([sent.time, *(fact.end for fact in facts)]))
     own = Facts(sent, this_node(), os.getpid(), waited, start, end, tally.taken(), peak, cpu, gpus_held())
     return Told(result, (*facts, own))
-
-
-@contextlib.contextmanager
-def limited(seconds: float | None) -> Iterator[None]:
-    """End this process if the block takes longer: even C code that never returns to Python ends so.
-
-    The stacks of its threads go to the worker's log. With None there is no limit.
-    """
-    if seconds is None:
-        yield
-        return
-    faulthandler.dump_traceback_later(seconds, exit=True)
-    try:
-        yield
-    finally:
-        faulthandler.cancel_dump_traceback_later()
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.errors import ConfigError
 from annotate.graph.stage import Stage, first_input
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.store import Directory
@@ -123,11 +125,11 @@ NOT_MADE = "no text was made"
 
 
 class MadeDocuments(Documents):
-    """A stage that makes documents: each row of its units is one.
+    """A stage that makes documents: one for each row of the documents that it reads, in their order.
 
     Its tables have the columns `row` (int64), `id` and `text` (large strings), and any others, which travel to the
-    training shards. Each unit has the count `documents`. A text is null where there is nothing to make it of, such as
-    a document that has a problem: then it is a document that can't be used.
+    training shards. A document that is to be left out has a null text, and the reason in a column `problem` (string).
+    It goes to quarantine, as does one whose text is null for no reason. Each unit has the count `documents`.
     """
 
     columns = None
@@ -138,8 +140,21 @@ class MadeDocuments(Documents):
         return MadeReader(self)
 
     def read(self, directory: Directory, unit: Unit) -> pa.Table:
-        """The documents of a unit, with the column `problem`: no text was made, or null."""
+        """The documents of a unit, with the column `problem`: if the stage has not made it, that no text was made.
+
+        Raises:
+            ConfigError: the rows are not those of the unit.
+        """
         table = super().read(directory, unit)
+        rows = table["row"].to_numpy()
+        if not np.array_equal(rows, np.arange(unit.start, unit.stop)):
+            raise ConfigError(
+                f"{self.label} has made {len(rows):,} documents of the {unit.stop - unit.start:,} in rows "
+                f"{unit.start:,} to {unit.stop:,} of {unit.shard}: there has to be one for each row, in order",
+                hint="To leave a document out, give it a null text, and the reason in a column `problem`.",
+            )
+        if "problem" in table.column_names:
+            return table.combine_chunks()
         at = table.column_names.index("text") + 1
         problem = pc.if_else(pc.is_null(table["text"]), pa.scalar(NOT_MADE), pa.scalar(None, pa.string()))
         return table.add_column(at, "problem", problem).combine_chunks()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
@@ -105,13 +105,13 @@ class Model(Stage):
         del prepared
         return 0
 
-    def prepare_without(self, tables: Tables, rows: Rows, left_out: Rows) -> Any:
+    def prepare_without(self, tables: Tables, rows: Rows, left_out: Mapping[int, str]) -> Any:
         """Prepare these documents of a unit without some of the inputs, which end the process of a model.
 
         Args:
             tables: as for `prepare`.
             rows: as for `prepare`.
-            left_out: int64 `[n]`, ascending: numbers of inputs, among those that `items` counts.
+            left_out: the reason for each, for quarantine, by its number among the inputs that `items` counts.
         """
         raise NotImplementedError
 

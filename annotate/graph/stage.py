@@ -9,6 +9,7 @@ from __future__ import annotations
 import abc
 import functools
 import json
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
@@ -154,6 +155,14 @@ class Stage(abc.ABC):
             return table
         row = table["row"].to_numpy()
         return table.filter(pa.array((row >= unit.start) & (row < unit.stop)))
+
+    @classmethod
+    def summary(cls) -> str:
+        """What it does, in a few words: the first sentence of the docstring of its class, or of one that it extends."""
+        docs = (each.__dict__.get("__doc__") or "" for each in cls.__mro__)
+        # `dataclass` gives a class without a docstring its signature.
+        first = next((doc for doc in docs if doc and not re.match(r"\w+\(", doc)), "")
+        return re.split(r"(?<=[.;:])\s", first.strip(), maxsplit=1)[0].rstrip(".;:")
 
     def described(self, manifest: Manifest) -> str:
         """What a run says when it finds the dataset committed."""

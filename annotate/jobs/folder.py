@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from annotate import amounts
 from annotate.corpus.files import JSONL, PARQUET
 from annotate.errors import ConfigError
 from annotate.storage.layout import LATEST, MARKER
 
-MOST_BYTES = 100 << 20
+MOST_BYTES = 100_000_000
 """Bytes that are shipped at most. Ray keeps them in the memory of the head, and every node gets a copy."""
 MOST_FILES = 10_000
 DATA = "files of a corpus"
@@ -62,10 +63,10 @@ def choose(folder: Path) -> Shipped:
             )
     if found.bytes > MOST_BYTES:
         largest = sorted(found.files, key=lambda name: (-found.files[name], name))[:_NAMED]
-        named = ", ".join(f"{name} ({_mb(found.files[name])})" for name in largest)
+        named = ", ".join(f"{name} ({amounts.size(found.files[name])})" for name in largest)
         raise ConfigError(
-            f"the folder of the pipeline, {folder}, holds {_mb(found.bytes)}, and a submission ships at most "
-            f"{_mb(MOST_BYTES)}. The largest files: {named}",
+            f"the folder of the pipeline, {folder}, holds {amounts.size(found.bytes)}, and a submission ships at most "
+            f"{amounts.size(MOST_BYTES)}. The largest files: {named}",
             hint="Put data and models into an object store, or move what the pipeline does not need out of its folder.",
         )
     return found
@@ -131,7 +132,3 @@ def pack(shipped: Shipped, archive: Path) -> None:
             item = zipfile.ZipInfo(name)  # its time is always 1980
             item.compress_type, item.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             packed.writestr(item, content)
-
-
-def _mb(n: int) -> str:
-    return f"{n / (1 << 20):,.1f} MB"

@@ -33,7 +33,8 @@ class Prepared:
 
     Attributes:
         arrays: what the model reads. Each kind of backbone says which arrays, and of what shape.
-        inverse: int64 `[n_spans]`, the distinct input of each span; -1 for a span that the model is not run on.
+        inverse: int64 `[n_spans]`, the distinct input of each span; -1 - i for a span that the model is not run on, for
+            reason i of `not_run`.
         distinct: number of distinct inputs.
         tokens: number of model tokens of the distinct inputs, 0 where there is no tokenizer.
         truncated: bool `[n_spans]`, whether the span was longer than the model's window.
@@ -42,6 +43,7 @@ class Prepared:
         unfit: by distinct input, the reason why its score is dropped, whatever the model gives.
         unknown: bool `[n_spans]`, whether the model's tokenizer does not know half of the span or more; None where
             there is no tokenizer.
+        not_run: reasons why the model is not run on some spans.
     """
 
     arrays: Mapping[str, Any]
@@ -52,6 +54,7 @@ class Prepared:
     context_cut: npt.NDArray[np.bool_] | None = None
     unfit: Mapping[int, str] = field(default_factory=dict)
     unknown: npt.NDArray[np.bool_] | None = None
+    not_run: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,22 +130,27 @@ class Backbone(Protocol):
         ...
 
 
-ENDS_WORKER = "the model's process ended, or took too long, twice when it was run on this span alone"
-"""Why a span has no score that the model was not run on."""
-
-
-def without(prepared: Prepared, rest: Prepared, left_out: npt.NDArray[np.int64]) -> Prepared:
+def without(prepared: Prepared, rest: Prepared, left_out: Mapping[int, str]) -> Prepared:
     """Inputs of a unit, without some that end the process of the model.
 
     Args:
         prepared: all inputs.
         rest: what the backbone made of the spans that are left.
-        left_out: int64 `[n]`, distinct inputs.
+        left_out: the distinct inputs that are left out, each with the reason.
     """
-    inverse = np.full(len(prepared.inverse), -1, np.int64)
-    inverse[~np.isin(prepared.inverse, left_out)] = rest.inverse
+    reasons = sorted(set(left_out.values()))
+    codes = np.zeros(prepared.distinct, np.int64)
+    codes[list(left_out)] = [-1 - reasons.index(reason) for reason in left_out.values()]
+    inverse = codes[prepared.inverse]
+    inverse[inverse == 0] = rest.inverse
     return replace(
-        prepared, arrays=rest.arrays, inverse=inverse, distinct=rest.distinct, tokens=rest.tokens, unfit=rest.unfit
+        prepared,
+        arrays=rest.arrays,
+        inverse=inverse,
+        distinct=rest.distinct,
+        tokens=rest.tokens,
+        unfit=rest.unfit,
+        not_run=reasons,
     )
 
 
@@ -176,5 +184,5 @@ def expand(prepared: Prepared, scores: Scores) -> tuple[FloatArray, dict[int, st
         return values, {}
     values[np.isin(prepared.inverse, np.fromiter(prepared.unfit, np.int64))] = np.nan
     failed = ~run | np.isin(prepared.inverse, np.fromiter(failures, np.int64))
-    reasons = {-1: ENDS_WORKER, **failures}
+    reasons = {**{-1 - i: reason for i, reason in enumerate(prepared.not_run)}, **failures}
     return values, {int(i): reasons[int(prepared.inverse[i])] for i in np.flatnonzero(failed)}

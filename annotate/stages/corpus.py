@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 
+from annotate.amounts import counted, size
 from annotate.arguments import as_location, as_tuple
 from annotate.corpus.column_types import ColumnTypes
 from annotate.corpus.columns import Columns
@@ -138,9 +139,9 @@ class Corpus(Documents, Source):
             return files, {}
         found = find_imported(self, directory, files)
         if found is None:
-            size, n = sum(file.size for file in files) / 1e6, len(files)
+            whole, n = size(sum(file.size for file in files)), len(files)
             raise ConfigError(
-                f"{self.path} is JSON lines, {size:,.1f} MB in {n} files: they must be imported before a plan",
+                f"{self.path} is JSON lines, {whole} in {counted(n, 'file')}: they must be imported before a plan",
                 hint="Run with --limit 1, which imports them all; then plan.",
             )
         return found, {}
@@ -238,7 +239,7 @@ class Corpus(Documents, Source):
     def described(self, manifest: Manifest) -> str:
         """How large it is."""
         units = "1 unit" if manifest.units == 1 else f"{manifest.units:,} units"
-        return f"{manifest.counts['documents']:,} documents, {manifest.size / 1e6:,.1f} MB of text, {units}"
+        return f"{counted(manifest.counts['documents'], 'document')}, {size(manifest.size)} of text, {units}"
 
     def remarks(self, manifest: Manifest) -> list[str]:
         """Say which files were passed over, which columns are changed in the shards, and what a limit left."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate.amounts import counted
 from annotate.arguments import as_tuple
 from annotate.curves import Curve
 from annotate.errors import ConfigError
@@ -31,6 +32,7 @@ from annotate.stages.split import Split
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import UnitOutput, parquet_bytes
 from annotate.storage.store import Directory
+from annotate.text.arrays import one_array
 
 
 @dataclass(frozen=True)
@@ -115,8 +117,8 @@ class Score(Annotations, Model):
 
     def prepare(self, tables: Tables, rows: Rows) -> Spans:
         """Prepare the spans of documents for the backbone."""
-        row, span, inputs = self._inputs(tables, rows)
-        return Spans(row, span, self._prepare(inputs))
+        row, span, inputs, ids = self._inputs(tables, rows)
+        return Spans(row, span, self._prepare(inputs), ids)
 
     def _prepare(self, inputs: pa.Table) -> Prepared:
         return self.scorer.backbone.prepare(inputs, self._reading)
@@ -125,15 +127,15 @@ class Score(Annotations, Model):
         """The distinct inputs."""
         return prepared.inputs.distinct
 
-    def prepare_without(self, tables: Tables, rows: Rows, left_out: Rows) -> Spans:
+    def prepare_without(self, tables: Tables, rows: Rows, left_out: Mapping[int, str]) -> Spans:
         """Prepare spans, without those of some distinct inputs: they get no score, and a line in quarantine."""
-        row, span, inputs = self._inputs(tables, rows)
+        row, span, inputs, ids = self._inputs(tables, rows)
         prepared = self._prepare(inputs)
-        kept = pa.array(~np.isin(prepared.inverse, left_out))
-        return Spans(row, span, without(prepared, self._prepare(inputs.filter(kept)), left_out))
+        kept = pa.array(~np.isin(prepared.inverse, list(left_out)))
+        return Spans(row, span, without(prepared, self._prepare(inputs.filter(kept)), left_out), ids)
 
-    def _inputs(self, tables: Tables, rows: Rows) -> tuple[Rows, npt.NDArray[np.int32], pa.Table]:
-        """Row and number of the spans of documents, and the columns that the backbone reads."""
+    def _inputs(self, tables: Tables, rows: Rows) -> tuple[Rows, npt.NDArray[np.int32], pa.Table, pa.Array]:
+        """Row and number of the spans of documents, the columns that the backbone reads, and the documents' ids."""
         spans = tables["spans"]
         spans = numbered_spans(spans, tables.rows)
         spans = spans.filter(pa.array(np.isin(spans["row"].to_numpy(), rows))).combine_chunks()
@@ -146,7 +148,7 @@ class Score(Annotations, Model):
         local = spans.set_column(0, "row", pa.array(position, pa.int64()))
         inputs = {"text": span_texts(kept, local, range(kept.num_rows), tables.shard)}
         inputs |= {name: kept[name].take(pa.array(position)) for name in self.columns_read}
-        return spans["row"].to_numpy(), spans["span"].to_numpy(), pa.table(inputs)
+        return spans["row"].to_numpy(), spans["span"].to_numpy(), pa.table(inputs), one_array(kept["id"])
 
     def tokens(self, prepared: Spans) -> int:
         """The tokens of the distinct inputs."""
@@ -232,10 +234,12 @@ class Score(Annotations, Model):
             for i, axis in enumerate(self.axes)
             if fresh[at] and np.isnan(values[at, i])
         ]
+        document = np.searchsorted(np.unique(prepared.row), prepared.row[[at for at, _ in failed]])
         bad = quarantine(
             shard,
             [int(prepared.row[at]) for at, _ in failed],
             [failures[at] for at, _ in failed],
+            ids=prepared.ids.take(pa.array(document)),
             spans=[int(prepared.span[at]) for at, _ in failed],
             axes=[axis for _, axis in failed],
         )
@@ -267,7 +271,7 @@ class Score(Annotations, Model):
         said = []
         counts = manifest.counts
         if failed := counts.get("failed_scores", 0):
-            said.append(f"{failed:,} scores failed and are null: see quarantine")
+            said.append(f"{counted(failed, 'score')} failed and {'is' if failed == 1 else 'are'} null: see quarantine")
         spans = counts.get("spans", 0)
         if (truncated := counts.get("truncated_spans", 0)) * 20 > spans:
             said.append(f"{truncated:,} of {spans:,} spans are longer than the model's window and were truncated")
@@ -328,11 +332,13 @@ class Spans:
         row: of each, int64 `[n_spans]`.
         span: number of each in its document, int32 `[n_spans]`.
         inputs: of the model, each distinct one once.
+        ids: of the documents that have spans here, in the order of their rows.
     """
 
     row: Rows
     span: npt.NDArray[np.int32]
     inputs: Prepared
+    ids: pa.Array
 
 
 def _check(stage: Score, inputs: Prepared, scores: Scores) -> None:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedError, UnauthenticatedError
 
+from annotate.amounts import duration
 from annotate.storage.hub import HubError
 from annotate.storage.tally import count
 
@@ -86,7 +87,7 @@ def again(work: Callable[[int], Result]) -> Result:
             seconds, least = _limit.get()
             if kind is None or (taken + wait > seconds and tries >= least):
                 if tries > 1:
-                    error.add_note(f"tried {tries} times in {taken:.0f} s")
+                    error.add_note(f"tried {tries} times in {duration(taken)}")
                 raise
             count(COUNTED + kind)
             time.sleep(wait)

@@ -11,6 +11,7 @@ from annotate.errors import ConfigError, StorageError
 from annotate.pipeline import make
 from annotate.storage.layout import parse
 from annotate.storage.marker import mark
+from annotate.storage.refusals import Refusal, put_refusal
 from annotate.storage.store import Directory
 
 KEY = "0123456789abcdef01234567"
@@ -148,6 +149,21 @@ def test_a_directory_without_a_finished_run_is_left_alone(annotate, tmp_path, tr
     before = tree(tmp_path)
     code, _, err = annotate("clean", tmp_path, "--yes")
     assert code == 4 and "no run has finished" in err and tree(tmp_path) == before
+
+
+def test_without_a_finished_run_refused_documents_can_be_tried_again_and_nothing_else_goes(annotate, workdir, tree):
+    plant(workdir)
+    corpus = workdir / json.loads((workdir / "latest.json").read_text())["corpus"]["dataset"]
+    (workdir / "latest.json").unlink()
+    before = tree(workdir)
+    code, out, _ = annotate("clean", workdir, "--refused", "--yes")
+    assert code == 0 and "no refused documents" in out and tree(workdir) == before
+    put_refusal(Directory.at(corpus), Refusal("s0.parquet", 3, "a", "b"))
+    code, out, _ = annotate("clean", workdir, "--refused", "--yes")
+    assert code == 0 and "the next run tries it again" in out and "No run has finished" in out
+    assert tree(workdir) == before
+    code, _, err = annotate("clean", workdir, "--yes")
+    assert code == 4 and "--refused" in err
 
 
 def put(path, content="mine"):

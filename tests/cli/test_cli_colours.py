@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
+from annotate.amounts import duration, size
 from annotate.cli.colours import BARS, panel, span_table, tag_colours, tagged_text
-from annotate.cli.terminal import duration, size, visible
+from annotate.cli.terminal import visible
 from annotate.reports.documents import ScoredDocument
 
 NAMES = ("nice", "firm")

@@ -11,7 +11,7 @@ import pytest
 import support
 
 import annotate as package
-from annotate.cli import run as run_module
+from annotate.cli import local_ray
 from annotate.cli.terminal import visible
 
 ESCAPES = ("\x1b]0;title\x07", "\x1b[2J", "\x9b31m", "\u202egnp.exe", "\u2066x", "\r", "\x00", "\x7f")
@@ -90,7 +90,7 @@ def steering(text):
 @pytest.mark.slow
 def test_all_that_commands_print_of_such_a_corpus_is_harmless(world, annotate, monkeypatch):
     monkeypatch.chdir(world)
-    monkeypatch.setattr(run_module, "ray_running", lambda console: here.ray_here())
+    monkeypatch.setattr(local_ray, "ray_running", lambda console: here.ray_here())
     before = files(world.parent)
     told = {}
     for name, words in {

@@ -6,7 +6,7 @@ import pytest
 import support
 
 from annotate import Options
-from annotate.cli.terminal import counted
+from annotate.amounts import counted
 from annotate.engine.plan import plan
 from annotate.errors import ConfigError
 

@@ -33,7 +33,7 @@ def test_a_line_has_units_rows_rate_and_time_left(told, clock):
     watching.finished("spans", "")
     assert lines() == [
         "spans: started, 4 units (1 model, CPU)",
-        "spans: 1 of 4 units, 3,000 rows, 150/s, 60 s left",
+        "spans: 1 of 4 units, 3,000 rows, 150/s, 1 min 0 s left",
         "spans: done, 4 units, 3,001 rows, 150/s, 20.0 s",
     ]
 

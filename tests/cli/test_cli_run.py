@@ -182,7 +182,7 @@ def test_a_wrong_work_directory_is_told_before_ray_starts_and_before_anything_is
     mark(Directory.at(here / "spans-0123abcd"), "0123abcd", version=1, settings="")
     (here / "theirs").mkdir()
     (here / "theirs" / "latest.json").write_text("[1]")
-    monkeypatch.setattr("annotate.cli.run.ray_running", lambda console: pytest.fail("Ray was started"))
+    monkeypatch.setattr("annotate.cli.local_ray.ray_running", lambda console: pytest.fail("Ray was started"))
     before = tree(here)
     assert guarded(app, ["run", "mine.py", "--workdir", workdir]) == code
     assert message in capsys.readouterr().err
@@ -224,3 +224,27 @@ def test_workers_import_what_lies_beside_the_file(tmp_path, monkeypatch, annotat
     for _ in range(2):
         assert annotate("run", "beside/mine.py", "--workdir", "out")[0] == 3  # there is no corpus
         assert os.environ["PYTHONPATH"] == f"{tmp_path / 'beside'}{os.pathsep}/elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("run mine.py", "--workdir"),
+        ("run mine.py --workdir out --workers 0", "--workers"),
+        ("run mine.py --workdir out --workers 2 --grow-to 3", "only one of them"),
+        ("run mine.py --workdir out --budget -1", "the budget must be more than 0"),
+        ("run mine.py --workdir out --set x", "--set takes NAME=VALUE"),
+        ("run mine.py --workdir out --plan --rescore", "can't be given together"),
+        ("submit mine.py --workdir s3://b/out", "--address' (or the variable RAY_API_SERVER_ADDRESS)"),
+        ("jobs list", "--address' (or the variable RAY_API_SERVER_ADDRESS)"),
+        ("status", "WORKDIR"),
+    ],
+)
+def test_a_wrong_option_is_told_before_anything_slow_is_imported(arguments, message):
+    code = "import sys\nfrom annotate.cli.app import app, guarded\nprint(guarded(app, sys.argv[1:]))\n"
+    code += "print(*sorted({'torch', 'transformers', 'ray', 'numba', 'pydantic'} & set(sys.modules)))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments.split()], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "2\n\n" and message in done.stderr

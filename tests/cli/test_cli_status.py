@@ -12,6 +12,7 @@ from annotate.engine import events
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
 from annotate.engine.status import status
+from annotate.stages.score import Score
 from annotate.storage.store import Directory
 
 GROUPS = ("annotations (niceness)", "annotations (tone, correctness)")
@@ -69,7 +70,7 @@ def test_the_timeline_of_a_run(annotate, finished, workdir):
     assert all(word in out for word in ("waiting", "idle", "Slowest calls", "Rates by node", "Time of the workers: "))
     assert all(stage.label in out for stage in timeline.stages) and timeline.slowest[0].step in out
     assert any(shade in out for shade in SHADES[1:])
-    assert "Slowest" not in annotate("status", finished)[1]
+    assert "Slowest" not in annotate("status", finished)[1] and "near duplicate" not in out
     told = [
         {
             "time": 5.0,
@@ -99,6 +100,14 @@ def test_the_timeline_of_a_run(annotate, finished, workdir):
     assert "no timeline" in annotate("status", workdir, "--timeline")[1]
 
 
+def test_what_each_stage_does_is_told(annotate, finished):
+    code, out, _ = annotate("status", finished, "--stages")
+    assert code == 0 and "near duplicate" not in out
+    told = {stage.label: stage.about for stage in status(finished).stages}
+    assert told["annotations (niceness)"] == Score.summary() == "Scores of the spans of kept documents, by one scorer"
+    assert all(told.values()) and all(label in out and about in out for label, about in told.items())
+
+
 def test_the_provenance_of_a_run(annotate, finished, workdir):
     code, out, _ = annotate("status", finished, "--provenance")
     told = status(finished).provenance
@@ -116,7 +125,9 @@ def test_the_provenance_of_a_run(annotate, finished, workdir):
 def test_an_interrupted_run_names_what_is_partly_done_and_what_is_not_started(annotate, interrupted):
     found = {stage.label: stage for stage in status(interrupted).stages}
     partly = found[GROUPS[0]]
-    assert partly.state == "partly done" and partly.units == 7 and 0 < partly.done < 7 and partly.rows > 0
+    latest = next(each for each in interrupted.iterdir() if each.name == partly.dataset)
+    assert partly.done == len(list((latest / "units").iterdir()))
+    assert partly.state == "partly done" and partly.units == 7 and 0 < partly.done <= 7 and partly.rows > 0
     assert [found[label].state for label in ("corpus", "spans", "verdicts")] == ["done"] * 3
     for label in (GROUPS[1], "calibration", "thresholds", "placements", "text-shards"):
         assert found[label].state == "not started"

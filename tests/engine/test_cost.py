@@ -6,6 +6,7 @@ import pytest
 import support
 
 from annotate import BudgetError, Corpus, Options, Split, Tag, TagScheme, score, status
+from annotate.amounts import amount
 from annotate.engine.cost import Budget, Cost, Prices
 from annotate.engine.facts import Facts, Sent
 from annotate.engine.plan import CorpusPlan, ScoringTime, _cost
@@ -34,18 +35,29 @@ def test_a_call_tells_the_cpu_time_that_it_took():
 
 
 def test_a_budget_is_core_hours_or_money():
-    Budget(None, Prices()).spend(Cost(1e9, 1e9))
+    free = Budget(None, Prices())
+    free.spend(Cost(1e9, 1e9))
+    free.check()
     budget = Budget(2.0, Prices())
     budget.spend(Cost(1.5, 100.0))
+    budget.check()
+    budget.spend(Cost(0.6, 1.0))
     with pytest.raises(
         BudgetError, match=r"the budget of 2 is spent: this run has taken 2.10 core-hours and 101.00 GPU"
     ):
-        budget.spend(Cost(0.6, 1.0))
+        budget.check()
     budget = Budget(2.0, Prices(core_hour=0.1, gpu_hour=3.0))
     budget.spend(Cost(4.0, 0.5))
+    budget.spend(Cost(0.0, 0.1))
     with pytest.raises(BudgetError, match=r"2\.20 at the prices given") as error:
-        budget.spend(Cost(0.0, 0.1))
+        budget.check()
     assert error.value.exit_code == 7 and "same command" in error.value.hint
+
+
+def test_small_amounts_have_useful_digits():
+    assert Prices().told(Cost(0.000312, 0.0)) == "0.00031 core-hours"
+    assert Prices(0.04).told(Cost(0.5, 0.0021)) == "0.50 core-hours and 0.0021 GPU-hours, 0.020 at the prices given"
+    assert [amount(number) for number in (0, 0.0999, 1, 1234.5)] == ["0.00", "0.100", "1.00", "1,234.50"]
 
 
 def test_a_budget_for_gpus_needs_their_price():

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from support import sentences, shard_bytes, to_shards
 
-from annotate import Corpus, Options, PythonScorer, Split, Tag, TagScheme, WorkError, score, tables
+from annotate import Corpus, Options, PythonScorer, Split, Tag, TagScheme, WorkError, clean, score, tables
+from annotate.engine.events import Silent
+from annotate.engine.losses import NOT_RUN
 
 
 class Deadly:
@@ -38,20 +40,30 @@ class Raising(Deadly):
         return np.where(bad, np.float32("nan"), values)
 
 
+class Said(Silent):
+    """Keeps the warnings of a run."""
+
+    def __init__(self):
+        self.warnings = []
+
+    def said(self, level, message):
+        self.warnings += [message] if level == "warning" else []
+
+
 def write(folder, *bad):
     folder.mkdir()
     texts = [sentences(i, 3) for i in range(9)]
     for row, text in bad:
         texts[row] = f"{texts[row]} {text} {sentences(90 + row, 1)}"
-    pq.write_table(pa.table({"text": texts}), folder / "a.parquet")
+    pq.write_table(pa.table({"text": texts, "id": [f"doc-{i}" for i in range(9)]}), folder / "a.parquet")
     return folder
 
 
-def run(folder, out, scorer, **options):
+def run(folder, out, scorer, observer=None, **options):
     scorers = [PythonScorer(function=scorer, axes=("length",), version="1")]
-    scores = score(Split(Corpus(folder, id=None, unit_bytes=600)), scorers, **options)
+    scores = score(Split(Corpus(folder, unit_bytes=600)), scorers, **options)
     scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"), Tag(name="any", rule="not length < -1")))
-    return to_shards(scores, scheme).run(out, Options(workers=2, by_value=(__name__,)))
+    return to_shards(scores, scheme).run(out, Options(workers=2, by_value=(__name__,)), observer)
 
 
 def scores_of(out):
@@ -61,15 +73,26 @@ def scores_of(out):
 @pytest.mark.slow  # a model's process is started anew after each crash
 def test_spans_that_crash_or_hang_are_found_and_get_no_score(ray_cluster, tmp_path):
     folder = write(tmp_path / "corpus", (1, "Segfault here."), (4, "Exit here."), (5, "Hang here."))
-    made = run(folder, tmp_path / "out", Deadly, unit_seconds=3)
+    said = Said()
+    made = run(folder, tmp_path / "out", Deadly, said, unit_seconds=3)
     run(folder, tmp_path / "as it should be", Raising)
     assert made.ledger.states["written"] == 9
     assert made.ledger.beside["failed_scores (length)"] == 3
-    assert sum(n for reason, n in made.quarantined.items() if "process ended" in reason) == 3
+    assert made.quarantined == {NOT_RUN["worker"]: 2, NOT_RUN["time"]: 1}
+    (view,) = (tmp_path / "out" / "quarantine").iterdir()
+    bad = pl.read_parquet(view).select("row", "span", "id", "axis", "reason").sort("row").rows()
+    whys = ["worker", "worker", "time"]
+    expected = [(row, f"doc-{row}", "length", NOT_RUN[why]) for row, why in zip((1, 4, 5), whys, strict=True)]
+    assert [(row, *others) for row, _, *others in bad] == expected and all(span is not None for _, span, *_ in bad)
+    # The log is short, and its end names document and span. What Ray says is not in it.
+    assert len(said.warnings) < 20 and not any("ray" in line.lower() for line in said.warnings)
+    for row, span, name, _, reason in bad:
+        line = f"annotations (length): document {name} (a.parquet, row {row}), span {span}: {reason}. It has no score,"
+        assert sum(each.startswith(line) for each in said.warnings) == 1
     assert scores_of(tmp_path / "out").equals(scores_of(tmp_path / "as it should be"))
     assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "as it should be")
-    said = [remark for remark in made.remarks if "scores failed" in remark]
-    assert said
+    assert clean(tmp_path / "out", refused=True, dry_run=True).not_run == 3
+    assert any("3 scores failed" in remark for remark in made.remarks)
 
 
 @pytest.mark.slow

@@ -6,11 +6,24 @@ import json
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pytest
 from here import ray_here
 from length_scorer import length_scorer
 from support import to_shards, write_corpus
 
-from annotate import Corpus, NearDuplicates, Options, Schedule, Split, Tag, TagScheme, score, shards
+from annotate import (
+    ConfigError,
+    Corpus,
+    NearDuplicates,
+    Options,
+    Pipeline,
+    Schedule,
+    Split,
+    Tag,
+    TagScheme,
+    score,
+    shards,
+)
 from annotate.graph import MadeDocuments, Map, documents_of, source_of
 from annotate.storage.parts import UnitOutput
 
@@ -88,3 +101,22 @@ def test_they_can_be_in_training_order(tmp_path):
     (tmp_path / "out").rename(tmp_path / "first")
     plain = written(tmp_path)["text"].to_list()
     assert in_order != plain and sorted(in_order) == sorted(plain)
+
+
+class Fewer(Louder):
+    """Drops rows, which no documents stage may do."""
+
+    def unit(self, tables):
+        return dataclasses.replace(made := super().unit(tables), table=made.table.slice(1))
+
+
+def test_a_stage_that_drops_rows_is_refused_by_name(tmp_path):
+    write_corpus(tmp_path / "corpus", shards=1)
+    louder, _ = made(tmp_path)
+    fewer = Fewer(louder.corpus, louder.schema)
+    with (
+        ray_here(),
+        pytest.raises(ConfigError, match=r"louder has made \d+ documents of the \d+ in rows 0 to") as error,
+    ):
+        Pipeline(Split(fewer)).run(tmp_path / "out", Options(workers=1))
+    assert "a column `problem`" in error.value.hint

@@ -10,7 +10,8 @@ from annotate.engine.calls import Calls, Job, Narrowing
 from annotate.engine.documents import Documents, narrowed
 from annotate.engine.going import Call, Going, Item
 from annotate.engine.losses import Loss
-from annotate.engine.recovery import ATTEMPTS, SUSPECT, Recovery
+from annotate.engine.recovery import ATTEMPTS, SUSPECT, TELL_SECONDS, Recovery
+from annotate.engine.search import Search
 from annotate.errors import WorkError
 from annotate.graph.tables import Work
 from annotate.storage.manifests import Unit
@@ -77,7 +78,7 @@ def test_if_most_or_all_documents_end_the_worker_it_is_not_the_documents(inputs,
     made, item = going(Narrowing(mock.Mock(), mock.Mock(), without, inputs="documents", most=most))
     recovery = Recovery(lambda message: None)
     recovery.search(made, item, inputs)
-    recovery.searched(made, item, passed=True)  # without any document
+    recovery.searched(made, item)  # without any document
     with pytest.raises(WorkError, match=message):
         for _ in range(100):
             lose(recovery, made, item, "tries")
@@ -95,9 +96,35 @@ def test_if_inputs_cannot_be_counted_others_are_searched():
         lose(recovery, made, item, "counts")
     assert item.narrowing is instead and item.lost == SUSPECT and list(made.again) == [item]
     recovery.search(made, item, 1)
-    recovery.searched(made, item, passed=True)
+    recovery.searched(made, item)
     lose(recovery, made, item, "tries")
     made.again.clear()
     lose(recovery, made, item, "tries")
     assert made.anew and not made.again and made.open == {0: item}  # the step can't end without it
-    assert said[-1].endswith("1 of its documents end their worker: left out")
+    assert said[-1].endswith("1 of its 1 documents ends its worker; found in 3 attempts")
+
+
+def test_losses_are_told_once_then_counted_and_those_of_a_search_not_at_all(monkeypatch):
+    made, item = going(Narrowing(mock.Mock(), mock.Mock(), mock.Mock()))
+    item.lost, said, now = -100, [], [0.0]
+    recovery = Recovery(said.append)
+    monkeypatch.setattr("annotate.engine.recovery.time.monotonic", lambda: now[0])
+    for number in range(15):
+        lose(recovery, made, item, "makes")
+        recovery.tell(made)
+        now[0] += 1
+        if number == 0:
+            assert said == ["stage: unit: the process of its worker ended while it worked on this. Tried again"]
+    assert len(said) == 1
+    now[0] += TELL_SECONDS
+    lose(recovery, made, item, "makes")
+    recovery.tell(made)
+    assert said[1].startswith("stage: 15 more calls, the last unit: the process of its worker ended")
+    lose(recovery, made, item, "makes")
+    recovery.tell(made)
+    recovery.tell(made, ends=True)
+    assert len(said) == 3 and said[2] == said[0]
+    item.search = Search.among(9)
+    lose(recovery, made, item, "tries")
+    recovery.tell(made, ends=True)
+    assert len(said) == 3

@@ -11,7 +11,7 @@ def run(search, kills, disturbed=lambda attempt: False):
     attempts = 0
     while (part := search.part()) is not None:
         attempts += 1
-        if kills & (set(part) - search.found) or disturbed(attempts):
+        if kills & (set(part) - search.found.keys()) or disturbed(attempts):
             search.ended()
         else:
             search.passed()
@@ -23,7 +23,7 @@ def test_exactly_the_inputs_that_end_their_worker_are_found(inputs, data):
     kills = data.draw(st.sets(st.integers(0, max(0, inputs - 1)), max_size=4)) if inputs else set()
     search = Search.among(inputs)
     attempts = run(search, kills)
-    assert search.found == kills
+    assert search.found.keys() == kills
     assert attempts <= 3 + len(kills) * (2 * max(1, inputs).bit_length() + PROOFS)
 
 
@@ -33,22 +33,22 @@ def test_a_worker_that_something_else_kills_blames_nobody(inputs, disturbed, dat
     disturbed = {2 * at for at in disturbed}  # no input is disturbed in two attempts of its own
     search = Search.among(inputs)
     run(search, {killer}, lambda attempt: attempt in disturbed)
-    assert killer in search.found and len(search.found - {killer}) == 0
+    assert killer in search.found and search.found.keys() == {killer}
 
 
 def test_a_second_search_knows_what_the_first_has_found():
-    search = Search.among(8, left_out=[3])
+    search = Search.among(8, left_out={3: "time"})
     run(search, {3, 6})
-    assert search.found == {3, 6}
+    assert search.found == {3: "time", 6: "worker"}
 
 
 def test_one_input_alone_has_to_end_its_worker_twice():
     search = Search.among(1)
     search.passed()
-    search.ended()
-    assert search.found == set() and search.part() == range(1)
-    search.ended()
-    assert search.found == {0} and search.part() is None
+    search.ended("time")
+    assert search.found == {} and search.part() == range(1)
+    search.ended("time")
+    assert search.found == {0: "time"} and search.part() is None and search.attempts == 3
 
 
 def test_if_no_input_at_all_ends_the_worker_no_input_is_to_blame():
@@ -56,4 +56,4 @@ def test_if_no_input_at_all_ends_the_worker_no_input_is_to_blame():
     search.ended()
     assert search.part() == range(0)
     search.ended()
-    assert search.part() is None and search.found == set()
+    assert search.part() is None and search.found == {}

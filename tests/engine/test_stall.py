@@ -38,7 +38,7 @@ def test_what_hangs_is_named_and_stops_the_run(ray_cluster, monkeypatch):
     told, got = [], []
     waiting = lambda label, names, coming: told.append((label, *names))  # noqa: E731
     running = Scheduler(share(2, 2), 4, waiting)
-    with pytest.raises(WorkError, match=r"a stage: nothing came back for 4 s; in flight: slow"):
+    with pytest.raises(WorkError, match=r"a stage: nothing came back for 4.0 s; in flight: slow"):
         running.run([job("a stage", calls(["slow", "a", "b"], lambda index, item, result: got.append(result)))])
     assert told[-1] == ("a stage", "slow") and got == ["a", "b"]
 
@@ -124,7 +124,7 @@ def test_calls_that_wait_for_what_others_hold_are_told_and_are_no_stall_but_what
     step = calls("z", submit=lambda item, cpus: Reference(item))
     clock = Clock(monkeypatch, lambda now: None)
     running = Scheduler(share(2, 4), 60, lambda *what: told.append((clock.now, *what)), waits=waits)
-    with pytest.raises(WorkError, match="nothing came back for 60 s; in flight: z"):
+    with pytest.raises(WorkError, match="nothing came back for 1 min 0 s; in flight: z"):
         clock.of(running).run([job("a stage", step)])
     assert 1060 < clock.now < 1070 and len(asked) < 1070 / scheduler.ASK_SECONDS
     assert [what for _, _, _, what in told] == [["room for a call, which needs 1 CPU"]] * 4 + [[]]
@@ -207,7 +207,7 @@ def test_once_all_is_sent_a_model_that_comes_late_wakes_nobody(monkeypatch):
     step = calls(["z"], submit=lambda item, cpus: Reference(item), room=lambda: 1)
     step.coming = lambda: {late: "room for a model"}
     clock = Clock(monkeypatch, lambda now: None)
-    with pytest.raises(WorkError, match="nothing came back for 60 s"):
+    with pytest.raises(WorkError, match="nothing came back for 1 min 0 s"):
         clock.of(Scheduler(share(2, 4), stall_seconds=60)).run([job("models", step)])
     assert clock.now < 65
 

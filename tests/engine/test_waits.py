@@ -87,7 +87,7 @@ def test_a_task_that_hangs_is_a_stall_although_others_wait_for_its_cpus(quick, r
     submit = lambda item, cpus: hangs.remote(item)  # noqa: E731
     step = Calls(iter([20.0, 0.5]), submit, str, lambda *result: None)
     running = Scheduler(lambda: Share(2, 2), 3, waits=asks)
-    with pytest.raises(WorkError, match=r"nothing came back for 3 s; in flight: 20\.0, 0\.5"):
+    with pytest.raises(WorkError, match=r"nothing came back for 3\.0 s; in flight: 20\.0, 0\.5"):
         running.run([Job("a stage", lambda: True, iter([step]))])
     assert len(asked) > 2 and not any(asked)
     assert "(this program, process" in holders()[0] and holders()[0].endswith("holds 3 CPU")

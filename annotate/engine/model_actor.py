@@ -1,0 +1,86 @@
+"""The actor that holds the model of stages that run together: what it is given, and what it returns."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from annotate.engine.facts import Sent, Told, in_turn
+from annotate.engine.overdue import limited
+from annotate.engine.worker import told
+from annotate.graph import Model
+from annotate.storage import tally
+from annotate.storage.faults import reach
+
+
+@dataclass(frozen=True)
+class PreparedDocuments:
+    """Documents of a unit, prepared for the stages that have no results for them yet; `wanted` has their positions."""
+
+    wanted: tuple[int, ...]
+    data: Any
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a model for each `PreparedDocuments`, one for each stage in `wanted`; and its kind of device."""
+
+    device: str
+    results: Sequence[Sequence[Any]]
+
+
+class ModelActor:
+    """An actor that holds the model of stages that run together."""
+
+    def __init__(self, stages: Sequence[Model], device: str) -> None:
+        self._stages, self._device = list(stages), device
+        self._model: Any = None
+
+    def there(self) -> str:
+        """Answers as soon as the actor runs: the id of its node."""
+        return str(ray.get_runtime_context().get_node_id())
+
+    def import_modules(self) -> None:
+        """Import what the model needs, while the first unit is prepared elsewhere. An error comes again later."""
+        for name in {name for stage in self._stages for name in stage.modules}:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+    def __repr__(self) -> str:
+        """Its name in Ray's dashboard and logs."""
+        return f"model of {self._stages[0].together(self._stages)}"
+
+    def forward(self, sent: Sent, prepared: Told) -> Told:
+        """Run the model on the units that `prepare` told, and load it first if this is the first time."""
+        return told(sent, lambda units: [self._forward(each) for each in in_turn(units)], prepared)
+
+    def attempt(self, sent: Sent, prepared: Told) -> Told:
+        """Run the model on what `prepare_part` told, for nothing but to see whether that works."""
+        return told(sent, lambda units: [self._forward(each, loads=True) for each in units][:0], prepared)
+
+    @tally.phase("forward")
+    def _forward(self, prepared: Sequence[PreparedDocuments], *, loads: bool = False) -> Results:
+        first, used = self._stages[0], False
+
+        def model() -> Any:
+            nonlocal used
+            used = True
+            if self._model is None:
+                with tally.phase("load"):
+                    self._model = first.load(self._stages, self._device)
+                reach("actor: loaded")
+            return self._model
+
+        limits = first.unit_seconds is not None and any(first.items(each.data) for each in prepared)
+        if loads or limits:
+            model()  # loading it is no part of the time; and an attempt without inputs tries just that
+        with limited(first.unit_seconds):
+            results = [first.forward(model, each.data, self._stages, each.wanted) for each in prepared]
+        tally.count("tokens", sum(first.tokens(each.data) for each in prepared))
+        reach("actor: scored")
+        return Results(first.device_kind(self._model) if used else "", results)
