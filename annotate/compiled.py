@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+from annotate import tally
+
+with tally.phase("compile"):
+    import numba
+    from numba.core import event
+
+
+class _Compiling(event.Listener):  # type: ignore[misc]  # numba has no types
+    """Counts the time in which numba compiles a loop, or loads it from disk, as a phase of its own."""
+
+    def __init__(self) -> None:
+        self._here = threading.local()
+
+    def on_start(self, event: Any) -> None:
+        phase = tally.phase("compile")
+        phase.__enter__()
+        self._here.phases = [*getattr(self._here, "phases", ()), phase]
+
+    def on_end(self, event: Any) -> None:
+        self._here.phases.pop().__exit__(None, None, None)
+
+
+event.register("numba:compiler_lock", _Compiling())  # it is held for both
 
 
 def compiled(function: Callable[..., Any]) -> Any:

@@ -61,7 +61,7 @@ from annotate.engine.reduce import PIECES
 from annotate.engine.shuffle import SMALL_READS
 from annotate.engine.source import unit_size
 from annotate.pipeline import make
-from annotate.storage.tally import REQUESTS
+from annotate.tally import REQUESTS
 
 MIB = 1 << 20
 TIMES = 4

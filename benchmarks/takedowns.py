@@ -22,7 +22,7 @@ from scaling import MIB, lengths, write_corpus
 
 from annotate import Corpus, Options, Pipeline, Place, PythonScorer, Render, Schedule, Split, Tag, TagScheme, score
 from annotate.pipeline import make
-from annotate.storage.tally import BYTES_READ, REQUESTS
+from annotate.tally import BYTES_READ, REQUESTS
 
 FIGURES = ("requests", "bytes read")
 NO_STAGE = "driver"

@@ -75,7 +75,7 @@ class Facts:
             and the calls whose results it takes had ended. Clocks of nodes may differ by parts of a second.
         start: in seconds since the epoch, by the clock of the node.
         end: likewise.
-        counts: what `annotate.storage.tally` has counted, by name; a name that begins with `tally.SECONDS` is a phase.
+        counts: what `annotate.tally` has counted, by name; a name that begins with `tally.SECONDS` is a phase.
         peak: the most memory that the process held during the call, in bytes.
         cpu: seconds of CPU that the process spent during the call, in all its threads.
         gpus: number of GPUs that the process holds.

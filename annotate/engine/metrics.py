@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from ray.util import metrics
 
+from annotate import tally
 from annotate.engine.call_log import Sums, Window
 from annotate.engine.timeline import phases
-from annotate.storage import retries, tally
+from annotate.storage import retries
 
 PREFIX = "annotate_"
 GAUGE_SECONDS = 2.0
@@ -50,7 +51,7 @@ METRICS: Mapping[str, Metric] = {
     "annotate_quarantined_rows": Metric("counter", "Bad rows and failed scores, in quarantine.", _CALLS),
     "annotate_seconds": Metric(
         "counter",
-        "Seconds of calls by phase: read, tokenize, load (a model), forward, write, other.",
+        "Seconds of calls by phase: read, tokenize, load (a model), forward, write, compile, other.",
         ("stage", "step", "phase", "node"),
     ),
     "annotate_waited_seconds": Metric("counter", "Seconds that calls waited for a free worker.", _CALLS),

@@ -10,11 +10,11 @@ from typing import Any
 
 import ray
 
+from annotate import tally
 from annotate.engine.facts import Sent, Told, in_turn
 from annotate.engine.overdue import limited
 from annotate.engine.worker import told
 from annotate.graph import Model
-from annotate.storage import tally
 from annotate.storage.faults import reach
 
 

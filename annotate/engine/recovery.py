@@ -15,7 +15,7 @@ from annotate.engine.losses import too_often
 from annotate.engine.search import Search
 from annotate.errors import WorkError
 from annotate.storage.retries import COUNTED
-from annotate.storage.tally import count
+from annotate.tally import count
 
 ATTEMPTS = 4
 """How often an item may lose its worker, and how often to want of memory, before the run ends."""

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from annotate import tally
 from annotate.engine.attempts import counted
 from annotate.engine.calls import Calls, Job, Narrowing
 from annotate.engine.datasets import Dataset
@@ -249,8 +250,9 @@ class Batch:
 
 
 def import_files(work: Any, batch: Sequence[Any]) -> Any:
-    """Do a step of an import on some items, in a worker."""
-    return work(batch)
+    """Do a step of an import on some items, in a worker. What it does not write it reads."""
+    with tally.phase("read"):
+        return work(batch)
 
 
 def _batches(items: Sequence[Any]) -> Iterator[list[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from annotate import tally
 from annotate.engine.call_log import SHARE, CallLog
 from annotate.engine.cluster_watch import ClusterWatch
 from annotate.engine.cost import Budget
@@ -12,7 +13,6 @@ from annotate.engine.events import Events
 from annotate.engine.facts import Facts, Heard
 from annotate.engine.metrics import Metrics
 from annotate.errors import AnnotateError, BudgetError, WorkError
-from annotate.storage import tally
 
 
 @contextmanager

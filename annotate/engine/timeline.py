@@ -10,7 +10,8 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from annotate.storage import retries, tally
+from annotate import tally
+from annotate.storage import retries
 
 SLICES = 60
 OTHER = "other"

@@ -16,13 +16,13 @@ from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
+from annotate import tally
 from annotate.engine import overdue
 from annotate.engine.facts import Facts, Sent, Told, forget_peak, gpus_held, peak_memory, show_as, this_log, this_node
 from annotate.engine.versions import check_versions, versions
 from annotate.errors import AnnotateError
 from annotate.graph import Stage, Tables
 from annotate.graph.tables import Work
-from annotate.storage import tally
 from annotate.storage.faults import reach
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import Entry, Part, UnitOutput, commit_all, find_all, put_output, read_part

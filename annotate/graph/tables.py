@@ -11,7 +11,7 @@ import pyarrow as pa
 from annotate.graph.stage import AGAINST, Stage
 from annotate.storage.manifests import Unit
 from annotate.storage.store import Directory
-from annotate.storage.tally import phase
+from annotate.tally import phase
 
 
 @dataclass(frozen=True)

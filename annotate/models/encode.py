@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers.models import Unigram
 
-from annotate.storage.tally import phase
+from annotate.tally import phase
 
 IntArray = npt.NDArray[np.int32]
 

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate import tally
 from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
@@ -27,7 +28,6 @@ from annotate.stages.shared.joined_scores import read_scores
 from annotate.stages.shared.selection import SelectedDocuments
 from annotate.stages.shared.tables import flat, numbered_spans
 from annotate.stages.shared.training_shards import PHASE, Shards
-from annotate.storage import tally
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import UnitOutput
 from annotate.tags.conditions import Quantile

@@ -23,7 +23,7 @@ from annotate.storage import layout
 from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.store import Directory, checksum, checksum_file
-from annotate.storage.tally import count, phase
+from annotate.tally import count, phase
 from annotate.text.arrays import held_bytes
 
 EARLIER = "earlier"

@@ -18,7 +18,7 @@ from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedErr
 
 from annotate.amounts import duration
 from annotate.storage.hub import HubError
-from annotate.storage.tally import count
+from annotate.tally import count
 
 LIMIT_SECONDS = 180.0
 """No try begins later than this after the first one, but for the first `LEAST_TRIES`."""

@@ -26,7 +26,7 @@ from annotate.storage.slices import (
     slice_schema,
 )
 from annotate.storage.store import Directory, checksum
-from annotate.storage.tally import phase
+from annotate.tally import phase
 
 TOGETHER_BYTES = 32 << 20
 """Most bytes that a task holds of slices that it has read with their neighbours, over all parts."""

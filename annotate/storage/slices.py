@@ -24,7 +24,7 @@ from annotate.storage.contracts import contract
 from annotate.storage.faults import reach
 from annotate.storage.parts import REMAKE, Entry, Part, put_quarantine
 from annotate.storage.store import TAIL_BYTES, Directory, checksum
-from annotate.storage.tally import phase
+from annotate.tally import phase
 from annotate.text.arrays import held_bytes
 
 Data = TypeVar("Data", bytes, memoryview)

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 import xxhash
 from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError
 
-from annotate import credentials
+from annotate import credentials, tally
 from annotate.errors import ConfigError, StorageError
-from annotate.storage import connections, retries, tally
+from annotate.storage import connections, retries
 from annotate.storage.answers import failure
 from annotate.storage.connections import calls, opened
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -108,7 +109,7 @@ def test_a_plan_runs_nothing(here, capsys):
     prices = ["--price-core-hour", "2", "--price-gpu-hour", "3"]
     assert guarded(app, ["run", "mine.py", "--workdir", "out", "--plan", "--sample", "20", *prices]) == 0
     output = capsys.readouterr().out
-    assert "calls will take about 0.0" in output and "core-hours" in output and "0.00 at the prices given" in output
+    assert re.search(r"calls will take about 0\.0+[1-9]\d core-hours, 0\.0+[1-9]\d at the prices given", output)
     assert (
         "text-shards" in output
         and "new" in output

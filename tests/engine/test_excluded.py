@@ -16,7 +16,7 @@ from annotate.engine.run import run
 from annotate.graph import RANGE_UNITS
 from annotate.stages.excluded import Excluded, ExcludedPlaces
 from annotate.stages.shared.listed_ids import ListedIds
-from annotate.storage.tally import REQUESTS
+from annotate.tally import REQUESTS
 
 UNITS, ROWS = 48, 8
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import ray
 
+from annotate import tally
 from annotate.engine.facts import Facts, Heard, Sent, Told
 from annotate.engine.running import Running
 from annotate.engine.worker import told
-from annotate.storage import tally
 
 SENT = Sent("a stage", "work", "a unit", 1.0)
 

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from annotate import Corpus
+from annotate import Corpus, tally
 from annotate.corpus.files import find_files
 from annotate.errors import StorageError
-from annotate.storage import connections, retries, tally
+from annotate.storage import connections, retries
 from annotate.storage.store import Directory
 
 TABLE = pa.table({"id": ["a", "b"], "text": ["One.", "Two."]})

@@ -15,8 +15,9 @@ import pytest
 from object_store import FaultProxy, mixed
 from obstore.exceptions import GenericError
 
+from annotate import tally
 from annotate.errors import StorageError
-from annotate.storage import connections, retries, tally
+from annotate.storage import connections, retries
 from annotate.storage.contracts import contract
 from annotate.storage.parts import UnitOutput, commit, find, read_part
 from annotate.storage.store import Directory

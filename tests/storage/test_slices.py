@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from annotate import tally
 from annotate.errors import StorageError
-from annotate.storage import tally
 from annotate.storage.contracts import contract
 from annotate.storage.parts import Part
 from annotate.storage.slice_reader import BLOCK, TOGETHER_BYTES, KeptSums, Slices, _found

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-Phase = Literal["read", "tokenize", "load", "forward", "write"]
+Phase = Literal["read", "tokenize", "load", "forward", "write", "compile"]
 """What a call spends its time on. The time that is in no phase is that of the stage's own arithmetic."""
 
 SECONDS = "seconds: "
