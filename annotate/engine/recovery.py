@@ -86,6 +86,9 @@ class Recovery:
         """Begin the search for the inputs of an item that end its worker."""
         assert item.narrowing is not None
         item.search = Search.among(inputs, item.left_out)
+        for losses in going.losses.values():
+            if losses.last == going.name(item):  # the line below tells of them
+                losses.new = 0
         self.said(
             f"{going.job.label}: {going.name(item)} lost its worker {item.lost} times, with nothing else in "
             f"it; looking for the cause among its {inputs:,} {item.narrowing.inputs}"

@@ -11,7 +11,6 @@ from annotate.engine.documents import Documents, narrowed
 from annotate.engine.going import Call, Going, Item
 from annotate.engine.losses import Loss
 from annotate.engine.recovery import ATTEMPTS, SUSPECT, TELL_SECONDS, Recovery
-from annotate.engine.search import Search
 from annotate.errors import WorkError
 from annotate.graph.tables import Work
 from annotate.storage.manifests import Unit
@@ -124,7 +123,9 @@ def test_losses_are_told_once_then_counted_and_those_of_a_search_not_at_all(monk
     recovery.tell(made)
     recovery.tell(made, ends=True)
     assert len(said) == 3 and said[2] == said[0]
-    item.search = Search.among(9)
+    lose(recovery, made, item, "makes")
+    recovery.search(made, item, 9)
+    assert "lost its worker" in said.pop()
     lose(recovery, made, item, "tries")
     recovery.tell(made, ends=True)
     assert len(said) == 3
