@@ -80,7 +80,7 @@ class SequenceClassifier(TextModel):
         cut = {} if self.inputs == "text" else {"cut": "both"}
         date = {"date": self.date} if self.inputs == "chat" else {}
         # Earlier versions left out the types of a text alone.
-        types = {"types": True} if self.inputs == "text" and self.reading().types else {}
+        types = {"types": True} if self.inputs == "text" and self._types() else {}
         return {**super().identity(), **inputs, **cut, **date, **types}
 
     def resolved(self) -> Self:
@@ -102,9 +102,7 @@ class SequenceClassifier(TextModel):
         found, tokenizer = super().reading(), self.tokenizer()
         if self.inputs == "chat":
             return replace(found, chat=read_chat(tokenizer, self.date, self.name))
-        if self.inputs == "text":  # the types of its tokens are mostly all 0, but XLNet adds a token of another
-            return replace(found, types=found.types and any(tokenizer.backend_tokenizer.encode("a").type_ids))
-        return found
+        return replace(found, types=self._types())
 
     def prepare(self, spans: pa.Table, reading: Reading | None = None) -> Prepared:
         """Drop repeats, put prompt and span together, tokenize, sort and batch."""
@@ -119,6 +117,12 @@ class SequenceClassifier(TextModel):
         else:
             encoded = encode_chat(tokenizer, reading.chat, self._prompts(distinct), texts, window, self.name)
         return sort_and_batch(encoded, inverse, self.batch_tokens)
+
+    def _types(self) -> bool:
+        """Whether the model is told types of tokens. Those of a text alone are mostly all 0; XLNet has others."""
+        tokenizer = self.tokenizer()
+        told = "token_type_ids" in tokenizer.model_input_names
+        return told and (self.inputs == "pair" or any(tokenizer.backend_tokenizer.encode("a").type_ids))
 
     def _prompts(self, distinct: pa.Table) -> list[str]:
         if self.prompt_column is not None:

@@ -162,9 +162,8 @@ class TextModel:
         Raises:
             ConfigError: they can't be found.
         """
-        tokenizer = self.tokenizer()
         sent = _sent_tokenizer(files := self.files(), files.stamp(), remote_code=self.trust_remote_code)
-        return Reading(tokenizer=sent, window=self.window(), types="token_type_ids" in tokenizer.model_input_names)
+        return Reading(tokenizer=sent, window=self.window())
 
     def pad_id(self) -> int:
         """The token that fills padding: the model's own, since some models find the end of an input by it."""
@@ -268,7 +267,8 @@ def _read_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> An
 
 @functools.lru_cache(maxsize=16)
 def _sent_tokenizer(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> SentTokenizer:
-    return SentTokenizer.of(_read_tokenizer(files, stamp, remote_code=remote_code).backend_tokenizer)
+    tokenizer = _read_tokenizer(files, stamp, remote_code=remote_code)
+    return SentTokenizer.of(tokenizer.backend_tokenizer, f"model {files.name!r}: its tokenizer")
 
 
 @functools.lru_cache(maxsize=16)
