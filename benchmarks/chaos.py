@@ -107,13 +107,16 @@ def main() -> None:
     for name, value in ratios.items():
         print(f"{name}: {value}")
     print(", ".join(f"{name} {n}" for name, n in sorted(faults.items())))
-    write_json(options.json, ratios, {"faults": dict(faults), "results": results})
+    write_json(options.json, ratios, {"models": options.models, "faults": dict(faults), "results": results})
 
 
 def prepare(folder: Path, documents: int, scorer: tuple[str, str]) -> None:
     """Write the corpus and the pipeline, and run it undisturbed, unless that is done."""
     folder.mkdir(parents=True, exist_ok=True)
+    pipeline = PIPELINE.format(corpus=str(folder / "corpus"), scorer=scorer[0], axis=scorer[1])
     if (folder / "undisturbed.json").exists():
+        if (folder / "pipeline.py").read_text() != pipeline:
+            sys.exit(f"{folder} has schedules of another pipeline: name another --folder")
         return
     words = [word for word in Path(__file__).read_text().replace("(", " ").split() if word.isalpha()]
     (folder / "corpus").mkdir(exist_ok=True)
@@ -126,7 +129,6 @@ def prepare(folder: Path, documents: int, scorer: tuple[str, str]) -> None:
         texts[-1] = texts[0]
         ids = [f"doc-{shard}-{i}" for i in range(len(texts))]
         pq.write_table(pa.table({"id": ids, "text": texts}), folder / "corpus" / f"s{shard}.parquet")
-    pipeline = PIPELINE.format(corpus=str(folder / "corpus"), scorer=scorer[0], axis=scorer[1])
     (folder / "pipeline.py").write_text(pipeline)
     out = folder / "undisturbed"
     subprocess.run(

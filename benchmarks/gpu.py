@@ -7,8 +7,9 @@ weights (`gpu_models.py` has them); texts are sentences of standard library docs
 the `batch_tokens` that is fastest of a few, which are measured first. Rates are of tokens without padding, after a
 warm-up. The jobs, in turn:
 
-    annotate               units of about 250 kB of text are prepared by other processes, as many ahead as the engine
-                           keeps, and come to this one, which runs the model and puts scores in order
+    annotate               units of about 250 kB of text are prepared by other processes, three ahead, and come to this
+                           one, which runs the model and puts scores in order. (The engine keeps three calls ahead, each
+                           of one such unit or more.)
     annotate_float32       the same in float32
     bare_forward           the model alone, all its weights in bfloat16, on the same batches, made beforehand and pinned
     bare_forward_float32   the same in float32
@@ -20,7 +21,7 @@ A job that can't run is null, and the reason is beside it. A ratio is our rate o
 each model there are also
 
     busy_share             of the time of `annotate`, in which the card runs a kernel (CUDA alone)
-    flops_share            matrix products of `annotate` in a second, as a share of those of one large matrix product
+    share_of_card          matrix products of `annotate` in a second, as a share of those of one large matrix product
     prepare_tokens_per_s   of one process that prepares; how many of them keep up with the card follows from it
     flipped                the share of spans that change sides of the quantile 0.7: float32 to bfloat16, and CPU to GPU
     same_bytes             whether units give equal bytes when they are scored in another order
@@ -49,7 +50,7 @@ import pyarrow as pa
 import torch
 from gpu_models import SHAPES, Shape, matrix_flops, write_model
 from peers import ray_data, sentence_transformers, transformers_pipeline
-from report import measure, medians, parser, print_table, write_json
+from report import fastest, flipped, measure, medians, parser, print_table, write_json
 from texts import docstrings
 from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
@@ -62,10 +63,9 @@ from annotate.models.text_model import Dtype
 from annotate.text.splitting import Splitter
 
 UNIT_BYTES = 250_000
-AHEAD = 3  # prepared units in front of a model, as `annotate.engine.pool` has them
+AHEAD = 3  # calls in front of a model, as `annotate.engine.pool` has them
 BATCH_TOKENS = (2_048, 8_192, 32_768, 131_072)
 BATCH_ROWS = (32, 128, 512)
-QUANTILE = 0.7
 PROMPT = "Explain this to me."
 WINDOW = 512
 MATRIX = 8_192
@@ -79,7 +79,7 @@ def main() -> None:
     options.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options.add_argument("--models", default=",".join(SHAPES), help="some of the models, with commas between them")
     options.add_argument("--seconds", type=float, default=1.5, help="about how long each job takes")
-    options.add_argument("--feeders", type=int, default=max(1, min(8, (os.cpu_count() or 2) - 1)))
+    options.add_argument("--feeders", type=int, default=AHEAD, help="processes that prepare")
     options.add_argument("--small", action="store_true", help="tiny models and little text, for tests")
     chosen = options.parse_args()
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -371,26 +371,15 @@ DTYPES: tuple[Dtype, ...] = ("bfloat16", "float32")
 
 def best(jobs: dict[int, Callable[[], Any]]) -> Callable[[], Any]:
     """The fastest of some jobs, each timed once after a warm-up."""
-    if len(jobs) == 1:
-        return next(iter(jobs.values()))
-    seconds = medians(measure({str(size): job for size, job in jobs.items()}, 1))
-    return jobs[int(min(seconds, key=lambda size: seconds[size]))]
+    return next(iter(jobs.values())) if len(jobs) == 1 else jobs[fastest(jobs)]
 
 
 def on_ray(model: Path, texts: Sequence[str], device: str) -> None:
-    """Ray Data on a Ray of its own, from the start of its actor to the last byte written."""
-    import ray
+    """Ray Data on a Ray of its own, from its start to the last byte written."""
+    from processes import local_ray  # which imports Ray
 
-    if not ray.is_initialized():
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    with tempfile.TemporaryDirectory() as out:
+    with local_ray(2, gpus=int(device.startswith("cuda"))), tempfile.TemporaryDirectory() as out:
         ray_data(model, texts, Path(out), 1, 1024, 256, device, torch.bfloat16)
-
-
-def flipped(exact: FloatArray, near: FloatArray) -> float:
-    """The share of spans that are on another side of the quantile."""
-    sides = [each >= np.quantile(each, QUANTILE, method="inverted_cdf") for each in (exact, near)]
-    return float((sides[0] != sides[1]).mean())
 
 
 def covered(ranges: Sequence[tuple[float, float]]) -> float:

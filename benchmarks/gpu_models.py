@@ -124,13 +124,14 @@ def _train_tokenizer(shape: Shape, texts: Sequence[str]) -> PreTrainedTokenizerF
 
 
 def matrix_flops(model: Any, lengths: Sequence[int]) -> float:
-    """Floating point operations of a forward pass over inputs of these lengths, without padding: matrix products alone.
+    """Floating point operations of the layers over inputs of these lengths, without padding: matrix products alone.
 
     Two for each weight of the layers and each token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1), and four times
     width times length for each layer and token, for attention; half of it would do where tokens see only those before.
     """
     embedded = {id(part.weight) for part in model.modules() if isinstance(part, torch.nn.Embedding)}
-    weights = sum(each.numel() for each in model.parameters() if id(each) not in embedded and each.ndim == 2)
+    layers = ((name, each) for name, each in model.named_parameters() if each.ndim == 2 and id(each) not in embedded)
+    weights = sum(each.numel() for name, each in layers if not {"pooler", "classifier", "score"} & {*name.split(".")})
     config = model.config
     width = getattr(config, "head_dim", config.hidden_size // config.num_attention_heads) * config.num_attention_heads
     squares = sum(length * length for length in lengths)

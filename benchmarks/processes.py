@@ -16,10 +16,17 @@ import ray
 
 
 @contextmanager
-def local_ray(cpus: int) -> Iterator[None]:
+def local_ray(cpus: int, gpus: int = 0) -> Iterator[None]:
     """Start a Ray on this machine that runs this many tasks at a time, and end it after the block."""
     os.environ.setdefault("MALLOC_ARENA_MAX", "2")  # as the command line does
-    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        num_gpus=gpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
     try:
         yield
     finally:

@@ -10,6 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+QUANTILE = 0.7
+
 
 def parser(description: str | None, *, runs: int) -> argparse.ArgumentParser:
     """A parser with the options that all benchmarks have: `--json FILE` and `--runs N`."""
@@ -50,6 +55,18 @@ def measure(
 def medians(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The median of each list."""
     return {name: statistics.median(values) for name, values in samples.items()}
+
+
+def fastest(jobs: Mapping[Any, Callable[[], Any]], *, warm_up: bool = True) -> Any:
+    """The name of the fastest job. Each is timed once, after another run if it should be warm."""
+    seconds = medians(measure(jobs, 1, warm_up=warm_up))
+    return min(seconds, key=lambda name: seconds[name])
+
+
+def flipped(exact: npt.NDArray[Any], near: npt.NDArray[Any]) -> float:
+    """The share of scores that are on another side of their quantile 0.7 in `near` than in `exact`, both `[n]`."""
+    sides = [each >= np.quantile(each, QUANTILE, method="inverted_cdf") for each in (exact, near)]
+    return float((sides[0] != sides[1]).mean())
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -41,7 +41,7 @@ import pyarrow as pa
 import ray
 import torch
 from peers import bare_forward, ray_data, sentence_transformers, transformers_pipeline, write_classifier
-from report import measure, medians, parser, print_table, write_json
+from report import fastest, measure, medians, parser, print_table, write_json
 from stage import LoadedStage, probes, tolerance, write_corpus
 from transformers.utils import logging
 
@@ -94,8 +94,8 @@ def compare(folder: Path, chosen: Namespace) -> Raw:
     some = texts[::10]
     pipes = {size: transformers_pipeline(classifier, size) for size in PIPELINE_SIZES}
     encoders = {size: sentence_transformers(encoder, size, Encoder().window()) for size in ENCODE_SIZES}
-    raw["pipeline_size"] = best({size: partial(run, some) for size, run in pipes.items()}, warm_up=True)
-    raw["encode_size"] = best({size: partial(run, some) for size, run in encoders.items()}, warm_up=True)
+    raw["pipeline_size"] = fastest({size: partial(run, some) for size, run in pipes.items()})
+    raw["encode_size"] = fastest({size: partial(run, some) for size, run in encoders.items()})
     jobs: Jobs = {
         "annotate": ours,
         "annotate_bfloat16": bfloat16,
@@ -141,18 +141,12 @@ def compare_on_ray(folder: Path, classifier: Path, texts: Sequence[str], runs: i
 
     jobs: Jobs = {"annotate_on_ray": engine}
     if importlib.util.find_spec("pandas"):
-        raw["ray_data_sizes"] = best({sizes: partial(peer, sizes) for sizes in RAY_DATA_SIZES}, warm_up=False)
+        raw["ray_data_sizes"] = fastest({sizes: partial(peer, sizes) for sizes in RAY_DATA_SIZES}, warm_up=False)
         jobs["ray_data"] = partial(peer, raw["ray_data_sizes"])
     else:
         print("ray_data is left out; to add it: `pip install pandas`")
     engine()  # a warm-up; choosing its sizes has warmed up the other
     return measure(jobs, runs, warm_up=False)
-
-
-def best(jobs: dict[Any, Callable[[], Any]], *, warm_up: bool) -> Any:
-    """The name of the fastest job. Each is timed once, after another run if it should be warm."""
-    seconds = medians(measure(jobs, 1, warm_up=warm_up))
-    return min(seconds, key=lambda size: seconds[size])
 
 
 def show(raw: Raw) -> dict[str, float]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from report import flipped
 from texts import docstrings
 
 from annotate import Corpus, Encoder, Probe, Split, Splitter, score
@@ -23,7 +23,6 @@ from annotate.stages.score import Score
 from annotate.storage.store import Directory
 
 AXES = ("niceness", "tone", "correctness")
-QUANTILE = 0.7
 NOTHING_SCORED = np.empty(0, np.int64)
 
 
@@ -96,10 +95,5 @@ def tolerance(exact: Sequence[pa.Table], near: Sequence[pa.Table]) -> dict[str, 
     for axis, one, other in zip(AXES, exact, near, strict=True):
         a, b = (table[axis].to_numpy().astype(np.float64) for table in (one, other))
         off = np.abs(a - b) / a.std()
-        flipped = (_tagged(a) != _tagged(b)).mean()
-        found[axis] = {"rms": float(np.sqrt((off**2).mean())), "max": float(off.max()), "flipped": float(flipped)}
+        found[axis] = {"rms": float(np.sqrt((off**2).mean())), "max": float(off.max()), "flipped": flipped(a, b)}
     return found
-
-
-def _tagged(scores: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    return scores >= np.quantile(scores, QUANTILE, method="inverted_cdf")
