@@ -42,7 +42,8 @@ def check_nodes(stages: Sequence[Stage], workdir: Directory) -> None:
     asked = _with_workers(here=not all(is_local(url) for url in (*sources, written)))
     if not asked:
         return
-    pickled = cloudpickle.dumps(list(stages))
+    # Not in the function itself, which Ray keeps in the head and limits in size: stages may hold long lists.
+    pickled = ray.put(cloudpickle.dumps(list(stages)))
     files = [file for stage in stages if isinstance(stage, Source) and (file := stage.first_file()) is not None]
 
     def ask() -> Answer:  # being a local function, it goes to workers by value
@@ -50,7 +51,7 @@ def check_nodes(stages: Sequence[Stage], workdir: Directory) -> None:
             from annotate.engine.check_nodes import answer
         except ImportError as error:
             return {"annotate": f"none that can be used ({error})"}, None
-        return answer(pickled, files, written)
+        return answer(ray.get(pickled), files, written)
 
     ours = versions()
     for node, (theirs, problem) in sorted(nodes.on_each_node(ask, only=asked).items()):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -106,9 +108,12 @@ def wait_for_cpu(options: Options, said: Callable[[str], None]) -> None:
         return
     call = ray.remote(num_cpus=1, max_retries=-1)(_nothing).remote()
     ready: list[Any] = []
+    told = -math.inf
     while not ready:
-        said("the cluster has no CPU yet: waits until its autoscaler adds a node")
-        ready, _ = ray.wait([call], timeout=WAIT_SECONDS)
+        if time.monotonic() - told > WAIT_SECONDS:
+            told = time.monotonic()
+            said("the cluster has no CPU yet: waits until its autoscaler adds a node")
+        ready, _ = ray.wait([call], timeout=1.0)
         head.check()
 
 

@@ -73,8 +73,8 @@ class Documents:
 
     def at(self, number: int) -> tuple[str, Unit]:
         """A document, as the name of the first input and a unit that has only this document."""
-        ((work,),) = [self._narrowed(np.searchsorted(self._edges, number, side="right") - 1, range(number, number + 1))]
-        ((units,),) = [work.units]
+        (work,) = self._narrowed(np.searchsorted(self._edges, number, side="right") - 1, range(number, number + 1))
+        (units,) = work.units
         return next(iter(units.items()))
 
     def _narrowed(self, number: np.int64, part: range) -> list[Work]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import ray
+from ray import exceptions
 
 from annotate.engine import head, nodes
 
@@ -35,13 +36,15 @@ class KernelKills:
         """Ask how many there have been so far. On the driver's own node, no worker is needed for that."""
         own = ray.get_runtime_context().get_node_id()
         self._counts[own] = kills_here()
-        if others := [node for node in nodes.alive() if node != own]:
+        if others := [node for node in nodes.alive("CPU") if node != own]:
             self._ask(others)
 
     def _ask(self, those: Collection[str]) -> None:
         if head.is_silent() or time.monotonic() < self._next:
             return
-        answers = nodes.on_each_node(kills_here, SECONDS, only=those)
+        answers: Mapping[str, int] = {}
+        with suppress(exceptions.RayError):  # a node has no annotate, or another: what it counts is not known
+            answers = nodes.on_each_node(kills_here, SECONDS, only=those)
         if len(answers) < len(those):
             self._next = time.monotonic() + PAUSE
         for node, count in answers.items():
@@ -55,7 +58,7 @@ class KernelKills:
         It may have been the worker of another call. Then this one is tried again, too, and nothing is held against it.
         """
         if self._risen is None or self._risen < sent:
-            self._ask(nodes.alive())
+            self._ask(nodes.alive("CPU"))
         return self._risen is not None and self._risen >= sent
 
 

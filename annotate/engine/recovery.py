@@ -85,6 +85,10 @@ class Recovery:
     def search(self, going: Going, item: Item, inputs: int) -> None:
         """Begin the search for the inputs of an item that end its worker."""
         assert item.narrowing is not None
+        if not inputs:  # nothing to search among: it is tried as a whole until it has been lost too often
+            item.vain = True
+            going.again.append(item)
+            return
         item.search = Search.among(inputs, item.left_out)
         for losses in going.losses.values():
             if losses.last == going.name(item):  # the line below tells of them

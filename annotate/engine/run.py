@@ -198,7 +198,8 @@ class _Run:
                 assert dataset.manifest is not None, "it was found"
                 self._mark(stage)
                 events.finished(dataset.label, stage.described(dataset.manifest))
-        wait_for_cpu(self.running.options, functools.partial(events.said, "warning"))  # idle nodes may be gone again
+        if missing:  # idle nodes may be gone again
+            wait_for_cpu(self.running.options, functools.partial(events.said, "warning"))
         if self._check_models(missing):
             self.running.options.new_budget().check_gpus()
             check_gpus()

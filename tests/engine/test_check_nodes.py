@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import support
+from ray import cloudpickle
 
 from annotate import Corpus, Options
 from annotate.engine import check_nodes, nodes, run
@@ -38,6 +39,16 @@ def test_what_is_amiss_on_another_node_is_named(tmp_path):
     assert "annotate none that can be used" in found["annotate"]
     assert "can't import the pipeline" in found["module"] and "only_here" in found["module"]
     assert found["run"] == found["versions"] and set(found["left"]) <= {"leases", "events"}
+
+
+def test_what_stages_hold_is_no_part_of_the_question(tmp_path, monkeypatch):
+    """Ray limits the size of a function; a stage may hold a list of a million ids."""
+    asked = []
+    monkeypatch.setattr(check_nodes, "_with_workers", lambda *, here: {"a": "a"})
+    monkeypatch.setattr(check_nodes.ray, "put", len)
+    monkeypatch.setattr(nodes, "on_each_node", lambda ask, **options: asked.append(cloudpickle.dumps(ask)) or {})
+    check_nodes.check_nodes([SimpleNamespace(ids=os.urandom(1_000_000))], Directory.at(tmp_path))
+    assert len(asked) == 1 and len(asked[0]) < 10_000
 
 
 def test_a_local_ray_is_not_asked(ray_cluster, tmp_path, monkeypatch):

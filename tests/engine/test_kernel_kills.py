@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from deadly import write
+from ray import exceptions
 
 from annotate import status
 from annotate.engine import kernel_kills
@@ -63,7 +64,7 @@ def test_kills_are_read_from_the_own_group_or_what_can_be_seen(tmp_path, monkeyp
 
 def test_what_a_node_had_before_is_no_kill_of_this_run(monkeypatch):
     counts = {"a": 0, "b": 5}
-    monkeypatch.setattr(kernel_kills.nodes, "alive", lambda: dict.fromkeys(counts, ""))
+    monkeypatch.setattr(kernel_kills.nodes, "alive", lambda resource: dict.fromkeys(counts, ""))
     monkeypatch.setattr(kernel_kills.nodes, "on_each_node", lambda *asked, only: {each: counts[each] for each in only})
     monkeypatch.setattr(kernel_kills, "kills_here", lambda: counts["a"])
     monkeypatch.setattr(
@@ -81,3 +82,12 @@ def test_what_a_node_had_before_is_no_kill_of_this_run(monkeypatch):
     asked = []
     monkeypatch.setattr(kernel_kills.nodes, "on_each_node", lambda *those, only: asked.append(only) or {})
     assert not kills.since(time.monotonic()) and not kills.since(time.monotonic()) and len(asked) == 1
+
+
+def test_a_node_that_can_not_be_asked_ends_no_run(monkeypatch):
+    def fails(*asked, only):
+        raise exceptions.RayTaskError("kills_here", "no module annotate", ImportError("annotate"))
+
+    monkeypatch.setattr(kernel_kills.nodes, "alive", lambda resource: {"b": ""})
+    monkeypatch.setattr(kernel_kills.nodes, "on_each_node", fails)
+    assert not KernelKills().since(time.monotonic())

@@ -60,7 +60,7 @@ def read_ids(ids: str | PathLike[str] | Iterable[str | int]) -> tuple[str, ...]:
     if not isinstance(ids, str | PathLike):
         return tuple(str(each) for each in ids)
     try:  # some editors put a mark before the first line
-        lines = local_copy(str(ids)).read_text("utf-8-sig").splitlines()
+        lines = local_copy(str(ids)).read_text("utf-8-sig").split("\n")  # an id may hold other signs that end lines
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"the ids to exclude can't be read from {ids}: {error}", hint="Give a text file with one id a line."
