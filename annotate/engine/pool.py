@@ -27,7 +27,7 @@ AHEAD = 3  # prepared units in front of each model
 LOOK_SECONDS = 5.0
 """How often the number of models is looked at again: nodes come and go."""
 TURN_SECONDS = 600.0
-"""So long a model keeps its GPU while more runs have models on GPUs than there are GPUs; then it is the turn of another."""
+"""So long a model keeps its GPU while more runs have models there than there are GPUs; then another has its turn."""
 
 
 @dataclass(eq=False)
