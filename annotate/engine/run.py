@@ -188,6 +188,7 @@ class _Run:
         datasets = self._open()
         wanted = [*self.checks, *self.outputs.values()]
         if dropped:
+            self._wait_for_cpu()
             self._drop(dropped, datasets)
         events.planned([(latest(dataset), stage.summary()) for stage, dataset in datasets.items()])
         write_provenance(workdir, events.run, self.origin, self.running.options, datasets)
@@ -198,14 +199,18 @@ class _Run:
                 assert dataset.manifest is not None, "it was found"
                 self._mark(stage)
                 events.finished(dataset.label, stage.described(dataset.manifest))
-        if missing:  # idle nodes may be gone again
-            wait_for_cpu(self.running.options, functools.partial(events.said, "warning"))
+        if missing:
+            self._wait_for_cpu()
         if self._check_models(missing):
             self.running.options.new_budget().check_gpus()
             check_gpus()
         self._tell_of_other_versions(missing)
         self._schedule(self._jobs([[datasets[stage] for stage in some] for some in together(missing)]))
         return datasets
+
+    def _wait_for_cpu(self) -> None:
+        """Wait for a node: while the corpus was listed, an autoscaler may have taken idle ones away."""
+        wait_for_cpu(self.running.options, functools.partial(self.running.events.said, "warning"))
 
     def _never_made(self, stage: Stage) -> bool:
         """Whether a stage has no dataset at all. Sources are not open yet, so its fingerprint is not known."""

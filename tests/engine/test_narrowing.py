@@ -103,6 +103,12 @@ def test_if_inputs_cannot_be_counted_others_are_searched():
     assert said[-1].endswith("1 of its 1 documents ends its worker; found in 3 attempts")
 
 
+def test_an_item_without_inputs_is_not_searched():
+    made, item = going(Narrowing(mock.Mock(), mock.Mock(), mock.Mock()))
+    Recovery(pytest.fail).search(made, item, 0)
+    assert item.vain and item.search is None and item.lost == SUSPECT and list(made.again) == [item]
+
+
 def test_losses_are_told_once_then_counted_and_those_of_a_search_not_at_all(monkeypatch):
     made, item = going(Narrowing(mock.Mock(), mock.Mock(), mock.Mock()))
     item.lost, said, now = -100, [], [0.0]
