@@ -59,7 +59,10 @@ def free_memory(device: torch.device) -> None:
 
 
 def memory_left(device: torch.device) -> int:
-    """Bytes of memory that are free on a device; of the CPU's what Linux says is available, elsewhere all."""
+    """Bytes of memory that are free on a device; of the CPU's what Linux says is available, elsewhere all.
+
+    The limit of a container is not looked at: less than this may be free in one.
+    """
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     with contextlib.suppress(OSError):

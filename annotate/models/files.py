@@ -44,7 +44,8 @@ WEIGHTS_INDEX = "model.safetensors.index.json"
 
 SAFETENSORS = (
     "weights are read from safetensors alone, since other formats can run code: load the model once where you trust it "
-    "and call `save_pretrained(directory)`; on the hub, a pull request may have them: revision='refs/pr/1'"
+    "and call `save_pretrained(directory)`; on the hub, a pull request may have them (anyone can open one: see who "
+    'did): revision="refs/pr/N"'
 )
 
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")

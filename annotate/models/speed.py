@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -18,7 +19,7 @@ second boat, which is faster and uses less fuel, and the price of a ticket went 
 about that, although everyone agreed that the old engine could not have lasted much longer.
 """.split()  # noqa: SIM905 - as it reads
 _SHORTEST, _LONGEST = 4, 64
-"""Words of a text: what sentences and paragraphs of a corpus have."""
+"""Words of a text, without its number: what sentences and paragraphs of a corpus have."""
 
 _FIRST, _TIMES, _MOST = 8, 4, 1 << 15
 """Texts of the first sample, how much larger each next one is, and of the last."""
@@ -30,7 +31,8 @@ class Speed:
 
     Attributes:
         tokens_per_second: of the loaded model, padding not counted.
-        prepared_per_second: tokens a second of what goes before it: tokenizing, sorting, batching.
+        prepared_per_second: tokens a second of what goes before it: tokenizing, sorting, batching. As in a worker of a
+            run, which gets the tokenizer ready.
         texts: number of texts of the sample.
         tokens: their tokens.
         seconds: what the model took for them.
@@ -52,17 +54,19 @@ def measure_speed(backbone: Backbone, forward: Forward, *, seconds: float = 0.5)
         seconds: see above. The whole takes at most about five times as long; or twice what eight texts take, if that is
             longer.
     """
-    _timed(backbone, forward, _FIRST)  # the first batches of a process are slow
+    reading = backbone.reading()
+    _timed(backbone, forward, _FIRST, reading)  # the first batches of a process are slow
     texts = _FIRST
-    while (speed := _timed(backbone, forward, texts)).seconds < seconds and texts < _MOST:
+    while (speed := _timed(backbone, forward, texts, reading)).seconds < seconds and texts < _MOST:
         texts *= _TIMES
     return speed
 
 
-def _timed(backbone: Backbone, forward: Forward, texts: int) -> Speed:
+def _timed(backbone: Backbone, forward: Forward, texts: int, reading: Any) -> Speed:
     columns = dict.fromkeys(backbone.columns, pa.nulls(texts, pa.string())) | {"text": pa.array(sample(texts))}
+    spans = pa.table(columns)
     started = time.perf_counter()
-    prepared = backbone.prepare(pa.table(columns))
+    prepared = backbone.prepare(spans, reading)
     before = time.perf_counter()
     forward(prepared, [0])
     taken = time.perf_counter() - before
@@ -76,7 +80,7 @@ def _timed(backbone: Backbone, forward: Forward, texts: int) -> Speed:
 
 
 def sample(texts: int) -> list[str]:
-    """Different texts of 4 to 64 words."""
+    """Different texts: a number and 4 to 64 words."""
     double = PROSE * 2
     lengths = (_SHORTEST + 37 * i % (_LONGEST - _SHORTEST + 1) for i in range(texts))
     starts = (53 * i % len(PROSE) for i in range(texts))

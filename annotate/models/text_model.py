@@ -215,21 +215,22 @@ def _read_config(files: ModelFiles, stamp: Stamp, *, remote_code: bool) -> Any:
     try:
         return AutoConfig.from_pretrained(files.directory, trust_remote_code=remote_code)
     except Exception as error:
-        raise _unreadable(files, error) from error
+        raise _unreadable(files, error, remote_code=remote_code) from error
 
 
-def _unreadable(files: ModelFiles, error: Exception) -> ConfigError:
+def _unreadable(files: ModelFiles, error: Exception, *, remote_code: bool) -> ConfigError:
     """What is wrong with a model whose configuration Transformers can't read."""
     said = files.settings("config.json")
     kind, code = said.get("model_type"), said.get("auto_map")
-    if isinstance(code, dict):
+    own_code = isinstance(code, dict)
+    if isinstance(code, dict) and not remote_code:
         names = ", ".join(sorted({str(name).rpartition("--")[2].partition(".")[0] + ".py" for name in code.values()}))
         return ConfigError(
             f"model {files.name!r} is made by Python code of its own ({names}), which is not run unless you say so: "
             f"{reason(error)}",
             hint="read that code; then trust_remote_code=True runs it (on the command line --trust-remote-code)",
         )
-    if kind is None:
+    if kind is None and not own_code:
         return ConfigError(
             f"model {files.name!r}: its config.json names no model_type, so Transformers has no class for it",
             hint="it may be a head of its own on another model's encoder: put that model's config.json in its place, "
@@ -240,7 +241,10 @@ def _unreadable(files: ModelFiles, error: Exception) -> ConfigError:
     return ConfigError(
         f"model {files.name!r}: its config.json can't be read by Transformers {transformers.__version__} "
         f"(model_type {kind!r}): {reason(error)}",
-        hint="if the model is newer than that, install a newer Transformers, on all nodes",
+        hint="the Python code that comes with it may be made for another Transformers, or need packages that are not "
+        "installed on all nodes: its model card may say which"
+        if own_code
+        else "if the model is newer than that, install a newer Transformers, on all nodes",
     )
 
 

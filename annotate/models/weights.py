@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from annotate.errors import ConfigError
 from annotate.models.files import reason
-
-_LENGTH = struct.Struct("<Q")
-_LONGEST = 100_000_000
-"""Bytes of a header that the safetensors library reads at most."""
 
 _TABLES = ("I64", "BOOL")
 """Dtypes of tables that Transformers computes, such as positions. They are no weights."""
@@ -27,18 +23,17 @@ def count_weights(paths: Iterable[Path]) -> dict[str, int]:
     """Numbers in some safetensors files by dtype, the most frequent first.
 
     Raises:
-        ConfigError: a file is no safetensors file.
+        ConfigError: a file is no safetensors file, or is not whole.
     """
     counts: Counter[str] = Counter()
     for path in paths:
         try:
-            with path.open("rb") as file:
-                (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-                header = json.loads(file.read(min(length, _LONGEST)))
-            for tensor, about in header.items():
-                if tensor != "__metadata__" and about["dtype"] not in _TABLES:
-                    counts[NAMES.get(about["dtype"], about["dtype"])] += math.prod(about["shape"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+            with safe_open(path, framework="numpy") as file:
+                for name in file.keys():  # noqa: SIM118 - not a mapping
+                    part = file.get_slice(name)
+                    if (dtype := part.get_dtype()) not in _TABLES:
+                        counts[NAMES.get(dtype, dtype)] += math.prod(part.get_shape())
+        except (SafetensorError, OSError, TypeError) as error:
             raise ConfigError(
                 f"{path} is no readable safetensors file: {reason(error)}",
                 hint="It may be cut off, or be the pointer that Git LFS leaves: fetch the model again.",

@@ -46,6 +46,11 @@ ModelKind = Literal["classifier", "reward model", "causal language model", "enco
 _UNNAMED = re.compile(r"LABEL_\d+")
 _OF_PAIRS = {"entailment", "contradiction", "not_entailment"}
 _BYTES = {"float32": 4, "bfloat16": 2}
+"""Of a number of a loaded model. In bfloat16 its embedding and its head have 4."""
+
+_WIDE = {"float64": 8, "float32": 4}
+"""Bytes of a number in files that have more than 2."""
+
 _ROOM = 1.1
 """A loaded model needs a little more than its weights."""
 
@@ -147,7 +152,7 @@ def check_model(
         batch_tokens: as scorers have it.
         trust_remote_code: whether Python files that come with the model may run.
         device: "cpu" or "cuda"; "auto": a GPU, if there is one.
-        run: whether to load the model. One that is too large for the memory is never loaded, and a remark says so.
+        run: whether to load the model. One that is larger than the free memory is not loaded, and a remark says so.
 
     Raises:
         ConfigError: the model can't be found, or can't be used; the hint says what to do.
@@ -302,18 +307,26 @@ def _device(name: str) -> Any:
 
 
 def _too_large(found: ModelCheck, place: Any) -> str | None:
-    """Why a model can't be loaded here, with numbers."""
+    """Why a model can't be loaded here, with numbers. Wherever it runs, it is first read into the CPU's memory."""
+    import torch
+
     from annotate.models.device import memory_left
 
-    needed = int(found.parameters * _BYTES[found.dtype] * _ROOM)
-    there = memory_left(place)
-    if needed <= there:
-        return None
-    other = ' dtype="bfloat16" needs half.' if found.dtype == "float32" else ""
-    return (
-        f"It was not run: in {found.dtype} it needs about {needed / 1e9:,.1f} GB of memory, and "
-        f"{there / 1e9:,.1f} GB are free on this machine's {place.type}.{other}"
+    # For float32 it is read as that; for bfloat16 as it was saved, and converted afterwards.
+    reading = sum(
+        count * (4 if found.dtype == "float32" else _WIDE.get(saved, 2)) for saved, count in found.weights.items()
     )
+    for device, size in ((torch.device("cpu"), reading), (place, found.parameters * _BYTES[found.dtype])):
+        needed, there = int(size * _ROOM), memory_left(device)
+        if needed > there:
+            first = ", where it is read first" if device.type != place.type else ""
+            half = found.dtype == "float32" and not _WIDE.keys() & found.weights.keys()
+            return (
+                f"It was not run: in {found.dtype} it needs about {needed / 1e9:,.1f} GB of memory, and "
+                f"{there / 1e9:,.1f} GB are free on this machine's {device.type}{first}."
+                + (' dtype="bfloat16" needs little more than half.' if half else "")
+            )
+    return None
 
 
 def _tried(found: ModelCheck, scorers: Sequence[Any], texts: tuple[str, ...], place: Any) -> ModelCheck:

@@ -2,6 +2,9 @@
 
 import json
 import os
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -116,9 +119,33 @@ def test_a_model_is_not_loaded_where_it_does_not_fit(tiny, monkeypatch):
     monkeypatch.setattr(module, "_tried", None)
     found = check_model(tiny("bert"))
     assert found.trial is None
-    assert any(
-        "was not run: in float32 it needs about" in r and 'dtype="bfloat16" needs half' in r for r in found.remarks
-    )
+    assert any("was not run: in float32 it needs about" in r for r in found.remarks)
+
+
+@pytest.mark.parametrize(
+    ("saved", "dtype", "place", "gigabytes", "on", "half"),
+    [
+        ("float32", "float32", "cpu", 4.4, "cpu.", False),
+        ("float32", "bfloat16", "cpu", 4.4, "cpu.", False),  # read as it was saved
+        ("bfloat16", "float32", "cpu", 4.4, "cpu.", True),
+        ("bfloat16", "bfloat16", "cpu", 2.2, "cpu.", False),
+        ("uint8", "bfloat16", "cpu", 2.2, "cpu.", False),
+        ("float32", "bfloat16", "cuda", 4.4, "cpu, where it is read first.", False),
+    ],
+)
+def test_the_memory_of_a_model_is_that_of_reading_it(tiny, monkeypatch, saved, dtype, place, gigabytes, on, half):
+    monkeypatch.setattr(device, "memory_left", lambda there: 10**12 if there.type == "cuda" else 10**9)
+    known = check_model(tiny("bert"), run=False, dtype=dtype)
+    told = module._too_large(replace(known, weights={saved: 10**9}), torch.device(place))
+    assert f"in {dtype} it needs about {gigabytes} GB" in told and f"1.0 GB are free on this machine's {on}" in told
+    assert ('dtype="bfloat16" needs little more than half' in told) == half
+
+
+def test_a_card_holds_a_model_as_it_is_converted(tiny, monkeypatch):
+    monkeypatch.setattr(device, "memory_left", lambda there: 3 * 10**9 if there.type == "cuda" else 10**12)
+    known = replace(check_model(tiny("bert"), run=False, dtype="bfloat16"), weights={"float32": 10**9})
+    assert module._too_large(known, torch.device("cuda")) is None
+    assert "free on this machine's cuda." in module._too_large(replace(known, dtype="float32"), torch.device("cuda"))
 
 
 def test_free_memory_is_a_number_of_bytes():
@@ -283,7 +310,7 @@ def test_what_the_hub_has_instead_of_weights_is_told(copy_model, monkeypatch):
     )
     with pytest.raises(ConfigError, match=r"nor other weights; on the hub it has pytorch_model\.bin") as told:
         check_model("some/pickled")
-    assert "refs/pr/1" in told.value.hint
+    assert "see who did" in told.value.hint and "refs/pr/N" in told.value.hint
 
 
 def test_weights_of_all_dtypes_are_counted(tmp_path):
@@ -298,6 +325,25 @@ def test_weights_of_all_dtypes_are_counted(tmp_path):
     assert count_weights([tmp_path / "a.safetensors"]) == {"bfloat16": 12, "float32": 5, "I8": 1}
 
 
+@pytest.mark.parametrize(
+    "spoil", [lambda whole: whole[:-5], lambda whole: (10**5).to_bytes(8, "little") + b"[" * 10**5]
+)
+def test_damaged_weights_are_refused(tiny, tmp_path, spoil):
+    whole = Path(tiny("bert"), "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(spoil(whole))
+    with pytest.raises(ConfigError, match=r"model\.safetensors is no readable safetensors file: SafetensorError: "):
+        count_weights([tmp_path / "model.safetensors"])
+
+
+def test_code_that_was_run_and_fails_is_told_as_that(tmp_path):
+    make, *_ = UNUSABLE["code"]
+    directory = make(tmp_path / "model")
+    (directory / "configuration_mine.py").write_text("raise RuntimeError('made for Transformers 3')\n")
+    with pytest.raises(ConfigError, match=r"can't be read by Transformers .*made for Transformers 3") as told:
+        check_model(str(directory), trust_remote_code=True)
+    assert "Python code that comes with it" in told.value.hint and "trust" not in f"{told.value} {told.value.hint}"
+
+
 def test_sample_texts_differ_and_have_many_lengths():
     texts = speed.sample(4096)
     assert len(set(texts)) == 4096
@@ -308,14 +354,16 @@ def test_sample_texts_differ_and_have_many_lengths():
 def test_the_sample_grows_until_it_takes_long_enough_and_the_first_batches_do_not_count(monkeypatch):
     taken = []
 
-    def timed(backbone, forward, texts):
+    def timed(backbone, forward, texts, reading):
+        assert reading == "found once"
         taken.append(texts)
         seconds = 9.0 if len(taken) == 1 else texts / 100
         return speed.Speed(tokens_per_second=1, prepared_per_second=1, texts=texts, tokens=1, seconds=seconds)
 
     monkeypatch.setattr(speed, "_MOST", 1 << 15)
     monkeypatch.setattr(speed, "_timed", timed)
-    assert speed.measure_speed(None, None, seconds=1).texts == 128
+    backbone = SimpleNamespace(reading=iter(["found once", "found once"]).__next__)
+    assert speed.measure_speed(backbone, None, seconds=1).texts == 128
     assert taken == [8, 8, 32, 128]
     monkeypatch.setattr(speed, "_MOST", 32)
-    assert speed.measure_speed(None, None, seconds=1).texts == 32
+    assert speed.measure_speed(backbone, None, seconds=1).texts == 32
