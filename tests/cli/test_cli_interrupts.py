@@ -142,7 +142,8 @@ def test_a_signal_that_is_ignored_stays_so(here, start):
 SLOW = """
 import contextlib, sys, time, types
 import ray
-from annotate.cli import local_ray, run
+from annotate import pipeline
+from annotate.cli import local_ray, progress, summary_view
 from annotate.cli.app import app, guarded
 
 failures = int(sys.argv[1])
@@ -156,9 +157,9 @@ def init(**options):
         raise Exception("The current node timed out during startup. This could happen because ...")
 
 ray.init = init
-run.observer = lambda console: contextlib.nullcontext()
-run.make = lambda *arguments: print("runs")
-run.print_summary = lambda *arguments: None
+progress.observer = lambda console: contextlib.nullcontext()
+pipeline.make = lambda *arguments: print("runs")
+summary_view.print_summary = lambda *arguments: None
 sys.exit(guarded(app, ["run", "mine.py", "--workdir", "out"]))
 """
 

@@ -52,6 +52,7 @@ STEPS = (
     *(f"export AT/out AT/exported-{form} --format {form}" for form in FORMATS),
     "show AT/out --scores -n 2",
     "status AT/out --timeline",
+    "status AT/out --stages",
     "clean AT/out --dry-run",
     "clean AT/out --old-units --yes",
     "clean AT/out --refused --dry-run",

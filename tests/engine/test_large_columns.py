@@ -35,7 +35,7 @@ from annotate import (
     shards,
 )
 from annotate.corpus.rows import RowReader
-from annotate.engine import shuffle
+from annotate.engine import parcels
 from annotate.engine.result import Result
 from annotate.stages.shared.training_shards import LARGE, Shards
 
@@ -164,13 +164,13 @@ def test_copies_of_large_documents_are_sent_in_pieces(tmp_path: Path) -> None:
     corpus = write(tmp_path / "corpus", columns, rows)
     mix = Mix(column="source", weights={"rare": 1.0, "web": 1.0}, exhaustion="all_exhausted")
     most: list[int] = []
-    put = shuffle.put_slices
+    put = parcels.put_slices
 
     def spy(*arguments: object, **named: object) -> object:
         most.append(sum(table.nbytes for table in arguments[2]))
         return put(*arguments, **named)
 
-    with mock.patch.object(shuffle, "put_slices", spy):
+    with mock.patch.object(parcels, "put_slices", spy):
         result, parts = run(rendered(corpus, "training", mix=mix, unit_bytes=UNIT // 4), tmp_path / "out")
     frame = pl.concat(parts)
     assert result.ledger is not None and result.ledger.beside["copies"] == len(frame) - rows == 8 * 14

@@ -294,7 +294,7 @@ def test_rescoring_after_a_top_up_gives_what_a_new_work_directory_does(ray_clust
     scored = rows_scored(tmp_path / "calls")
     result, told = run(tmp_path, corpus, threshold=0.99, options=Options(workers=2, rescore=True))
     size = sum(len(data) for path, data in made.items() if "dataset.json" not in str(path))  # that stays
-    assert told.infos == [f"scores dropped: 2 of 2 annotation datasets, {size:,} bytes"]
+    assert told.infos == [f"scores dropped: 2 of 2 annotation datasets, {size / 1000:.1f} kB"]
     assert rows_scored(tmp_path / "calls") - scored == 2 * result.ledger.beside["spans"]
     assert "text-shards" in told.ran and not {"spans", "verdicts"} & set(told.ran)
     assert below(tmp_path / "out", "annotations-*") == below(tmp_path / "new", "annotations-*")
