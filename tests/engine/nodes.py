@@ -60,13 +60,17 @@ def main() -> None:
         """Scores by the length of texts, and tells which process it is in."""
 
         def __init__(self) -> None:
-            self.folder = OUT.parent / f"processes-{OUT.name}"
+            self.folder = processes
             self.folder.mkdir(exist_ok=True)
 
         def __call__(self, table):
             (self.folder / str(os.getpid())).touch()
             time.sleep(0.4)
             until = time.monotonic() + 60
+            while WHAT == "lost" and scored() >= 6 and time.monotonic() < until:
+                if len(list(self.folder.iterdir())) == MODELS:
+                    break  # all models of the start have had a unit
+                time.sleep(0.2)
             while WHAT == "joins" and scored() >= 6 and time.monotonic() < until:
                 if len(list(self.folder.iterdir())) > MODELS:
                     break  # a model on the new node has a unit
@@ -82,12 +86,13 @@ def main() -> None:
     scores = score(Split(Corpus(CORPUS, unit_bytes=1000)), scorers=[scorer])
     scheme = TagScheme(tags=(Tag(name="nice", rule="niceness >= q(0.7)"),))
     pipeline = Pipeline(Render(Place(scores, scheme)))
+    processes = OUT.parent / f"processes-{OUT.name}"
     with ThreadPoolExecutor(1) as beside:  # Ray starts nodes in the main thread alone
         run = beside.submit(pipeline.run, OUT, Options(stall_seconds=60))
         happened = False
         while not happened and not run.done():
             time.sleep(0.05)
-            if happened := scored() >= 6:
+            if happened := scored() >= 6 and (WHAT != "lost" or len(list(processes.iterdir())) == MODELS):
                 if WHAT == "lost":
                     cluster.remove_node(node, allow_graceful=False)
                 elif WHAT == "leaves":
@@ -95,7 +100,7 @@ def main() -> None:
                 else:
                     cluster.add_node(num_cpus=2, object_store_memory=100 << 20)
         run.result()
-    print(len(list((OUT.parent / f"processes-{OUT.name}").iterdir())), happened)
+    print(len(list(processes.iterdir())), happened)
     ray.shutdown()
     cluster.shutdown()
 

@@ -179,7 +179,10 @@ def test_tries_are_bounded_in_time_and_the_error_says_how_often(
     act: object, proxy: FaultProxy, directory: Directory
 ) -> None:
     proxy.shares = {"503": 1.0}
-    with retries.within(0.3), pytest.raises(StorageError, match=r"503 Service.*\(SlowDown, tried \d+ times in [\d.]+ s\)"):
+    with (
+        retries.within(0.3),
+        pytest.raises(StorageError, match=r"503 Service.*\(SlowDown, tried \d+ times in [\d.]+ s\)"),
+    ):
         act(directory)  # type: ignore[operator]
 
 
