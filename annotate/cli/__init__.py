@@ -9,6 +9,7 @@
     duplicates_view    prints a report on near-duplicates
     colours, text_diff print documents in colour, and the difference of two
     progress           shows how far a run is
+    cluster_address    what RAY_ADDRESS may be
     local_ray          connects to a cluster, or starts Ray here and ends it
     interrupts         Ctrl-C, SIGTERM, a closed terminal
     terminal           the console, and how foreign text is printed

@@ -53,15 +53,18 @@ _KEPT_WORKERS = {"RAY_idle_worker_killing_time_threshold_ms": "60000"}
 
 
 @contextmanager
-def ray_running(console: Console) -> Iterator[None]:
-    """Connect to the cluster that RAY_ADDRESS names, or run a local Ray inside the `with` block.
+def ray_running(address: str | None, console: Console) -> Iterator[None]:
+    """Connect to a cluster, or run a local Ray inside the `with` block.
+
+    Args:
+        address: of the cluster, as RAY_ADDRESS has it; None for a local Ray.
+        console: takes what is said meanwhile.
 
     Raises:
-        ConfigError: nothing answers at RAY_ADDRESS.
+        ConfigError: nothing answers at the address.
         WorkError: a local Ray did not start, twice.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    address = os.environ.get("RAY_ADDRESS")
     head.at_loss(_end_stuck)
     try:
         with _sigterm_told():

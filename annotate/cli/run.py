@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from annotate.cli.cluster_address import cluster_address
 from annotate.cli.terminal import console
 from annotate.engine.options import Options
 from annotate.errors import ConfigError
@@ -124,11 +125,13 @@ class _Asked:
 
 
 def _asked(workdir: str, settings: tuple[str, ...], *, plan: bool, sample: int, **options: Any) -> _Asked:
-    """Check options.
+    """Check options, and RAY_ADDRESS if a run would use it.
 
     Raises:
         ConfigError: one is wrong.
     """
+    if not plan:
+        cluster_address()
     if plan and options["rescore"]:
         raise ConfigError(
             "--plan and --rescore can't be given together: a plan describes a run without --rescore",
@@ -161,15 +164,16 @@ def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator
     """Check what can be checked fast, start Ray if there is no cluster, and give an observer that shows progress.
 
     Raises:
-        ConfigError, InputError, StorageError: the corpus or the work directory can't be used.
+        ConfigError, InputError, StorageError: the corpus or the work directory can't be used, or RAY_ADDRESS.
     """
+    address = cluster_address()
     from annotate.cli.local_ray import ray_running
     from annotate.cli.progress import observer
     from annotate.storage import retries
 
     with retries.within(retries.START_SECONDS):
         _check_early(pipeline, workdir)
-    with ray_running(console), observer(console) as watching:
+    with ray_running(address, console), observer(console) as watching:
         yield watching
 
 

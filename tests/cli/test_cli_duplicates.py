@@ -85,7 +85,7 @@ def planted(tmp_path_factory):
 @pytest.fixture
 def duplicates(ray_cluster, annotate, monkeypatch, tmp_path):
     """Run the command on the session's Ray; gives exit code, output, errors and figures."""
-    monkeypatch.setattr("annotate.cli.local_ray.ray_running", lambda console: contextlib.nullcontext())
+    monkeypatch.setattr("annotate.cli.local_ray.ray_running", lambda address, console: contextlib.nullcontext())
 
     def run(corpus, *arguments, workdir=tmp_path / "out"):
         file = tmp_path / "figures.json"
@@ -382,7 +382,7 @@ def test_a_limit_leaves_documents(duplicates, planted):
 )
 def test_a_wrong_option_says_what_is_right(annotate, planted, tmp_path, monkeypatch, arguments, exit_code, said):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("annotate.cli.local_ray.ray_running", lambda console: pytest.fail("Ray was started"))
+    monkeypatch.setattr("annotate.cli.local_ray.ray_running", lambda address, console: pytest.fail("Ray was started"))
     code, _, err = annotate("duplicates", planted, "--workdir", "out", *arguments)
     assert code == exit_code and all(words in err for words in said), err
 

@@ -90,7 +90,7 @@ def steering(text):
 @pytest.mark.slow
 def test_all_that_commands_print_of_such_a_corpus_is_harmless(world, annotate, monkeypatch):
     monkeypatch.chdir(world)
-    monkeypatch.setattr(local_ray, "ray_running", lambda console: here.ray_here())
+    monkeypatch.setattr(local_ray, "ray_running", lambda address, console: here.ray_here())
     before = files(world.parent)
     told = {}
     for name, words in {

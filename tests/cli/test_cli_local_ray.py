@@ -34,7 +34,7 @@ def joins(mode, seconds):
     return "joined" in done.stdout
 
 
-with ray_running(Console(stderr=True)):
+with ray_running(None, Console(stderr=True)):
     info = ray._private.worker.global_worker.node.address_info
     since = time.monotonic()
     with_token = joins("token", 120)

@@ -183,11 +183,31 @@ def test_a_wrong_work_directory_is_told_before_ray_starts_and_before_anything_is
     mark(Directory.at(here / "spans-0123abcd"), "0123abcd", version=1, settings="")
     (here / "theirs").mkdir()
     (here / "theirs" / "latest.json").write_text("[1]")
-    monkeypatch.setattr("annotate.cli.local_ray.ray_running", lambda console: pytest.fail("Ray was started"))
+    monkeypatch.setattr("annotate.cli.local_ray.ray_running", lambda address, console: pytest.fail("Ray was started"))
     before = tree(here)
     assert guarded(app, ["run", "mine.py", "--workdir", workdir]) == code
     assert message in capsys.readouterr().err
     assert tree(here) == before and not (here / "spans-0123abcd" / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "what", "instead"),
+    [
+        ("ray://head:10001", "the address of Ray Client", "RAY_ADDRESS=auto"),
+        ("http://me:hidden@head:8265", "the address of a job server", "`annotate submit --address http://head:8265`"),
+        ("s3://bucket", "not the address of a Ray cluster", "RAY_ADDRESS=auto"),
+    ],
+)
+def test_an_address_of_something_else_than_a_cluster_is_refused_at_once(
+    here, capsys, monkeypatch, address, what, instead
+):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setattr("annotate.cli.local_ray.ray_running", lambda address, console: pytest.fail("Ray was asked"))
+    for command in (["run", "mine.py"], ["duplicates", "corpus"]):
+        assert guarded(app, [*command, "--workdir", "out"]) == 2
+        told = capsys.readouterr().err
+        assert what in told and instead in told and "hidden" not in told
+    assert not (here / "out").exists()
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_goes_on(ray_cluster, here):
