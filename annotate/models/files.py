@@ -221,21 +221,32 @@ def find_model(name: str, revision: str | None = None, *, remote_code: bool = Fa
     """Find a model on this machine, or download it from the hub.
 
     Args:
-        name: a directory, local or at a URL; a hub id such as "unitary/toxic-bert"; or "all-MiniLM-L6-v2", the
-            embedded default.
+        name: a directory, local or at a URL; or a hub id such as "unitary/toxic-bert". "all-MiniLM-L6-v2" and its hub
+            id are the embedded default, where that is installed.
         revision: branch, tag or commit on the hub; None for its main branch.
         remote_code: whether the model's Python files are wanted too.
 
     Raises:
-        ConfigError: no such directory, hub model or revision; no network; or files are missing.
+        ConfigError: no such directory, hub model or revision; no network; a file instead of a directory; or files are
+            missing.
     """
     path = local_copy(name, _patterns(remote_code=remote_code))
     if path.is_dir():
         if revision is not None:
             raise ConfigError(f"model {name!r} is a directory, which has no revision, got revision={revision!r}")
         return ModelFiles(name=name, directory=path.absolute())
+    if path.is_file():
+        raise ConfigError(
+            f"model {name!r} is a file; a model is a directory, with config.json, weights and tokenizer in it",
+            hint=f"name its directory, {name.rpartition('/')[0] or '.'}"
+            if (path.parent / "config.json").is_file()
+            else "name a directory that `save_pretrained` wrote, or a hub model",
+        )
     if name == MINILM and revision is None:
         return find_minilm()
+    if name == MINILM_HUB and revision is None:
+        with contextlib.suppress(ConfigError):  # not installed: then it is as any other on the hub
+            return find_minilm()
     if not _HUB_NAME.fullmatch(name) or name.startswith("."):
         raise ConfigError(f"model directory {name!r} does not exist", hint="check the path, or name a hub model")
     if revision is not None and _COMMIT.fullmatch(revision):
@@ -268,16 +279,26 @@ def _find_on_hub(name: str, revision: str | None, *, remote_code: bool, offline:
         raise ConfigError(f"{shown} was not found: no such directory here, none on the hub") from error
     except (HfHubHTTPError, OSError, ValueError) as error:
         # LocalEntryNotFoundError, for no network or HF_HUB_OFFLINE, is both an OSError and a ValueError.
+        off = _switched_off()
+        why = f"is switched off by {off}" if off else f"can't be reached: {type(error).__name__}"
+        there = "download it where there is a network (`hf download NAME`), or name a directory"
         raise ConfigError(
-            f"{shown} is no directory here, is not in the Hugging Face cache, and the hub can't be reached: "
-            f"{type(error).__name__}",
-            hint="download it where there is a network (`hf download NAME`), or name a directory",
+            f"{shown} is no directory here, is not in the Hugging Face cache, and the hub {why}",
+            hint=f"unset {off}, if there is a network here; else {there}" if off else there,
         ) from error
     commit = directory.name if _COMMIT.fullmatch(directory.name) else None
     try:
         return ModelFiles(name=name, directory=directory, commit=commit)
     except ConfigError as error:
         raise _with_files_of_hub(error, name, revision, offline=offline) from error
+
+
+def _switched_off() -> str | None:
+    """The variable of the environment that keeps the hub's client from asking the hub, if one does."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+    return next((name for name in names if os.environ.get(name)), names[0]) if HF_HUB_OFFLINE else None
 
 
 def _with_files_of_hub(error: ConfigError, name: str, revision: str | None, *, offline: bool) -> ConfigError:

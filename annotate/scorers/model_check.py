@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from annotate.errors import ConfigError
 from annotate.models.base import expand
 from annotate.models.batches import BATCH_TOKENS, Side
 from annotate.models.causal_model import CausalModel
+from annotate.models.files import WEIGHTS
 from annotate.models.kinds import architecture_of, kind_of
 from annotate.models.positions import named_positions
 from annotate.models.sequence_classifier import SequenceClassifier, Squashing
@@ -158,7 +160,7 @@ def check_model(
         ConfigError: the model can't be found, or can't be used; the hint says what to do.
     """
     name, texts = as_path(model, "model"), as_tuple(texts, "texts")
-    if name in shipped_probes() or name.endswith(".safetensors"):
+    if name in shipped_probes() or (name.endswith(".safetensors") and Path(name).name != WEIGHTS):
         raise ConfigError(f"{name!r} is a probe, not a model", hint=f"`annotate probe show {name}` shows it.")
     settings = TextModel(
         name,

@@ -110,10 +110,33 @@ def test_what_is_missing_is_said(copy_model, tmp_path):
 def test_a_hub_model_without_network_is_a_clear_error(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ConfigError, match="no directory here, is not in the Hugging Face cache, and the hub can't"):
+    switched_off = "no directory here, is not in the Hugging Face cache, and the hub is switched off by HF_HUB_OFFLINE"
+    with pytest.raises(ConfigError, match=switched_off) as told:
         find_model("some/model")
+    assert told.value.hint.startswith("unset HF_HUB_OFFLINE")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", _unreachable)
+    with pytest.raises(ConfigError, match="and the hub can't be reached: ConnectionError"):
+        find_model("another/model")
+    monkeypatch.undo()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ConfigError, match="at revision 'v2'"):
         find_model("some/model", "v2")
+
+
+def _unreachable(*args, **settings):
+    raise ConnectionError("no route")
+
+
+def test_a_file_is_no_model(copy_model, tmp_path):
+    directory = copy_model("bert")
+    with pytest.raises(ConfigError, match="is a file; a model is a directory") as told:
+        find_model(str(directory / "model.safetensors"))
+    assert told.value.hint == f"name its directory, {directory}"
+    (tmp_path / "notes.txt").write_text("toxic-bert")
+    with pytest.raises(ConfigError, match=r"notes.txt' is a file") as told:
+        Classifier(str(tmp_path / "notes.txt"), axis="niceness", label="nice").resolved()
+    assert "save_pretrained" in told.value.hint
 
 
 def make_cache(root, name, commit, source):
@@ -194,6 +217,18 @@ def test_the_default_encoder_comes_from_the_cache_if_that_is_the_same(monkeypatc
     assert find_minilm().directory == snapshot
     (snapshot / "config.json").write_text("{}")
     assert find_minilm().directory == Path(package)
+
+
+def test_the_default_encoder_is_found_by_its_name_on_the_hub_too(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert find_model(models_module.MINILM_HUB) == find_minilm()
+    monkeypatch.setattr(models_module, "find_minilm", _not_installed)
+    with pytest.raises(ConfigError, match="'sentence-transformers/all-MiniLM-L6-v2' is no directory here, is not in"):
+        find_model(models_module.MINILM_HUB)
+
+
+def _not_installed():
+    raise ConfigError("not installed")
 
 
 def test_a_spoilt_or_missing_package_is_an_error(copy_model, monkeypatch):

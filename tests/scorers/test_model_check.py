@@ -195,6 +195,11 @@ def test_probes_are_shown_by_another_command():
         assert f"annotate probe show {name}" in told.value.hint
 
 
+def test_the_weights_of_a_model_are_no_probe(copy_model):
+    with pytest.raises(ConfigError, match="is a file; a model is a directory"):
+        check_model(str(copy_model("bert") / "model.safetensors"))
+
+
 SMALL = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 
 
