@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 SAMPLES_PER_SECOND = 20
+SAMPLES_PER_LOOK = 5
+"""New processes are looked for after so many samples. Their peaks count from their start, if they live that long."""
 PROC = Path("/proc")
 
 Kind = str
-"""What a process is: "driver", "worker" (it runs tasks) or "model" (an actor)."""
+"""What a process is: "driver", "worker" (it runs tasks) or "model" (an actor, or a worker that became one)."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Watch(threading.Thread):
         self._doing: tuple[str, ...] = ("start",)
         self._pids: list[int] = []
         self._shared: dict[int, int] = {}
+        self._models: set[int] = set()
         self._lock = threading.Lock()
         self._done = threading.Event()
 
@@ -60,9 +63,8 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Sample until the end."""
         while not self._done.is_set():
-            # It is enough to look for new processes once a second: their peaks count from their start.
             self._pids = list(_family(os.getpid()))
-            for _ in range(SAMPLES_PER_SECOND):
+            for _ in range(SAMPLES_PER_LOOK):
                 self._sample()
                 if self._done.wait(1 / SAMPLES_PER_SECOND):
                     break
@@ -105,6 +107,10 @@ class Watch(threading.Thread):
             for pid in self._pids:
                 if memory := _memory(pid, self._shared.get(pid, 0)):
                     self._shared[pid] = memory.shared
+                    if memory.kind == "model":
+                        self._models.add(pid)
+                    elif pid in self._models:  # while it works on a call, its title may not tell
+                        memory = replace(memory, kind="model")
                     for doing in self._doing:
                         self._keep(pid, memory, self.peaks[doing])
 
@@ -145,7 +151,8 @@ def _kind(pid: int, title: bytes) -> Kind | None:
         return "driver"
     if not title.startswith(b"ray::") or b"Agent" in title:
         return None
-    return "model" if title.startswith(b"ray::ModelActor") else "worker"
+    # The title of a process that works on a call is the call's: its stage, its step, its units.
+    return "model" if title.startswith(b"ray::ModelActor") or b": forward" in title else "worker"
 
 
 def totals(by_kind: Mapping[str, Mapping[Kind, int]]) -> dict[Kind, int]:
