@@ -19,6 +19,7 @@ STYLES = {
     "running": "cyan",
     "waits for resources": "yellow",
     "partly done": "yellow",
+    "nothing done": "dim",
     "not started": "dim",
     "not needed": "dim",
 }
@@ -136,7 +137,7 @@ def _stages(found: Status) -> Table:
 
 
 def _units(stage: StageStatus) -> str:
-    if stage.state in ("not started", "not needed"):
+    if stage.state in ("nothing done", "not started", "not needed"):
         return "-"
     if stage.state == "done":
         return f"{stage.done:,}"

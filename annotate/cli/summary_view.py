@@ -36,7 +36,7 @@ def print_summary(result: Made, console: Console) -> None:
         console.print(table)
     bad = result.quarantined
     for reason, n in list(bad.reasons.items())[:MOST_REASONS]:
-        console.print(f"quarantined: {counted(n, 'time')}: {visible(reason)}", markup=False)
+        console.print(f"in quarantine: {counted(n, bad.nouns[reason])}: {visible(reason)}", markup=False)
         shown = "; ".join(bad.places[reason])
         console.print(f"  {visible(shown)}{' ...' if n > len(bad.places[reason]) else ''}", markup=False)
     if bad.reasons:

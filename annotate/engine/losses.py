@@ -33,10 +33,10 @@ KILLED = "the kernel of a node has ended a process for want of memory"
 """What is said of the loss of a worker while the kernel's count of such kills rose."""
 
 NOT_RUN = {
-    "time": "the model took longer than unit_seconds allows, twice, when it was run on this alone",
-    "worker": "the model's process ended, twice, when it was run on this alone",
+    "time": "the scorer took longer than unit_seconds allows, twice, when it was run on this alone",
+    "worker": "the process of the scorer ended, twice, when it was run on this alone",
 }
-"""Why a model was not run on an input, by the kind of loss that it causes; for quarantine."""
+"""Why a scorer was not run on an input, by the kind of loss that it causes; for quarantine."""
 
 HINTS = {
     "node": "Look at `ray status`: nodes of the cluster die. What is committed is kept: run the same command again.",

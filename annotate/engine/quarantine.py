@@ -38,11 +38,13 @@ class Quarantined:
     Attributes:
         reasons: number of rows by reason, largest first. A reason counts once for each document, span and axis, however
             many stages and outputs give it.
+        nouns: what the rows of each reason are: "document", "span" or "failed score".
         places: where the first rows of each reason are, for people.
         remarks: warnings, one for each view that does not have all rows of its dataset.
     """
 
     reasons: Mapping[str, int]
+    nouns: Mapping[str, str]
     places: Mapping[str, Sequence[str]]
     remarks: Sequence[str]
 
@@ -72,14 +74,18 @@ def write_views(workdir: Directory, datasets: Mapping[Stage, Dataset]) -> Quaran
             remarks.append(f"{path} has the first {view.num_rows:,} of {total:,} rows in quarantine; {where}")
     workdir.delete(sorted(path for path in there - kept if layout.is_view(path)))
     if not rows:
-        return Quarantined({}, {}, remarks)
+        return Quarantined({}, {}, {}, remarks)
     different = pl.concat(rows).unique(_SAME).sort(_SAME)
-    reasons = different.group_by("reason").len().sort(["len", "reason"], descending=[True, False])
+    row_is = pl.when(pl.col("axis").is_not_null()).then(pl.lit("failed score"))
+    noun = row_is.when(pl.col("span").is_not_null()).then(pl.lit("span")).otherwise(pl.lit("document"))
+    by_reason = different.group_by("reason").agg(n=pl.len(), noun=noun.first())
+    reasons = by_reason.sort(["n", "reason"], descending=[True, False])
     first = different.unique(_PLACE, keep="first", maintain_order=True).group_by("reason").head(MOST_NAMED)
     places: dict[str, list[str]] = {}
     for row in first.sort(_PLACE).iter_rows(named=True):
         places.setdefault(row["reason"], []).append(place(row))
-    return Quarantined(dict(reasons.iter_rows()), places, remarks)
+    counts, nouns = (dict(reasons.select("reason", name).iter_rows()) for name in ("n", "noun"))
+    return Quarantined(counts, nouns, places, remarks)
 
 
 def place(row: Mapping[str, Any]) -> str:

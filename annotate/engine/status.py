@@ -20,7 +20,9 @@ from annotate.storage.latest import Role, read_latest
 from annotate.storage.manifests import read_manifest
 from annotate.storage.store import Directory
 
-StageState = Literal["done", "running", "waits for resources", "partly done", "not started", "not needed"]
+StageState = Literal[
+    "done", "running", "waits for resources", "partly done", "nothing done", "not started", "not needed"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class StageStatus:
         label: of the stage.
         dataset: its folder in the work directory; empty for a step before the stages, such as an import.
         state: "waits for resources" if no call of it can begin since others hold what they need; "partly done" if a run
-            that has ended began it; "not needed" if all that reads it is committed.
+            that has ended began it, "nothing done" if nothing of it is committed; "not needed" if all that reads it is.
         done: number of committed units.
         units: number of all units; None if unknown.
         rows: number of rows in the committed units.
@@ -158,12 +160,14 @@ class _Planned:
     role: str
     about: str = ""
 
-    def committed(self, directory: Directory) -> int:
-        """Number of units that have an entry; 0 if other things have entries too, such as pieces."""
-        if self.role != Role.UNITS:
-            return 0
+    def committed(self, directory: Directory) -> tuple[int, bool]:
+        """Number of units with an entry, 0 if other things have entries too, as pieces have; whether there is any."""
         names = (layout.parse(path) for path, _ in directory.sizes(f"{layout.ENTRIES}/"))
-        return len({name.of.partition("-")[0] for name in names if name is not None})
+        units = (name.of.partition("-")[0] for name in names if name is not None)
+        if self.role != Role.UNITS:
+            return 0, next(units, None) is not None
+        there = len(set(units))
+        return there, there > 0
 
 
 def _stage(
@@ -175,8 +179,9 @@ def _stage(
         if alive:
             return begun
         # The last results may have come when nobody took them any more: the store knows.
-        there = planned.committed(workdir.child(dataset))
-        return replace(begun, done=max(begun.done, min(there, begun.units or there)))
+        there, some = planned.committed(workdir.child(dataset))
+        done = max(begun.done, min(there, begun.units or there))
+        return replace(begun, done=done, state="partly done" if some or done else begun.state)
     manifest = read_manifest(workdir.child(dataset), planned.fingerprint)
     if manifest is None:
         return StageStatus(label=label, dataset=dataset, state="not needed" if finished else "not started")
@@ -197,10 +202,11 @@ def _begun(label: str, dataset: str, seen: _Seen, *, alive: bool) -> StageStatus
     now = time.time()
     goes_on = alive and not seen.finished
     running: StageState = "waits for resources" if seen.waits else "running"
+    left: StageState = "partly done" if seen.done else "nothing done"
     return StageStatus(
         label=label,
         dataset=dataset,
-        state="done" if seen.finished else running if alive else "partly done",
+        state="done" if seen.finished else running if alive else left,
         done=seen.done,
         units=seen.units,
         rows=seen.rows,

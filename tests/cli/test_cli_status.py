@@ -143,6 +143,22 @@ def test_a_stage_in_which_the_driver_was_killed_is_partly_done(annotate, interru
     assert "stopped before its end" in out
 
 
+def test_a_stage_that_has_begun_and_has_committed_nothing_has_its_own_word(annotate, interrupted):
+    later = interrupted / "events" / f"{status(interrupted).run}-99.jsonl"
+    labels = ("placements", "calibration")
+    told = [{"time": 5.0, "event": "started", "stage": label, "units": 7, "detail": ""} for label in labels]
+    later.write_text("".join(json.dumps(event) + "\n" for event in told))
+    found = {stage.label: stage for stage in status(interrupted).stages}
+    assert [found[label].state for label in labels] == ["nothing done"] * 2
+    assert annotate("status", interrupted)[1].count("nothing done") == 2
+    units = interrupted / found["calibration"].dataset / "units"
+    units.mkdir(parents=True)
+    (units / ("a" * 24)).touch()
+    assert states(interrupted)["calibration"] == "partly done"  # its unit is not there, but a piece is
+    shutil.rmtree(units.parent)
+    later.unlink()
+
+
 def test_a_run_that_goes_on_names_its_holder_and_what_is_stuck(annotate, interrupted, monkeypatch):
     run = status(interrupted).run
     later = interrupted / "events" / f"{run}-99.jsonl"

@@ -1,5 +1,6 @@
 """A corpus with every bad row there is: nothing stops, nothing is lost, and the ledger balances."""
 
+import io
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from support import sentences, to_shards
 
 from annotate import (
@@ -22,6 +24,8 @@ from annotate import (
     score,
     shards,
 )
+from annotate.cli.summary_view import print_summary
+from annotate.pipeline import make
 
 GOOD = 20
 
@@ -92,9 +96,9 @@ def test_an_unreadable_file_stops_the_run_and_is_named(ray_cluster, folder, tmp_
 
 @pytest.mark.parametrize("spelled", ["quarantine", "keep", "escape"])
 def test_the_ledger_balances(ray_cluster, folder, tmp_path, spelled):
-    result = pipeline(folder, spelled=spelled, unreadable="quarantine").run(
-        str(tmp_path / "out"), Options(workers=2, by_value=(__name__,))
-    )
+    asked = pipeline(folder, spelled=spelled, unreadable="quarantine")
+    made = make(asked, str(tmp_path / "out"), Options(workers=2, by_value=(__name__,)))
+    result = made.result()
     forged = spelled == "quarantine"
     assert result.ledger.documents == len(texts()) + 1
     assert result.ledger.states == {
@@ -117,6 +121,12 @@ def test_the_ledger_balances(ray_cluster, folder, tmp_path, spelled):
     assert sum(n for reason, n in reasons.items() if reason.startswith("the text")) == 4 + forged
     assert any("must not be scored" in reason for reason in reasons)
     assert any("finite" in reason for reason in reasons)
+    printed = Console(record=True, width=200, file=io.StringIO())
+    print_summary(made, printed)
+    shown = printed.export_text()
+    assert (
+        "in quarantine: 1 document: the text is empty" in shown and shown.count("in quarantine: 1 failed score: ") == 2
+    )
     said = "\n".join(result.remarks)
     assert "1 document spells a tag: " in said and "scores failed" in said and "ids" in said
 
