@@ -6,8 +6,8 @@ import math
 
 
 def counted(n: int, noun: str) -> str:
-    """A number of things, for people: `1 unit`, `2,000 units`, `3 processes`."""
-    return f"{n:,} {noun}{'' if n == 1 else 'es' if noun.endswith('s') else 's'}"
+    """A number of things, for people: `1 unit`, `2,000 units`, `3 processes`, `4 batches`."""
+    return f"{n:,} {noun}{'' if n == 1 else 'es' if noun.endswith(('s', 'ch')) else 's'}"
 
 
 def size(n: int | None) -> str:

@@ -36,7 +36,7 @@ def command() -> None:
 @click.option(
     "--max-length", type=click.IntRange(4), help="Tokens of an input at most [what the model takes, or 4,096]."
 )
-@click.option("--dtype", default="float32", show_default=True, help="float32 or bfloat16.")
+@click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
 @click.option("--batch-tokens", type=click.IntRange(1), help="Padded tokens of a batch at most [2,048].")
 @click.option("--device", default="auto", show_default=True, help="cpu or cuda; auto: a GPU, if there is one.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python files that come with the model.")

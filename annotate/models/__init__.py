@@ -26,7 +26,7 @@ The model itself, on torch:
 
     load                  weights are read and checked
     positions             how many tokens fit
-    bfloat16              what that dtype means here
+    precision             what the dtypes of 16 bits mean here
     device                CPU or GPU
     run                   batches go through a model
     failing_inputs        an input that fails does not spoil its batch

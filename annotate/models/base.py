@@ -65,11 +65,13 @@ class Scores:
         values: float32 `[n_distinct, n_axes]`, NaN where scoring failed.
         failures: reason by distinct input, for every input that has a NaN.
         halved: how many batches were cut in two (out of memory, or to find an input that raises).
+        too_large: how many of these did not fit in memory.
     """
 
     values: FloatArray
     failures: Mapping[int, str] = field(default_factory=dict)
     halved: int = 0
+    too_large: int = 0
 
 
 class Forward(Protocol):

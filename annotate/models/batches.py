@@ -109,6 +109,10 @@ class Batches:
         bounds = self.arrays["bounds"].tolist()
         return itertools.pairwise(bounds)
 
+    def longest(self, start: int, stop: int) -> int:
+        """Tokens of the longest of rows `start` to `stop`."""
+        return int(self.arrays["lengths"][start:stop].max())
+
     def read(self, start: int, stop: int) -> PaddedBatch:
         """Rows `start` to `stop`, padded to the longest of them."""
         lengths = self.arrays["lengths"][start:stop].astype(np.int64)

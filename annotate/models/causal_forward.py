@@ -8,10 +8,10 @@ import torch
 
 from annotate.models.base import Prepared, Scores
 from annotate.models.batches import Batches
-from annotate.models.bfloat16 import precision
 from annotate.models.device import find_device, to_device
 from annotate.models.load import load_model
-from annotate.models.run import run_batches
+from annotate.models.precision import precision
+from annotate.models.run import Room, run_batches
 from annotate.models.text_model import TextModel
 
 
@@ -20,6 +20,7 @@ class CausalForward:
 
     def __init__(self, settings: TextModel, signs: Sequence[int], device: str) -> None:
         self.device = find_device(device)
+        self.room = Room(self.device)
         self.name = settings.name
         self.dtype = settings.dtype
         self.pad_id = settings.pad_id()
@@ -43,7 +44,7 @@ class CausalForward:
             mean = mean_log_probability(logits, ids, begin, to_device(batch.lengths, self.device))
             return mean.unsqueeze(1) * signs
 
-        return run_batches(step, batches.ranges(), prepared.arrays["order"], [1] * len(wanted), self.device, self.name)
+        return run_batches(step, batches, [1] * len(wanted), self.room, self.name)
 
 
 def mean_log_probability(

@@ -1,15 +1,17 @@
 """Runs the batches of a unit, and keeps a bad input from spoiling its neighbours.
 
 A batch that raises is cut in two and tried again, which finds the input at fault: it gets NaN and the reason, the
-others their scores. One that does not fit in memory is cut in two likewise, down to one input. Where a scorer fails on
-all inputs, the scorer is wrong and not the inputs: that stops the run. This file does not import torch, so that Python
+others their scores. One that does not fit in memory is cut in two likewise, down to one input; others of its size are
+then cut before they are tried. Where a scorer fails on all inputs, the scorer is wrong and not the inputs: that stops
+the run. This file does not import torch, so that Python
 functions run without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,13 +29,39 @@ SAMPLE = 16
 Step = Callable[[int, int], Any]
 """Scores rows `start` to `stop`: a float32 array or tensor `[stop - start, n_columns]`."""
 
-Recover = Callable[[Exception], None]
-"""Called with each failure: frees memory, or raises the error again where no later batch could succeed."""
+
+class Device(Protocol):
+    """Where batches run: what fits there, and what to do after a failure."""
+
+    def fits(self, start: int, stop: int) -> bool:
+        """Whether rows `start` to `stop` may fit in its memory, by what did not fit before."""
+        ...
+
+    def recover(self, error: Exception, start: int, stop: int) -> bool:
+        """After these rows failed: free memory, or raise the error again where no later batch could succeed.
+
+        Returns:
+            Whether they failed for want of memory.
+        """
+        ...
 
 
-def fill(
-    values: Any, step: Step, ranges: Iterable[tuple[int, int]], name: str, recover: Recover
-) -> tuple[dict[int, str], int]:
+@dataclass(frozen=True)
+class Outcome:
+    """How the batches of a unit went.
+
+    Attributes:
+        reasons: of failure, by row.
+        halved: how many batches were cut in two.
+        too_large: how many of these did not fit in memory.
+    """
+
+    reasons: Mapping[int, str]
+    halved: int
+    too_large: int
+
+
+def fill(values: Any, step: Step, ranges: Iterable[tuple[int, int]], name: str, device: Device) -> Outcome:
     """Score all rows, batch by batch.
 
     Args:
@@ -41,60 +69,58 @@ def fill(
         step: scores a range of rows.
         ranges: first row and end of each batch, together all rows.
         name: what to call the scorer in messages.
-        recover: see `Recover`.
-
-    Returns:
-        The reason of failure by row, and how many batches were cut in two.
+        device: where `step` runs.
 
     Raises:
         ConfigError: `step` gave another number of scores than there were inputs, or it fails on all inputs alike.
     """
     reasons: dict[int, str] = {}
-    halved = 0
+    halved = too_large = 0
     works = len(values) < 2
     for batch in ranges:
         todo = [batch]
         while todo:
             start, stop = todo.pop()
-            error = _try_step(step, start, stop, values, name)
-            if error is None:
-                works = True
-                continue
-            recover(error)
-            if not works:
-                _check_that_some_work(step, error, values, name, recover)
-                works = True
-            if stop - start == 1:
-                reasons[start] = _reason(error)
-                continue
+            alone = stop - start == 1
+            memory = not alone and not device.fits(start, stop)
+            if not memory:
+                error = _try_step(step, start, stop, values, name)
+                if error is None:
+                    works = True
+                    continue
+                memory = device.recover(error, start, stop)
+                if not works:
+                    _check_that_some_work(step, error, values, name, device)
+                    works = True
+                if alone:
+                    reasons[start] = _reason(error)
+                    continue
             halved += 1
+            too_large += memory
             middle = (start + stop) // 2
             todo += [(middle, stop), (start, middle)]
-    return reasons, halved
+    return Outcome(reasons, halved, too_large)
 
 
-def collect(
-    rows: FloatArray, order: npt.NDArray[np.int64], reasons: dict[int, str], widths: Sequence[int], halved: int
-) -> list[Scores]:
+def collect(rows: FloatArray, order: npt.NDArray[np.int64], widths: Sequence[int], outcome: Outcome) -> list[Scores]:
     """Cut the columns by scorer, in the order of the distinct inputs; what is no finite number becomes NaN.
 
     Args:
         rows: float32 `[n, sum(widths)]`, NaN where scoring failed.
         order: int64 `[n]`, the distinct input of each row.
-        reasons: by row, as `fill` gives them.
         widths: number of columns of each scorer.
-        halved: as `fill` gives it.
+        outcome: as `fill` gives it.
     """
     scores = np.empty(rows.shape, np.float32)
     scores[order] = np.where(np.isfinite(rows), rows, np.float32(np.nan))
-    by_input = {int(order[row]): reason for row, reason in reasons.items()}
+    by_input = {int(order[row]): reason for row, reason in outcome.reasons.items()}
     parts = []
     stops = np.cumsum(widths)
     for start, stop in zip(stops - np.asarray(widths), stops, strict=True):
         values = np.ascontiguousarray(scores[:, start:stop])
         bad = np.flatnonzero(np.isnan(values).any(axis=1))
         failures = {int(i): by_input.get(int(i), "non-finite score") for i in bad}
-        parts.append(Scores(values=values, failures=failures, halved=halved))
+        parts.append(Scores(values=values, failures=failures, halved=outcome.halved, too_large=outcome.too_large))
     return parts
 
 
@@ -118,7 +144,7 @@ def _try_step(step: Step, start: int, stop: int, values: Any, name: str) -> Exce
     return None
 
 
-def _check_that_some_work(step: Step, first: Exception, values: Any, name: str, recover: Recover) -> None:
+def _check_that_some_work(step: Step, first: Exception, values: Any, name: str, device: Device) -> None:
     """Try rows from all over the unit, until one does not fail as the first batch did.
 
     Raises:
@@ -129,7 +155,7 @@ def _check_that_some_work(step: Step, first: Exception, values: Any, name: str, 
         error = _try_step(step, row, row + 1, values, name)
         if error is None:
             return
-        recover(error)
+        device.recover(error, row, row + 1)
         if type(error) is not type(first):
             return
     raise ConfigError(

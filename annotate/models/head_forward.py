@@ -14,11 +14,11 @@ from torch import nn
 
 from annotate.errors import ConfigError
 from annotate.models.base import Pool, Prepared, Scores
-from annotate.models.bfloat16 import precision
 from annotate.models.device import find_device, to_device
 from annotate.models.load import BUFFERS, load_model
 from annotate.models.pooling import pool
-from annotate.models.run import run_batches
+from annotate.models.precision import precision
+from annotate.models.run import Room, run_batches
 from annotate.models.sequence_forward import Readout
 from annotate.models.text_model import TextModel
 
@@ -61,6 +61,7 @@ class HeadForward:
 
     def __init__(self, settings: TextModel, head: OwnHead, readouts: Sequence[Readout], device: str) -> None:
         self.device = find_device(device)
+        self.room = Room(self.device)
         self.settings = settings
         self.head = head
         self.readouts = readouts
@@ -84,8 +85,7 @@ class HeadForward:
             outputs = self._outputs(pool(hidden, self.head.pool, lengths, starts, mask))
             return torch.stack([self.readouts[i](outputs) for i in wanted], dim=1)
 
-        widths, name = [1] * len(wanted), self.settings.name
-        return run_batches(step, batches.ranges(), prepared.arrays["order"], widths, self.device, name)
+        return run_batches(step, batches, [1] * len(wanted), self.room, self.settings.name)
 
     def _outputs(self, pooled: torch.Tensor) -> torch.Tensor:
         """Outputs of the head, float32 `[rows, n_outputs]`, for pooled states `[rows, width]`."""

@@ -39,7 +39,7 @@ def load_model(
     import torch
     import transformers
 
-    from annotate.models.bfloat16 import convert_weights
+    from annotate.models.precision import convert_weights
 
     # An environment variable or another library may have allowed less.
     torch.set_float32_matmul_precision("highest")
@@ -78,8 +78,8 @@ def load_model(
     _check_reach(model, settings)
     # One pass an input: nothing is gained from keeping keys and values.
     model.config.use_cache = False
-    if settings.dtype == "bfloat16":
-        convert_weights(model)
+    if settings.dtype != "float32":
+        convert_weights(model, settings.dtype)
     return model.to(device).eval()
 
 

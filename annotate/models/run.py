@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from annotate.models.base import Scores
+from annotate.models.batches import Batches
 from annotate.models.device import free_memory, is_broken, is_out_of_memory
 from annotate.models.failing_inputs import collect, fill
 
@@ -17,22 +16,34 @@ Step = Callable[[int, int], torch.Tensor]
 """Scores rows `start` to `stop`: float32 `[stop - start, n_columns]`."""
 
 
-def run_batches(
-    step: Step,
-    ranges: Iterable[tuple[int, int]],
-    order: npt.NDArray[np.int64],
-    widths: Sequence[int],
-    device: torch.device,
-    name: str,
-) -> list[Scores]:
+@dataclass(frozen=True)
+class Room:
+    """The room on a device for batches of a model. The loaded model keeps it, so that what did not fit is remembered.
+
+    The memory that a batch takes grows with its padded tokens and, where attention needs a matrix, with its longest
+    input. So a batch that has as many of both as one that did not fit will not fit either.
+
+    Attributes:
+        device: where the model is.
+        failed: padded tokens and longest input of batches that did not fit.
+    """
+
+    device: torch.device
+    failed: list[tuple[int, int]] = field(default_factory=list)
+
+    def fits(self, rows: int, longest: int) -> bool:
+        """Whether a batch may fit, by what did not fit before."""
+        return not any(rows * longest >= tokens and longest >= length for tokens, length in self.failed)
+
+
+def run_batches(step: Step, batches: Batches, widths: Sequence[int], room: Room, name: str) -> list[Scores]:
     """Score all rows, batch by batch.
 
     Args:
         step: scores a range of rows; its result may still be on the device.
-        ranges: first row and end of each batch, together all rows.
-        order: int64 `[n]`, the distinct input of each row.
+        batches: together all rows.
         widths: number of columns of each scorer, in the order in which `step` gives them.
-        device: where `step` leaves its result.
+        room: of the device where `step` leaves its result.
         name: what to call the model in messages.
 
     Returns:
@@ -41,15 +52,39 @@ def run_batches(
     Raises:
         ConfigError: `step` gave another number of scores than there were inputs, or it fails on all inputs alike.
     """
-    values = torch.full((len(order), sum(widths)), torch.nan, dtype=torch.float32, device=device)
+    order = batches.arrays["order"]
+    values = torch.full((len(order), sum(widths)), torch.nan, dtype=torch.float32, device=room.device)
     with torch.inference_mode():
-        reasons, halved = fill(values, step, ranges, name, functools.partial(recover_from, device=device))
-    return collect(values.cpu().numpy(), order, reasons, widths, halved)
+        outcome = fill(values, step, batches.ranges(), name, _On(room, batches))
+    return collect(values.cpu().numpy(), order, widths, outcome)
 
 
-def recover_from(error: Exception, device: torch.device) -> None:
-    """Free memory after an out-of-memory error, so that a smaller batch fits; raise what says the device is broken."""
+@dataclass(frozen=True)
+class _On:
+    """The device of a model, for the batches of a unit."""
+
+    room: Room
+    batches: Batches
+
+    def fits(self, start: int, stop: int) -> bool:
+        return not self.room.failed or self.room.fits(stop - start, self.batches.longest(start, stop))
+
+    def recover(self, error: Exception, start: int, stop: int) -> bool:
+        memory = recover_from(error, self.room.device)
+        if memory and stop - start > 1:
+            longest = self.batches.longest(start, stop)
+            self.room.failed.append(((stop - start) * longest, longest))
+        return memory
+
+
+def recover_from(error: Exception, device: torch.device) -> bool:
+    """Free memory after an out-of-memory error, so that a smaller batch fits; raise what says the device is broken.
+
+    Returns:
+        Whether it was out of memory.
+    """
     if is_broken(error):
         raise error
-    if is_out_of_memory(error):
+    if memory := is_out_of_memory(error):
         free_memory(device)
+    return memory

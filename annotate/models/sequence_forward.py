@@ -8,10 +8,10 @@ import torch
 
 from annotate.models.base import Prepared, Scores
 from annotate.models.batches import Batches, PaddedBatch, Side
-from annotate.models.bfloat16 import precision
 from annotate.models.device import find_device, to_device
 from annotate.models.load import load_model
-from annotate.models.run import run_batches
+from annotate.models.precision import precision
+from annotate.models.run import Room, run_batches
 from annotate.models.text_model import TextModel, configured_pad_id
 
 Readout = Callable[[torch.Tensor], torch.Tensor]
@@ -23,6 +23,7 @@ class SequenceForward:
 
     def __init__(self, settings: TextModel, readouts: Sequence[Readout], device: str) -> None:
         self.device = find_device(device)
+        self.room = Room(self.device)
         self.name = settings.name
         self.dtype = settings.dtype
         self.pad_id = settings.pad_id()
@@ -44,7 +45,7 @@ class SequenceForward:
                 logits = self._logits(batches.read(start, stop))
             return torch.stack([self.readouts[i](logits.float()) for i in wanted], dim=1)
 
-        return run_batches(step, batches.ranges(), prepared.arrays["order"], [1] * len(wanted), self.device, self.name)
+        return run_batches(step, batches, [1] * len(wanted), self.room, self.name)
 
     def _logits(self, batch: PaddedBatch) -> torch.Tensor:
         inputs = {"input_ids": to_device(batch.ids, self.device)}

@@ -21,7 +21,7 @@ from annotate.tokenizer_file import load_held_to_file
 LONGEST_DEFAULT = 4096
 """`max_length` where none is named and the model would take more: attention over 128k tokens is no default."""
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 _PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 """Tokenizer classes of Transformers that are what `tokenizer.json` says."""
@@ -36,7 +36,8 @@ class TextModel:
         revision: branch, tag or commit of a hub id.
         max_length: tokens of an input, special ones included; longer ones are cut, and recorded. None: what the model
             takes, at most 4,096.
-        dtype: "float32", or "bfloat16" for the matrix products of the layers; never chosen by the device that is found.
+        dtype: "float32"; or "bfloat16" or "float16" for the matrix products of the layers. It is never chosen by the
+            device that is found.
         batch_tokens: padded tokens of a batch at most; part of what determines the bytes of scores. The default is for
             a CPU; a GPU needs many times more to be busy.
         trust_remote_code: whether Python files that come with the model may run.

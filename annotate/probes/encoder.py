@@ -44,7 +44,7 @@ class Encoder(TextModel):
         revision: branch, tag or commit of a hub id.
         max_length: tokens of an input at most, special ones included; longer ones are cut, and recorded. None: what the
             model takes, at most 4,096.
-        dtype: "float32", or "bfloat16" for the matrix products of the layers.
+        dtype: "float32"; or "bfloat16" or "float16" for the matrix products of the layers.
         batch_tokens: padded tokens of a batch at most.
         trust_remote_code: whether Python files that come with the model may run.
     """

@@ -10,11 +10,11 @@ import torch
 from annotate.errors import ConfigError
 from annotate.models.base import FloatArray, Prepared, Scores
 from annotate.models.batches import Batches
-from annotate.models.bfloat16 import precision
 from annotate.models.device import find_device, to_device
 from annotate.models.files import check_hashes
 from annotate.models.load import load_model
-from annotate.models.run import run_batches
+from annotate.models.precision import precision
+from annotate.models.run import Room, run_batches
 from annotate.models.text_model import Dtype, TextModel
 from annotate.probes.file import Feature, Head, Tail
 from annotate.probes.trunk import Branch, Trunk
@@ -25,6 +25,7 @@ class EncoderForward:
 
     def __init__(self, encoder: TextModel, heads: Sequence[Head], device: str) -> None:
         self.device = find_device(device)
+        self.room = Room(self.device)
         self.name = encoder.name
         self.dtype = encoder.dtype
         self.encoder = encoder
@@ -69,7 +70,7 @@ class EncoderForward:
                 scores[:, column] = torch.mv(read, self.weights[i]) + self.heads[i].bias
             return scores
 
-        return run_batches(step, batches.ranges(), prepared.arrays["order"], [1] * len(wanted), self.device, self.name)
+        return run_batches(step, batches, [1] * len(wanted), self.room, self.name)
 
 
 def load_trunk(encoder: TextModel, device: torch.device) -> Trunk:
@@ -129,5 +130,5 @@ def extract_features(encoder: TextModel, prepared: Prepared, features: Sequence[
         return torch.cat([pools[None, feature] for feature in features], dim=1)
 
     width = len(features) * trunk.width
-    (scores,) = run_batches(step, batches.ranges(), prepared.arrays["order"], [width], place, encoder.name)
+    (scores,) = run_batches(step, batches, [width], Room(place), encoder.name)
     return scores.values

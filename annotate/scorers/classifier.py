@@ -49,7 +49,7 @@ class Classifier(SequenceScorer):
         revision: branch, tag or commit of a hub id.
         pair_column: a column that is read before the span, for models that judge pairs.
         max_length: tokens of an input at most; None: what the model takes, at most 4,096.
-        dtype: "float32" or "bfloat16".
+        dtype: "float32", "bfloat16" or "float16".
         batch_tokens: padded tokens of a batch at most.
         trust_remote_code: whether Python files that come with the model may run.
     """

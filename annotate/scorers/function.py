@@ -17,7 +17,7 @@ from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.models.axes import check_axes
 from annotate.models.base import FloatArray, Forward, Json, Prepared, Scores
-from annotate.models.failing_inputs import Recover, collect, fill
+from annotate.models.failing_inputs import Device, collect, fill
 from annotate.models.repeats import drop_repeats
 from annotate.source_code import source_identity
 
@@ -145,24 +145,46 @@ class _FunctionForward:
             return scores[:, np.newaxis] if scores.ndim == 1 and width == 1 else scores
 
         values = np.full((table.num_rows, width), np.nan, np.float32)
-        with _torch_if_used() as recover:
-            reasons, halved = fill(values, step, ranges, name, recover)
-        (scores,) = collect(values, np.arange(table.num_rows), reasons, [width], halved)
+        with _torch_if_used() as device:
+            outcome = fill(values, step, ranges, name, device)
+        (scores,) = collect(values, np.arange(table.num_rows), [width], outcome)
         return [scores] * len(wanted)
 
 
+class _Anywhere:
+    """Where a function runs is not known."""
+
+    def fits(self, start: int, stop: int) -> bool:
+        del start, stop
+        return True
+
+    def recover(self, error: Exception, start: int, stop: int) -> bool:
+        del error, start, stop
+        return False
+
+
+class _WithTorch(_Anywhere):
+    """A function that runs a torch model."""
+
+    def recover(self, error: Exception, start: int, stop: int) -> bool:
+        import torch
+
+        from annotate.models.run import recover_from
+
+        del start, stop
+        return recover_from(error, torch.device("cpu"))
+
+
 @contextlib.contextmanager
-def _torch_if_used() -> Iterator[Recover]:
+def _torch_if_used() -> Iterator[Device]:
     """What a function that runs a torch model needs: no gradients, and a stop when the device is broken.
 
     Where nothing has imported torch, neither does this.
     """
     if "torch" not in sys.modules:
-        yield lambda error: None
+        yield _Anywhere()
         return
     import torch
 
-    from annotate.models.run import recover_from
-
     with torch.inference_mode():
-        yield functools.partial(recover_from, device=torch.device("cpu"))
+        yield _WithTorch()

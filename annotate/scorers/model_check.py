@@ -47,8 +47,8 @@ ModelKind = Literal["classifier", "reward model", "causal language model", "enco
 
 _UNNAMED = re.compile(r"LABEL_\d+")
 _OF_PAIRS = {"entailment", "contradiction", "not_entailment"}
-_BYTES = {"float32": 4, "bfloat16": 2}
-"""Of a number of a loaded model. In bfloat16 its embedding and its head have 4."""
+_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+"""Of a number of a loaded model. With 2, its embedding and its head have 4 nonetheless."""
 
 _WIDE = {"float64": 8, "float32": 4}
 """Bytes of a number in files that have more than 2."""
@@ -314,7 +314,7 @@ def _too_large(found: ModelCheck, place: Any) -> str | None:
 
     from annotate.models.device import memory_left
 
-    # For float32 it is read as that; for bfloat16 as it was saved, and converted afterwards.
+    # For float32 it is read as that; for the others as it was saved, and converted afterwards.
     reading = sum(
         count * (4 if found.dtype == "float32" else _WIDE.get(saved, 2)) for saved, count in found.weights.items()
     )

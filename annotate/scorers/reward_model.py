@@ -37,7 +37,7 @@ class RewardModel(SequenceScorer):
         anchors: `{axis: (text that must score low, text that must score high)}`.
         revision: branch, tag or commit of a hub id.
         max_length: tokens of prompt, span and template at most; None: what the model takes, at most 4,096.
-        dtype: "float32" or "bfloat16".
+        dtype: "float32", "bfloat16" or "float16".
         batch_tokens: padded tokens of a batch at most.
         trust_remote_code: whether Python files that come with the model may run.
     """

@@ -253,6 +253,7 @@ class Score(Annotations, Model):
             **({} if unknown is None else {"mostly_unknown_spans": int(unknown[fresh].sum())}),
             "failed_scores": len(failed),
             "halved_batches": result.halved,
+            "too_large_batches": result.too_large,
         }
         return UnitOutput(
             pa.table(columns).filter(pa.array(fresh)),
@@ -286,7 +287,12 @@ class Score(Annotations, Model):
                 "the model's tokenizer does not know: their scores mean nothing"
             )
         if halved := counts.get("halved_batches", 0):
-            said.append(f"{halved:,} batches were halved; scores may differ in the last digits from an undisturbed run")
+            large = counts.get("too_large_batches", 0)
+            why = f", {large:,} of them since they did not fit in memory (lower batch_tokens)" if large else ""
+            said.append(
+                f"{counted(halved, 'batch')} {'was' if halved == 1 else 'were'} cut in two{why}; scores may differ in "
+                "the last digits from an undisturbed run"
+            )
         kinds = sorted(name.removeprefix("device=") for name in manifest.notes if name.startswith("device="))
         if len(kinds) > 1:
             said.append(f"scored on several kinds of device ({', '.join(kinds)}): equal bytes are not promised")

@@ -6,20 +6,28 @@ from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
 from annotate.models.base import Prepared, expand
+from annotate.models.batches import Batches
 from annotate.models.failing_inputs import REASON_LENGTH, SAMPLE, fill
-from annotate.models.run import run_batches
+from annotate.models.run import Room, run_batches
 
 CPU = torch.device("cpu")
 ORDER = np.array([3, 0, 4, 1, 2, 5, 7, 6])
-RANGES = [(0, 3), (3, 7), (7, 8)]
+LENGTHS = np.array([2, 2, 3, 4, 4, 5, 6, 9], np.int32)
+BOUNDS = np.array([0, 3, 7, 8])
 
 
 def right(start, stop):
     return torch.stack([torch.arange(start, stop) * 1.0, torch.arange(start, stop) * 10.0], dim=1)
 
 
-def run(step, widths=(1, 1)):
-    return run_batches(step, RANGES, ORDER, widths, CPU, "the model")
+def batches():
+    arrays = {"order": ORDER, "lengths": LENGTHS, "bounds": BOUNDS}
+    nothing = {"inverse": ORDER, "distinct": 8, "tokens": 35, "truncated": np.zeros(8, np.bool_)}
+    return Batches(Prepared(arrays=arrays, **nothing), pad_id=0)
+
+
+def run(step, widths=(1, 1), room=None):
+    return run_batches(step, batches(), widths, room or Room(CPU), "the model")
 
 
 def test_scores_come_back_in_the_order_of_the_inputs():
@@ -57,8 +65,41 @@ def test_a_batch_out_of_memory_is_halved_and_tried_again(error):
 
     (scores,) = run(step, widths=(2,))
     np.testing.assert_array_equal(scores.values, run(right, widths=(2,))[0].values)
-    assert scores.halved == 2 + 3
+    assert (scores.halved, scores.too_large) == (2 + 3, 2 + 3)
     assert scores.failures == {}
+
+
+def test_a_size_that_did_not_fit_is_remembered_and_gives_the_same_scores():
+    """A batch that fails for another reason is not remembered; one of more tokens, but shorter inputs, is tried."""
+    calls = []
+
+    def step(start, stop):
+        calls.append((start, stop))
+        if (stop - start) * LENGTHS[stop - 1] > 12 and LENGTHS[stop - 1] > 3:
+            raise torch.OutOfMemoryError("no")
+        return right(start, stop)
+
+    room = Room(CPU)
+    for again in range(2):
+        calls.clear()
+        (scores,) = run(step, widths=(2,), room=room)
+        np.testing.assert_array_equal(scores.values, run(right, widths=(2,))[0].values)
+        assert (scores.halved, scores.too_large) == (1, 1)
+        assert ((3, 7) in calls) == (not again)
+    assert room.failed == [(24, 6)]
+    assert not room.fits(4, 6)
+    assert not room.fits(3, 8)
+    assert room.fits(3, 7)
+    assert room.fits(1000, 5)
+
+    def bad(start, stop):
+        if start <= 4 < stop:
+            raise ValueError("no")
+        return right(start, stop)
+
+    room = Room(CPU)
+    (scores,) = run(bad, widths=(2,), room=room)
+    assert (scores.halved, scores.too_large, room.failed) == (2, 0, [])
 
 
 def test_one_input_that_never_fits_fails_alone():
@@ -86,7 +127,7 @@ def test_a_score_that_is_not_finite_fails_its_scorer_alone():
 @pytest.mark.parametrize("shape", [(2, 2), (3, 1), (3,)])
 def test_another_number_of_scores_stops_the_run(shape):
     with pytest.raises(ConfigError, match="the model was given 3 inputs and returned scores of shape"):
-        run_batches(lambda start, stop: torch.zeros(shape), RANGES, ORDER, [2], CPU, "the model")
+        run(lambda start, stop: torch.zeros(shape), widths=[2])
 
 
 def test_a_broken_device_is_not_blamed_on_the_inputs():
@@ -108,8 +149,12 @@ def test_the_columns_of_a_scorer_are_nan_one_by_one():
     assert scores.failures == {2: "non-finite score"}
 
 
-def ignore(error):
-    pass
+class Anywhere:
+    def fits(self, start, stop):
+        return True
+
+    def recover(self, error, start, stop):
+        return False
 
 
 @settings(deadline=None)
@@ -126,7 +171,7 @@ def test_what_fails_on_all_inputs_stops_the_run_after_a_few_of_them(rows, batch)
     with pytest.raises(
         ConfigError, match=rf"the model fails on every span .*\({tried} of .*NameError: name 'x' is not"
     ):
-        fill(np.zeros((rows, 1)), step, ranges, "the model", ignore)
+        fill(np.zeros((rows, 1)), step, ranges, "the model", Anywhere())
     assert len(calls) == 1 + tried
 
 
@@ -136,15 +181,15 @@ def test_inputs_that_fail_for_different_reasons_are_what_is_wrong(rows):
         raise (ValueError if start % 2 else KeyError)(start)
 
     values = np.zeros((len(rows), 1))
-    reasons, _ = fill(values, step, [(0, len(rows))], "the model", ignore)
-    assert reasons == {i: f"{'ValueError' if i % 2 else 'KeyError'}: {i}" for i in rows}
+    outcome = fill(values, step, [(0, len(rows))], "the model", Anywhere())
+    assert outcome.reasons == {i: f"{'ValueError' if i % 2 else 'KeyError'}: {i}" for i in rows}
 
 
 def test_a_lone_input_that_fails_is_what_is_wrong():
     def step(start, stop):
         raise KeyError("no")
 
-    assert fill(np.zeros((1, 1)), step, [(0, 1)], "the model", ignore) == ({0: "KeyError: 'no'"}, 0)
+    assert fill(np.zeros((1, 1)), step, [(0, 1)], "the model", Anywhere()).reasons == {0: "KeyError: 'no'"}
 
 
 def test_expand_gives_each_span_its_input():

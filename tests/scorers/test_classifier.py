@@ -276,12 +276,13 @@ def test_bfloat16_leaves_the_head_in_float32(tiny, spans, kind, settings):
     assert (half != rounded).mean() > 0.5
 
 
-def test_a_reward_model_in_bfloat16_is_near_float32(tiny, spans):
-    exact, half = (
+def test_a_reward_model_in_16_bits_is_near_float32_in_float16_nearer(tiny, spans):
+    exact, *halves = (
         score(RewardModel(tiny("reward"), axis="helpful", prompt="hello", dtype=dtype), spans)
-        for dtype in ("float32", "bfloat16")
+        for dtype in ("float32", "bfloat16", "float16")
     )
-    assert 0 < np.abs(exact - half).max() < 0.1
+    apart = [np.abs(exact - half).max() for half in halves]
+    assert 0 < 2 * apart[1] < apart[0] < 0.1
 
 
 def test_a_model_that_fails_on_everything_stops_the_run(tiny, monkeypatch):
