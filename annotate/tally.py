@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-Phase = Literal["read", "tokenize", "load", "forward", "write", "compile"]
-"""What a call spends its time on. The time that is in no phase is that of the stage's own arithmetic."""
+Phase = Literal["read", "tokenize", "load", "forward", "write", "compile", "lost"]
+"""What a call spends its time on. The time that is in no phase is that of the stage's own arithmetic. All the time of a
+call whose worker was lost is "lost"; the driver counts it."""
+
+LOST: Phase = "lost"
 
 SECONDS = "seconds: "
 """The name of the count of a phase's seconds begins so."""

@@ -15,7 +15,12 @@ from annotate.engine.timeline import Timeline
 
 SHADES = " ▁▂▃▄▅▆▇█"
 MOST_CALLS, MOST_RATES, MOST_PHASES = 10, 20, 3
-PHASE_WORDS = {"waiting": "waiting for a free worker", "idle": "nothing to do", "other": "other work of stages"}
+PHASE_WORDS = {
+    "waiting": "waiting for a free worker",
+    "idle": "nothing to do",
+    "other": "other work of stages",
+    "lost": "lost with the worker",
+}
 
 
 def print_timeline(found: Timeline, out: Console) -> None:
@@ -62,9 +67,9 @@ def _slowest(found: Timeline) -> Table:
     table = _table("stage", "step", "units", ">time", "of it", ">memory", "node", ">process")
     for call in found.slowest[:MOST_CALLS]:
         shares = _shares(_of_whole(call.seconds), most=MOST_PHASES)
-        spent, held = duration(sum(call.seconds.values())), size(call.peak)
+        spent, held = duration(sum(call.seconds.values())), size(call.peak) if call.peak else "-"
         table.add_row(
-            visible(call.stage), call.step, visible(call.units), spent, shares, held, call.node, f"{call.pid}"
+            visible(call.stage), call.step, visible(call.units), spent, shares, held, call.node, f"{call.pid or '-'}"
         )
     return table
 

@@ -11,6 +11,7 @@ import os
 import resource
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,11 +20,28 @@ from typing import Any, TypeVar
 
 import ray
 
+from annotate import tally
 from annotate.engine.cost import Cost
 from annotate.engine.versions import versions
 
 T = TypeVar("T")
 LONGEST_TITLE = 200
+UNKNOWN = "unknown"
+"""The node of a lost call, where the driver does not know it."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process runs: the id of its node, the name of this node as `this_node` has it, and its number there."""
+
+    node_id: str
+    node: str
+    pid: int
+
+    @staticmethod
+    def this() -> Place:
+        """This process."""
+        return Place(ray.get_runtime_context().get_node_id(), this_node(), os.getpid())
 
 
 @dataclass(frozen=True)
@@ -79,6 +97,8 @@ class Facts:
         peak: the most memory that the process held during the call, in bytes.
         cpu: seconds of CPU that the process spent during the call, in all its threads.
         gpus: number of GPUs that the process holds.
+
+    Of a lost call, the step is `tally.LOST`, since it is not known what the worker was doing. Nor are counts or memory.
     """
 
     sent: Sent
@@ -97,6 +117,40 @@ class Facts:
         """What the call has taken."""
         seconds = self.end - self.start
         return Cost(max(seconds, self.cpu) / 3600, seconds * self.gpus / 3600)
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the driver knows of the worker that a call was sent to.
+
+    Attributes:
+        since: time before which it worked on other calls, by `time.monotonic`.
+        node: the node, as `this_node` names it.
+        pid: number of the process; 0 if that is not known.
+        gpus: number of GPUs that it holds.
+    """
+
+    since: float = 0.0
+    node: str = UNKNOWN
+    pid: int = 0
+    gpus: int = 0
+
+
+def facts_of_lost(stage: str, units: str, sent: float, began: float, ended: float, held: Held) -> Facts:
+    """Facts of a call whose worker was lost, as far as the driver knows them.
+
+    Args:
+        stage: label of the stage.
+        units: name of the units, for people.
+        sent: when the call was sent; this and the other times are by `time.monotonic`.
+        began: when a worker began to work on it.
+        ended: when the loss was seen.
+        held: what the worker held.
+    """
+    epoch = time.time() - time.monotonic()
+    said = Sent(stage, tally.LOST, units, sent + epoch)
+    counts = {tally.SECONDS + tally.LOST: ended - began}
+    return Facts(said, held.node, held.pid, began - sent, began + epoch, ended + epoch, counts, 0, gpus=held.gpus)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from annotate.engine.calls import Calls, Job, Narrowing
+from annotate.engine.facts import Facts, Held, facts_of_lost
 from annotate.engine.losses import Loss
 from annotate.engine.search import Search
 
@@ -42,15 +43,70 @@ class Item:
 
 @dataclass(eq=False)
 class Call:
-    """A call in flight: it makes its items; or, for a search in its one item, counts inputs or tries some of them."""
+    """A call in flight: it makes its items; or, for a search in its one item, counts inputs or tries some of them.
+
+    Attributes:
+        job: its job.
+        items: its items.
+        cpus: that it claims, if it is no call of a model.
+        sent: when it was sent, by `time.monotonic`, like the other times.
+        does: what it does.
+        began: when a worker began to work on it, as far as is known; None if it waits for one.
+        came: when its loss was seen.
+        loss: of its worker.
+        held: what this worker held.
+        twice: whether it was made a second time.
+    """
 
     job: Going
     items: list[Item]
     cpus: float
     sent: float
     does: Literal["makes", "counts", "tries"] = "makes"
+    began: float | None = None
+    came: float = 0.0
     loss: Loss | None = None
+    held: Held = field(default_factory=Held)
     twice: bool = False
+
+    def lost(self, name: str) -> list[Facts]:
+        """The facts of the call, if it was lost when its worker worked on it; `name` is that of its units."""
+        began = self.came if self.began is None else max(self.began, self.held.since)
+        if began >= self.came:
+            return []
+        return [facts_of_lost(self.job.job.label, name, self.sent, began, self.came, self.held)]
+
+
+@dataclass
+class Line:
+    """Calls of tasks in flight, in the order in which they were sent: those that workers work on, and those that wait.
+
+    A call tells when it began only with its result. So of calls that are lost, this is what is known.
+    """
+
+    _working: int = 0
+    _waiting: deque[Call] = field(default_factory=deque)
+
+    def __len__(self) -> int:
+        return self._working + len(self._waiting)
+
+    def join(self, call: Call, workers: int) -> None:
+        """A call was sent."""
+        self._waiting.append(call)
+        self._begin(call.sent, workers)
+
+    def leave(self, call: Call, came: float, workers: int) -> None:
+        """A call is back."""
+        if call.began is None:
+            self._waiting.remove(call)
+        else:
+            self._working -= 1
+        self._begin(came, workers)
+
+    def _begin(self, now: float, workers: int) -> None:
+        while self._waiting and self._working < workers:
+            self._waiting.popleft().began = now
+            self._working += 1
 
 
 @dataclass
@@ -93,7 +149,7 @@ class Going:
         if self.calls is None:
             return False
         self.sent, self.exhausted, self.told, self.waits, self.item_seconds = 0, False, time.monotonic(), False, None
-        self.flying, self.judged_later, self.losses = {}, {}, {}  # calls that were made twice
+        self.judged_later, self.losses = {}, {}  # those of calls that were made twice
         self.again.clear()
         return True
 

@@ -44,14 +44,14 @@ class Metric:
 _CALLS = ("stage", "step", "node")
 METRICS: Mapping[str, Metric] = {
     "annotate_units": Metric("counter", "Work units that are done, those found committed included.", ("stage",)),
-    "annotate_calls": Metric("counter", "Calls of workers that have ended.", _CALLS),
+    "annotate_calls": Metric("counter", "Calls of workers that have ended, those that were lost included.", _CALLS),
     "annotate_rows": Metric("counter", "Rows that were committed, those of pieces and of sent rows included.", _CALLS),
     "annotate_spans": Metric("counter", "Spans of the units that were committed.", _CALLS),
     "annotate_tokens": Metric("counter", "Tokens that a model has read or that became training shards.", _CALLS),
     "annotate_quarantined_rows": Metric("counter", "Bad rows and failed scores, in quarantine.", _CALLS),
     "annotate_seconds": Metric(
         "counter",
-        "Seconds of calls by phase: read, tokenize, load (a model), forward, write, compile, other.",
+        "Seconds of calls by phase: read, tokenize, load (a model), forward, write, compile, lost, other.",
         ("stage", "step", "phase", "node"),
     ),
     "annotate_waited_seconds": Metric("counter", "Seconds that calls waited for a free worker.", _CALLS),
@@ -125,9 +125,10 @@ class Metrics:
             count(name, sums.counts[counted], **tags)
         for phase, seconds in phases([sums.counts], sums.seconds).items():
             count("annotate_seconds", seconds, **tags, phase=phase)
-        at = (tags["stage"], tags["step"])
-        self._peaks[at] = max(self._peaks.get(at, 0), sums.peak)
-        gauge("annotate_peak_memory_bytes", self._peaks[at], stage=at[0], step=at[1])
+        if sums.peak:  # that of calls that were lost is not known
+            at = (tags["stage"], tags["step"])
+            self._peaks[at] = max(self._peaks.get(at, 0), sums.peak)
+            gauge("annotate_peak_memory_bytes", self._peaks[at], stage=at[0], step=at[1])
 
 
 def count(name: str, more: float, **tags: str) -> None:

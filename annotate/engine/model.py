@@ -68,6 +68,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
             room=models.room,
             idle=models.idle,
             waiting=models.waiting,
+            held=models.held,
             coming=models.coming,
             returned=models.returned,
             lost=models.lost,

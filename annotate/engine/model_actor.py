@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import ray
-
 from annotate import tally
-from annotate.engine.facts import Sent, Told, in_turn
+from annotate.engine.facts import Place, Sent, Told, in_turn
 from annotate.engine.overdue import limited
 from annotate.engine.worker import told
 from annotate.graph import Model
@@ -41,9 +39,9 @@ class ModelActor:
         self._stages, self._device = list(stages), device
         self._model: Any = None
 
-    def there(self) -> str:
-        """Answers as soon as the actor runs: the id of its node."""
-        return str(ray.get_runtime_context().get_node_id())
+    def there(self) -> Place:
+        """Answers as soon as the actor runs."""
+        return Place.this()
 
     def import_modules(self) -> None:
         """Import what the model needs, while the first unit is prepared elsewhere. An error comes again later."""

@@ -19,6 +19,7 @@ from ray import exceptions
 
 from annotate.engine import head, nodes
 from annotate.engine.cluster import Resources
+from annotate.engine.facts import Held, Place
 from annotate.engine.losses import Loss, loss_of, too_often
 from annotate.engine.recovery import ATTEMPTS
 from annotate.errors import ConfigError
@@ -36,9 +37,10 @@ class _Model:
 
     Attributes:
         actor: its handle.
-        node: id of its node.
+        place: where it runs.
         cpus: that it claims.
         since: when its first result came back; before, when it began.
+        last: when its last result came back; before, when it began.
         calls: the calls that were sent to it and are not back, in order; the loss of those that were lost.
         warm: set when a first result is back; until then the model is loaded.
         dead: whether its process was lost.
@@ -46,9 +48,10 @@ class _Model:
     """
 
     actor: Any
-    node: str
+    place: Place
     cpus: float
     since: float
+    last: float
     calls: dict[Any, Loss | None] = field(default_factory=dict)
     warm: bool = False
     dead: bool = False
@@ -74,7 +77,7 @@ class Pool:
 
     Args:
         label: of the stage, for messages.
-        make: makes an actor. It has to answer `there()` with its node as soon as it runs, and is then told to
+        make: makes an actor. It has to answer `there()` with its place as soon as it runs, and is then told to
             `import_modules()`.
         look: finds what an actor claims, and how many there may be.
         wanted: number of units that are to be made: no more actors than that are asked for.
@@ -139,6 +142,12 @@ class Pool:
         self._put(model)
         return reference
 
+    def held(self, reference: Any) -> Held:
+        """What is known of the actor that a call was sent to."""
+        if (model := self._sent.get(reference)) is None:  # it was no call of a model
+            return Held()
+        return Held(model.last, model.place.node, model.place.pid, int(self.resources.gpu))
+
     def returned(self, reference: Any) -> Mapping[Any, bool]:
         """The result of a call is back.
 
@@ -149,8 +158,9 @@ class Pool:
         if model is None:  # it was no call of a model
             return {}
         del model.calls[reference]
+        model.last = time.monotonic()
         if not model.warm:
-            model.warm, model.since = True, time.monotonic()
+            model.warm, model.since = True, model.last
         if model.dead:
             return self._judged(model)
         self._put(model)
@@ -268,7 +278,7 @@ class Pool:
 
     def _staying(self) -> list[_Model]:
         """The actors whose node does not leave."""
-        return [model for model in self._models if model.node not in self._left]
+        return [model for model in self._models if model.place.node_id not in self._left]
 
     def _give_back(self) -> None:
         """Let models go whose node leaves or whose turn is over, and those that are too many: idle ones first."""
@@ -295,7 +305,8 @@ class Pool:
                 continue  # it is not asked for any more
             self._changed = True
             if (error := future.exception()) is None:
-                self._put(_Model(coming.actor, future.result(), coming.cpus, time.monotonic()))
+                now = time.monotonic()
+                self._put(_Model(coming.actor, future.result(), coming.cpus, now, now))
                 continue
             loss = loss_of(self._label, "a model", error)
             ray.kill(coming.actor)

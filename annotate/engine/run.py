@@ -289,7 +289,8 @@ class _Run:
             running.heard.check()
 
         killed = self.kernel_kills.since
-        scheduler = Scheduler(share, seconds, waiting, said, heard, waited_for, check, starved, killed)
+        lost = running.heard.tell
+        scheduler = Scheduler(share, seconds, waiting, said, heard, lost, waited_for, check, starved, killed)
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)
 

@@ -21,8 +21,8 @@ from ray import exceptions
 
 from annotate.amounts import duration
 from annotate.engine.calls import Job
-from annotate.engine.facts import Told
-from annotate.engine.going import Call, Going, Item
+from annotate.engine.facts import Facts, Held, Told
+from annotate.engine.going import Call, Going, Item, Line
 from annotate.engine.losses import KILLED, loss_of
 from annotate.engine.recovery import SUSPECT, BeginAnew, Recovery
 from annotate.engine.sharing import Share
@@ -65,6 +65,7 @@ class Scheduler:
         starved: is called with the label of a job if a task of it had too little memory, and when this was sent.
         killed: says whether a kernel has ended a process for want of memory since a call was sent.
         heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
+        lost: takes the facts of a call whose worker was lost, or which the run did not wait for at its end.
     """
 
     share: Callable[[], Share]
@@ -72,6 +73,7 @@ class Scheduler:
     waiting: Callable[[str, list[str], list[str]], None] = lambda label, names, coming: None
     said: Callable[[str], None] = lambda message: None
     heard: Callable[[Any], Any] = lambda told: told
+    lost: Callable[[Facts], None] = lambda facts: None
     waits: Callable[[], list[str]] = list
     check: Callable[[], None] = lambda: None
     starved: Callable[[str, float], None] = lambda label, sent: None
@@ -81,8 +83,10 @@ class Scheduler:
     _last: float = 0.0
     _asked: float = 0.0
     _waits: list[str] = field(default_factory=list)
-    _back: SimpleQueue[tuple[Call, Any, Any] | None] = field(default_factory=SimpleQueue)
+    _line: Line = field(default_factory=Line)
+    _back: SimpleQueue[tuple[Call, Any, Any, float] | None] = field(default_factory=SimpleQueue)
     _awaited: set[Any] = field(default_factory=set)
+    _passed: dict[Any, tuple[Call, str]] = field(default_factory=dict)  # by reference; with their names
 
     def __post_init__(self) -> None:
         self._recovery = Recovery(self.said)
@@ -112,13 +116,36 @@ class Scheduler:
                     self._wait()
         finally:
             for going in self._going:
+                self._pass(going)
                 close = getattr(going.job.steps, "close", None)
                 if close is not None:
                     close()
+            for call, name in self._passed.values():
+                call.came = time.monotonic()
+                self._tell_lost(call, name)
 
     def queue(self) -> dict[str, int]:
         """Number of calls in flight, by job."""
         return {going.job.label: len(going.flying) for going in self._going}
+
+    def _pass(self, going: Going) -> None:
+        """Wait no longer for the calls that a step has in flight; all of it is made, or the run ends."""
+        calls, now = going.calls, time.monotonic()
+        if calls is None:
+            return
+        waiting = set(calls.waiting())
+        for reference, call in going.flying.items():
+            if calls.room is None:
+                self._line.leave(call, now, 0)
+            call.held = calls.held(reference)
+            if reference in waiting:
+                call.began = None
+            self._passed[reference] = call, going.name_of(call)
+        going.flying = {}
+
+    def _tell_lost(self, call: Call, name: str) -> None:
+        for facts in call.lost(name):
+            self.lost(facts)
 
     def _may_begin(self, job: Job) -> bool:
         """Whether a job that is ready can begin.
@@ -141,6 +168,7 @@ class Scheduler:
             if going.done():
                 moved = True
                 self._recovery.tell(going, ends=True)
+                self._pass(going)
                 if not going.step():
                     self._going.remove(going)
                     if going.job.claim is not None:
@@ -168,7 +196,7 @@ class Scheduler:
         assert calls is not None
         usual = going.item_seconds
         while usual is not None and calls.idle():
-            if calls.room is None and self._in_flight() >= self.share().workers:
+            if calls.room is None and len(self._line) >= self.share().workers:
                 return
             # Those in flight are in the order in which they were sent: if the first is not late, none is.
             once = next((call for call in going.flying.values() if call.does == "makes" and not call.twice), None)
@@ -187,13 +215,10 @@ class Scheduler:
         found = (call for call in waiting if call is not None and call.does == "makes" and not call.twice)
         return next((call for call in found if usual * len(call.items) >= MOVED_SECONDS), None)
 
-    def _in_flight(self) -> int:
-        return sum(len(going.flying) for going in self._going if going.calls and going.calls.room is None)
-
     def _free(self) -> bool:
         """Whether there is room for another call of a step that has no limit of its own."""
         share = self.share()
-        return self._in_flight() < (share.limit if self._claim is None else share.workers)
+        return len(self._line) < (share.limit if self._claim is None else share.workers)
 
     def _next(self, going: Going) -> list[Item]:
         """The items of the next call; none if the next item is not there yet, or there are no more."""
@@ -242,10 +267,14 @@ class Scheduler:
             sent = [item.item for item in items]
             reference = calls.submit(sent if calls.together > 1 else sent[0], cpus)
         going.flying[reference] = call
+        if calls.room is None:
+            self._line.join(call, self.share().workers)
+        else:
+            call.began = now
         for item in items:
             item.calls += 1
         # A callback of each result costs the same however many calls are in flight; `ray.wait` looks at all of them.
-        reference.future().add_done_callback(lambda future: self._back.put((call, reference, future)))
+        reference.future().add_done_callback(lambda future: self._back.put((call, reference, future, time.monotonic())))
 
     def _wait(self) -> None:
         """Wait a second for results, and take them; or until there is room for more calls."""
@@ -299,12 +328,22 @@ class Scheduler:
                 "longer needs a larger --stall-seconds, or Corpus(..., unit_bytes=...) with a smaller number.",
             )
 
-    def _came(self, call: Call, reference: Any, future: Any) -> None:
-        """Take the results of a call, or see to its loss."""
+    def _came(self, call: Call, reference: Any, future: Any, came: float) -> None:
+        """Take the results of a call, which came at this time, or see to its loss."""
+        if reference in self._passed:
+            _, name = self._passed.pop(reference)
+            if future.exception() is None:
+                self.heard(future.result())
+            else:
+                call.came = came
+                self._tell_lost(call, name)
+            return
         going = call.job
         calls = going.calls
-        if going.flying.pop(reference, None) is None or calls is None:
-            return  # a call that was made twice, of a step that is done
+        assert calls is not None, "it has calls in flight"
+        del going.flying[reference]
+        if calls.room is None:
+            self._line.leave(call, came, self.share().workers)
         for item in call.items:
             item.calls -= 1
         try:
@@ -317,6 +356,7 @@ class Scheduler:
                 call.loss = replace(call.loss, kind="memory", message=KILLED)
             if call.loss.kind == "memory" and not call.loss.actor:  # a model's memory is not asked for
                 self.starved(going.job.label, call.sent)
+            call.came, call.held = came, calls.held(reference) if call.loss.actor else Held()
             going.judged_later[reference] = call
             self._judge(going, calls.lost(reference, call.loss))
             return
@@ -339,7 +379,10 @@ class Scheduler:
 
     def _judge(self, going: Going, judged: Mapping[Any, bool]) -> None:
         for reference, guilty in judged.items():
-            self._recovery.lost(going, going.judged_later.pop(reference), guilty=guilty)
+            call = going.judged_later.pop(reference)
+            if guilty:
+                self._tell_lost(call, going.name_of(call))
+            self._recovery.lost(going, call, guilty=guilty)
 
 
 _END = object()

@@ -1,6 +1,7 @@
 """The log of calls: its size does not grow with the number of calls, its sums are right, its timeline adds up."""
 
 import random
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from annotate.engine import call_log, events
 from annotate.engine.call_log import SHARE, SLOWEST, CallLog, as_events
 from annotate.engine.events import Events, Silent
-from annotate.engine.facts import Facts, Sent
+from annotate.engine.facts import Facts, Held, Sent, facts_of_lost
 from annotate.engine.status import status
 from annotate.engine.timeline import PHASES, Reader
 from annotate.storage.store import Directory
@@ -117,6 +118,23 @@ def test_the_time_of_each_worker_is_in_a_call_waiting_or_idle():
     }
     assert set(shares) == {*PHASES, "waiting", "idle"}
     assert found.stages[1].running[:40] == [0.0] * 40 and sum(found.stages[1].running) / 6 == pytest.approx(2, abs=0.1)
+
+
+def test_a_call_that_was_lost_is_no_idling_and_is_among_the_slowest():
+    windows = []
+    log = CallLog(windows.append)
+    log.add(call(0, 1000.0, 10.0, **{"seconds: forward": 6.0}))
+    lost = facts_of_lost(STAGES[0], "unit 1", 0.0, 2.0, 8.0, Held(node="b", pid=9))
+    ahead = lost.start - 1002.0  # the clock of this process is another
+    log.add(replace(lost, start=lost.start - ahead, end=lost.end - ahead))
+    log.flush()
+    found = read(*windows)
+    shares = {name: round(share * 20) for name, share in found.shares.items() if share > 0.01}
+    assert shares == {"forward": 6, "other": 4, "lost": 6, "waiting": 2, "idle": 2}
+    assert found.stages[0].calls == 2
+    slow = found.slowest[1]
+    assert (slow.step, slow.units, slow.node, slow.pid) == ("lost", "unit 1", "b", 9)
+    assert {name: seconds for name, seconds in slow.seconds.items() if seconds} == {"lost": pytest.approx(6)}
 
 
 def test_workers_that_come_later_are_not_idle_before():

@@ -8,7 +8,7 @@ import support
 from annotate import BudgetError, Corpus, Options, Split, Tag, TagScheme, score, status
 from annotate.amounts import amount
 from annotate.engine.cost import Budget, Cost, Prices
-from annotate.engine.facts import Facts, Sent
+from annotate.engine.facts import Facts, Held, Sent, facts_of_lost
 from annotate.engine.plan import CorpusPlan, ScoringTime, _cost
 from annotate.engine.worker import told
 from annotate.errors import ConfigError
@@ -21,6 +21,19 @@ def test_a_call_costs_its_time_or_that_of_its_threads_and_the_gpu_that_it_holds(
     assert waits.cost == Cost(0.1, 0.0)
     threads = Facts(SENT, "n", 1, 0.0, 100.0, 460.0, {}, 0, cpu=720.0, gpus=2)
     assert threads.cost == Cost(0.2, 0.2)
+
+
+def test_a_call_that_was_lost_costs_its_time_and_the_gpu_of_its_worker():
+    now = time.monotonic()
+    hung = facts_of_lost("a stage", "a unit", now - 4600, now - 3600, now, Held())
+    assert (hung.cost.core_hours, hung.cost.gpu_hours) == (pytest.approx(1), 0)
+    on_gpu = facts_of_lost("a stage", "a unit", now - 4600, now - 3600, now, Held(gpus=1))
+    assert (on_gpu.cost.core_hours, on_gpu.cost.gpu_hours) == (pytest.approx(1), pytest.approx(1))
+    assert (on_gpu.waited, on_gpu.end) == (pytest.approx(1000), pytest.approx(time.time(), abs=60))
+    budget = Budget(2.0, Prices(gpu_hour=2.5))
+    budget.spend(on_gpu.cost)
+    with pytest.raises(BudgetError, match=r"1\.00 core-hours and 1\.00 GPU-hours, 2\.50 at the prices"):
+        budget.check()
 
 
 def test_a_call_tells_the_cpu_time_that_it_took():

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import sentences, shard_bytes, to_shards
 
-from annotate import Corpus, Options, PythonScorer, Split, Tag, TagScheme, WorkError, clean, score, tables
+from annotate import Corpus, Options, PythonScorer, Split, Tag, TagScheme, WorkError, clean, score, status, tables
 from annotate.engine.events import Silent
 from annotate.engine.losses import NOT_RUN
 
@@ -93,6 +93,10 @@ def test_spans_that_crash_or_hang_are_found_and_get_no_score(ray_cluster, tmp_pa
     assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "as it should be")
     assert clean(tmp_path / "out", refused=True, dry_run=True).not_run == 3
     assert any("3 scores failed" in remark for remark in made.remarks)
+    # The text that hangs has had two attempts of three seconds at least, which the timeline does not take for idling.
+    (scoring,) = [stage for stage in status(tmp_path / "out").timeline.stages if stage.label.startswith("annotations")]
+    lost = [call for call in status(tmp_path / "out").timeline.slowest if call.step == "lost"]
+    assert scoring.seconds["lost"] > 6 and lost[0].pid and lost[0].seconds["lost"] > 2.5
 
 
 @pytest.mark.slow

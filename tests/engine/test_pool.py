@@ -16,6 +16,7 @@ from support import shard_bytes, write_corpus
 from annotate import status
 from annotate.engine import pool as module
 from annotate.engine.cluster import Resources
+from annotate.engine.facts import Held, Place
 from annotate.engine.losses import Loss
 from annotate.engine.pool import AHEAD, Pool
 from annotate.errors import ConfigError, WorkError
@@ -38,7 +39,7 @@ class Actor:
 
     def runs(self, error=None):
         if error is None:
-            self.answers[-1].set_result(f"node of {self.name}")
+            self.answers[-1].set_result(Place(f"node of {self.name}", f"{self.name}'s", 7))
         else:
             self.answers[-1].set_exception(error)
 
@@ -142,6 +143,16 @@ def test_the_first_that_was_lost_is_what_a_model_worked_on_when_it_died(cluster,
     (d,) = send(pool, "d")
     assert pool.lost(d, TASK) == {d: True}, "a task around the model, which is well"
     assert cluster.killed == ["m0"]
+
+
+def test_a_model_has_worked_on_a_call_since_it_was_done_with_the_one_before(cluster, pool):
+    a, b, _ = three_at_one_model(cluster, pool)
+    cluster.now = 5.0
+    pool.returned(a)
+    cluster.now = 9.0
+    assert pool.held(b) == Held(5.0, "m0's", 7, gpus=0)
+    pool.resources = replace(TWO, gpu=True)
+    assert pool.held(b).gpus == 1 and pool.held("a call around the model") == Held()
 
 
 def test_calls_are_judged_when_all_of_a_dead_model_are_back(cluster, pool):

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import ray
-from ray.exceptions import WorkerCrashedError
+from ray.exceptions import ActorDiedError, WorkerCrashedError
 
 from annotate.engine import going, scheduler
 from annotate.engine.calls import Calls, Job
+from annotate.engine.facts import Held
 from annotate.engine.scheduler import Scheduler
 from annotate.engine.sharing import Share
 from annotate.errors import WorkError
@@ -296,3 +297,86 @@ def test_while_models_are_held_no_task_waits_for_a_whole_cpu_and_one_job_holds_t
     Scheduler(share(2, 4), 60).run([tasks, *two])
     assert {cpus for _, cpus, holding in claims if holding} == {claim}
     assert {cpus for _, cpus, _ in claims} == {1.0, claim} and claims[-1][1] == 1.0
+
+
+def seconds(facts):
+    return {each.sent.units: round(each.end - each.start) for each in facts}
+
+
+def test_calls_that_are_lost_have_worked_since_a_worker_was_free_for_them(monkeypatch):
+    """Two workers. `b` and then `d`, which waits for `a`, are lost; when nothing comes, `e` works and `f` waits."""
+    sent, lost = [], []
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    def come(now):
+        if now not in ends:
+            return
+        made = next(each.made for each in sent if each.item == ends[now] and not each.made.done())
+        if ends[now] in "ac":
+            made.set_result(None)
+        else:
+            made.set_exception(WorkerCrashedError())
+
+    ends = {10: "b", 20: "a", 50: "c", 60: "d"}
+    clock = Clock(monkeypatch, come)
+    running = clock.of(Scheduler(share(2, 4), stall_seconds=100, lost=lost.append))
+    with pytest.raises(WorkError, match="nothing came back"):
+        running.run([job("a stage", calls("abcdef", submit=submit))])
+    # `c` begins at 10, `d` at 20, `b` again at 50, `e` at 60.
+    assert [(each.sent.units, round(each.end - each.start)) for each in lost[:2]] == [("b", 10), ("d", 40)]
+    assert seconds(lost[2:]) == {"b": clock.now - 50, "e": clock.now - 60}
+    assert all(each.sent.step == "lost" and each.counts == {"seconds: lost": each.end - each.start} for each in lost)
+
+
+def test_of_calls_at_a_lost_model_the_first_has_worked(monkeypatch):
+    sent, lost = [], []
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    def come(now):
+        if now == 30:
+            sent[1].made.set_exception(ActorDiedError())
+            sent[0].made.set_exception(ActorDiedError())
+        elif now > 30:
+            for each in sent[2:]:
+                each.made.done() or each.made.set_result(None)
+
+    judged = {}
+
+    def is_lost(reference, loss):
+        judged[reference] = reference is sent[0]
+        return judged if len(judged) == 2 else {}
+
+    step = calls("ab", submit=submit, room=lambda: 2, held=lambda reference: Held(5.0, "n", 7, 1), lost=is_lost)
+    Clock(monkeypatch, come).of(Scheduler(share(2, 4), stall_seconds=100, lost=lost.append)).run([job("models", step)])
+    [facts] = lost
+    assert (facts.sent.units, facts.node, facts.pid, facts.gpus) == ("a", "n", 7, 1)
+    assert (facts.end - facts.start, facts.waited) == (pytest.approx(25), pytest.approx(5))
+
+
+def test_a_call_that_was_made_twice_is_counted_also_if_it_ends_after_its_step(monkeypatch):
+    sent, heard, lost = [], [], []
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    def come(now):
+        twins = [each for each in sent if each.item == "d"]
+        if sent[0].item == "a" and not sent[0].made.done():
+            sent[0].made.set_result("a")
+        elif len(twins) == 2 and not twins[1].made.done():
+            twins[1].made.set_result("d")
+        elif (late := [each for each in sent if each.item == "z"]) and not twins[0].made.done():
+            twins[0].made.set_result("d, late")
+            late[0].made.set_result("z")
+
+    running = Scheduler(share(2, 4), 500, heard=lambda told: heard.append(told) or told, lost=lost.append)
+    steps = [calls("ad", submit=submit), calls("z", submit=submit)]
+    Clock(monkeypatch, come).of(running).run([job("a stage", *steps)])
+    assert heard == ["a", "d", "d, late", "z"] and not lost
