@@ -12,7 +12,7 @@ import pytest
 import ray
 import support
 
-from annotate import AnnotateError, Corpus, Pipeline, PythonScorer, Split, score, status
+from annotate import AnnotateError, Corpus, Pipeline, PythonScorer, Split, score, status, tally
 from annotate.engine import cluster_watch, metrics, nodes
 from annotate.engine.cluster_watch import ClusterWatch
 from annotate.engine.events import Events, Silent
@@ -157,6 +157,7 @@ def test_an_error_of_a_call_says_where_it_was_and_where_the_log_is(ray_cluster, 
 
 
 def test_a_run_that_lost_a_worker_tells_of_it(ray_cluster, tmp_path):
+    tally.taken()  # what other tests have counted in this process
     once = str(tmp_path / "killed")
 
     def dies_once(table):
