@@ -56,6 +56,8 @@ def command(workdir: str, *, stages: bool, timeline: bool, provenance: bool) -> 
     out.print(_stages(found))
     for stage in found.stages:
         _stuck(stage, out)
+    for search in dict.fromkeys(each for stage in found.stages for each in stage.searches):
+        say(out, visible(search), "yellow")
     for warning in found.warnings:
         say(out, f"warning: {visible(warning)}", "yellow")
     if found.ledgers:

@@ -140,6 +140,13 @@ class Events:
         self._write(event="in_flight", stage=stage, in_flight=units, waits=waits)
         self.flush()
 
+    def searching(self, stage: str, unit: str, how_far: str) -> None:
+        """How far the search is for what ends the worker of a unit; empty at its end. This is written at once."""
+        if how_far:
+            self.observer.said("info", f"{stage}: {unit}: {how_far}")
+        self._write(event="searching", stage=stage, unit=unit, how_far=how_far)
+        self.flush()
+
     def nodes(self, lost: Sequence[str], joined: Sequence[str]) -> None:
         """Nodes of the cluster were lost, or joined it."""
         self._write(event="nodes", lost=list(lost), joined=list(joined))

@@ -26,6 +26,7 @@ class Item:
         lost: losses of workers that worked on it alone, since the last search.
         starved: losses for want of memory.
         search: the search that goes on for the inputs that end its worker.
+        told: when it was told how far that is, by the monotonic clock.
         left_out: the inputs that searches have found, by number; of each, how its worker was lost.
         vain: whether a search has found nothing.
     """
@@ -37,6 +38,7 @@ class Item:
     lost: int = 0
     starved: int = 0
     search: Search | None = None
+    told: float = 0.0
     left_out: Mapping[int, str] = field(default_factory=dict)
     vain: bool = False
 

@@ -23,6 +23,8 @@ SUSPECT = 2
 """How often an item, alone in a worker, loses it before the search in it begins."""
 TELL_SECONDS = 60.0
 """Of losses of one kind, the first is told at once; those that follow are counted, and told after so long."""
+SEARCH_SECONDS = 30.0
+"""How far a search is, is told after so long, where an attempt is made meanwhile."""
 TOLD = {
     "node": "lost with its node",
     "memory": "its worker was ended because its node had too little memory left",
@@ -47,9 +49,15 @@ class BeginAnew(Exception):
 
 @dataclass
 class Recovery:
-    """Sends what was lost again; `said` takes warnings."""
+    """Sends what was lost again.
+
+    Attributes:
+        said: takes warnings.
+        searching: takes the label of a job, the name of an item, and how far the search in it is; empty at its end.
+    """
 
     said: Callable[[str], None]
+    searching: Callable[[str, str, str], None] = lambda label, name, how_far: None
 
     def lost(self, going: Going, call: Call, *, guilty: bool) -> None:
         """Send the items of a call again. If it had one item, and its worker was working on this, count it.
@@ -89,7 +97,7 @@ class Recovery:
             item.vain = True
             going.again.append(item)
             return
-        item.search = Search.among(inputs, item.left_out)
+        item.search, item.told = Search.among(inputs, item.left_out), time.monotonic()
         for losses in going.losses.values():
             if losses.last == going.name(item):  # the line below tells of them
                 losses.new = 0
@@ -123,6 +131,8 @@ class Recovery:
         """Try the next part of an item; at the end of the search, make it without what was found."""
         narrowing, search = item.narrowing, item.search
         assert narrowing is not None
+        if search is not None:
+            self._tell_how_far(going, item, search)
         if search is not None and search.part() is None:
             found, inputs = len(search.found) - len(item.left_out), narrowing.inputs
             end = "ends its worker" if found == 1 else "end their worker"
@@ -137,6 +147,19 @@ class Recovery:
                 return
             item.item = rest
         going.again.append(item)
+
+    def _tell_how_far(self, going: Going, item: Item, search: Search) -> None:
+        assert item.narrowing is not None
+        now, inputs, how_far = time.monotonic(), item.narrowing.inputs, ""
+        if search.part() is not None:
+            if now - item.told < SEARCH_SECONDS:
+                return
+            found = f", {len(search.found) - len(item.left_out):,} found"
+            how_far = (
+                f"{search.left:,} of its {search.inputs:,} {inputs} left to search{found}, {search.attempts:,} attempts"
+            )
+        item.told = now
+        self.searching(going.job.label, going.name(item), how_far)
 
     def tell(self, going: Going, *, ends: bool = False) -> None:
         """Say what was lost: a line for each kind of loss, the first time at once, then now and then, and at the end.

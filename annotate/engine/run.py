@@ -289,8 +289,8 @@ class _Run:
             running.heard.check()
 
         killed = self.kernel_kills.since
-        lost = running.heard.tell
-        scheduler = Scheduler(share, seconds, waiting, said, heard, lost, waited_for, check, starved, killed)
+        lost, searching = running.heard.tell, running.events.searching
+        scheduler = Scheduler(share, seconds, waiting, said, heard, lost, waited_for, check, starved, killed, searching)
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)
 

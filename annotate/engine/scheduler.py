@@ -66,6 +66,8 @@ class Scheduler:
         killed: says whether a kernel has ended a process for want of memory since a call was sent.
         heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
         lost: takes the facts of a call whose worker was lost, or which the run did not wait for at its end.
+        searching: takes the label of a job, the name of an item, and how far the search for what ends its worker is;
+            nothing at its end.
     """
 
     share: Callable[[], Share]
@@ -78,6 +80,7 @@ class Scheduler:
     check: Callable[[], None] = lambda: None
     starved: Callable[[str, float], None] = lambda label, sent: None
     killed: Callable[[float], bool] = lambda sent: False
+    searching: Callable[[str, str, str], None] = lambda label, name, how_far: None
     _going: list[Going] = field(default_factory=list)
     _claim: float | None = None  # of a task, while models are held
     _last: float = 0.0
@@ -89,7 +92,7 @@ class Scheduler:
     _passed: dict[Any, tuple[Call, str]] = field(default_factory=dict)  # by reference; with their names
 
     def __post_init__(self) -> None:
-        self._recovery = Recovery(self.said)
+        self._recovery = Recovery(self.said, self.searching)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run jobs, each when it is ready.

@@ -47,6 +47,13 @@ class Search:
             self._todo.pop()
         return self._todo[-1] if self._todo else None
 
+    @property
+    def left(self) -> int:
+        """Number of inputs that are still to be searched."""
+        if self._empty:
+            return self.inputs - len(self.found)
+        return sum(len(part) - sum(one in part for one in self.found) for part in self._todo)
+
     def passed(self) -> None:
         """The part did not end its worker."""
         self.attempts += 1

@@ -42,6 +42,7 @@ class StageStatus:
         seconds: from its start in this run to its last result, waits included; None if it was committed before.
         quiet: seconds since the last event of a running stage; None for others.
         stuck: units of a running stage that were in flight when no result had come for minutes.
+        searches: how far the searches are for what ends workers of a running stage; for people.
         waits: the resources that it waits for, what the cluster has free of them, and who holds them; for people.
     """
 
@@ -56,6 +57,7 @@ class StageStatus:
     quiet: float | None = None
     stuck: Sequence[str] = ()
     waits: str = ""
+    searches: Sequence[str] = ()
     about: str = ""
 
 
@@ -214,6 +216,7 @@ def _begun(label: str, dataset: str, seen: _Seen, *, alive: bool) -> StageStatus
         quiet=now - seen.last if goes_on else None,
         stuck=seen.in_flight if goes_on else (),
         waits=seen.waits if goes_on else "",
+        searches=tuple(seen.searches.values()) if goes_on else (),
     )
 
 
@@ -231,6 +234,7 @@ class _Seen:
     finished: bool = False
     in_flight: tuple[str, ...] = ()
     waits: str = ""
+    searches: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -278,9 +282,14 @@ def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:
     if kind == "in_flight":  # said when no result came for minutes: no sign of life
         seen.in_flight, seen.waits = tuple(event["in_flight"]), event.get("waits", "")
         return
+    if kind == "searching":  # nor is this
+        seen.searches.pop(event["unit"], None)
+        if event["how_far"]:
+            seen.searches[event["unit"]] = f"{event['stage']}: {event['unit']}: {event['how_far']}"
+        return
     seen.last, seen.in_flight, seen.waits = at, (), ""
     if kind == "started":  # perhaps once more, in a run that begins anew
-        seen.finished, seen.done, seen.rows = False, 0, 0
+        seen.finished, seen.done, seen.rows, seen.searches = False, 0, 0, {}
         seen.started, seen.since, seen.units, seen.of = (
             True,
             at,

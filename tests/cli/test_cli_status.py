@@ -190,6 +190,19 @@ def test_what_comes_back_after_all_is_not_stuck(interrupted):
     assert running.label == GROUPS[0] and running.stuck == ()
 
 
+def test_how_far_a_search_is_is_shown_while_it_goes_on(annotate, interrupted):
+    run = status(interrupted).run
+    later = interrupted / "events" / f"{run}-99.jsonl"
+    about = {"time": 2.0, "event": "searching", "stage": GROUPS[0], "unit": "s0.parquet[3:9]"}
+    told = [{**about, "how_far": "4 of its 6 inputs left to search"}, {**about, "how_far": ""}]
+    with hold(Directory.at(interrupted), run, share=False):
+        for number, expected in ((1, 1), (2, 0)):
+            later.write_text("".join(json.dumps(event) + "\n" for event in told[:number]))
+            said = f"{GROUPS[0]}: s0.parquet[3:9]: 4 of its 6 inputs left to search"
+            assert annotate("status", interrupted)[1].count(said) == expected
+    later.unlink()
+
+
 def test_a_run_that_another_pipeline_began_is_not_taken_for_the_finished_one(annotate, workdir):
     planned = [{"label": "corpus", "dataset": "corpus-00000000", "fingerprint": "0"}]
     event = {"time": 5.0, "event": "planned", "datasets": planned}

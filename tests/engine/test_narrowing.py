@@ -10,7 +10,7 @@ from annotate.engine.calls import Calls, Job, Narrowing
 from annotate.engine.documents import Documents, narrowed
 from annotate.engine.going import Call, Going, Item
 from annotate.engine.losses import Loss
-from annotate.engine.recovery import ATTEMPTS, SUSPECT, TELL_SECONDS, Recovery
+from annotate.engine.recovery import ATTEMPTS, SEARCH_SECONDS, SUSPECT, TELL_SECONDS, Recovery
 from annotate.errors import WorkError
 from annotate.graph.tables import Work
 from annotate.storage.manifests import Unit
@@ -101,6 +101,25 @@ def test_if_inputs_cannot_be_counted_others_are_searched():
     lose(recovery, made, item, "tries")
     assert made.anew and not made.again and made.open == {0: item}  # the step can't end without it
     assert said[-1].endswith("1 of its 1 documents ends its worker; found in 3 attempts")
+
+
+def test_how_far_a_search_is_is_told_now_and_then_and_that_it_is_over(monkeypatch):
+    made, item = going(Narrowing(mock.Mock(), mock.Mock(), lambda item, found: item, inputs="documents"))
+    now, told = [0.0], []
+    monkeypatch.setattr("annotate.engine.recovery.time.monotonic", lambda: now[0])
+    recovery = Recovery(lambda message: None, lambda *what: told.append(what))
+    recovery.search(made, item, 1_600)
+    for _ in range(5):  # without any; then one half after the other is innocent
+        now[0] += SEARCH_SECONDS / 2
+        recovery.searched(made, item)
+        lose(recovery, made, item, "tries")
+    assert told == [
+        ("stage", "unit", "1,200 of its 1,600 documents left to search, 0 found, 3 attempts"),
+        ("stage", "unit", "900 of its 1,600 documents left to search, 0 found, 7 attempts"),
+    ]
+    while item.search is not None:
+        recovery.searched(made, item)
+    assert told[2:] == [("stage", "unit", "")]
 
 
 def test_an_item_without_inputs_is_not_searched():

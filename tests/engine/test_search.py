@@ -7,14 +7,19 @@ from annotate.engine.search import PROOFS, Search
 
 
 def run(search, kills, disturbed=lambda attempt: False):
-    """Search to the end; returns the number of attempts."""
+    """Search to the end; returns the number of attempts. What is left gets less, down to nothing."""
     attempts = 0
+    left = search.left
+    assert left == search.inputs - len(search.found)
     while (part := search.part()) is not None:
         attempts += 1
+        assert len(part) <= search.left <= left
+        left = search.left
         if kills & (set(part) - search.found.keys()) or disturbed(attempts):
             search.ended()
         else:
             search.passed()
+    assert search.left == 0
     return attempts
 
 
