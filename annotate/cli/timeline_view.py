@@ -38,8 +38,10 @@ def print_timeline(found: Timeline, out: Console) -> None:
         say(out, f"Lost: node {visible(node)}", "yellow")
     for death in found.deaths:
         at = time.strftime("%H:%M:%S", time.gmtime(death.time))
-        say(out, f"Died: process {death.pid} of {visible(death.node)}, seen at {at}: {visible(death.why)}", "yellow")
-        say(out, f"      its log there: {visible(death.log)}")
+        which = f"process {death.pid}" if death.number == 1 else f"{death.number:,} processes"
+        last = "" if death.number == 1 else f"the last was process {death.pid}, "
+        say(out, f"Died: {which} on {visible(death.node)}: {visible(death.why)}", "yellow")
+        say(out, f"      {last}seen at {at}; its log there: {visible(death.log)}")
     for what, counts in (("Tried again", found.retries), ("Requests to stores", found.requests)):
         if counts:
             say(out, f"{what}: {', '.join(f'{visible(kind)} {number:,}' for kind, number in counts.items())}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,8 +16,10 @@ import ray
 from annotate.engine import head, metrics, nodes
 from annotate.engine.events import Events
 from annotate.engine.facts import node_name
+from annotate.engine.last_words import UNSAID, last_words
 
 LOOK_SECONDS = 15.0
+NOT_READ = "its process is gone, and its log could not be read, as when its node is lost"
 MOST_TOLD = 1000
 """Most deaths of workers that a run has events of: a cluster whose workers all die again and again ends in an error."""
 
@@ -26,13 +30,15 @@ class DeadWorker:
 
     Attributes:
         id: Ray's id of it.
+        node_id: Ray's id of its node.
         node: the node, as in facts of calls.
         pid: number of the process.
-        why: what Ray knows of it.
+        why: what Ray knows of it; empty if that is only that the process is gone.
         log: path of its log on the node; `*` stands for the number of a job.
     """
 
     id: str
+    node_id: str
     node: str
     pid: int
     why: str
@@ -78,11 +84,18 @@ class ClusterWatch:
         if names := sorted(self._nodes[node] for node in self._leaving - earlier if node in self._nodes):
             left = f"about to leave the cluster: {', '.join(names)}; no more work goes there"
             self.events.said("warning", left)
-        for worker in dead_workers():
-            if worker.id not in self._told and len(self._told) < MOST_TOLD:
-                self.events.died(worker.node, worker.pid, worker.why, worker.log)
-                metrics.count("annotate_lost_workers", 1, node=worker.node)
-            self._told.add(worker.id)
+        dead = [worker for worker in dead_workers() if worker.id not in self._told]
+        told = dead[: max(0, MOST_TOLD - len(self._told))]
+        self._told.update(worker.id for worker in dead)
+        logs: defaultdict[str, list[str]] = defaultdict(list)
+        for worker in told:
+            logs[worker.node_id].append(worker.log)
+        words = last_words(logs) if logs else {}
+        for worker in told:
+            said = words.get(worker.log, NOT_READ)
+            why = worker.why if worker.why and said in (UNSAID, NOT_READ) else said
+            self.events.died(worker.node, worker.pid, why, worker.log)
+            metrics.count("annotate_lost_workers", 1, node=worker.node)
 
 
 def dead_workers() -> Iterator[DeadWorker]:
@@ -108,14 +121,24 @@ def _intended(worker: Any) -> bool:
     return kind.startswith("INTENDED")
 
 
+def _why(worker: Any) -> str:
+    """Why a worker died, if Ray knows more than that it is gone."""
+    detail: str = worker.exit_detail
+    if code := re.search(r"exits with an exit code (-?\d+)", detail):
+        return f"it ended itself with exit code {code[1]}"
+    gone = "connection error" in detail or "RPC error" in detail
+    return "" if gone else detail.split(". ")[0]
+
+
 def _dead(worker: Any) -> DeadWorker:
     address, found = worker.worker_address, worker.worker_info
     session = PurePosixPath(found["plasma_store_socket"].decode()).parent.parent
     name = address.worker_id.hex()
     return DeadWorker(
         id=name,
+        node_id=address.node_id.hex(),
         node=node_name(address.ip_address, address.node_id.hex()),
         pid=worker.pid,
-        why=worker.exit_detail.split(". ")[0],
+        why=_why(worker),
         log=str(session / "logs" / f"worker-{name}-*-{worker.pid}.err"),
     )

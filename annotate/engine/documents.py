@@ -19,6 +19,7 @@ import numpy.typing as npt
 from annotate.engine.attempts import counted
 from annotate.engine.calls import Narrowing
 from annotate.engine.datasets import Dataset
+from annotate.engine.overdue import TOO_LONG
 from annotate.engine.reading import by_reading, try_reading
 from annotate.engine.running import Running
 from annotate.engine.worker import Context
@@ -31,7 +32,7 @@ from annotate.storage.refusals import Refusal, file_identity, put_refusal
 MOST_DOCUMENTS = 64
 """Documents of one item that a search may find. If more end their worker, the fault is not that of documents."""
 MOST_NAMED = 3
-WHY = {"worker": "its process ended", "time": "it took longer than unit_seconds allows"}
+WHY = {"worker": "its process ended", "time": TOO_LONG}
 
 # In the driver.
 

@@ -111,5 +111,5 @@ def loss_of(label: str, name: str, error: Exception) -> Loss:
 
 def too_often(label: str, name: str, times: int, loss: Loss) -> WorkError:
     """The error for what lost its worker too often."""
-    why = "it took longer than unit_seconds allows" if loss.kind == "time" else loss.message
+    why = overdue.TOO_LONG if loss.kind == "time" else loss.message
     return WorkError(f"{label}: {name} lost its worker {times} times; the last time: {why}", hint=HINTS[loss.kind])

@@ -21,6 +21,9 @@ from annotate.engine import head
 GRACE_SECONDS = 5.0
 """A process that could not end itself is ended from C so much later."""
 
+TOO_LONG = "it took longer than unit_seconds allows"
+"""The line in the log of a process that ended itself for it."""
+
 _NAMESPACE = b"annotate"
 _call = ("", "")
 
@@ -53,6 +56,7 @@ def limited(seconds: float | None) -> Iterator[None]:
 
 def _end(stage: str, units: str) -> None:
     faulthandler.dump_traceback(all_threads=True)
+    os.write(2, f"{TOO_LONG}\n".encode())
     with contextlib.suppress(Exception):  # this thread has nobody to tell
         from ray.experimental.internal_kv import _internal_kv_put
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from annotate.engine.going import Call, Going, Item, Losses
 from annotate.engine.losses import too_often
+from annotate.engine.overdue import TOO_LONG
 from annotate.engine.search import Search
 from annotate.errors import WorkError
 from annotate.storage.retries import COUNTED
@@ -28,7 +29,7 @@ SEARCH_SECONDS = 30.0
 TOLD = {
     "node": "lost with its node",
     "memory": "its worker was ended because its node had too little memory left",
-    "time": "it took longer than unit_seconds allows",
+    "time": TOO_LONG,
     "worker": "the process of its worker ended while it worked on this",
     "others": "its worker was lost while it worked on something else",
 }

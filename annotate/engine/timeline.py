@@ -96,20 +96,22 @@ class SlowCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Death:
-    """A process of a worker that died.
+    """Processes of workers that died on one node in the same way.
 
     Attributes:
-        time: when it was seen, in seconds since the epoch.
-        node: where it ran.
-        pid: number of the process.
-        why: what Ray knows of it.
+        node: where they ran.
+        why: what the log of the last one says of its end, or what Ray knows of it.
+        number: how many died.
+        time: when the last one was seen to be dead, in seconds since the epoch.
+        pid: number of the last process.
         log: path of its log on the node; `*` stands for the number of a job.
     """
 
-    time: float
     node: str
-    pid: int
     why: str
+    number: int
+    time: float
+    pid: int
     log: str
 
 
@@ -129,7 +131,7 @@ class Timeline:
         slowest: the slowest calls, the slowest first.
         retries: what was tried again, by kind.
         requests: number of requests to object stores, by kind.
-        deaths: processes of workers that died.
+        deaths: processes of workers that died, by node and cause; those that happened most often first.
         lost_nodes: names of the nodes that were lost.
     """
 
@@ -170,7 +172,7 @@ class Reader:
     _calls: list[Mapping[str, Any]] = field(default_factory=list)
     _slow: list[Mapping[str, Any]] = field(default_factory=list)
     _counts: Counter[str] = field(default_factory=Counter)
-    _deaths: list[Death] = field(default_factory=list)
+    _deaths: dict[tuple[str, str], Death] = field(default_factory=dict)  # by node and cause
     _lost_nodes: list[str] = field(default_factory=list)
 
     def take(self, event: Mapping[str, Any]) -> bool:
@@ -183,7 +185,10 @@ class Reader:
         elif kind == "slow":
             self._slow.append(event)
         elif kind == "died":
-            self._deaths.append(Death(**{name: event[name] for name in ("time", "node", "pid", "why", "log")}))
+            at = (event["node"], event["why"])
+            number = self._deaths[at].number + 1 if at in self._deaths else 1
+            last = {name: event[name] for name in ("time", "pid", "log")}
+            self._deaths[at] = Death(node=at[0], why=at[1], number=number, **last)
         elif kind == "nodes":
             self._lost_nodes += event["lost"]
         elif kind == "workers":
@@ -215,7 +220,7 @@ class Reader:
             slowest=[_slow(event) for event in sorted(self._slow, key=lambda e: e["start"] - e["end"])],
             retries=self._counted(retries.COUNTED),
             requests=self._counted(tally.REQUESTS),
-            deaths=tuple(self._deaths),
+            deaths=tuple(sorted(self._deaths.values(), key=lambda death: -death.number)),
             lost_nodes=tuple(self._lost_nodes),
         )
 

@@ -93,7 +93,7 @@ def test_the_timeline_of_a_run(annotate, finished, workdir):
     later = workdir / "events" / f"{status(workdir).run}-99.jsonl"
     later.write_text("".join(json.dumps({"time": 5.0} | event) + "\n" for event in told))
     _, out, _ = annotate("status", workdir, "--timeline")
-    assert "process 77 of 10.0.0.7 (abcdef)" in out and "/tmp/logs/w.err" in out
+    assert "process 77 on 10.0.0.7 (abcdef): killed" in out and "/tmp/logs/w.err" in out
     assert "node 10.0.0.8" in out and "throttled 3" in out
     for path in (workdir / "events").iterdir():
         path.unlink()

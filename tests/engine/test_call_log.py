@@ -1,11 +1,14 @@
 """The log of calls: its size does not grow with the number of calls, its sums are right, its timeline adds up."""
 
+import io
 import random
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
+from annotate.cli.timeline_view import print_timeline
 from annotate.engine import call_log, events
 from annotate.engine.call_log import SHARE, SLOWEST, CallLog, as_events
 from annotate.engine.events import Events, Silent
@@ -135,6 +138,32 @@ def test_a_call_that_was_lost_is_no_idling_and_is_among_the_slowest():
     slow = found.slowest[1]
     assert (slow.step, slow.units, slow.node, slow.pid) == ("lost", "unit 1", "b", 9)
     assert {name: seconds for name, seconds in slow.seconds.items() if seconds} == {"lost": pytest.approx(6)}
+
+
+def test_processes_that_died_in_the_same_way_are_one_line():
+    windows = []
+    log = CallLog(windows.append)
+    log.add(call(0, 1000.0, 10.0))
+    log.flush()
+    reader = Reader()
+    assert all(reader.take(event) for event in as_events(windows[0]))
+    for pid in range(20):
+        died = {"event": "died", "time": 1000.0 + pid, "node": "n", "pid": pid, "log": f"log-{pid}"}
+        assert reader.take(died | {"why": "Aborted" if pid == 3 else "Segmentation fault"})
+    found = reader.timeline()
+    assert [(death.why, death.number, death.pid) for death in found.deaths] == [
+        ("Segmentation fault", 19, 19),
+        ("Aborted", 1, 3),
+    ]
+    out = Console(file=io.StringIO(), width=160)
+    print_timeline(found, out)
+    lines = [line for line in out.file.getvalue().splitlines() if "ied: " in line or "log there" in line]
+    assert lines == [
+        "Died: 19 processes on n: Segmentation fault",
+        "      the last was process 19, seen at 00:16:59; its log there: log-19",
+        "Died: process 3 on n: Aborted",
+        "      seen at 00:16:43; its log there: log-3",
+    ]
 
 
 def test_workers_that_come_later_are_not_idle_before():

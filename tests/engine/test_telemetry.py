@@ -1,5 +1,6 @@
 """What a run tells while it goes on: metrics at Ray's endpoint, names of tasks, workers that died with their logs."""
 
+import ctypes
 import os
 import sys
 import time
@@ -13,11 +14,13 @@ import ray
 import support
 
 from annotate import AnnotateError, Corpus, Pipeline, PythonScorer, Split, score, status, tally
-from annotate.engine import cluster_watch, metrics, nodes
+from annotate.engine import cluster_watch, last_words, metrics, nodes
 from annotate.engine.cluster_watch import ClusterWatch
 from annotate.engine.events import Events, Silent
 from annotate.engine.facts import in_turn
+from annotate.engine.last_words import UNSAID
 from annotate.engine.metrics import METRICS, PREFIX, exported
+from annotate.engine.overdue import TOO_LONG, limited
 from annotate.engine.running import Running
 from annotate.storage.store import Directory
 
@@ -114,28 +117,51 @@ def test_a_run_that_finds_all_committed_has_no_timeline(ran):
     assert status(ran.workdir).timeline is None
 
 
-def test_a_worker_that_died_is_told_of_with_its_log(ray_cluster, tmp_path):
+def test_a_worker_that_died_is_told_of_with_its_cause_and_its_log(ray_cluster, tmp_path):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     events = Events(Directory.at(tmp_path), Silent())
     watch = ClusterWatch(events)
     watch.start()
     running = Running(None, None, None, None)
-    with pytest.raises(ray.exceptions.RayError):
-        ray.get(running.task(_die, 0, stage="a stage", units="a unit"))
-    ray.get(running.task(_live, 0, stage="a stage", units="a unit"))
+    ways = {"kill": UNSAID, "crash": "Segmentation fault", "exit": "it ended itself with exit code 3", "hang": TOO_LONG}
+    calls = [running.task(_die, 0, how, stage="a stage", units="a unit") for how in ways]
+    for call in calls:
+        with pytest.raises(ray.exceptions.RayError):
+            ray.get(call)
     until = time.monotonic() + 20
     died = []
-    while not died and time.monotonic() < until:
+    while len(died) < len(ways) and time.monotonic() < until:
         watch.look()
         died = [event for event in events._pending if event["event"] == "died"]
         time.sleep(0.2)
     watch.look()
-    assert [event for event in events._pending if event["event"] == "died"] == died, "it is told of once"
-    [event] = died
+    assert [event for event in events._pending if event["event"] == "died"] == died, "they are told of once"
+    assert sorted(event["why"] for event in died) == sorted(ways.values())
+    [event] = [event for event in died if event["why"] == UNSAID]
     place = Path(event["log"])
     [log] = place.parent.glob(place.name)
-    assert "last words" in log.read_text()
-    assert log.name.endswith(f"-{event['pid']}.err") and event["why"]
+    assert "last words" in log.read_text() and log.name.endswith(f"-{event['pid']}.err")
+
+
+def test_logs_are_read_on_the_nodes_that_they_are_on(tmp_path, monkeypatch):
+    asked = []
+
+    def on_each_node(question, seconds, only):
+        asked.append(set(only))
+        return {node: question() for node in only if node != "lost"}
+
+    (tmp_path / "worker-a-01-7.err").write_text(
+        "text\nterminate called after throwing an instance of 'std::bad_alloc'\n"
+    )
+    (tmp_path / "worker-b-01-8.err").write_text("Timeout (0:00:08)!\nThread 0x1 (most recent call first):\n")
+    (tmp_path / "worker-c-01-9.err").write_text("Fatal Python error: Bus error\n" + "x" * last_words.READ)
+    own = SimpleNamespace(get_node_id=lambda: "own")
+    monkeypatch.setattr(last_words.ray, "get_runtime_context", lambda: own)
+    monkeypatch.setattr(last_words.nodes, "on_each_node", on_each_node)
+    a, b, c, gone = (str(tmp_path / f"worker-{name}.err") for name in ("a-*-7", "b-*-8", "c-*-9", "d-*-10"))
+    found = last_words.last_words({"own": [a], "other": [b, c], "lost": [gone]})
+    assert asked == [{"other", "lost"}] and gone not in found
+    assert found == {a: "terminate called after throwing an instance of 'std::bad_alloc'", b: TOO_LONG, c: UNSAID}
 
 
 def test_an_error_of_a_call_says_where_it_was_and_where_the_log_is(ray_cluster, tmp_path):
@@ -173,6 +199,7 @@ def test_a_run_that_lost_a_worker_tells_of_it(ray_cluster, tmp_path):
     timeline = status(tmp_path / "out").timeline
     assert timeline.retries == {"lost worker": 1}
     [death] = timeline.deaths
+    assert (death.why, death.number) == (UNSAID, 1)
     place = Path(death.log)
     assert any("last words" in log.read_text() for log in place.parent.glob(place.name))
 
@@ -203,13 +230,16 @@ def _fail():
     raise ValueError("no")
 
 
-def _die():
+def _die(how):
     print("last words", file=sys.stderr, flush=True)
+    if how == "crash":
+        ctypes.string_at(0)
+    if how == "exit":
+        sys.exit(3)
+    if how == "hang":
+        with limited(0.2):
+            time.sleep(60)
     os.kill(os.getpid(), 9)
-
-
-def _live():
-    return None
 
 
 def test_nodes_that_go_and_come_are_told_of(tmp_path, monkeypatch):
