@@ -5,21 +5,21 @@ The kernel counts such kills. Each node is asked when a run begins, and again wh
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import ray
-from ray import exceptions
 
 from annotate.engine import head, nodes
 
 SECONDS = 10.0
 """Within which a node answers; the first answer may need a new process. The driver waits for it."""
 PAUSE = 60.0
-"""If a node does not answer, as one that is being lost, none is asked again for so long."""
+"""A node that does not answer, as one that is being lost, is not asked again for so long."""
 GROUPS = Path("/sys/fs/cgroup")
 COUNT = "oom_kill"
 
@@ -30,7 +30,8 @@ class KernelKills:
 
     _counts: dict[str, int] = field(default_factory=dict)  # by node
     _risen: float | None = None
-    _next: float = 0.0  # before which no node is asked
+    _asked: float = -math.inf  # when the nodes were asked the last time
+    _paused: dict[str, float] = field(default_factory=dict)  # by node: the time before which it is not asked
 
     def start(self) -> None:
         """Ask how many there have been so far. On the driver's own node, no worker is needed for that."""
@@ -39,25 +40,29 @@ class KernelKills:
         if others := [node for node in nodes.alive("CPU") if node != own]:
             self._ask(others)
 
-    def _ask(self, those: Collection[str]) -> None:
-        if head.is_silent() or time.monotonic() < self._next:
+    def _ask(self, those: Iterable[str]) -> None:
+        if head.is_silent():
             return
-        answers: Mapping[str, int] = {}
-        with suppress(exceptions.RayError):  # a node has no annotate, or another: what it counts is not known
-            answers = nodes.on_each_node(kills_here, SECONDS, only=those)
-        if len(answers) < len(those):
-            self._next = time.monotonic() + PAUSE
+        self._asked = time.monotonic()
+        asked = {node for node in those if self._paused.get(node, -math.inf) <= self._asked}
+        # A node may have no annotate, or another: then what it counts is not known.
+        answers = nodes.on_each_node(kills_here, SECONDS, only=asked, strict=False) if asked else {}
+        self._paused.update(dict.fromkeys(asked - answers.keys(), time.monotonic() + PAUSE))
         for node, count in answers.items():
             if count > self._counts.get(node, count):
                 self._risen = time.monotonic()
             self._counts[node] = count
 
-    def since(self, sent: float) -> bool:
-        """Whether a process was ended so, as far as is known, since a call was sent, by `time.monotonic`.
+    def since(self, sent: float, came: float) -> bool:
+        """Whether a process was ended so, as far as is known, between two times by `time.monotonic`.
 
         It may have been the worker of another call. Then this one is tried again, too, and nothing is held against it.
+
+        Args:
+            sent: when a call was sent.
+            came: when its loss came. If the nodes were asked later than that, they are not asked again.
         """
-        if self._risen is None or self._risen < sent:
+        if (self._risen is None or self._risen < sent) and self._asked <= came:
             self._ask(nodes.alive("CPU"))
         return self._risen is not None and self._risen >= sent
 

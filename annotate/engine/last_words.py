@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import ray
-from ray import exceptions
 
 from annotate.engine import nodes
 from annotate.engine.overdue import TOO_LONG
@@ -37,9 +36,9 @@ def last_words(logs: Mapping[str, Sequence[str]]) -> dict[str, str]:
     others = {node: paths for node, paths in logs.items() if node != own}
     if others:
         asked = [path for paths in others.values() for path in paths]
-        with suppress(exceptions.RayError):  # a node has no annotate, or another
-            for answer in nodes.on_each_node(lambda: words_here(asked), SECONDS, only=others).values():
-                found |= answer
+        # A node may have no annotate, or another.
+        for answer in nodes.on_each_node(lambda: words_here(asked), SECONDS, only=others, strict=False).values():
+            found |= answer
     return found
 
 

@@ -41,7 +41,11 @@ def leaving() -> frozenset[str]:
 
 
 def on_each_node(
-    question: Callable[[], Answer], seconds: float = PATIENCE, only: Container[str] | None = None
+    question: Callable[[], Answer],
+    seconds: float = PATIENCE,
+    only: Container[str] | None = None,
+    *,
+    strict: bool = True,
 ) -> dict[str, Answer]:
     """Call a function in a worker of each node, all at once.
 
@@ -49,12 +53,13 @@ def on_each_node(
         question: the function; it takes no CPU of the cluster, so it should be quick.
         seconds: to wait for the answers.
         only: ids of the nodes to ask; None for all.
+        strict: whether to raise what the function raises.
 
     Returns:
-        The answers by the ids of the nodes; those of nodes that did not answer are missing.
+        The answers by the ids of the nodes; those of nodes that did not answer, or raised an error, are missing.
 
     Raises:
-        Exception: what the function raised, on the first node where it did.
+        Exception: what the function raised, on the first node where it did, if `strict`.
     """
     ask = ray.remote(num_cpus=0, max_retries=0)(question)
     asked = {
@@ -68,7 +73,8 @@ def on_each_node(
         try:
             found[asked[reference]] = ray.get(reference)
         except ray.exceptions.RayTaskError:
-            raise
+            if strict:
+                raise
         except ray.exceptions.RayError:  # the node is gone
             continue
     return found

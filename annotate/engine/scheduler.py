@@ -63,7 +63,8 @@ class Scheduler:
         said: takes warnings.
         check: raises an error if the run can't go on; is called every second.
         starved: is called with the label of a job if a task of it had too little memory, and when this was sent.
-        killed: says whether a kernel has ended a process for want of memory since a call was sent.
+        killed: is given when a call was sent and when its loss came, and says whether a kernel has ended a process for
+            want of memory meanwhile.
         heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
         lost: takes the facts of a call whose worker was lost, or which the run did not wait for at its end.
         searching: takes the label of a job, the name of an item, and how far the search for what ends its worker is;
@@ -79,7 +80,7 @@ class Scheduler:
     waits: Callable[[], list[str]] = list
     check: Callable[[], None] = lambda: None
     starved: Callable[[str, float], None] = lambda label, sent: None
-    killed: Callable[[float], bool] = lambda sent: False
+    killed: Callable[[float, float], bool] = lambda sent, came: False
     searching: Callable[[str, str, str], None] = lambda label, name, how_far: None
     _going: list[Going] = field(default_factory=list)
     _claim: float | None = None  # of a task, while models are held
@@ -355,7 +356,7 @@ class Scheduler:
             raise
         except exceptions.RayError as error:
             call.loss = loss_of(going.job.label, going.name_of(call), error)
-            if call.loss.kind == "worker" and self.killed(call.sent):
+            if call.loss.kind == "worker" and self.killed(call.sent, came):
                 call.loss = replace(call.loss, kind="memory", message=KILLED)
             if call.loss.kind == "memory" and not call.loss.actor:  # a model's memory is not asked for
                 self.starved(going.job.label, call.sent)

@@ -5,14 +5,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from deadly import write
-from ray import exceptions
 
 from annotate import status
-from annotate.engine import kernel_kills
-from annotate.engine.kernel_kills import KernelKills, kills_here
+from annotate.engine import kernel_kills, nodes
+from annotate.engine.kernel_kills import PAUSE, KernelKills, kills_here
 
 MEMORY = Path("/sys/fs/cgroup/memory")
 BYTES = 4 << 30  # Ray and two workers take less
@@ -62,32 +62,72 @@ def test_kills_are_read_from_the_own_group_or_what_can_be_seen(tmp_path, monkeyp
         assert kills_here() == count
 
 
+class Nodes:
+    """Stands for the nodes of a cluster. A count of None: the node does not answer."""
+
+    def __init__(self, monkeypatch, **counts):
+        self.counts, self.asked, self.now = counts, [], 100.0
+        monkeypatch.setattr(kernel_kills.nodes, "alive", lambda resource: dict.fromkeys(self.counts, ""))
+        monkeypatch.setattr(kernel_kills.nodes, "on_each_node", self.answer)
+        monkeypatch.setattr(kernel_kills, "kills_here", lambda: counts["a"])
+        monkeypatch.setattr(kernel_kills, "time", self)
+        context = SimpleNamespace(get_node_id=lambda: "a")
+        monkeypatch.setattr(kernel_kills.ray, "get_runtime_context", lambda: context)
+
+    def monotonic(self):
+        self.now += 1
+        return self.now
+
+    def answer(self, question, seconds, only, strict):
+        assert not strict
+        self.asked.append(sorted(only))
+        return {node: self.counts[node] for node in only if self.counts[node] is not None}
+
+    def kills(self):
+        kills = KernelKills()
+        kills.start()
+        self.asked.clear()
+        return kills
+
+
 def test_what_a_node_had_before_is_no_kill_of_this_run(monkeypatch):
-    counts = {"a": 0, "b": 5}
-    monkeypatch.setattr(kernel_kills.nodes, "alive", lambda resource: dict.fromkeys(counts, ""))
-    monkeypatch.setattr(kernel_kills.nodes, "on_each_node", lambda *asked, only: {each: counts[each] for each in only})
-    monkeypatch.setattr(kernel_kills, "kills_here", lambda: counts["a"])
-    monkeypatch.setattr(
-        kernel_kills.ray, "get_runtime_context", lambda: type("A", (), {"get_node_id": lambda self: "a"})()
-    )
-    kills = KernelKills()
-    kills.start()
-    sent = time.monotonic()
-    assert not kills.since(sent)
-    counts["c"] = 8  # a node joins
-    assert not kills.since(sent)
-    counts["b"] += 1
-    assert kills.since(sent) and not kills.since(time.monotonic())
-    # A node that does not answer holds up the driver once only.
-    asked = []
-    monkeypatch.setattr(kernel_kills.nodes, "on_each_node", lambda *those, only: asked.append(only) or {})
-    assert not kills.since(time.monotonic()) and not kills.since(time.monotonic()) and len(asked) == 1
+    there = Nodes(monkeypatch, a=0, b=5)
+    kills = there.kills()
+    sent = there.monotonic()
+    assert not kills.since(sent, there.monotonic())
+    there.counts["c"] = 8  # a node joins
+    assert not kills.since(sent, there.monotonic())
+    there.counts["b"] += 1
+    assert kills.since(sent, there.monotonic())
+    assert not kills.since(there.monotonic(), there.monotonic())
 
 
-def test_a_node_that_can_not_be_asked_ends_no_run(monkeypatch):
-    def fails(*asked, only):
-        raise exceptions.RayTaskError("kills_here", "no module annotate", ImportError("annotate"))
+def test_nodes_are_asked_once_for_all_losses_that_came_before(monkeypatch):
+    there = Nodes(monkeypatch, a=0, b=0)
+    kills = there.kills()
+    sent, losses = there.monotonic(), [there.monotonic() for _ in range(8)]
+    assert not any(kills.since(sent, came) for came in losses) and len(there.asked) == 1
+    there.counts["b"] = 1
+    assert not kills.since(sent, losses[-1]) and len(there.asked) == 1, "the kill was after these losses"
+    assert kills.since(sent, there.monotonic()) and len(there.asked) == 2
 
-    monkeypatch.setattr(kernel_kills.nodes, "alive", lambda resource: {"b": ""})
-    monkeypatch.setattr(kernel_kills.nodes, "on_each_node", fails)
-    assert not KernelKills().since(time.monotonic())
+
+def test_a_node_that_does_not_answer_holds_up_the_driver_once_and_the_others_are_asked(monkeypatch):
+    there = Nodes(monkeypatch, a=0, b=0, c=0)
+    kills = there.kills()
+    there.counts["b"] = None
+    assert not kills.since(there.monotonic(), there.monotonic())
+    sent = there.monotonic()
+    there.counts["c"] = 1
+    assert kills.since(sent, there.monotonic())
+    there.now += PAUSE
+    assert not kills.since(there.monotonic(), there.monotonic())
+    assert there.asked == [["a", "b", "c"], ["a", "c"], ["a", "b", "c"]]
+
+
+def test_a_node_that_can_not_be_asked_hides_no_other(ray_cluster):
+    def fails():
+        raise ImportError("annotate")
+
+    assert nodes.on_each_node(fails, strict=False) == {}
+    assert list(nodes.on_each_node(kills_here, strict=False).values()) == [kills_here()]

@@ -146,8 +146,9 @@ def test_a_worker_that_died_is_told_of_with_its_cause_and_its_log(ray_cluster, t
 def test_logs_are_read_on_the_nodes_that_they_are_on(tmp_path, monkeypatch):
     asked = []
 
-    def on_each_node(question, seconds, only):
+    def on_each_node(question, seconds, only, strict):
         asked.append(set(only))
+        assert not strict
         return {node: question() for node in only if node != "lost"}
 
     (tmp_path / "worker-a-01-7.err").write_text(
