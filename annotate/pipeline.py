@@ -14,8 +14,10 @@ from annotate.engine.plan import Plan, plan
 from annotate.engine.provenance import Origin
 from annotate.engine.result import Result
 from annotate.engine.run import DEFAULTS, Made, run
+from annotate.engine.tune import TunedStages, tune
 from annotate.errors import ConfigError
 from annotate.graph import Stage, graph
+from annotate.models.trials import SECONDS
 from annotate.stages.repeated_ids import id_checks
 from annotate.stages.shared.training_shards import SHARDS, Shards
 
@@ -112,6 +114,25 @@ class Pipeline:
             StorageError: the work directory is of another version, or can't be one.
         """
         return plan(self.outputs, as_path(workdir, "workdir"), options, sample, checks=self.checks)
+
+    def tune(
+        self, workdir: str | PathLike[str] | None = None, options: Options = DEFAULTS, *, seconds: float = SECONDS
+    ) -> list[TunedStages]:
+        """Time the models with other settings, on a sample of the corpus; nothing is written, and Ray is not needed.
+
+            pipeline.tune()[0].trials.best.batch_tokens
+
+        Args:
+            workdir: where a run has imported a corpus of JSON lines; any other corpus needs none.
+            options: as for `run`.
+            seconds: about what each trial takes.
+
+        Raises:
+            ConfigError: the graph is wrong or has no such model, or a model can't be loaded.
+            InputError: a corpus can't be read.
+        """
+        place = None if workdir is None else as_path(workdir, "workdir")
+        return tune(self.outputs, place, options, seconds, checks=self.checks)
 
 
 def make(

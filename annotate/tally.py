@@ -1,7 +1,7 @@
 """Counts of this process: what happens to it that somebody should hear of, such as requests that were tried again.
 
 Whoever does something counts it here, by a name. Whoever reports it takes the counts: a worker sends them to the driver
-with each result.
+with each result. What a number can't tell is said in words.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ BYTES_READ = "bytes read"
 """The name of the count of bytes that stores gave."""
 
 _counts: dict[str, float] = {}
+_said: dict[str, str] = {}
 _mutex = threading.Lock()
 
 
@@ -42,6 +43,20 @@ def taken() -> dict[str, float]:
     with _mutex:
         found = {name: number for name, number in _counts.items() if number}
         _counts.clear()
+    return found
+
+
+def say(subject: str, text: str) -> None:
+    """Have somebody told a warning, once for each subject."""
+    with _mutex:
+        _said[subject] = text
+
+
+def said() -> dict[str, str]:
+    """The warnings since the last call, by subject."""
+    with _mutex:
+        found = dict(_said)
+        _said.clear()
     return found
 
 

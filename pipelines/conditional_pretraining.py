@@ -44,6 +44,8 @@ def pipeline(
     niceness: str = "niceness",
     tone: str = "tone",
     correctness: str = "correctness",
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    batch_tokens: int = 2048,
     quantile: float = 0.7,
     repeated_above: int | None = None,
     scheme: str | None = None,
@@ -72,6 +74,8 @@ def pipeline(
         niceness: a probe: the name of one that is shipped, or a file that `annotate probe train --axis niceness` wrote.
         tone: the same for this axis.
         correctness: the same for this axis.
+        dtype: of the encoder's layers; `annotate tune` measures what is fast where you run it.
+        batch_tokens: padded tokens in a batch of the encoder; the same command measures it.
         quantile: of scores, from which a span gets a tag of the default scheme.
         repeated_above: if a span occurs more often than this in the corpus, keep only its first occurrence.
         scheme: a tag scheme, a TOML file such as `annotate scheme new my.toml` writes. None for three tags at
@@ -92,7 +96,8 @@ def pipeline(
     documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=unit_bytes)
     verdicts = NearDuplicates(documents, threshold=duplicate_threshold)
     spans = Split(documents, Splitter(by=split_by))
-    scores = score(spans, skip=verdicts, scorers=[Probe(niceness), Probe(tone), Probe(correctness)])
+    probes = [Probe(source, dtype=dtype, batch_tokens=batch_tokens) for source in (niceness, tone, correctness)]
+    scores = score(spans, skip=verdicts, scorers=probes)
     repeated = RepeatedSpans(drop=True, above=repeated_above) if repeated_above is not None else None
     tags = load_scheme(scheme) if scheme is not None else three_tags(quantile)
     if order == "corpus" and (mix or tags.phases):

@@ -58,3 +58,5 @@ def _print_scoring(made: Plan, console: Console) -> None:
             f"{visible(item.label)}: about {duration(item.total_seconds)} with {counted(item.models, 'model')} "
             f"(in a sample of {counted(item.spans, 'span')}, one model did {rate})"
         )
+        for remark in item.remarks:
+            console.print(visible(f"{item.label}: {remark}"), style="yellow")

@@ -97,6 +97,7 @@ class Facts:
         peak: the most memory that the process held during the call, in bytes.
         cpu: seconds of CPU that the process spent during the call, in all its threads.
         gpus: number of GPUs that the process holds.
+        said: warnings, by subject.
 
     Of a lost call, the step is `tally.LOST`, since it is not known what the worker was doing. Nor are counts or memory.
     """
@@ -111,6 +112,7 @@ class Facts:
     peak: int
     cpu: float = 0.0
     gpus: int = 0
+    said: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cost(self) -> Cost:

@@ -5,6 +5,7 @@ Nothing is run and nothing is written in the work directory. Ray is not needed.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 import ray
 
+from annotate import tally
 from annotate.credentials import HIDDEN, redacted
 from annotate.engine.check_workdir import check_workdir
 from annotate.engine.cluster import Resources
@@ -30,7 +32,7 @@ from annotate.errors import ConfigError
 from annotate.graph import EndsDocuments, Model, Sample, Source, Stage, graph, source_of
 from annotate.source_code import MODULES
 from annotate.storage.latest import Latest, read_latest
-from annotate.storage.manifests import Manifest, read_manifest, read_units
+from annotate.storage.manifests import Manifest, Unit, read_manifest, read_units
 from annotate.storage.store import Directory
 
 PlanState = Literal["done", "resumable", "stale", "new"]
@@ -71,6 +73,7 @@ class ScoringTime:
         prepare_seconds: the part of `seconds` in which texts were read and tokenized.
         gpu: whether the model was on a GPU.
         threads: of the model on a CPU.
+        remarks: warnings about how it runs.
     """
 
     label: str
@@ -82,6 +85,7 @@ class ScoringTime:
     prepare_seconds: float
     gpu: bool
     threads: int
+    remarks: Sequence[str] = ()
 
     @property
     def cost(self) -> Cost:
@@ -140,20 +144,14 @@ def plan(
         InputError: a corpus can't be read.
         StorageError: the work directory is of another version, or can't be one.
     """
-    stages = graph([*checks, *outputs.values()])
-    workdir = Directory.at(location)
-    check_workdir(workdir, stages)
-    with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
-        found = _imported(stages, workdir)
-        choose_unit_sizes(stages, [*checks, *outputs.values()], workdir, found, keep=False)
-        opened = open_all(stages, Directory.at(scratch), outputs.values(), options.limit, found, workdir)
-        datasets = plan_datasets(stages, workdir, opened, outputs)
+    with opened(outputs, location, options, checks) as (workdir, sources, datasets):
+        stages = list(datasets)
         missing = needed([*checks, *outputs.values()], datasets)
-        _check_device(missing, options)
+        check_device(missing, options)
         before = {item.label: item for item in read_latest(workdir)}
         scoring: list[ScoringTime] = []
         write: int | None = None
-        corpora = [_read(dataset) for stage, dataset in opened.items() if "location" in stage.about()]
+        corpora = [_read(dataset) for stage, dataset in sources.items() if "location" in stage.about()]
         if not corpora:
             raise ConfigError("the pipeline reads no corpus", hint="Begin it with a Corpus(...).")
         plans = [
@@ -164,6 +162,28 @@ def plan(
             scoring, write = _timed(missing, datasets, workdir, options, sample)
         cost = _cost(missing, scoring, corpora) if sample else None
         return Plan(plans, scoring, corpora, write, _free(workdir), cost)
+
+
+@contextlib.contextmanager
+def opened(
+    outputs: Mapping[str, Stage], location: str, options: Options, checks: Sequence[Stage] = ()
+) -> Iterator[tuple[Directory, Mapping[Stage, Dataset], Mapping[Stage, Dataset]]]:
+    """Open the sources of a pipeline, and find the datasets of its stages. Nothing is written in the work directory.
+
+    Yields:
+        The work directory, the datasets of sources, and those of all stages, each after its inputs.
+
+    Raises:
+        ConfigError, InputError, StorageError: as `plan` does.
+    """
+    stages = graph([*checks, *outputs.values()])
+    workdir = Directory.at(location)
+    check_workdir(workdir, stages)
+    with tempfile.TemporaryDirectory(prefix="annotate-plan-") as scratch:
+        found = _imported(stages, workdir)
+        choose_unit_sizes(stages, [*checks, *outputs.values()], workdir, found, keep=False)
+        sources = open_all(stages, Directory.at(scratch), outputs.values(), options.limit, found, workdir)
+        yield workdir, sources, plan_datasets(stages, workdir, sources, outputs)
 
 
 def _cost(missing: Sequence[Stage], scoring: Sequence[ScoringTime], corpora: Sequence[CorpusPlan]) -> Cost:
@@ -291,12 +311,8 @@ def _timed(
     times = []
     results = 0.0
     weighed: dict[Stage, float] = {}  # by corpus
-    for some in together([stage for stage in datasets if stage.made_as == "model"]):
-        stages = [stage for stage in some if isinstance(stage, Model)]
-        corpus = datasets[source_of(stages[0])]
+    for stages, corpus, unit in models_of(datasets):
         assert corpus.manifest is not None, "a corpus is opened before"
-        # From the middle: what is first is seldom like the rest.
-        unit = next(itertools.islice(corpus.units(), corpus.manifest.units // 2, None))
         samples = [stage.sample(workdir, unit, sample) for stage in stages]
         first = samples[0]
         if first is None:
@@ -305,15 +321,27 @@ def _timed(
         weighed[corpus.stage] = max(weighed.get(corpus.stage, 0.0), first.documents_bytes * share)
         results += share * sum(each.result_bytes for each in samples if each is not None)
         if todo := [stage for stage in stages if stage in missing]:
+            tally.said()  # what was said before is not about this model
             prepare, forward, tokens = _seconds(todo, first, options)
+            remarks = list(tally.said().values())
             left = share * (1 - _share_done(datasets[todo[0]]))
             models = options.workers or options.grow_to or _models(todo[0], options)
             label = MAKERS["model"].label([datasets[stage] for stage in todo])
-            on_gpu, seconds = _on_gpu(todo[0], options), prepare + forward
+            gpu, seconds = on_gpu(todo[0], options), prepare + forward
             times.append(
-                ScoringTime(label, first.items, tokens, seconds, left, models, prepare, on_gpu, todo[0].threads)
+                ScoringTime(label, first.items, tokens, seconds, left, models, prepare, gpu, todo[0].threads, remarks)
             )
     return times, int(sum(weighed.values()) + results)
+
+
+def models_of(datasets: Mapping[Stage, Dataset]) -> Iterator[tuple[list[Model], Dataset, Unit]]:
+    """The model stages that run together, their corpus, and a unit of it to take a sample of."""
+    for some in together([stage for stage in datasets if stage.made_as == "model"]):
+        stages = [stage for stage in some if isinstance(stage, Model)]
+        corpus = datasets[source_of(stages[0])]
+        assert corpus.manifest is not None, "a corpus is opened before"
+        # From the middle: what is first is seldom like the rest.
+        yield stages, corpus, next(itertools.islice(corpus.units(), corpus.manifest.units // 2, None))
 
 
 def _seconds(stages: Sequence[Model], sample: Sample, options: Options) -> tuple[float, float, int]:
@@ -322,13 +350,13 @@ def _seconds(stages: Sequence[Model], sample: Sample, options: Options) -> tuple
     started = time.perf_counter()
     prepared = first.prepare(sample.tables, sample.rows)
     spent = time.perf_counter() - started
-    model = stages[0].load(stages, "cuda" if _on_gpu(stages[0], options) else "cpu")
+    model = stages[0].load(stages, "cuda" if on_gpu(stages[0], options) else "cpu")
     started = time.perf_counter()
     stages[0].forward(lambda: model, prepared, stages, range(len(stages)))
     return spent, time.perf_counter() - started, stages[0].tokens(prepared)
 
 
-def _check_device(missing: Sequence[Stage], options: Options) -> None:
+def check_device(missing: Sequence[Stage], options: Options) -> None:
     """Check that there is a GPU, if models are to run and one is asked for.
 
     This process may be connected to no cluster. Then a run would be on this machine, unless RAY_ADDRESS names another.
@@ -349,7 +377,7 @@ def _check_device(missing: Sequence[Stage], options: Options) -> None:
         )
 
 
-def _on_gpu(stage: Model, options: Options) -> bool:
+def on_gpu(stage: Model, options: Options) -> bool:
     """Whether a model is timed on a GPU of this machine, as a run on it would have it."""
     return bool(_gpus()) and (options.device == "cuda" or (options.device == "auto" and stage.gpu))
 
@@ -362,7 +390,7 @@ def _gpus() -> int:
 
 def _models(stage: Model, options: Options) -> int:
     """Number of models at a time on this machine."""
-    if _on_gpu(stage, options):
+    if on_gpu(stage, options):
         return _gpus()
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cpus // stage.threads)

@@ -23,6 +23,7 @@ def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
     """
     metrics, watch = Metrics(), ClusterWatch(events)
     logs = CallLog(metrics.window), CallLog(events.window, SHARE)
+    said: set[tuple[str, str]] = set()
 
     def count_own() -> None:
         own = tally.taken()
@@ -33,6 +34,10 @@ def telemetry(events: Events, budget: Budget) -> Iterator[Heard]:
         count_own()
         for log in logs:
             log.add(facts)
+        for subject, text in facts.said.items():  # each of many models may say it: the first is heard
+            if (about := (facts.sent.stage, subject)) not in said:
+                said.add(about)
+                events.said("warning", f"{facts.sent.stage}: {text}")
         if watch.hear():
             events.workers(heard.workers())
         budget.spend(facts.cost)

@@ -87,7 +87,8 @@ def told(sent: Sent, function: Callable[..., Any], *arguments: Any) -> Told:
         raise
     end, cpu, peak = time.time(), time.process_time() - cpu, peak_memory()
     waited = max(0.0, start - max([sent.time, *(fact.end for fact in facts)]))
-    own = Facts(sent, this_node(), os.getpid(), waited, start, end, tally.taken(), peak, cpu, gpus_held())
+    counts, said = tally.taken(), tally.said()
+    own = Facts(sent, this_node(), os.getpid(), waited, start, end, counts, peak, cpu, gpus_held(), said)
     return Told(result, (*facts, own))
 
 

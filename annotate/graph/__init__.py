@@ -9,7 +9,7 @@ Whatever else the engine has to know of a stage, the stage says in properties an
 
 from annotate.graph.documents import Documents, MadeDocuments, Slice, documents_of
 from annotate.graph.map import Map
-from annotate.graph.model import Model, Rows, Sample
+from annotate.graph.model import Model, Rows, Sample, Tuned
 from annotate.graph.reduce import Reduce
 from annotate.graph.roles import EndsDocuments, LedgerStates
 from annotate.graph.shuffle import PARTITION_UNITS, RANGE_UNITS, Partitions, Received, Shuffle, partitions_of
@@ -43,6 +43,7 @@ __all__ = [
     "Source",
     "Stage",
     "Tables",
+    "Tuned",
     "Work",
     "digest",
     "documents_of",

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from annotate.graph.stage import Stage
 from annotate.graph.tables import Tables
+from annotate.models.trials import Trial, Trials
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import UnitOutput
 from annotate.storage.store import Directory
@@ -39,6 +40,19 @@ class Sample:
     text_bytes: int
     documents_bytes: int
     result_bytes: int
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What other settings of a model would give.
+
+    Attributes:
+        trials: what was tried.
+        lines: what to write into the pipeline to have the best of them.
+    """
+
+    trials: Trials
+    lines: Sequence[str]
 
 
 class Model(Stage):
@@ -126,6 +140,21 @@ class Model(Stage):
         A plan measures the time that they take. None if the stage has no sample.
         """
         del workdir, unit, items
+        return None
+
+    def tune(
+        self, sample: Sample, stages: Sequence[Any], device: str, *, seconds: float, tell: Callable[[Trial], None]
+    ) -> Tuned | None:
+        """Time the model with other settings on a sample. None if it has no settings that change its speed.
+
+        Args:
+            sample: what `sample` returned.
+            stages: those that run together; this stage is the first of them.
+            device: "cpu" or "cuda".
+            seconds: about what each trial takes.
+            tell: is given each trial when it is done.
+        """
+        del sample, stages, device, seconds, tell
         return None
 
     @abc.abstractmethod

@@ -32,6 +32,9 @@ The model itself, on torch:
     failing_inputs        an input that fails does not spoil its batch
     smoke_test            a loaded model is tried before it scores
     speed                 how fast a loaded model is here
+    advice                which of its settings make it slow here
+    tuning                how fast it is with other settings, and how far its scores move
+    trials                what that found
     sequence_forward      a loaded sequence classifier
     causal_forward        a loaded causal language model
     head_forward          a loaded encoder with a head of its own

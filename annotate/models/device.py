@@ -71,6 +71,22 @@ def memory_left(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def is_gpu(device: torch.device) -> bool:
+    """Whether it is a GPU, which large batches keep busy."""
+    return device.type == "cuda"
+
+
+def forget_peak(device: torch.device) -> None:
+    """Begin to measure the most memory that tensors take on a GPU anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """The most memory that tensors took on a GPU since `forget_peak`, in bytes; None on a CPU."""
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else None
+
+
 def use_threads(threads: int) -> None:
     """Set how many threads torch uses in this process for one model call."""
     torch.set_num_threads(threads)

@@ -16,7 +16,9 @@ from annotate.arguments import as_path
 from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.models.base import Json
+from annotate.models.batches import BATCH_TOKENS
 from annotate.models.files import check_hashes
+from annotate.models.text_model import Dtype
 from annotate.probes.encoder import Encoder
 from annotate.probes.file import Head, load_probe
 from annotate.storage.local_copies import local_copy
@@ -38,14 +40,24 @@ class Probe:
             `annotate probe train` wrote.
         encoder: where to find the encoder; None: by the name in the probe's file. It must be the very model that the
             probe was made for.
+        dtype: of the encoder that the probe's file names; an `encoder` has its own.
+        batch_tokens: likewise.
     """
 
     source: str | PathLike[str]
     _: KW_ONLY
     encoder: Encoder | None = None
+    dtype: Dtype = "float32"
+    batch_tokens: int = BATCH_TOKENS
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", as_path(self.source, "source"))
+        if self.encoder is None:
+            Encoder(dtype=self.dtype, batch_tokens=self.batch_tokens)  # which checks them
+            return
+        for name in ("dtype", "batch_tokens"):
+            if (value := getattr(self, name)) != getattr(Encoder, name):
+                raise ConfigError(f"{name} is a setting of the encoder: give {name}={value!r} to it")
 
     def path(self) -> Path:
         """The probe's file.
@@ -100,7 +112,7 @@ class Probe:
         if self.encoder is not None:
             return self.encoder
         card = self.head().card
-        return Encoder(card.encoder.name, max_length=card.max_length)
+        return Encoder(card.encoder.name, max_length=card.max_length, dtype=self.dtype, batch_tokens=self.batch_tokens)
 
     def resolved(self) -> Probe:
         """The same probe with its path absolute and its encoder pinned.
@@ -114,7 +126,9 @@ class Probe:
         encoder = self.backbone.resolved()
         card = self.head().card
         check_hashes(encoder.name, encoder.files().hashes(), card.encoder.hashes(), needed_by=f"probe {self.source!r}")
-        return dataclasses.replace(self, source=source, encoder=encoder)
+        return dataclasses.replace(
+            self, source=source, encoder=encoder, dtype=Encoder.dtype, batch_tokens=Encoder.batch_tokens
+        )
 
     def identity(self) -> Json:
         """The hash of the probe's file and the identity of its encoder."""

@@ -141,8 +141,9 @@ class Corpus(Documents, Source):
         if found is None:
             whole, n = size(sum(file.size for file in files)), len(files)
             raise ConfigError(
-                f"{self.path} is JSON lines, {whole} in {counted(n, 'file')}: they must be imported before a plan",
-                hint="Run with --limit 1, which imports them all; then plan.",
+                f"{self.path} is JSON lines, {whole} in {counted(n, 'file')}: they must be imported first",
+                hint="Run with --limit 1, which imports them all into a work directory; then plan, or tune with that "
+                "--workdir.",
             )
         return found, {}
 

@@ -17,12 +17,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annotate import tally
 from annotate.amounts import counted
 from annotate.arguments import as_tuple
 from annotate.curves import Curve
 from annotate.errors import ConfigError
-from annotate.graph import Model, Rows, Sample, Tables
+from annotate.graph import Model, Rows, Sample, Tables, Tuned
 from annotate.models.base import Forward, Prepared, Scores, expand, without
+from annotate.models.text_model import TextModel
+from annotate.models.trials import Trial
 from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Scorer, check_scorer
 from annotate.stages.near_duplicates import NearDuplicates
@@ -167,6 +170,26 @@ class Score(Annotations, Model):
             result_bytes=4 * spans.num_rows * len(self.axes),
         )
 
+    def tune(
+        self, sample: Sample, stages: Sequence[Score], device: str, *, seconds: float, tell: Callable[[Trial], None]
+    ) -> Tuned | None:
+        """Time the model with other dtypes and sizes of batches. A Python function has none.
+
+        Raises:
+            ConfigError: the model can't be used with the settings as they are.
+        """
+        backbone = self.scorer.backbone
+        if not isinstance(backbone, TextModel):
+            return None
+        from annotate.models.device import use_threads
+        from annotate.models.tuning import try_settings
+
+        use_threads(self.threads)
+        _, _, spans, _ = self._inputs(sample.tables, sample.rows)
+        scorers = [stage.scorer for stage in stages]
+        trials = try_settings(backbone, scorers, spans, device, threads=self.threads, seconds=seconds, tell=tell)
+        return Tuned(trials, _lines(scorers, trials.best))
+
     def load(self, stages: Sequence[Score], device: str) -> Forward:
         """Load the backbone with the heads of all stages, and check that known texts get the scores that they should.
 
@@ -180,6 +203,11 @@ class Score(Annotations, Model):
 
             use_threads(self.threads)
         check_anchors(scorers, self.scorer.backbone, forward)
+        if isinstance(self.scorer.backbone, TextModel) and forward.device is not None:
+            from annotate.models.advice import advise
+
+            for subject, text in advise(self.scorer.backbone, forward).items():
+                tally.say(subject, text)
         return forward
 
     def forward(
@@ -345,6 +373,16 @@ class Spans:
     span: npt.NDArray[np.int32]
     inputs: Prepared
     ids: pa.Array
+
+
+def _lines(scorers: Sequence[Scorer], trial: Trial) -> list[str]:
+    """What to write for each scorer; dots stand for its other settings."""
+    lines: dict[str, None] = {}
+    for scorer in scorers:
+        takes = hasattr(scorer, "dtype") and not isinstance(getattr(scorer, "model", None), TextModel)
+        name = type(scorer if takes else scorer.backbone).__name__
+        lines[f'{name}(..., dtype="{trial.dtype}", batch_tokens={trial.batch_tokens})'] = None
+    return list(lines)
 
 
 def _check(stage: Score, inputs: Prepared, scores: Scores) -> None:

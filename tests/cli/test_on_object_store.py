@@ -35,10 +35,12 @@ TOKENS = (
     "--set exclude=AT/exclude.txt --set window=64"
 )
 CHECK = "model check AT/model --text hello"
+TUNE = "tune mine.py --set corpus=AT/corpus/*.parquet --seconds 0.05"
 STEPS = (
     "probe train AT/labelled.parquet --axis niceness --out AT/kindness.safetensors",
     "probe show AT/kindness.safetensors",
     CHECK,
+    TUNE,
     "scheme new AT/korbak.toml --preset korbak",
     "scheme new AT/my.toml --preset default",
     "scheme check AT/my.toml",
@@ -61,7 +63,7 @@ STEPS = (
     f"run mine.py --workdir AT/lines {ALONE} --set corpus=AT/lines.jsonl --rescore",
 )
 """What is run at each place, in this order; AT is the place."""
-TIMED = ("run", "status", "duplicates", "model")
+TIMED = ("run", "status", "duplicates", "model", "tune")
 """Commands whose output has times, but for a plan."""
 ELSEWHERE = {"submit", "jobs"}
 """Commands of the README that need the job server of a cluster: `tests/jobs/test_jobs_on_s3.py` runs them on S3."""

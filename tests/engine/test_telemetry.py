@@ -205,6 +205,24 @@ def test_a_run_that_lost_a_worker_tells_of_it(ray_cluster, tmp_path):
     assert any("last words" in log.read_text() for log in place.parent.glob(place.name))
 
 
+def test_a_warning_of_workers_is_heard_once(ray_cluster, tmp_path):
+    def warns(table):
+        tally.say("speed", f"slow on {len(table)} spans")
+        return np.zeros(len(table), np.float32)
+
+    heard = []
+
+    class Hears(Silent):
+        def said(self, level, message):
+            heard.append((level, message))
+
+    spans = Split(Corpus(support.write_corpus(tmp_path / "corpus", shards=3), unit_bytes=2000))
+    Pipeline(*score(spans, [PythonScorer(function=warns, axes=["loud"])])).run(tmp_path / "out", observer=Hears())
+    [(level, message)] = [each for each in heard if "slow on" in each[1]]
+    assert level == "warning"
+    assert message.startswith("annotations (loud): slow on ")
+
+
 def test_names_in_ray_have_stage_and_step_and_titles_of_processes_the_unit_too(ray_cluster):
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     running = Running(None, None, None, None)
