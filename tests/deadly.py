@@ -240,12 +240,13 @@ class Hungry(Split):
         return super().unit(tables)
 
 
-if __name__ == "__main__":  # CORPUS WORKDIR CALLS TOKENIZER
+if __name__ == "__main__":  # CORPUS WORKDIR CALLS [TOKENIZER]; with a tokenizer, token shards in training order
     import deadly
     import ray
 
-    hook = {name: os.environ[name] for name in ("ANNOTATE_FAULT_HOOK", "FAULT_PLAN")}
+    corpus, workdir, calls, *tokenizer = sys.argv[1:]
+    hook = {name: os.environ[name] for name in ("ANNOTATE_FAULT_HOOK", "FAULT_PLAN") if name in os.environ}
     ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": hook})
-    order, tokens = Schedule(seed=3), {"tokenizer": sys.argv[4]}
-    made = deadly.pipeline(Path(sys.argv[1]), split=Split, schedule=order, calls=sys.argv[3], tokens=tokens)
-    made.run(sys.argv[2], Options(workers=2, by_value=("deadly", "support", "length_scorer")))
+    order = {"schedule": Schedule(seed=3), "tokens": {"tokenizer": tokenizer[0]}} if tokenizer else {}
+    made = deadly.pipeline(Path(corpus), split=Split, calls=calls, **order)
+    made.run(workdir, Options(workers=2, by_value=("deadly", "support", "length_scorer")))

@@ -10,7 +10,7 @@ import functools
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from annotate.engine.datasets import Dataset
 from annotate.engine.overdue import TOO_LONG
 from annotate.engine.reading import by_reading, try_reading
 from annotate.engine.running import Running
+from annotate.engine.search import halves
 from annotate.engine.worker import Context
 from annotate.graph import first_unit, graph, lineages
 from annotate.graph.tables import Work
@@ -32,6 +33,10 @@ from annotate.storage.refusals import Refusal, file_identity, put_refusal
 MOST_DOCUMENTS = 64
 """Documents of one item that a search may find. If more end their worker, the fault is not that of documents."""
 MOST_NAMED = 3
+LEVELS_AHEAD = 8
+"""When the work of a part is looked for, so many halvings of the part are looked for with it."""
+MOST_KEPT = 4 << LEVELS_AHEAD
+"""Pieces of work that are kept, once they were looked for."""
 WHY = {"worker": "its process ended", "time": TOO_LONG}
 
 # In the driver.
@@ -50,6 +55,7 @@ class Documents:
     """
 
     works: Callable[[], Iterable[Work]]
+    _kept: dict[int, Work] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @functools.cached_property
     def _edges(self) -> npt.NDArray[np.int64]:
@@ -70,18 +76,47 @@ class Documents:
         """Work that has documents in a part and others outside of it, without these."""
         first, stop = self._edges[:-1], self._edges[1:]
         some = (first < part.stop) & (stop > part.start) & ((first < part.start) | (stop > part.stop))
-        return [work for number in np.flatnonzero(some) for work in self._narrowed(number, part)] if part else []
+        return (
+            [work for number in np.flatnonzero(some).tolist() for work in self._narrowed(number, part)] if part else []
+        )
 
     def at(self, number: int) -> tuple[str, Unit]:
         """A document, as the name of the first input and a unit that has only this document."""
-        (work,) = self._narrowed(np.searchsorted(self._edges, number, side="right") - 1, range(number, number + 1))
+        one = range(number, number + 1)
+        (work,) = self._narrowed(self._with([number])[0], one)
         (units,) = work.units
         return next(iter(units.items()))
 
-    def _narrowed(self, number: np.int64, part: range) -> list[Work]:
-        work = next(itertools.islice(self.works(), int(number), None))
+    def _with(self, numbers: Sequence[int]) -> list[int]:
+        """The numbers of the pieces of work that have these documents."""
+        found: list[int] = (np.searchsorted(self._edges, numbers, side="right") - 1).tolist()
+        return found
+
+    def _narrowed(self, number: int, part: range) -> list[Work]:
+        if number not in self._kept:
+            self._look_for(number, part)
         first = int(self._edges[number])
-        return narrowed([work], range(part.start - first, part.stop - first))
+        return narrowed([self._kept[number]], range(part.start - first, part.stop - first))
+
+    def _look_for(self, number: int, part: range) -> None:
+        """Keep a piece of work, and those at whose documents a search will cut this part.
+
+        All work is streamed for that, from the first on: with a million units, this takes many seconds.
+        """
+        wanted = {number, *self._with([each.start for each in _parts_of(part)])}
+        some = itertools.islice(self.works(), max(wanted) + 1)
+        self._kept.update((i, work) for i, work in enumerate(some) if i in wanted)
+        for old in list(self._kept)[:-MOST_KEPT]:
+            del self._kept[old]
+
+
+def _parts_of(part: range) -> list[range]:
+    """A part, its halves, their halves, and so on."""
+    found = level = [part]
+    for _ in range(LEVELS_AHEAD):
+        level = [half for each in level if len(each) > 1 for half in halves(each)]
+        found = found + level
+    return found
 
 
 def by_documents(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,9 @@ from annotate.storage.parts import parquet_bytes
 from annotate.storage.slice_reader import Slices
 from annotate.storage.slices import TO, by_partition
 from annotate.text.arrays import held_bytes
+
+KEPT_BYTES = 64 << 20
+"""Rows of a partition that are kept after their size was counted; if there are more, they are read once more."""
 
 # In the driver.
 
@@ -94,38 +98,35 @@ def try_receiving(
     """
     stage = context.stage
     assert isinstance(stage, Shuffle)
+    parts = [[entry.part for entry in unit.entries] for unit in sent]
+    read = [next(part for some in parts for part in some), *(part for i in whole for part in parts[i])]
+    numbers = range(works[0].start // to.width, works[-1].start // to.width + 1)
+    slices = Slices(context.directory, read, numbers, schema=stage.sent_schema)
+    slices.read_together(numbers)
 
     @functools.cache
     def again() -> list[pa.Table]:
         outputs = (output for work in cut for tables in context.tables(work) for output in stage.send(tables, to))
         return [by_partition(output.table) for output in outputs]
 
-    def attempt(context: Context, work: Work) -> None:
-        def tables() -> Iterator[pa.Table]:
-            yield from _sent(context, sent, whole, work.start, to)
-            yield from (_to(table, work.start) for table in again())
+    def rows(partition: int) -> Iterator[pa.Table]:
+        # The first part is read for a table without rows, as there has to be one.
+        for i, table in enumerate(slices.tables(partition // to.width)):
+            yield _to(table, partition) if i else table.slice(0, 0)
+        yield from (_to(table, partition) for table in again())
 
-        size = sum(held_bytes(table) for table in tables())
+    def attempt(context: Context, work: Work) -> None:
+        kept, size = [], 0
+        for table in rows(work.start):
+            size += held_bytes(table)
+            kept += [table] if size <= KEPT_BYTES else []
+        tables = partial(rows, work.start) if size > KEPT_BYTES else lambda: iter(kept)
         received = Received(work.start, tables, size, context.tables(work), *beside)
         with in_time(context, units_received(context, work, size)):
             for output in stage.receive(received):
                 parquet_bytes(output.table, large_rows=output.large_rows)
 
     tried(context, works, attempt)
-
-
-def _sent(
-    context: Context, sent: Sequence[Unit], whole: npt.NDArray[np.int64], partition: int, to: Partitions
-) -> Iterator[pa.Table]:
-    """What some tasks have sent to a partition, and before it a table without rows."""
-    stage, number = context.stage, partition // to.width
-    assert isinstance(stage, Shuffle)
-    parts = [[entry.part for entry in unit.entries] for unit in sent]
-    first = next(part for some in parts for part in some)
-    read = [first, *(part for i in whole for part in parts[i])]
-    slices = Slices(context.directory, read, range(number, number + 1), schema=stage.sent_schema)
-    for i, table in enumerate(slices.tables(number)):
-        yield _to(table, partition) if i else table.slice(0, 0)
 
 
 def _to(table: pa.Table, partition: int) -> pa.Table:

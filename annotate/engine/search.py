@@ -36,7 +36,7 @@ class Search:
     def among(inputs: int, left_out: Mapping[int, str] = MappingProxyType({})) -> Search:
         """Begin a search; the inputs that are left out already are found from the start."""
         search = Search(inputs, dict(left_out))
-        search._todo = _halves(range(inputs)) if inputs > 1 else [range(inputs)]
+        search._todo = halves(range(inputs)) if inputs > 1 else [range(inputs)]
         return search
 
     def part(self) -> range | None:
@@ -72,7 +72,7 @@ class Search:
             return
         part = self._todo.pop()
         if len(part) > 1:
-            self._todo += _halves(part)
+            self._todo += halves(part)
             return
         (one,) = part
         self._proofs[one] = self._proofs.get(one, 0) + 1
@@ -82,6 +82,7 @@ class Search:
             self._todo.append(part)
 
 
-def _halves(part: range) -> list[range]:
+def halves(part: range) -> list[range]:
+    """The two halves of a part: the second, and then the first, which is tried before it."""
     middle = part.start + len(part) // 2
     return [range(middle, part.stop), range(part.start, middle)]

@@ -11,6 +11,7 @@ from annotate.engine.documents import Documents, narrowed
 from annotate.engine.going import Call, Going, Item
 from annotate.engine.losses import Loss
 from annotate.engine.recovery import ATTEMPTS, SEARCH_SECONDS, SUSPECT, TELL_SECONDS, Recovery
+from annotate.engine.search import Search
 from annotate.errors import WorkError
 from annotate.graph.tables import Work
 from annotate.storage.manifests import Unit
@@ -53,6 +54,22 @@ def test_work_has_just_the_documents_of_a_part(sizes, data):
         whole = works[work.number // 10]
         first = whole.units[work.number % 10]["corpus"]
         assert first.start <= work.units[0]["corpus"].start < first.stop
+
+
+@pytest.mark.parametrize("bad", [{0}, {4_711}, {11_999}, {17, 5_000, 9_000}])
+def test_a_search_in_much_work_streams_it_a_few_times(bad):
+    works = [Work("k", "a", 0, 0, 0, ({"corpus": Unit("a", i, i + 3, 0)},), i // 3) for i in range(0, 12_000, 3)]
+    streams = mock.Mock(side_effect=lambda: iter(works))
+    documents = Documents(streams)
+    search = Search.among(documents.number)
+    while (part := search.part()) is not None:
+        read = [works[number] for number in documents.whole(part)] + documents.cut(part)
+        rows = [row for work in read for units in work.units for row in rows_of(units["corpus"])]
+        assert sorted(rows) == list(part)
+        search.ended() if bad & set(part) - search.found.keys() else search.passed()
+    assert search.found.keys() == bad
+    assert [documents.at(number)[1].start for number in search.found] == list(search.found)
+    assert streams.call_count <= 1 + 4 * len(bad) < search.attempts
 
 
 def going(narrowing):

@@ -139,37 +139,51 @@ def test_a_document_that_is_refused_in_vain_ends_the_run(ray_cluster, tmp_path):
     assert len(list((corpus / "refused").iterdir())) == 1
 
 
+def start(folder, out, calls, *tokenizer, **environment):
+    """Start a driver of its own, whose shards are rendered by a map; or tokenized in the partitions of a shuffle."""
+    calls.mkdir(exist_ok=True)
+    path = os.pathsep.join([str(Path(deadly.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    own = {**os.environ, "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"], "PYTHONPATH": path, **environment}
+    command = [sys.executable, deadly.__file__, *map(str, (folder, out, calls, *tokenizer))]
+    return subprocess.Popen(command, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def kill_in_the_search(driver, calls, deaths):
+    while len(list(calls.iterdir())) < deaths and driver.poll() is None:  # two are of the unit, then come parts of it
+        time.sleep(0.05)
+    driver.kill()
+    assert driver.wait() == -signal.SIGKILL
+
+
 @pytest.mark.slow
-def test_a_driver_that_is_killed_in_the_search_and_after_a_note_goes_on(ray_cluster, tmp_path):
+def test_a_driver_that_is_killed_in_the_search_of_a_map_goes_on(ray_cluster, tmp_path):
+    bad, folder, out = ((2, "Exit"),), tmp_path / "corpus", tmp_path / "out"
+    driver = start(write(folder, bad, shards=1), out, tmp_path / "calls")
+    kill_in_the_search(driver, tmp_path / "calls", deaths=4)
+    assert not list(out.glob("corpus-*/refused/*"))
+    made = run(folder, out, split=Split)
+    assert made.ledger.states["quarantined"] == 1
+    run(write(tmp_path / "invalid", bad, invalid=True, shards=1), tmp_path / "plain", split=Split)
+    compare(out, tmp_path / "plain", {("s0.parquet", 2)})
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_in_the_search_of_a_partition_and_after_a_note_goes_on(ray_cluster, tmp_path):
     bad = (2, "Exit"), (3, "Exit")
     folder, out, calls, plan = write(tmp_path / "corpus", bad), tmp_path / "out", tmp_path / "calls", tmp_path / "plan"
-    for each in (calls, tmp_path / "spent"):
-        each.mkdir()
+    (tmp_path / "spent").mkdir()
     plan.write_text(json.dumps({"points": ["refusal: put"], "spent": str(tmp_path / "spent")}))
     tokenizer = byte_tokenizer(tmp_path / "tokenizer")
-    environment = {
-        **os.environ,
-        "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"],
-        "FAULT_PLAN": str(plan),
-        "ANNOTATE_FAULT_HOOK": "faults:kill",
-        "PYTHONPATH": os.pathsep.join([str(Path(deadly.__file__).parent), os.environ.get("PYTHONPATH", "")]),
-    }
+    hook = {"FAULT_PLAN": str(plan), "ANNOTATE_FAULT_HOOK": "faults:kill"}
 
-    def start():
-        command = [sys.executable, deadly.__file__, str(folder), str(out), str(calls), str(tokenizer)]
-        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-    first = start()
-    while len(list(calls.iterdir())) < 4 and first.poll() is None:  # twice it was the unit, then parts of it
-        time.sleep(0.05)
-    first.kill()
-    assert first.wait() == -signal.SIGKILL and not (tmp_path / "spent" / "refusal: put").exists()
-    second = start()
+    kill_in_the_search(start(folder, out, calls, tokenizer, **hook), calls, deaths=4)
+    assert not (tmp_path / "spent" / "refusal: put").exists()
+    second = start(folder, out, calls, tokenizer, **hook)
     second.communicate(timeout=300)
     assert second.returncode == -signal.SIGKILL
     (corpus,) = out.glob("corpus-*")
     assert len(list((corpus / "refused").iterdir())) == 1
-    third = start()
+    third = start(folder, out, calls, tokenizer, **hook)
     said, _ = third.communicate(timeout=300)
     assert third.returncode == 0, said[-3000:]
     options = {"split": Split, "schedule": Schedule(seed=3), "tokens": {"tokenizer": tokenizer}}
