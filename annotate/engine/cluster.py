@@ -26,30 +26,35 @@ class Resources:
 
     Attributes:
         workers: number of models at a time.
-        gpu: whether models run on GPUs.
+        gpus: that a model claims, 0 on CPUs.
         model_cpus: logical CPUs that a model claims.
         feeder_cpus: logical CPUs that a task claims if it prepares or finishes units for models.
         crowded: whether there are more runs than models that fit; on GPUs, more that have models there.
     """
 
     workers: int
-    gpu: bool
+    gpus: float
     model_cpus: float
     feeder_cpus: float
     crowded: bool = False
 
+    @property
+    def gpu(self) -> bool:
+        """Whether models run on GPUs."""
+        return self.gpus > 0
+
     @staticmethod
     def of_models(stage: Model, options: Options, runs: int = 1, on_gpus: int = 1) -> Resources:
-        """The share of a stage's models: each takes a GPU, or some CPUs.
+        """The share of a stage's models: each takes a GPU, a part of one, or several; or some CPUs.
 
         Args:
-            stage: the stage, for its threads and whether it can use a GPU.
+            stage: the stage, for its threads and GPUs, and whether it can use these.
             options: of the run, for the number of models and the device.
             runs: number of runs that share the cluster, this one too. They share the CPUs.
             on_gpus: how many of them would have models on GPUs, this one too. They share the GPUs.
 
         Raises:
-            ConfigError: Ray does not run, there is no GPU although one is asked for, or no node has enough CPUs.
+            ConfigError: Ray does not run, there is no GPU although one is asked for, or no node has enough of either.
         """
         there = _there()
         on_cpu, on_gpu = _amounts(there, "CPU"), _amounts(there, "GPU")
@@ -63,15 +68,22 @@ class Resources:
                 "If an autoscaler adds nodes with GPUs when they are asked for, say for how many models: --grow-to N.",
             )
         if device == "cuda" or (gpus and device == "auto" and stage.gpu):
+            fits = [_models_on(int(gpu), stage.gpus) for gpu in on_gpu]
+            fit = sum(fits)
+            if not fit and gpus and not options.grow_to:
+                raise ConfigError(
+                    f"a model of {stage.label} takes {stage.gpus:g} GPUs, but no node has more than {max(on_gpu):g}",
+                    hint="Lower score(..., gpus=...), or use nodes with more GPUs.",
+                )
             # A model on a GPU needs little of a CPU. About six CPUs feed one model, so tasks get all the rest.
-            share = min((cpu / int(gpu) for cpu, gpu in zip(on_cpu, on_gpu, strict=True) if gpu >= 1), default=1.0)
+            share = min((cpu / many for cpu, many in zip(on_cpu, fits, strict=True) if many), default=1.0)
             model = _floor(min(1.0, 0.1 * share))
-            left = max(cpu - int(gpu) * model for cpu, gpu in zip(on_cpu, on_gpu, strict=True))
-            used = part_of(min(workers or gpus, gpus), on_gpus)
+            left = max(cpu - many * model for cpu, many in zip(on_cpu, fits, strict=True))
+            used = part_of(min(workers or fit, fit), on_gpus)
             # All other tasks fit beside the models, else a model would wait for CPUs until these tasks are done.
-            each = (sum(on_cpu) - min(on_gpus * used, gpus) * model) / tasks
+            each = (sum(on_cpu) - min(on_gpus * used, fit) * model) / tasks
             feeder = _floor(min(1.0, 0.9 * left, each))
-            return Resources(_grown(used, options, on_gpus), True, model, feeder, on_gpus > max(1, gpus))
+            return Resources(_grown(used, options, on_gpus), stage.gpus, model, feeder, on_gpus > max(1, fit))
         if stage.threads > max(on_cpu):
             raise ConfigError(
                 f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(on_cpu):g} CPUs",
@@ -85,7 +97,7 @@ class Resources:
         # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
         feeder = _floor(min(0.1 * sum(on_cpu) / max(2, tasks), 0.1 * max(on_cpu)) / runs)
         claim = _largest_claim(on_cpu, used * runs, stage.threads)
-        return Resources(_grown(used, options, runs), False, claim, feeder, runs > fit)
+        return Resources(_grown(used, options, runs), 0, claim, feeder, runs > fit)
 
 
 def check_cpus(options: Options) -> None:
@@ -139,6 +151,11 @@ def largest_memory() -> int:
 def part_of(of: int, runs: int) -> int:
     """The part of one run of what all have; at least 1."""
     return max(1, of // max(1, runs))
+
+
+def _models_on(gpus: int, each: float) -> int:
+    """Number of models that the GPUs of a node have room for. A part of a GPU is a part of one alone."""
+    return gpus * int(1 / each + 1e-9) if each < 1 else int(gpus // each)
 
 
 def _grown(models: int, options: Options, runs: int) -> int:

@@ -111,7 +111,7 @@ class Facts:
     counts: Mapping[str, float]
     peak: int
     cpu: float = 0.0
-    gpus: int = 0
+    gpus: float = 0
     said: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -135,7 +135,7 @@ class Held:
     since: float = 0.0
     node: str = UNKNOWN
     pid: int = 0
-    gpus: int = 0
+    gpus: float = 0
 
 
 def facts_of_lost(stage: str, units: str, sent: float, began: float, ended: float, held: Held) -> Facts:
@@ -196,9 +196,11 @@ class Heard:
 
 
 @functools.cache
-def gpus_held() -> int:
-    """Number of GPUs that this process has claimed: an actor that holds a model has, a worker of tasks has not."""
-    return len(ray.get_gpu_ids()) if ray.is_initialized() else 0
+def gpus_held() -> float:
+    """The GPUs that this process has claimed: an actor that holds a model has, a worker of tasks has not."""
+    if not ray.is_initialized():
+        return 0.0
+    return float(ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0))
 
 
 def this_node() -> str:

@@ -184,7 +184,7 @@ def _pool(datasets: Sequence[Dataset], running: Running, wanted: int) -> Pool:
     shared = ray.put(_stages(datasets))
 
     def make(resources: Resources) -> Any:
-        claims = {"num_cpus": resources.model_cpus, "num_gpus": int(resources.gpu)}
+        claims = {"num_cpus": resources.model_cpus, "num_gpus": resources.gpus}
         actor = ray.remote(ModelActor).options(**claims, max_restarts=0, max_task_retries=0)
         return actor.remote(shared, "cuda" if resources.gpu else "cpu")
 

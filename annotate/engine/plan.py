@@ -71,7 +71,7 @@ class ScoringTime:
         text_share: text that is still to be scored, as a multiple of the sample's.
         models: number of models at a time.
         prepare_seconds: the part of `seconds` in which texts were read and tokenized.
-        gpu: whether the model was on a GPU.
+        gpus: that the model takes; 0 if it was on a CPU.
         threads: of the model on a CPU.
         remarks: warnings about how it runs.
     """
@@ -83,7 +83,7 @@ class ScoringTime:
     text_share: float
     models: int
     prepare_seconds: float
-    gpu: bool
+    gpus: float
     threads: int
     remarks: Sequence[str] = ()
 
@@ -92,7 +92,7 @@ class ScoringTime:
         """Estimate for the whole stage."""
         hours = self.text_share / 3600
         prepare, forward = hours * self.prepare_seconds, hours * (self.seconds - self.prepare_seconds)
-        return Cost(prepare + forward * (1 if self.gpu else self.threads), forward if self.gpu else 0.0)
+        return Cost(prepare + forward * (1 if self.gpus else self.threads), forward * self.gpus)
 
     @property
     def total_seconds(self) -> float:
@@ -327,9 +327,9 @@ def _timed(
             left = share * (1 - _share_done(datasets[todo[0]]))
             models = options.workers or options.grow_to or _models(todo[0], options)
             label = MAKERS["model"].label([datasets[stage] for stage in todo])
-            gpu, seconds = on_gpu(todo[0], options), prepare + forward
+            gpus, seconds = todo[0].gpus if on_gpu(todo[0], options) else 0.0, prepare + forward
             times.append(
-                ScoringTime(label, first.items, tokens, seconds, left, models, prepare, gpu, todo[0].threads, remarks)
+                ScoringTime(label, first.items, tokens, seconds, left, models, prepare, gpus, todo[0].threads, remarks)
             )
     return times, int(sum(weighed.values()) + results)
 
@@ -391,7 +391,7 @@ def _gpus() -> int:
 def _models(stage: Model, options: Options) -> int:
     """Number of models at a time on this machine."""
     if on_gpu(stage, options):
-        return _gpus()
+        return max(1, int(_gpus() / stage.gpus + 1e-9))
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cpus // stage.threads)
 

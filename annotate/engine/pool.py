@@ -122,7 +122,7 @@ class Pool:
 
     def coming(self) -> Mapping[Any, str]:
         """The futures of actors that do not run yet, each with what it needs of the cluster."""
-        claims = {"CPU": self.resources.model_cpus, "GPU": float(self.resources.gpu)}
+        claims = {"CPU": self.resources.model_cpus, "GPU": self.resources.gpus}
         needs = " and ".join(f"{claim:g} {name}" for name, claim in claims.items() if claim)
         return dict.fromkeys(self._coming, f"room for a model, which needs {needs}")
 
@@ -146,7 +146,7 @@ class Pool:
         """What is known of the actor that a call was sent to."""
         if (model := self._sent.get(reference)) is None:  # it was no call of a model
             return Held()
-        return Held(model.last, model.place.node, model.place.pid, int(self.resources.gpu))
+        return Held(model.last, model.place.node, model.place.pid, self.resources.gpus)
 
     def returned(self, reference: Any) -> Mapping[Any, bool]:
         """The result of a call is back.
@@ -255,7 +255,7 @@ class Pool:
             # While no node is there, wait for one; what has GPUs waits for GPUs.
             with contextlib.suppress(ConfigError, exceptions.RayError):
                 found = self._look()
-                if found.gpu == self.resources.gpu:
+                if found.gpus == self.resources.gpus:
                     self._changed |= found != self.resources
                     self.resources = found
         if not self._changed:

@@ -66,9 +66,11 @@ class Model(Stage):
 
     Attributes:
         threads: threads of a model on a CPU. Each takes a CPU.
+        gpus: GPUs that a model takes where there are some: one, several, or a part of one.
     """
 
     threads: int
+    gpus: float = 1.0
 
     @property
     def made_as(self) -> Literal["model"]:

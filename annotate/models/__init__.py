@@ -25,6 +25,7 @@ Before the model, on a CPU:
 The model itself, on torch:
 
     load                  weights are read and checked
+    fit                   whether the weights fit into memory
     positions             how many tokens fit
     precision             what the dtypes of 16 bits mean here
     device                CPU or GPU

@@ -25,7 +25,7 @@ class CausalForward:
         self.dtype = settings.dtype
         self.pad_id = settings.pad_id()
         self.signs = signs
-        self.model = load_model("AutoModelForCausalLM", settings, self.device)
+        self.model = load_model("AutoModelForCausalLM", settings, device)
 
     def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
         """Score the inputs for the scorers at positions `wanted`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from annotate.models.text_model import TextModel
 
 class HasSign(Protocol):
     """What is needed of a scorer that a causal model serves."""
+
+    spreads: ClassVar[bool] = True
 
     @property
     def sign(self) -> int:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,18 @@ from annotate.errors import ConfigError
 _OUT_OF_MEMORY = ("not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
+SPREAD = "cuda:all"
+"""Stands for all GPUs of this process, over which one model is spread; the first takes its inputs."""
+
+
 def find_device(name: str) -> torch.device:
-    """Turn "cpu", "cuda" or "cuda:N" into a device that is there.
+    """Turn "cpu", "cuda", "cuda:N" or "cuda:all" into a device that is there.
 
     Raises:
         ConfigError: there is no such device on this machine.
     """
     try:
-        device = torch.device(name)
+        device = torch.device("cuda:0" if name == SPREAD else name)
     except RuntimeError as error:
         raise ConfigError(f"unknown device {name!r}", hint='name "cpu" or "cuda"') from error
     if device.type == "cuda" and not torch.cuda.is_available():
@@ -58,13 +63,27 @@ def free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def memory_left(device: torch.device) -> int:
+def device_map(name: str) -> dict[str, Any]:
+    """What Transformers is told of where the parts of a model go: nothing, unless it is spread over GPUs."""
+    return {"device_map": "balanced"} if name == SPREAD else {}
+
+
+def take_share(share: float, device: torch.device) -> None:
+    """Limit this process to a share of a GPU's memory, so that its batches are halved and not its neighbours'."""
+    if device.type == "cuda":
+        torch.cuda.set_per_process_memory_fraction(share, device)
+
+
+def memory_left(device: torch.device, *, every: bool = False) -> int:
     """Bytes of memory that are free on a device; of the CPU's what Linux says is available, elsewhere all.
+
+    With `every`, on all GPUs of this process.
 
     The limit of a container is not looked at: less than this may be free in one.
     """
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        devices = range(torch.cuda.device_count()) if every else [device]
+        return sum(int(torch.cuda.mem_get_info(each)[0]) for each in devices)
     with contextlib.suppress(OSError):
         if found := re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE):
             return 1024 * int(found[1])

@@ -67,7 +67,7 @@ class HeadForward:
         self.readouts = readouts
         tensors = _read(head.files)
         encoder = None if head.encoder is None else _taken(tensors, head.encoder)
-        self.model = load_model("AutoModel", settings, self.device, optional=("pooler.",), weights=encoder)
+        self.model = load_model("AutoModel", settings, device, optional=("pooler.",), weights=encoder)
         if not head.apart and encoder is None:
             tensors = _not_of(self.model, tensors)
         self.layers = _layers(head, tensors, int(self.model.config.hidden_size)).to(self.device)

@@ -10,6 +10,7 @@ from annotate.errors import ConfigError
 from annotate.models.files import reason
 from annotate.models.positions import usable_positions
 from annotate.models.text_model import TextModel
+from annotate.models.weights import count_weights
 
 BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bias")
 """How the names of tables end that old checkpoints hold. They are not trained: Transformers computes them."""
@@ -18,7 +19,7 @@ BUFFERS = ("position_ids", "token_type_ids", "inv_freq", "masked_bias", "attn.bi
 def load_model(
     auto_class: str,
     settings: TextModel,
-    device: Any,
+    device: str,
     *,
     optional: Sequence[str] = (),
     weights: Mapping[str, Any] | None = None,
@@ -28,25 +29,29 @@ def load_model(
     Args:
         auto_class: name of the Transformers class, such as "AutoModel".
         settings: which model, and its dtype.
-        device: a torch device.
+        device: as `find_device` takes it; or "cuda:all", which spreads the model over all GPUs of this process.
         optional: prefixes of weights that may be missing because they are not used.
         weights: tensors by name, instead of those in the model's files.
 
     Raises:
-        ConfigError: the files can't be read; weights are missing, or have no place in the model; or an input may have
-            ids or positions that the model lacks.
+        ConfigError: the files can't be read; the model does not fit into memory; weights are missing, or have no place
+            in the model; or an input may have ids or positions that the model lacks.
     """
     import torch
     import transformers
 
+    from annotate.models.device import device_map, find_device
     from annotate.models.precision import convert_weights
 
     # An environment variable or another library may have allowed less.
     torch.set_float32_matmul_precision("highest")
     files = settings.files()
+    spread = device_map(device)
+    if weights is None:
+        _check_memory(settings, device, spread=bool(spread))
     try:
         with _quiet():
-            model, info = _read(getattr(transformers, auto_class), settings, weights)
+            model, info = _read(getattr(transformers, auto_class), settings, weights, spread)
     except Exception as error:
         raise ConfigError(
             f"model {files.name!r} can't be loaded by {auto_class}: {reason(error)}",
@@ -80,10 +85,30 @@ def load_model(
     model.config.use_cache = False
     if settings.dtype != "float32":
         convert_weights(model, settings.dtype)
-    return model.to(device).eval()
+    return (model if spread else model.to(find_device(device))).eval()
 
 
-def _read(auto: Any, settings: TextModel, weights: Mapping[str, Any] | None) -> tuple[Any, Mapping[str, Any]]:
+def _check_memory(settings: TextModel, device: str, *, spread: bool) -> None:
+    """Refuse a model that does not fit: on a CPU the kernel would end the process, without a word.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    from annotate.models.device import find_device
+    from annotate.models.fit import lacking_memory
+
+    weights = count_weights(settings.files().weights())
+    if lacking := lacking_memory(weights, settings.dtype, find_device(device), spread=spread):
+        raise ConfigError(
+            f"model {settings.name!r} can't be loaded: {lacking}",
+            hint="Use a machine with more memory, or fewer models at a time: --workers. score(..., gpus=2) spreads a "
+            "classifier, a reward model or a causal language model over two GPUs of a node.",
+        )
+
+
+def _read(
+    auto: Any, settings: TextModel, weights: Mapping[str, Any] | None, spread: Mapping[str, Any]
+) -> tuple[Any, Mapping[str, Any]]:
     """A model with its weights, and what Transformers says of these."""
     import torch
 
@@ -96,6 +121,7 @@ def _read(auto: Any, settings: TextModel, weights: Mapping[str, Any] | None) -> 
             dtype=torch.float32 if settings.dtype == "float32" else "auto",
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # they are refused by name
+            **spread,
         )
         return found
     model = auto.from_config(settings.config(), trust_remote_code=settings.trust_remote_code).float()

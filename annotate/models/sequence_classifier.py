@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, Self
 
 import pyarrow as pa
 
@@ -50,6 +50,8 @@ class SequenceClassifier(TextModel):
     prompt: str | None = None
     prompt_column: str | None = None
     date: str = DATE
+
+    spreads: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

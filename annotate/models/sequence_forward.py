@@ -28,7 +28,7 @@ class SequenceForward:
         self.dtype = settings.dtype
         self.pad_id = settings.pad_id()
         self.readouts = readouts
-        self.model = load_model("AutoModelForSequenceClassification", settings, self.device)
+        self.model = load_model("AutoModelForSequenceClassification", settings, device)
         # Decoders find the end of an input by the padding token that their config names. Where it names none they
         # refuse batches, so the last token is found by length instead.
         decodes = hasattr(self.model, "score")
@@ -56,7 +56,7 @@ class SequenceForward:
         if self.finds_end:
             logits: torch.Tensor = self.model(**inputs).logits
             return logits
-        hidden = self.model.base_model(**inputs).last_hidden_state
-        lengths = to_device(batch.lengths, self.device)
-        last: torch.Tensor = self.model.score(hidden[torch.arange(len(hidden), device=self.device), lengths - 1])
-        return last
+        hidden = self.model.base_model(**inputs).last_hidden_state  # of a spread model on its last GPU
+        lengths = to_device(batch.lengths, hidden.device)
+        last: torch.Tensor = self.model.score(hidden[torch.arange(len(hidden), device=hidden.device), lengths - 1])
+        return last.to(self.device)

@@ -52,6 +52,8 @@ class TextModel:
     trust_remote_code: bool = False
 
     gpu: ClassVar[bool] = True
+    spreads: ClassVar[bool] = False
+    """Whether it can be spread over several GPUs."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_path(self.model, "model"))

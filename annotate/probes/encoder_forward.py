@@ -29,7 +29,7 @@ class EncoderForward:
         self.name = encoder.name
         self.dtype = encoder.dtype
         self.encoder = encoder
-        self.trunk = load_trunk(encoder, self.device)
+        self.trunk = load_trunk(encoder, device)
         self.heads = heads
         found = encoder.files().hashes() if heads else {}
         for head in heads:
@@ -73,7 +73,7 @@ class EncoderForward:
         return run_batches(step, batches, [1] * len(wanted), self.room, self.name)
 
 
-def load_trunk(encoder: TextModel, device: torch.device) -> Trunk:
+def load_trunk(encoder: TextModel, device: str) -> Trunk:
     """Read an encoder's weights onto `device`, without its pooler."""
     model = load_model("AutoModel", encoder, device, optional=("pooler.",))
     if hasattr(model, "pooler"):
@@ -121,7 +121,7 @@ def load_tail(trunk: Trunk, tail: Tail) -> Branch:
 def extract_features(encoder: TextModel, prepared: Prepared, features: Sequence[Feature], device: str) -> FloatArray:
     """Pooled hidden states of the distinct inputs: float32 `[n_distinct, n_features * width]`, NaN where it failed."""
     place = find_device(device)
-    trunk = load_trunk(encoder, place)
+    trunk = load_trunk(encoder, device)
     wanted = frozenset(features)
     batches = encoder.batches(prepared)
 

@@ -98,7 +98,7 @@ def train_tail(
         ConfigError: the encoder has too few layers.
     """
     place = find_device(device)
-    trunk = load_trunk(encoder, place)
+    trunk = load_trunk(encoder, device)
     if layers < 1 or start + layers > len(trunk.layers):
         raise ConfigError(
             f"a tail of {layers} layers from layer {start} on does not fit an encoder of {len(trunk.layers)} layers",

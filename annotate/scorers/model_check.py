@@ -47,14 +47,6 @@ ModelKind = Literal["classifier", "reward model", "causal language model", "enco
 
 _UNNAMED = re.compile(r"LABEL_\d+")
 _OF_PAIRS = {"entailment", "contradiction", "not_entailment"}
-_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-"""Of a number of a loaded model. With 2, its embedding and its head have 4 nonetheless."""
-
-_WIDE = {"float64": 8, "float32": 4}
-"""Bytes of a number in files that have more than 2."""
-
-_ROOM = 1.1
-"""A loaded model needs a little more than its weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,9 +166,11 @@ def check_model(
     found = _described(settings, kind, scorers[0], usage)
     if not run or not texts:
         return found
+    from annotate.models.fit import lacking_memory
+
     place = _device(device)
-    if too_large := _too_large(found, place):
-        return dataclasses.replace(found, remarks=(*found.remarks, too_large))
+    if lacking := lacking_memory(found.weights, found.dtype, place):
+        return dataclasses.replace(found, remarks=(*found.remarks, f"It was not run: {lacking}"))
     return _tried(found, scorers, texts, place)
 
 
@@ -306,29 +300,6 @@ def _device(name: str) -> Any:
     from annotate.models.device import find_device
 
     return find_device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
-def _too_large(found: ModelCheck, place: Any) -> str | None:
-    """Why a model can't be loaded here, with numbers. Wherever it runs, it is first read into the CPU's memory."""
-    import torch
-
-    from annotate.models.device import memory_left
-
-    # For float32 it is read as that; for the others as it was saved, and converted afterwards.
-    reading = sum(
-        count * (4 if found.dtype == "float32" else _WIDE.get(saved, 2)) for saved, count in found.weights.items()
-    )
-    for device, size in ((torch.device("cpu"), reading), (place, found.parameters * _BYTES[found.dtype])):
-        needed, there = int(size * _ROOM), memory_left(device)
-        if needed > there:
-            first = ", where it is read first" if device.type != place.type else ""
-            half = found.dtype == "float32" and not _WIDE.keys() & found.weights.keys()
-            return (
-                f"It was not run: in {found.dtype} it needs about {needed / 1e9:,.1f} GB of memory, and "
-                f"{there / 1e9:,.1f} GB are free on this machine's {device.type}{first}."
-                + (' dtype="bfloat16" needs little more than half.' if half else "")
-            )
-    return None
 
 
 def _tried(found: ModelCheck, scorers: Sequence[Any], texts: tuple[str, ...], place: Any) -> ModelCheck:

@@ -47,6 +47,7 @@ class Score(Annotations, Model):
     skip: NearDuplicates | None = None
     threads: int = 1
     unit_seconds: float | None = None
+    gpus: float = 1.0
 
     rescored: ClassVar[bool] = True
 
@@ -55,7 +56,17 @@ class Score(Annotations, Model):
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
         if self.unit_seconds is not None and not self.unit_seconds > 0:
             raise ConfigError(f"unit_seconds must be above 0, got {self.unit_seconds}", hint="None sets no limit.")
+        if not self.gpus > 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
+            raise ConfigError(
+                f"gpus must be a number from 1, or a part of 1, got {self.gpus}",
+                hint="0.5 puts two models on a GPU, and 4 spreads one over four.",
+            )
         check_scorer(self.scorer)
+        if self.gpus > 1 and not getattr(self.scorer.backbone, "spreads", False):
+            raise ConfigError(
+                f"gpus={self.gpus:g}: the model of {', '.join(self.scorer.axes)} can't be spread over several GPUs",
+                hint="Classifiers, reward models and causal language models of Transformers can be.",
+            )
         check_axis_columns(self.scorer.axes)
         check_skip(self.spans, self.skip)
         object.__setattr__(self, "scorer", self.scorer.resolved())
@@ -83,7 +94,7 @@ class Score(Annotations, Model):
     @property
     def shared(self) -> Hashable:
         """Stages of the same spans and verdicts whose scorers have equal backbones share its forward pass."""
-        return self.spans, self.skip, self.threads, self.unit_seconds, self.scorer.backbone
+        return self.spans, self.skip, self.threads, self.gpus, self.unit_seconds, self.scorer.backbone
 
     def together(self, stages: Sequence[Score]) -> str:
         """Annotations, with the axes of all stages."""
@@ -197,6 +208,12 @@ class Score(Annotations, Model):
             ConfigError: a model can't be loaded, or gives other scores.
         """
         scorers = [stage.scorer for stage in stages]
+        if self.gpu and device == "cuda":
+            from annotate.models.device import SPREAD, find_device, take_share
+
+            if self.gpus < 1:
+                take_share(self.gpus, find_device(device))
+            device = SPREAD if self.gpus > 1 else device
         forward = self.scorer.backbone.load(scorers, device)
         if forward.device is not None:
             from annotate.models.device import use_threads
@@ -334,6 +351,7 @@ def score(
     skip: NearDuplicates | None = None,
     threads: int = 1,
     unit_seconds: float | None = None,
+    gpus: float = 1,
 ) -> tuple[Score, ...]:
     """Scores of spans: a stage for each scorer; those on one encoder share its forward pass.
 
@@ -346,6 +364,8 @@ def score(
         threads: torch threads of each model, which can change the last bits of a score.
         unit_seconds: the time that a model may take for a work unit. If it takes longer, twice, the spans that hold it
             up are looked for, and get no score. None for no limit.
+        gpus: that each model takes where the cluster has some: 0.5 puts two models on a GPU, 4 spreads one over four of
+            a node. The bytes of scores do not depend on it.
 
     Raises:
         ConfigError: two scorers measure the same axis.
@@ -355,7 +375,7 @@ def score(
     twice = sorted({axis for axis in axes if axes.count(axis) > 1})
     if twice:
         raise ConfigError(f"two scorers measure {', '.join(twice)}", hint="Give one of them another axis name.")
-    return tuple(Score(spans, scorer, skip, threads, unit_seconds) for scorer in scorers)
+    return tuple(Score(spans, scorer, skip, threads, unit_seconds, float(gpus)) for scorer in scorers)
 
 
 @dataclass(frozen=True)

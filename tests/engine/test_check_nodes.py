@@ -131,7 +131,7 @@ def test_where_models_go_on_gpus_these_are_tried_before_anything_is_made(ray_clu
 
     corpus = support.write_corpus(tmp_path / "corpus", shards=1)
     monkeypatch.setattr(run, "check_gpus", refuse)
-    found = Resources(workers=1, gpu=True, model_cpus=1.0, feeder_cpus=0.1)
+    found = Resources(workers=1, gpus=1, model_cpus=1.0, feeder_cpus=0.1)
     monkeypatch.setattr(Resources, "of_models", staticmethod(lambda *asked: found))
     with pytest.raises(ConfigError, match="tried"):
         support.pipeline(corpus, tmp_path / "calls").run(tmp_path / "out")

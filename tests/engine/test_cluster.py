@@ -16,8 +16,8 @@ from annotate.errors import ConfigError
 class Stage:
     label = "annotations (niceness)"
 
-    def __init__(self, threads=1, *, gpu=True):
-        self.threads, self.gpu = threads, gpu
+    def __init__(self, threads=1, *, gpu=True, gpus=1.0):
+        self.threads, self.gpu, self.gpus = threads, gpu, gpus
 
 
 class Cluster:
@@ -42,24 +42,32 @@ class Cluster:
     st.none() | st.integers(1, 100),
     st.booleans(),
     st.sampled_from([(1, 1), (2, 1), (2, 2), (3, 1), (3, 3)]),
+    st.sampled_from([1.0, 0.5, 0.3, 2.0, 4.0]),
 )
-@example(nodes=[(1, 1)], threads=1, workers=None, gpu=True, runs=(2, 2))
-def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu, runs):
+@example(nodes=[(1, 1)], threads=1, workers=None, gpu=True, runs=(2, 2), each=1.0)
+def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu, runs, each):
     runs, on_gpus = runs
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cluster, "ray", Cluster(*nodes))
         gpus = sum(n[1] for n in nodes)
+        fit = [n[1] * int(1 / each) if each < 1 else int(n[1] // each) for n in nodes]
+        stage = Stage(threads, gpu=gpu, gpus=each)
+        if gpus and gpu and not sum(fit):
+            most = max(n[1] for n in nodes)
+            with pytest.raises(ConfigError, match=rf"takes {each:g} GPUs, but no node has more than {most}$"):
+                Resources.of_models(stage, Options(workers=workers))
+            return
         if threads > max(n[0] for n in nodes) and not (gpus and gpu):
             with pytest.raises(ConfigError, match="threads"):
-                Resources.of_models(Stage(threads, gpu=gpu), Options(workers=workers))
+                Resources.of_models(stage, Options(workers=workers))
             return
-        found = Resources.of_models(Stage(threads, gpu=gpu), Options(workers=workers), runs, on_gpus)
-    assert found.gpu == bool(gpus and gpu)
-    assert found.workers >= 1 and (not found.gpu or found.workers <= gpus)
+        found = Resources.of_models(stage, Options(workers=workers), runs, on_gpus)
+    assert found.gpus == (each if gpus and gpu else 0)
+    assert found.workers >= 1 and (not found.gpu or found.workers <= sum(fit))
     assert found.model_cpus > 0 and found.feeder_cpus > 0
-    assert _room(nodes, found) >= found.feeder_cpus - 1e-6
+    assert _room([(n[0], many) for n, many in zip(nodes, fit, strict=True)], found) >= found.feeder_cpus - 1e-6
     cpus = sum(n[0] for n in nodes)
-    models = min(on_gpus * found.workers, gpus) if found.gpu else runs * found.workers
+    models = min(on_gpus * found.workers, sum(fit)) if found.gpu else runs * found.workers
     tasks = runs * part_of(workers or cpus, runs)
     claimed = models * found.model_cpus + tasks * found.feeder_cpus
     assert claimed <= cpus + 1e-6, "tasks of other stages, as many as may run, keep a model waiting"

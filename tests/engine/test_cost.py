@@ -87,8 +87,8 @@ def test_wrong_amounts_are_refused(wrong):
 
 
 def test_a_plan_counts_models_by_their_times_and_the_rest_by_size():
-    on_cpu = ScoringTime("a", 10, 0, 3.0, 3600.0, 8, prepare_seconds=1.0, gpu=False, threads=4)
-    on_gpu = ScoringTime("b", 10, 0, 3.0, 3600.0, 8, prepare_seconds=1.0, gpu=True, threads=1)
+    on_cpu = ScoringTime("a", 10, 0, 3.0, 3600.0, 8, prepare_seconds=1.0, gpus=0, threads=4)
+    on_gpu = ScoringTime("b", 10, 0, 3.0, 3600.0, 8, prepare_seconds=1.0, gpus=1, threads=1)
     assert on_cpu.cost == Cost(9.0, 0.0) and on_gpu.cost == Cost(3.0, 2.0)
     corpus = CorpusPlan("c", 20, 10, 1_000_000)
 

@@ -21,7 +21,7 @@ from annotate.engine.losses import Loss
 from annotate.engine.pool import AHEAD, Pool
 from annotate.errors import ConfigError, WorkError
 
-TWO = Resources(workers=2, gpu=False, model_cpus=0.9, feeder_cpus=0.1)
+TWO = Resources(workers=2, gpus=0, model_cpus=0.9, feeder_cpus=0.1)
 DIED, NODE, TASK = Loss("worker", "it died", actor=True), Loss("node", "it died", actor=True), Loss("worker", "a task")
 
 
@@ -151,7 +151,7 @@ def test_a_model_has_worked_on_a_call_since_it_was_done_with_the_one_before(clus
     pool.returned(a)
     cluster.now = 9.0
     assert pool.held(b) == Held(5.0, "m0's", 7, gpus=0)
-    pool.resources = replace(TWO, gpu=True)
+    pool.resources = replace(TWO, gpus=1)
     assert pool.held(b).gpus == 1 and pool.held("a call around the model") == Held()
 
 
@@ -190,7 +190,7 @@ def test_the_number_follows_the_cluster(cluster, pool):
     cluster.found, cluster.now = replace(TWO, workers=2), 12.0
     pool.room()
     assert len(pool.coming()) == 1 and len(cluster.killed) == 2, "the cluster has no room for two of those that wait"
-    for found in (ConfigError("the Ray cluster has 0 CPUs"), RaySystemError("no answer"), replace(TWO, gpu=True)):
+    for found in (ConfigError("the Ray cluster has 0 CPUs"), RaySystemError("no answer"), replace(TWO, gpus=1)):
         cluster.found, cluster.now = found, cluster.now + 6
         assert pool.room() == 1 and pool.resources == TWO
 
@@ -236,7 +236,7 @@ def test_the_last_of_the_longest_line_waits(cluster, pool):
 
 
 def test_with_more_runs_than_gpus_they_take_turns(cluster):
-    cluster.found = Resources(workers=1, gpu=True, model_cpus=0.5, feeder_cpus=0.1, crowded=True)
+    cluster.found = Resources(workers=1, gpus=1, model_cpus=0.5, feeder_cpus=0.1, crowded=True)
     pool = pool_of(cluster)
     pool.room()
     cluster.run(0)

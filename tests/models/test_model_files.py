@@ -277,7 +277,7 @@ def test_an_unknown_length_limit_is_asked_for(copy_model, edit_json):
     assert Encoder(str(llama), max_length=9).window() == 9
 
 
-@pytest.mark.parametrize("settings", [{"max_length": 2}, {"dtype": "float16"}, {"batch_tokens": 0}])
+@pytest.mark.parametrize("settings", [{"max_length": 2}, {"dtype": "int8"}, {"batch_tokens": 0}])
 def test_settings_are_checked(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         Encoder("x", **settings)

@@ -5,7 +5,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 
 from annotate.curves import Platt
 from annotate.errors import ConfigError, InputError
@@ -186,7 +185,7 @@ def test_a_tail_is_trained_saved_and_read(encoder, table, tmp_path, monkeypatch)
     assert report.sources[0].result.value > 0.9
     head = load_probe(path)
     assert sorted(head.tail) == [1]
-    original = dict(load_trunk(encoder, torch.device("cpu")).layers[1].named_parameters())
+    original = dict(load_trunk(encoder, "cpu").layers[1].named_parameters())
     moved = [
         name for name, values in head.tail[1].items() if np.abs(values - original[name].detach().numpy()).max() > 1e-2
     ]

@@ -2,7 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,7 +23,7 @@ from annotate import (
     RewardModel,
     check_model,
 )
-from annotate.models import device, speed
+from annotate.models import device, fit, speed
 from annotate.models.base import expand
 from annotate.models.weights import count_weights
 from annotate.scorers import model_check as module
@@ -115,37 +114,11 @@ def test_weights_are_counted_without_loading_them(tiny):
 
 
 def test_a_model_is_not_loaded_where_it_does_not_fit(tiny, monkeypatch):
-    monkeypatch.setattr(device, "memory_left", lambda place: 10_000)
+    monkeypatch.setattr(fit, "memory_left", lambda place, every: 10_000)
     monkeypatch.setattr(module, "_tried", None)
     found = check_model(tiny("bert"))
     assert found.trial is None
     assert any("was not run: in float32 it needs about" in r for r in found.remarks)
-
-
-@pytest.mark.parametrize(
-    ("saved", "dtype", "place", "gigabytes", "on", "half"),
-    [
-        ("float32", "float32", "cpu", 4.4, "cpu.", False),
-        ("float32", "bfloat16", "cpu", 4.4, "cpu.", False),  # read as it was saved
-        ("bfloat16", "float32", "cpu", 4.4, "cpu.", True),
-        ("bfloat16", "bfloat16", "cpu", 2.2, "cpu.", False),
-        ("uint8", "bfloat16", "cpu", 2.2, "cpu.", False),
-        ("float32", "bfloat16", "cuda", 4.4, "cpu, where it is read first.", False),
-    ],
-)
-def test_the_memory_of_a_model_is_that_of_reading_it(tiny, monkeypatch, saved, dtype, place, gigabytes, on, half):
-    monkeypatch.setattr(device, "memory_left", lambda there: 10**12 if there.type == "cuda" else 10**9)
-    known = check_model(tiny("bert"), run=False, dtype=dtype)
-    told = module._too_large(replace(known, weights={saved: 10**9}), torch.device(place))
-    assert f"in {dtype} it needs about {gigabytes} GB" in told and f"1.0 GB are free on this machine's {on}" in told
-    assert ('dtype="bfloat16" needs little more than half' in told) == half
-
-
-def test_a_card_holds_a_model_as_it_is_converted(tiny, monkeypatch):
-    monkeypatch.setattr(device, "memory_left", lambda there: 3 * 10**9 if there.type == "cuda" else 10**12)
-    known = replace(check_model(tiny("bert"), run=False, dtype="bfloat16"), weights={"float32": 10**9})
-    assert module._too_large(known, torch.device("cuda")) is None
-    assert "free on this machine's cuda." in module._too_large(replace(known, dtype="float32"), torch.device("cuda"))
 
 
 def test_free_memory_is_a_number_of_bytes():
