@@ -2,7 +2,6 @@
 
 import ctypes
 import functools
-import json
 import os
 import sys
 import time
@@ -15,14 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from length_scorer import length_scorer
+from made_documents import Made, write_contract
 from support import sentences
 
 from annotate import Corpus, Options, Pipeline, Place, Render, Schedule, Split, Tag, TagScheme, Thresholds, TokenShards
 from annotate.corpus.documents import DocumentReader
-from annotate.graph import MadeDocuments, Map
 from annotate.stages.score import Score
 from annotate.storage.manifests import file_rows
-from annotate.storage.parts import UnitOutput
 
 DEATHS = {
     "Segfault": lambda: ctypes.string_at(0),
@@ -92,47 +90,19 @@ class DeadlyReader(DocumentReader):
         return super()._read(reader, unit, ours, others)
 
 
-@dataclass(frozen=True)
-class Longer(MadeDocuments, Map):
+class Longer(Made):
     """The documents of a corpus, with some more words."""
 
-    corpus: Corpus
-    schema: str
-
     name = "longer"
-    id = "id"
 
-    @property
-    def inputs(self):
-        return {"corpus": self.corpus}
-
-    @property
-    def unit_bytes(self):
-        return self.corpus.unit_bytes
-
-    @property
-    def unit_size(self):
-        return self.corpus.unit_size
-
-    def settings(self):
-        return {}
-
-    def unit(self, tables):
-        documents = tables["corpus"]
-        text = pc.binary_join_element_wise(
-            documents["text"], *(pa.scalar(t, pa.large_string()) for t in ("More.", " "))
-        )
-        table = pa.table({"row": documents["row"], "id": documents["id"], "text": text})
-        return UnitOutput(table, counts={"documents": table.num_rows})
+    def made(self, documents):
+        more = (pa.scalar(text, pa.large_string()) for text in ("More.", " "))
+        return {"id": documents["id"], "text": pc.binary_join_element_wise(documents["text"], *more)}
 
 
 def longer(corpus):
     """Documents that a stage makes of a corpus; their contract lies beside the corpus."""
-    columns = [{"name": "row", "type": "int64"}, {"name": "id", "type": "large_string"}]
-    columns += [{"name": "text", "type": "large_string", "nullable": True}]
-    contract = Path(corpus.path).with_name("longer.json")
-    contract.write_text(json.dumps({"name": "longer", "columns": columns, "other_columns": "any"}))
-    return Longer(corpus, str(contract))
+    return Longer(corpus, write_contract(Path(corpus.path).parent, "longer"))
 
 
 class DeadlySplit(Split):

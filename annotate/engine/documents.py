@@ -20,7 +20,7 @@ from annotate.engine.attempts import counted
 from annotate.engine.calls import Narrowing
 from annotate.engine.datasets import Dataset
 from annotate.engine.overdue import TOO_LONG
-from annotate.engine.reading import by_reading, try_reading
+from annotate.engine.reading import Searched, by_reading, try_reading
 from annotate.engine.running import Running
 from annotate.engine.search import halves
 from annotate.engine.worker import Context
@@ -40,10 +40,6 @@ MOST_KEPT = 4 << LEVELS_AHEAD
 WHY = {"worker": "its process ended", "time": TOO_LONG}
 
 # In the driver.
-
-
-def _works(item: Work | Sequence[Work]) -> Sequence[Work]:
-    return [item] if isinstance(item, Work) else item
 
 
 @dataclass(frozen=True)
@@ -119,59 +115,43 @@ def _parts_of(part: range) -> list[range]:
     return found
 
 
-def by_documents(
-    dataset: Dataset,
-    running: Running,
-    context: Any,
-    name: Callable[[Any], str],
-    attempt: Callable[[Sequence[Work], str, float], Any],
-    works: Callable[[Any], Sequence[Work]] = _works,
-) -> Narrowing:
+def by_documents(step: Searched, tries: Callable[..., None], more: Callable[[], tuple[Any, ...]] = tuple) -> Narrowing:
     """Narrow an item to some documents of its units; or to some of the files that it reads, if to read them is enough.
 
     Args:
-        dataset: what the item is for.
-        running: the run.
-        context: the reference of the data that the tasks of its stage share, or of those of several.
-        name: the name of an item in messages.
-        attempt: takes work, its name, and CPUs; sends a call of `tried`, and returns its reference.
-        works: the work of an item, which by default is one or more units of work.
+        step: whose items are narrowed.
+        tries: tries work in a worker, as `tried` does; takes the context, work with some of the documents, and `more`.
+        more: more arguments, when a call is sent.
     """
 
-    def narrowed_attempt(item: Any, part: range, cpus: float) -> Any:
-        return attempt(narrowed(works(item), part), name(item), cpus)
+    def attempt(item: Any, part: range, cpus: float) -> Any:
+        return step.task(tries, cpus, item, step.context, narrowed(step.works(item), part), *more())
 
     def count(item: Any, cpus: float) -> Any:
-        return running.task(count_read, cpus, context, works(item), stage=dataset.label, units=name(item))
+        return step.task(count_read, cpus, item, step.context, step.works(item))
 
-    among = among_documents(dataset, running, name, lambda item: Documents(lambda: works(item)), narrowed_attempt)
-    return replace(among, count=count, instead=by_reading(dataset, running, context, name, works))
+    among = among_documents(step, lambda item: Documents(lambda: step.works(item)), attempt)
+    return replace(among, count=count, instead=by_reading(step))
 
 
 def among_documents(
-    dataset: Dataset,
-    running: Running,
-    name: Callable[[Any], str],
-    documents: Callable[[Any], Documents],
-    attempt: Callable[[Any, range, float], Any],
+    step: Searched, documents: Callable[[Any], Documents], attempt: Callable[[Any, range, float], Any]
 ) -> Narrowing:
     """Narrow an item to some of its documents.
 
     Args:
-        dataset: what the item is for.
-        running: the run.
-        name: the name of an item in messages.
+        step: whose items are narrowed.
         documents: the documents of an item.
         attempt: takes an item, some of its documents by number, and CPUs; sends a call of `tried`, and returns its
             reference.
     """
 
     def count(item: Any, cpus: float) -> Any:
-        return running.task(counted, cpus, documents(item).number, stage=dataset.label, units=name(item))
+        return step.task(counted, cpus, item, documents(item).number)
 
     def without(item: Any, found: Mapping[int, str]) -> Any:
         named = [(*documents(item).at(number), kind) for number, kind in found.items()]
-        return None if refuse(dataset, running, named) else item
+        return None if refuse(step.dataset, step.running, named) else item
 
     return Narrowing(
         count=count,

@@ -10,6 +10,7 @@ from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.documents import by_documents
 from annotate.engine.facts import in_turn
+from annotate.engine.reading import Searched
 from annotate.engine.running import Running, manifests, names_of
 from annotate.engine.worker import Context, commit_parts, frugal
 from annotate.graph import Map, Stage, first_unit
@@ -38,16 +39,14 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
         units = names_of([work for group in groups for work in group])
         return running.task(make, cpus, context, groups, stage=dataset.label, units=units)
 
-    def attempt(works: Sequence[Work], name: str, cpus: float) -> Any:
-        return running.task(try_units, cpus, context, works, stage=dataset.label, units=name)
-
+    step = Searched(label=dataset.label, dataset=dataset, running=running, context=context, name=names_of)
     yield Calls(
         items=read_together(works(dataset, aligned)),
         submit=submit,
         name=names_of,
         take=lambda index, works, units: collected.take(index, [units]),
         together=TASK_UNITS,
-        narrowing=by_documents(dataset, running, context, names_of, attempt),
+        narrowing=by_documents(step, try_units),
     )
     collected.commit()
 

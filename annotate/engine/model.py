@@ -26,6 +26,7 @@ from annotate.engine.map import TASK_UNITS, expected, key_of, listed, single
 from annotate.engine.model_actor import ModelActor, PreparedDocuments, Results
 from annotate.engine.pool import Pool
 from annotate.engine.quarantine import tell_not_run
+from annotate.engine.reading import Searched
 from annotate.engine.running import Running, name_of, names_of
 from annotate.engine.sharing import GPUS, shown
 from annotate.engine.worker import Context, frugal
@@ -51,6 +52,14 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     running.events.started(label(datasets), units, detail, [dataset.label for dataset in datasets])
     collected = running.collect(datasets, label(datasets))
     calls = _Sending(label(datasets), running, contexts, models)
+    step = Searched(
+        label=label(datasets),
+        dataset=datasets[0],
+        running=running,
+        context=contexts,
+        name=_name,
+        works=lambda item: item.works[:1],
+    )
 
     def take(index: int, item: Item, made: Sequence[Unit]) -> None:
         collected.take(index, [[unit] for unit in made])
@@ -78,7 +87,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
                 without=lambda item, left_out: replace(
                     item, left_out={at: NOT_RUN[kind] for at, kind in left_out.items()}
                 ),
-                instead=by_documents(datasets[0], running, contexts, _name, calls.preparing, lambda i: i.works[:1]),
+                instead=by_documents(step, try_preparing),
             ),
         )
     collected.commit()
@@ -132,10 +141,6 @@ class _Sending:
         prepared = self._task(prepare_part, [item], item, part, tuple(left_out), retries=3)
         sent = self._sent([item])
         return self.models.send(lambda actor: actor.attempt.options(name=sent.name).remote(sent, prepared))
-
-    def preparing(self, works: Sequence[Work], name: str, cpus: float) -> Any:
-        """Prepare some documents of a unit, and commit nothing."""
-        return self.running.task(try_preparing, cpus, self.contexts, works, stage=self.label, units=name)
 
     def _task(self, function: Callable[..., Any], items: Sequence[Item], *arguments: Any, retries: int = 0) -> Any:
         cpus, sent = self.models.resources.feeder_cpus, self._sent(items)

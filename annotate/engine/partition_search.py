@@ -20,10 +20,8 @@ import pyarrow.compute as pc
 
 from annotate.engine.attempts import in_time, tried
 from annotate.engine.calls import Narrowing
-from annotate.engine.datasets import Dataset
 from annotate.engine.documents import Documents, among_documents
-from annotate.engine.parcels import receiver_name
-from annotate.engine.running import Running
+from annotate.engine.reading import Searched
 from annotate.engine.worker import Context
 from annotate.graph import Partitions, Received, Shuffle
 from annotate.graph.tables import Work
@@ -53,24 +51,21 @@ class Senders:
     works: Callable[[], Iterator[Work]]
     to: Partitions
 
-    def narrowing(self, dataset: Dataset, running: Running, context: Any, beside: tuple[int, int]) -> Narrowing:
+    def narrowing(self, step: Searched, beside: tuple[int, int]) -> Narrowing:
         """Narrow the units of partitions to what some documents have sent.
 
         Args:
-            dataset: of the shuffle.
-            running: the run.
-            context: the reference of the data that its tasks share.
+            step: in which partitions make their units.
             beside: the numbers of units and rows of the first input beside.
         """
         documents = Documents(self.works)
-        sent = functools.cache(lambda: running.put(list(self.sent)))
+        sent = functools.cache(lambda: step.running.put(list(self.sent)))
 
         def attempt(item: tuple[Sequence[Work], Any], part: range, cpus: float) -> Any:
             whole, cut = documents.whole(part), documents.cut(part)
-            what = (context, item[0], sent(), whole, cut, self.to, beside)
-            return running.task(try_receiving, cpus, *what, stage=dataset.label, units=receiver_name(item))
+            return step.task(try_receiving, cpus, item, step.context, item[0], sent(), whole, cut, self.to, beside)
 
-        return among_documents(dataset, running, receiver_name, lambda item: documents, attempt)
+        return among_documents(step, lambda item: documents, attempt)
 
 
 # In a worker.

@@ -7,7 +7,7 @@ dataset, which names the source itself as the stage. Then the run begins anew, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from annotate.engine.attempts import counted, tried
@@ -24,34 +24,50 @@ from annotate.storage.refusals import Refusal, file_identity, put_refusal
 # In the driver.
 
 
-def by_reading(
-    dataset: Dataset,
-    running: Running,
-    context: Any,
-    name: Callable[[Any], str],
-    works: Callable[[Any], Sequence[Work]],
-) -> Narrowing:
-    """Narrow an item to some of its units, which are only read.
+def one_or_more(item: Work | Sequence[Work]) -> Sequence[Work]:
+    """The work of an item that is work."""
+    return [item] if isinstance(item, Work) else item
 
-    Args:
-        dataset: what the item is for.
+
+@dataclass(frozen=True, kw_only=True)
+class Searched:
+    """A step of a stage, for the search in its items.
+
+    Attributes:
+        label: of the stage, or of the stages that are made together.
+        dataset: what the items are for.
         running: the run.
-        context: the reference of the data that the tasks of its stage share, or of those of several.
+        context: the reference of the data that the tasks of the stage share, or of those of several.
         name: the name of an item in messages.
         works: the work of an item.
     """
 
+    label: str
+    dataset: Dataset
+    running: Running
+    context: Any
+    name: Callable[[Any], str]
+    works: Callable[[Any], Sequence[Work]] = one_or_more
+
+    def task(self, function: Callable[..., Any], cpus: float, item: Any, *arguments: Any) -> Any:
+        """Call a function for an item, in a worker; returns the reference of what the call tells."""
+        return self.running.task(function, cpus, *arguments, stage=self.label, units=self.name(item))
+
+
+def by_reading(step: Searched) -> Narrowing:
+    """Narrow an item to some of its units, which are only read."""
+
     def count(item: Any, cpus: float) -> Any:
-        return running.task(counted, cpus, len(_single(works(item))), stage=dataset.label, units=name(item))
+        return step.task(counted, cpus, item, len(_single(step.works(item))))
 
     def attempt(item: Any, part: range, left_out: Sequence[int], cpus: float) -> Any:
-        some = _single(works(item))[part.start : part.stop]
-        return running.task(try_reading, cpus, context, some, stage=dataset.label, units=name(item))
+        some = _single(step.works(item))[part.start : part.stop]
+        return step.task(try_reading, cpus, item, step.context, some)
 
     def without(item: Any, found: Mapping[int, str]) -> None:
-        single = _single(works(item))
+        single = _single(step.works(item))
         for number in found:
-            _pass_over(dataset, running, single[number])
+            _pass_over(step.dataset, step.running, single[number])
 
     return Narrowing(count=count, attempt=attempt, without=without, inputs="units of files")
 

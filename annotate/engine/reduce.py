@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pyarrow as pa
 
@@ -11,6 +10,7 @@ from annotate.engine.attempts import in_time, tried
 from annotate.engine.calls import Calls
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.documents import by_documents
+from annotate.engine.reading import Searched
 from annotate.engine.running import Running, chunks, in_order
 from annotate.engine.worker import Context, frugal, made_of
 from annotate.graph import Reduce, digest, first_unit
@@ -37,15 +37,13 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
         units = aligned.number()
         return f"piece {work.number // PIECES + 1}" + ("" if units is None else f" of {-(-units // PIECES)}")
 
-    def attempt(works: Sequence[Work], name: str, cpus: float) -> Any:
-        return running.task(try_pieces, cpus, context, works, stage=dataset.label, units=name)
-
+    step = Searched(label=dataset.label, dataset=dataset, running=running, context=context, name=name)
     yield Calls(
         items=_groups(dataset, aligned),
         submit=lambda work, cpus: running.task(make_piece, cpus, context, work, stage=dataset.label, units=name(work)),
         name=name,
         take=lambda index, work, unit: made.update({index: unit}),
-        narrowing=by_documents(dataset, running, context, name, attempt),
+        narrowing=by_documents(step, try_pieces),
     )
     pieces = in_order(made)
     while len(pieces) > PIECES:

@@ -29,6 +29,7 @@ from annotate.engine.parcels import (
     try_sending,
 )
 from annotate.engine.partition_search import Senders, units_received
+from annotate.engine.reading import Searched
 from annotate.engine.running import Collected, Running, chunks, in_order, manifests
 from annotate.engine.worker import Context, commit_parts, frugal, made_of
 from annotate.graph import RANGE_UNITS, Partitions, Received, Shuffle, digest
@@ -64,6 +65,11 @@ class _Shuffling:
     def _task(self, function: Callable[..., Any], cpus: float, units: str, *arguments: Any) -> Any:
         return self.running.task(function, cpus, self.context, *arguments, stage=self.dataset.label, units=units)
 
+    def _searched(self, name: Callable[[Any], str]) -> Searched:
+        return Searched(
+            label=self.dataset.label, dataset=self.dataset, running=self.running, context=self.context, name=name
+        )
+
     def send(self, sources: Sources, round_: str, sent: dict[int, Unit]) -> Calls:
         """The step in which units send rows; each task commits a part of what a few units send."""
 
@@ -72,15 +78,12 @@ class _Shuffling:
             if not self.stage.rounds:
                 self.running.events.advanced(self.dataset.label, len(work.units), 0)
 
-        def attempt(works: Sequence[Work], name: str, cpus: float) -> Any:
-            return self._task(try_sending, cpus, name, works, self.to)
-
         return Calls(
             items=self._sending(sources, round_),
             submit=lambda work, cpus: self._task(send, cpus, sender_name(work), work, self.to),
             name=sender_name,
             take=take,
-            narrowing=by_documents(self.dataset, self.running, self.context, sender_name, attempt),
+            narrowing=by_documents(self._searched(sender_name), try_sending, lambda: (self.to,)),
         )
 
     def _sending(self, sources: Sources, round_: str) -> Iterator[Work | None]:
@@ -174,7 +177,7 @@ class _Shuffling:
             submit=submit,
             name=receiver_name,
             take=lambda index, item, units: take(index, units),
-            narrowing=senders.narrowing(self.dataset, self.running, self.context, beside),
+            narrowing=senders.narrowing(self._searched(receiver_name), beside),
         )
 
     @property

@@ -7,18 +7,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from annotate.graph import Partitions, Received, Tables
 from annotate.stages.duplicates.documents import numbered
 from annotate.stages.repeated_ids import ByIds
-from annotate.stages.shared.listed_ids import ListedIds
-from annotate.stages.shared.tables import text_hashes
+from annotate.stages.shared.listed_ids import ListedIds, hashes_of_ids, partitions_of_ids
 from annotate.storage.contracts import contract
 from annotate.storage.parts import UnitOutput
-from annotate.text.arrays import large_string
 
 PARTITIONS = "partitions"
 """The name of a note: the number of partitions that hashes of ids are sent to. A unit without ids has none."""
@@ -41,7 +38,7 @@ class IdIndex(ByIds):
         named = self.corpus.reader.named(tables.directory("corpus"), tables.unit("corpus"))
         ids = named["id"].cast(pa.string())
         columns = [
-            pa.array(partitions_of_ids(ids, partitions.number)),
+            pa.array(partitions_of_ids(hashes_of_ids(ids), partitions.number)),
             pa.array(np.full(len(ids), partitions.number, np.int32)),
             ids,
             pa.array(numbered(tables.number, named["row"].to_numpy() - tables.rows.start)),
@@ -54,11 +51,6 @@ class IdIndex(ByIds):
         notes = {PARTITIONS: str(sent["of"][0].as_py())} if sent.num_rows else {}
         table = sent.select(["id", "document"]).sort_by([("id", "ascending"), ("document", "ascending")])
         yield UnitOutput(table, notes=notes)
-
-
-def partitions_of_ids(ids: pa.ChunkedArray, number: int) -> npt.NDArray[np.int32]:
-    """The partition that each id is sent to: int32 `[n]`."""
-    return (text_hashes(large_string(ids)) % np.uint64(number)).astype(np.int32)
 
 
 def documents_of_ids(tables: Tables, name: str, ids: ListedIds) -> pa.Table:

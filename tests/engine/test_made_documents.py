@@ -1,7 +1,6 @@
 """Documents that a stage makes stand wherever those of a corpus can: they are filtered, split, scored and rendered."""
 
 import dataclasses
-import json
 
 import polars as pl
 import pyarrow as pa
@@ -9,6 +8,7 @@ import pyarrow.compute as pc
 import pytest
 from here import ray_here
 from length_scorer import length_scorer
+from made_documents import Made, write_contract
 from support import to_shards, write_corpus
 
 from annotate import (
@@ -24,51 +24,23 @@ from annotate import (
     score,
     shards,
 )
-from annotate.graph import MadeDocuments, Map, documents_of, source_of
-from annotate.storage.parts import UnitOutput
+from annotate.graph import documents_of, source_of
 
 
-@dataclasses.dataclass(frozen=True)
-class Louder(MadeDocuments, Map):
+class Louder(Made):
     """Each document of a corpus in capitals, with a name of its own."""
 
-    corpus: Corpus
-    schema: str
-
     name = "louder"
-    id = "id"
 
-    @property
-    def inputs(self):
-        return {"corpus": self.corpus}
-
-    @property
-    def unit_bytes(self):
-        return self.corpus.unit_bytes
-
-    @property
-    def unit_size(self):
-        return self.corpus.unit_size
-
-    def settings(self):
-        return {}
-
-    def unit(self, tables):
-        documents = tables["corpus"]
+    def made(self, documents):
         loud, dash = (pa.scalar(text, pa.large_string()) for text in ("loud", "-"))
         ids = pc.binary_join_element_wise(loud, documents["id"], dash)
-        columns = {"row": documents["row"], "id": ids, "text": pc.utf8_upper(documents["text"])}
-        table = pa.table({**columns, "length": pc.utf8_length(documents["text"])})
-        return UnitOutput(table, counts={"documents": table.num_rows})
+        text = documents["text"]
+        return {"id": ids, "text": pc.utf8_upper(text), "length": pc.utf8_length(text)}
 
 
 def made(folder, **options):
-    columns = [
-        {"name": name, "type": kind}
-        for name, kind in (("row", "int64"), *((n, "large_string") for n in ("id", "text")))
-    ]
-    (folder / "louder.json").write_text(json.dumps({"name": "louder", "columns": columns, "other_columns": "any"}))
-    louder = Louder(Corpus(folder / "corpus", unit_bytes=3000), str(folder / "louder.json"))
+    louder = Louder(Corpus(folder / "corpus", unit_bytes=3000), write_contract(folder, "louder"))
     verdicts = NearDuplicates(louder)
     scores = score(Split(louder), skip=verdicts, scorers=[length_scorer()])
     scheme = TagScheme(tags=(Tag(name="long", rule="length >= q(0.5)"),))

@@ -14,6 +14,7 @@ from annotate.errors import InputError
 from annotate.graph import digest
 from annotate.stages.shared.tables import text_hashes
 from annotate.storage.local_copies import local_copy
+from annotate.text.arrays import large_string
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,24 @@ class ListedIds:
             return ids
         each_once = sorted(set(read_ids(ids)))
         array = pa.array(each_once, pa.large_string())
-        return ListedIds(digest(each_once), array, text_hashes(array))
+        return ListedIds(digest(each_once), array, hashes_of_ids(array))
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def of_partition(self, partition: int, partitions: int) -> pa.Array:
-        """Those whose hash belongs to a partition, of so many."""
-        return self.ids.take(np.flatnonzero(self.hashes % np.uint64(partitions) == np.uint64(partition)))
+        """Those that belong to a partition, of so many."""
+        return self.ids.take(np.flatnonzero(partitions_of_ids(self.hashes, partitions) == partition))
+
+
+def hashes_of_ids(ids: pa.Array | pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """The hash of each id, of any string type: uint64 `[n]`."""
+    return text_hashes(large_string(ids))
+
+
+def partitions_of_ids(hashes: npt.NDArray[np.uint64], partitions: int) -> npt.NDArray[np.int32]:
+    """The partition that ids with these hashes belong to, of so many: int32 `[n]`."""
+    return (hashes % np.uint64(partitions)).astype(np.int32)
 
 
 def read_ids(ids: str | PathLike[str] | Iterable[str | int]) -> tuple[str, ...]:
