@@ -11,6 +11,7 @@ from pathlib import Path
 import ray
 
 from annotate.engine import nodes
+from annotate.engine.model_actor import BROKEN
 from annotate.engine.overdue import TOO_LONG
 
 SECONDS = 5.0
@@ -19,7 +20,7 @@ READ = 1 << 16
 """Bytes at the end of a log that are read: the stacks of many threads may follow the words."""
 LONGEST = 200
 UNSAID = "something killed it: its log tells of no crash"
-_WORDS = re.compile(r"Fatal Python error: .*|terminate called after .*|Timeout \(.*|" + TOO_LONG)
+_WORDS = re.compile(rf"Fatal Python error: .*|terminate called after .*|Timeout \(.*|{BROKEN}.*|{TOO_LONG}")
 
 
 def last_words(logs: Mapping[str, Sequence[str]]) -> dict[str, str]:

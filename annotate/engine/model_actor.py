@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Sequence
+import os
+import traceback
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,11 @@ from annotate.engine.facts import Place, Sent, Told, in_turn
 from annotate.engine.overdue import limited
 from annotate.engine.worker import told
 from annotate.graph import Model
+from annotate.models.base import BrokenDevice
 from annotate.storage.faults import reach
+
+BROKEN = "the device of this process can't be used any more"
+"""The line in the log of a process that ended itself for it begins so."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,17 @@ class Results:
 
     device: str
     results: Sequence[Sequence[Any]]
+
+
+@contextlib.contextmanager
+def _ended_if_broken() -> Iterator[None]:
+    """End this process if its device can't be used any more: another model takes its place, and tries again."""
+    try:
+        yield
+    except BrokenDevice as error:
+        traceback.print_exc()
+        os.write(2, f"{BROKEN}: {' '.join(str(error).split())}\n".encode())
+        os._exit(1)
 
 
 class ModelActor:
@@ -55,11 +72,13 @@ class ModelActor:
 
     def forward(self, sent: Sent, prepared: Told) -> Told:
         """Run the model on the units that `prepare` told, and load it first if this is the first time."""
-        return told(sent, lambda units: [self._forward(each) for each in in_turn(units)], prepared)
+        with _ended_if_broken():
+            return told(sent, lambda units: [self._forward(each) for each in in_turn(units)], prepared)
 
     def attempt(self, sent: Sent, prepared: Told) -> Told:
         """Run the model on what `prepare_part` told, for nothing but to see whether that works."""
-        return told(sent, lambda units: [self._forward(each, loads=True) for each in units][:0], prepared)
+        with _ended_if_broken():
+            return told(sent, lambda units: [self._forward(each, loads=True) for each in units][:0], prepared)
 
     @tally.phase("forward")
     def _forward(self, prepared: Sequence[PreparedDocuments], *, loads: bool = False) -> Results:

@@ -177,6 +177,9 @@ class Model(Stage):
 
         Returns:
             A result for each of `wanted`.
+
+        Raises:
+            BrokenDevice: the process can't go on, and is ended: another one tries again.
         """
 
     def device_kind(self, model: Any) -> str:

@@ -74,6 +74,10 @@ class Scores:
     too_large: int = 0
 
 
+class BrokenDevice(Exception):
+    """The device of this process can't be used any more, as after an assertion on a GPU: the process has to end."""
+
+
 class Forward(Protocol):
     """A loaded model with the heads of some scorers."""
 
@@ -83,7 +87,11 @@ class Forward(Protocol):
         ...
 
     def __call__(self, prepared: Prepared, wanted: Sequence[int]) -> list[Scores]:
-        """Score the inputs for the scorers at positions `wanted` of those the model was loaded with, in that order."""
+        """Score the inputs for the scorers at positions `wanted` of those the model was loaded with, in that order.
+
+        Raises:
+            BrokenDevice: this process can't go on.
+        """
         ...
 
 

@@ -15,6 +15,7 @@ import torch
 from annotate.errors import ConfigError
 
 _OUT_OF_MEMORY = ("not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_BROKEN = ("CUDA error", "HIP error", "CUBLAS_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_EXECUTION_FAILED")
 
 
 SPREAD = "cuda:all"
@@ -54,7 +55,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_broken(error: BaseException) -> bool:
     """Whether the device itself is unusable from here on, so that every later call would fail too."""
-    return not is_out_of_memory(error) and isinstance(error, RuntimeError) and "CUDA error" in str(error)
+    said = isinstance(error, RuntimeError) and any(sign in str(error) for sign in _BROKEN)
+    return said and not is_out_of_memory(error)
 
 
 def free_memory(device: torch.device) -> None:

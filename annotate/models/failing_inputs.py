@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from annotate.credentials import redacted
 from annotate.errors import AnnotateError, ConfigError
-from annotate.models.base import FloatArray, Scores
+from annotate.models.base import BrokenDevice, FloatArray, Scores
 
 REASON_LENGTH = 200
 """Characters of an exception's message that a reason keeps."""
@@ -128,7 +128,7 @@ def _try_step(step: Step, start: int, stop: int, values: Any, name: str) -> Exce
     """Score the rows into `values`, or give back what went wrong with this batch."""
     try:
         scores = step(start, stop)
-    except AnnotateError:
+    except (AnnotateError, BrokenDevice):
         raise
     except Exception as error:
         # Frames hold the tensors of the failed attempt: let them go before the next one.

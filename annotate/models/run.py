@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from annotate.models.base import Scores
+from annotate.models.base import BrokenDevice, Scores
 from annotate.models.batches import Batches
 from annotate.models.device import free_memory, is_broken, is_out_of_memory
 from annotate.models.failing_inputs import collect, fill
@@ -51,12 +51,18 @@ def run_batches(step: Step, batches: Batches, widths: Sequence[int], room: Room,
 
     Raises:
         ConfigError: `step` gave another number of scores than there were inputs, or it fails on all inputs alike.
+        BrokenDevice: the device can't be used any more.
     """
     order = batches.arrays["order"]
     values = torch.full((len(order), sum(widths)), torch.nan, dtype=torch.float32, device=room.device)
     with torch.inference_mode():
         outcome = fill(values, step, batches.ranges(), name, _On(room, batches))
-    return collect(values.cpu().numpy(), order, widths, outcome)
+    try:
+        rows = values.cpu().numpy()
+    except RuntimeError as error:  # a GPU tells late of what went wrong
+        recover_from(error, room.device)
+        raise
+    return collect(rows, order, widths, outcome)
 
 
 @dataclass(frozen=True)
@@ -78,13 +84,16 @@ class _On:
 
 
 def recover_from(error: Exception, device: torch.device) -> bool:
-    """Free memory after an out-of-memory error, so that a smaller batch fits; raise what says the device is broken.
+    """Free memory after an out-of-memory error, so that a smaller batch fits.
 
     Returns:
         Whether it was out of memory.
+
+    Raises:
+        BrokenDevice: the device can't be used any more.
     """
     if is_broken(error):
-        raise error
+        raise BrokenDevice(f"{type(error).__name__}: {error}") from error
     if memory := is_out_of_memory(error):
         free_memory(device)
     return memory

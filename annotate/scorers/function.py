@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from annotate.curves import Curve
 from annotate.errors import ConfigError
 from annotate.models.axes import check_axes
 from annotate.models.base import FloatArray, Forward, Json, Prepared, Scores
-from annotate.models.failing_inputs import Device, collect, fill
+from annotate.models.failing_inputs import collect, fill
 from annotate.models.repeats import drop_repeats
 from annotate.source_code import source_identity
 
@@ -145,46 +145,34 @@ class _FunctionForward:
             return scores[:, np.newaxis] if scores.ndim == 1 and width == 1 else scores
 
         values = np.full((table.num_rows, width), np.nan, np.float32)
-        with _torch_if_used() as device:
-            outcome = fill(values, step, ranges, name, device)
+        with _without_gradients():
+            outcome = fill(values, step, ranges, name, _Anywhere())
         (scores,) = collect(values, np.arange(table.num_rows), [width], outcome)
         return [scores] * len(wanted)
 
 
 class _Anywhere:
-    """Where a function runs is not known."""
+    """Where a function runs is not known. If it uses torch, what this says of a failure is heeded."""
 
     def fits(self, start: int, stop: int) -> bool:
         del start, stop
         return True
 
     def recover(self, error: Exception, start: int, stop: int) -> bool:
-        del error, start, stop
-        return False
-
-
-class _WithTorch(_Anywhere):
-    """A function that runs a torch model."""
-
-    def recover(self, error: Exception, start: int, stop: int) -> bool:
+        del start, stop
+        if "torch" not in sys.modules:
+            return isinstance(error, MemoryError)
         import torch
 
         from annotate.models.run import recover_from
 
-        del start, stop
-        return recover_from(error, torch.device("cpu"))
+        return recover_from(error, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 
 
-@contextlib.contextmanager
-def _torch_if_used() -> Iterator[Device]:
-    """What a function that runs a torch model needs: no gradients, and a stop when the device is broken.
-
-    Where nothing has imported torch, neither does this.
-    """
+def _without_gradients() -> contextlib.AbstractContextManager[object]:
+    """What a function that runs a torch model needs. Where nothing has imported torch, neither does this."""
     if "torch" not in sys.modules:
-        yield _Anywhere()
-        return
+        return contextlib.nullcontext()
     import torch
 
-    with torch.inference_mode():
-        yield _WithTorch()
+    return torch.inference_mode()

@@ -15,6 +15,9 @@ from support import sentences, shard_bytes, to_shards
 from annotate import Corpus, Options, PythonScorer, Split, Tag, TagScheme, WorkError, clean, score, status, tables
 from annotate.engine.events import Silent
 from annotate.engine.losses import NOT_RUN
+from annotate.models.base import BrokenDevice
+
+WORDS = ("Segfault", "Exit", "Hang", "Assert")
 
 
 class Deadly:
@@ -28,6 +31,8 @@ class Deadly:
                 os._exit(3)
             if "Hang" in text:
                 time.sleep(600)
+            if "Assert" in text:
+                raise BrokenDevice("CUDA error: device-side assert triggered")  # as a model on a GPU does
         return np.asarray(pc.utf8_length(table["text"]), np.float32)
 
 
@@ -36,7 +41,9 @@ class Raising(Deadly):
 
     def __call__(self, table):
         values = np.asarray(pc.utf8_length(table["text"]), np.float32)
-        bad = [any(word in text for word in ("Segfault", "Exit", "Hang")) for text in table["text"].to_pylist()]
+        bad = [
+            any(word in text for word in ("Segfault", "Exit", "Hang", "Assert")) for text in table["text"].to_pylist()
+        ]
         return np.where(bad, np.float32("nan"), values)
 
 
@@ -72,17 +79,18 @@ def scores_of(out):
 
 @pytest.mark.slow  # a model's process is started anew after each crash
 def test_spans_that_crash_or_hang_are_found_and_get_no_score(ray_cluster, tmp_path):
-    folder = write(tmp_path / "corpus", (1, "Segfault here."), (4, "Exit here."), (5, "Hang here."))
+    bad = [(row, f"{word} here.") for row, word in zip((1, 4, 5, 8), WORDS, strict=True)]
+    folder = write(tmp_path / "corpus", *bad)
     said = Said()
     made = run(folder, tmp_path / "out", Deadly, said, unit_seconds=3)
     run(folder, tmp_path / "as it should be", Raising)
     assert made.ledger.states["written"] == 9
-    assert made.ledger.beside["failed_scores (length)"] == 3
-    assert made.quarantined == {NOT_RUN["worker"]: 2, NOT_RUN["time"]: 1}
+    assert made.ledger.beside["failed_scores (length)"] == 4
+    assert made.quarantined == {NOT_RUN["worker"]: 3, NOT_RUN["time"]: 1}
     (view,) = (tmp_path / "out" / "quarantine").iterdir()
     bad = pl.read_parquet(view).select("row", "span", "id", "axis", "reason").sort("row").rows()
-    whys = ["worker", "worker", "time"]
-    expected = [(row, f"doc-{row}", "length", NOT_RUN[why]) for row, why in zip((1, 4, 5), whys, strict=True)]
+    whys = ["worker", "worker", "time", "worker"]
+    expected = [(row, f"doc-{row}", "length", NOT_RUN[why]) for row, why in zip((1, 4, 5, 8), whys, strict=True)]
     assert [(row, *others) for row, _, *others in bad] == expected and all(span is not None for _, span, *_ in bad)
     # The log is short, and its end names document and span. What Ray says is not in it.
     assert len(said.warnings) < 20 and not any("ray" in line.lower() for line in said.warnings)
@@ -91,8 +99,8 @@ def test_spans_that_crash_or_hang_are_found_and_get_no_score(ray_cluster, tmp_pa
         assert sum(each.startswith(line) for each in said.warnings) == 1
     assert scores_of(tmp_path / "out").equals(scores_of(tmp_path / "as it should be"))
     assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "as it should be")
-    assert clean(tmp_path / "out", refused=True, dry_run=True).not_run == 3
-    assert any("3 scores failed" in remark for remark in made.remarks)
+    assert clean(tmp_path / "out", refused=True, dry_run=True).not_run == 4
+    assert any("4 scores failed" in remark for remark in made.remarks)
     # The text that hangs has had two attempts of three seconds at least, which the timeline does not take for idling.
     (scoring,) = [stage for stage in status(tmp_path / "out").timeline.stages if stage.label.startswith("annotations")]
     lost = [call for call in status(tmp_path / "out").timeline.slowest if call.step == "lost"]

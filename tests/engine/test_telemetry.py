@@ -20,6 +20,7 @@ from annotate.engine.events import Events, Silent
 from annotate.engine.facts import in_turn
 from annotate.engine.last_words import UNSAID
 from annotate.engine.metrics import METRICS, PREFIX, exported
+from annotate.engine.model_actor import BROKEN
 from annotate.engine.overdue import TOO_LONG, limited
 from annotate.engine.running import Running
 from annotate.storage.store import Directory
@@ -156,13 +157,21 @@ def test_logs_are_read_on_the_nodes_that_they_are_on(tmp_path, monkeypatch):
     )
     (tmp_path / "worker-b-01-8.err").write_text("Timeout (0:00:08)!\nThread 0x1 (most recent call first):\n")
     (tmp_path / "worker-c-01-9.err").write_text("Fatal Python error: Bus error\n" + "x" * last_words.READ)
+    broken = f"{BROKEN}: RuntimeError: CUDA error: device-side assert triggered"
+    (tmp_path / "worker-e-01-5.err").write_text(f"Traceback (most recent call last):\n{broken}\n")
     own = SimpleNamespace(get_node_id=lambda: "own")
     monkeypatch.setattr(last_words.ray, "get_runtime_context", lambda: own)
     monkeypatch.setattr(last_words.nodes, "on_each_node", on_each_node)
-    a, b, c, gone = (str(tmp_path / f"worker-{name}.err") for name in ("a-*-7", "b-*-8", "c-*-9", "d-*-10"))
-    found = last_words.last_words({"own": [a], "other": [b, c], "lost": [gone]})
+    names = ("a-*-7", "b-*-8", "c-*-9", "d-*-10", "e-*-5")
+    a, b, c, gone, e = (str(tmp_path / f"worker-{name}.err") for name in names)
+    found = last_words.last_words({"own": [a, e], "other": [b, c], "lost": [gone]})
     assert asked == [{"other", "lost"}] and gone not in found
-    assert found == {a: "terminate called after throwing an instance of 'std::bad_alloc'", b: TOO_LONG, c: UNSAID}
+    assert found == {
+        a: "terminate called after throwing an instance of 'std::bad_alloc'",
+        b: TOO_LONG,
+        c: UNSAID,
+        e: broken,
+    }
 
 
 def test_an_error_of_a_call_says_where_it_was_and_where_the_log_is(ray_cluster, tmp_path):

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from annotate.errors import ConfigError
-from annotate.models.base import Prepared, expand
+from annotate.models.base import BrokenDevice, Prepared, expand
 from annotate.models.batches import Batches
 from annotate.models.failing_inputs import REASON_LENGTH, SAMPLE, fill
 from annotate.models.run import Room, run_batches
@@ -134,7 +134,7 @@ def test_a_broken_device_is_not_blamed_on_the_inputs():
     def step(start, stop):
         raise RuntimeError("CUDA error: device-side assert triggered")
 
-    with pytest.raises(RuntimeError, match="device-side"):
+    with pytest.raises(BrokenDevice, match="device-side"):
         run(step)
 
 
