@@ -258,7 +258,12 @@ def _show(title: str) -> None:
         from ray._raylet import setproctitle  # type: ignore[attr-defined]
 
         if global_worker.mode == ray.WORKER_MODE:
-            setproctitle("".join(letter if letter.isprintable() else "?" for letter in title))
+            setproctitle(in_title(title))
+
+
+def in_title(text: str) -> str:
+    """Text as the title of a process has it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def forget_peak() -> None:

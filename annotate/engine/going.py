@@ -182,7 +182,7 @@ class Going:
         more = len(call.items) - 1
         return self.name(call.items[0]) + (f" and {more} more" if more else "")
 
-    def names(self) -> list[str]:
-        """The names of the items in flight, for people."""
-        items = {item.index: item for call in self.flying.values() for item in call.items}
-        return [self.name(items[index]) for index in sorted(items)]
+    def names(self) -> list[list[str]]:
+        """The names of the items of each call in flight, for people; those that were sent first come first."""
+        calls = sorted((call.items for call in self.flying.values()), key=lambda items: items[0].index)
+        return [[self.name(item) for item in items] for items in calls]

@@ -11,6 +11,7 @@ from ray import cloudpickle
 
 from annotate import amounts
 from annotate.engine import head
+from annotate.engine.at_work import at_work
 from annotate.engine.calls import Calls, Job
 from annotate.engine.check_nodes import check_gpus, check_nodes
 from annotate.engine.check_workdir import check_place, check_shared, check_workdir
@@ -290,7 +291,9 @@ class _Run:
 
         killed = self.kernel_kills.since
         lost, searching = running.heard.tell, running.events.searching
-        scheduler = Scheduler(share, seconds, waiting, said, heard, lost, waited_for, check, starved, killed, searching)
+        scheduler = Scheduler(
+            share, seconds, waiting, said, heard, lost, waited_for, check, starved, killed, searching, at_work
+        )
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)
 

@@ -11,6 +11,7 @@ is taken when there is room for a call.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +70,7 @@ class Scheduler:
         lost: takes the facts of a call whose worker was lost, or which the run did not wait for at its end.
         searching: takes the label of a job, the name of an item, and how far the search for what ends its worker is;
             nothing at its end.
+        at_work: takes the label of a job and the names of the items of each call in flight; returns what is worked on.
     """
 
     share: Callable[[], Share]
@@ -82,6 +84,7 @@ class Scheduler:
     starved: Callable[[str, float], None] = lambda label, sent: None
     killed: Callable[[float, float], bool] = lambda sent, came: False
     searching: Callable[[str, str, str], None] = lambda label, name, how_far: None
+    at_work: Callable[[str, Sequence[Sequence[str]]], list[str]] = lambda label, calls: [*itertools.chain(*calls)]
     _going: list[Going] = field(default_factory=list)
     _claim: float | None = None  # of a task, while models are held
     _last: float = 0.0
@@ -318,13 +321,14 @@ class Scheduler:
             after = QUIET_SECONDS if bool(what) == going.waits else WAIT_SECONDS if what else 0
             if now - going.told > after:
                 going.told, going.waits = now, bool(what)
-                self.waiting(going.job.label, going.names(), what)
+                self.waiting(going.job.label, self.at_work(going.job.label, going.names()), what)
         if self._waits or not flying:  # all wait for room on the cluster, which is no stall
             self._last = now
         if now - self._last > self.stall_seconds:
             # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a call
             # just when it completes. Calls in flight commit what they can, and end with the driver.
-            names = ", ".join(name for going in silent for name in going.names())
+            worked_on = (self.at_work(going.job.label, going.names()) for going in silent)
+            names = ", ".join(name for names in worked_on for name in names)
             raise WorkError(
                 f"{', '.join(going.job.label for going in silent)}: nothing came back for "
                 f"{duration(self.stall_seconds)}; in flight: {names}",

@@ -15,6 +15,7 @@ import support
 
 from annotate import AnnotateError, Corpus, Pipeline, PythonScorer, Split, score, status, tally
 from annotate.engine import cluster_watch, last_words, metrics, nodes
+from annotate.engine.at_work import at_work
 from annotate.engine.cluster_watch import ClusterWatch
 from annotate.engine.events import Events, Silent
 from annotate.engine.facts import in_turn
@@ -239,6 +240,27 @@ def test_names_in_ray_have_stage_and_step_and_titles_of_processes_the_unit_too(r
     assert told.result == ("a stage: _names", "ray::a stage: _names s0[0:3]?")
     told = ray.get(running.task(_titles, 0, ["a", "b"], stage="a stage", units="a and 1 more"))
     assert told.result == [f"ray::a stage: _titles a and 1 more, now {number} of 2" for number in (1, 2)]
+
+
+def test_of_a_call_with_several_units_that_which_is_worked_on_is_told(ray_cluster, tmp_path):
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    running, go_on = Running(None, None, None, None), tmp_path / "go on"
+    units, named = ["s0[0:3]", "s0[3:6]\x1b", "s0[6:9]"], {"stage": "stages (a, b)", "units": "s0[0:3] and 2 more"}
+    call = running.task(_stops_at_the_second, 0, units, str(go_on), **named)
+    calls = [["s0[0:30]", "other", "others"], units, ["alone"], ["alone"], units[:2]]
+    until, found = time.monotonic() + 60, []
+    while "s0[3:6]\x1b (2 of 3 in its call)" not in found and time.monotonic() < until:
+        found = at_work("stages (a, b)", calls)
+    go_on.touch()
+    assert found == [*calls[0], "s0[3:6]\x1b (2 of 3 in its call)", "alone", *units[:2]]
+    ray.get(call)
+    assert at_work("stages (a, b)", [units]) == units == at_work("stages", [units])
+
+
+def _stops_at_the_second(units, go_on):
+    for unit in in_turn(units):
+        while unit == units[1] and not Path(go_on).exists():
+            time.sleep(0.05)
 
 
 def _names():
