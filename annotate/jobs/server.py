@@ -50,9 +50,10 @@ def server_address(given: str) -> str:
         address = f"http://{address}"
     place = urlsplit(address)
     if place.scheme not in ("http", "https") or not place.hostname:
+        client = "ray:// is for Ray Client, which annotate does not use. " if place.scheme == "ray" else ""
         raise ConfigError(
             f"{given!r} is not the address of a job server",
-            hint="Name the head's dashboard, as in http://HEAD:8265. From outside of its network: "
+            hint=f"{client}Name the head's dashboard, as in http://HEAD:8265. From outside of its network: "
             "`ssh -L 8265:localhost:8265 HEAD`, or `kubectl port-forward`, and http://localhost:8265.",
         )
     return address

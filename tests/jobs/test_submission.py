@@ -207,8 +207,10 @@ def test_the_given_address_wins_over_the_variables_of_ray(server, file, monkeypa
 
 @pytest.mark.parametrize("address", ["auto", "ray://head:10001", "head", "", "ftp://head:1"])
 def test_an_address_of_something_else_is_refused(address):
-    with pytest.raises(ConfigError, match="is not the address of a job server"):
+    with pytest.raises(ConfigError, match="is not the address of a job server") as refused:
         server_address(address)
+    assert "http://HEAD:8265" in refused.value.hint
+    assert ("Ray Client" in refused.value.hint) == address.startswith("ray:")
 
 
 def test_an_address_may_lack_its_scheme():
