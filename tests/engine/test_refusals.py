@@ -17,6 +17,7 @@ from support import sentences, shard_bytes
 from tiny_tokenizer import byte_tokenizer
 
 from annotate import Corpus, InputError, Options, Schedule, Split, WorkError, clean, status
+from annotate.engine import shuffle
 from annotate.engine.source import open_source
 from annotate.engine.status import _told
 from annotate.errors import StorageError
@@ -71,11 +72,14 @@ def test_documents_that_crash_a_shuffle(ray_cluster, tmp_path):
 
 
 @pytest.mark.slow
-def test_documents_that_crash_or_hang_the_tokenizer_in_the_partitions_of_a_shuffle(ray_cluster, tmp_path):
+def test_documents_that_crash_or_hang_the_tokenizer_in_the_partitions_of_a_shuffle(ray_cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(shuffle, "SMALL_READS", 1)  # of two levels; below, a driver is killed in a search in one level
     tokens = {"tokenizer": byte_tokenizer(tmp_path / "tokenizer"), "unit_seconds": 4}
     bad, options = ((3, "Segfault"), (20, "Hang")), {"split": Split, "schedule": Schedule(seed=3)}
     made = run(write(tmp_path / "corpus", bad), tmp_path / "out", tokens=tokens, **options)
     assert made.ledger.states["written"] == 22
+    sent_on = [rate.stage for rate in status(tmp_path / "out").timeline.rates if rate.step == "regroup"]
+    assert any(stage.startswith("token-shards") for stage in sent_on)
     run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain", tokens=tokens, **options)
     compare(tmp_path / "out", tmp_path / "plain", {("s0.parquet", 3), ("s1.parquet", 8)})
 
