@@ -76,6 +76,7 @@ layers: $(VENV)/.dev ## Check that no module imports one of a higher layer (impo
 
 bench: $(VENV)/.dev ## Run the benchmarks, a few minutes each
 	$(INSTALL) -q -e '.[benchmarks]'
+	$(BIN)/python benchmarks/report.py
 	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py $(ARGS) || exit 1; done
 
 wheel: $(VENV)/.dev ## Build the wheel and the source archive into dist/

@@ -1,9 +1,15 @@
-"""The common parts of all benchmarks: their options, timing jobs in turn, printing a table, writing JSON."""
+"""The common parts of all benchmarks: their options, timing jobs in turn, printing a table, writing JSON.
+
+    python benchmarks/report.py
+
+says what the machine is, and which instructions it has: figures of loops depend on them.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -77,7 +83,21 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join(cells))
 
 
+def machine() -> str:
+    """The processor, its CPUs that this process may use, and those of its vector instructions that loops here use."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    used = ("sse4.2", "avx2", "bmi2", "avx512f", "avx512bw", "avx512dq", "avx512bf16", "amx-bf16", "neon", "sve")
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return f"{binding.get_host_cpu_name()}, {cpus} CPUs, with {' '.join(name for name in used if features.get(name))}"
+
+
 def write_json(path: Path | None, ratios: Mapping[str, float | None], raw: Mapping[str, Any]) -> None:
     """Write `{"ratios": ..., "raw": ...}`, if there is a path. A ratio that could not be had is None."""
     if path is not None:
-        path.write_text(json.dumps({"ratios": dict(ratios), "raw": dict(raw)}, indent=2) + "\n")
+        path.write_text(json.dumps({"ratios": dict(ratios), "raw": {"machine": machine(), **raw}}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    print(machine())

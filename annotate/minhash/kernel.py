@@ -63,9 +63,11 @@ def _fold_plain(
         byte = data[at + i]
         blanks[i + _index(1)] = (byte == 32) | ((byte >= 9) & (byte <= 13)) | ((byte >= 28) & (byte <= 31))
     for i in range(count):
-        keeps[i] = 1 - (blanks[i] & blanks[i + _index(1)])
-        closes[i] = blanks[i + _index(1)] & (1 - blanks[i])
-        same[i] = _SPACE if blanks[i + _index(1)] else data[at + i]
+        byte, this = data[at + i], blanks[i + _index(1)]
+        keeps[i] = 1 - (blanks[i] & this)
+        closes[i] = this & (1 - blanks[i])
+        # Each byte is loaded, whether it is kept or not: AVX2 can load no choice of bytes, and went one by one.
+        same[i] = byte ^ ((byte ^ _SPACE) & (0 - this))
     closes[0] &= unfinished
     for i in range(count):
         ends[tokens] = n
