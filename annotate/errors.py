@@ -7,7 +7,7 @@
   x WorkError          a work unit failed on every attempt                       exit 5
   x InternalError      there is a mistake in annotate: please report it          exit 6
   x BudgetError        the budget of a run is spent                              exit 7
-  x HeadLostError      the head of the Ray cluster is lost during a run          exit 8
+  x HeadLostError      the Ray cluster is lost during a run                      exit 8
 
 A single bad row raises no error: it goes to quarantine with its reason.
 """
@@ -95,6 +95,6 @@ class BudgetError(AnnotateError):
 
 
 class HeadLostError(AnnotateError):
-    """The head of the Ray cluster was lost during a run. Units that are committed stay."""
+    """The Ray cluster was lost during a run: its head, or Ray's process on this node. Units that are committed stay."""
 
     exit_code = 8

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from annotate.engine.calls import Calls, Job, Narrowing
 from annotate.engine.facts import Facts, Held, facts_of_lost
 from annotate.engine.losses import Loss
+from annotate.engine.pause import Pause
 from annotate.engine.search import Search
 
 
@@ -29,6 +30,7 @@ class Item:
         told: when it was told how far that is, by the monotonic clock.
         left_out: the inputs that searches have found, by number; of each, how its worker was lost.
         vain: whether a search has found nothing.
+        pause: before it is sent again.
     """
 
     index: int
@@ -41,6 +43,7 @@ class Item:
     told: float = 0.0
     left_out: Mapping[int, str] = field(default_factory=dict)
     vain: bool = False
+    pause: Pause = field(default_factory=Pause)
 
 
 @dataclass(eq=False)
@@ -160,12 +163,23 @@ class Going:
         return self.exhausted and not self.open
 
     def may_send(self) -> bool:
-        """Whether the step has room for another call."""
+        """Whether the step has something to send, and room for another call."""
         assert self.calls is not None
         if self.calls.room is not None and len(self.flying) >= self.calls.room():
             return False
+        if self.next_again() is not None:
+            return True
         oldest = next(iter(self.open), self.sent)
-        return bool(self.again) or self.sent - oldest < self.ahead
+        return not self.exhausted and self.sent - oldest < self.ahead
+
+    def next_again(self) -> Item | None:
+        """The next item that is to be sent again, and whose pause is over."""
+        now = time.monotonic()
+        return next((item for item in self.again if item.pause.over(now)), None)
+
+    def paused(self) -> bool:
+        """Whether there are items that are to be sent again, and there is a pause before all of them."""
+        return bool(self.again) and self.next_again() is None
 
     def coming(self) -> Mapping[Any, str]:
         """What the step waits for, besides its calls."""
@@ -183,6 +197,6 @@ class Going:
         return self.name(call.items[0]) + (f" and {more} more" if more else "")
 
     def names(self) -> list[list[str]]:
-        """The names of the items of each call in flight, for people; those that were sent first come first."""
-        calls = sorted((call.items for call in self.flying.values()), key=lambda items: items[0].index)
-        return [[self.name(item) for item in items] for items in calls]
+        """The names of the items of each call in flight, and of those to be sent again; the first come first."""
+        calls = [call.items for call in self.flying.values()] + [[item] for item in self.again]
+        return [[self.name(item) for item in items] for items in sorted(calls, key=lambda items: items[0].index)]

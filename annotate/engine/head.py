@@ -1,7 +1,9 @@
-"""Watches the head of the Ray cluster: without it nothing comes back, and after a minute Ray aborts this process.
+"""Watches the head of the Ray cluster, and Ray's process on this node: without them nothing comes back.
 
-So a run has to end before, with a message, and with its lease given back. Its main thread may stand still in a call of
-Ray at that time. Then the function that `at_loss` set ends the process: the command line sets one, a library must not.
+Without the head, Ray aborts this process after a minute; without its process on this node, at the next call that needs
+it. So a run has to end before, with a message, and with its lease given back. Its main thread may stand still in a call
+of Ray at that time. Then the function that `at_loss` set ends the process: the command line sets one, a library must
+not.
 """
 
 from __future__ import annotations
@@ -11,9 +13,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import ray
 
+from annotate.engine import nodes
 from annotate.errors import HeadLostError
 
 SILENT_SECONDS = 20.0
@@ -27,6 +31,18 @@ _lost = threading.Event()
 _end: Callable[[HeadLostError], None] | None = None
 
 
+@dataclass
+class _Watched:
+    """The addresses of the head, and of Ray's process on this node; and whether the latter has ended."""
+
+    head: str
+    here: str
+    ended_here: bool = False
+
+
+_watched = _Watched("", "")
+
+
 def at_loss(end: Callable[[HeadLostError], None]) -> None:
     """Set the function that ends the process, with a message, if the main thread stands still."""
     global _end
@@ -34,7 +50,7 @@ def at_loss(end: Callable[[HeadLostError], None]) -> None:
 
 
 def is_lost() -> bool:
-    """Whether the head is lost: then no function of Ray may be called any more."""
+    """Whether the head is lost, or Ray's process on this node: then no function of Ray may be called any more."""
     return _lost.is_set()
 
 
@@ -44,7 +60,7 @@ def is_silent() -> bool:
 
 
 def check() -> None:
-    """Raise an error if the head is lost.
+    """Raise an error if the head is lost, or Ray's process on this node.
 
     Raises:
         HeadLostError: it is.
@@ -53,23 +69,42 @@ def check() -> None:
         raise _error()
 
 
+def confirm() -> None:
+    """Return as soon as the head answers: when a worker is lost, it may be that the whole cluster goes.
+
+    Raises:
+        HeadLostError: the head is lost, or Ray's process on this node.
+    """
+    while True:
+        if _ended(_watched.here):
+            _watched.ended_here = True
+            _lost.set()
+        check()
+        if _answers(_watched.head):
+            return
+        _silent.set()
+        time.sleep(ASK_SECONDS)
+
+
 @contextlib.contextmanager
 def watched(give_back: Callable[[], None]) -> Iterator[None]:
-    """Watch the head inside the block.
+    """Watch the head, and Ray's process on this node, inside the block.
 
     Args:
         give_back: gives back what the run holds outside of Ray; it is called if the main thread stands still.
     """
-    address = str(ray.get_runtime_context().gcs_address)
+    global _watched
+    _watched = _Watched(str(ray.get_runtime_context().gcs_address), nodes.address_here())
     done = threading.Event()
     _lost.clear()
     _silent.clear()
-    thread = threading.Thread(target=_watch, args=(address, done, give_back), daemon=True)
+    thread = threading.Thread(target=_watch, args=(_watched, done, give_back), daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
+        _watched = _Watched("", "")
 
 
 def reach(address: str, seconds: float) -> None:
@@ -83,11 +118,14 @@ def reach(address: str, seconds: float) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
 
 
-def _watch(address: str, done: threading.Event, give_back: Callable[[], None]) -> None:
+def _watch(watched: _Watched, done: threading.Event, give_back: Callable[[], None]) -> None:
     since: float | None = None  # the first of the questions in a row that had no answer
     while not done.wait(ASK_SECONDS):
         asked = time.monotonic()
-        if _answers(address):
+        if _ended(watched.here):
+            watched.ended_here = True
+            break
+        if _answers(watched.head):
             _silent.clear()
             since = None
             continue
@@ -112,8 +150,22 @@ def _answers(address: str) -> bool:
     return True
 
 
+def _ended(address: str) -> bool:
+    """Whether nothing listens at an address on this node any more; Ray starts no process there a second time."""
+    try:
+        reach(address, ASK_SECONDS)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _error() -> HeadLostError:
+    what = f"the head of the Ray cluster has not answered for {SILENT_SECONDS:g} s: it is lost"
+    if _watched.ended_here:
+        what = "Ray's process on this node (its raylet) has ended: the cluster can't be reached"
     return HeadLostError(
-        f"the head of the Ray cluster has not answered for {SILENT_SECONDS:g} s: it is lost, and this run with it",
+        f"{what}, and this run with it",
         hint="What is committed is kept. Start the cluster again, and run the same command again: it goes on.",
     )

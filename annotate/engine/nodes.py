@@ -27,6 +27,13 @@ def alive(having: str | None = None) -> dict[str, str]:
     }
 
 
+def address_here() -> str:
+    """The address of Ray's process on this node, HOST:PORT."""
+    here = ray.get_runtime_context().get_node_id()
+    node = next(node for node in ray.nodes() if node["NodeID"] == here)
+    return f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}"
+
+
 def leaving() -> frozenset[str]:
     """The ids of the nodes that are about to be taken away, as whoever does that has told Ray: preempted ones, for one.
 

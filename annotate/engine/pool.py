@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,7 @@ from annotate.engine import head, nodes
 from annotate.engine.cluster import Resources
 from annotate.engine.facts import Held, Place
 from annotate.engine.losses import Loss, loss_of, too_often
+from annotate.engine.pause import Pause
 from annotate.engine.recovery import ATTEMPTS
 from annotate.errors import ConfigError
 
@@ -65,10 +67,18 @@ class _Model:
 
 @dataclass(eq=False)
 class _Coming:
-    """An actor that has not answered yet: it may wait for room. `attempt` counts those that were lost before it."""
+    """An actor that has not answered yet: it may wait for room.
+
+    Attributes:
+        actor: its handle.
+        cpus: that it claims.
+        asked: when it was asked for.
+        attempt: counts those that were lost before it.
+    """
 
     actor: Any
     cpus: float
+    asked: float
     attempt: int = 1
 
 
@@ -96,6 +106,9 @@ class Pool:
         self._sent: dict[Any, _Model] = {}  # by the reference of a call
         self._looked = time.monotonic()
         self._left: frozenset[str] = frozenset()  # nodes that are about to be taken away
+        self._again: list[int] = []  # attempts of actors that are asked for after a pause
+        self._pause = Pause()
+        self._paused: Future[None] = Future()  # stands for them among those that are coming
 
     def describe(self) -> str:
         """The number of models and their device, for people."""
@@ -124,7 +137,8 @@ class Pool:
         """The futures of actors that do not run yet, each with what it needs of the cluster."""
         claims = {"CPU": self.resources.model_cpus, "GPU": self.resources.gpus}
         needs = " and ".join(f"{claim:g} {name}" for name, claim in claims.items() if claim)
-        return dict.fromkeys(self._coming, f"room for a model, which needs {needs}")
+        paused = {self._paused: "a pause, since models were lost before they ran"} if self._again else {}
+        return dict.fromkeys(self._coming, f"room for a model, which needs {needs}") | paused
 
     def send(self, work: Callable[[Any], Any]) -> Any:
         """Call the actor that has the most room, of which there has to be some.
@@ -212,6 +226,7 @@ class Pool:
         for model in list(self._models):
             self._drop(model)
         self._coming.clear()
+        self._again.clear()
 
     def _size(self) -> int:
         """The number of actors that there should be."""
@@ -221,7 +236,7 @@ class Pool:
         """Ask the idle actors whether they run: what took one of them may have taken more."""
         for model in [model for model in self._models if not model.calls]:
             self._drop(model)
-            self._ask(_Coming(model.actor, model.cpus))
+            self._ask(_Coming(model.actor, model.cpus, time.monotonic()))
 
     def _ask(self, coming: _Coming) -> None:
         future = coming.actor.there.remote().future()
@@ -241,7 +256,7 @@ class Pool:
         self._changed = True
 
     def _ask_new(self, attempt: int = 1) -> None:
-        coming = _Coming(self._make(self.resources), self.resources.model_cpus, attempt)
+        coming = _Coming(self._make(self.resources), self.resources.model_cpus, time.monotonic(), attempt)
         self._ask(coming)
         coming.actor.import_modules.remote()
 
@@ -258,15 +273,22 @@ class Pool:
                 if found.gpus == self.resources.gpus:
                     self._changed |= found != self.resources
                     self.resources = found
+        if self._again and self._pause.over(now):
+            for attempt in self._again:
+                self._ask_new(attempt)
+            self._again.clear()
         if not self._changed:
             return
         self._changed = False
         self._give_back()
-        missing = self._size() - len(self._staying()) - len(self._coming)
+        missing = self._size() - len(self._staying()) - len(self._coming) - len(self._again)
         for _ in range(missing):
             self._ask_new()
-        for future in list(self._coming)[missing:] if missing < 0 else []:
-            ray.kill(self._coming.pop(future).actor)
+        if missing < 0:
+            dropped = min(-missing, len(self._again))
+            del self._again[len(self._again) - dropped :]
+            for future in list(self._coming)[missing + dropped :] if missing + dropped else []:
+                ray.kill(self._coming.pop(future).actor)
 
     def _had_its_turn(self, model: _Model) -> bool:
         """Whether an actor is to make room for those of other runs. Another is asked for, which waits behind theirs."""
@@ -305,13 +327,13 @@ class Pool:
                 continue  # it is not asked for any more
             self._changed = True
             if (error := future.exception()) is None:
-                now = time.monotonic()
+                now, self._pause = time.monotonic(), Pause()
                 self._put(_Model(coming.actor, future.result(), coming.cpus, now, now))
                 continue
+            head.confirm()
             loss = loss_of(self._label, "a model", error)
             ray.kill(coming.actor)
-            if loss.kind == "node":
-                continue
-            if coming.attempt == ATTEMPTS:
+            if loss.kind != "node" and coming.attempt == ATTEMPTS:
                 raise too_often(self._label, "a model", ATTEMPTS, loss)
-            self._ask_new(coming.attempt + 1)
+            self._pause.lost(time.monotonic(), sent=coming.asked)
+            self._again.append(coming.attempt + (loss.kind != "node"))

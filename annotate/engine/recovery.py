@@ -63,6 +63,8 @@ class Recovery:
     def lost(self, going: Going, call: Call, *, guilty: bool) -> None:
         """Send the items of a call again. If it had one item, and its worker was working on this, count it.
 
+        There is a pause before, if it was lost at once with its node, or for want of memory.
+
         Raises:
             WorkError: the item has lost its worker too often.
         """
@@ -88,7 +90,10 @@ class Recovery:
         if loss.own and guilty and call.does == "tries":
             self.searched(going, item, loss.kind)
             return
-        lost = (each for each in call.items if each.index in going.open and not each.calls)
+        lost = [each for each in call.items if each.index in going.open and not each.calls]
+        if not loss.own:
+            for each in lost:
+                each.pause.lost(call.came, sent=call.sent)
         going.again += [each for each in lost if each not in going.again]
 
     def search(self, going: Going, item: Item, inputs: int) -> None:

@@ -281,18 +281,24 @@ class _Run:
             said = f"{label}: waits for {waits}" if waits else f"{label}: no unit was finished for a while; {cluster}"
             running.events.said("warning", said + (f"; in flight: {', '.join(names)}" if names else ""))
 
-        said = functools.partial(running.events.said, "warning")
-        share, seconds = running.sharing.share, running.options.stall_seconds
-        heard, starved = running.heard.heard, running.starved
-
         def check() -> None:
             head.check()
             running.heard.check()
 
-        killed = self.kernel_kills.since
-        lost, searching = running.heard.tell, running.events.searching
         scheduler = Scheduler(
-            share, seconds, waiting, said, heard, lost, waited_for, check, starved, killed, searching, at_work
+            share=running.sharing.share,
+            stall_seconds=running.options.stall_seconds,
+            waiting=waiting,
+            said=functools.partial(running.events.said, "warning"),
+            heard=running.heard.heard,
+            lost=running.heard.tell,
+            waits=waited_for,
+            check=check,
+            confirm=head.confirm,
+            starved=running.starved,
+            killed=self.kernel_kills.since,
+            searching=running.events.searching,
+            at_work=at_work,
         )
         running.heard.queue = scheduler.queue
         scheduler.run(jobs)

@@ -63,6 +63,7 @@ class Scheduler:
         waits: says what calls in flight wait for if none of them works. That is no stall.
         said: takes warnings.
         check: raises an error if the run can't go on; is called every second.
+        confirm: is called when a worker is lost; returns as soon as the cluster answers, or raises an error.
         starved: is called with the label of a job if a task of it had too little memory, and when this was sent.
         killed: is given when a call was sent and when its loss came, and says whether a kernel has ended a process for
             want of memory meanwhile.
@@ -81,6 +82,7 @@ class Scheduler:
     lost: Callable[[Facts], None] = lambda facts: None
     waits: Callable[[], list[str]] = list
     check: Callable[[], None] = lambda: None
+    confirm: Callable[[], None] = lambda: None
     starved: Callable[[str, float], None] = lambda label, sent: None
     killed: Callable[[float, float], bool] = lambda sent, came: False
     searching: Callable[[str, str, str], None] = lambda label, name, how_far: None
@@ -116,9 +118,10 @@ class Scheduler:
                         self._going.append(Going(job, max(AHEAD_OF_FIRST, 4 * self.share().limit)))
                 if not self._advance():
                     flying = any(going.flying for going in self._going)
-                    if not flying and any(going.anew for going in self._going):
+                    paused = any(going.paused() for going in self._going)
+                    if not flying and not paused and any(going.anew for going in self._going):
                         raise BeginAnew
-                    waits = flying or any(going.coming() for going in self._going)
+                    waits = flying or paused or any(going.coming() for going in self._going)
                     assert waits, f"nothing can go on: {left or self._going}"
                     self._wait()
         finally:
@@ -137,10 +140,9 @@ class Scheduler:
 
     def _pass(self, going: Going) -> None:
         """Wait no longer for the calls that a step has in flight; all of it is made, or the run ends."""
-        calls, now = going.calls, time.monotonic()
-        if calls is None:
+        if (calls := going.calls) is None:
             return
-        waiting = set(calls.waiting())
+        now, waiting = time.monotonic(), set(calls.waiting())
         for reference, call in going.flying.items():
             if calls.room is None:
                 self._line.leave(call, now, 0)
@@ -187,7 +189,7 @@ class Scheduler:
     def _send(self, going: Going) -> bool:
         calls, moved = going.calls, False
         assert calls is not None
-        while (going.again or not going.exhausted) and (calls.room is not None or self._free()) and going.may_send():
+        while going.may_send() and (calls.room is not None or self._free()):
             items = self._next(going)
             if not items:
                 return moved or going.exhausted
@@ -230,8 +232,8 @@ class Scheduler:
     def _next(self, going: Going) -> list[Item]:
         """The items of the next call; none if the next item is not there yet, or there are no more."""
         assert going.calls is not None
-        while going.again:
-            again = going.again.popleft()
+        while (again := going.next_again()) is not None:
+            going.again.remove(again)
             if again.index in going.open:  # else a call that was made twice has made it
                 return [again]
         items: list[Item] = []
@@ -310,7 +312,7 @@ class Scheduler:
     def _quiet(self) -> None:
         """Nothing came: tell of it now and then, and give up at last."""
         now = time.monotonic()
-        silent = [going for going in self._going if going.flying or going.coming()]
+        silent = [going for going in self._going if going.flying or going.coming() or going.paused()]
         flying = any(going.flying for going in silent)
         ask = now - self._asked > ASK_SECONDS and (self._waits or now - self._last > ASK_SECONDS)
         if flying and (ask or now - self._last > self.stall_seconds):
@@ -322,7 +324,8 @@ class Scheduler:
             if now - going.told > after:
                 going.told, going.waits = now, bool(what)
                 self.waiting(going.job.label, self.at_work(going.job.label, going.names()), what)
-        if self._waits or not flying:  # all wait for room on the cluster, which is no stall
+        # To wait for room on the cluster is no stall. If nothing is in flight or comes, there is a pause after a loss.
+        if self._waits or (not flying and any(going.coming() for going in silent)):
             self._last = now
         if now - self._last > self.stall_seconds:
             # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a call
@@ -359,6 +362,7 @@ class Scheduler:
         except exceptions.TaskCancelledError:
             raise
         except exceptions.RayError as error:
+            self.confirm()
             call.loss = loss_of(going.job.label, going.name_of(call), error)
             if call.loss.kind == "worker" and self.killed(call.sent, came):
                 call.loss = replace(call.loss, kind="memory", message=KILLED)

@@ -1,6 +1,7 @@
-"""Runs a pipeline by the command line on a cluster whose head is lost: `lost_head.py CORPUS OUT`.
+"""Runs a pipeline by the command line on a cluster that is lost: `lost_head.py CORPUS OUT head|all`.
 
-Prints the exit code of the command, and what it said.
+With `head` the head alone is killed. With `all` the cluster is taken away: first the node that has the workers, then
+that of the command. Prints the exit code of the command, and what it said.
 """
 
 import os
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-CORPUS, OUT = Path(sys.argv[1]), Path(sys.argv[2])
+CORPUS, OUT, LOST = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 PIPELINE = """
 import time
 import numpy as np
@@ -31,7 +32,11 @@ if __name__ == "__main__":
 
 
 def main() -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "object_store_memory": 100 << 20})
+    node = {"num_cpus": 2, "object_store_memory": 100 << 20}
+    alone = LOST == "head"
+    cluster = Cluster(initialize_head=True, head_node_args=node if alone else {**node, "num_cpus": 0})
+    if not alone:
+        cluster.add_node(**node)
     file = OUT.with_suffix(".py")
     file.write_text(PIPELINE.format(corpus=str(CORPUS), seconds=0.5))
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
@@ -42,10 +47,14 @@ def main() -> None:
         while len(list(OUT.glob("annotations-*/units/*"))) < 3 and run.poll() is None:
             time.sleep(0.1)
         assert run.poll() is None, OUT.with_suffix(".said").read_text()
-        cluster.head_node.kill_gcs_server(check_alive=False)
+        if alone:
+            cluster.head_node.kill_gcs_server(check_alive=False)
+        else:
+            cluster.shutdown()
         print("exit code", run.wait(timeout=150), flush=True)
     print(OUT.with_suffix(".said").read_text())
-    cluster.shutdown()
+    if alone:
+        cluster.shutdown()
 
 
 if __name__ == "__main__":

@@ -272,6 +272,7 @@ def test_a_model_that_claims_so_much_that_no_other_run_has_one_is_made_anew(clus
 def test_one_that_cannot_start_again_and_again_ends_the_run(cluster, pool):
     with pytest.raises(WorkError, match="annotations: a model lost its worker 4 times"):
         for _ in range(9):
+            cluster.now += 60
             pool.room()
             cluster.made[-1].runs(ActorDiedError())
 
@@ -281,11 +282,34 @@ def test_many_that_are_lost_together_do_not(cluster):
     pool = pool_of(cluster)
     pool.room()
     cluster.run(*range(9), error=ActorDiedError())
-    pool.room()
-    assert len(cluster.made) == 18 and len(pool.coming()) == 9
+    assert pool.room() == 0 and len(cluster.made) == 9, "there is a pause before they are asked for again"
+    assert list(pool.coming().values()) == ["a pause, since models were lost before they ran"]
+    cluster.now += 1
+    assert pool.room() == 0 and len(cluster.made) == 18 and len(pool.coming()) == 9
     for actor in cluster.made[9:]:
         actor.runs(NodeDiedError("its node has died"))
+    pool.room()
+    cluster.now += 1
+    assert pool.room() == 0 and len(cluster.made) == 18, "it grows"
+    cluster.now += 1
     assert pool.room() == 0 and len(pool.coming()) == 9 and len(cluster.made) == 27
+    cluster.run(*range(18, 27))
+    assert pool.room() == 9
+
+
+def test_models_that_are_wanted_no_longer_are_not_asked_for_after_a_pause(cluster):
+    cluster.found = replace(TWO, workers=3)
+    pool = pool_of(cluster)
+    pool.room()
+    cluster.run(0, 1, error=ActorDiedError())
+    pool.room()
+    cluster.found, cluster.now = replace(TWO, workers=1), 10.0
+    pool._pause.until = 20.0
+    pool.room()
+    assert len(pool.coming()) == 1 and not cluster.killed[2:], "the one that may run still"
+    cluster.now = 30.0
+    pool.room()
+    assert len(cluster.made) == 3
 
 
 HERE = Path(__file__).parent

@@ -1,19 +1,20 @@
 """The scheduler: what hangs is said by name after a while, then an error names it; what can go on does."""
 
+import itertools
 import time
 from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
 import ray
-from ray.exceptions import ActorDiedError, WorkerCrashedError
+from ray.exceptions import ActorDiedError, NodeDiedError, WorkerCrashedError
 
 from annotate.engine import going, scheduler
 from annotate.engine.calls import Calls, Job
 from annotate.engine.facts import Held
 from annotate.engine.scheduler import Scheduler
 from annotate.engine.sharing import Share
-from annotate.errors import WorkError
+from annotate.errors import HeadLostError, WorkError
 
 
 @ray.remote(num_cpus=0)
@@ -380,3 +381,65 @@ def test_a_call_that_was_made_twice_is_counted_also_if_it_ends_after_its_step(mo
     steps = [calls("ad", submit=submit), calls("z", submit=submit)]
     Clock(monkeypatch, come).of(running).run([job("a stage", *steps)])
     assert heard == ["a", "d", "d, late", "z"] and not lost
+
+
+def test_what_is_lost_at_once_is_sent_again_after_a_pause_that_grows(monkeypatch):
+    """A cluster whose nodes are gone as soon as something is sent there; then it is well again."""
+    sent, got = [], []
+
+    def submit(item, cpus):
+        sent.append((clock.now, Reference(item)))
+        return sent[-1][1]
+
+    def come(now):
+        for _, each in sent:
+            if not each.made.done():
+                if now < 100:
+                    each.made.set_exception(NodeDiedError("its node has died"))
+                else:
+                    each.made.set_result(None)
+
+    clock = Clock(monkeypatch, come)
+    took = lambda index, item, result: got.append(item)  # noqa: E731
+    clock.of(Scheduler(share(1, 1), stall_seconds=1000)).run([job("a stage", calls("a", took, submit))])
+    assert got == ["a"]
+    times = [at for at, _ in sent]
+    assert [later - before for before, later in itertools.pairwise(times)] == [2, 3, 5, 9, 17, 31, 31, 31][
+        : len(times) - 1
+    ]
+
+
+def test_a_step_whose_items_are_all_paused_waits_and_a_run_that_has_only_losses_stalls(monkeypatch):
+    sent = []
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    def come(now):
+        for each in sent:
+            if not each.made.done():
+                each.made.set_exception(NodeDiedError("its node has died"))
+
+    clock = Clock(monkeypatch, come)
+    with pytest.raises(WorkError, match="nothing came back for 5 min 0 s; in flight: a, b"):
+        clock.of(Scheduler(share(2, 2), stall_seconds=300)).run([job("a stage", calls("ab", submit=submit))])
+    assert 300 < clock.now < 340 and len(sent) < 40
+
+
+def test_when_a_worker_is_lost_and_the_cluster_too_nothing_is_charged_to_the_unit(monkeypatch):
+    sent, said = [], []
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    def confirm():
+        raise HeadLostError("lost")
+
+    clock = Clock(monkeypatch, lambda now: sent[0].made.set_exception(WorkerCrashedError()))
+    with pytest.raises(HeadLostError):
+        clock.of(Scheduler(share(2, 2), 300, said=said.append, confirm=confirm)).run(
+            [job("s", calls("a", submit=submit))]
+        )
+    assert len(sent) == 1 and not said
