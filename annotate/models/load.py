@@ -41,10 +41,12 @@ def load_model(
     import transformers
 
     from annotate.models.device import device_map, find_device
+    from annotate.models.padding_masks import trust_masks
     from annotate.models.precision import convert_weights
 
     # An environment variable or another library may have allowed less.
     torch.set_float32_matmul_precision("highest")
+    trust_masks()
     files = settings.files()
     spread = device_map(device)
     if weights is None:
