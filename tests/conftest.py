@@ -48,8 +48,13 @@ def pytest_runtest_protocol(item):
 
 
 @pytest.fixture(scope="session")
-def ray_cluster():
-    """A local Ray cluster of three logical CPUs, whatever the machine has; gives its address to other processes."""
+def ray_cluster(tmp_path_factory):
+    """A local Ray cluster of three logical CPUs, whatever the machine has; gives its address to other processes.
+
+    Its workers have the fault hook, which does nothing while there is no plan: see `fault_plan`.
+    """
+    os.environ["FAULT_PLAN"] = str(tmp_path_factory.mktemp("faults") / "plan.json")
+    os.environ["ANNOTATE_FAULT_HOOK"] = "faults:kill"
     context = ray.init(
         address="local",
         num_cpus=3,
@@ -58,9 +63,18 @@ def ray_cluster():
         logging_level="ERROR",
         object_store_memory=200 << 20,
     )
+    del os.environ["ANNOTATE_FAULT_HOOK"]  # nodes have it; of drivers, those that `fault_plan` starts
     # What the pipelines of tests hold is sent by value: workers know no test modules.
     ray.cloudpickle.register_pickle_by_value(support)
     # Other drivers find the cluster by this; in RAY_ADDRESS itself it would send tests of the command line there too.
     os.environ["TEST_RAY_ADDRESS"] = context.address_info["address"]
     yield context.address_info["address"]
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def fault_plan(ray_cluster):
+    """The path of the plan of faults that processes of the session's cluster read; gone after the module."""
+    plan = Path(os.environ["FAULT_PLAN"])
+    yield plan
+    plan.unlink(missing_ok=True)

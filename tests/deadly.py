@@ -215,8 +215,7 @@ if __name__ == "__main__":  # CORPUS WORKDIR CALLS [TOKENIZER]; with a tokenizer
     import ray
 
     corpus, workdir, calls, *tokenizer = sys.argv[1:]
-    hook = {name: os.environ[name] for name in ("ANNOTATE_FAULT_HOOK", "FAULT_PLAN") if name in os.environ}
-    ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": hook})
+    ray.init(log_to_driver=False, logging_level="ERROR")
     order = {"schedule": Schedule(seed=3), "tokens": {"tokenizer": tokenizer[0]}} if tokenizer else {}
     made = deadly.pipeline(Path(corpus), split=Split, calls=calls, **order)
     made.run(workdir, Options(workers=2, by_value=("deadly", "support", "length_scorer")))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import drive
 import pytest
 from support import shard_bytes, write_corpus
 
@@ -18,16 +19,15 @@ from annotate.engine.lease import hold
 from annotate.storage.faults import POINTS
 from annotate.storage.store import Directory
 
-DRIVE = Path(__file__).with_name("drive.py")
 SEEDS = [int(seed) for seed in os.environ.get("FAULT_SEEDS", "1,2").split(",")]
 
 
 @pytest.fixture(scope="module")
-def folder(ray_cluster, tmp_path_factory):
+def folder(ray_cluster, fault_plan, tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
     write_corpus(folder / "corpus", shards=2, documents=16)
     plan(folder, "none")
-    assert drive(folder, "undisturbed").returncode == 0
+    here(folder, "undisturbed")
     return folder
 
 
@@ -35,39 +35,35 @@ def plan(folder, name, **faults):
     """Write the fault plan that the hook reads; returns the folder of faults that were injected under a name."""
     spent = folder / "spent" / name
     spent.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps({**faults, "spent": str(spent)}))
+    Path(os.environ["FAULT_PLAN"]).write_text(json.dumps({**faults, "spent": str(spent)}))
     return spent
 
 
+def here(folder, name, *more):
+    """Run the pipeline with this process as its driver, if that is not to be killed: its workers stay for the next."""
+    drive.run(folder / "corpus", folder / "calls", folder / name, *more)
+
+
 def start(folder, name, *more):
-    command = [
-        sys.executable,
-        str(DRIVE),
-        str(folder / "corpus"),
-        str(folder / "calls"),
-        str(folder / name),
-        "2",
-        *more,
-    ]
+    command = [sys.executable, drive.__file__, *(str(folder / part) for part in ("corpus", "calls", name)), *more]
     environment = {
         **os.environ,
         "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"],
-        "FAULT_PLAN": str(folder / "plan.json"),
         "ANNOTATE_FAULT_HOOK": "faults:kill",
     }
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def drive(folder, name, *more):
+def driven(folder, name, *more):
     process = start(folder, name, *more)
     output, _ = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, output)
 
 
-def until_done(folder, name, *more, most):
+def until_done(folder, name, *, most):
     """Run the same command until it succeeds; each failure must be a driver that was killed."""
     for _ in range(most):
-        done = drive(folder, name, *more)
+        done = driven(folder, name)
         if done.returncode == 0:
             return
         assert done.returncode == -signal.SIGKILL, done.stdout[-3000:]
@@ -114,7 +110,7 @@ def test_the_driver_is_killed_at_each_of_its_points_one_run_after_the_other(fold
 def test_a_worker_is_killed_at_each_point_in_each_kind_of_stage_and_in_every_stage(folder):
     """In one run, as the driver lives; then in the stages that only another pipeline has, in the same directory."""
     spent = plan(folder, "workers", points=[*TASKS, *MODELS], each_stage=True)
-    until_done(folder, "workers", most=1)
+    here(folder, "workers")
     points = {f"{point}, {kind}" for point in TASKS for kind in KINDS} | set(MODELS)
     assert {path.name for path in spent.iterdir()} >= points
     found = killed(spent)
@@ -126,10 +122,10 @@ def test_a_worker_is_killed_at_each_point_in_each_kind_of_stage_and_in_every_sta
     # Repeated spans, exact similarity and a schedule.
     plan(folder, "none")
     shutil.copytree(folder / "undisturbed", folder / "undisturbed-spans")
-    assert drive(folder, "undisturbed-spans", "--spans").returncode == 0
+    here(folder, "undisturbed-spans", "--spans")
     spent = plan(folder, "workers-spans", each_stage=True, only=[*SPANS, "text-shards"])
     shutil.copytree(folder / "workers", folder / "workers-spans")
-    until_done(folder, "workers-spans", "--spans", most=1)
+    here(folder, "workers-spans", "--spans")
     assert killed(spent).keys() >= SPANS
     assert killed(spent)["text-shards"] == {"send", "receive"}
     assert shard_bytes(folder / "workers-spans") == shard_bytes(folder / "undisturbed-spans")
@@ -140,10 +136,10 @@ def test_a_worker_is_killed_in_each_level_of_shuffles_of_two(folder):
     """Partitions are ranges of a hash, ranges of documents, in one round or several, and parts in training order."""
     plan(folder, "none")
     options = ("--spans", "--small-units")
-    assert drive(folder, "one-level", *options).returncode == 0
+    here(folder, "one-level", *options)
     shuffles = ("candidates", "signed-pairs", "components", "text-shards")
     spent = plan(folder, "levels", each_stage=True, only=shuffles)
-    until_done(folder, "levels", *options, "--two-levels", most=1)
+    here(folder, "levels", *options, "--two-levels")
     assert killed(spent) == {name: {"send", "regroup", "receive"} for name in shuffles}
     made, undisturbed = (list(shard_bytes(folder / name).values()) for name in ("levels", "one-level"))
     assert made == undisturbed
@@ -169,6 +165,6 @@ def test_two_drivers_at_once_on_one_work_directory(folder):
 def test_a_second_driver_is_told_of_the_first(folder):
     plan(folder, "none")
     with hold(Directory.at(folder / "held"), "r", share=False):
-        done = drive(folder, "held")
+        done = driven(folder, "held")
     assert done.returncode == 1
     assert "another run works in" in done.stdout

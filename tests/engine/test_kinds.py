@@ -275,7 +275,7 @@ def pipeline(folder: Path) -> Pipeline:
 
 
 @pytest.fixture(scope="module")
-def folder(ray_cluster, tmp_path_factory):
+def folder(ray_cluster, fault_plan, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kinds")
     (folder / "lines").mkdir()
     for n, name in enumerate(NAMES):
@@ -289,9 +289,12 @@ def drive(folder: Path, name: str, faults: dict[str, Any]) -> int:
     """Run the pipeline in a process of its own, with faults; gives its return code."""
     spent = folder / f"spent-{name}"
     spent.mkdir(exist_ok=True)
-    (folder / "plan.json").write_text(json.dumps({**faults, "spent": str(spent)}))
-    hook = {"FAULT_PLAN": str(folder / "plan.json"), "ANNOTATE_FAULT_HOOK": "faults:kill"}
-    environment = {**os.environ, **hook, "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"]}
+    Path(os.environ["FAULT_PLAN"]).write_text(json.dumps({**faults, "spent": str(spent)}))
+    environment = {
+        **os.environ,
+        "ANNOTATE_FAULT_HOOK": "faults:kill",
+        "RAY_ADDRESS": os.environ["TEST_RAY_ADDRESS"],
+    }
     command = [sys.executable, __file__, str(folder), str(folder / name)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode in (0, -signal.SIGKILL), done.stdout + done.stderr
@@ -353,6 +356,5 @@ def test_they_go_on_after_kills_at_points_and_of_a_worker_in_each_stage(folder):
 
 
 if __name__ == "__main__":
-    told = {name: os.environ[name] for name in ("ANNOTATE_FAULT_HOOK", "FAULT_PLAN")}
-    ray.init(log_to_driver=False, logging_level="ERROR", runtime_env={"env_vars": told})
+    ray.init(log_to_driver=False, logging_level="ERROR")
     pipeline(Path(sys.argv[1])).run(sys.argv[2], Options(workers=2))

@@ -74,7 +74,7 @@ def test_documents_that_crash_a_shuffle(ray_cluster, tmp_path):
 @pytest.mark.slow
 def test_documents_that_crash_or_hang_the_tokenizer_in_the_partitions_of_a_shuffle(ray_cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(shuffle, "SMALL_READS", 1)  # of two levels; below, a driver is killed in a search in one level
-    tokens = {"tokenizer": byte_tokenizer(tmp_path / "tokenizer"), "unit_seconds": 4}
+    tokens = {"tokenizer": byte_tokenizer(tmp_path / "tokenizer"), "unit_seconds": 2}
     bad, options = ((3, "Segfault"), (20, "Hang")), {"split": Split, "schedule": Schedule(seed=3)}
     made = run(write(tmp_path / "corpus", bad), tmp_path / "out", tokens=tokens, **options)
     assert made.ledger.states["written"] == 22
@@ -172,13 +172,15 @@ def test_a_driver_that_is_killed_in_the_search_of_a_map_goes_on(ray_cluster, tmp
 
 
 @pytest.mark.slow
-def test_a_driver_that_is_killed_in_the_search_of_a_partition_and_after_a_note_goes_on(ray_cluster, tmp_path):
+def test_a_driver_that_is_killed_in_the_search_of_a_partition_and_after_a_note_goes_on(
+    ray_cluster, fault_plan, tmp_path
+):
     bad = (2, "Exit"), (3, "Exit")
-    folder, out, calls, plan = write(tmp_path / "corpus", bad), tmp_path / "out", tmp_path / "calls", tmp_path / "plan"
+    folder, out, calls = write(tmp_path / "corpus", bad, shards=1), tmp_path / "out", tmp_path / "calls"
     (tmp_path / "spent").mkdir()
-    plan.write_text(json.dumps({"points": ["refusal: put"], "spent": str(tmp_path / "spent")}))
+    fault_plan.write_text(json.dumps({"points": ["refusal: put"], "spent": str(tmp_path / "spent")}))
     tokenizer = byte_tokenizer(tmp_path / "tokenizer")
-    hook = {"FAULT_PLAN": str(plan), "ANNOTATE_FAULT_HOOK": "faults:kill"}
+    hook = {"ANNOTATE_FAULT_HOOK": "faults:kill"}
 
     kill_in_the_search(start(folder, out, calls, tokenizer, **hook), calls, deaths=4)
     assert not (tmp_path / "spent" / "refusal: put").exists()
@@ -191,7 +193,7 @@ def test_a_driver_that_is_killed_in_the_search_of_a_partition_and_after_a_note_g
     said, _ = third.communicate(timeout=300)
     assert third.returncode == 0, said[-3000:]
     options = {"split": Split, "schedule": Schedule(seed=3), "tokens": {"tokenizer": tokenizer}}
-    run(write(tmp_path / "invalid", bad, invalid=True), tmp_path / "plain", **options)
+    run(write(tmp_path / "invalid", bad, invalid=True, shards=1), tmp_path / "plain", **options)
     compare(out, tmp_path / "plain", {("s0.parquet", 2), ("s0.parquet", 3)})
 
 
