@@ -72,6 +72,8 @@ QUICK = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "30000",
     "RAY_health_check_failure_threshold": "4",
+    # Idle workers stay for a minute, as on a local Ray and in the image: else most calls start a process.
+    "RAY_idle_worker_killing_time_threshold_ms": "60000",
 }
 
 
