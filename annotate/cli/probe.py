@@ -34,6 +34,7 @@ def command() -> None:
 @click.option("--source", help="Column of sources; each is measured alone, also by a probe trained without it.")
 @click.option("--split", help='Column that says "train" or "test" [a fifth of the texts are for the test].')
 @click.option("--encoder", help="The encoder: a directory, or a name on the hub [all-MiniLM-L6-v2].")
+@click.option("--prefix", default="", help='What stands before each text, such as "query: " for e5.')
 @click.option(
     "--feature",
     "features",
@@ -55,6 +56,7 @@ def train(
     source: str | None,
     split: str | None,
     encoder: str | None,
+    prefix: str,
     features: tuple[str, ...],
     tail_layers: int,
     anchors: tuple[str, str] | None,
@@ -76,7 +78,7 @@ def train(
             labelled,
             axis,
             out=out or f"{axis}.safetensors",
-            encoder=Encoder(encoder) if encoder else None,
+            encoder=Encoder(encoder, prefix=prefix) if encoder else Encoder(prefix=prefix),
             text=text,
             label=label,
             source=source,
@@ -151,7 +153,8 @@ def print_card(head: Head, path: str, out: Console) -> None:
     table = Table(show_header=False)
     table.add_row("axis", Text(card.axis))
     table.add_row("a high score means", Text(visible(card.meaning)))
-    table.add_row("encoder", Text(f"{card.encoder.name}, {card.max_length} tokens at most"))
+    before = f"; texts stand after {card.prefix!r}" if card.prefix else ""
+    table.add_row("encoder", Text(visible(f"{card.encoder.name}, {card.max_length} tokens at most{before}")))
     table.add_row("reads", f"{_features(card.features)}; width {head.width}")
     if head.tail:
         table.add_row("own layers", ", ".join(map(str, sorted(head.tail))))

@@ -9,13 +9,13 @@ bytes of the others as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from typing import Protocol
 
 import pyarrow as pa
 
-from annotate.models.base import FloatArray, Forward, Prepared, check_served
+from annotate.models.base import FloatArray, Forward, Json, Prepared, check_served
 from annotate.models.batches import sort_and_batch
 from annotate.models.encode import encode, text_list
 from annotate.models.files import MINILM
@@ -47,20 +47,31 @@ class Encoder(TextModel):
         dtype: "float32"; or "bfloat16" or "float16" for the matrix products of the layers.
         batch_tokens: padded tokens of a batch at most.
         trust_remote_code: whether Python files that come with the model may run.
+        prefix: what stands before each text, as the makers of some encoders want it: "query: " for e5. It takes its
+            part of `max_length`.
     """
 
     model: str | PathLike[str] = MINILM
+    _: KW_ONLY
+    prefix: str = ""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Probes read the text alone."""
         return ("text",)
 
+    def identity(self) -> Json:
+        """The model's identity, and the prefix if there is one."""
+        return {**super().identity(), **({"prefix": self.prefix} if self.prefix else {})}
+
     def prepare(self, spans: pa.Table, reading: Reading | None = None) -> Prepared:
-        """Drop repeats, tokenize, sort and batch."""
+        """Drop repeats, put the prefix before each text, tokenize, sort and batch."""
         reading = reading or self.reading()
         distinct, inverse = drop_repeats(spans, self.columns)
-        encoded = encode(reading.tokenizer.parsed(), text_list(distinct.column("text")), reading.window)
+        texts = text_list(distinct.column("text"))
+        if self.prefix:
+            texts = [self.prefix + text for text in texts]
+        encoded = encode(reading.tokenizer.parsed(), texts, reading.window)
         return sort_and_batch(encoded, inverse, self.batch_tokens)
 
     def load(self, scorers: Sequence[HasHead], device: str) -> Forward:

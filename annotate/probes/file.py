@@ -72,6 +72,7 @@ class ProbeCard:
         encoder: the encoder it was made for.
         features: what the head reads, in the order of its weights.
         max_length: tokens of an input at most, in training.
+        prefix: what stood before each text.
         anchors: a text that must score low, and one that must score high.
         meaning: what a high score means, in a sentence.
         calibration: from score to the probability of the label, fitted on held-out labels.
@@ -87,6 +88,7 @@ class ProbeCard:
     meaning: str
     calibration: Platt | Isotonic | None = None
     sources: list[Any] = field(default_factory=list)
+    prefix: str = ""
     format: int = FORMAT
 
 

@@ -265,6 +265,7 @@ def _card(setting: _Setting, tail: tuple[Feature, ...]) -> ProbeCard:
         encoder=EncoderHashes(name=encoder.name, **encoder.files().hashes()),
         features=setting.trunk_features + tail,
         max_length=encoder.window(),
+        prefix=encoder.prefix,
         anchors=("low", "high"),
         meaning="",
     )

@@ -112,7 +112,13 @@ class Probe:
         if self.encoder is not None:
             return self.encoder
         card = self.head().card
-        return Encoder(card.encoder.name, max_length=card.max_length, dtype=self.dtype, batch_tokens=self.batch_tokens)
+        return Encoder(
+            card.encoder.name,
+            max_length=card.max_length,
+            dtype=self.dtype,
+            batch_tokens=self.batch_tokens,
+            prefix=card.prefix,
+        )
 
     def resolved(self) -> Probe:
         """The same probe with its path absolute and its encoder pinned.
@@ -125,6 +131,11 @@ class Probe:
         source = self.source if stays else str(path.absolute())
         encoder = self.backbone.resolved()
         card = self.head().card
+        if encoder.prefix != card.prefix:
+            raise ConfigError(
+                f"probe {self.source!r} was trained on texts after {card.prefix!r}, got prefix={encoder.prefix!r}",
+                hint=f"Give the encoder prefix={card.prefix!r}.",
+            )
         check_hashes(encoder.name, encoder.files().hashes(), card.encoder.hashes(), needed_by=f"probe {self.source!r}")
         return dataclasses.replace(
             self, source=source, encoder=encoder, dtype=Encoder.dtype, batch_tokens=Encoder.batch_tokens

@@ -38,6 +38,8 @@ CHECK = "model check AT/model --text hello"
 TUNE = "tune mine.py --set corpus=AT/corpus/*.parquet --seconds 0.05"
 STEPS = (
     "probe train AT/labelled.parquet --axis niceness --out AT/kindness.safetensors",
+    "probe train AT/labelled.parquet --axis other --out AT/other.safetensors --encoder AT/encoder --prefix query "
+    "--feature 1:mean",
     "probe show AT/kindness.safetensors",
     CHECK,
     TUNE,
@@ -98,6 +100,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place
     write_corpus(folder / "corpus", shards=2, documents=12)
     byte_tokenizer(folder / "tokenizer")
     save_tiny_model("bert", folder / "model")
+    save_tiny_model("bert-encoder", folder / "encoder")
     texts = [f"{'Thank you, how kind. ' if n % 2 else 'Go away. '}{sentences(n, 1)}" for n in range(60)]
     pq.write_table(pa.table({"text": texts, "label": [n % 2 for n in range(60)]}), folder / "labelled.parquet")
     (folder / "exclude.txt").write_text("doc-0-3\ndoc-1-4\n")
@@ -159,7 +162,7 @@ def test_text_shards_token_shards_and_scores_anew_have_the_bytes_of_a_local_run(
 
 def test_probes_schemes_and_exports_have_the_bytes_of_local_ones(places: dict[str, Place]) -> None:
     local, there = (Directory.at(place.url) for place in places.values())
-    for name in ("kindness.safetensors", "korbak.toml", "my.toml"):
+    for name in ("kindness.safetensors", "other.safetensors", "korbak.toml", "my.toml"):
         assert there.get(name) == local.get(name), name
     for form in FORMATS:
         assert places["s3"].files(f"exported-{form}") == places["local"].files(f"exported-{form}") != {}, form

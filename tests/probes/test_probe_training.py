@@ -10,6 +10,7 @@ from annotate.curves import Platt
 from annotate.errors import ConfigError, InputError
 from annotate.probes import Feature, load_probe
 from annotate.probes import tail as tail_module
+from annotate.probes.encoder import probe_features
 from annotate.probes.encoder_forward import load_trunk
 from annotate.probes.labels import read_labels
 from annotate.probes.linear_head import fit_path
@@ -347,3 +348,20 @@ def test_labels_that_are_texts_are_not_guessed():
     table = labelled(0, 1)
     with pytest.raises(ConfigError, match="must hold 0 and 1, or ratings, got String"):
         read(table.set_column(1, "label", table["label"].cast(pa.string())))
+
+
+def test_a_prefix_stands_before_each_text_in_training_and_in_a_pipeline(encoder, table, tmp_path):
+    prefixed = dataclasses.replace(encoder, prefix="thank you , ")
+    features = [Feature(layer=1)]
+    texts = ["a good dog", "", "you are an idiot"]
+    found = probe_features(prefixed, texts, features)
+    expected = probe_features(encoder, [f"thank you , {text}" for text in texts], features)
+    np.testing.assert_array_equal(found, expected)
+    assert not np.allclose(found, probe_features(encoder, texts, features))
+
+    train_probe(table, "niceness", encoder=prefixed, out=tmp_path / "p.safetensors")
+    probe = Probe(str(tmp_path / "p.safetensors"))
+    assert probe.backbone.prefix == "thank you , " == probe.resolved().backbone.prefix
+    assert prefixed.identity() == {**encoder.identity(), "prefix": "thank you , "}
+    with pytest.raises(ConfigError, match=r"was trained on texts after 'thank you , ', got prefix=''"):
+        Probe(str(tmp_path / "p.safetensors"), encoder=encoder).resolved()
