@@ -1,8 +1,8 @@
 """Checks the nodes of the cluster before anything runs: versions, modules of the pipeline, places, GPUs.
 
 The driver's own node is asked only about GPUs, which no other check has used, and about object stores: the workers of a
-Ray that others started may lack credentials that the driver has. A node that joins later is not asked; its workers
-compare versions before each call, see `worker.told`.
+Ray that others started may lack credentials that the driver has. A node that joins later is not asked. Its workers
+compare versions before each call, see `worker.told`, and a model checks its GPU before it is loaded.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import ray
 from ray import cloudpickle
 
 from annotate.engine import nodes
+from annotate.engine.facts import this_node
 from annotate.engine.versions import check_versions, versions
 from annotate.errors import ConfigError
 from annotate.graph import Source, Stage
@@ -75,10 +76,14 @@ def check_gpus() -> None:
     found = nodes.on_each_node(gpu_problem, GPU_SECONDS, only=with_gpus) if with_gpus else {}
     for node, problem in sorted(found.items()):
         if problem is not None:
-            raise ConfigError(
-                f"models are to run on GPUs, but workers on the node {with_gpus[node]} can't use theirs: {problem}",
-                hint='Install a build of torch for its GPUs there, and their driver; or use the device "cpu".',
-            )
+            raise _no_gpu(with_gpus[node], problem)
+
+
+def _no_gpu(node: str, problem: str) -> ConfigError:
+    return ConfigError(
+        f"models are to run on GPUs, but workers on the node {node} can't use theirs: {problem}",
+        hint='Install a build of torch for its GPUs there, and their driver; or use the device "cpu".',
+    )
 
 
 def _with_workers(*, here: bool) -> dict[str, str]:
@@ -126,6 +131,25 @@ def gpu_problem() -> str | None:
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["torch can't be imported"])[-1]
     built, available = done.stdout.split()
-    if available == "True":
+    return _problem(built=built != "None", available=available == "True")
+
+
+def check_gpu_here() -> None:
+    """Check that this process can use the GPU that it holds: its node may have joined after the run began.
+
+    Raises:
+        ConfigError: it can't.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise _no_gpu(this_node(), str(error)) from None
+    built = bool(torch.version.cuda or torch.version.hip)
+    if (problem := _problem(built=built, available=torch.cuda.is_available())) is not None:
+        raise _no_gpu(this_node(), problem)
+
+
+def _problem(*, built: bool, available: bool) -> str | None:
+    if available:
         return None
-    return "its torch is built for CPUs alone" if built == "None" else "torch finds no GPU"
+    return "torch finds no GPU" if built else "its torch is built for CPUs alone"

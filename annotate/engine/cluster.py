@@ -116,7 +116,7 @@ def wait_for_cpu(options: Options, said: Callable[[str], None]) -> None:
         options: of the run.
         said: is told, now and then, that the run waits.
     """
-    if not options.grow_to or sum(_amounts(_there(least=0), "CPU")) >= 1:
+    if not is_to_grow(options):
         return
     call = ray.remote(num_cpus=1, max_retries=-1)(_nothing).remote()
     ready: list[Any] = []
@@ -127,6 +127,11 @@ def wait_for_cpu(options: Options, said: Callable[[str], None]) -> None:
             said("the cluster has no CPU yet: waits until its autoscaler adds a node")
         ready, _ = ray.wait([call], timeout=1.0)
         head.check()
+
+
+def is_to_grow(options: Options) -> bool:
+    """Whether the cluster has no CPU yet, and an autoscaler is to add nodes."""
+    return bool(options.grow_to) and sum(_amounts(_there(least=0), "CPU")) < 1
 
 
 def _nothing() -> None:

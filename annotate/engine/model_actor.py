@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from annotate import tally
+from annotate.engine.check_nodes import check_gpu_here
 from annotate.engine.facts import Place, Sent, Told, in_turn
 from annotate.engine.overdue import limited
 from annotate.engine.worker import told
@@ -88,6 +89,8 @@ class ModelActor:
             nonlocal used
             used = True
             if self._model is None:
+                if self._device == "cuda" and first.gpu:  # else it may use no torch
+                    check_gpu_here()
                 with tally.phase("load"):
                     self._model = first.load(self._stages, self._device)
                 reach("actor: loaded")

@@ -21,7 +21,7 @@ import ray
 from annotate import tally
 from annotate.credentials import HIDDEN, redacted
 from annotate.engine.check_workdir import check_workdir
-from annotate.engine.cluster import Resources
+from annotate.engine.cluster import Resources, is_to_grow
 from annotate.engine.cost import CORE_SECONDS_A_DOCUMENT, CORE_SECONDS_A_MB, Cost
 from annotate.engine.datasets import Dataset, needed, plan_datasets
 from annotate.engine.kinds import MAKERS
@@ -360,6 +360,7 @@ def check_device(missing: Sequence[Stage], options: Options) -> None:
     """Check that there is a GPU, if models are to run and one is asked for.
 
     This process may be connected to no cluster. Then a run would be on this machine, unless RAY_ADDRESS names another.
+    A cluster that has no CPU yet, and is to grow, is not asked.
 
     Raises:
         ConfigError: there is none.
@@ -368,7 +369,7 @@ def check_device(missing: Sequence[Stage], options: Options) -> None:
     if options.device != "cuda" or not models:
         return
     if ray.is_initialized():
-        for stage in models:
+        for stage in models if not is_to_grow(options) else ():
             Resources.of_models(stage, options)
     elif not os.environ.get("RAY_ADDRESS") and not _gpus():
         raise ConfigError(

@@ -57,10 +57,10 @@ def shown(run: str, kind: str = NAME) -> Iterator[None]:
                 remove_placement_group(group)
 
 
-def runs(kind: str = NAME) -> list[str]:
-    """The names of the runs that are on the cluster now, or only of those that have models on GPUs; sorted."""
-    there = (group for group in placement_group_table().values() if group["state"] != "REMOVED")
-    return sorted(name.removeprefix(kind) for group in there if (name := group["name"]).startswith(kind))
+def runs(*kinds: str) -> tuple[list[str], ...]:
+    """The names of the runs that are on the cluster now, sorted: for each kind, `NAME` or `GPUS`, those shown so."""
+    names = [group["name"] for group in placement_group_table().values() if group["state"] != "REMOVED"]
+    return tuple(sorted(name.removeprefix(kind) for name in names if name.startswith(kind)) for kind in kinds)
 
 
 @dataclass
@@ -112,7 +112,7 @@ class Sharing:
             return
         self._looked = now
         try:
-            self._runs, self._on_gpus = runs(), runs(GPUS)
+            self._runs, self._on_gpus = runs(NAME, GPUS)
             workers, memory = part_of(count_workers(self.most), len(self._runs)), largest_memory()
         except (ConfigError, exceptions.RayError):  # while no node is there, wait for one
             if self._share is None:

@@ -24,7 +24,7 @@ def pipeline(corpus: str = "", folder: str = "", models: int = 1):
         def __init__(self) -> None:
             context = ray.get_runtime_context()
             Path(folder).mkdir(exist_ok=True)
-            (Path(folder) / f"{context.get_node_id()}-{len(runs(GPUS))}-{context.get_worker_id()}").touch()
+            (Path(folder) / f"{context.get_node_id()}-{len(runs(GPUS)[0])}-{context.get_worker_id()}").touch()
 
         def __call__(self, table):
             until = time.monotonic() + 60

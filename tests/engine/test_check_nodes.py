@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import support
+import torch
 from ray import cloudpickle
 
 from annotate import Corpus, Options
@@ -16,6 +17,7 @@ from annotate.engine import check_nodes, nodes, run
 from annotate.engine.check_nodes import answer, gpu_problem
 from annotate.engine.cluster import Resources
 from annotate.engine.facts import Driver, Sent
+from annotate.engine.model_actor import ModelActor, PreparedDocuments
 from annotate.engine.versions import _version, versions
 from annotate.engine.worker import told
 from annotate.errors import ConfigError
@@ -115,6 +117,30 @@ def test_gpus_that_workers_cant_use_are_named_by_their_node(monkeypatch, said, c
         return
     with pytest.raises(ConfigError, match=r"the node 10\.0\.0\.3 \(ababab\) can't use theirs: .*" + problem):
         check_nodes.check_gpus()
+
+
+@pytest.mark.parametrize(
+    ("built", "available", "gpu", "problem"),
+    [("12.8", False, True, "finds no GPU"), (None, False, True, "built for CPUs alone"), (None, False, False, None)],
+)
+def test_a_model_on_a_node_that_joined_later_checks_its_gpu(monkeypatch, built, available, gpu, problem):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    stage = SimpleNamespace(
+        gpu=gpu,
+        unit_seconds=None,
+        load=lambda stages, device: device,
+        forward=lambda model, *rest: [model()],
+        tokens=lambda data: 0,
+        device_kind=str,
+    )
+    actor = ModelActor([stage], "cuda")
+    prepared = [PreparedDocuments((0,), None)]
+    if problem is None:
+        assert actor._forward(prepared).results == [["cuda"]], "a function that need not use torch"
+        return
+    with pytest.raises(ConfigError, match=f"workers on the node .* can't use theirs: .*{problem}"):
+        actor._forward(prepared)
 
 
 def test_models_that_cant_be_placed_are_refused_before_anything_is_made(ray_cluster, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from annotate.engine import cluster
+from annotate.engine import cluster, plan
 from annotate.engine.cluster import Resources, part_of
 from annotate.engine.options import Options
 from annotate.errors import ConfigError
@@ -168,3 +168,16 @@ def test_a_run_waits_for_the_first_node_and_says_so(monkeypatch):
     monkeypatch.setattr(cluster, "ray", Cluster((0, 0), (1, 0)))
     cluster.wait_for_cpu(Options(grow_to=1), said.append)
     assert len(said) == 4
+
+
+def test_a_plan_for_a_cluster_that_is_to_grow_does_not_ask_for_what_is_not_there_yet(monkeypatch):
+    for module in (cluster, plan, cluster.nodes):
+        monkeypatch.setattr(module, "ray", Cluster((0, 0)))
+    monkeypatch.setattr(plan, "Model", Stage)
+    with pytest.raises(ConfigError, match="has 0 CPUs"):
+        plan.check_device([Stage()], Options(device="cuda"))
+    plan.check_device([Stage()], Options(device="cuda", grow_to=2))
+    for module in (cluster, plan):
+        monkeypatch.setattr(module, "ray", Cluster((4, 0)))
+    with pytest.raises(ConfigError, match="has no GPU"):
+        plan.check_device([Stage()], Options(device="cuda"))

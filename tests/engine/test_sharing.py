@@ -14,20 +14,20 @@ from annotate.engine import running as module
 from annotate.engine.map import make
 from annotate.engine.options import Options
 from annotate.engine.running import Running
-from annotate.engine.sharing import GPUS, Share, Sharing, runs, shown
+from annotate.engine.sharing import GPUS, NAME, Share, Sharing, runs, shown
 from annotate.errors import ConfigError
 
 
 def test_runs_see_each_other_as_long_as_they_go_on(ray_cluster):
-    before = runs()
+    (before,) = runs(NAME)
     with shown("a"):
         with shown("b"):
-            assert runs() == sorted([*before, "a", "b"])
+            assert runs(NAME) == (sorted([*before, "a", "b"]),)
             with shown("b", GPUS):
-                assert runs(GPUS) == ["b"] and runs() == sorted([*before, "a", "b"])
-            assert runs(GPUS) == []
-        assert runs() == sorted([*before, "a"])
-    assert runs() == before
+                assert runs(NAME, GPUS) == (sorted([*before, "a", "b"]), ["b"])
+            assert runs(GPUS) == ([],)
+        assert runs(NAME) == (sorted([*before, "a"]),)
+    assert runs(NAME) == (before,)
 
 
 def test_a_run_takes_its_part(monkeypatch):
@@ -38,7 +38,7 @@ def test_a_run_takes_its_part(monkeypatch):
             raise ConfigError("the Ray cluster has 0 CPUs")
         return min(most or cpus, cpus)
 
-    monkeypatch.setattr(sharing, "runs", lambda kind="": [] if kind else there)
+    monkeypatch.setattr(sharing, "runs", lambda *kinds: (there, []))
     monkeypatch.setattr(sharing, "count_workers", count)
     monkeypatch.setattr(sharing, "largest_memory", lambda: 99)
     monkeypatch.setattr(sharing.time, "monotonic", lambda: now)
@@ -91,7 +91,7 @@ def test_two_runs_at_once_both_get_on(ray_cluster, tmp_path, monkeypatch, thread
 
 def test_a_task_asks_for_the_memory_that_earlier_ones_needed(monkeypatch):
     running = Running(None, Options(), None, None)
-    monkeypatch.setattr(sharing, "runs", lambda kind="": ["a"])
+    monkeypatch.setattr(sharing, "runs", lambda *kinds: (["a"], []))
     monkeypatch.setattr(sharing, "count_workers", lambda most: 8)
     monkeypatch.setattr(sharing, "largest_memory", lambda: 5 << 30)
     asked = []
