@@ -54,7 +54,7 @@ def test_models_leave_cpus_to_what_feeds_them(nodes, threads, workers, gpu, runs
         stage = Stage(threads, gpu=gpu, gpus=each)
         if gpus and gpu and not sum(fit):
             most = max(n[1] for n in nodes)
-            with pytest.raises(ConfigError, match=rf"takes {each:g} GPUs, but no node has more than {most}$"):
+            with pytest.raises(ConfigError, match=rf"takes {each:g} GPUs, but no node has more than {most}\b"):
                 Resources.of_models(stage, Options(workers=workers))
             return
         if threads > max(n[0] for n in nodes) and not (gpus and gpu):
