@@ -111,10 +111,9 @@ def main() -> None:
     )
     arguments.add_argument("--driver-units", type=int, default=1_000_000)
     options = arguments.parse_args()
-    one = measured(1, options.megabytes, options.units)
-    two = measured(2, options.megabytes, options.units)
-    finer = measured(2, options.megabytes, TIMES * options.units)
-    larger = measured(2, TIMES * options.megabytes, options.units)
+    base, units = options.megabytes, options.units
+    (one,) = measured(1, (base, units))
+    two, finer, larger = measured(2, (base, units), (base, TIMES * units), (TIMES * base, units))
     all_ = (one, two, finer, larger)
     rows = [
         [f"{m.workers}", f"{m.units}", f"{m.text_bytes / 1e6:.1f}", f"{m.seconds:.1f}", f"{m.worker_seconds:.1f}"]
@@ -218,34 +217,37 @@ def slice_reads(pieces: float, partitions: float) -> float:
     return pieces * group + partitions * pieces / max(1, group // 2)
 
 
-def measured(workers: int, megabytes: float, units: int) -> Measured:
-    """Run the pipeline on a new corpus and in a new work directory."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        text_bytes = write_corpus(folder / "corpus", int(megabytes * MIB))
-        write_corpus(folder / "small", MIB // 8)
-        with local_ray(workers):
-            options = Options(workers=workers, by_value=("__main__",))
-            make(pipeline(folder / "small", MIB), folder / "warm", options)  # modules are imported
-            began, own = time.perf_counter(), time.process_time()
-            result = make(pipeline(folder / "corpus", text_bytes // units), folder / "out", options)
-            seconds, own = time.perf_counter() - began, time.process_time() - own
-        corpus = result.datasets[next(stage for stage in result.datasets if isinstance(stage, Corpus))]
-        assert corpus.manifest is not None, "it was opened"
-        calls, busy, requests, longest, shuffles = sums(folder / "out")
-        return Measured(
-            workers=workers,
-            units=corpus.manifest.units,
-            text_bytes=text_bytes,
-            seconds=seconds,
-            driver_seconds=own,
-            calls=calls,
-            worker_seconds=busy,
-            requests=sum(requests.values()),
-            busiest=max(n for stage, n in requests.items() if stage),
-            merge_seconds=longest,
-            shuffles=shuffles,
-        )
+def measured(workers: int, *sizes: tuple[float, int]) -> list[Measured]:
+    """Run the pipeline on new corpora of these megabytes and units, each in a new work directory, on one Ray."""
+    with tempfile.TemporaryDirectory() as name, local_ray(workers):
+        write_corpus(Path(name, "small"), MIB // 8)
+        options = Options(workers=workers, by_value=("__main__",))
+        make(pipeline(Path(name, "small"), MIB), Path(name, "warm"), options)  # modules are imported
+        return [_measured(Path(name, str(n)), options, *size) for n, size in enumerate(sizes)]
+
+
+def _measured(folder: Path, options: Options, megabytes: float, units: int) -> Measured:
+    folder.mkdir()
+    text_bytes = write_corpus(folder / "corpus", int(megabytes * MIB))
+    began, own = time.perf_counter(), time.process_time()
+    result = make(pipeline(folder / "corpus", text_bytes // units), folder / "out", options)
+    seconds, own = time.perf_counter() - began, time.process_time() - own
+    corpus = result.datasets[next(stage for stage in result.datasets if isinstance(stage, Corpus))]
+    assert options.workers is not None and corpus.manifest is not None, "it was opened"
+    calls, busy, requests, longest, shuffles = sums(folder / "out")
+    return Measured(
+        workers=options.workers,
+        units=corpus.manifest.units,
+        text_bytes=text_bytes,
+        seconds=seconds,
+        driver_seconds=own,
+        calls=calls,
+        worker_seconds=busy,
+        requests=sum(requests.values()),
+        busiest=max(n for stage, n in requests.items() if stage),
+        merge_seconds=longest,
+        shuffles=shuffles,
+    )
 
 
 def sums(workdir: Path) -> tuple[int, float, Mapping[str, float], float, dict[str, tuple[float, float]]]:

@@ -51,7 +51,7 @@ def test_levels(tmp_path):
     assert set(figures["ratios"]) == {"9_reads", "36_reads"}
 
 
-@pytest.mark.slow  # as it starts four Rays
+@pytest.mark.slow  # as it starts two Rays
 def test_scaling(tmp_path):
     figures = run("scaling", tmp_path, "--megabytes", "0.1", "--units", "4", "--driver-units", "5000")
     assert set(figures["ratios"]) == {"two_workers_over_one"}
