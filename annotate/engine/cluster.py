@@ -68,7 +68,7 @@ class Resources:
                 "If an autoscaler adds nodes with GPUs when they are asked for, say for how many models: --grow-to N.",
             )
         if device == "cuda" or (gpus and device == "auto" and stage.gpu):
-            fits = [_models_on(int(gpu), stage.gpus) for gpu in on_gpu]
+            fits = [models_on(int(gpu), stage.gpus) for gpu in on_gpu]
             fit = sum(fits)
             if not fit and gpus and not options.grow_to:
                 raise ConfigError(
@@ -158,7 +158,7 @@ def part_of(of: int, runs: int) -> int:
     return max(1, of // max(1, runs))
 
 
-def _models_on(gpus: int, each: float) -> int:
+def models_on(gpus: int, each: float) -> int:
     """Number of models that the GPUs of a node have room for. A part of a GPU is a part of one alone."""
     return gpus * int(1 / each + 1e-9) if each < 1 else int(gpus // each)
 

@@ -21,7 +21,7 @@ import ray
 from annotate import tally
 from annotate.credentials import HIDDEN, redacted
 from annotate.engine.check_workdir import check_workdir
-from annotate.engine.cluster import Resources, is_to_grow
+from annotate.engine.cluster import Resources, is_to_grow, models_on
 from annotate.engine.cost import CORE_SECONDS_A_DOCUMENT, CORE_SECONDS_A_MB, Cost
 from annotate.engine.datasets import Dataset, needed, plan_datasets
 from annotate.engine.kinds import MAKERS
@@ -392,7 +392,7 @@ def _gpus() -> int:
 def _models(stage: Model, options: Options) -> int:
     """Number of models at a time on this machine."""
     if on_gpu(stage, options):
-        return max(1, int(_gpus() / stage.gpus + 1e-9))
+        return max(1, models_on(_gpus(), stage.gpus))
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cpus // stage.threads)
 

@@ -21,8 +21,6 @@ from annotate.models.text_model import TextModel
 class HasSign(Protocol):
     """What is needed of a scorer that a causal model serves."""
 
-    spreads: ClassVar[bool] = True
-
     @property
     def sign(self) -> int:
         """1, or -1 for surprisal."""
@@ -40,6 +38,8 @@ class CausalModel(TextModel):
     """
 
     context_column: str | None = None
+
+    spreads: ClassVar[bool] = True
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -17,7 +17,6 @@ from annotate.errors import ConfigError
 _OUT_OF_MEMORY = ("not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _BROKEN = ("CUDA error", "HIP error", "CUBLAS_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_EXECUTION_FAILED")
 
-
 SPREAD = "cuda:all"
 """Stands for all GPUs of this process, over which one model is spread; the first takes its inputs."""
 
@@ -59,10 +58,9 @@ def is_broken(error: BaseException) -> bool:
     return said and not is_out_of_memory(error)
 
 
-def free_memory(device: torch.device) -> None:
-    """Give cached blocks back after an out-of-memory error, so that smaller ones fit."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+def free_memory() -> None:
+    """Give the blocks back that torch keeps of a GPU's memory; without a GPU, nothing is done."""
+    torch.cuda.empty_cache()
 
 
 def device_map(name: str) -> dict[str, Any]:
@@ -70,10 +68,21 @@ def device_map(name: str) -> dict[str, Any]:
     return {"device_map": "balanced"} if name == SPREAD else {}
 
 
-def take_share(share: float, device: torch.device) -> None:
-    """Limit this process to a share of a GPU's memory, so that its batches are halved and not its neighbours'."""
-    if device.type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(share, device)
+def placed(device: str, gpus: float) -> str:
+    """Where a model that takes so many GPUs is loaded: on all of them, or on one, of which it gets its part alone.
+
+    So batches of a model that has a part of a GPU are halved, and not those of its neighbours.
+
+    Args:
+        device: "cpu", or "cuda" for the GPUs that this process has claimed.
+        gpus: that the model takes: a part of one, one, or several.
+    """
+    if device != "cuda":
+        return device
+    if gpus > 1:
+        return SPREAD
+    torch.cuda.set_per_process_memory_fraction(float(gpus), 0)
+    return device
 
 
 def memory_left(device: torch.device, *, every: bool = False) -> int:
@@ -84,6 +93,7 @@ def memory_left(device: torch.device, *, every: bool = False) -> int:
     The limit of a container is not looked at: less than this may be free in one.
     """
     if device.type == "cuda":
+        free_memory()  # what torch keeps can be had again
         devices = range(torch.cuda.device_count()) if every else [device]
         return sum(int(torch.cuda.mem_get_info(each)[0]) for each in devices)
     with contextlib.suppress(OSError):

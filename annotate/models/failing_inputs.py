@@ -3,8 +3,7 @@
 A batch that raises is cut in two and tried again, which finds the input at fault: it gets NaN and the reason, the
 others their scores. One that does not fit in memory is cut in two likewise, down to one input; others of its size are
 then cut before they are tried. Where a scorer fails on all inputs, the scorer is wrong and not the inputs: that stops
-the run. This file does not import torch, so that Python
-functions run without it.
+the run. This file does not import torch, so that Python functions run without it.
 """
 
 from __future__ import annotations

@@ -31,11 +31,12 @@ def lacking_memory(weights: Mapping[str, int], dtype: Dtype, device: torch.devic
     # For float32 it is read as that; for the others as it was saved, and converted afterwards.
     reading = sum(count * (4 if dtype == "float32" else _WIDE.get(saved, 2)) for saved, count in weights.items())
     loaded = sum(weights.values()) * _BYTES[dtype]
-    places = [(device, loaded)] if spread else [(torch.device("cpu"), reading), (device, loaded)]
+    # What is spread is read onto the GPUs, and converted there.
+    places = [(device, max(reading, loaded))] if spread else [(torch.device("cpu"), reading), (device, loaded)]
     for place, size in places:
         needed, there = int(size * _ROOM), memory_left(place, every=spread)
         if needed > there:
-            name = f"{place.type}s" if spread else place.type
+            name = "GPUs" if spread else place.type
             first = ", where it is read first" if place.type != device.type else ""
             half = dtype == "float32" and not _WIDE.keys() & weights.keys()
             return (

@@ -48,16 +48,18 @@ def load_model(
     torch.set_float32_matmul_precision("highest")
     trust_masks()
     files = settings.files()
-    spread = device_map(device)
+    place, spread = find_device(device), device_map(device)
     if weights is None:
-        _check_memory(settings, device, spread=bool(spread))
+        _check_memory(settings, place, spread=bool(spread))
     try:
         with _quiet():
             model, info = _read(getattr(transformers, auto_class), settings, weights, spread)
     except Exception as error:
         raise ConfigError(
             f"model {files.name!r} can't be loaded by {auto_class}: {reason(error)}",
-            hint="its config.json must name a class of that kind; a model that brings its own code needs "
+            hint="pip install -e '.[spread]' has Accelerate, which spreads a model over GPUs"
+            if isinstance(error, ImportError) and spread
+            else "its config.json must name a class of that kind; a model that brings its own code needs "
             "trust_remote_code=True",
         ) from error
     if mismatched := sorted(info["mismatched_keys"]):
@@ -87,20 +89,19 @@ def load_model(
     model.config.use_cache = False
     if settings.dtype != "float32":
         convert_weights(model, settings.dtype)
-    return (model if spread else model.to(find_device(device))).eval()
+    return (model if spread else model.to(place)).eval()
 
 
-def _check_memory(settings: TextModel, device: str, *, spread: bool) -> None:
+def _check_memory(settings: TextModel, device: Any, *, spread: bool) -> None:
     """Refuse a model that does not fit: on a CPU the kernel would end the process, without a word.
 
     Raises:
         ConfigError: it does not.
     """
-    from annotate.models.device import find_device
     from annotate.models.fit import lacking_memory
 
     weights = count_weights(settings.files().weights())
-    if lacking := lacking_memory(weights, settings.dtype, find_device(device), spread=spread):
+    if lacking := lacking_memory(weights, settings.dtype, device, spread=spread):
         raise ConfigError(
             f"model {settings.name!r} can't be loaded: {lacking}",
             hint="Use a machine with more memory, or fewer models at a time: --workers. score(..., gpus=2) spreads a "

@@ -3,8 +3,8 @@
 With MiniLM on a CPU that has AVX512_BF16, one thread, 1,050 test texts and probes of toxicity, formality and
 acceptability bfloat16 gave 1.7 to 1.9 times the tokens/s of float32, scores within 0.2 to 0.6 % of their standard
 deviation (root mean square), and no span on the other side of the 70 % quantile. All weights in bfloat16 were no faster
-and ten times as far off. Dynamic int8 was 2.2 times as fast as float32, but 4 to 12 % off, with 2 to 4 % of spans on
-the other side, and a span's score depended on its batch.
+and ten times as far off. docs/benchmarks.md has what int8 gave: too many spans on the other side; and a span's score
+depended on its batch.
 
 float16 has eight times as many digits: scores were within 0.1 % there. But it ends at 65,504: a model whose states are
 larger (some that were trained in bfloat16) gives no finite score. It is for GPUs: the CPU above took 2.3 times as long
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -54,9 +54,10 @@ def convert_weights(model: Any, dtype: Dtype) -> None:
         for parameter in module.parameters(recurse=False):
             parameter.data = parameter.data.float()
         if isinstance(module, nn.Linear):
-            module.forward = functools.partial(_exact_linear, module)  # type: ignore[method-assign]
+            module.forward = functools.partial(_exact, module.forward)  # type: ignore[method-assign]
 
 
-def _exact_linear(layer: nn.Linear, inputs: torch.Tensor) -> torch.Tensor:
+def _exact(forward: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+    # What is called may be Accelerate's, which first moves the inputs to the layer's GPU.
     with torch.autocast(inputs.device.type, enabled=False):
-        return nn.functional.linear(inputs.float(), layer.weight, layer.bias)
+        return forward(inputs.float())

@@ -60,7 +60,7 @@ def run_batches(step: Step, batches: Batches, widths: Sequence[int], room: Room,
     try:
         rows = values.cpu().numpy()
     except RuntimeError as error:  # a GPU tells late of what went wrong
-        recover_from(error, room.device)
+        recover_from(error)
         raise
     return collect(rows, order, widths, outcome)
 
@@ -76,14 +76,14 @@ class _On:
         return not self.room.failed or self.room.fits(stop - start, self.batches.longest(start, stop))
 
     def recover(self, error: Exception, start: int, stop: int) -> bool:
-        memory = recover_from(error, self.room.device)
+        memory = recover_from(error)
         if memory and stop - start > 1:
             longest = self.batches.longest(start, stop)
             self.room.failed.append(((stop - start) * longest, longest))
         return memory
 
 
-def recover_from(error: Exception, device: torch.device) -> bool:
+def recover_from(error: Exception) -> bool:
     """Free memory after an out-of-memory error, so that a smaller batch fits.
 
     Returns:
@@ -95,5 +95,5 @@ def recover_from(error: Exception, device: torch.device) -> bool:
     if is_broken(error):
         raise BrokenDevice(f"{type(error).__name__}: {error}") from error
     if memory := is_out_of_memory(error):
-        free_memory(device)
+        free_memory()
     return memory

@@ -30,7 +30,7 @@ TOLERANCE: dict[Dtype, tuple[float, float]] = {
 """How far apart the two scores of a text may be: a share of the largest score, and the least this is taken for.
 
 With tiny random models of 80 kinds, where padding is masked, they were apart by a share of at most 6e-5 in float32 (one
-kind; the others 1e-6), and 3e-3 in bfloat16 (8 kinds); float16 has eight times as many digits. Where padding was read
+kind; the others 1e-6), and 3e-3 in bfloat16 (8 kinds); float16 is eight times as exact. Where padding was read
 it was 4e-3 to 7e-2.
 """
 

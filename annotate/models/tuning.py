@@ -38,7 +38,6 @@ def try_settings(
     spans: pa.Table,
     device: str,
     *,
-    threads: int = 1,
     seconds: float = SECONDS,
     tell: Callable[[Trial], None] = lambda trial: None,
 ) -> Trials:
@@ -48,15 +47,14 @@ def try_settings(
         backbone: the model with its settings.
         scorers: those that have this backbone.
         spans: a sample, with the columns that the backbone reads; as much of it is used as takes `seconds`.
-        device: "cpu" or "cuda".
-        threads: of the model on a CPU, which the caller has set.
+        device: "cpu" or "cuda", or "cuda:all" for a model that is spread.
         seconds: about what one pass takes with the settings as they are.
         tell: is given each trial when it is done.
 
     Raises:
         ConfigError: the model can't be used with the settings as they are.
     """
-    trying = _Trying(backbone, scorers, find_device(device))
+    trying = _Trying(backbone, scorers, device)
     trying.load(backbone.dtype)
     trying.take_sample(spans, seconds)
     tried = []
@@ -66,7 +64,7 @@ def try_settings(
     return Trials(
         model=backbone.name,
         device=trying.device.type,
-        threads=threads,
+        threads=torch.get_num_threads(),
         spans=len(trying.exact),
         tokens=trying.tokens,
         prepared_per_second=trying.prepared_per_second,
@@ -77,8 +75,8 @@ def try_settings(
 class _Trying:
     """One model on one sample. Of several dtypes one at a time is loaded: two may not fit on a device."""
 
-    def __init__(self, backbone: TextModel, scorers: Sequence[Any], device: torch.device) -> None:
-        self.backbone, self.scorers, self.device = backbone, scorers, device
+    def __init__(self, backbone: TextModel, scorers: Sequence[Any], name: str) -> None:
+        self.backbone, self.scorers, self.name, self.device = backbone, scorers, name, find_device(name)
         self.reading = backbone.reading()
         self.forward: Forward | None = None
         self.sample = pa.table({})
@@ -88,7 +86,7 @@ class _Trying:
 
     def load(self, dtype: Dtype) -> None:
         self.forward = None
-        self.forward = self.with_settings(dtype=dtype).load(self.scorers, str(self.device))
+        self.forward = self.with_settings(dtype=dtype).load(self.scorers, self.name)
 
     def take_sample(self, spans: pa.Table, seconds: float) -> None:
         """Keep the first spans: so many that a pass takes about `seconds`."""
@@ -140,7 +138,7 @@ class _Trying:
             return
         first = self.trial(dtype, sizes[0])
         yield first
-        if first.tokens_per_second > hopeless:
+        if first.problem or first.tokens_per_second > hopeless:
             yield from (self.trial(dtype, size) for size in sizes[1:])
 
     def trial(self, dtype: Dtype, size: int) -> Trial:

@@ -162,11 +162,9 @@ class _Anywhere:
         del start, stop
         if "torch" not in sys.modules:
             return isinstance(error, MemoryError)
-        import torch
-
         from annotate.models.run import recover_from
 
-        return recover_from(error, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+        return recover_from(error)
 
 
 def _without_gradients() -> contextlib.AbstractContextManager[object]:

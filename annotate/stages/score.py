@@ -56,7 +56,7 @@ class Score(Annotations, Model):
             raise ConfigError(f"threads must be at least 1, got {self.threads}")
         if self.unit_seconds is not None and not self.unit_seconds > 0:
             raise ConfigError(f"unit_seconds must be above 0, got {self.unit_seconds}", hint="None sets no limit.")
-        if not self.gpus > 0 or (self.gpus > 1 and self.gpus != int(self.gpus)):
+        if not 0 < self.gpus < 1000 or (self.gpus > 1 and self.gpus != int(self.gpus)):
             raise ConfigError(
                 f"gpus must be a number from 1, or a part of 1, got {self.gpus}",
                 hint="0.5 puts two models on a GPU, and 4 spreads one over four.",
@@ -192,13 +192,13 @@ class Score(Annotations, Model):
         backbone = self.scorer.backbone
         if not isinstance(backbone, TextModel):
             return None
-        from annotate.models.device import use_threads
+        from annotate.models.device import placed, use_threads
         from annotate.models.tuning import try_settings
 
         use_threads(self.threads)
         _, _, spans, _ = self._inputs(sample.tables, sample.rows)
         scorers = [stage.scorer for stage in stages]
-        trials = try_settings(backbone, scorers, spans, device, threads=self.threads, seconds=seconds, tell=tell)
+        trials = try_settings(backbone, scorers, spans, placed(device, self.gpus), seconds=seconds, tell=tell)
         return Tuned(trials, _lines(scorers, trials.best))
 
     def load(self, stages: Sequence[Score], device: str) -> Forward:
@@ -207,23 +207,21 @@ class Score(Annotations, Model):
         Raises:
             ConfigError: a model can't be loaded, or gives other scores.
         """
-        scorers = [stage.scorer for stage in stages]
-        if self.gpu and device == "cuda":
-            from annotate.models.device import SPREAD, find_device, take_share
+        scorers, backbone = [stage.scorer for stage in stages], self.scorer.backbone
+        if self.gpu:
+            from annotate.models.device import placed
 
-            if self.gpus < 1:
-                take_share(self.gpus, find_device(device))
-            device = SPREAD if self.gpus > 1 else device
-        forward = self.scorer.backbone.load(scorers, device)
+            device = placed(device, self.gpus)
+        forward = backbone.load(scorers, device)
         if forward.device is not None:
             from annotate.models.device import use_threads
 
             use_threads(self.threads)
-        check_anchors(scorers, self.scorer.backbone, forward)
-        if isinstance(self.scorer.backbone, TextModel) and forward.device is not None:
+        check_anchors(scorers, backbone, forward)
+        if isinstance(backbone, TextModel):
             from annotate.models.advice import advise
 
-            for subject, text in advise(self.scorer.backbone, forward).items():
+            for subject, text in advise(backbone, forward).items():
                 tally.say(subject, text)
         return forward
 

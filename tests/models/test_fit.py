@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from annotate import CausalModel, Classifier, ConfigError, Corpus, Encoder, Likelihood, Probe, RewardModel, Split, score
+from annotate import CausalModel, Classifier, ConfigError, Corpus, Likelihood, Probe, RewardModel, Split, score
 from annotate.models import causal_forward, device, fit, load, sequence_forward
 from annotate.models.fit import lacking_memory
 
@@ -37,9 +37,10 @@ def test_a_card_holds_a_model_as_it_is_converted_and_several_hold_it_together(mo
     assert lacking_memory(weights, "bfloat16", cuda) == ""
     assert "free on this machine's cuda." in lacking_memory(weights, "float32", cuda)
     assert lacking_memory(weights, "float32", cuda, spread=True) == ""
+    assert "17.6 GB" in lacking_memory({"float32": 4 * 10**9}, "bfloat16", cuda, spread=True)  # read as it was saved
     left["cpu"] = 0  # it is not read there
     assert lacking_memory(weights, "float32", cuda, spread=True) == ""
-    assert "17.6 GB of memory, and 12.0 GB are free on this machine's cudas." in lacking_memory(
+    assert "17.6 GB of memory, and 12.0 GB are free on this machine's GPUs." in lacking_memory(
         {"float32": 4 * 10**9}, "float32", cuda, spread=True
     )
 
@@ -58,13 +59,14 @@ def scores(scorer, place):
     return forward(scorer.backbone.prepare(SPANS), [0])[0].values, forward
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["bert", "reward", "gpt2"])
-def test_a_model_on_two_devices_gives_the_scores_that_it_gives_on_one(tiny, tmp_path, monkeypatch, kind):
+def test_a_model_on_two_devices_gives_the_scores_that_it_gives_on_one(tiny, tmp_path, monkeypatch, kind, dtype):
     accelerate = pytest.importorskip("accelerate")
     scorer = {
-        "bert": lambda: Classifier(tiny(kind), axis="nice", label="nice"),
-        "gpt2": lambda: Likelihood(model=CausalModel(tiny(kind))),
-        "reward": lambda: RewardModel(tiny(kind), axis="good", prompt="hello", batch_tokens=64),
+        "bert": lambda: Classifier(tiny(kind), axis="nice", label="nice", dtype=dtype),
+        "gpt2": lambda: Likelihood(model=CausalModel(tiny(kind), dtype=dtype)),
+        "reward": lambda: RewardModel(tiny(kind), axis="good", prompt="hello", batch_tokens=64, dtype=dtype),
     }[kind]()
     expected, whole = scores(scorer, "cpu")
     size = sum(part.nbytes for part in whole.model.parameters())
@@ -81,16 +83,30 @@ def test_a_model_on_two_devices_gives_the_scores_that_it_gives_on_one(tiny, tmp_
     np.testing.assert_array_equal(found, expected)
 
 
-def test_gpus_are_a_number_or_a_part_of_one_and_what_can_not_be_spread_is_refused(tmp_path):
+def test_gpus_are_a_number_or_a_part_of_one_and_what_can_not_be_spread_is_refused(tiny, tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"")
     spans = Split(Corpus(str(tmp_path)))
-    for wrong in (0, -1, 1.5, float("nan")):
+    for wrong in (0, -1, 1.5, float("nan"), float("inf")):
         with pytest.raises(ConfigError, match="gpus must be a number from 1, or a part of 1"):
             score(spans, [Probe("niceness")], gpus=wrong)
     assert score(spans, [Probe("niceness")], gpus=0.5)[0].gpus == 0.5
     with pytest.raises(ConfigError, match="gpus=2: the model of niceness can't be spread over several GPUs"):
         score(spans, [Probe("niceness")], gpus=2)
-    assert not Encoder.spreads
+    spread = (
+        Classifier(tiny("bert"), axis="a", label="nice"),
+        RewardModel(tiny("reward"), axis="b", prompt="hello"),
+        Likelihood(model=CausalModel(tiny("gpt2"))),
+    )
+    assert [stage.gpus for each in spread for stage in score(spans, [each], gpus=2)] == [2, 2, 2]
+
+
+def test_a_part_of_a_gpu_is_that_part_of_its_memory_and_several_are_all(monkeypatch):
+    told = []
+    monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *given: told.append(given), raising=False)
+    assert [device.placed("cuda", gpus) for gpus in (0.5, 1, 4)] == ["cuda", "cuda", device.SPREAD]
+    assert device.placed("cpu", 0.5) == "cpu"
+    assert told == [(0.5, 0), (1.0, 0)]  # and no part is left over for a model that takes a whole one
 
 
 def test_gpus_are_no_part_of_the_recipe(tiny, tmp_path):

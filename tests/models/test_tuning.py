@@ -10,6 +10,7 @@ import torch
 
 from annotate import CausalModel, Classifier, ConfigError, Encoder, Likelihood, Probe, RewardModel
 from annotate.models import advice, speed, tuning
+from annotate.models.device import use_threads
 from annotate.models.speed import sample
 from annotate.models.trials import Trial, Trials
 from annotate.models.tuning import apart, try_settings
@@ -53,7 +54,7 @@ def test_each_dtype_is_tried_with_each_size_and_compared_with_the_settings_as_th
     assert (found.now.off, found.now.flipped) == (0, 0)
     assert all(each.off < 1e-4 for each in timed if each.dtype == "float32")
     assert all(1e-4 < each.off < 2 for each in timed if each.dtype == "bfloat16")
-    assert (found.device, found.threads) == ("cpu", 1)
+    assert found.device == "cpu"
     assert 0 < found.spans <= 40 < found.tokens
     assert found.prepared_per_second > 0
 
@@ -102,8 +103,12 @@ def test_what_does_not_fit_in_memory_is_told(tiny, monkeypatch):
     problems = {each.batch_tokens: each.problem for each in tried(scorers).tried if each.dtype == "float32"}
     assert problems[256] == "does not fit in memory"
     assert problems[64] == problems[128] == ""
+    use_threads(1)
     large = [dataclasses.replace(scorers[0], batch_tokens=256)]
-    assert tried(large).now.tokens_per_second > 0
+    found = tried(large)
+    assert found.now.tokens_per_second > 0 and found.threads == 1
+    halves = {each.batch_tokens: each.problem for each in found.tried if each.dtype == "bfloat16"}
+    assert halves == {256: "does not fit in memory", 64: "", 100_000: "the sample has too few batches of this size"}
 
 
 def trials(*tried):
@@ -163,7 +168,7 @@ def test_a_16_bit_dtype_that_is_slow_here_is_told_from_a_timed_layer(tiny, monke
     seconds[torch.bfloat16] = 0.5
     assert advice.advise(scorer.backbone, forward) == {}
     monkeypatch.undo()
-    assert advice.slower_than_float32(torch.device("cpu"), "float32") == pytest.approx(1, rel=0.9)
+    assert advice.slower_than_float32(torch.device("cpu"), "bfloat16") > 0
 
 
 def test_a_gpu_with_the_batches_of_a_cpu_is_told_with_figures(tiny, monkeypatch):
