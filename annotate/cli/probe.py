@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from annotate.probes.file import Feature, Head
     from annotate.probes.report import CalibrationReport, Estimate, ProbeReport
 
+SHOWN = 100
+"""Characters of a span that are printed."""
+
 
 @click.group()
 def command() -> None:
@@ -116,6 +119,8 @@ def print_report(report: ProbeReport, out: Console) -> None:
     out.print(table)
     say(out, f"Its probability, fitted on {report.calibration.labels:,} other labels")
     out.print(_calibration(report.calibration))
+    _print_lengths(report, out)
+    _print_wrong(report, out)
     for sentence in report.understood:
         say(out, visible(f"{sentence[0].upper()}{sentence[1:]}."))
     if report.contradictions:
@@ -125,6 +130,29 @@ def print_report(report: ProbeReport, out: Console) -> None:
     say(out, f"Wrote {report.path}, {size(report.size)}: {_features(report.features)}; penalty {report.penalty:g}.")
     say(out, f'  in a pipeline:  Probe("{report.path}")')
     say(out, f"  by eye:         annotate probe show {report.path}")
+
+
+def _print_lengths(report: ProbeReport, out: Console) -> None:
+    table = Table("spans of up to", "test", "AUROC (95 %)")
+    for column in table.columns:
+        column.justify = "right"
+    for third in report.lengths:
+        table.add_row(f"{third.longest:,} characters", f"{third.test:,}", _measured(third.result))
+    out.print(table)
+    say(
+        out,
+        f"Scores follow length by {report.scores_with_length:+.2f}, labels by {report.labels_with_length:+.2f} "
+        "(rank correlation): where these differ, the probe reads length.",
+    )
+
+
+def _print_wrong(report: ProbeReport, out: Console) -> None:
+    table = Table("label", "probability", "source", "spans on which it is most wrong")
+    for span in report.wrong:
+        text = " ".join(span.text.split())
+        shown = text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+        table.add_row(f"{span.label:g}", f"{span.probability:.3f}", Text(visible(span.source)), Text(visible(shown)))
+    out.print(table)
 
 
 def _calibration(report: CalibrationReport) -> Table:

@@ -23,6 +23,9 @@ from annotate.probes.metrics import (
 
 FloatVector = npt.NDArray[np.float64]
 
+WRONG = 5
+"""Spans of each kind that a report names."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
@@ -76,6 +79,38 @@ class CalibrationReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LengthReport:
+    """How scores follow the labels among test spans of about one length.
+
+    Attributes:
+        longest: characters of the longest.
+        test: number of spans.
+        result: AUROC, where ratings above their source's median count as yes; None where all labels are the same.
+    """
+
+    longest: int
+    test: int
+    result: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrongSpan:
+    """A test span on which the probe is far from the label.
+
+    Attributes:
+        text: its text.
+        source: its source.
+        label: as given.
+        probability: of "yes", by the probe's curve.
+    """
+
+    text: str
+    source: str
+    label: float
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProbeReport:
     """What `train_probe` did.
 
@@ -87,6 +122,11 @@ class ProbeReport:
         penalty: the L2 penalty that the validation spans chose.
         sources: one report a source.
         calibration: of the curve in the file.
+        lengths: three reports, each of a third of the test spans, from the shortest to the longest.
+        scores_with_length: correlation of the ranks of scores and of lengths in characters, of the test spans.
+        labels_with_length: the same of labels. Where scores follow length and labels do not, the probe reads length.
+        wrong: the test spans on which it is most wrong: those with a "no" that it finds likeliest, then those with a
+            "yes" that it finds least likely.
         repeats: labelled spans left out because a test span has the same text.
         understood: by source, a sentence: what its labels were taken for.
         contradictions: texts that a source has with different labels.
@@ -99,6 +139,10 @@ class ProbeReport:
     penalty: float
     sources: tuple[SourceReport, ...]
     calibration: CalibrationReport
+    lengths: tuple[LengthReport, ...]
+    scores_with_length: float
+    labels_with_length: float
+    wrong: tuple[WrongSpan, ...]
     repeats: int
     understood: tuple[str, ...]
     contradictions: int
@@ -119,13 +163,13 @@ def measure_source(spans: LabelledSpans, scores: FloatVector, source: int, *, se
     """
     own = spans.test & (spans.sources == source)
     score, label = scores[own], spans.labels[own]
+    if not spans.rated[source]:
+        return _estimated(score, label == 1, seed=seed)
     if len(np.unique(label)) < 2:
         return None
 
     def measure(rows: npt.NDArray[np.int64]) -> float:
-        if len(np.unique(label[rows])) < 2:
-            return float("nan")
-        return spearman(score[rows], label[rows]) if spans.rated[source] else auroc(score[rows], label[rows] == 1)
+        return spearman(score[rows], label[rows]) if len(np.unique(label[rows])) > 1 else float("nan")
 
     low, high = bootstrap_interval(measure, len(label), seed=seed)
     return Estimate(value=measure(np.arange(len(label))), low=low, high=high)
@@ -151,4 +195,67 @@ def measure_calibration(
         error_after=calibration_error(after, labels, weights),
         brier_before=brier(before, labels, weights),
         brier_after=brier(after, labels, weights),
+    )
+
+
+def measure_lengths(spans: LabelledSpans, scores: FloatVector, *, seed: int) -> tuple[LengthReport, ...]:
+    """Measure thirds of the test spans, from the shortest to the longest.
+
+    Args:
+        spans: the labelled spans.
+        scores: float64 `[n]`, of all of them; only those of test spans are read.
+        seed: of the bootstrap.
+    """
+    lengths = characters(spans)
+    test = np.flatnonzero(spans.test)
+    thirds = np.array_split(test[np.argsort(lengths[test], kind="stable")], 3)
+    return tuple(
+        LengthReport(
+            longest=int(lengths[rows].max()),
+            test=len(rows),
+            result=_estimated(scores[rows], spans.targets[rows] > 0.5, seed=seed),
+        )
+        for rows in thirds
+        if len(rows)
+    )
+
+
+def _estimated(scores: FloatVector, yes: npt.NDArray[np.bool_], *, seed: int) -> Estimate | None:
+    """The AUROC and its interval."""
+    if yes.all() or not yes.any():
+        return None
+
+    def measure(rows: npt.NDArray[np.int64]) -> float:
+        return auroc(scores[rows], yes[rows]) if 0 < yes[rows].sum() < len(rows) else float("nan")
+
+    low, high = bootstrap_interval(measure, len(yes), seed=seed)
+    return Estimate(value=measure(np.arange(len(yes))), low=low, high=high)
+
+
+def characters(spans: LabelledSpans) -> npt.NDArray[np.int64]:
+    """The number of characters of each span: int64 `[n]`."""
+    return np.fromiter(map(len, spans.texts), np.int64, len(spans.texts))
+
+
+def most_wrong(spans: LabelledSpans, scores: FloatVector, curve: Curve) -> tuple[WrongSpan, ...]:
+    """The test spans with a "no" that are likeliest by the curve, and those with a "yes" that are least likely.
+
+    Args:
+        spans: the labelled spans.
+        scores: float64 `[n]`, of all of them; only those of test spans are read.
+        curve: of the probe.
+    """
+    yes, found = spans.targets > 0.5, []
+    for rows, sign in ((spans.test & ~yes, -1), (spans.test & yes, 1)):
+        at = np.flatnonzero(rows)
+        found += at[np.argsort(sign * scores[at], kind="stable")][:WRONG].tolist()
+    probabilities = curve.probability(scores[found])
+    return tuple(
+        WrongSpan(
+            text=spans.texts[row],
+            source=spans.names[spans.sources[row]],
+            label=float(spans.labels[row]),
+            probability=float(probability),
+        )
+        for row, probability in zip(found, probabilities, strict=True)
     )

@@ -26,7 +26,17 @@ from annotate.probes.encoder_forward import EncoderForward
 from annotate.probes.file import EncoderHashes, Feature, Head, ProbeCard, save_probe
 from annotate.probes.labels import LabelledSpans, read_labels
 from annotate.probes.linear_head import PENALTIES, LinearHead, cross_entropy, fit_path
-from annotate.probes.report import Estimate, ProbeReport, SourceReport, measure_calibration, measure_source
+from annotate.probes.metrics import spearman
+from annotate.probes.report import (
+    Estimate,
+    ProbeReport,
+    SourceReport,
+    characters,
+    measure_calibration,
+    measure_lengths,
+    measure_source,
+    most_wrong,
+)
 from annotate.probes.tail import train_tail
 from annotate.storage.store import Directory
 
@@ -127,7 +137,7 @@ def train_probe(
     head = dataclasses.replace(head, card=card)
     _check_polarity(setting, head)
     save_probe(out, card, head.weight, head.bias, tail=head.tail)
-    rows = spans.test
+    rows, lengths = spans.test, characters(spans).astype(np.float64)
     return ProbeReport(
         axis=axis,
         path=str(out),
@@ -138,6 +148,10 @@ def train_probe(
         calibration=measure_calibration(
             curve, test[rows], yes[rows], _source_weights(spans.sources[rows]), len(validation)
         ),
+        lengths=measure_lengths(spans, test, seed=seed),
+        scores_with_length=spearman(test[rows], lengths[rows]),
+        labels_with_length=spearman(spans.targets[rows], lengths[rows]),
+        wrong=most_wrong(spans, test, curve),
         repeats=spans.repeats,
         understood=spans.understood,
         contradictions=spans.contradictions,

@@ -38,6 +38,9 @@ def test_a_probe_is_trained_measured_and_shown(annotate, labelled, tmp_path):
     assert all(row.count(" to ") == 2 for row in rows), "each source is measured, and measured when it is held out"
     assert "Labels of garden: 0 and 1 (" in shown and "Labels of [b]car[/b]: 0 and 1 (" in shown
     assert "fitted curve (platt)" in shown and f'Probe("{out}")' in shown
+    assert shown.count(" characters ") == 3 and "Scores follow length by " in shown
+    wrong = shown.partition("most wrong")[2].partition("Labels of")[0].splitlines()
+    assert sum("garden" in row or "[b]car[/b]" in row for row in wrong) == 10
     code, card, _ = annotate("probe", "show", out)
     anchors = Probe(str(out)).anchors["kindness"]
     assert code == 0 and "kindness" in card and all(anchor in card for anchor in anchors)

@@ -365,3 +365,24 @@ def test_a_prefix_stands_before_each_text_in_training_and_in_a_pipeline(encoder,
     assert prefixed.identity() == {**encoder.identity(), "prefix": "thank you , "}
     with pytest.raises(ConfigError, match=r"was trained on texts after 'thank you , ', got prefix=''"):
         Probe(str(tmp_path / "p.safetensors"), encoder=encoder).resolved()
+
+
+def test_the_report_tells_of_length_and_of_the_spans_on_which_the_probe_is_most_wrong(encoder, table, tmp_path):
+    texts, labels = table["text"].to_pylist(), table["label"].to_pylist()
+    report = train_probe(table, "niceness", encoder=encoder, out=tmp_path / "p.safetensors")
+    assert sum(third.test for third in report.lengths) == report.sources[0].test
+    longest = [third.longest for third in report.lengths]
+    assert longest == sorted(longest) and all(third.result.value > 0.9 for third in report.lengths)
+    assert -1 <= report.scores_with_length <= 1
+    no, yes = report.wrong[:5], report.wrong[5:]
+    assert [span.label for span in report.wrong] == [0] * 5 + [1] * 5
+    assert all(labels[texts.index(span.text)] == span.label for span in report.wrong)
+    assert [span.probability for span in no] == sorted((span.probability for span in no), reverse=True)
+    assert [span.probability for span in yes] == sorted(span.probability for span in yes)
+
+    # Labels that are lengths: the probe has nothing else to learn, and the report says so of both.
+    texts = [" ".join(["good"] * (1 + i % 10)) + f" {i}" for i in range(200)]
+    by_length = pa.table({"text": texts, "label": [float(i % 10 > 4) for i in range(200)]})
+    report = train_probe(by_length, "niceness", encoder=encoder, out=tmp_path / "l.safetensors")
+    assert report.scores_with_length > 0.5 < report.labels_with_length
+    assert report.lengths[0].result is None  # all of them are a no
