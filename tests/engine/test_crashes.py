@@ -82,7 +82,7 @@ def test_spans_that_crash_or_hang_are_found_and_get_no_score(ray_cluster, tmp_pa
     bad = [(row, f"{word} here.") for row, word in zip((1, 4, 5, 8), WORDS, strict=True)]
     folder = write(tmp_path / "corpus", *bad)
     said = Said()
-    made = run(folder, tmp_path / "out", Deadly, said, unit_seconds=3)
+    made = run(folder, tmp_path / "out", Deadly, said, unit_seconds=1.5)
     run(folder, tmp_path / "as it should be", Raising)
     assert made.ledger.states["written"] == 9
     assert made.ledger.beside["failed_scores (length)"] == 4
@@ -101,10 +101,10 @@ def test_spans_that_crash_or_hang_are_found_and_get_no_score(ray_cluster, tmp_pa
     assert shard_bytes(tmp_path / "out") == shard_bytes(tmp_path / "as it should be")
     assert clean(tmp_path / "out", refused=True, dry_run=True).not_run == 4
     assert any("4 scores failed" in remark for remark in made.remarks)
-    # The text that hangs has had two attempts of three seconds at least, which the timeline does not take for idling.
+    # The text that hangs has had two attempts of 1.5 s at least, which the timeline does not take for idling.
     (scoring,) = [stage for stage in status(tmp_path / "out").timeline.stages if stage.label.startswith("annotations")]
     lost = [call for call in status(tmp_path / "out").timeline.slowest if call.step == "lost"]
-    assert scoring.seconds["lost"] > 6 and lost[0].pid and lost[0].seconds["lost"] > 2.5
+    assert scoring.seconds["lost"] > 3 and lost[0].pid and lost[0].seconds["lost"] > 1.2
 
 
 @pytest.mark.slow
