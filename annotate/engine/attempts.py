@@ -11,11 +11,6 @@ from annotate.errors import StorageError
 from annotate.graph.tables import Work
 
 
-def counted(inputs: int) -> int:
-    """The number of inputs of an item, which the driver knows."""
-    return inputs
-
-
 def tried(context: Context, works: Sequence[Work], attempt: Callable[[Context, Work], None]) -> None:
     """Try whether work ends this process; without work, whether what all units need does. Nothing is committed.
 

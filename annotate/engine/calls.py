@@ -15,7 +15,8 @@ class Narrowing:
     """How to find the inputs of an item that end its worker.
 
     Attributes:
-        count: takes an item and the CPUs that a task may claim; returns the reference of its number of inputs.
+        count: takes an item and the CPUs that a task may claim; returns its number of inputs or, if a worker has to
+            count them, the reference of that.
         attempt: takes an item, some of its inputs, those that are left out, and CPUs; works on these inputs alone, and
             commits nothing.
         without: the item without some of its inputs, which are given by number, each with the kind of loss that it

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from annotate.engine.attempts import counted
 from annotate.engine.calls import Narrowing
 from annotate.engine.datasets import Dataset
 from annotate.engine.overdue import TOO_LONG
@@ -146,15 +145,12 @@ def among_documents(
             reference.
     """
 
-    def count(item: Any, cpus: float) -> Any:
-        return step.task(counted, cpus, item, documents(item).number)
-
     def without(item: Any, found: Mapping[int, str]) -> Any:
         named = [(*documents(item).at(number), kind) for number, kind in found.items()]
         return None if refuse(step.dataset, step.running, named) else item
 
     return Narrowing(
-        count=count,
+        count=lambda item, cpus: documents(item).number,
         # Nothing is left out: what a search has found, the next run's units say.
         attempt=lambda item, part, left_out, cpus: attempt(item, part, cpus),
         without=without,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from annotate.engine.attempts import counted, tried
+from annotate.engine.attempts import tried
 from annotate.engine.calls import Narrowing
 from annotate.engine.datasets import Dataset
 from annotate.engine.running import Running, name_of
@@ -57,8 +57,8 @@ class Searched:
 def by_reading(step: Searched) -> Narrowing:
     """Narrow an item to some of its units, which are only read."""
 
-    def count(item: Any, cpus: float) -> Any:
-        return step.task(counted, cpus, item, len(_single(step.works(item))))
+    def count(item: Any, cpus: float) -> int:
+        return len(_single(step.works(item)))
 
     def attempt(item: Any, part: range, left_out: Sequence[int], cpus: float) -> Any:
         some = _single(step.works(item))[part.start : part.stop]

@@ -65,8 +65,7 @@ class Scheduler:
         check: raises an error if the run can't go on; is called every second.
         confirm: is called when a worker is lost; returns as soon as the cluster answers, or raises an error.
         starved: is called with the label of a job if a task of it had too little memory, and when this was sent.
-        killed: is given when a call was sent and when its loss came, and says whether a kernel has ended a process for
-            want of memory meanwhile.
+        killed: says whether a kernel has ended a process for want of memory between two times.
         heard: takes what a call returned apart into its result, which it returns, and the facts of the call.
         lost: takes the facts of a call whose worker was lost, or which the run did not wait for at its end.
         searching: takes the label of a job, the name of an item, and how far the search for what ends its worker is;
@@ -263,23 +262,23 @@ class Scheduler:
         if not going.flying:
             going.told = now
         cpus = 0.0 if going.job.claim is not None else self.share().claim if self._claim is None else self._claim
-        call = Call(going, items, cpus, now, twice=twice)
+        call = Call(going, items, cpus, now, began=None if calls.room is None else now, twice=twice)
         if first.search is not None and first.narrowing is not None:
             part = first.search.part()
             assert part is not None, "a search that ended is removed"
             call.does = "tries"
             reference = first.narrowing.attempt(first.item, part, sorted(first.search.found), cpus)
         elif first.lost >= SUSPECT and first.narrowing is not None and not first.vain:
-            call.does = "counts"
-            reference = first.narrowing.count(first.item, cpus)
+            reference, call.does = first.narrowing.count(first.item, cpus), "counts"
+            if isinstance(reference, int):  # no worker has to count
+                self._recovery.search(going, first, reference)
+                return
         else:
             sent = [item.item for item in items]
             reference = calls.submit(sent if calls.together > 1 else sent[0], cpus)
         going.flying[reference] = call
         if calls.room is None:
             self._line.join(call, self.share().workers)
-        else:
-            call.began = now
         for item in items:
             item.calls += 1
         # A callback of each result costs the same however many calls are in flight; `ray.wait` looks at all of them.

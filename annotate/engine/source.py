@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from annotate import tally
-from annotate.engine.attempts import counted
 from annotate.engine.calls import Calls, Job, Narrowing
 from annotate.engine.datasets import Dataset
 from annotate.engine.running import Running, in_order
@@ -212,16 +211,13 @@ class ImportJob:
         def attempt(batch: Batch, part: range, left_out: Sequence[int], cpus: float) -> Any:
             return self._task(step, cpus, batch, [i for i in part if i not in left_out])
 
-        def count(batch: Batch, cpus: float) -> Any:
-            return self._running.task(counted, cpus, len(batch.items), stage=step.label, units=str(batch))
-
         return Calls(
             items=map(Batch, _batches(step.items)),
             submit=submit,
             name=str,
             take=take,
             narrowing=Narrowing(
-                count=count,
+                count=lambda batch, cpus: len(batch.items),
                 attempt=attempt,
                 without=lambda batch, found: replace(batch, left_out=tuple(found)),
                 inputs="files",

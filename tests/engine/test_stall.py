@@ -10,7 +10,7 @@ import ray
 from ray.exceptions import ActorDiedError, NodeDiedError, WorkerCrashedError
 
 from annotate.engine import going, scheduler
-from annotate.engine.calls import Calls, Job
+from annotate.engine.calls import Calls, Job, Narrowing
 from annotate.engine.facts import Held
 from annotate.engine.scheduler import Scheduler
 from annotate.engine.sharing import Share
@@ -443,3 +443,31 @@ def test_when_a_worker_is_lost_and_the_cluster_too_nothing_is_charged_to_the_uni
             [job("s", calls("a", submit=submit))]
         )
     assert len(sent) == 1 and not said
+
+
+def test_inputs_that_the_driver_can_count_are_searched_without_a_call(monkeypatch):
+    """Of three inputs, the second ends its worker."""
+    sent, got = [], []
+
+    def send(item, inputs):
+        sent.append((inputs, Reference(item)))
+        return sent[-1][1]
+
+    def come(now):
+        for inputs, each in sent:
+            if not each.made.done():
+                if 1 in inputs:
+                    each.made.set_exception(WorkerCrashedError())
+                else:
+                    each.made.set_result(inputs)
+
+    narrowing = Narrowing(
+        count=lambda item, cpus: len(item),
+        attempt=lambda item, part, left_out, cpus: send(item, [at for at in part if at not in left_out]),
+        without=lambda item, found: tuple(at for at in item if at not in found),
+    )
+    take = lambda index, item, made: got.append((item, made))  # noqa: E731
+    step = calls([(0, 1, 2)], take, lambda item, cpus: send(item, list(item)), narrowing=narrowing)
+    Clock(monkeypatch, come).of(Scheduler(share(2, 4), stall_seconds=300)).run([job("a stage", step)])
+    tried = [[0, 1, 2]] * 2 + [[], [0], [1, 2], [1], [1], [2], [0, 2]]
+    assert [inputs for inputs, _ in sent] == tried and got == [((0, 2), [0, 2])]
