@@ -55,8 +55,8 @@ def is_lost() -> bool:
 
 
 def is_silent() -> bool:
-    """Whether the head did not answer the last time: a function of Ray that asks it would stand still."""
-    return _silent.is_set()
+    """Whether the head did not answer the last time, or is lost: a function of Ray that asks it would stand still."""
+    return _silent.is_set() or is_lost()
 
 
 def check() -> None:

@@ -69,6 +69,7 @@ def test_what_is_lost_here_is_lost_at_once(short, monkeypatch):
             head.confirm()
         with pytest.raises(HeadLostError, match="on this node"):
             head.check()
+        assert head.is_silent(), "nothing more is asked of Ray"
     servers[0].close()
 
 
