@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     )
     from annotate.stages.attributes import AttributeScores
     from annotate.stages.calibrate import Calibrate
+    from annotate.stages.combined import Combined
     from annotate.stages.corpus import Corpus
     from annotate.stages.near_duplicates import NearDuplicates
     from annotate.stages.nest import Nest
@@ -56,6 +57,7 @@ _HOMES = {
     "Calibrate": "annotate.stages.calibrate",
     "CausalModel": "annotate.scorers",
     "Classifier": "annotate.scorers",
+    "Combined": "annotate.stages.combined",
     "ConfigError": "annotate.errors",
     "Corpus": "annotate.stages.corpus",
     "DEFAULT_SCHEME": "annotate.tags",
@@ -116,6 +118,7 @@ __all__ = [
     "Calibrate",
     "CausalModel",
     "Classifier",
+    "Combined",
     "ConfigError",
     "Corpus",
     "Encoder",

@@ -10,6 +10,7 @@ In the order of a run, each with the names of the datasets that it commits:
     split               documents to spans: `spans`
     score               a scorer's scores of spans: `annotations`
     attributes          scores from Dolma's attribute files, in place of a scorer's: `attributes`, `annotations`
+    combined            a weighted sum of scores, as an axis of its own: `annotations`
     repeated_spans      spans that occur many times: `span-hashes`, `span-counts`, `unit-counts`, `repeated-spans`
     calibrate           how scores are distributed: `calibration`
     calibrate_groups    the same by group, for rules that ask for it: `group-calibration`

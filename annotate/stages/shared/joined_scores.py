@@ -45,7 +45,7 @@ def score_inputs(scores: Sequence[Annotations], repeated: FindRepeatedSpans | No
     optional = {"verdicts": scores[0].skip, "repeated": repeated}
     return {
         "spans": scores[0].spans,
-        **_named(scores),
+        **named_scores(scores),
         **{name: stage for name, stage in optional.items() if stage is not None},
     }
 
@@ -62,7 +62,7 @@ def read_scores(
     often each span occurs. With `subset`, only documents of this subset are read, if there are subsets.
     """
     verdicts = scores[0].skip
-    spans, values = kept_scores(tables, _named(scores), verdicts=verdicts is not None)
+    spans, values = kept_scores(tables, named_scores(scores), verdicts=verdicts is not None)
     stay = np.ones(spans.num_rows, bool)
     if repeated is not None:
         values = {**values, REPEATS: repeats(tables["repeated"], spans)}
@@ -118,5 +118,6 @@ def kept_scores(
     return spans, scores
 
 
-def _named(scores: Sequence[Annotations]) -> dict[str, Annotations]:
+def named_scores(scores: Sequence[Annotations]) -> dict[str, Annotations]:
+    """Scores by the names that they have as inputs of a stage."""
     return {f"scores-{i}": stage for i, stage in enumerate(scores)}
