@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import ray
 
@@ -32,7 +32,9 @@ def at_work(label: str, calls: Sequence[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _worked_on(label: str, names: Sequence[str], titles: Iterable[str]) -> Sequence[str]:
+def _worked_on(label: str, names: Sequence[str], titles: Sequence[str]) -> Sequence[str]:
+    if len(names) < 2 or not titles:
+        return names
     # The title has the step between these: `ray::LABEL: STEP FIRST UNIT and others, now 3 of 32`.
     of_call = re.compile(rf"ray::{re.escape(in_title(label))}: \w+ {re.escape(in_title(names[0]))}(?!\w)")
     for title in titles:

@@ -81,6 +81,7 @@ def confirm() -> None:
             _lost.set()
         check()
         if _answers(_watched.head):
+            _silent.clear()
             return
         _silent.set()
         time.sleep(ASK_SECONDS)

@@ -115,9 +115,9 @@ class Scheduler:
                     if self._may_begin(job):
                         left.remove(job)
                         self._going.append(Going(job, max(AHEAD_OF_FIRST, 4 * self.share().limit)))
+                paused = any(going.paused() for going in self._going)  # before: a pause may end meanwhile
                 if not self._advance():
                     flying = any(going.flying for going in self._going)
-                    paused = any(going.paused() for going in self._going)
                     if not flying and not paused and any(going.anew for going in self._going):
                         raise BeginAnew
                     waits = flying or paused or any(going.coming() for going in self._going)
@@ -307,6 +307,8 @@ class Scheduler:
                 break
         for going in self._going:
             self._recovery.tell(going)
+        if time.monotonic() - self._last > self.stall_seconds:  # what comes are losses alone
+            self._quiet()
 
     def _quiet(self) -> None:
         """Nothing came: tell of it now and then, and give up at last."""
@@ -322,7 +324,9 @@ class Scheduler:
             after = QUIET_SECONDS if bool(what) == going.waits else WAIT_SECONDS if what else 0
             if now - going.told > after:
                 going.told, going.waits = now, bool(what)
-                self.waiting(going.job.label, self.at_work(going.job.label, going.names()), what)
+                names = going.names()
+                working = [*itertools.chain(*names)] if self._waits else self.at_work(going.job.label, names)
+                self.waiting(going.job.label, working, what)
         # To wait for room on the cluster is no stall. If nothing is in flight or comes, there is a pause after a loss.
         if self._waits or (not flying and any(going.coming() for going in silent)):
             self._last = now

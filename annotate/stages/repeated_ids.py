@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from annotate.errors import ConfigError, InputError
 from annotate.graph import Documents, Partitions, Received, Reduce, Shuffle, Stage, Tables, graph, partitions_of
 from annotate.stages.corpus import Corpus
+from annotate.stages.shared.listed_ids import partitions_of_ids
 from annotate.stages.shared.tables import as_table, text_hashes
 from annotate.storage.contracts import contract
 from annotate.storage.manifests import Manifest, Unit
@@ -86,7 +87,7 @@ class IdPartitions(ByIds):
         hashes = id_hashes(named["id"])
         shard = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(hashes), np.int32)), pa.array([tables.shard]))
         columns = [
-            pa.array((hashes % np.uint64(partitions.number)).astype(np.int32)),
+            pa.array(partitions_of_ids(hashes, partitions.number)),
             pa.array(hashes),
             named["id"].cast(pa.string()),
             shard.cast(pa.string()),

@@ -427,6 +427,49 @@ def test_a_step_whose_items_are_all_paused_waits_and_a_run_that_has_only_losses_
     assert 300 < clock.now < 340 and len(sent) < 40
 
 
+def test_losses_that_come_all_the_time_are_no_results(monkeypatch):
+    """Each second one of many items is lost, so that there is always something that comes."""
+    sent = []
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    def come(now):
+        for each in [each for each in sent if not each.made.done()][:1]:
+            each.made.set_exception(NodeDiedError("its node has died"))
+
+    clock = Clock(monkeypatch, come)
+    with pytest.raises(WorkError, match="nothing came back for 5 min 0 s"):
+        clock.of(Scheduler(share(60, 60), stall_seconds=300)).run([job("a stage", calls(range(60), submit=submit))])
+    assert 300 < clock.now < 340
+
+
+def test_a_pause_may_end_between_two_looks_at_the_clock(monkeypatch):
+    sent, got = [], []
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    def come(now):
+        for each in sent:
+            if not each.made.done():
+                each.made.set_exception(NodeDiedError("its node has died")) if now < 500 else each.made.set_result(None)
+
+    class Running(Clock):
+        """Time goes on with each look."""
+
+        def monotonic(self):
+            self.now += 0.25
+            return self.now
+
+    clock = Running(monkeypatch, come)
+    took = lambda index, item, result: got.append(item)  # noqa: E731
+    clock.of(Scheduler(share(1, 1), stall_seconds=10_000)).run([job("a stage", calls("a", took, submit))])
+    assert got == ["a"] and len(sent) > 10
+
+
 def test_when_a_worker_is_lost_and_the_cluster_too_nothing_is_charged_to_the_unit(monkeypatch):
     sent, said = [], []
 
