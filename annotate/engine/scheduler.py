@@ -324,23 +324,25 @@ class Scheduler:
             after = QUIET_SECONDS if bool(what) == going.waits else WAIT_SECONDS if what else 0
             if now - going.told > after:
                 going.told, going.waits = now, bool(what)
-                names = going.names()
-                working = [*itertools.chain(*names)] if self._waits else self.at_work(going.job.label, names)
-                self.waiting(going.job.label, working, what)
+                self.waiting(going.job.label, self._working(going), what)
         # To wait for room on the cluster is no stall. If nothing is in flight or comes, there is a pause after a loss.
         if self._waits or (not flying and any(going.coming() for going in silent)):
             self._last = now
         if now - self._last > self.stall_seconds:
             # No call is cancelled, neither here nor after another error: Ray can abort a process that cancels a call
             # just when it completes. Calls in flight commit what they can, and end with the driver.
-            worked_on = (self.at_work(going.job.label, going.names()) for going in silent)
-            names = ", ".join(name for names in worked_on for name in names)
+            names = ", ".join(name for going in silent for name in self._working(going))
             raise WorkError(
                 f"{', '.join(going.job.label for going in silent)}: nothing came back for "
                 f"{duration(self.stall_seconds)}; in flight: {names}",
                 hint="Look at the Ray dashboard, then run again: committed units are kept. A unit that takes "
                 "longer needs a larger --stall-seconds, or Corpus(..., unit_bytes=...) with a smaller number.",
             )
+
+    def _working(self, going: Going) -> Sequence[str]:
+        """The units in flight; of calls with several, those that are worked on, if calls can be at work at all."""
+        calls = going.names()
+        return [*itertools.chain(*calls)] if self._waits else self.at_work(going.job.label, calls)
 
     def _came(self, call: Call, reference: Any, future: Any, came: float) -> None:
         """Take the results of a call, which came at this time, or see to its loss."""
