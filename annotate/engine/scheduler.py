@@ -339,7 +339,7 @@ class Scheduler:
                 "longer needs a larger --stall-seconds, or Corpus(..., unit_bytes=...) with a smaller number.",
             )
 
-    def _working(self, going: Going) -> Sequence[str]:
+    def _working(self, going: Going) -> list[str]:
         """The units in flight; of calls with several, those that are worked on, if calls can be at work at all."""
         calls = going.names()
         return [*itertools.chain(*calls)] if self._waits else self.at_work(going.job.label, calls)

@@ -10,8 +10,8 @@ from test_benchmarks import ROOT, run
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are looked for as on Linux")
 
 SEEDS = (2021, 1305, 0, 1, 2)
-"""Each of the first two has every fault of the cluster: of two runs at once on a disk, and of one on a store, a tenth of
-whose requests are spoiled. No others of the first few thousand have so much so early."""
+"""Each of the first two has every fault of the cluster: of two runs at once on a disk, and of one on a store, where a
+tenth of the requests are spoiled. No others of the first few thousand have so much so early."""
 
 
 @pytest.mark.slow  # as each schedule starts a cluster
