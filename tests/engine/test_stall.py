@@ -281,7 +281,7 @@ def test_results_that_come_early_are_no_more_than_they_may_be(ray_cluster, tmp_p
 
 @pytest.mark.parametrize("claim", [0.1, 1.0])  # as on CPUs, and on GPUs
 def test_while_models_are_held_no_task_waits_for_a_whole_cpu_and_one_job_holds_them(ray_cluster, claim):
-    claims, held = [], []
+    claims, held, ended = [], [], []
 
     def submit(item, cpus):
         claims.append((item, cpus, len(held)))
@@ -292,8 +292,15 @@ def test_while_models_are_held_no_task_waits_for_a_whole_cpu_and_one_job_holds_t
         assert len(held) == 1
         yield calls([f"{name} {n}" for n in range(3)], submit=lambda item, cpus: work.remote(item), room=lambda: 2)
         held.remove(name)
+        ended.append(name)
 
-    tasks = Job("tasks", lambda: True, iter([calls(range(300), submit=submit)]))
+    def items():
+        yield from range(300)
+        while len(ended) < 2:
+            yield None
+        yield "the last"
+
+    tasks = Job("tasks", lambda: True, iter([calls(items(), submit=submit)]))
     two = [Job(name, lambda: len(claims) > 8, models(name), claim) for name in ("one", "other")]
     Scheduler(share(2, 4), 60).run([tasks, *two])
     assert {cpus for _, cpus, holding in claims if holding} == {claim}
