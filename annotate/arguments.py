@@ -41,6 +41,8 @@ def as_location(value: str | os.PathLike[str], name: str, *, hint: str | None = 
         ConfigError: as for `as_path`.
     """
     path = as_path(value, name, hint=hint)
+    if not path:
+        raise ConfigError(f"{name} is empty", hint=hint or "Give a path. A variable of the shell may be unset.")
     return path if "://" in path else str(Path(path).expanduser().absolute())
 
 

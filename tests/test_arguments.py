@@ -121,3 +121,8 @@ def test_what_a_stage_is_not_given_is_told_with_what_to_write() -> None:
 def test_a_revision_without_a_tokenizer_is_refused() -> None:
     with pytest.raises(ConfigError, match="revision is that of a tokenizer, but there is none"):
         Schedule(revision="v2")
+
+
+def test_an_empty_path_is_refused_and_not_taken_for_the_current_folder():
+    with pytest.raises(ConfigError, match="path is empty"):
+        Corpus("")

@@ -1,7 +1,8 @@
 """The command line: the only place that prints, exits or starts Ray.
 
 `app` has the table of commands, and turns errors into exit codes. Each command is a file of its name: `run`,
-`submit`, `jobs`, `duplicates`, `show`, `status`, `clean`, `new`, `scheme`, `export`, `model`, `probe`. What they share:
+`submit`, `jobs`, `duplicates`, `show`, `status`, `clean`, `new`, `scheme`, `export`, `tune`, `model`, `probe`. They
+share:
 
     plan_view          prints a plan (`annotate run --plan`)
     summary_view, ledger_view

@@ -3,12 +3,14 @@
 Exit codes: 0 done; 1 a bug, with its traceback; 2 a wrong command, pipeline, parameter, model or tag scheme; 3 a corpus
 that can't be read; 4 a work directory that can't be used, or is damaged; 5 a work unit that failed on every attempt,
 or a local Ray that failed to start twice; 6 a mistake in annotate, to be reported; 7 a budget that is spent; 8 the head
-of the Ray cluster was lost; 130 interrupted, 143 ended by SIGTERM, 129 by SIGHUP.
+of the Ray cluster was lost; 130 interrupted, 141 nobody reads the output any more, 143 ended by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,13 +83,27 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
         return 2
     except (KeyboardInterrupt, click.Abort):
         return interrupts.told(arguments)
-    except BrokenPipeError:
-        return 0
+    except (BrokenPipeError, SystemExit) as error:
+        if isinstance(error, SystemExit) and not type(sys.stdout).__module__.startswith("click."):
+            raise  # of a broken pipe click makes a SystemExit, and puts an output of its own in place
+        return _unread(arguments, console)
     except Exception:
         if interrupts.came() is None:
             raise
         return interrupts.told(arguments)
     return code if isinstance(code, int) else 0
+
+
+def _unread(arguments: Sequence[str], console: Console) -> int:
+    """What reads the output has ended, as `head` does: enough for a command that shows something, but not for a run."""
+    if arguments[:1] != ["run"] and arguments[:1] and arguments[0] in COMMANDS:
+        return 0
+    with contextlib.suppress(OSError):
+        console.print(
+            "[bold yellow]stopped:[/] what read the output has ended. The same command goes on; its output may go to a "
+            "file."
+        )
+    return 141
 
 
 def _plain(text: str) -> str:

@@ -55,8 +55,8 @@ def _print_scoring(made: Plan, console: Console) -> None:
             else f"{item.spans / item.seconds:,.0f} spans/s"
         )
         console.print(
-            f"{visible(item.label)}: about {duration(item.total_seconds)} with {counted(item.models, 'model')} "
-            f"(in a sample of {counted(item.spans, 'span')}, one model did {rate})"
+            f"{visible(item.label)}: about {duration(item.total_seconds)} with {counted(item.models, 'model')}, once "
+            f"loaded (in a sample of {counted(item.spans, 'span')}, one model did {rate})"
         )
         for remark in item.remarks:
             console.print(visible(f"{item.label}: {remark}"), style="yellow")

@@ -95,7 +95,8 @@ class Columns:
             if column not in there:
                 raise InputError(
                     f"{file} has no column {column!r}; it has: {', '.join(there)}",
-                    hint="If documents have no ids, use --set id=none, or `annotate duplicates` without --id."
+                    hint="If documents have no ids, write Corpus(..., id=None); for the shipped pipeline --set "
+                    "id=none, and `annotate duplicates` without --id."
                     if column == self.id
                     else "Choose from these the columns that travel, as in --set columns=a,b.",
                 )
@@ -104,7 +105,7 @@ class Columns:
             if id_type(kind) is None:
                 raise InputError(
                     f"{file}: id column {self.id!r} has type {kind}, expected a string or an integer",
-                    hint="Name another column, or go without ids: --set id=none.",
+                    hint="Name another column, or go without ids: Corpus(..., id=None), or --set id=none.",
                 )
         extra = self.travelling(file, schema)
         clash = next((name for name in self._renamed(file, schema) if PREFIX + name in extra), None)

@@ -8,13 +8,17 @@ the run. This file does not import torch, so that Python functions run without i
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+import annotate
 from annotate.credentials import redacted
 from annotate.errors import AnnotateError, ConfigError
 from annotate.models.base import BrokenDevice, FloatArray, Scores
@@ -24,6 +28,12 @@ REASON_LENGTH = 200
 
 SAMPLE = 16
 """Before a scorer is said to fail on all inputs, this many of them are tried one by one."""
+
+_INSTALLED = (
+    str(Path(annotate.__file__).parent),
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+)
+"""Folders of this package, of installed ones, and of Python's own."""
 
 Step = Callable[[int, int], Any]
 """Scores rows `start` to `stop`: a float32 array or tensor `[stop - start, n_columns]`."""
@@ -130,6 +140,7 @@ def _try_step(step: Step, start: int, stop: int, values: Any, name: str) -> Exce
     except (AnnotateError, BrokenDevice):
         raise
     except Exception as error:
+        _note_place(error)
         # Frames hold the tensors of the failed attempt: let them go before the next one.
         return error.with_traceback(None)
     expected = (stop - start, values.shape[1])
@@ -163,8 +174,17 @@ def _check_that_some_work(step: Step, first: Exception, values: Any, name: str, 
     ) from first
 
 
+def _note_place(error: Exception) -> None:
+    """Note the last line that was reached of code that is neither installed nor of this package: the user's."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith(_INSTALLED) and frame.filename.endswith(".py"):
+            error.add_note(f"{Path(frame.filename).name}, line {frame.lineno}")
+            return
+
+
 def _reason(error: Exception) -> str:
     message = redacted(" ".join(str(error).split()))
     if len(message) > REASON_LENGTH:
         message = message[:REASON_LENGTH] + "..."
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    place = "".join(f" ({note})" for note in getattr(error, "__notes__", [])[:1])
+    return (f"{type(error).__name__}: {message}" if message else type(error).__name__) + place

@@ -27,7 +27,9 @@ _FIRST, _TIMES = 64, 4
 _PASSES = 2
 """The faster one counts: other processes slow some down."""
 _BATCHES = 3
-"""A sample has so many at least of a size that is larger than the one as it is."""
+"""A sample has so many at least, of the size as it is and of each larger one that is tried."""
+_LONGEST = 10
+"""But one pass takes no longer than so many times the seconds that were asked for."""
 _HOPELESS = 3.0
 """A dtype that is so much slower than the settings as they are is tried with one size alone."""
 
@@ -89,7 +91,7 @@ class _Trying:
         self.forward = self.with_settings(dtype=dtype).load(self.scorers, self.name)
 
     def take_sample(self, spans: pa.Table, seconds: float) -> None:
-        """Keep the first spans: so many that a pass takes about `seconds`."""
+        """Keep the first spans: so many that a pass takes about `seconds`, and makes a few batches at least."""
         self.sample = spans.slice(0, _FIRST)
         self.timed(self.prepare(self.backbone.batch_tokens))  # the first batches of a process are slow
         while True:
@@ -97,10 +99,11 @@ class _Trying:
             prepared = self.prepare(self.backbone.batch_tokens)
             self.prepared_per_second = prepared.tokens / (time.perf_counter() - started)
             taken, self.exact, _ = self.timed(prepared)
-            if taken >= seconds or len(self.sample) == len(spans):
+            enough = taken >= seconds and len(prepared.arrays["bounds"]) > _BATCHES
+            if enough or taken >= _LONGEST * seconds or len(self.sample) == len(spans):
                 self.tokens = prepared.tokens
                 return
-            more = max(1.2, min(_TIMES, 1.1 * seconds / taken))
+            more = max(1.5, min(_TIMES, 1.1 * seconds / taken))
             self.sample = spans.slice(0, int(more * len(self.sample)) + 1)
 
     def prepare(self, batch_tokens: int) -> Prepared:

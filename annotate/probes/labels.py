@@ -147,7 +147,12 @@ def _read_table(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"the labelled spans {path} can't be read as Parquet: {error}") from error
+        if isinstance(error, FileNotFoundError):
+            raise InputError(f"the labelled spans {path} are not there", hint="Check the path.") from error
+        raise InputError(
+            f"the labelled spans {path} can't be read as Parquet: {error}",
+            hint="It must be a Parquet file with a labelled span in each row.",
+        ) from error
 
 
 def _check_labels(column: pl.Series, name: str) -> FloatVector:

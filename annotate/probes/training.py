@@ -112,6 +112,7 @@ def train_probe(
     folder, name = _check_out(out)
     spans = read_labels(data, text=text, label=label, source=source, split=split, seed=seed)
     trunk_features = tuple(features) if features is not None else default_features(encoder)
+    _check_depth(encoder, trunk_features)
     setting = _Setting(
         axis=axis,
         encoder=encoder,
@@ -183,6 +184,17 @@ def default_features(encoder: Encoder) -> tuple[Feature, ...]:
             f"the configuration of {encoder.model!r} does not say how many layers it has", hint="name the features"
         )
     return tuple(Feature(layer=layer) for layer in sorted({max(1, depth // 2), max(1, 2 * depth // 3)}))
+
+
+def _check_depth(encoder: Encoder, features: Sequence[Feature]) -> None:
+    """Refuse features of layers that the encoder lacks."""
+    depth = getattr(encoder.config(), "num_hidden_layers", None)
+    highest = max((feature.layer for feature in features), default=0)
+    if isinstance(depth, int) and highest > depth:
+        raise ConfigError(
+            f"a feature of layer {highest} was asked for, but the encoder {encoder.name!r} has {depth} layers",
+            hint=f"Name layers from 0 to {depth}; 0 is what goes into the first.",
+        )
 
 
 def _check_out(out: str | Path) -> tuple[Directory, str]:

@@ -1,5 +1,6 @@
 """`annotate run` as a person uses it: from a file, as a file, with wrong parameters, interrupted."""
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import click
 import pytest
 from support import shard_bytes, write_corpus
 
@@ -269,3 +271,27 @@ def test_a_wrong_option_is_told_before_anything_slow_is_imported(arguments, mess
         [sys.executable, "-c", code, *arguments.split()], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout == "2\n\n" and message in done.stderr
+
+
+@pytest.mark.parametrize(("words", "code"), [(["run"], 141), (["--workdir", "out"], 141), (["show"], 0)])
+def test_what_reads_the_output_may_end(monkeypatch, capsys, words, code):
+    """As `head` does: a run says that it has stopped, and so does a pipeline file; to be shown less is no error."""
+
+    @click.command(context_settings={"ignore_unknown_options": True})
+    @click.argument("rest", nargs=-1)
+    def broken(rest):
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+
+    monkeypatch.setattr(sys, "stdout", sys.stdout)  # click puts another in its place
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    assert guarded(broken, words) == code
+    assert ("what read the output has ended" in capsys.readouterr().err) == (code == 141)
+
+
+def test_an_end_that_code_asks_for_is_none_of_the_output(monkeypatch):
+    @click.command()
+    def ends():
+        sys.exit(3)
+
+    with pytest.raises(SystemExit):
+        guarded(ends, [])

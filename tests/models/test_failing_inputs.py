@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -30,6 +32,11 @@ def run(step, widths=(1, 1), room=None):
     return run_batches(step, batches(), widths, room or Room(CPU), "the model")
 
 
+def without_lines(reasons):
+    """Reasons without the lines of this file that they name."""
+    return {row: re.sub(r" \(test_failing_inputs\.py, line \d+\)$", "", reason) for row, reason in reasons.items()}
+
+
 def test_scores_come_back_in_the_order_of_the_inputs():
     first, second = run(right)
     assert first.values[ORDER, 0].tolist() == list(range(8))
@@ -51,7 +58,7 @@ def test_inputs_that_raise_are_found_and_their_neighbours_keep_their_scores(bad)
         expected = [np.nan, np.nan] if i in bad else [i, 10 * i]
         np.testing.assert_array_equal(scores.values[ORDER[i]], np.float32(expected))
     assert all(reason.startswith("ValueError: a bad input xxx") for reason in scores.failures.values())
-    assert all(len(reason) < REASON_LENGTH + 30 for reason in scores.failures.values())
+    assert all(len(reason) < REASON_LENGTH + 80 for reason in scores.failures.values())
 
 
 @pytest.mark.parametrize(
@@ -109,7 +116,7 @@ def test_one_input_that_never_fits_fails_alone():
         return right(start, stop)
 
     (scores,) = run(step, widths=(2,))
-    assert scores.failures == {5: "OutOfMemoryError: no"}
+    assert without_lines(scores.failures) == {5: "OutOfMemoryError: no"}
 
 
 def test_a_score_that_is_not_finite_fails_its_scorer_alone():
@@ -182,14 +189,15 @@ def test_inputs_that_fail_for_different_reasons_are_what_is_wrong(rows):
 
     values = np.zeros((len(rows), 1))
     outcome = fill(values, step, [(0, len(rows))], "the model", Anywhere())
-    assert outcome.reasons == {i: f"{'ValueError' if i % 2 else 'KeyError'}: {i}" for i in rows}
+    assert without_lines(outcome.reasons) == {i: f"{'ValueError' if i % 2 else 'KeyError'}: {i}" for i in rows}
 
 
 def test_a_lone_input_that_fails_is_what_is_wrong():
     def step(start, stop):
         raise KeyError("no")
 
-    assert fill(np.zeros((1, 1)), step, [(0, 1)], "the model", Anywhere()).reasons == {0: "KeyError: 'no'"}
+    found = fill(np.zeros((1, 1)), step, [(0, 1)], "the model", Anywhere()).reasons
+    assert without_lines(found) == {0: "KeyError: 'no'"} != found
 
 
 def test_expand_gives_each_span_its_input():

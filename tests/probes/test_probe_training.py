@@ -386,3 +386,11 @@ def test_the_report_tells_of_length_and_of_the_spans_on_which_the_probe_is_most_
     report = train_probe(by_length, "niceness", encoder=encoder, out=tmp_path / "l.safetensors")
     assert report.scores_with_length > 0.5 < report.labels_with_length
     assert report.lengths[0].result is None  # all of them are a no
+
+
+def test_layers_that_the_encoder_lacks_and_a_file_that_is_not_there_are_named(encoder, table, tmp_path):
+    out = tmp_path / "p.safetensors"
+    with pytest.raises(ConfigError, match=r"a feature of layer 12 was asked for, but the encoder .* has 2 layers"):
+        train_probe(table, "niceness", encoder=encoder, out=out, features=[Feature(layer=12)])
+    with pytest.raises(InputError, match=r"the labelled spans .*none\.parquet are not there"):
+        train_probe(str(tmp_path / "none.parquet"), "niceness", encoder=encoder, out=out)

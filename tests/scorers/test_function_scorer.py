@@ -82,7 +82,8 @@ def test_one_bad_input_fails_alone():
     values, failures = score(
         PythonScorer(function=fussy, axes=("length",)), pa.table({"text": ["a", "bad", "abc", "bad", ""]})
     )
-    assert failures == {1: "KeyError: 'no such text'", 3: "KeyError: 'no such text'"}
+    reason = "KeyError: 'no such text' (test_function_scorer.py, line "
+    assert failures.keys() == {1, 3} and all(found.startswith(reason) for found in failures.values())
     np.testing.assert_array_equal(values[:, 0], np.float32([1, np.nan, 3, np.nan, 0]))
 
 
