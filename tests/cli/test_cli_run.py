@@ -196,7 +196,11 @@ def test_a_wrong_work_directory_is_told_before_ray_starts_and_before_anything_is
     ("address", "what", "instead"),
     [
         ("ray://head:10001", "the address of Ray Client", "RAY_ADDRESS=auto"),
-        ("http://me:hidden@head:8265", "the address of a job server", "`annotate submit --address http://head:8265`"),
+        (
+            "http://me:hidden@head:8265",  # pragma: allowlist secret
+            "the address of a job server",
+            "`annotate submit --address http://head:8265`",
+        ),
         ("s3://bucket", "not the address of a Ray cluster", "RAY_ADDRESS=auto"),
     ],
 )

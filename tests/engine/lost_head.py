@@ -1,7 +1,7 @@
 """Runs a pipeline by the command line on a cluster that is lost: `lost_head.py CORPUS OUT head|all`.
 
 With `head` the head alone is killed. With `all` the cluster is taken away: first the node that has the workers, then
-that of the command. Prints the exit code of the command, and what it said.
+that of the command; by SIGKILL, since Ray aborts a driver whose raylet ends in order (docs/design.md). Prints the exit code of the command, and what it said.
 """
 
 import os
@@ -35,8 +35,7 @@ def main() -> None:
     node = {"num_cpus": 2, "object_store_memory": 100 << 20}
     alone = LOST == "head"
     cluster = Cluster(initialize_head=True, head_node_args=node if alone else {**node, "num_cpus": 0})
-    if not alone:
-        cluster.add_node(**node)
+    workers = None if alone else cluster.add_node(**node)
     file = OUT.with_suffix(".py")
     file.write_text(PIPELINE.format(corpus=str(CORPUS), seconds=0.5))
     environment = {**os.environ, "RAY_ADDRESS": cluster.address}
@@ -50,11 +49,11 @@ def main() -> None:
         if alone:
             cluster.head_node.kill_gcs_server(check_alive=False)
         else:
-            cluster.shutdown()
+            cluster.remove_node(workers, allow_graceful=False)
+            cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
         print("exit code", run.wait(timeout=150), flush=True)
     print(OUT.with_suffix(".said").read_text())
-    if alone:
-        cluster.shutdown()
+    cluster.shutdown()
 
 
 if __name__ == "__main__":
