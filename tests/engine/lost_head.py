@@ -1,7 +1,8 @@
 """Runs a pipeline by the command line on a cluster that is lost: `lost_head.py CORPUS OUT head|all`.
 
 With `head` the head alone is killed. With `all` the cluster is taken away: first the node that has the workers, then
-that of the command; by SIGKILL, since Ray aborts a driver whose raylet ends in order (docs/design.md). Prints the exit code of the command, and what it said.
+that of the command; by SIGKILL, since Ray aborts a driver whose raylet ends in order (docs/design.md). Prints the exit
+code of the command, and what it said.
 """
 
 import os
