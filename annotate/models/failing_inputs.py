@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-import annotate
 from annotate.credentials import redacted
 from annotate.errors import AnnotateError, ConfigError
 from annotate.models.base import BrokenDevice, FloatArray, Scores
@@ -30,7 +29,7 @@ SAMPLE = 16
 """Before a scorer is said to fail on all inputs, this many of them are tried one by one."""
 
 _INSTALLED = (
-    str(Path(annotate.__file__).parent),
+    str(Path(__file__).parents[1]),
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
 )
 """Folders of this package, of installed ones, and of Python's own."""
