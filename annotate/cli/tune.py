@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from annotate.amounts import size
+from annotate.amounts import counted, size
 from annotate.cli.run import settings_of
 from annotate.cli.terminal import console, say, visible
 from annotate.engine.options import Options
@@ -70,7 +70,7 @@ def print_trials(stages: TunedStages, definition: Definition, out: Console) -> N
     from rich.text import Text
 
     trials = stages.trials
-    place = "a GPU" if trials.device != "cpu" else f"{trials.threads} CPU thread{'s' if trials.threads > 1 else ''}"
+    place = "a GPU" if trials.device != "cpu" else counted(trials.threads, "CPU thread")
     say(out, visible(f"{stages.label}: {trials.model} on {place}"), "bold")
     say(out, f"sample: {trials.spans:,} spans, {trials.tokens:,} tokens")
     memory = ["memory"] if trials.now.memory is not None else []

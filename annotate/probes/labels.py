@@ -146,9 +146,9 @@ def read_labels(
 def _read_table(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
+    except FileNotFoundError as error:
+        raise InputError(f"the labelled spans {path} are not there", hint="Check the path.") from error
     except (OSError, pa.ArrowException) as error:
-        if isinstance(error, FileNotFoundError):
-            raise InputError(f"the labelled spans {path} are not there", hint="Check the path.") from error
         raise InputError(
             f"the labelled spans {path} can't be read as Parquet: {error}",
             hint="It must be a Parquet file with a labelled span in each row.",

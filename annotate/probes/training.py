@@ -178,19 +178,25 @@ def default_features(encoder: Encoder) -> tuple[Feature, ...]:
     Raises:
         ConfigError: the encoder's configuration does not say how many layers it has.
     """
-    depth = getattr(encoder.config(), "num_hidden_layers", None)
-    if not isinstance(depth, int):
+    depth = _depth(encoder)
+    if depth is None:
         raise ConfigError(
             f"the configuration of {encoder.model!r} does not say how many layers it has", hint="name the features"
         )
     return tuple(Feature(layer=layer) for layer in sorted({max(1, depth // 2), max(1, 2 * depth // 3)}))
 
 
+def _depth(encoder: Encoder) -> int | None:
+    """The number of an encoder's layers; None if its configuration does not say it."""
+    depth = getattr(encoder.config(), "num_hidden_layers", None)
+    return depth if isinstance(depth, int) else None
+
+
 def _check_depth(encoder: Encoder, features: Sequence[Feature]) -> None:
     """Refuse features of layers that the encoder lacks."""
-    depth = getattr(encoder.config(), "num_hidden_layers", None)
+    depth = _depth(encoder)
     highest = max((feature.layer for feature in features), default=0)
-    if isinstance(depth, int) and highest > depth:
+    if depth is not None and highest > depth:
         raise ConfigError(
             f"a feature of layer {highest} was asked for, but the encoder {encoder.name!r} has {depth} layers",
             hint=f"Name layers from 0 to {depth}; 0 is what goes into the first.",

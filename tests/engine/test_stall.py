@@ -55,6 +55,16 @@ class Reference:
         return self.made
 
 
+def sends(sent):
+    """Sends an item: puts its reference into a list."""
+
+    def submit(item, cpus):
+        sent.append(Reference(item))
+        return sent[-1]
+
+    return submit
+
+
 class Clock:
     """Stands for `time`, and for the queue of results: a result is asked for every second; `come` says what comes."""
 
@@ -136,10 +146,7 @@ def test_calls_that_wait_for_what_others_hold_are_told_and_are_no_stall_but_what
 @pytest.mark.parametrize("first_wins", [True, False])
 def test_a_call_that_takes_very_long_is_made_twice_and_the_first_result_counts(monkeypatch, first_wins):
     sent, got = [], []
-
-    def submit(item, cpus):
-        sent.append(Reference(item))
-        return sent[-1]
+    submit = sends(sent)
 
     def come(now):
         """All but `d` take a second; `d` hangs, until it was sent a second time."""
@@ -183,10 +190,7 @@ def test_calls_that_wait_behind_a_slow_one_are_moved_to_workers_that_have_nothin
 
 def test_what_is_lost_while_its_second_call_goes_on_is_not_sent_a_third_time(monkeypatch):
     sent, got = [], []
-
-    def submit(item, cpus):
-        sent.append(Reference(item))
-        return sent[-1]
+    submit = sends(sent)
 
     def come(now):
         if not got:
@@ -314,10 +318,7 @@ def seconds(facts):
 def test_calls_that_are_lost_have_worked_since_a_worker_was_free_for_them(monkeypatch):
     """Two workers. `b` and then `d`, which waits for `a`, are lost; when nothing comes, `e` works and `f` waits."""
     sent, lost = [], []
-
-    def submit(item, cpus):
-        sent.append(Reference(item))
-        return sent[-1]
+    submit = sends(sent)
 
     def come(now):
         if now not in ends:
@@ -341,10 +342,7 @@ def test_calls_that_are_lost_have_worked_since_a_worker_was_free_for_them(monkey
 
 def test_of_calls_at_a_lost_model_the_first_has_worked(monkeypatch):
     sent, lost = [], []
-
-    def submit(item, cpus):
-        sent.append(Reference(item))
-        return sent[-1]
+    submit = sends(sent)
 
     def come(now):
         if now == 30:
@@ -369,10 +367,7 @@ def test_of_calls_at_a_lost_model_the_first_has_worked(monkeypatch):
 
 def test_a_call_that_was_made_twice_is_counted_also_if_it_ends_after_its_step(monkeypatch):
     sent, heard, lost = [], [], []
-
-    def submit(item, cpus):
-        sent.append(Reference(item))
-        return sent[-1]
+    submit = sends(sent)
 
     def come(now):
         twins = [each for each in sent if each.item == "d"]
@@ -418,10 +413,7 @@ def test_what_is_lost_at_once_is_sent_again_after_a_pause_that_grows(monkeypatch
 
 def test_a_step_whose_items_are_all_paused_waits_and_a_run_that_has_only_losses_stalls(monkeypatch):
     sent = []
-
-    def submit(item, cpus):
-        sent.append(Reference(item))
-        return sent[-1]
+    submit = sends(sent)
 
     def come(now):
         for each in sent:
@@ -437,10 +429,7 @@ def test_a_step_whose_items_are_all_paused_waits_and_a_run_that_has_only_losses_
 def test_losses_that_come_all_the_time_are_no_results(monkeypatch):
     """Each second one of many items is lost, so that there is always something that comes."""
     sent = []
-
-    def submit(item, cpus):
-        sent.append(Reference(item))
-        return sent[-1]
+    submit = sends(sent)
 
     def come(now):
         for each in [each for each in sent if not each.made.done()][:1]:
@@ -454,10 +443,7 @@ def test_losses_that_come_all_the_time_are_no_results(monkeypatch):
 
 def test_a_pause_may_end_between_two_looks_at_the_clock(monkeypatch):
     sent, got = [], []
-
-    def submit(item, cpus):
-        sent.append(Reference(item))
-        return sent[-1]
+    submit = sends(sent)
 
     def come(now):
         for each in sent:
@@ -479,10 +465,7 @@ def test_a_pause_may_end_between_two_looks_at_the_clock(monkeypatch):
 
 def test_when_a_worker_is_lost_and_the_cluster_too_nothing_is_charged_to_the_unit(monkeypatch):
     sent, said = [], []
-
-    def submit(item, cpus):
-        sent.append(Reference(item))
-        return sent[-1]
+    submit = sends(sent)
 
     def confirm():
         raise HeadLostError("lost")
