@@ -147,7 +147,7 @@ def near_duplicates(corpus: Corpus, *, groups: bool = True) -> NearDuplicates:
 
 def annotate_filter(texts: Sequence[str], *, groups: bool) -> Kept:
     """Our whole filter, in memory, in one process."""
-    verdicts, _ = run_filter(near_duplicates(Corpus(""), groups=groups), {"": texts}, unit_rows=UNIT_ROWS)
+    verdicts, _ = run_filter(near_duplicates(Corpus("texts"), groups=groups), {"": texts}, unit_rows=UNIT_ROWS)
     return np.flatnonzero(verdicts["kept"])
 
 
