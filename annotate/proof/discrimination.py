@@ -1,0 +1,103 @@
+"""Metric 3: a model's likelihood ratio as a classifier of the tag."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from annotate.proof.intervals import Bool, Float64, Int64, Interval, draws, percentiles
+
+
+def matched_auroc(scores: Float64, labels: Bool, strata: Int64 | None = None) -> float:
+    """The probability that a span with the tag scores above one without it in the same stratum; ties count half.
+
+    Args:
+        scores: float64 `[n]`.
+        labels: bool `[n]`, whether the span has the tag.
+        strata: int64 `[n]`, such as the number of tokens: then no difference in length can tell. None: one stratum.
+
+    Returns:
+        NaN if no stratum has spans of both kinds.
+    """
+    return float(_weighted(scores, labels, strata, np.ones((1, len(scores))))[0])
+
+
+def auroc_interval(
+    scores: Float64, labels: Bool, documents: Int64, *, strata: Int64 | None = None, seed: int = 0
+) -> Interval:
+    """The same, as the mean over seeds, with its interval.
+
+    Args:
+        scores: float64 `[seeds, n]` or `[n]`.
+        labels: bool `[n]`.
+        documents: int64 `[n]`, the document of each span.
+        strata: as for `matched_auroc`.
+        seed: of the draws.
+    """
+    return margin_interval(scores, None, labels, documents, strata=strata, seed=seed)
+
+
+def margin_interval(
+    scores: Float64,
+    control: Float64 | None,
+    labels: Bool,
+    documents: Int64,
+    *,
+    strata: Int64 | None = None,
+    seed: int = 0,
+) -> Interval:
+    """How far the AUROC is above that of the control, by the same draws of documents and seeds.
+
+    The control is the null, not 0.5: a control that rises has found something besides the tag.
+
+    Args:
+        scores: float64 `[seeds, n]` or `[n]`.
+        control: of the same shape, in the same order of seeds. None: the AUROC itself is given.
+        labels: bool `[n]`.
+        documents: int64 `[n]`.
+        strata: as for `matched_auroc`.
+        seed: of the draws.
+    """
+    scores = np.atleast_2d(scores)
+    signed = [(each, 1.0) for each in scores]
+    if control is not None:
+        signed += [(each, -1.0) for each in np.atleast_2d(control)]
+
+    def of(often: Float64, of_seeds: Float64) -> Float64:
+        parts = np.stack([sign * _weighted(each, labels, strata, often) for each, sign in signed], axis=1)
+        weights = np.concatenate([of_seeds] * (1 if control is None else 2), axis=1)
+        return np.where(weights > 0, parts * weights, 0).sum(axis=1) / of_seeds.sum(axis=1)
+
+    value = float(of(np.ones((1, len(labels))), np.ones((1, len(scores))))[0])
+    return percentiles(value, np.concatenate([of(*drawn) for drawn in draws(documents, seeds=len(scores), seed=seed)]))
+
+
+def pairs_in_strata(labels: Bool, strata: Int64) -> int:
+    """How many pairs of a span with the tag and one without are in one stratum: what a matched AUROC is taken from."""
+    _, at = np.unique(strata, return_inverse=True)
+    having = np.bincount(at, weights=labels)
+    return int((having * (np.bincount(at) - having)).sum())
+
+
+def _weighted(scores: Float64, labels: Bool, strata: Int64 | None, often: Float64) -> Float64:
+    """The AUROC where spans count `often`, float64 `[rounds, n]`: float64 `[rounds]`."""
+    if not len(scores):
+        return np.full(len(often), math.nan)
+    strata = np.zeros(len(scores), np.int64) if strata is None else strata
+    order = np.lexsort((scores, strata))
+    scores, labels, strata, often = scores[order], labels[order], strata[order], often[:, order]
+    new_stratum = np.append(True, strata[1:] != strata[:-1])
+    new_value = new_stratum | np.append(True, scores[1:] != scores[:-1])
+    negative = np.where(labels, 0.0, often)
+    below = np.concatenate([np.zeros((len(often), 1)), np.cumsum(negative, axis=1)], axis=1)
+    at = np.arange(len(scores))
+    stratum = np.maximum.accumulate(np.where(new_stratum, at, 0))
+    first = np.maximum.accumulate(np.where(new_value, at, 0))
+    starts = np.flatnonzero(new_value)
+    end = np.append(starts[1:], len(scores))[np.cumsum(new_value) - 1]
+    last = np.append(np.flatnonzero(new_stratum)[1:], len(scores))[np.cumsum(new_stratum) - 1]
+    positive = np.where(labels, often, 0.0)
+    won = positive * ((below[:, first] + below[:, end]) / 2 - below[:, stratum])
+    pairs = (positive * (below[:, last] - below[:, stratum])).sum(axis=1)
+    return np.divide(won.sum(axis=1), pairs, out=np.full(len(often), math.nan), where=pairs > 0)

@@ -1,0 +1,87 @@
+"""Metrics 5 and 6: what a judge says of texts that were written under tags.
+
+The judge must not be the scorer that the tags came from: a model may learn what a scorer errs in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from annotate.probes.metrics import spearman
+from annotate.proof.intervals import Float64, Int64, Interval, draws, percentiles
+
+
+def judged_difference(under: Float64, against: Float64, *, seed: int = 0) -> Interval:
+    """Metric 5, the difference of the judge's means: texts under a tag, less texts under another or none.
+
+    Args:
+        under: float64 `[n]`, the judge's scores; each text was drawn by itself.
+        against: float64 `[m]`.
+        seed: of the draws.
+    """
+    values = np.concatenate([under, against])
+    first = np.arange(len(values)) < len(under)
+
+    def of(often: Float64) -> Float64:
+        with np.errstate(invalid="ignore"):  # a draw may have no text of one side
+            return (often @ np.where(first, values, 0)) / (often @ first) - (often @ np.where(first, 0, values)) / (
+                often @ ~first
+            )
+
+    drawn = [of(often) for often, _ in draws(np.arange(len(values)), seed=seed)]
+    return percentiles(float(under.mean() - against.mean()), np.concatenate(drawn))
+
+
+def expected_maximum(scores: Float64, k: int) -> float:
+    """The mean of the highest of `k` texts, drawn without replacement from all; RealToxicityPrompts has k = 25.
+
+    Of n scores in rising order, the i-th is the highest of k with probability C(i - 1, k - 1) / C(n, k).
+    """
+    n = len(scores)
+    k = min(k, n)
+    chance = np.zeros(n)
+    chance[n - 1] = k / n
+    for i in range(n - 1, k - 1, -1):  # C(i - 1, k - 1) = C(i, k - 1) * (i - k + 1) / i
+        chance[i - 1] = chance[i] * (i - k + 1) / i
+    return float(np.sort(scores) @ chance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoseResponse:
+    """How the judge's scores follow the grades of a tag.
+
+    Attributes:
+        spearman: correlation of the ranks of grades and mean scores.
+        generated: the mean score of texts by grade.
+        corpus: the mean score of the corpus's spans by grade: a model that has learned the grades comes near it.
+    """
+
+    spearman: float
+    generated: dict[int, float]
+    corpus: dict[int, float]
+
+
+def dose_response(grades: Int64, scores: Float64, corpus_grades: Int64, corpus_scores: Float64) -> DoseResponse:
+    """Metric 6, for a family of graded tags.
+
+    Args:
+        grades: int64 `[n]`, the grade under which each text was written.
+        scores: float64 `[n]`, the judge's scores of the texts.
+        corpus_grades: int64 `[m]`, the grade of each span of the corpus.
+        corpus_scores: float64 `[m]`, the judge's scores of these.
+    """
+    generated = _means(grades, scores)
+    means = np.array(list(generated.values()))
+    return DoseResponse(
+        spearman=spearman(np.array(list(generated), np.float64), means),
+        generated=generated,
+        corpus=_means(corpus_grades, corpus_scores),
+    )
+
+
+def _means(groups: Int64, values: Float64) -> dict[int, float]:
+    found, at = np.unique(groups, return_inverse=True)
+    means = np.bincount(at, weights=values) / np.bincount(at)
+    return dict(zip(found.tolist(), means.tolist(), strict=True))

@@ -1,0 +1,75 @@
+"""Intervals cover what they should, know that spans of a document are alike, and are exact where that can be known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from annotate.errors import ConfigError
+from annotate.proof.intervals import detectable, mean_interval, percentiles, ratio_interval
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(0).normal(0.3, 1.0, 2000)
+    found = mean_interval(values, np.arange(2000))
+    error = values.std() / np.sqrt(2000)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - 1.96 * error, abs=0.25 * error)
+    assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.25 * error)
+    assert found.above_zero
+
+
+def test_spans_of_a_document_that_are_alike_count_once() -> None:
+    values = np.random.default_rng(1).normal(0, 1, 200)
+    alone = mean_interval(values, np.arange(200))
+    copied = mean_interval(np.repeat(values, 10), np.repeat(np.arange(200), 10))
+    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
+    as_if_apart = mean_interval(np.repeat(values, 10), np.arange(2000))
+    assert as_if_apart.high - as_if_apart.low < 0.5 * (alone.high - alone.low)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    values = np.random.default_rng(2).normal(1.0, 0.1, 500)
+    alike = np.stack([values, values, values])
+    apart = alike + np.array([[-0.5], [0.0], [0.5]])
+    narrow, wide = (mean_interval(each, np.arange(500)) for each in (alike, apart))
+    assert narrow.value == pytest.approx(wide.value)
+    assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
+
+
+def test_spans_that_do_not_count_are_left_out_in_all_seeds_or_refused() -> None:
+    values = np.array([[1.0, np.nan, 3.0], [3.0, np.nan, 5.0]])
+    assert mean_interval(values, np.array([0, 0, 1])).value == 3.0
+    assert np.isnan(mean_interval(np.full((1, 2), np.nan), np.array([0, 1])).value)
+    with pytest.raises(ConfigError, match="in one seed and not in another"):
+        mean_interval(np.array([[1.0, np.nan], [1.0, 2.0]]), np.array([0, 1]))
+    with pytest.raises(ConfigError, match="3 values are of 2 spans"):
+        mean_interval(np.zeros((1, 3)), np.array([0, 1]))
+
+
+def test_a_ratio_is_of_sums() -> None:
+    assert ratio_interval(np.array([1.0, 5.0]), np.array([1.0, 2.0]), np.array([0, 1])).value == 2.0
+    same = ratio_interval(np.array([2.0, 6.0, 4.0]), np.array([1.0, 3.0, 2.0]), np.arange(3))
+    assert (same.low, same.high) == pytest.approx((2.0, 2.0))
+
+
+def test_what_can_be_detected_is_the_rule_of_practice_where_each_document_has_one_span() -> None:
+    values = np.random.default_rng(3).normal(0, 1, 10_000)
+    assert detectable(values, np.arange(10_000)) == pytest.approx(0.028, rel=0.03)  # 2.8 / sqrt(10,000)
+    four = np.repeat(values[:2500], 4)
+    assert detectable(four, np.repeat(np.arange(2500), 4)) == pytest.approx(0.056, rel=0.05)
+    assert np.isnan(detectable(np.ones(3), np.zeros(3, np.int64)))
+
+
+def test_such_an_effect_is_found_four_times_in_five() -> None:
+    generator, found = np.random.default_rng(4), 0
+    for _ in range(100):
+        values = generator.normal(0.28, 1.0, 100)  # 2.8 / sqrt(100)
+        found += mean_interval(values, np.arange(100)).above_zero
+    assert 68 <= found <= 92
+
+
+def test_draws_that_could_not_be_measured_are_left_out() -> None:
+    found = percentiles(1.0, np.array([np.nan, 1.0, 1.0]))
+    assert (found.low, found.high) == (1.0, 1.0)
+    assert np.isnan(percentiles(np.nan, np.ones(3)).low)
