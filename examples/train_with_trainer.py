@@ -40,7 +40,7 @@ from transformers.utils import logging
 
 import annotate
 from annotate.errors import AnnotateError, ConfigError
-from annotate.inference import prompt
+from annotate.inference import Contrast, prompt
 from annotate.storage.results import read_tags
 from annotate.training import ShardDataset, add_tag_embeddings
 
@@ -251,7 +251,8 @@ def show_samples(model: GPT2LMHeadModel, folder: str, text: str, guidance: float
     model.eval()
     names = [tag["name"] for tag in read_tags(folder)["tags"]]
     for tags, strength in [([], 1.0), *(([name], strength) for name in names for strength in (1.0, guidance))]:
-        given = prompt(tokenizer, folder, text, tags, guidance=strength, model=model)
+        contrasts = [Contrast(tags, weight=strength - 1)] if strength != 1 else []
+        given = prompt(tokenizer, folder, text, tags, guidance=contrasts, model=model)
         set_seed(seed)  # the same draws under each tag
         made = model.generate(
             **given, max_new_tokens=tokens, do_sample=True, temperature=0.8, pad_token_id=tokenizer.eos_token_id

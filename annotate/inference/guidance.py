@@ -1,127 +1,153 @@
-"""Guidance away from other tags, or from none: a logits processor for `model.generate`."""
+"""Guidance by other tags, or by none: a logits processor for `model.generate`.
+
+At each token the log-probabilities of the own prompt are moved by one or more terms, each with a weight. A `Contrast`
+is the difference between two prompts; a `Posterior` is how sure the model is, by Bayes' rule, that the text is of one
+tag and not of the opposite one.
+"""
 
 from __future__ import annotations
 
-import inspect
-import itertools
+import math
 from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
 
-from annotate.tokens import TagVocabulary
+from annotate.errors import ConfigError
+from annotate.inference.other_prompts import OtherPrompts
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Adds `weight * (log p(token | tags) - log p(token | against))` to the log-probability of each token.
+
+        Contrast("nice", weight=2)  # with the prompt under <nice>: classifier-free guidance with scale 3
+        [Contrast("nice"), Contrast("true", weight=1.5)]  # with an untagged prompt: a product of experts
+
+    With the prompt's own tags and a weight of `scale - 1` it is classifier-free guidance (Sanchez et al. 2023, arXiv
+    2306.17806; with tags, Fan et al. 2025, arXiv 2505.16570). Several are added.
+
+    Attributes:
+        tags: names of tags or aliases to move towards; one string is one name. Empty: the untagged text.
+        against: those to move away from. Empty: the untagged text.
+        weight: how far; negative moves the other way.
+    """
+
+    tags: str | Sequence[str]
+    _: KW_ONLY
+    against: str | Sequence[str] = ()
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+        if set(_names(self.tags)) == set(_names(self.against)):
+            raise ConfigError(f"a contrast is between different tags, got {self.tags!r} twice")
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Adds `weight * log p(tags | text and token)` to the log-probability of each token.
+
+        Posterior("nice", against="nasty", weight=30)
+
+    The text has either the tags or the opposite ones, and Bayes' rule says which: `p(tags | text)` is the logistic
+    function of the difference of the text's two log-likelihoods, divided by the number of its tokens, plus that of the
+    priors (GeDi, Krause et al. 2021, arXiv 2009.06367, section 3; without its filter of tokens). The text is what has
+    been written so far, without the prompt. Because each tag's likelihood is set against the other's, what the two
+    have in common, such as the topic, drops out.
+
+    Attributes:
+        tags: names of tags or aliases that the text is to have; one string is one name.
+        against: the opposite tags.
+        weight: how much it counts. GeDi's is 30.
+        prior: the probability of `tags` before anything is written.
+    """
+
+    tags: str | Sequence[str]
+    _: KW_ONLY
+    against: str | Sequence[str]
+    weight: float = 30.0
+    prior: float = 0.5
+
+    def __post_init__(self) -> None:
+        _check_weight(self.weight)
+        if not _names(self.tags) or not _names(self.against) or set(_names(self.tags)) == set(_names(self.against)):
+            raise ConfigError(
+                f"a posterior is of one tag and its opposite, got {self.tags!r} and {self.against!r}",
+                hint="To move away from untagged text, use Contrast(tags).",
+            )
+        if not 0 < self.prior < 1:
+            raise ConfigError(f"prior is between 0 and 1, got {self.prior}")
+
+
+Term = Contrast | Posterior
 
 
 class Guidance:
-    """Moves log-probabilities away from those under another prompt: `other + scale * (own - other)`.
+    """Moves log-probabilities by some terms.
 
-    The text that is written continues the other prompt too. Where tags are put before a span of it, the other text gets
-    the tags of the other prompt in their place. Tags themselves are not guided: untagged text has none, so that any
-    chance of a tag would become certainty. Each row has a cache of its own, which follows it when beams are reordered.
+    Tags themselves are not guided: untagged text has none, so that any chance of a tag would become certainty.
 
     Args:
-        model: the model that generates.
-        ids: the other prompts, int64 `[n, length]`.
-        mask: int64 `[n, length]`, 0 at their padding.
-        scale: how far to go; 1 is no guidance.
-        width: tokens of the own prompts, padding counted.
-        vocabulary: all tags.
-        again: the ids that stand between two spans under the tags of the other prompts: those of closing tags, and
-            those of tags.
+        terms: what is added.
+        places: by term, the prompts of its tags and of those that it goes against: numbers in `others`; None: the own
+            prompt.
+        others: the other prompts.
     """
 
     def __init__(
-        self,
-        model: Any,
-        ids: torch.Tensor,
-        mask: torch.Tensor,
-        *,
-        scale: float,
-        width: int,
-        vocabulary: TagVocabulary,
-        again: tuple[Sequence[int], Sequence[int]],
+        self, terms: Sequence[Term], places: Sequence[tuple[int | None, int | None]], others: OtherPrompts
     ) -> None:
-        self.model, self.ids, self.mask, self.scale, self.width = model, ids, mask, scale, width
-        self.tags, self.closing = frozenset(vocabulary.ids), frozenset(vocabulary.closing_ids)
-        self.again_close, self.again_open = map(list, again)
-        # The forward of PEFT does not name its arguments.
-        inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self.positions = "position_ids" in inspect.signature(inner.forward).parameters
-        self.seen: torch.Tensor | None = None  # what the last call was given
-        self.cache: Any = None
-        self.attended, self.other = torch.empty(0, dtype=torch.long), torch.empty(0)
+        self.terms, self.places, self.others = terms, places, others
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The guided log-probabilities, float `[n, n_tokens]`, of what may follow `input_ids`, int64 `[n, length]`."""
-        rows = self._continued(input_ids)
-        fed = self._start(input_ids) if rows is None else self._reorder(rows)
-        for end in range(fed + 1, input_ids.shape[1] + 1):
-            self._feed([self._translated(row) for row in input_ids[:, :end].tolist()])
-        self.seen = input_ids
+        logs = self.others.follow(input_ids)
         own = torch.log_softmax(scores.float(), -1)
-        guided = self.other + self.scale * (own - self.other)
-        tags = sorted(self.tags)
+        guided = own.clone()
+        for term, places in zip(self.terms, self.places, strict=True):
+            towards, away = (own if place is None else logs[place] for place in places)
+            if isinstance(term, Posterior):
+                guided += term.weight * self._posterior(term, places, towards - away)
+            else:
+                guided += term.weight * (towards - away)
+        tags = sorted(self.others.tags)
         guided[:, tags] = own[:, tags]
         guided = guided.masked_fill(torch.isneginf(own), -torch.inf)  # what another processor has banned stays banned
         return torch.log_softmax(guided, -1)
 
-    def _translated(self, row: list[int]) -> list[int]:
-        """The ids that the other text gets for the last token of a row."""
-        if row[-1] not in self.tags:
-            return row[-1:]
-        before = set(itertools.takewhile(self.tags.__contains__, reversed(row[self.width : -1])))
-        if row[-1] in self.closing:
-            return [] if before else self.again_close
-        if before - self.closing:
-            return []
-        return self.again_open if before else [*self.again_close, *self.again_open]
+    def _posterior(
+        self, term: Posterior, places: tuple[int | None, int | None], difference: torch.Tensor
+    ) -> torch.Tensor:
+        """The log-probability of the tags after each token, float `[n, n_tokens]`."""
+        sums = self.others.sums
+        towards, away = places
+        assert towards is not None and away is not None, "a posterior's prompts are read from their start"
+        so_far = (sums[towards] - sums[away])[:, None]
+        evidence = (so_far + difference) / (self.others.count[:, None] + 1)
+        return torch.nn.functional.logsigmoid(evidence + math.log(term.prior / (1 - term.prior)))
 
-    def _continued(self, input_ids: torch.Tensor) -> torch.Tensor | None:
-        """The row of the last call that each row continues, int64 `[n]`; None: some row continues none."""
-        if self.seen is None or self.seen.shape[1] >= input_ids.shape[1]:
-            return None
-        same = (input_ids[:, None, : self.seen.shape[1]] == self.seen[None]).all(-1)  # [n, n of the last call]
-        if not same.any(1).all():
-            return None
-        own = torch.arange(len(same), device=same.device)
-        if len(same) == same.shape[1] and same[own, own].all():
-            return own
-        return same.int().argmax(1)
 
-    def _start(self, input_ids: torch.Tensor) -> int:
-        """Read the other prompts; return how many tokens of each own row they stand for."""
-        copies, device = len(input_ids) // len(self.ids), input_ids.device
-        self.cache, self.other = None, torch.empty(0)
-        self.attended = torch.empty(len(input_ids), 0, dtype=torch.long, device=device)
-        ids, mask = (each.to(device).repeat_interleave(copies, 0) for each in (self.ids, self.mask))
-        self._forward(ids, mask)
-        return self.width
+def as_terms(guidance: Any) -> tuple[Term, ...]:
+    """One term, or several.
 
-    def _reorder(self, rows: torch.Tensor) -> int:
-        """Go on from rows of the last call; return how many tokens of each have been read."""
-        assert self.seen is not None, "there was a call"
-        if not torch.equal(rows, torch.arange(len(self.other), device=rows.device)):
-            self.cache.reorder_cache(rows)
-            self.attended, self.other = self.attended[rows], self.other[rows]
-        return self.seen.shape[1]
-
-    def _feed(self, tokens: Sequence[list[int]]) -> None:
-        width = max(map(len, tokens))
-        if width:
-            device = self.attended.device
-            ids = [[0] * (width - len(row)) + row for row in tokens]
-            mask = [[0] * (width - len(row)) + [1] * len(row) for row in tokens]
-            self._forward(torch.tensor(ids, device=device), torch.tensor(mask, device=device))
-
-    @torch.no_grad()
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor) -> None:
-        """Read the tokens whose mask is 1. A row without any keeps its log-probabilities."""
-        self.attended = torch.cat([self.attended, mask], 1)
-        positions = (self.attended.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-        more = {"position_ids": positions} if self.positions else {}
-        out = self.model(
-            input_ids=ids, attention_mask=self.attended, past_key_values=self.cache, use_cache=True, **more
+    Raises:
+        ConfigError: it is something else.
+    """
+    terms = tuple(guidance) if isinstance(guidance, Sequence) else (guidance,)
+    if not all(isinstance(term, Term) for term in terms):
+        raise ConfigError(
+            f"guidance is a Contrast or a Posterior, or several, got {guidance!r}",
+            hint="A guidance scale of 3 away from untagged text is Contrast(tags, weight=2).",
         )
-        self.cache = out.past_key_values
-        new = torch.log_softmax(out.logits[:, -1].to(ids.device).float(), -1)  # a model may be on several devices
-        self.other = torch.where(mask[:, -1:] == 1, new, self.other) if len(self.other) else new
+    return terms
+
+
+def _check_weight(weight: float) -> None:
+    if not math.isfinite(weight) or weight == 0:
+        raise ConfigError(f"a weight is a number other than 0, got {weight}")
+
+
+def _names(tags: str | Sequence[str]) -> tuple[str, ...]:
+    return (tags,) if isinstance(tags, str) else tuple(tags)

@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 import torch
 
 from annotate.errors import ConfigError
-from annotate.inference.guidance import Guidance
+from annotate.inference.guidance import Guidance, Posterior, Term, as_terms
+from annotate.inference.other_prompts import OtherPrompts
 from annotate.inference.steering import TagsAgain
 from annotate.inference.tagged import Trained
 
@@ -23,8 +24,7 @@ def prompt(
     tags: str | Sequence[str] = (),
     *,
     later: Later = "again",
-    against: str | Sequence[str] = (),
-    guidance: float = 1.0,
+    guidance: Term | Sequence[Term] = (),
     model: Any = None,
 ) -> dict[str, Any]:
     """Make the arguments of `model.generate` that continue texts under tags.
@@ -43,10 +43,8 @@ def prompt(
             the same tags, before each span of the prompt and of what is written. "free": the tags before each span of
             the prompt; in what is written, the tags that the model chooses. "none": nothing. The model then goes on as
             after tagged text that is followed by untagged text.
-        against: the tags of the other prompt, from which guidance moves away. Empty: the untagged text.
-        guidance: 1: none. Above, log-probabilities are `other + guidance * (own - other)`, where `other` is under the
-            other prompt (Sanchez et al. 2023, arXiv 2306.17806; with tags, Fan et al. 2025, arXiv 2505.16570). Those of
-            tags stay as they are.
+        guidance: what moves the log-probabilities at each token: a `Contrast` or a `Posterior`, or several. Those of
+            tags stay as they are. Each prompt that a term needs is a row more for the model to read.
         model: the model that generates. Guidance needs it.
 
     Returns:
@@ -71,20 +69,10 @@ def prompt(
     names = trained.named(tags)
     ids, mask = _padded(trained, texts, names, later)
     processors: list[Any] = []
-    if guidance != 1.0:
+    if terms := as_terms(guidance):
         if model is None:
             raise ConfigError("guidance needs the model", hint="Give prompt(..., model=model).")
-        other = trained.named(against)
-        processors.append(
-            Guidance(
-                model,
-                *_padded(trained, texts, other, later),
-                scale=guidance,
-                width=ids.shape[1],
-                vocabulary=trained.vocabulary,
-                again=([], []) if later == "none" else trained.again(other),
-            )
-        )
+        processors.append(_guidance(trained, texts, names, terms, later, width=ids.shape[1], model=model))
     if later != "free":
         processors.append(
             TagsAgain(
@@ -100,6 +88,42 @@ def prompt(
         )
     device = None if model is None else model.device
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "logits_processor": processors}
+
+
+def _guidance(
+    trained: Trained,
+    texts: Sequence[str],
+    own: tuple[str, ...],
+    terms: Sequence[Term],
+    later: Later,
+    *,
+    width: int,
+    model: Any,
+) -> Guidance:
+    """A processor with the prompts that the terms need, each read once."""
+    numbers: dict[tuple[str, ...], int] = {}
+    places = []
+    for term in terms:
+        pair = [trained.named(tags) for tags in (term.tags, term.against)]
+        if pair[0] == pair[1]:
+            raise ConfigError(f"{term.tags!r} and {term.against!r} are the same tags, of which one is no contrast")
+        # A posterior counts what was written under its prompts; of the own prompt only the next token is known.
+        places.append([None if names == own and not isinstance(term, Posterior) else names for names in pair])
+        for names in places[-1]:
+            if names is not None:
+                numbers.setdefault(names, len(numbers))
+    ids, mask = zip(*(_padded(trained, texts, names, later) for names in numbers), strict=True)
+    longest = max(each.shape[1] for each in ids)
+    others = OtherPrompts(
+        model,
+        torch.stack([torch.nn.functional.pad(each, (longest - each.shape[1], 0)) for each in ids]),
+        torch.stack([torch.nn.functional.pad(each, (longest - each.shape[1], 0)) for each in mask]),
+        width=width,
+        vocabulary=trained.vocabulary,
+        again=[([], []) if later == "none" else trained.again(names) for names in numbers],
+    )
+    at = [tuple(None if names is None else numbers[names] for names in pair) for pair in places]
+    return Guidance(terms, [(towards, away) for towards, away in at], others)
 
 
 def _padded(

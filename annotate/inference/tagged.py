@@ -100,17 +100,26 @@ class Trained:
         Raises:
             ConfigError: a name is not known, or its tag never stands before text.
         """
-        given = [tags] if isinstance(tags, str) else tags
-        names = {name for tag in given for name in self.aliases.get(tag, [tag])}
-        known = self.vocabulary.names
-        for name in sorted(names - set(known)):
-            raise ConfigError(f"there is no tag {name!r}; tags: {', '.join([*known, *self.aliases])}")
-        for name in sorted(names & set(self.not_before)):
+        names = self.known(tags)
+        for name in sorted(set(names) & set(self.not_before)):
             stand_before = [name for name, layout in LAYOUTS.items() if layout.in_force != "nowhere"]
             raise ConfigError(
                 f"tag {name!r} has the layout {self.not_before[name]!r}: no text of the shards begins with it",
                 hint=f"Text can be written under tags of the layouts {', '.join(stand_before)}.",
             )
+        return names
+
+    def known(self, tags: str | Sequence[str]) -> tuple[str, ...]:
+        """The tags that some names stand for, as `named`; they may stand anywhere.
+
+        Raises:
+            ConfigError: a name is not known.
+        """
+        given = [tags] if isinstance(tags, str) else tags
+        names = {name for tag in given for name in self.aliases.get(tag, [tag])}
+        known = self.vocabulary.names
+        for name in sorted(names - set(known)):
+            raise ConfigError(f"there is no tag {name!r}; tags: {', '.join([*known, *self.aliases])}")
         return tuple(name for name in known if name in names)
 
     @property

@@ -9,7 +9,8 @@ import pytest
 import torch
 from tagged_model import tokenizer_of, untrained
 
-from annotate.inference import prompt
+from annotate.errors import ConfigError
+from annotate.inference import Contrast, Posterior, prompt
 from annotate.training import add_tag_embeddings
 
 
@@ -40,14 +41,14 @@ def test_the_first_token_goes_from_one_prompt_to_the_other(files: Path, model: A
     plain, nice = (
         last(model, prompt(known, str(files), "one two", tags)["input_ids"][0].tolist()) for tags in ([], ["nice"])
     )
-    guided = first_scores(tags=["nice"], guidance=3.0)
+    guided = first_scores(tags=["nice"], guidance=Contrast("nice", weight=2.0))
     expected = plain + 3 * (nice - plain)
     tags = known.convert_tokens_to_ids(["<wiki>", "<nice>", "<true>", "</true>"])
     expected[tags] = nice[tags]  # banned then, and not guided
     expected = torch.log_softmax(expected, -1)
     assert torch.allclose(guided[usual], expected[usual], atol=1e-4)
     assert not usual[known.convert_tokens_to_ids("<nice>")]  # banned
-    away = first_scores(tags=["nice"], against=["true"], guidance=3.0)
+    away = first_scores(tags=["nice"], guidance=Contrast("nice", against="true", weight=2.0))
     assert not torch.allclose(away[usual], guided[usual], atol=1e-4)
 
 
@@ -56,9 +57,10 @@ def test_rows_of_beams_are_followed_and_tags_are_those_of_the_other_prompt(
     files: Path, model: Any, against: tuple[str, ...]
 ) -> None:
     known = tokenizer_of(files)
-    given = prompt(known, str(files), ["one two", "The"], "nice", against=against, guidance=2.0, model=model)
+    contrast = Contrast("nice", against=against, weight=1.0)
+    given = prompt(known, str(files), ["one two", "The"], "nice", guidance=contrast, model=model)
     guidance = given["logits_processor"][0]
-    tags = set(guidance.tags)
+    tags = set(guidance.others.tags)
     nice, close = known.convert_tokens_to_ids(["<nice>", "</true>"])
     closed, opened = ([close], known.convert_tokens_to_ids(["<nice>", "<true>"])) if against else ([], [])
     others = [prompt(known, str(files), text, against)["input_ids"][0].tolist() for text in ("one two", "The")]
@@ -106,7 +108,7 @@ def test_a_wrapped_model_is_told_positions_too(files: Path, model: Any) -> None:
         __call__ = forward
 
     given = [
-        prompt(tokenizer_of(files), str(files), ["one two", "The"], "nice", guidance=2.0, model=m)
+        prompt(tokenizer_of(files), str(files), ["one two", "The"], "nice", guidance=Contrast("nice"), model=m)
         for m in (model, Wrapped())
     ]
     scores = torch.randn(2, 128)
@@ -114,10 +116,80 @@ def test_a_wrapped_model_is_told_positions_too(files: Path, model: Any) -> None:
     assert torch.allclose(found, wrapped, atol=1e-5)
 
 
+def test_contrasts_are_added_with_their_weights(files: Path, model: Any) -> None:
+    """From the untagged prompt it is a product of experts; one of them goes the other way."""
+    known = tokenizer_of(files)
+    terms = [Contrast("nice", weight=1.5), Contrast("true", weight=-0.5)]
+    given = prompt(known, str(files), "one two", guidance=terms, model=model)
+    untagged, nice, true = (
+        prompt(known, str(files), "one two", tags)["input_ids"][0].tolist() for tags in ((), "nice", "true")
+    )
+    own = last(model, untagged)
+    expected = own + 1.5 * (last(model, nice) - own) - 0.5 * (last(model, true) - own)
+    tags = known.convert_tokens_to_ids(["<wiki>", "<nice>", "<true>", "</true>"])
+    expected[tags] = own[tags]
+    found = given["logits_processor"][0](given["input_ids"], own[None])
+    assert torch.allclose(found[0], torch.log_softmax(expected, -1), atol=1e-4)
+
+
+def test_the_posterior_is_that_of_bayes_rule_over_what_was_written(files: Path, model: Any) -> None:
+    known = tokenizer_of(files)
+    term = Posterior("nice", against="true", weight=4.0, prior=0.25)
+    texts = ["one two", "The"]
+    given = prompt(known, str(files), texts, "nice", guidance=term, model=model)
+    guidance, ids = given["logits_processor"][0], given["input_ids"]
+    tags = sorted(guidance.others.tags)
+    rows = {
+        tag: [prompt(known, str(files), text, tag)["input_ids"][0].tolist() for text in texts]
+        for tag in ("nice", "true")
+    }
+    sums = {tag: torch.zeros(2) for tag in rows}
+    close, nice, true = known.convert_tokens_to_ids(["</true>", "<nice>", "<true>"])
+    for step, tokens in enumerate([(5, 6), (7, nice), (8, 9)]):
+        own = torch.log_softmax(torch.randn(2, 128), -1)
+        found = guidance(ids, own)
+        logs = {tag: torch.stack([last(model, row) for row in rows[tag]]) for tag in rows}
+        count = torch.tensor([step, step - (step == 2)])  # a tag is no token of the text
+        log_likelihoods = {tag: (sums[tag][:, None] + logs[tag]) / (count[:, None] + 1) for tag in rows}
+        joint = {"nice": 0.25 * log_likelihoods["nice"].exp(), "true": 0.75 * log_likelihoods["true"].exp()}
+        expected = own + 4 * torch.log(joint["nice"] / (joint["nice"] + joint["true"]))
+        expected[:, tags] = own[:, tags]
+        assert torch.allclose(found, torch.log_softmax(expected, -1), atol=1e-3)
+        ids = torch.cat([ids, torch.tensor(tokens)[:, None]], 1)
+        for i, token in enumerate(tokens):
+            for tag in rows:
+                if token != nice:
+                    sums[tag][i] += logs[tag][i, token]
+                    rows[tag][i] = [*rows[tag][i], token]
+                else:  # under the opposite tag, that one stands there, after the closing tag of the span before
+                    rows[tag][i] = [*rows[tag][i], *([nice] if tag == "nice" else [close, true])]
+
+
+def test_what_is_no_contrast_is_refused(files: Path, model: Any) -> None:
+    known = tokenizer_of(files)
+    with pytest.raises(ConfigError, match="different tags"):
+        Contrast("nice", against=["nice"])
+    with pytest.raises(ConfigError, match="same tags"):  # an alias of both
+        prompt(known, str(files), "The", guidance=Contrast("ideal", against=["nice", "true"]), model=model)
+    with pytest.raises(ConfigError, match="one tag and its opposite"):
+        Posterior("nice", against=())
+    with pytest.raises(ConfigError, match="weight"):
+        Contrast("nice", weight=float("nan"))
+    with pytest.raises(ConfigError, match="prior"):
+        Posterior("nice", against="true", prior=1.0)
+    with pytest.raises(ConfigError, match="guidance is a Contrast"):
+        prompt(known, str(files), "The", guidance=2.0, model=model)
+    with pytest.raises(ConfigError, match="needs the model"):
+        prompt(known, str(files), "The", guidance=Contrast("nice"))
+    with pytest.raises(ConfigError, match="no tag 'kind'"):
+        prompt(known, str(files), "The", guidance=Contrast("kind"), model=model)
+
+
 @pytest.mark.parametrize("options", [{"do_sample": True, "num_return_sequences": 3}, {"num_beams": 3}])
 def test_sequences_and_beams_are_guided(files: Path, model: Any, options: dict[str, Any]) -> None:
     known = tokenizer_of(files)
     torch.manual_seed(0)
-    given = prompt(known, str(files), ["one two", "The"], "nice", guidance=3.0, model=model)
+    terms = [Contrast("nice"), Posterior("true", against="nice")]
+    given = prompt(known, str(files), ["one two", "The"], "nice", guidance=terms, model=model)
     made = model.generate(**given, **options, max_new_tokens=20, pad_token_id=0)
     assert len(made) == 2 * options.get("num_return_sequences", 1)

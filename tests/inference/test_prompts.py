@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tagged_model import SPLITTER, tokenizer_of, untrained
 
 from annotate.errors import ConfigError, StorageError
-from annotate.inference import log_likelihood, prompt
+from annotate.inference import Contrast, log_likelihood, prompt
 from annotate.inference.steering import CLASSES, NO_CLASS, span_begins, token_classes
 from annotate.inference.tagged import Trained
 from annotate.text.splitting import Splitter
@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_named(files: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no tag 'kind'; tags: wiki, nice, true, ideal"):
         prompt(known, str(files), "x", ["kind"])
     behind = changed(files, tmp_path / "behind", layout="suffix")
-    for some in ({"tags": "nice"}, {"tags": "true", "against": "ideal", "guidance": 2.0, "model": object()}):
+    for some in ({"tags": "nice"}, {"tags": "true", "guidance": Contrast("true", against="ideal"), "model": object()}):
         with pytest.raises(ConfigError, match="tag 'nice' has the layout 'suffix': no text"):
             prompt(known, behind, "x", **some)
     with pytest.raises(ConfigError, match="neither a text, nor a tag"):
@@ -254,7 +254,7 @@ def test_what_does_not_fit_is_named(files: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="an older version wrote it"):
         prompt(known, changed(files, tmp_path / "old", splitter=None), "x")
     with pytest.raises(ConfigError, match="guidance needs the model"):
-        prompt(known, str(files), "one", guidance=2.0)
+        prompt(known, str(files), "one", guidance=Contrast("nice"))
 
 
 def test_windows_of_tokens_begin_nowhere_that_is_known(files: Path, tmp_path: Path) -> None:
