@@ -9,4 +9,12 @@ Estimators, pure functions of arrays:
     generation       what a judge says of texts that were written under tags
     axes             whether each tag does its own work; whether tags add up
     unigram          the bag-of-words baseline
+
+Text and models:
+
+    windows          token shards taken apart: text, and the tags of each span
+    arms             the same text with true, shuffled, no tags, or tags in a part of training
+    held_out         text that is not trained on, and shares none with the text that is
+    training         small GPTs, from where they were left
+    likelihoods      held-out spans under each tag, in one pass a segment
 """

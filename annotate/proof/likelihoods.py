@@ -1,0 +1,251 @@
+"""Log-likelihoods of held-out spans under each tag, with the context as it is.
+
+To compare tags of one span, the tags of the spans before must stay (metrics 1 to 3). So each span would need a pass for
+each tag. Here one pass does a whole segment: behind the segment follow branches, one for each span and other tag. A
+branch has the positions of its span, and sees the text before that span and itself, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from annotate.proof.arms import Rendering
+from annotate.proof.intervals import Bool, Float64, Int64
+from annotate.proof.windows import NONE, TagFamily
+
+BATCH_TOKENS = 8192  # padded tokens of a pass; the mask of one row has the square of its length
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Row:
+    """A segment and its branches, as one row of a pass.
+
+    Attributes:
+        ids: int64 `[length]`.
+        positions: int64 `[length]`.
+        main: int64 `[length]`, the place in the segment of a token of it; of a branch, how much of the segment it sees.
+        branch: int64 `[length]`, 0 for the segment, a number for each branch.
+        predictors: int64 `[targets]`, the place in the row whose logits predict each target.
+        targets: int64 `[targets]`, ids.
+        spans: int64 `[targets]`, the span of each.
+        columns: int64 `[targets]`, the column of the result.
+    """
+
+    ids: Int64
+    positions: Int64
+    main: Int64
+    branch: Int64
+    predictors: Int64
+    targets: Int64
+    spans: Int64
+    columns: Int64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """The columns of log-likelihoods: for each family first no tag, then each tag; at last, all text without tags."""
+
+    families: tuple[TagFamily, ...]
+
+    def of(self, family: int) -> slice:
+        """Those of a family."""
+        start = sum(len(each.ids) + 1 for each in self.families[:family])
+        return slice(start, start + len(self.families[family].ids) + 1)
+
+    @property
+    def plain(self) -> int:
+        """The column of the span in its document without any tag."""
+        return sum(len(each.ids) + 1 for each in self.families)
+
+
+def whole_spans(rendering: Rendering) -> Int64:
+    """The spans that lie whole in one segment, in the order of the text: int64 `[n]`. Others are context only."""
+    text = rendering.text
+    runs = text.spans[text.run_starts()]
+    found, counts = np.unique(runs, return_counts=True)
+    return runs[np.isin(runs, found[counts == 1])]
+
+
+def rows_of(rendering: Rendering, plain: Rendering, columns: Columns) -> list[Row]:
+    """The rows that give all columns for the whole spans of a text.
+
+    Args:
+        rendering: the text with its tags.
+        plain: the same text without.
+        columns: what is asked for.
+    """
+    whole = np.zeros(len(rendering.text.of_spans), bool)
+    whole[whole_spans(rendering)] = True
+    states = np.stack([rendering.text.of_spans.states(family) for family in columns.families], axis=1)
+    rows = []
+    for segment in range(len(rendering.text.documents)):
+        rows.append(_tagged_row(rendering, segment, columns, states, whole))
+        rows.append(_plain_row(plain, segment, columns, whole))
+    return [row for row in rows if len(row.targets)]
+
+
+def _plain_row(plain: Rendering, segment: int, columns: Columns, whole: Bool) -> Row:
+    text = plain.text
+    begin, end = text.segments[segment], text.segments[segment + 1]
+    ids, spans = text.tokens[begin:end].astype(np.int64), text.spans[begin:end]
+    at = np.arange(len(ids))
+    counted = at[(at > 0) & (spans >= 0) & whole[spans]]
+    return Row(
+        ids=ids,
+        positions=at,
+        main=at,
+        branch=np.zeros_like(at),
+        predictors=counted - 1,
+        targets=ids[counted],
+        spans=spans[counted],
+        columns=np.full(len(counted), columns.plain),
+    )
+
+
+def _tagged_row(rendering: Rendering, segment: int, columns: Columns, states: Int64, whole: Bool) -> Row:
+    text = rendering.text
+    begin, end = text.segments[segment], text.segments[segment + 1]
+    spans = text.spans[begin:end]
+    ids, _, positions, _ = rendering.segments(np.array([segment]))
+    heads = np.append(True, spans[1:] != spans[:-1]) & (spans >= 0)
+    place = np.arange(len(spans)) + np.cumsum(np.where(heads, (rendering.tags[spans] != NONE).sum(axis=1), 0))
+    at = np.arange(len(ids))
+    pieces: list[tuple[Int64, ...]] = []
+    gathered: list[tuple[Int64, ...]] = []
+    length, branch = len(ids), 0
+    for head in np.flatnonzero(heads & whole[spans]):
+        span = int(spans[head])
+        body = np.flatnonzero(spans == span)
+        tags = rendering.tags[span][rendering.tags[span] != NONE]
+        start = int(place[head]) - len(tags)
+        counted = place[body[body > 0]]
+        for family, one in enumerate(columns.families):
+            first = columns.of(family).start
+            own = np.full(len(counted), first + states[span, family])
+            gathered.append((counted - 1, ids[counted], np.full(len(counted), span), own))
+            for state in range(len(one.ids) + 1):
+                if state == states[span, family]:
+                    continue
+                other = _replaced(tags, columns.families, family, state)
+                tokens = np.concatenate([other, ids[place[body]]]).astype(np.int64)
+                branch += 1
+                n = len(tokens)
+                pieces.append((tokens, start + np.arange(n), np.full(n, start), np.full(n, branch)))
+                where = length + len(other) + np.arange(len(body))
+                before = where - 1
+                if not len(other):
+                    before[0] = start - 1  # the token of the segment that stands before the span
+                kept = body > 0
+                column = np.full(int(kept.sum()), first + state)
+                gathered.append((before[kept], tokens[len(other) :][kept], np.full(len(column), span), column))
+                length += n
+    pieces.insert(0, (ids, positions, at, np.zeros_like(at)))
+    ids, positions, main, branches = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    empty = np.zeros(0, np.int64)
+    predictors, targets, of_spans, of_columns = (
+        np.concatenate(column) for column in zip((empty,) * 4, *gathered, strict=True)
+    )
+    return Row(
+        ids=ids,
+        positions=positions,
+        main=main,
+        branch=branches,
+        predictors=predictors,
+        targets=targets,
+        spans=of_spans,
+        columns=of_columns,
+    )
+
+
+def _replaced(
+    tags: npt.NDArray[np.int32], families: Sequence[TagFamily], family: int, state: int
+) -> npt.NDArray[np.int32]:
+    """The tags before a span, with that of one family replaced, added where its family has its place, or left out."""
+    order = {token: k for k, one in enumerate(families) for token in one.ids}
+    new = [] if state == 0 else [families[family].ids[state - 1]]
+    there = tags.tolist()
+    own = [i for i, token in enumerate(there) if order[token] == family]
+    at = own[0] if own else next((i for i, token in enumerate(there) if order[token] > family), len(there))
+    return np.array([*there[:at], *new, *there[at + len(own) :]], np.int32)
+
+
+def batches(rows: Sequence[Row], tokens: int = BATCH_TOKENS) -> Iterator[list[Row]]:
+    """Rows of about one length together, with at most so many padded tokens; a longer row goes alone."""
+    batch: list[Row] = []
+    for row in sorted(rows, key=lambda row: len(row.ids)):
+        if batch and (len(batch) + 1) * len(row.ids) > tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def allowed(segments: torch.Tensor) -> torch.Tensor:
+    """The mask of packed windows: a token sees its segment up to itself. bool `[windows, 1, width, width]`.
+
+    Args:
+        segments: int64 `[windows, width]`, -1 for padding, which sees padding.
+    """
+    width = segments.shape[1]
+    causal = torch.ones(width, width, dtype=torch.bool, device=segments.device).tril()
+    return ((segments[:, :, None] == segments[:, None, :]) & causal)[:, None]
+
+
+def _branch_mask(main: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+    """Which tokens a token sees: those of its own branch up to itself, and of the segment what stands before the span.
+
+    Args:
+        main: int64 `[rows, width]`, as `Row` has it.
+        branch: int64 `[rows, width]`; -1 for padding.
+    """
+    width = main.shape[1]
+    causal = torch.ones(width, width, dtype=torch.bool, device=main.device).tril()
+    same = (branch[:, :, None] == branch[:, None, :]) & causal
+    before = (branch[:, None, :] == 0) & (branch[:, :, None] > 0) & (main[:, None, :] < main[:, :, None])
+    return (same | before)[:, None]
+
+
+@torch.no_grad()
+def likelihoods(model: Any, rows: Sequence[Row], n_spans: int, n_columns: int) -> Float64:
+    """Log-likelihoods, in nats: float64 `[n_spans, n_columns]`; NaN for spans that no row has.
+
+    Args:
+        model: a causal model of Transformers, which takes a mask of four dimensions.
+        rows: from `rows_of`.
+        n_spans: how many spans the text has.
+        n_columns: one more than the last column.
+    """
+    sums, counts = np.zeros((n_spans, n_columns)), np.zeros((n_spans, n_columns), np.int64)
+    model.eval()
+    for batch in batches(rows):
+        width = max(len(row.ids) for row in batch)
+        ids, positions, main, branch = (
+            _padded([getattr(row, name) for row in batch], width, filling, model.device)
+            for name, filling in (("ids", 0), ("positions", 0), ("main", 0), ("branch", NONE))
+        )
+        logits = model(input_ids=ids, position_ids=positions, attention_mask=_branch_mask(main, branch)).logits
+        of_row = np.repeat(np.arange(len(batch)), [len(row.targets) for row in batch])
+        places, targets = (
+            torch.from_numpy(np.concatenate([getattr(row, name) for row in batch])).to(logits.device)
+            for name in ("predictors", "targets")
+        )
+        chosen = logits[torch.from_numpy(of_row).to(logits.device), places].float()
+        lost = torch.nn.functional.cross_entropy(chosen, targets, reduction="none").double().cpu().numpy()
+        where = tuple(np.concatenate([getattr(row, name) for row in batch]) for name in ("spans", "columns"))
+        np.subtract.at(sums, where, lost)
+        np.add.at(counts, where, 1)
+    return np.where(counts > 0, sums, np.nan)
+
+
+def _padded(arrays: Sequence[Int64], width: int, filling: int, device: Any) -> torch.Tensor:
+    padded = np.full((len(arrays), width), filling, np.int64)
+    for i, array in enumerate(arrays):
+        padded[i, : len(array)] = array
+    return torch.from_numpy(padded).to(device)
