@@ -24,6 +24,9 @@ SECONDS = "seconds: "
 REQUESTS = "requests: "
 """The name of the count of requests of a kind begins so."""
 
+MODEL_IDLE = "model idle"
+"""The name of the count of seconds in which a loaded model waited for units."""
+
 BYTES_READ = "bytes read"
 """The name of the count of bytes that stores gave."""
 

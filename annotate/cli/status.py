@@ -10,6 +10,7 @@ from rich.text import Text
 from annotate.amounts import duration, size
 from annotate.cli.ledger_view import ledger_table
 from annotate.cli.terminal import console, say, visible
+from annotate.cli.timeline_view import print_models, print_timeline
 from annotate.engine.status import StageStatus, Status, status
 from annotate.engine.versions import PACKAGES
 
@@ -54,6 +55,8 @@ def command(workdir: str, *, stages: bool, timeline: bool, provenance: bool) -> 
     if stages or timeline or provenance:
         return
     out.print(_stages(found))
+    if found.timeline is not None:
+        print_models(found.timeline, out)
     for stage in found.stages:
         _stuck(stage, out)
     for search in dict.fromkeys(each for stage in found.stages for each in stage.searches):
@@ -73,8 +76,6 @@ def _what_they_do(found: Status, out: Console) -> None:
 
 
 def _timeline(found: Status, out: Console) -> None:
-    from annotate.cli.timeline_view import print_timeline
-
     if found.timeline is None:
         say(out, "There is no timeline: the run has made no call.")
     else:

@@ -29,6 +29,7 @@ def print_timeline(found: Timeline, out: Console) -> None:
     say(out, f"Calls from {since} to {until} UTC, {duration(found.seconds)}, {counted(found.workers, 'worker')}")
     out.print(_stages(found, 60 if out.width >= 150 else 30 if out.width >= 110 else 15))
     say(out, f"Time of the workers: {_shares(found.shares, PHASE_WORDS)}")
+    print_models(found, out)
     if found.slowest:
         say(out, "Slowest calls")
         out.print(_slowest(found))
@@ -45,6 +46,15 @@ def print_timeline(found: Timeline, out: Console) -> None:
     for what, counts in (("Tried again", found.retries), ("Requests to stores", found.requests)):
         if counts:
             say(out, f"{what}: {', '.join(f'{visible(kind)} {number:,}' for kind, number in counts.items())}")
+
+
+def print_models(found: Timeline, out: Console) -> None:
+    """Print how busy the models of each stage were, or of stages that share one."""
+    for stage in found.stages:
+        if (model := stage.model) is not None:
+            tokens = f", {model.tokens_per_second:,.0f} tokens/s a model" if model.tokens else ""
+            label = visible(stage.label)
+            say(out, f"{label}: models were busy for {model.share:.0%} of the time since they were loaded{tokens}")
 
 
 def _stages(found: Timeline, slices: int) -> Table:

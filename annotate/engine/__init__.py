@@ -14,11 +14,12 @@ A run, from its driver:
     map, reduce, shuffle, model, source
                   a file a kind, with the driver's half and the worker's half
     running       what the drivers' halves share
-    model_actor, pool
-                  the actor that holds a model; the actors that a stage has on the cluster
+    model_actor, pool, feeding
+                  the actor that holds a model; the actors that a stage has; how many units wait before each
     worker        what the workers' halves share
     scheduler     makes the calls of all stages
-    calls, going  what a stage tells the scheduler, and a stage that goes on
+    calls, going, made_twice
+                  what a stage tells the scheduler; a stage that goes on; which of its calls is made a second time
     recovery, losses, search
                   what is lost is made again; the inputs of a unit that end their worker are found
     cluster       what the cluster has for models

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from annotate.engine.facts import Held
+from annotate.engine.facts import Facts, Held
 from annotate.engine.losses import Loss
 
 
@@ -50,7 +50,8 @@ class Calls:
         waiting: the references of calls that wait while their worker is busy with another, the last to begin first.
         coming: what there will be more room with, by future, with what it waits for; for models that do not run yet.
         held: is given the reference of a call in flight, and says what is known of its worker.
-        returned: is called with the reference of a call whose result is back. Returns what `lost` does.
+        returned: is called with the reference of a call whose result is back, and the facts of all calls that it came
+            from. Returns what `lost` does.
         lost: is called with the reference of a call and its loss. Returns the lost calls that are judged by now, and
             whether each was what its worker was working on; those that it does not name are judged later.
         narrowing: how to find the inputs that end a worker; None if an item can't be made without some of its inputs.
@@ -66,7 +67,7 @@ class Calls:
     waiting: Callable[[], Iterable[Any]] = tuple
     coming: Callable[[], Mapping[Any, str]] = dict
     held: Callable[[Any], Held] = lambda reference: Held()
-    returned: Callable[[Any], Mapping[Any, bool]] = lambda reference: {}
+    returned: Callable[[Any, Sequence[Facts]], Mapping[Any, bool]] = lambda reference, facts: {}
     lost: Callable[[Any, Loss], Mapping[Any, bool]] = lambda reference, loss: {reference: True}
     narrowing: Narrowing | None = None
 

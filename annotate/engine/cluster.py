@@ -30,6 +30,7 @@ class Resources:
         model_cpus: logical CPUs that a model claims.
         feeder_cpus: logical CPUs that a task claims if it prepares or finishes units for models.
         crowded: whether there are more runs than models that fit; on GPUs, more that have models there.
+        feeders: tasks at a time that prepare units for each of the models, as the CPUs have room for them.
     """
 
     workers: int
@@ -37,6 +38,7 @@ class Resources:
     model_cpus: float
     feeder_cpus: float
     crowded: bool = False
+    feeders: int = 1
 
     @property
     def gpu(self) -> bool:
@@ -60,7 +62,8 @@ class Resources:
         on_cpu, on_gpu = _amounts(there, "CPU"), _amounts(there, "GPU")
         gpus = int(sum(on_gpu))
         workers, device = options.workers, options.device
-        tasks = runs * part_of(workers or int(sum(on_cpu)), runs)  # of other stages, at a time, of all runs
+        own_tasks = part_of(workers or int(sum(on_cpu)), runs)  # of this run, at a time
+        tasks = runs * own_tasks
         if device == "cuda" and not gpus and not options.grow_to:
             raise ConfigError(
                 'the device "cuda" was asked for, but the Ray cluster has no GPU',
@@ -83,7 +86,8 @@ class Resources:
             # All other tasks fit beside the models, else a model would wait for CPUs until these tasks are done.
             each = (sum(on_cpu) - min(on_gpus * used, fit) * model) / tasks
             feeder = _floor(min(1.0, 0.9 * left, each))
-            return Resources(_grown(used, options, on_gpus), stage.gpus, model, feeder, on_gpus > max(1, fit))
+            crowded, feeders = on_gpus > max(1, fit), part_of(own_tasks, used)
+            return Resources(_grown(used, options, on_gpus), stage.gpus, model, feeder, crowded, feeders)
         if stage.threads > max(on_cpu):
             raise ConfigError(
                 f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(on_cpu):g} CPUs",
@@ -97,7 +101,7 @@ class Resources:
         # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
         feeder = _floor(min(0.1 * sum(on_cpu) / max(2, tasks), 0.1 * max(on_cpu)) / runs)
         claim = _largest_claim(on_cpu, used * runs, stage.threads)
-        return Resources(_grown(used, options, runs), 0, claim, feeder, runs > fit)
+        return Resources(_grown(used, options, runs), 0, claim, feeder, runs > fit, part_of(own_tasks, used))
 
 
 def check_cpus(options: Options) -> None:

@@ -55,6 +55,7 @@ METRICS: Mapping[str, Metric] = {
         ("stage", "step", "phase", "node"),
     ),
     "annotate_waited_seconds": Metric("counter", "Seconds that calls waited for a free worker.", _CALLS),
+    "annotate_model_idle_seconds": Metric("counter", "Seconds that loaded models waited for units.", _CALLS),
     "annotate_peak_memory_bytes": Metric("gauge", "Most memory that a call has held.", ("stage", "step")),
     "annotate_queue": Metric("gauge", "Calls in flight: sent, and not back.", ("stage",)),
     "annotate_store_requests": Metric("counter", "Requests to object stores and disks.", ("kind",)),
@@ -72,6 +73,7 @@ _COUNTED = {
     "annotate_spans": "spans",
     "annotate_tokens": "tokens",
     "annotate_quarantined_rows": "quarantined rows",
+    "annotate_model_idle_seconds": tally.MODEL_IDLE,
 }
 """The metrics that are counts of calls as they stand."""
 

@@ -1,11 +1,13 @@
 """Model stages: each unit is prepared, run through an actor that holds a model, and finished.
 
-Stages that share a model run together. Prepared units wait in front of each model, so that it is never idle.
+Stages that share a model run together. Prepared units wait in front of each model: as many as keep
+it busy, see `feeding`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -128,7 +130,7 @@ class _Sending:
             results = actor.forward.options(name=sent.name).remote(sent, prepared)
             return self._task(finish, items, items, prepared, results, retries=3)
 
-        return self.models.send(made)
+        return self.models.send(made, sum(item.works[0].text_bytes for item in items))
 
     def count(self, item: Item, cpus: float) -> Any:
         """Count the inputs of the model in a unit."""
@@ -140,7 +142,8 @@ class _Sending:
         del cpus
         prepared = self._task(prepare_part, [item], item, part, tuple(left_out), retries=3)
         sent = self._sent([item])
-        return self.models.send(lambda actor: actor.attempt.options(name=sent.name).remote(sent, prepared))
+        run = lambda actor: actor.attempt.options(name=sent.name).remote(sent, prepared)  # noqa: E731
+        return self.models.send(run, item.works[0].text_bytes)
 
     def _task(self, function: Callable[..., Any], items: Sequence[Item], *arguments: Any, retries: int = 0) -> Any:
         cpus, sent = self.models.resources.feeder_cpus, self._sent(items)
@@ -193,7 +196,8 @@ def _pool(datasets: Sequence[Dataset], running: Running, wanted: int) -> Pool:
         actor = ray.remote(ModelActor).options(**claims, max_restarts=0, max_task_retries=0)
         return actor.remote(shared, "cuda" if resources.gpu else "cpu")
 
-    return Pool(label(datasets), make, lambda: _resources(datasets, running), wanted)
+    said = functools.partial(running.events.said, "warning")
+    return Pool(label(datasets), make, lambda: _resources(datasets, running), wanted, said)
 
 
 def _resources(datasets: Sequence[Dataset], running: Running) -> Resources:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ class ModelActor:
     def __init__(self, stages: Sequence[Model], device: str) -> None:
         self._stages, self._device = list(stages), device
         self._model: Any = None
+        self._idle_since: float | None = None  # by `time.perf_counter`
 
     def there(self) -> Place:
         """Answers as soon as the actor runs."""
@@ -73,13 +75,23 @@ class ModelActor:
 
     def forward(self, sent: Sent, prepared: Told) -> Told:
         """Run the model on the units that `prepare` told, and load it first if this is the first time."""
-        with _ended_if_broken():
+        with _ended_if_broken(), self._at_work():
             return told(sent, lambda units: [self._forward(each) for each in in_turn(units)], prepared)
 
     def attempt(self, sent: Sent, prepared: Told) -> Told:
         """Run the model on what `prepare_part` told, for nothing but to see whether that works."""
-        with _ended_if_broken():
+        with _ended_if_broken(), self._at_work():
             return told(sent, lambda units: [self._forward(each, loads=True) for each in units][:0], prepared)
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Count the seconds since the call before as those in which the model was idle."""
+        if self._idle_since is not None:
+            tally.count(tally.MODEL_IDLE, time.perf_counter() - self._idle_since)
+        try:
+            yield
+        finally:
+            self._idle_since = time.perf_counter()
 
     @tally.phase("forward")
     def _forward(self, prepared: Sequence[PreparedDocuments], *, loads: bool = False) -> Results:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,15 +20,17 @@ from ray import exceptions
 
 from annotate.engine import head, nodes
 from annotate.engine.cluster import Resources
-from annotate.engine.facts import Held, Place
+from annotate.engine.facts import Facts, Held, Place
+from annotate.engine.feeding import AHEAD, MOST_AHEAD, Feeding
 from annotate.engine.losses import Loss, loss_of, too_often
 from annotate.engine.pause import Pause
 from annotate.engine.recovery import ATTEMPTS
 from annotate.errors import ConfigError
 
-AHEAD = 3  # prepared units in front of each model
 LOOK_SECONDS = 5.0
 """How often the number of models is looked at again: nodes come and go."""
+FEED_SECONDS = 1.0
+"""How often it is looked at how many calls keep a model busy."""
 TURN_SECONDS = 600.0
 """So long a model keeps its GPU while more runs have models there than there are GPUs; then another has its turn."""
 
@@ -59,10 +61,12 @@ class _Model:
     dead: bool = False
     leaving: bool = False
 
-    @property
-    def room(self) -> int:
-        """Calls that it can still take. While models load, one each is enough: more tasks would compete for CPUs."""
-        return 0 if self.leaving else max(0, (AHEAD if self.warm else 1) - len(self.calls))
+    def room(self, ahead: int) -> int:
+        """Calls that it can still take, where `ahead` are to be in front of a loaded one.
+
+        While models load, one each is enough: more tasks would compete for CPUs.
+        """
+        return 0 if self.leaving else max(0, (ahead if self.warm else 1) - len(self.calls))
 
 
 @dataclass(eq=False)
@@ -91,15 +95,22 @@ class Pool:
             `import_modules()`.
         look: finds what an actor claims, and how many there may be.
         wanted: number of units that are to be made: no more actors than that are asked for.
+        said: takes warnings.
     """
 
     def __init__(
-        self, label: str, make: Callable[[Resources], Any], look: Callable[[], Resources], wanted: int
+        self,
+        label: str,
+        make: Callable[[Resources], Any],
+        look: Callable[[], Resources],
+        wanted: int,
+        said: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self._label, self._make, self._look, self._wanted = label, make, look, max(1, wanted)
+        self._label, self._make, self._look, self._wanted, self._said = label, make, look, max(1, wanted), said
         self.resources = look()
+        self._feeding, self._ahead, self._fed = Feeding(), AHEAD, time.monotonic()
         self._models: dict[_Model, int] = {}  # with the room of each
-        self._by_room: list[dict[_Model, None]] = [{} for _ in range(AHEAD + 1)]
+        self._by_room: list[dict[_Model, None]] = [{} for _ in range(MOST_AHEAD + 1)]
         self._answered: deque[Any] = deque()  # futures of actors that have answered; other threads add to it
         self._changed = True
         self._coming: dict[Any, _Coming] = {}  # by the future of its answer
@@ -140,11 +151,12 @@ class Pool:
         paused = {self._paused: "a pause, since models were lost before they ran"} if self._again else {}
         return dict.fromkeys(self._coming, f"room for a model, which needs {needs}") | paused
 
-    def send(self, work: Callable[[Any], Any]) -> Any:
+    def send(self, work: Callable[[Any], Any], text_bytes: int = 0) -> Any:
         """Call the actor that has the most room, of which there has to be some.
 
         Args:
             work: is given the actor, and returns the reference of a result.
+            text_bytes: bytes of text of the units of the call.
 
         Returns:
             The reference.
@@ -153,6 +165,7 @@ class Pool:
         reference = work(model.actor)
         model.calls[reference] = None
         self._sent[reference] = model
+        self._feeding.send(text_bytes)
         self._put(model)
         return reference
 
@@ -162,8 +175,8 @@ class Pool:
             return Held()
         return Held(model.last, model.place.node, model.place.pid, self.resources.gpus)
 
-    def returned(self, reference: Any) -> Mapping[Any, bool]:
-        """The result of a call is back.
+    def returned(self, reference: Any, facts: Sequence[Facts] = ()) -> Mapping[Any, bool]:
+        """The result of a call is back, which came from the calls that these facts are of.
 
         Returns:
             What `lost` does: a call whose result was only to be written still may be the last of an actor that died.
@@ -171,6 +184,7 @@ class Pool:
         model = self._sent.pop(reference, None)
         if model is None:  # it was no call of a model
             return {}
+        self._feeding.take(facts)
         del model.calls[reference]
         model.last = time.monotonic()
         if not model.warm:
@@ -247,8 +261,8 @@ class Pool:
         """Note the room of an actor: one with the most is found at once, however many there are."""
         if (before := self._models.get(model)) is not None:
             del self._by_room[before][model]
-        self._models[model] = model.room
-        self._by_room[model.room][model] = None
+        self._models[model] = room = model.room(self._ahead)
+        self._by_room[room][model] = None
 
     def _drop(self, model: _Model) -> None:
         """An actor gets nothing any more: it is lost, given back or asked again."""
@@ -263,6 +277,7 @@ class Pool:
     def _resize(self) -> None:
         """Ask for actors that are missing, and no longer for those that the cluster has no room for."""
         now = time.monotonic()
+        self._feed(now)
         if now - self._looked > LOOK_SECONDS and not head.is_silent():
             self._looked = now
             before, self._left = self._left, nodes.leaving()
@@ -289,6 +304,19 @@ class Pool:
             del self._again[len(self._again) - dropped :]
             for future in list(self._coming)[missing + dropped :] if missing + dropped else []:
                 ray.kill(self._coming.pop(future).actor)
+
+    def _feed(self, now: float) -> None:
+        """Have as many calls in front of each model as keep it busy, and tell what else does not let them."""
+        if now - self._fed < FEED_SECONDS:
+            return
+        self._fed, before = now, self._ahead
+        self._ahead = self._feeding.ahead(self.resources.feeders)
+        if self._ahead != before:
+            for model in list(self._models):
+                self._put(model)
+        # On CPUs all is one: what prepares units has the cores that models have not.
+        if self.resources.gpu and (limit := self._feeding.limits(self.resources.feeders)):
+            self._said(f"{self._label}: {limit}")
 
     def _had_its_turn(self, model: _Model) -> bool:
         """Whether an actor is to make room for those of other runs. Another is asked for, which waits behind theirs."""

@@ -25,6 +25,7 @@ from annotate.engine.calls import Job
 from annotate.engine.facts import Facts, Held, Told
 from annotate.engine.going import Call, Going, Item, Line
 from annotate.engine.losses import KILLED, loss_of
+from annotate.engine.made_twice import to_make_twice
 from annotate.engine.recovery import SUSPECT, BeginAnew, Recovery
 from annotate.engine.sharing import Share
 from annotate.errors import WorkError
@@ -42,10 +43,6 @@ CALL_SECONDS = 1.0
 """Small items are put into one call that takes about so long; longer with very many workers, for the driver's sake."""
 DRIVER_SECONDS = 0.01
 """Time that the driver has for each call: with so many workers that it has less, calls get longer."""
-SLOW_SECONDS, SLOW_TIMES = 30.0, 3
-"""A call is made a second time, where nothing else is to do, after so many seconds and so many times the usual time."""
-MOVED_SECONDS = 1.0
-"""So is a call, at once, that waits behind another and usually takes so long."""
 
 
 @dataclass
@@ -199,29 +196,17 @@ class Scheduler:
         return moved
 
     def _send_twice(self, going: Going) -> None:
-        """Make calls that take long or wait a second time, where nothing else is to do: the first result counts."""
+        """Make calls that take long or wait a second time, where nothing else is to do."""
         calls, now = going.calls, time.monotonic()
         assert calls is not None
-        usual = going.item_seconds
-        while usual is not None and calls.idle():
+        while calls.idle():
             if calls.room is None and len(self._line) >= self.share().workers:
                 return
-            # Those in flight are in the order in which they were sent: if the first is not late, none is.
-            once = next((call for call in going.flying.values() if call.does == "makes" and not call.twice), None)
-            late = once and now - once.sent > max(SLOW_SECONDS, SLOW_TIMES * usual * len(once.items))
-            call = once if late else self._waits_behind(going, usual)
-            if call is None:
+            if (call := to_make_twice(going, now)) is None:
                 return
             call.twice = True
             if items := [item for item in call.items if item.index in going.open]:
                 self._submit(going, items, twice=True)
-
-    def _waits_behind(self, going: Going, usual: float) -> Call | None:
-        """A call that waits behind another, and takes so long that it is worth to move it to an idle worker."""
-        assert going.calls is not None
-        waiting = (going.flying.get(reference) for reference in going.calls.waiting())
-        found = (call for call in waiting if call is not None and call.does == "makes" and not call.twice)
-        return next((call for call in found if usual * len(call.items) >= MOVED_SECONDS), None)
 
     def _free(self) -> bool:
         """Whether there is room for another call of a step that has no limit of its own."""
@@ -384,7 +369,7 @@ class Scheduler:
         if call.does == "counts":
             self._recovery.search(going, call.items[0], result)
             return
-        self._judge(going, calls.returned(reference))
+        self._judge(going, calls.returned(reference, told.facts if isinstance(told, Told) else ()))
         if call.does == "tries":
             self._recovery.searched(going, call.items[0])
             return

@@ -16,6 +16,8 @@ from annotate.storage import retries
 SLICES = 60
 OTHER = "other"
 """The time of a call that is in no phase: the stage's own arithmetic."""
+FORWARD = "forward"
+"""The step of the calls of models."""
 PHASES = (*get_args(tally.Phase), OTHER)
 
 Floats = npt.NDArray[np.float64]
@@ -34,6 +36,7 @@ class StageTime:
         waited: seconds that calls waited for a free worker.
         peak: the most memory that a call held, in bytes.
         running: mean number of calls that ran in each slice of the timeline.
+        model: how busy its models were; None if it has none.
     """
 
     label: str
@@ -44,6 +47,32 @@ class StageTime:
     waited: float
     peak: int
     running: Sequence[float]
+    model: ModelTime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelTime:
+    """What the models of a stage did from the time on when each was loaded, in calls that have ended.
+
+    Attributes:
+        busy: the seconds of their forward passes, of all models together.
+        idle: the seconds in which they waited for the next unit.
+        tokens: that they read.
+    """
+
+    busy: float
+    idle: float
+    tokens: int
+
+    @property
+    def share(self) -> float:
+        """The share of the time in which a model was busy."""
+        return self.busy / (self.busy + self.idle) if self.busy else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens a second of one model, waits included."""
+        return self.tokens / (self.busy + self.idle) if self.busy else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +273,7 @@ class Reader:
                 waited=sum(event["waited"] for event in events),
                 peak=max(event["peak"] for event in events),
                 running=np.sum([_spread(e["seconds"], e["start"], e["end"], edges) for e in events], axis=0).tolist(),
+                model=_model_time([event for event in events if event["step"] == FORWARD]),
             )
             for label, events in stages.items()
         ]
@@ -279,6 +309,19 @@ def _slow(event: Mapping[str, Any]) -> SlowCall:
     same = ("stage", "step", "units", "node", "pid", "start", "peak")
     seconds = phases([event["counts"]], event["end"] - event["start"])
     return SlowCall(seconds=seconds, **{name: event[name] for name in same})
+
+
+def _model_time(events: Sequence[Mapping[str, Any]]) -> ModelTime | None:
+    """Of the calls of models."""
+    if not events:
+        return None
+    counts = [event["counts"] for event in events]
+    loading = sum(each.get(tally.SECONDS + "load", 0.0) for each in counts)
+    return ModelTime(
+        busy=max(0.0, sum(event["seconds"] for event in events) - loading),
+        idle=sum(each.get(tally.MODEL_IDLE, 0.0) for each in counts),
+        tokens=round(sum(each.get("tokens", 0) for each in counts)),
+    )
 
 
 def phases(counts: Sequence[Mapping[str, float]], seconds: float) -> dict[str, float]:

@@ -70,6 +70,8 @@ def test_the_timeline_of_a_run(annotate, finished, workdir):
     assert all(word in out for word in ("waiting", "idle", "Slowest calls", "Rates by node", "Time of the workers: "))
     assert all(stage.label in out for stage in timeline.stages) and timeline.slowest[0].step in out
     assert any(shade in out for shade in SHADES[1:])
+    shown = [line for line in annotate("status", finished)[1].splitlines() if "models were busy for" in line]
+    assert len(shown) == len(GROUPS) and all(line in out for line in shown)
     assert "Slowest" not in annotate("status", finished)[1] and "near duplicate" not in out
     told = [
         {

@@ -24,6 +24,7 @@ from annotate.engine.metrics import METRICS, PREFIX, exported
 from annotate.engine.model_actor import BROKEN
 from annotate.engine.overdue import TOO_LONG, limited
 from annotate.engine.running import Running
+from annotate.engine.timeline import ModelTime, Reader
 from annotate.storage.store import Directory
 
 
@@ -75,7 +76,13 @@ def test_a_scrape_of_the_endpoint_has_what_the_run_does_and_did(ran):
     assert scraped(
         exported("annotate_store_requests"), *(f'kind="{kind}"' for kind in ("get", "put", "create", "head"))
     )
-    for name in ("annotate_calls", "annotate_units", "annotate_spans", "annotate_waited_seconds"):
+    for name in (
+        "annotate_calls",
+        "annotate_units",
+        "annotate_spans",
+        "annotate_waited_seconds",
+        "annotate_model_idle_seconds",
+    ):
         assert scraped(exported(name))
 
 
@@ -112,6 +119,22 @@ def test_the_timeline_has_each_stage_that_ran(ran):
     assert set(steps) == {"prepare", "forward", "finish"}
     assert steps["finish"].rows == next(stage.rows for stage in stages if stage.label == model.label)
     assert model.peak > 50 << 20 and model.seconds["forward"] > 0 and timeline.slowest[0].pid
+
+
+def test_how_busy_models_are_is_read_from_the_calls_that_ran_them():
+    """Two models on two nodes; one of them was loaded in its call."""
+    same = {"event": "calls", "stage": "annotations", "start": 5.0, "end": 9.0, "sent": 5.0, "waited": 0.0, "peak": 1}
+    reader = Reader()
+    for node, step, spent, counts in (
+        ("a", "forward", 12.0, {"seconds: load": 2.0, "seconds: forward": 10.0, "model idle": 5.0, "tokens": 3000}),
+        ("b", "forward", 10.0, {"seconds: forward": 10.0, "model idle": 15.0, "tokens": 1000}),
+        ("b", "prepare", 99.0, {"seconds: tokenize": 99.0}),
+    ):
+        reader.take({**same, "node": node, "step": step, "calls": 1, "seconds": spent, "counts": counts})
+    reader.take({**same, "stage": "spans", "node": "a", "step": "make", "calls": 1, "seconds": 1.0, "counts": {}})
+    models = {stage.label: stage.model for stage in reader.timeline().stages}
+    assert models == {"annotations": ModelTime(busy=20.0, idle=20.0, tokens=4000), "spans": None}
+    assert (models["annotations"].share, models["annotations"].tokens_per_second) == (0.5, 100)
 
 
 def test_a_run_that_finds_all_committed_has_no_timeline(ran):

@@ -34,10 +34,11 @@ def expressions():
 
 
 def names(expression):
-    """The metrics that an expression reads, and the labels that it groups by."""
+    """The metrics that an expression reads, and the labels that it groups by or chooses by."""
+    chosen = re.findall(r"(\w+) *=~?\"", expression)
     groups = re.findall(r"\b(?:by|on) \(([^)]*)\)", expression)
-    labels = {label.strip() for group in groups for label in group.split(",") if label.strip()}
-    bare = re.sub(r"\[[^\]]*\]|\b(?:by|on) \([^)]*\)|\b\d+\w*\b", " ", expression)
+    labels = {label.strip() for group in [*groups, *chosen] for label in group.split(",") if label.strip()}
+    bare = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\b(?:by|on) \([^)]*\)|\b\d+\w*\b", " ", expression)
     return set(re.findall(r"[a-zA-Z_]\w*", bare)) - FUNCTIONS, labels
 
 
@@ -70,6 +71,7 @@ def test_the_reader_of_expressions_finds_what_is_wrong():
         {"ray_a_total", "ray_b"},
         {"stage", "node"},
     )
+    assert names('rate(ray_a_total{phase="forward"}[5m])') == ({"ray_a_total"}, {"phase"})
 
 
 def lost(mine, back, path=""):
