@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 WORDS = """the a cat dog sat ran on mat nice idiot you are is thank good bad . , ! user assistant : hello""".split()  # noqa: SIM905
 SPECIAL = ["<pad>", "<s>", "</s>", "<unk>"]
 CHAT = "{{ bos_token }}{% for m in messages %}{{ m['role'] }} : {{ m['content'] }} </s>{% endfor %}"
+CHAT_ANSWER = CHAT + "{% if add_generation_prompt %}assistant : {% endif %}"
 
 
 def make_tokenizer(*, bos=True, eos=True, **settings):
@@ -105,6 +106,11 @@ BUILDERS = {
         "LlamaConfig",
         {"num_labels": 1, "max_position_embeddings": 64, "num_key_value_heads": 2, "pad_token_id": None},
     ),
+    "llama": (
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        {"max_position_embeddings": 64, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2},
+    ),
     "gpt2": (
         "GPT2LMHeadModel",
         "GPT2Config",
@@ -120,6 +126,7 @@ TOKENIZERS = {
     "gpt2-left": {"padding_side": "left"},
     "bert": {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]},
     "reward": {"eos": False, "chat_template": CHAT},
+    "llama": {"eos": False, "chat_template": CHAT_ANSWER},
     "reward-no-pad": {"eos": False, "chat_template": CHAT, "pad_token": None},
     "gpt2": {"bos": False, "eos": False, "bos_token": None, "pad_token": None},
 }

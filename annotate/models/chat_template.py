@@ -6,7 +6,7 @@ import datetime
 import functools
 import inspect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,4 +153,38 @@ def _compile(source: str, date: str) -> Any:
 def _render(template: Any, names: dict[str, str], prompt: str, text: str) -> str:
     messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": text}]
     written: str = template.render(messages=messages, tools=None, documents=None, add_generation_prompt=False, **names)
+    return written
+
+
+def render_messages(tokenizer: Any, date: str, messages: Sequence[Mapping[str, str]], name: str) -> str:
+    """A conversation as a model's chat template writes it, up to where the assistant begins its next answer.
+
+    Args:
+        tokenizer: a Transformers tokenizer.
+        date: what the template gets for today, `YYYY-MM-DD`.
+        messages: each with its `role` and `content`.
+        name: what to call the model in messages.
+
+    Raises:
+        ConfigError: there is no template, it fails, or it does not write what a message says.
+    """
+    if not tokenizer.chat_template:
+        raise ConfigError(f"model {name!r} has no chat template", hint="Leave user=None: it reads plain text.")
+    names = {key: str(token) for key, token in tokenizer.special_tokens_map.items()}
+    try:
+        template = _compile(tokenizer.get_chat_template(), date)
+        written: str = template.render(
+            messages=messages, tools=None, documents=None, add_generation_prompt=True, **names
+        )
+    except Exception as error:
+        raise ConfigError(
+            f"model {name!r}: its chat template fails: {reason(error)}",
+            hint="Its template may know no role 'system': mend its chat_template.jinja, or leave user=None.",
+        ) from error
+    for message in messages:
+        if message["content"].strip() not in written:
+            raise ConfigError(
+                f"model {name!r}: its chat template does not write what the role {message['role']!r} says",
+                hint="Its template may know no such role: mend its chat_template.jinja, or leave user=None.",
+            )
     return written

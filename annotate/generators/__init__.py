@@ -1,0 +1,35 @@
+"""Generators: they complete the opening of a document under a prompt. A kind of generator is one file here.
+
+    transformers_generator   a causal language model in this process; settings and prompts
+    generation               the same, loaded: batches, one prompt computed once, draws
+    draws                    which token comes next, drawn by a hash
+    server_generator         an OpenAI-compatible server; settings
+    server_client            its requests: tried again, counted
+    endings                  what is wrong with a completion: it is empty, it loops
+
+`base` says what a generator is. A new kind is one file: a frozen dataclass with the members of `base.Generator`.
+Nothing else knows the kinds: `Distill` takes any object that has these members.
+"""
+
+from typing import TYPE_CHECKING
+
+from annotate.lazy import attributes
+
+if TYPE_CHECKING:
+    from annotate.generators.base import Completions, Generator, Request, Sampling
+    from annotate.generators.server_generator import Price, ServerGenerator
+    from annotate.generators.transformers_generator import TransformersGenerator
+
+_HOMES = {
+    "Completions": "annotate.generators.base",
+    "Generator": "annotate.generators.base",
+    "Price": "annotate.generators.server_generator",
+    "Request": "annotate.generators.base",
+    "Sampling": "annotate.generators.base",
+    "ServerGenerator": "annotate.generators.server_generator",
+    "TransformersGenerator": "annotate.generators.transformers_generator",
+}
+
+__all__ = ["Completions", "Generator", "Price", "Request", "Sampling", "ServerGenerator", "TransformersGenerator"]
+
+__getattr__ = attributes(__name__, _HOMES)

@@ -1,0 +1,153 @@
+"""A server that speaks OpenAI's API, as a generator: vLLM, SGLang, llama.cpp, `transformers serve`, or a paid one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, ClassVar, Literal, Self
+
+from annotate.credentials import in_url, redacted
+from annotate.errors import ConfigError
+from annotate.generators.base import DEFAULT_SAMPLING, Sampling
+from annotate.models.base import Json
+
+Api = Literal["completions", "chat"]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What a server takes for a million tokens, in any currency.
+
+    Attributes:
+        read: of prompts and openings.
+        written: of completions.
+    """
+
+    read: float
+    written: float
+
+    def __post_init__(self) -> None:
+        if not (self.read >= 0 and self.written >= 0):
+            raise ConfigError(f"a price must be 0 or more, got {self.read} and {self.written}")
+
+
+@dataclass(frozen=True)
+class ServerGenerator:
+    """Any server with OpenAI's `/v1/completions` or `/v1/chat/completions`.
+
+        ServerGenerator("http://localhost:8000/v1", "meta-llama/Llama-3.1-8B", sampling=Sampling(max_tokens=200))
+
+    With `user` it is asked for a chat: the prompt is what the system says, `user` what the user says. The opening
+    begins the assistant's answer, which the server is to go on with (`continue_final_message`, as vLLM and SGLang have
+    it; llama.cpp does so by itself). Of a server that can't do so, set `prefill=False`: the opening then stands behind
+    `user`, after a blank line, so `user` has to say that it is to be gone on with.
+
+    A rerun from nothing gives other documents: a server promises no equal bytes, though it is told a seed for each
+    request. What is committed stays, and is never asked for again. Requests that fail for a reason that may pass
+    (time-outs, too many requests, errors of the server, cut connections, answers that are not whole) are tried again,
+    and counted; a server that is away for longer ends the run, and the next goes on.
+
+    Attributes:
+        url: up to `/v1`. It is no part of the recipe: a server that moves is the same.
+        model: its name at the server.
+        sampling: how tokens are drawn; the seed of each request is made of its seed.
+        revision: which version of the model the server has, for the recipe and the provenance; a server does not tell.
+        user: what the user says, for a chat; None for plain completions of prompt, blank line and opening.
+        prefill: whether the server goes on with a message of the assistant.
+        key_from: the name of the environment variable that has the API key, on all nodes. The key itself is nowhere
+            else: not in the recipe, logs or manifests.
+        requests: at a time, of each model process. `--workers` says how many of these there are.
+        timeout: seconds that a request may take.
+        tries: of a request, at most.
+        price: for `--plan`; None if it costs nothing.
+        extra: more fields of a request, such as {"top_k": 50}; part of the recipe.
+    """
+
+    url: str
+    model: str
+    _: KW_ONLY
+    sampling: Sampling = DEFAULT_SAMPLING
+    revision: str = ""
+    user: str | None = None
+    prefill: bool = True
+    key_from: str | None = None
+    requests: int = 16
+    timeout: float = 600.0
+    tries: int = 8
+    price: Price | None = None
+    extra: Json = field(default_factory=dict, hash=False)
+
+    gpu: ClassVar[bool] = False
+    repeatable: ClassVar[bool] = False
+    top_k: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        if not re.match(r"https?://[^/]", self.url) or in_url(self.url):
+            raise ConfigError(
+                f"the url of a server must begin with http:// or https://, and have no credential in it, got "
+                f"{redacted(self.url)!r}",
+                hint='Write it as "http://localhost:8000/v1". key_from= names the variable that has a key.',
+            )
+        if self.key_from is not None and not _VARIABLE.fullmatch(self.key_from):
+            raise ConfigError(
+                "key_from must be the name of an environment variable, and is no such name",
+                hint='Write key_from="OPENAI_API_KEY", and set that variable to the key.',
+            )
+        if self.requests < 1 or self.tries < 1 or not self.timeout > 0:
+            raise ConfigError(
+                f"requests, tries and timeout must be above 0, got {self.requests}, {self.tries} and {self.timeout}"
+            )
+        if not self.prefill and self.user is None:
+            raise ConfigError(
+                "prefill=False is for a chat, and there is no user=",
+                hint='Write user="Go on with this text, and write nothing else:".',
+            )
+
+    @property
+    def api(self) -> Api:
+        """Which of the two it is asked by."""
+        return "completions" if self.user is None else "chat"
+
+    @property
+    def endpoint(self) -> str:
+        """The address that requests go to."""
+        return f"{self.url.rstrip('/')}/{'completions' if self.user is None else 'chat/completions'}"
+
+    def resolved(self) -> Self:
+        """Itself: a server is not asked before there is work."""
+        return self
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Nothing can be checked without the server, which counts the tokens."""
+        del prompts
+
+    def identity(self) -> Json:
+        """The model as the server calls it, and what it is asked; neither address nor key."""
+        return {
+            "kind": "server",
+            "model": self.model,
+            "revision": self.revision,
+            "sampling": self.sampling.identity(),
+            "api": self.api,
+            "user": self.user,
+            "prefill": self.prefill,
+            "extra": dict(self.extra),
+        }
+
+    def named(self) -> tuple[str, str]:
+        """Model and revision, as they were given."""
+        return self.model, self.revision
+
+    def load(self, device: str) -> Any:
+        """A client of the server.
+
+        Raises:
+            ConfigError: the variable that is to have the key is not set.
+        """
+        from annotate.generators.server_client import ServerClient
+
+        del device
+        return ServerClient(self)

@@ -1,0 +1,139 @@
+"""A causal language model of Transformers, in this process, as a generator."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from annotate.errors import ConfigError
+from annotate.generators.base import DEFAULT_SAMPLING, Sampling
+from annotate.models.base import Json
+from annotate.models.causal_model import CausalModel
+from annotate.models.chat_template import DATE, render_messages
+
+BETWEEN = "\n\n"
+"""Stands between prompt and opening, where there is no chat template."""
+
+
+@dataclass(frozen=True)
+class TransformersGenerator:
+    """Any causal language model of Transformers, from the hub or a directory.
+
+        TransformersGenerator(CausalModel("gpt2"), sampling=Sampling(max_tokens=200))
+
+    The model reads the prompt, a blank line, and the opening, which it goes on with. With `user` it reads a
+    conversation by its chat template: the prompt is what the system says, `user` what the user says, and the opening is
+    how its answer begins.
+
+    Equal bytes are promised for a rerun: on one kind of device, with equal versions of libraries, the same units of
+    documents give the same completions, whatever the number of workers. Each token is drawn by a hash of seed,
+    document, prompt and place, so what a document draws does not depend on the others in its batch. But the last bits
+    of a model's logits do depend on the shape of the batch; so among other neighbours, as with another `batch_rows`, a
+    draw that falls just on the edge between two tokens may go to the other one.
+
+    Attributes:
+        model: the model, its dtype, and the tokens that prompt, opening and completion may have together: `max_length`.
+            By default that is what the model takes, at most 4,096.
+        sampling: how tokens are drawn.
+        user: what the user says, for a model with a chat template; None for one without.
+        batch_rows: documents in a batch, at most. The prompt's keys and values are held for each.
+        top_k: how many of the teacher's most probable next tokens are kept beside each token; 0 for none.
+    """
+
+    model: CausalModel
+    _: KW_ONLY
+    sampling: Sampling = DEFAULT_SAMPLING
+    user: str | None = None
+    batch_rows: int = 16
+    top_k: int = 0
+
+    gpu: ClassVar[bool] = True
+    repeatable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, CausalModel):
+            raise ConfigError(
+                f"the model of a generator must be a CausalModel, got {self.model!r}",
+                hint='Write TransformersGenerator(CausalModel("gpt2")).',
+            )
+        if self.model.context_column is not None:
+            raise ConfigError(
+                f"context_column={self.model.context_column!r} has no meaning for a generator: it is given prompts"
+            )
+        if self.batch_rows < 1 or self.top_k < 0:
+            raise ConfigError(
+                f"batch_rows must be 1 or more, and top_k 0 or more, got {self.batch_rows} and {self.top_k}"
+            )
+
+    def resolved(self) -> Self:
+        """The same with its directory made absolute, or its revision a commit.
+
+        Raises:
+            ConfigError: the model can't be found.
+        """
+        return dataclasses.replace(self, model=self.model.resolved())
+
+    def prefix(self, prompt: str) -> list[int]:
+        """The tokens that a prompt becomes: all that the model reads before the opening.
+
+        Raises:
+            ConfigError: the model has no chat template, or a template that fails.
+        """
+        tokenizer = self.model.tokenizer().backend_tokenizer
+        if self.user is None:
+            first = self.model.first_id()
+            ids: list[int] = tokenizer.encode(prompt + BETWEEN, add_special_tokens=False).ids if prompt else []
+            return [*([] if first is None else [first]), *ids]
+        messages = [{"role": "system", "content": prompt}] if prompt else []
+        messages.append({"role": "user", "content": self.user})
+        written = render_messages(self.model.tokenizer(), DATE, messages, self.model.name)
+        return list(tokenizer.encode(written, add_special_tokens=False).ids)
+
+    def check(self, prompts: Sequence[str]) -> None:
+        """Check that each prompt leaves room for a completion.
+
+        Raises:
+            ConfigError: one does not, or the chat template does not write it.
+        """
+        window = self.model.window()
+        for prompt in prompts:
+            size = len(self.prefix(prompt))
+            if size + self.sampling.max_tokens >= window:
+                raise ConfigError(
+                    f"a prompt of {size:,} tokens and max_tokens={self.sampling.max_tokens:,} leave no room for an "
+                    f"opening: model {self.model.name!r} is used with {window:,} tokens. The prompt begins "
+                    f"{prompt[:60]!r}",
+                    hint="Set CausalModel(..., max_length=...) as high as the model goes, or make the prompt shorter.",
+                )
+
+    def identity(self) -> Json:
+        """The hashes of the model's files, and the settings that can change a completion."""
+        return {
+            "kind": "transformers",
+            "model": self.model.identity(),
+            "sampling": self.sampling.identity(),
+            "user": self.user,
+            "batch_rows": self.batch_rows,
+            "top_k": self.top_k,
+        }
+
+    def named(self) -> tuple[str, str]:
+        """The hub id with its commit; or the last part of the directory's name, with a hash of its weights."""
+        files = self.model.files()
+        if files.commit is not None:
+            return self.model.name, files.commit
+        name = Path(self.model.name).name if Path(self.model.name).is_absolute() else self.model.name
+        return name, f"sha256:{files.hashes()['weights']}"
+
+    def load(self, device: str) -> Any:
+        """Read the weights onto `device`.
+
+        Raises:
+            ConfigError: the model is no causal language model, or can't be loaded.
+        """
+        from annotate.generators.generation import Generation
+
+        return Generation(self, device)

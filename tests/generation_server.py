@@ -1,0 +1,128 @@
+"""A server on loopback that speaks OpenAI's API, and misbehaves as it is told to."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+def completion(asked: dict[str, Any]) -> str:
+    """What it writes, a function of what it was asked."""
+    if "prompt" in asked:
+        return f" Written after {len(asked['prompt'])} characters, with seed {asked['seed']}."
+    return f" Said after {sum(len(message['content']) for message in asked['messages'])} characters."
+
+
+class GenerationServer(ThreadingHTTPServer):
+    """Answers requests, but for those that a fault is due for: the first fault meets the first request, and so on.
+
+    | fault | what the client sees |
+    |---|---|
+    | "ok" | an answer |
+    | 500, 429, 400, ... | this status, with a message |
+    | (429, "2") | this status, with Retry-After: 2 |
+    | "reset" | the connection is reset |
+    | "cut" | half of an answer, then the connection ends |
+    | "stall" | nothing, for `stall` seconds |
+    | "half" | status 200, with half of an answer's JSON |
+    | a dict | an answer whose choice has these fields |
+
+    Attributes:
+        faults: those that are due; a function gives that of a request.
+        asked: the requests that came, in order: path, headers and body.
+        most: how many were answered at one time.
+    """
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, faults: Sequence[Any] | Callable[[dict[str, Any]], Any] = (), *, pause: float = 0.0) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.faults = faults if callable(faults) else list(faults)
+        self.pause, self.stall = pause, 30.0
+        self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.now = self.most = 0
+        self.mutex = threading.Lock()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Its address, as a generator takes it."""
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def __enter__(self) -> GenerationServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is what is tested."""
+
+    def due(self, asked: dict[str, Any]) -> Any:
+        """The fault that meets a request."""
+        if callable(self.faults):
+            return self.faults(asked)
+        with self.mutex:
+            return self.faults.pop(0) if self.faults else "ok"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: GenerationServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.mutex:
+            self.server.asked.append((self.path, dict(self.headers), asked))
+            self.server.now += 1
+            self.server.most = max(self.server.most, self.server.now)
+        try:
+            time.sleep(self.server.pause)
+            self._answer(asked, self.server.due(asked))
+        finally:
+            with self.server.mutex:
+                self.server.now -= 1
+
+    def _answer(self, asked: dict[str, Any], fault: Any) -> None:
+        text = completion(asked)
+        said = {"text": text} if "prompt" in asked else {"message": {"role": "assistant", "content": text}}
+        choice = {"index": 0, "finish_reason": "stop", **said, **(fault if isinstance(fault, dict) else {})}
+        usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+        whole = json.dumps({"id": "1", "model": asked["model"], "choices": [choice], "usage": usage}).encode()
+        status, wait = fault if isinstance(fault, tuple) else (fault, None)
+        if isinstance(status, int):
+            key = self.headers.get("Authorization", "")
+            return self._send(status, json.dumps({"error": {"message": f"no, says {status} {key}"}}).encode(), wait)
+        if fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            return None
+        if fault == "stall":
+            self.close_connection = True
+            return time.sleep(self.server.stall)
+        if fault == "cut":
+            return self._send(200, whole, cut=True)
+        return self._send(200, whole[: len(whole) // 2] if fault == "half" else whole)
+
+    def _send(self, status: int, content: bytes, wait: str | None = None, *, cut: bool = False) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        if wait is not None:
+            self.send_header("Retry-After", wait)
+        self.end_headers()
+        self.wfile.write(content[: len(content) // 2] if cut else content)
+        if cut:
+            self.close_connection = True

@@ -1,0 +1,1 @@
+from model_fixtures import copy_model, tiny  # noqa: F401
