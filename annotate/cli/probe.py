@@ -45,6 +45,19 @@ def command() -> None:
     metavar="LAYER[:POOL]",
     help="A hidden state that the head reads, such as 4 or 4:max; can be repeated [two middle layers].",
 )
+@click.option(
+    "--words",
+    multiple=True,
+    metavar="FILE",
+    help="CSV file of words to look for: text, and if wanted group and severity; can be repeated.",
+)
+@click.option(
+    "--weight",
+    "weights",
+    multiple=True,
+    metavar="SOURCE=N",
+    help="How many spans one of SOURCE counts as; 0: only measured; can be repeated [1].",
+)
 @click.option("--tail-layers", type=click.IntRange(0), default=0, show_default=True, help="Layers to train too; slow.")
 @click.option("--anchors", nargs=2, metavar="LOW HIGH", help="A text that must score low, and one high [both picked].")
 @click.option("--meaning", help="What a high score means, in a sentence.")
@@ -61,6 +74,8 @@ def train(
     encoder: str | None,
     prefix: str,
     features: tuple[str, ...],
+    words: tuple[str, ...],
+    weights: tuple[str, ...],
     tail_layers: int,
     anchors: tuple[str, str] | None,
     meaning: str | None,
@@ -73,7 +88,8 @@ def train(
     Probe("FILE"), and its rules can use the probability p(AXIS).
     """
     from annotate.probes.encoder import Encoder
-    from annotate.probes.training import parse_feature, train_probe
+    from annotate.probes.feature_choice import parse_feature
+    from annotate.probes.training import train_probe
 
     shown = console()
     with shown.status(f"training a probe of {axis} ..."):
@@ -87,6 +103,8 @@ def train(
             source=source,
             split=split,
             features=tuple(parse_feature(item) for item in features) or None,
+            words=words,
+            weights=dict(map(_weight, weights)),
             tail_layers=tail_layers,
             anchors=anchors,
             meaning=meaning,
@@ -94,6 +112,15 @@ def train(
             device=device,
         )
     print_report(report, shown)
+
+
+def _weight(given: str) -> tuple[str, float]:
+    """Read SOURCE=N."""
+    source, _, number = given.rpartition("=")
+    try:
+        return source, float(number)
+    except ValueError:
+        raise click.BadParameter(f"a weight is SOURCE=N, got {given!r}", param_hint="--weight") from None
 
 
 @command.command()
@@ -127,6 +154,7 @@ def print_report(report: ProbeReport, out: Console) -> None:
         say(out, f"{report.contradictions:,} texts have different labels in one source: all their labels count.")
     if report.repeats:
         say(out, f"{report.repeats:,} spans were left out of training: a test span has the same text.")
+    _print_words(report, out)
     say(out, f"Wrote {report.path}, {size(report.size)}: {_features(report.features)}; penalty {report.penalty:g}.")
     say(out, f'  in a pipeline:  Probe("{report.path}")')
     say(out, f"  by eye:         annotate probe show {report.path}")
@@ -144,6 +172,18 @@ def _print_lengths(report: ProbeReport, out: Console) -> None:
         f"Scores follow length by {report.scores_with_length:+.2f}, labels by {report.labels_with_length:+.2f} "
         "(rank correlation): where these differ, the probe reads length.",
     )
+
+
+def _print_words(report: ProbeReport, out: Console) -> None:
+    if not report.words:
+        return
+    table = Table("listed words", "one standard deviation adds to the score")
+    table.columns[1].justify = "right"
+    for name, weight in report.words.items():
+        table.add_row(Text(visible(name)), f"{weight:+.3f}")
+    out.print(table)
+    if report.words_left_out:
+        say(out, f"{report.words_left_out:,} listed words were left out: the tokenizer does not know them whole.")
 
 
 def _print_wrong(report: ProbeReport, out: Console) -> None:
@@ -184,6 +224,9 @@ def print_card(head: Head, path: str, out: Console) -> None:
     before = f"; texts stand after {card.prefix!r}" if card.prefix else ""
     table.add_row("encoder", Text(visible(f"{card.encoder.name}, {card.max_length} tokens at most{before}")))
     table.add_row("reads", f"{_features(card.features)}; width {head.width}")
+    if head.words:
+        names = ", ".join(head.words.groups)
+        table.add_row("words", Text(visible(f"{head.words.entries:,} listed, in the groups {names}")))
     if head.tail:
         table.add_row("own layers", ", ".join(map(str, sorted(head.tail))))
     table.add_row("must score low", Text(visible(card.anchors[0])))

@@ -6,13 +6,17 @@ What scores:
     encoder               the backbone that probes share
     encoder_forward       a loaded encoder with the heads of some probes
     trunk                 runs the encoder layer by layer, and pools hidden states
+    word_list             words that a head looks for, as hashes of their token ids
+    word_features         what a head reads of them
     heads/                the probes that come with this package, and their model card
 
 What trains:
 
     training              from labelled spans to a file and a report
     labels                labelled spans: read, checked, cut into parts
-    linear_head           fits the head
+    feature_choice        which hidden states a head reads
+    linear_head           fits a head
+    fitting               fits heads to labelled spans, and chooses the penalty
     tail                  trains a probe's own copies of some layers
     metrics               how well scores follow labels
     report                what training reports

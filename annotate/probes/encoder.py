@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from typing import Protocol
 
+import numpy as np
 import pyarrow as pa
 
 from annotate.models.base import FloatArray, Forward, Json, Prepared, check_served
@@ -23,6 +24,8 @@ from annotate.models.reading import Reading
 from annotate.models.repeats import drop_repeats
 from annotate.models.text_model import TextModel
 from annotate.probes.file import Feature, Head
+from annotate.probes.word_features import WordFinder
+from annotate.probes.word_list import WordList
 
 
 class HasHead(Protocol):
@@ -101,3 +104,20 @@ def probe_features(
     prepared = encoder.prepare(pa.table({"text": pa.array(texts, pa.string())}))
     values: FloatArray = extract_features(encoder, prepared, features, device)[prepared.inverse]
     return values
+
+
+def word_features(encoder: Encoder, texts: Sequence[str], words: WordList) -> FloatArray:
+    """What a head would read of listed words, for training one.
+
+    Returns:
+        float32 `[n_texts, n_groups + 3]`, as `WordFinder.features` gives it.
+
+    Raises:
+        ConfigError: the encoder's tokenizer is of a kind whose tokens don't say where words begin.
+    """
+    reading = encoder.reading()
+    prepared = encoder.prepare(pa.table({"text": pa.array(texts, pa.string())}), reading)
+    found = WordFinder(words, reading.tokenizer).features(prepared.arrays["ids"], prepared.arrays["lengths"])
+    values = np.empty_like(found)
+    values[prepared.arrays["order"]] = found
+    return values[prepared.inverse]

@@ -18,6 +18,7 @@ from annotate.models.run import Room, run_batches
 from annotate.models.text_model import Dtype, TextModel
 from annotate.probes.file import Feature, Head, Tail
 from annotate.probes.trunk import Branch, Trunk
+from annotate.probes.word_features import WordFinder
 
 
 class EncoderForward:
@@ -38,6 +39,10 @@ class EncoderForward:
             self._check_layers(head)
         self.weights = [torch.from_numpy(head.weight).to(self.device) for head in heads]
         self.branches = {i: load_tail(self.trunk, head.tail) for i, head in enumerate(heads) if head.tail}
+        # The list is in token ids: that the tokenizer is the list's own, the hashes above have said.
+        self.finders = {
+            i: WordFinder(head.words, encoder.reading().tokenizer) for i, head in enumerate(heads) if head.words
+        }
 
     def _check_layers(self, head: Head) -> None:
         layers = len(self.trunk.layers)
@@ -60,17 +65,25 @@ class EncoderForward:
             if i in self.branches
         }
         batches = self.encoder.batches(prepared)
+        words = self._word_features(prepared, wanted)
 
         def step(start: int, stop: int) -> torch.Tensor:
             pools = pool_batch(self.trunk, batches, start, stop, self.device, self.dtype, trunk, branches)
             scores = torch.empty((stop - start, len(wanted)), device=self.device)
             for column, (i, some) in enumerate(zip(wanted, features, strict=True)):
                 parts = [pools[i if feature.tail else None, feature] for feature in some]
+                if i in words:
+                    parts.append(to_device(words[i][start:stop], self.device))
                 read = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
                 scores[:, column] = torch.mv(read, self.weights[i]) + self.heads[i].bias
             return scores
 
         return run_batches(step, batches, [1] * len(wanted), self.room, self.name)
+
+    def _word_features(self, prepared: Prepared, wanted: Sequence[int]) -> dict[int, FloatArray]:
+        """By head that has a list of words, what it reads of them, in the order of rows."""
+        ids, lengths = prepared.arrays["ids"], prepared.arrays["lengths"]
+        return {i: self.finders[i].features(ids, lengths) for i in wanted if i in self.finders}
 
 
 def load_trunk(encoder: TextModel, device: str) -> Trunk:

@@ -1,9 +1,14 @@
 """The file of a probe: a linear head on an encoder's pooled hidden states, in one safetensors file with its card.
 
-Tensors: `weight` (float32 `[n_features * width]`), `bias` (float32 `[1]`) and, where the probe has a tail,
-`tail.<layer>.<parameter>` (float32 or float16), the parameters of its own copies of the encoder's layers, named as in
-the layer; layers are counted from 0. The card is JSON in the file's metadata under `annotate.probe`. Files come from
-anywhere, so everything is checked.
+Tensors:
+
+    weight                      float32 `[n_features * width + n_word_features]`
+    bias                        float32 `[1]`
+    tail.<layer>.<parameter>    float32 or float16, where the probe has a tail: the parameters of its own copies of the
+                                encoder's layers, named as in the layer; layers are counted from 0
+    words.<array>               where the probe has a list of words: the arrays of `WordList`
+
+The card is JSON in the file's metadata under `annotate.probe`. Files come from anywhere, so everything is checked.
 """
 
 from __future__ import annotations
@@ -25,10 +30,14 @@ from annotate.curves import Isotonic, Platt
 from annotate.errors import ConfigError
 from annotate.models.axes import check_axes
 from annotate.models.base import FloatArray, Pool
+from annotate.probes.word_list import WordList, check_word_list, feature_names
 from annotate.storage.store import Directory
 
 FORMAT = 1
 KEY = "annotate.probe"
+
+_WORDS: Mapping[str, type[np.generic]] = {"keys": np.uint64, "group": np.uint8, "severity": np.float32}
+"""The arrays of a list of words."""
 
 Tail = Mapping[int, Mapping[str, npt.NDArray[np.floating[Any]]]]
 """By layer, counted from 0, its parameters by name."""
@@ -64,6 +73,19 @@ class EncoderHashes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WordsCard:
+    """What the card says of a list of words: all but the words.
+
+    Attributes:
+        groups: names of the groups.
+        digest: SHA-256 of the list, as `WordList.digest` gives it.
+    """
+
+    groups: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProbeCard:
     """What a probe's file says of itself.
 
@@ -77,6 +99,7 @@ class ProbeCard:
         meaning: what a high score means, in a sentence.
         calibration: from score to the probability of the label, fitted on held-out labels.
         sources: the training data: any JSON, for people.
+        words: of the list of words, if the probe has one.
         format: version of the file format.
     """
 
@@ -89,6 +112,7 @@ class ProbeCard:
     calibration: Platt | Isotonic | None = None
     sources: list[Any] = field(default_factory=list)
     prefix: str = ""
+    words: WordsCard | None = None
     format: int = FORMAT
 
 
@@ -98,20 +122,27 @@ class Head:
 
     Attributes:
         card: what the file says of itself.
-        weight: float32 `[n_features * width]`.
+        weight: float32 `[n_features * width + n_word_features]`.
         bias: added to the product.
         tail: the probe's own layers, consecutive and up to any layer of the encoder; empty for a plain linear probe.
+        words: the list of words whose features it reads beside the hidden states.
     """
 
     card: ProbeCard
     weight: FloatArray
     bias: float
     tail: Tail = field(default_factory=dict)
+    words: WordList | None = None
 
     @property
     def width(self) -> int:
         """Hidden size of the encoder."""
-        return len(self.weight) // len(self.card.features)
+        return (len(self.weight) - word_features(self.words)) // len(self.card.features)
+
+
+def word_features(words: WordList | None) -> int:
+    """Number of features of a list of words."""
+    return len(feature_names(words.groups)) if words else 0
 
 
 def save_probe(
@@ -123,22 +154,26 @@ def save_probe(
     mean: npt.NDArray[np.floating[Any]] | None = None,
     scale: npt.NDArray[np.floating[Any]] | None = None,
     tail: Tail | None = None,
+    words: WordList | None = None,
 ) -> None:
     """Write a probe's file; equal probes give equal bytes.
 
     Args:
         path: where to, which may be a URL; an existing file is replaced.
-        card: what the file says of itself.
-        weight: `[n_features * width]`.
+        card: what the file says of itself; what it says of words is put in here.
+        weight: `[n_features * width + n_word_features]`.
         bias: added to the product.
-        mean: `[n_features * width]`; with `scale`, the weights are for `(feature - mean) / scale`, which is folded in.
+        mean: as long; with `scale`, the weights are for `(feature - mean) / scale`, which is folded in.
         scale: see `mean`.
         tail: the probe's own layers, float32 or float16; float16 halves the file.
+        words: the list of words, if it reads one.
 
     Raises:
         ConfigError: what would be written is no valid probe.
         StorageError: it can't be written.
     """
+    said = None if words is None else WordsCard(groups=words.groups, digest=words.digest())
+    card = dataclasses.replace(card, words=said)
     folded = np.asarray(weight, np.float64)
     offset = float(bias)
     if scale is not None:
@@ -152,6 +187,8 @@ def save_probe(
     for layer, parameters in sorted((tail or {}).items()):
         for name, values in sorted(parameters.items()):
             tensors[f"tail.{layer}.{name}"] = np.ascontiguousarray(values)
+    if words is not None:
+        tensors.update({f"words.{name}": getattr(words, name) for name in _WORDS})
     _read_head(str(path), _read_card(str(path), _card_json(card)), tensors)
     folder, name = Directory.of_file(path)
     folder.put(name, save(tensors, metadata={KEY: _card_json(card)}))
@@ -221,21 +258,39 @@ def _read_head(path: str, card: ProbeCard, tensors: Mapping[str, npt.NDArray[Any
     """Check names, shapes and dtypes of the tensors."""
     weight = _tensor(path, tensors, "weight", (np.float32,))
     bias = _tensor(path, tensors, "bias", (np.float32,))
-    if weight.ndim != 1 or not len(weight) or len(weight) % len(card.features):
+    words = _read_words(path, card, tensors)
+    pooled = len(weight) - word_features(words) if weight.ndim == 1 else 0
+    if pooled <= 0 or pooled % len(card.features):
+        beside = f" + {word_features(words)}" if words else ""
         raise ConfigError(
-            f"probe {path}: weight must be [n_features * width] with {len(card.features)} features, got {weight.shape}"
+            f"probe {path}: weight must be [n_features * width{beside}] with {len(card.features)} features, "
+            f"got {weight.shape}"
         )
     if bias.shape != (1,):
         raise ConfigError(f"probe {path}: bias must be [1], got {bias.shape}")
     tail: dict[int, dict[str, npt.NDArray[np.floating[Any]]]] = {}
-    for name in sorted(set(tensors) - {"weight", "bias"}):
+    own = {"weight", "bias", *(f"words.{name}" for name in _WORDS if words is not None)}
+    for name in sorted(set(tensors) - own):
         kind, _, rest = name.partition(".")
         layer, _, parameter = rest.partition(".")
         if kind != "tail" or not layer.isdecimal() or not parameter:
             raise ConfigError(f"probe {path}: unknown tensor {name!r}")
         tail.setdefault(int(layer), {})[parameter] = _tensor(path, tensors, name, (np.float32, np.float16))
     _check_tail(path, card, sorted(tail))
-    return Head(card=card, weight=weight, bias=float(bias[0]), tail=tail)
+    return Head(card=card, weight=weight, bias=float(bias[0]), tail=tail, words=words)
+
+
+def _read_words(path: str, card: ProbeCard, tensors: Mapping[str, npt.NDArray[Any]]) -> WordList | None:
+    """The list of words of a probe whose card has one."""
+    if card.words is None:
+        return None
+    arrays = {name: _tensor(path, tensors, f"words.{name}", (dtype,)) for name, dtype in _WORDS.items()}
+    words = WordList(groups=card.words.groups, **arrays)
+    if fault := check_word_list(words):
+        raise ConfigError(f"probe {path}: {fault}")
+    if words.digest() != card.words.digest:
+        raise ConfigError(f"probe {path}: its list of words is not the one that its card names, or is damaged")
+    return words
 
 
 def _check_tail(path: str, card: ProbeCard, layers: list[int]) -> None:
@@ -250,7 +305,7 @@ def _check_tail(path: str, card: ProbeCard, layers: list[int]) -> None:
 
 
 def _tensor(
-    path: str, tensors: Mapping[str, npt.NDArray[Any]], name: str, dtypes: tuple[type[np.floating[Any]], ...]
+    path: str, tensors: Mapping[str, npt.NDArray[Any]], name: str, dtypes: tuple[type[np.generic], ...]
 ) -> npt.NDArray[Any]:
     values = tensors.get(name)
     if values is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ class LabelledSpans:
         sources: int64 `[n]`, positions in `names`.
         names: names of the sources.
         rated: bool `[n_sources]`, whether the labels of a source are ratings.
+        weights: float64 `[n]`, how many spans each counts as in training.
         test: bool `[n]`, kept for the report.
         validation: bool `[n]`, chooses the regularisation and fits the curve; the rest is for fitting.
         repeats: number of spans left out because their text was among the test spans too.
@@ -57,6 +59,7 @@ class LabelledSpans:
     sources: npt.NDArray[np.int64]
     names: tuple[str, ...]
     rated: BoolVector
+    weights: FloatVector
     test: BoolVector
     validation: BoolVector
     repeats: int
@@ -65,17 +68,24 @@ class LabelledSpans:
 
     @property
     def train(self) -> BoolVector:
-        """All that is not for the report."""
-        return ~self.test
+        """All that is neither for the report nor of a source that is only measured."""
+        return ~self.test & (self.weights > 0)
 
     @property
     def fitting(self) -> BoolVector:
         """Training spans that are not for validation."""
-        return ~(self.test | self.validation)
+        return self.train & ~self.validation
 
 
 def read_labels(
-    data: str | Path | pa.Table, *, text: str, label: str, source: str | None, split: str | None, seed: int
+    data: str | Path | pa.Table,
+    *,
+    text: str,
+    label: str,
+    source: str | None,
+    split: str | None,
+    seed: int,
+    weights: Mapping[str, float] | None = None,
 ) -> LabelledSpans:
     """Read labelled spans from a Parquet file or an Arrow table.
 
@@ -87,11 +97,13 @@ def read_labels(
         split: name of the column that says "train" or "test"; None: by a hash of the text in lower case with blanks
             collapsed, so that repeats fall on one side.
         seed: key of the hash.
+        weights: by source, how many spans one of its spans counts as; 1 where it is not named, 0: only measured.
 
     Raises:
         InputError: the file can't be read.
         ConfigError: a column is missing or of the wrong type, a value is null or not finite, or stands for "no label"
-            by the look of it (-1, -100), there are too few spans, or a source or part has only one kind of label.
+            by the look of it (-1, -100), there are too few spans, a source or part has only one kind of label, or a
+            weight is negative or of no source that is there.
     """
     table = data if isinstance(data, pa.Table) else _read_table(local_copy(str(data)))
     columns = {"text": text, "label": label, "source": source, "split": split}
@@ -119,6 +131,7 @@ def read_labels(
     names = tuple(sorted(set(sources.to_list())))
     codes = np.searchsorted(np.array(names), sources.to_numpy()).astype(np.int64)
     _refuse_marks(labels, codes, names, label)
+    counts = _weights_of(names, weights or {})
     frame = frame.with_columns(key=key, source=pl.Series(codes))
     different = frame.group_by("key", "source").agg(pl.col("label").n_unique() > 1)["label"]
     codes, test = codes[keep], test[keep]
@@ -130,8 +143,9 @@ def read_labels(
         sources=codes,
         names=names,
         rated=rated,
+        weights=counts[codes],
         test=test,
-        validation=~test & (drawn_validation[keep] < VALIDATION_SHARE),
+        validation=~test & (drawn_validation[keep] < VALIDATION_SHARE) & (counts[codes] > 0),
         repeats=int((~keep).sum()),
         understood=tuple(
             f"labels of {name}: {_understood(labels[keep][codes == i], rated=bool(rated[i]))}"
@@ -141,6 +155,16 @@ def read_labels(
     )
     _check_parts(spans)
     return spans
+
+
+def _weights_of(names: tuple[str, ...], weights: Mapping[str, float]) -> FloatVector:
+    """The weight of each source."""
+    for name, weight in weights.items():
+        if name not in names:
+            raise ConfigError(f"a weight was given for the source {name!r}, but the sources are {list(names)}")
+        if not (np.isfinite(weight) and weight >= 0):
+            raise ConfigError(f"the weight of the source {name!r} must be a number from 0 on, got {weight}")
+    return np.array([weights.get(name, 1.0) for name in names], np.float64)
 
 
 def _read_table(path: Path) -> pa.Table:

@@ -17,6 +17,10 @@ FloatVector = npt.NDArray[np.float64]
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Strengths of the L2 penalty that are tried, strongest first: each fit starts from the one before."""
 
+WORD_SCALE = 0.3
+"""Scale of a feature of listed words, beside 1 of a hidden state's: few of them stand against hundreds, so the penalty
+holds them back less."""
+
 _MIN_SCALE = 1e-6
 
 
@@ -28,8 +32,8 @@ class LinearHead:
         weight: float64 `[width]`.
         offsets: float64 `[n_sources]`, the intercept of each source.
         mean: float64 `[width]`, of the features it was fitted on.
-        scale: float64 `[width]`, their standard deviation times the root of a feature's share of the width, so that
-            one penalty means the same however many features there are.
+        scale: float64 `[width]`, their standard deviation times the root of the number of pooled hidden states, so that
+            one penalty means the same however many there are; of features of words, times `WORD_SCALE`.
         penalty: strength of the L2 penalty.
     """
 
@@ -63,52 +67,65 @@ def fit_path(
     features: FloatArray,
     targets: FloatVector,
     sources: npt.NDArray[np.int64],
+    weights: FloatVector,
     *,
     blocks: int,
+    words: int = 0,
     penalties: Sequence[float] = PENALTIES,
+    start: LinearHead | None = None,
 ) -> list[LinearHead]:
     """Fit one head for each penalty, by L-BFGS in float64 on the mean cross-entropy to `targets`.
 
     The score's direction is shared by all sources; an intercept each keeps it from learning which source a span is
-    from. Every span counts the same.
+    from.
 
     Args:
         features: float32 `[n, width]`.
         targets: `[n]` in [0, 1].
         sources: int64 `[n]` from 0; a source that does not occur gets the mean intercept of the others.
-        blocks: number of pooled hidden states that make up the width.
+        weights: `[n]`, how many spans each counts as.
+        blocks: number of pooled hidden states in the width.
+        words: number of features of words, which come after them.
         penalties: strengths of the L2 penalty, strongest first.
+        start: a head of the same spans to start from, which saves time.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     spread = features.std(axis=0, dtype=np.float64)
     # A feature that never moves has no scale; it gets no weight either, being 0 once the mean is gone.
     scale = np.where(spread > _MIN_SCALE, spread, 1.0) * np.sqrt(blocks)
+    if words:
+        scale[-words:] *= WORD_SCALE / np.sqrt(blocks)
     x = standardise(features, mean, scale)
-    n, width = x.shape
+    width, total = x.shape[1], weights.sum()
     present, codes = np.unique(sources, return_inverse=True)
     heads = []
-    start = np.zeros(width + len(present))
+    at = np.zeros(width + len(present)) if start is None else np.concatenate([start.weight, start.offsets[present]])
     for penalty in penalties:
 
         def loss(v: FloatVector, penalty: float = penalty) -> tuple[float, FloatVector]:
             weight = v[:width]
             logits = x @ weight + v[width:][codes]
-            error = (expit(logits) - targets) / n
-            value = np.mean(np.logaddexp(0, logits) - targets * logits) + 0.5 * penalty * (weight @ weight)
+            error = (expit(logits) - targets) * weights / total
+            losses = np.logaddexp(0, logits) - targets * logits
+            value = np.sum(losses * weights) / total + 0.5 * penalty * (weight @ weight)
             slope = np.concatenate([error @ x + penalty * weight, np.bincount(codes, error, len(present))])
             return float(value), slope
 
         options = {"maxiter": 500, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-6}
-        start = minimize(loss, start, jac=True, method="L-BFGS-B", options=options).x
-        offsets = np.full(int(sources.max()) + 1, start[width:].mean())
-        offsets[present] = start[width:]
-        heads.append(LinearHead(weight=start[:width], offsets=offsets, mean=mean, scale=scale, penalty=penalty))
+        at = minimize(loss, at, jac=True, method="L-BFGS-B", options=options).x
+        offsets = np.full(int(sources.max()) + 1, at[width:].mean())
+        offsets[present] = at[width:]
+        heads.append(LinearHead(weight=at[:width], offsets=offsets, mean=mean, scale=scale, penalty=penalty))
     return heads
 
 
 def cross_entropy(
-    scores: FloatVector, targets: FloatVector, sources: npt.NDArray[np.int64], offsets: FloatVector
+    scores: FloatVector,
+    targets: FloatVector,
+    sources: npt.NDArray[np.int64],
+    weights: FloatVector,
+    offsets: FloatVector,
 ) -> float:
     """Mean cross-entropy where each source has its own intercept in place of the mean one."""
     logits = scores - offsets.mean() + offsets[sources]
-    return float(np.mean(np.logaddexp(0, logits) - targets * logits))
+    return float(np.average(np.logaddexp(0, logits) - targets * logits, weights=weights))

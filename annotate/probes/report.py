@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -130,6 +131,8 @@ class ProbeReport:
         repeats: labelled spans left out because a test span has the same text.
         understood: by source, a sentence: what its labels were taken for.
         contradictions: texts that a source has with different labels.
+        words: by feature of listed words, what one standard deviation more of it adds to the score.
+        words_left_out: listed words that the encoder's tokenizer does not know, or cuts into too many tokens.
     """
 
     axis: str
@@ -146,6 +149,8 @@ class ProbeReport:
     repeats: int
     understood: tuple[str, ...]
     contradictions: int
+    words: Mapping[str, float]
+    words_left_out: int
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""

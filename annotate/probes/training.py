@@ -1,31 +1,34 @@
 """Training of probes: from labelled spans to a file that a pipeline names, and a report of how good it is.
 
 The labelled spans are cut in three by a hash of their text (or, for the test part, by a column): the *fitting* part
-trains heads, the *validation* part chooses among them and fits the probability curve, the *test* part is only measured.
-A linear head is then fitted again on all but the test part; a tail is not, since that takes long. Reruns on one machine
-give equal bytes.
+trains heads, the *validation* part fits the probability curve, the *test* part is only measured. What chooses the
+penalty, `ReadSpans.choose` says. A linear head is then fitted again on all but the test part; a tail is not,
+since that takes long. Reruns on one machine give equal bytes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 
 from annotate.curves import fit_curve
 from annotate.errors import ConfigError
 from annotate.models.axes import check_axes
-from annotate.models.base import FloatArray, Pool, expand
-from annotate.probes.encoder import Encoder, probe_features
+from annotate.models.base import expand
+from annotate.probes.encoder import Encoder, probe_features, word_features
 from annotate.probes.encoder_forward import EncoderForward
+from annotate.probes.feature_choice import check_depth, default_features
 from annotate.probes.file import EncoderHashes, Feature, Head, ProbeCard, save_probe
+from annotate.probes.fitting import ReadSpans
 from annotate.probes.labels import LabelledSpans, read_labels
-from annotate.probes.linear_head import PENALTIES, LinearHead, cross_entropy, fit_path
+from annotate.probes.linear_head import WORD_SCALE, LinearHead
 from annotate.probes.metrics import spearman
 from annotate.probes.report import (
     Estimate,
@@ -38,6 +41,7 @@ from annotate.probes.report import (
     most_wrong,
 )
 from annotate.probes.tail import train_tail
+from annotate.probes.word_list import WordList, feature_names, hash_words, read_words
 from annotate.storage.store import Directory
 
 FloatVector = npt.NDArray[np.float64]
@@ -53,9 +57,9 @@ class _Setting:
 
     axis: str
     encoder: Encoder
-    spans: LabelledSpans
+    read: ReadSpans
     trunk_features: tuple[Feature, ...]
-    features: FloatArray
+    words: WordList | None
     tail_layers: int
     seed: int
     device: str
@@ -71,7 +75,9 @@ def train_probe(
     label: str = "label",
     source: str | None = None,
     split: str | None = None,
+    weights: Mapping[str, float] | None = None,
     features: Sequence[Feature] | None = None,
+    words: str | Path | Sequence[str | Path] = (),
     tail_layers: int = 0,
     anchors: tuple[str, str] | None = None,
     meaning: str | None = None,
@@ -90,9 +96,13 @@ def train_probe(
         text: name of the column of texts.
         label: name of the column of labels: 0 and 1 (AUROC is reported), or any ratings (Spearman); higher is more.
         source: name of the column that says where a span is from. Sources may have labels of different kinds and
-            scales; one direction is fitted to all of them, every span counting the same.
+            scales; one direction is fitted to all of them.
         split: name of the column that says "train" or "test"; None: a fifth of the texts, by hash, is the test part.
+        weights: by source, how many spans one of its spans counts as: 1 where it is not named; with 0 it is not trained
+            on, only measured.
         features: hidden states that the head reads; None: means at half and at two thirds of the encoder's depth.
+        words: CSV files of words to look for, as `read_words` reads them: the head reads their shares and severities
+            beside the hidden states. They stay in the probe's file as hashes.
         tail_layers: number of layers for a tail that starts at the highest of the features; slow, see `train_tail`.
         anchors: a text that must score low, and one that must score high; None: clear cases among the training spans.
         meaning: what a high score means, in a sentence.
@@ -110,20 +120,21 @@ def train_probe(
     encoder = encoder or Encoder()
     check_axes((axis,), {axis: anchors} if anchors else {})
     folder, name = _check_out(out)
-    spans = read_labels(data, text=text, label=label, source=source, split=split, seed=seed)
+    spans = read_labels(data, text=text, label=label, source=source, split=split, seed=seed, weights=weights)
     trunk_features = tuple(features) if features is not None else default_features(encoder)
-    _check_depth(encoder, trunk_features)
+    check_depth(encoder, trunk_features)
+    listed, left_out = _read_lists(encoder, [words] if isinstance(words, str | Path) else words)
     setting = _Setting(
         axis=axis,
         encoder=encoder,
-        spans=spans,
+        read=_read(encoder, spans, trunk_features, listed, device),
         trunk_features=trunk_features,
-        features=_extract(encoder, spans, trunk_features, device),
+        words=listed,
         tail_layers=tail_layers,
         seed=seed,
         device=device,
     )
-    chosen = _choose(setting)
+    chosen = setting.read.choose()
     head, validation, test = _fit_final(setting, chosen)
     yes, rows = spans.targets > 0.5, spans.validation
     curve = fit_curve(validation, yes[rows], _source_weights(spans.sources[rows]))
@@ -137,7 +148,7 @@ def train_probe(
     )
     head = dataclasses.replace(head, card=card)
     _check_polarity(setting, head)
-    save_probe(out, card, head.weight, head.bias, tail=head.tail)
+    save_probe(out, card, head.weight, head.bias, tail=head.tail, words=listed)
     rows, lengths = spans.test, characters(spans).astype(np.float64)
     return ProbeReport(
         axis=axis,
@@ -156,51 +167,9 @@ def train_probe(
         repeats=spans.repeats,
         understood=spans.understood,
         contradictions=spans.contradictions,
+        words=_word_weights(setting, chosen),
+        words_left_out=left_out,
     )
-
-
-def parse_feature(text: str) -> Feature:
-    """Read "4" (the mean of layer 4's hidden states) or "4:max".
-
-    Raises:
-        ConfigError: it is neither.
-    """
-    layer, _, pool = text.partition(":")
-    pools = get_args(Pool)
-    if not layer.isdecimal() or (pool or "mean") not in pools:
-        raise ConfigError(f"a feature is LAYER or LAYER:POOL with a POOL of {', '.join(pools)}, got {text!r}")
-    return Feature(layer=int(layer), pool=cast(Pool, pool or "mean"))
-
-
-def default_features(encoder: Encoder) -> tuple[Feature, ...]:
-    """Means of the hidden states at half and at two thirds of the depth: middle layers carry tone better than the last.
-
-    Raises:
-        ConfigError: the encoder's configuration does not say how many layers it has.
-    """
-    depth = _depth(encoder)
-    if depth is None:
-        raise ConfigError(
-            f"the configuration of {encoder.model!r} does not say how many layers it has", hint="name the features"
-        )
-    return tuple(Feature(layer=layer) for layer in sorted({max(1, depth // 2), max(1, 2 * depth // 3)}))
-
-
-def _depth(encoder: Encoder) -> int | None:
-    """The number of an encoder's layers; None if its configuration does not say it."""
-    depth = getattr(encoder.config(), "num_hidden_layers", None)
-    return depth if isinstance(depth, int) else None
-
-
-def _check_depth(encoder: Encoder, features: Sequence[Feature]) -> None:
-    """Refuse features of layers that the encoder lacks."""
-    depth = _depth(encoder)
-    highest = max((feature.layer for feature in features), default=0)
-    if depth is not None and highest > depth:
-        raise ConfigError(
-            f"a feature of layer {highest} was asked for, but the encoder {encoder.name!r} has {depth} layers",
-            hint=f"Name layers from 0 to {depth}; 0 is what goes into the first.",
-        )
 
 
 def _check_out(out: str | Path) -> tuple[Directory, str]:
@@ -213,36 +182,36 @@ def _check_out(out: str | Path) -> tuple[Directory, str]:
     return folder, name
 
 
-def _extract(encoder: Encoder, spans: LabelledSpans, features: tuple[Feature, ...], device: str) -> FloatArray:
+def _read_lists(encoder: Encoder, paths: Sequence[str | Path]) -> tuple[WordList | None, int]:
+    """One list of the words of all files, and how many words were left out."""
+    if not paths:
+        return None, 0
+    return hash_words(pl.concat([read_words(path) for path in paths]), encoder.reading().tokenizer)
+
+
+def _word_weights(setting: _Setting, linear: LinearHead) -> dict[str, float]:
+    """By feature of words, what one standard deviation more of it adds to the score."""
+    names = feature_names(setting.words.groups) if setting.words else ()
+    weights = linear.weight[len(linear.weight) - len(names) :] / WORD_SCALE
+    return dict(zip(names, weights.tolist(), strict=True))
+
+
+def _read(
+    encoder: Encoder, spans: LabelledSpans, features: tuple[Feature, ...], words: WordList | None, device: str
+) -> ReadSpans:
     if any(feature.tail for feature in features):
         raise ConfigError("features of the tail come with tail_layers, got one among the trunk's features")
-    values = probe_features(encoder, spans.texts, features, device=device)
-    failed = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    listed = (
+        np.empty((len(spans.texts), 0), np.float32) if words is None else word_features(encoder, spans.texts, words)
+    )
+    pooled = probe_features(encoder, spans.texts, features, device=device)
+    failed = np.flatnonzero(~np.isfinite(pooled).all(axis=1))
     if len(failed):
         raise ConfigError(
             f"the encoder {encoder.model!r} gave no finite features for {spans.texts[int(failed[0])][:80]!r}"
         )
-    return values
-
-
-def _choose(setting: _Setting) -> LinearHead:
-    """The head of the fitting part with the smallest cross-entropy on the validation part."""
-    spans = setting.spans
-    path = _fit_linear(setting, spans.fitting, PENALTIES)
-    rows = spans.validation
-    losses = [
-        cross_entropy(head.scores(setting.features[rows]), spans.targets[rows], spans.sources[rows], head.offsets)
-        for head in path
-    ]
-    return path[int(np.argmin(losses))]
-
-
-def _fit_linear(setting: _Setting, rows: BoolVector, penalties: Sequence[float]) -> list[LinearHead]:
-    spans = setting.spans
-    blocks = len(setting.trunk_features)
-    return fit_path(
-        setting.features[rows], spans.targets[rows], spans.sources[rows], blocks=blocks, penalties=penalties
-    )
+    values = np.concatenate([pooled, listed], axis=1)
+    return ReadSpans(spans=spans, features=values, blocks=len(features), words=listed.shape[1])
 
 
 def _fit_final(setting: _Setting, chosen: LinearHead) -> tuple[Head, FloatVector, FloatVector]:
@@ -252,28 +221,28 @@ def _fit_final(setting: _Setting, chosen: LinearHead) -> tuple[Head, FloatVector
         The head; float64 scores of the validation part, by a head that has not seen it; float64 scores of all spans,
         NaN where they are not of the test part.
     """
-    spans = setting.spans
+    spans = setting.read.spans
     test = np.full(len(spans.texts), np.nan)
     if setting.tail_layers:
         head = _fit_tail(setting, chosen, spans.fitting)
         validation = _score(setting, head, _texts(spans, spans.validation))
         test[spans.test] = _score(setting, head, _texts(spans, spans.test))
         return head, validation, test
-    linear = _fit_linear(setting, spans.train, [chosen.penalty])[0]
-    test[spans.test] = linear.scores(setting.features[spans.test])
+    linear = setting.read.fit(spans.train, [chosen.penalty])[0]
+    test[spans.test] = linear.scores(setting.read.features[spans.test])
     weight, bias = linear.folded()
-    head = Head(card=_card(setting, ()), weight=weight.astype(np.float32), bias=bias)
-    return head, chosen.scores(setting.features[spans.validation]), test
+    head = Head(card=_card(setting, ()), weight=weight.astype(np.float32), bias=bias, words=setting.words)
+    return head, chosen.scores(setting.read.features[spans.validation]), test
 
 
 def _fit_tail(setting: _Setting, linear: LinearHead, rows: BoolVector) -> Head:
-    spans = setting.spans
+    spans = setting.read.spans
     tail = train_tail(
         setting.encoder,
         _texts(spans, rows),
         spans.targets[rows],
         spans.sources[rows],
-        setting.features[rows],
+        setting.read.features[rows],
         linear,
         start=max(feature.layer for feature in setting.trunk_features),
         layers=setting.tail_layers,
@@ -281,11 +250,13 @@ def _fit_tail(setting: _Setting, linear: LinearHead, rows: BoolVector) -> Head:
         device=setting.device,
     )
     weight, bias = tail.linear.folded()
+    pooled, words = np.split(weight, [len(weight) - setting.read.words])
     return Head(
         card=_card(setting, tail.features),
-        weight=np.concatenate([weight, tail.weight]).astype(np.float32),
+        weight=np.concatenate([pooled, tail.weight, words]).astype(np.float32),
         bias=bias,
         tail=tail.layers,
+        words=setting.words,
     )
 
 
@@ -314,7 +285,7 @@ def _score(setting: _Setting, head: Head, texts: Sequence[str]) -> FloatVector:
 
 
 def _measure(setting: _Setting, penalty: float, test: FloatVector) -> tuple[SourceReport, ...]:
-    spans, reports = setting.spans, []
+    spans, reports = setting.read.spans, []
     for i, name in enumerate(spans.names):
         own = spans.sources == i
         reports.append(
@@ -332,18 +303,18 @@ def _measure(setting: _Setting, penalty: float, test: FloatVector) -> tuple[Sour
 
 def _measure_without(setting: _Setting, penalty: float, source: int) -> Estimate | None:
     """Train on the other sources alone, with the same penalty, and measure this one."""
-    spans = setting.spans
+    spans = setting.read.spans
     own = spans.sources == source
     rows = (spans.fitting if setting.tail_layers else spans.train) & ~own
     test = spans.test & own
     if len(spans.names) < 2 or not test.any() or not 0 < (spans.targets[rows] > 0.5).sum() < rows.sum():
         return None
-    linear = _fit_linear(setting, rows, [penalty])[0]
+    linear = setting.read.fit(rows, [penalty])[0]
     scores = np.full(len(spans.texts), np.nan)
     if setting.tail_layers:
         scores[test] = _score(setting, _fit_tail(setting, linear, rows), _texts(spans, test))
     else:
-        scores[test] = linear.scores(setting.features[test])
+        scores[test] = linear.scores(setting.read.features[test])
     return measure_source(spans, scores, source, seed=setting.seed)
 
 
@@ -355,9 +326,9 @@ def _source_weights(sources: npt.NDArray[np.int64]) -> FloatVector:
 
 def _pick_anchors(setting: _Setting, linear: LinearHead) -> tuple[str, str]:
     """The short training spans that are lowest and highest, among those whose labels say so too."""
-    spans = setting.spans
+    spans = setting.read.spans
     short = np.fromiter((len(text) <= ANCHOR_LENGTH for text in spans.texts), np.bool_, len(spans.texts))
-    scores = linear.scores(setting.features)
+    scores = linear.scores(setting.read.features)
     picks = []
     for sign, wanted in ((1, spans.targets < 0.5), (-1, spans.targets > 0.5)):
         rows = np.flatnonzero(spans.train & wanted & short)

@@ -67,3 +67,22 @@ def test_wrong_labels_and_probes_are_errors(annotate, labelled, tmp_path):
     code, _, err = annotate("probe", "show", labelled)
     assert code == 2 and "labelled.parquet" in err
     assert not (tmp_path / "p.safetensors").exists()
+
+
+def test_listed_words_and_weights_of_sources(annotate, labelled, tmp_path):
+    csv, out = tmp_path / "words.csv", tmp_path / "p.safetensors"
+    csv.write_text("text,group,severity\nstupid,[b]rude[/b],2\nworthless,[b]rude[/b],1\n\N{SNOWMAN},[b]rude[/b],1\n")
+    given = ("probe", "train", labelled, "--axis", "kindness", "--out", out, *COLUMNS)
+    code, shown, err = annotate(*given, "--words", csv, "--weight", "garden=2.5", "--weight", "[b]car[/b]=0")
+    assert code == 0, err
+    rows = {line.split("│")[1].strip(): line for line in shown.splitlines() if line.startswith("│")}
+    assert " -" in rows["share of '[b]rude[/b]'"] and "length" in rows
+    assert "1 listed words were left out" in shown
+    assert " 0 │" in rows["[b]car[/b]"], "a source of weight 0 has no training spans"
+    card = annotate("probe", "show", out)[1]
+    assert "listed, in the groups [b]rude[/b], you" in card
+    for wrong in ("garden", "garden=many"):
+        code, _, err = annotate(*given, "--weight", wrong)
+        assert code == 2 and f"a weight is SOURCE=N, got '{wrong}'" in err
+    code, _, err = annotate(*given, "--words", tmp_path / "none.csv")
+    assert code in (2, 3) and "none.csv" in err
