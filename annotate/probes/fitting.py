@@ -13,7 +13,7 @@ from annotate.probes.linear_head import PENALTIES, LinearHead, cross_entropy, fi
 from annotate.probes.metrics import auroc
 
 CARRIED = 3
-"""From so many sources on, the penalty is the one whose heads do best on sources that were left out."""
+"""From so many sources on, sources that are left out have a say in the penalty."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +49,14 @@ class ReadSpans:
     def choose(self) -> LinearHead:
         """The head of the fitting part, with the penalty that the training spans choose.
 
-        With `CARRIED` sources or more it is the one whose heads rank the spans of a source best that they were not
-        fitted to, in the mean over sources: by the AUROC, where ratings above the middle count as yes. They are tried
-        from the strongest on, to the first that is no better than the one before. With fewer sources it is the penalty
-        of the smallest cross-entropy on the validation part.
+        With `CARRIED` sources or more it is the one whose heads rank best what they did not see: half of it the
+        validation part of each source, half of it each source by a head of the others; by the mean AUROC, where ratings
+        above the middle count as yes. They are tried from the strongest on, to the first that is no better than the one
+        before. With fewer sources it is the penalty of the smallest cross-entropy on the validation part.
         """
         spans = self.spans
-        if (penalty := self._carried()) is not None:
-            return self.fit(spans.fitting, [penalty])[0]
+        if (carried := self._carried()) is not None:
+            return carried
         rows = spans.validation
         path = self.fit(spans.fitting, PENALTIES)
         losses = [
@@ -71,23 +71,30 @@ class ReadSpans:
         ]
         return path[int(np.argmin(losses))]
 
-    def _carried(self) -> float | None:
-        """The penalty whose heads carry best to sources that are left out; None where there are too few sources."""
+    def _carried(self) -> LinearHead | None:
+        """The head whose penalty carries best, as `choose` says; None where there are too few sources."""
         spans = self.spans
-        yes = spans.targets > 0.5
-        left_out = [spans.train & (spans.sources == source) for source in np.unique(spans.sources[spans.train])]
-        left_out = [own for own in left_out if 0 < yes[own].sum() < own.sum()]
-        if len(left_out) < CARRIED:
+        own = [spans.train & (spans.sources == source) for source in np.unique(spans.sources[spans.train])]
+        own = [rows for rows in own if self._both(rows) and self._both(rows & spans.validation)]
+        if len(own) < CARRIED:
             return None
-        heads: list[LinearHead | None] = [None] * len(left_out)
-        best, chosen = 0.0, PENALTIES[0]
+        left_out: list[LinearHead | None] = [None] * len(own)
+        best, chosen, head = 0.0, None, None
         for penalty in PENALTIES:
-            found = []
-            for i, own in enumerate(left_out):
-                head = self.fit(spans.train & ~own, [penalty], heads[i])[0]
-                found.append(auroc(head.scores(self.features[own]), yes[own]))
-                heads[i] = head
+            head = self.fit(spans.fitting, [penalty], head)[0]
+            found = [self._auroc(head, rows & spans.validation) for rows in own]
+            for i, rows in enumerate(own):
+                left_out[i] = other = self.fit(spans.train & ~rows, [penalty], left_out[i])[0]
+                found.append(self._auroc(other, rows))
             if np.mean(found) <= best:
                 break
-            best, chosen = float(np.mean(found)), penalty
+            best, chosen = float(np.mean(found)), head
         return chosen
+
+    def _both(self, rows: BoolVector) -> bool:
+        """Whether some rows have labels of both kinds."""
+        yes = self.spans.targets[rows] > 0.5
+        return bool(yes.any() and not yes.all())
+
+    def _auroc(self, head: LinearHead, rows: BoolVector) -> float:
+        return auroc(head.scores(self.features[rows]), self.spans.targets[rows] > 0.5)

@@ -13,10 +13,7 @@ from annotate.probes import tail as tail_module
 from annotate.probes.encoder import probe_features
 from annotate.probes.encoder_forward import load_trunk
 from annotate.probes.feature_choice import default_features, parse_feature
-from annotate.probes.fitting import ReadSpans
-from annotate.probes.labels import LabelledSpans, read_labels
-from annotate.probes.linear_head import PENALTIES, fit_path
-from annotate.probes.metrics import auroc
+from annotate.probes.labels import read_labels
 from annotate.probes.training import train_probe
 from annotate.scorers import Encoder, Probe, check_anchors
 
@@ -157,28 +154,6 @@ def test_sources_are_measured_each_and_held_out_whole(encoder, two_sources, tmp_
     # The same words say the same in both, so each can be learned from the other.
     assert labelled.held_out.value > 0.9
     assert rated.held_out.value > 0.5
-
-
-def test_an_intercept_a_source_keeps_the_direction_clean():
-    # Feature 0 tells the label, feature 1 the source, whose labels are unbalanced.
-    random = np.random.default_rng(0)
-    sources = np.repeat([0, 1], 2000)
-    labels = (random.random(4000) < np.where(sources == 1, 0.9, 0.1)).astype(np.float64)
-    features = np.stack([labels + random.normal(size=4000), sources + 0.1 * random.normal(size=4000)], axis=1)
-    (head,) = fit_path(features.astype(np.float32), labels, sources, np.ones(len(labels)), blocks=1, penalties=[0.01])
-    assert abs(head.weight[1]) < 0.1 * head.weight[0]
-    assert head.offsets[1] - head.offsets[0] > 2
-
-
-def test_a_constant_feature_gets_no_weight():
-    random = np.random.default_rng(0)
-    features = np.stack([random.normal(size=100), np.full(100, 3.0)], axis=1).astype(np.float32)
-    (head,) = fit_path(
-        features, (features[:, 0] > 0) * 1.0, np.zeros(100, np.int64), np.ones(100), blocks=1, penalties=[0.1]
-    )
-    assert head.weight[1] == 0
-    weight, bias = head.folded()
-    assert features @ weight + bias == pytest.approx(head.scores(features), abs=1e-5)
 
 
 def test_a_tail_is_trained_saved_and_read(encoder, table, tmp_path, monkeypatch):
@@ -399,48 +374,3 @@ def test_layers_that_the_encoder_lacks_and_a_file_that_is_not_there_are_named(en
         train_probe(table, "niceness", encoder=encoder, out=out, features=[Feature(layer=12)])
     with pytest.raises(InputError, match=r"the labelled spans .*none\.parquet are not there"):
         train_probe(str(tmp_path / "none.parquet"), "niceness", encoder=encoder, out=out)
-
-
-def test_with_three_sources_the_penalty_is_that_which_carries_to_a_source_left_out():
-    """Two columns follow the labels: a weak one everywhere, a strong one in each source with a sign of its own."""
-    draws = np.random.default_rng(0)
-    n, sources = 600, np.repeat(np.arange(3), 200)
-    yes = draws.integers(0, 2, n)
-    side = 2.0 * yes - 1
-    features = np.stack([side + 2 * draws.normal(size=n), side * np.array([1, 1, -1])[sources]], axis=1)
-    parts = np.arange(n) % 4
-    spans = LabelledSpans(
-        texts=[str(i) for i in range(n)],
-        labels=yes * 1.0,
-        targets=yes * 1.0,
-        sources=sources,
-        names=("a", "b", "c"),
-        rated=np.zeros(3, np.bool_),
-        weights=np.ones(n),
-        test=parts == 0,
-        validation=parts == 1,
-        repeats=0,
-        understood=(),
-        contradictions=0,
-    )
-    values = features.astype(np.float32)
-    read_spans = ReadSpans(spans=spans, features=values, blocks=1, words=0)
-    chosen = read_spans.choose()
-    carried = {
-        head.penalty: np.mean(
-            [
-                auroc(
-                    read_spans.fit(spans.train & (sources != source), [head.penalty])[0].scores(
-                        values[spans.train & (sources == source)]
-                    ),
-                    yes[spans.train & (sources == source)] == 1,
-                )
-                for source in range(3)
-            ]
-        )
-        for head in read_spans.fit(spans.fitting, PENALTIES)
-    }
-    assert carried[chosen.penalty] == pytest.approx(max(carried.values()), abs=1e-3)
-    assert len(set(carried.values())) > 2
-    two = dataclasses.replace(spans, weights=np.where(sources == 2, 0.0, 1.0), validation=(parts == 1) & (sources < 2))
-    assert ReadSpans(spans=two, features=values, blocks=1, words=0).choose().penalty == PENALTIES[-1]
