@@ -96,7 +96,7 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
 
 def _unread(arguments: Sequence[str], console: Console) -> int:
     """What reads the output has ended, as `head` does: enough for a command that shows something, but not for a run."""
-    if arguments and arguments[0] in COMMANDS.keys() - {"run"}:
+    if arguments and arguments[0] in COMMANDS.keys() - {"run", "duplicates"}:
         return 0
     with contextlib.suppress(OSError):
         console.print(

@@ -98,7 +98,7 @@ def command(
     check_workdir(workdir)
     _check_columns(verdicts, source)
     out = console()
-    with ready_to_run(Pipeline(**filter_alone(verdicts)), workdir, out) as watching:
+    with ready_to_run(Pipeline(**filter_alone(verdicts)), workdir, options, out) as watching:
         report = find_duplicates(verdicts, workdir, options, source=source, clusters=clusters, observer=watching)
     print_report(report, out)
     if file is not None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from annotate.cli.terminal import console, say, visible
+from annotate.errors import ConfigError
 
 if TYPE_CHECKING:
     from annotate.scorers.model_check import ModelCheck, ModelTrial
@@ -57,6 +58,11 @@ def check(
 
     NAME is a directory, a URL of one in an object store, or a model on the Hugging Face hub.
     """
+    if no_run and texts:
+        raise ConfigError(
+            "--no-run and --text can't be given together: a text is scored by a loaded model",
+            hint="Leave one of them out.",
+        )
     from annotate.scorers.model_check import check_model
 
     given = {

@@ -144,8 +144,7 @@ def print_report(report: ProbeReport, out: Console) -> None:
         table.add_row(name, source.measure, *counts, _measured(source.result), _measured(source.held_out))
     say(out, f"{report.axis}, on spans that the probe never saw")
     out.print(table)
-    say(out, f"Its probability, fitted on {report.calibration.labels:,} other labels")
-    out.print(_calibration(report.calibration))
+    print_probability(report, out)
     _print_lengths(report, out)
     _print_wrong(report, out)
     for sentence in report.understood:
@@ -158,6 +157,18 @@ def print_report(report: ProbeReport, out: Console) -> None:
     say(out, f"Wrote {report.path}, {size(report.size)}: {_features(report.features)}; penalty {report.penalty:g}.")
     say(out, f'  in a pipeline:  Probe("{report.path}")')
     say(out, f"  by eye:         annotate probe show {report.path}")
+
+
+def print_probability(report: ProbeReport, out: Console) -> None:
+    """Print how good the probabilities of a probe are."""
+    say(out, f"Its probability, fitted on {report.calibration.labels:,} other labels")
+    out.print(_calibration(report.calibration))
+    if not report.calibration.useful:
+        said = (
+            "The fitted curve is no nearer to the labels than the score taken for a logit, so "
+            f"p({report.axis}) in rules is not to be trusted: use quantiles, such as q(0.7), or label more spans."
+        )
+        say(out, said, "yellow")
 
 
 def _print_lengths(report: ProbeReport, out: Console) -> None:

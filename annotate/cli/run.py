@@ -154,17 +154,18 @@ def _run(definition: Definition, module: str, asked: _Asked) -> None:
         return
     from annotate.cli.summary_view import print_summary
 
-    with ready_to_run(pipeline, asked.workdir, out) as watching:
+    with ready_to_run(pipeline, asked.workdir, options, out) as watching:
         made = make(pipeline, asked.workdir, options, watching)
     print_summary(made, out)
 
 
 @contextlib.contextmanager
-def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator[Observer]:
+def ready_to_run(pipeline: Pipeline, workdir: str, options: Options, console: Console) -> Iterator[Observer]:
     """Check what can be checked fast, start Ray if there is no cluster, and give an observer that shows progress.
 
     Raises:
-        ConfigError, InputError, StorageError: the corpus or the work directory can't be used, or RAY_ADDRESS.
+        ConfigError, InputError, StorageError: the corpus or the work directory can't be used, or RAY_ADDRESS; or a GPU
+            is asked for, and the run would be on this machine, which has none.
     """
     address = cluster_address()
     from annotate.cli.local_ray import ray_running
@@ -173,6 +174,10 @@ def ready_to_run(pipeline: Pipeline, workdir: str, console: Console) -> Iterator
 
     with retries.within(retries.START_SECONDS):
         _check_early(pipeline, workdir)
+    if options.device == "cuda":
+        from annotate.engine.plan import check_device
+
+        check_device(pipeline.stages(), options)
     with ray_running(address, console), observer(console) as watching:
         yield watching
 

@@ -15,6 +15,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -84,6 +85,21 @@ def write_provenance(
         "stages": [_stage(dataset) for dataset in datasets.values()],
     }
     workdir.put(layout.provenance(run), json.dumps(redacted(told), indent=1, ensure_ascii=False).encode())
+
+
+def other_pipeline(workdir: Directory, origin: Origin | None) -> str | None:
+    """The name of the pipeline file that the last run in a work directory had, if it was another; else None.
+
+    A file of another name is the same pipeline if it has the same text.
+    """
+    last = max((path for path, _ in workdir.sizes(f"{layout.PROVENANCE}/") if path.endswith(".json")), default=None)
+    if origin is None or last is None:
+        return None
+    with suppress(ValueError, LookupError, TypeError, OSError):  # the file is for people only
+        before, now = json.loads(workdir.get(last))["pipeline"], _pipeline(origin)
+        if before["file"] != now["file"] and before["sha256"] != now["sha256"]:
+            return str(before["file"])
+    return None
 
 
 @functools.cache

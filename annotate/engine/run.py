@@ -23,7 +23,7 @@ from annotate.engine.kinds import MAKERS
 from annotate.engine.lease import hold
 from annotate.engine.ledger import Ledger, balance, write_ledgers
 from annotate.engine.options import Options
-from annotate.engine.provenance import Origin, write_provenance
+from annotate.engine.provenance import Origin, other_pipeline, write_provenance
 from annotate.engine.quarantine import Quarantined, write_views
 from annotate.engine.recovery import BeginAnew
 from annotate.engine.rescore import drop, to_drop
@@ -155,7 +155,9 @@ class _Run:
     def go(self, dropped: Mapping[str, str]) -> Made:
         """Remove the scores that `to_drop` named, then make the missing datasets."""
         workdir, events, lease = self.running.workdir, self.running.events, self.running.lease
-        self._check_models(stage for stage in self.stages if stage.made_as == "model" and self._never_made(stage))
+        asked = self.running.options.device == "cuda"  # also where all is scored: an option is not ignored
+        models = [stage for stage in self.stages if stage.made_as == "model"]
+        self._check_models(stage for stage in models if asked or self._never_made(stage))
         check_nodes(self.stages, workdir)
         self.kernel_kills.start()
         while True:
@@ -192,6 +194,12 @@ class _Run:
             self._wait_for_cpu()
             self._drop(dropped, datasets)
         events.planned([(latest(dataset), stage.summary()) for stage, dataset in datasets.items()])
+        if other := other_pipeline(workdir, self.origin):
+            events.said(
+                "warning",
+                f"the last run in {workdir.url} was of another pipeline file, {other}: from now on status and summary "
+                "tell of this one, and `annotate clean` takes what only the other uses for unused",
+            )
         write_provenance(workdir, events.run, self.origin, self.running.options, datasets)
         missing = needed(wanted, datasets)
         for stage in self.stages:
@@ -202,6 +210,8 @@ class _Run:
                 events.finished(dataset.label, stage.described(dataset.manifest))
         if missing:
             self._wait_for_cpu()
+        else:
+            events.said("info", "nothing to do: all that the pipeline makes is committed")
         if self._check_models(missing):
             self.running.options.new_budget().check_gpus()
             check_gpus()

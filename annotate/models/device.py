@@ -17,6 +17,9 @@ from annotate.errors import ConfigError
 _OUT_OF_MEMORY = ("not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _BROKEN = ("CUDA error", "HIP error", "CUBLAS_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_EXECUTION_FAILED")
 
+_PARTS: dict[int, float] = {}
+"""The part of its memory that this process may take, by GPU; all of it where there is none."""
+
 SPREAD = "cuda:all"
 """Stands for all GPUs of this process, over which one model is spread; the first takes its inputs."""
 
@@ -81,25 +84,32 @@ def placed(device: str, gpus: float) -> str:
         return device
     if gpus > 1:
         return SPREAD
+    _PARTS[0] = float(gpus)
     torch.cuda.set_per_process_memory_fraction(float(gpus), 0)
     return device
 
 
 def memory_left(device: torch.device, *, every: bool = False) -> int:
-    """Bytes of memory that are free on a device; of the CPU's what Linux says is available, elsewhere all.
+    """Bytes of memory that a model can have on a device; of the CPU's what Linux says is available, elsewhere all.
 
-    With `every`, on all GPUs of this process.
+    With `every`, on all GPUs of this process. Of a GPU of which the process has a part, this is what is left of it.
 
     The limit of a container is not looked at: less than this may be free in one.
     """
     if device.type == "cuda":
         free_memory()  # what torch keeps can be had again
-        devices = range(torch.cuda.device_count()) if every else [device]
-        return sum(int(torch.cuda.mem_get_info(each)[0]) for each in devices)
+        devices = range(torch.cuda.device_count()) if every else [device.index or 0]
+        return sum(_left_of_gpu(each) for each in devices)
     with contextlib.suppress(OSError):
         if found := re.search(r"^MemAvailable: +(\d+) kB$", Path("/proc/meminfo").read_text(), re.MULTILINE):
             return 1024 * int(found[1])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _left_of_gpu(number: int) -> int:
+    free, whole = torch.cuda.mem_get_info(number)
+    own = int(_PARTS.get(number, 1.0) * whole) - int(torch.cuda.memory_reserved(number))
+    return max(0, min(int(free), own))
 
 
 def is_gpu(device: torch.device) -> bool:

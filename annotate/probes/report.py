@@ -78,6 +78,11 @@ class CalibrationReport:
     brier_before: float
     brier_after: float
 
+    @property
+    def useful(self) -> bool:
+        """Whether the curve's probabilities are nearer to the labels than the score taken for a logit."""
+        return self.brier_after < self.brier_before
+
 
 @dataclass(frozen=True, kw_only=True)
 class LengthReport:

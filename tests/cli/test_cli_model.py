@@ -34,6 +34,8 @@ def test_nothing_is_loaded_where_that_is_asked_for(annotate, model, monkeypatch)
     code, out, err = annotate("model", "check", model, "--no-run")
     assert code == 0, err
     assert "In a pipeline:" in out and "tokens/s" not in out
+    code, out, err = annotate("model", "check", model, "--no-run", "--text", "good dog")
+    assert (code, out) == (2, "") and "--no-run and --text can't be given together" in err
 
 
 def test_what_can_not_be_used_is_an_error_with_a_hint(annotate, tmp_path):

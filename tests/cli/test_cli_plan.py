@@ -4,9 +4,11 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 import support
+from rich.console import Console
 
 from annotate import Options
 from annotate.amounts import counted
+from annotate.cli.run import ready_to_run
 from annotate.engine.plan import plan
 from annotate.errors import ConfigError
 
@@ -78,3 +80,20 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_told(pipeline, finished, tmp_p
         plan(pipeline.outputs, str(tmp_path / "new"), cuda, 0)
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     assert plan(pipeline.outputs, str(tmp_path / "new"), cuda, 0).stages
+
+
+def test_a_run_that_would_be_here_and_asks_for_a_gpu_is_refused_before_ray_starts(
+    pipeline, finished, tmp_path, monkeypatch
+):
+    """Also where all is committed: an option is not passed over."""
+    from annotate.cli import local_ray
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(local_ray, "ray_running", None)
+    for workdir in (finished, tmp_path / "new"):
+        with (
+            pytest.raises(ConfigError, match="torch finds no GPU on this machine"),
+            ready_to_run(pipeline, str(workdir), Options(device="cuda"), Console()),
+        ):
+            pass

@@ -1,7 +1,10 @@
+import io
 import random
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 KIND = "thank you so much, I really appreciate your kind and helpful reply about the"
 RUDE = "you are a stupid idiot and nobody wants to hear your worthless garbage about the"
@@ -45,6 +48,21 @@ def test_a_probe_is_trained_measured_and_shown(annotate, labelled, tmp_path):
     anchors = Probe(str(out)).anchors["kindness"]
     assert code == 0 and "kindness" in card and all(anchor in card for anchor in anchors)
     assert "mean of layer" in card and "1 / (1 + exp(" in card and "[b]car[/b]" in card
+
+
+@pytest.mark.parametrize(("before", "after", "said"), [(0.20, 0.12, 0), (0.20, 0.20, 1), (0.20, 0.31, 1)])
+def test_a_curve_that_is_no_better_than_none_is_remarked_on(annotate, monkeypatch, before, after, said):
+    from annotate.cli import probe
+    from annotate.probes.report import CalibrationReport
+
+    curve = CalibrationReport(
+        kind="platt", labels=40, error_before=0.1, error_after=0.1, brier_before=before, brier_after=after
+    )
+    found = SimpleNamespace(axis="kindness", calibration=curve)
+    monkeypatch.setattr(probe, "say", lambda out, text, style="": told.append(text))
+    told = []
+    probe.print_probability(found, Console(file=io.StringIO()))
+    assert sum("p(kindness) in rules is not to be trusted" in text for text in told) == said
 
 
 def test_the_file_is_named_by_the_axis(annotate, labelled, tmp_path, monkeypatch):

@@ -10,8 +10,17 @@ import support
 
 from annotate import Options, status
 from annotate.corpus.files import find_files
-from annotate.engine.provenance import COMMIT, Origin, _commit_of_job, _models, git_commit
+from annotate.engine.provenance import (
+    COMMIT,
+    Origin,
+    _commit_of_job,
+    _models,
+    git_commit,
+    other_pipeline,
+    write_provenance,
+)
 from annotate.pipeline_files import load_pipeline
+from annotate.storage.store import Directory
 
 FILE = """
 import numpy as np
@@ -36,6 +45,21 @@ def file(tmp_path):
     return path
 
 
+def test_a_work_directory_of_another_pipeline_file_is_told_of(tmp_path):
+    workdir = Directory.at(tmp_path)
+    first, edited, other = Origin("a/mine.py", "1", {}), Origin("b/mine.py", "2", {}), Origin("theirs.py", "3", {})
+    assert other_pipeline(workdir, first) is None, "it is new"
+    workdir.create()
+    for run, origin in (("20260101T000000-aaaaaa", other), ("20260102T000000-aaaaaa", first)):
+        write_provenance(workdir, run, origin, Options(), {})
+    assert other_pipeline(workdir, edited) is None
+    assert other_pipeline(workdir, Origin("renamed.py", "1", {})) is None
+    assert other_pipeline(workdir, other) == "mine.py"
+    assert other_pipeline(workdir, None) is None
+    (tmp_path / "provenance" / "20260103T000000-aaaaaa.json").write_text("no JSON")
+    assert other_pipeline(workdir, other) is None
+
+
 def test_a_run_can_be_repeated_from_its_provenance(ray_cluster, tmp_path, file):
     corpus = support.write_corpus(tmp_path / "corpus", shards=1)
     given = {"corpus": str(corpus), "quantile": 0.6}
@@ -55,9 +79,15 @@ def test_a_run_can_be_repeated_from_its_provenance(ray_cluster, tmp_path, file):
     again.write_text(told["pipeline"]["source"])
     load_pipeline(again, **told["parameters"]).run(tmp_path / "repeated", Options(limit=told["options"]["limit"]))
     assert support.shard_bytes(tmp_path / "repeated") == support.shard_bytes(tmp_path / "out")
+    other = tmp_path / "other.py"
+    other.write_text(told["pipeline"]["source"] + "\n# another\n")
+    load_pipeline(other, **told["parameters"]).run(tmp_path / "repeated", Options(limit=told["options"]["limit"]))
+    [warning] = [text for text in status(tmp_path / "repeated").warnings if "another pipeline file" in text]
+    assert "another pipeline file, again.py" in warning
 
     before = {path.name for path in (tmp_path / "out" / "provenance").iterdir()}
     load_pipeline(file, **given | {"quantile": 0.7}).run(tmp_path / "out")
+    assert not any("another pipeline file" in text for text in status(tmp_path / "out").warnings)
     after = {path.name for path in (tmp_path / "out" / "provenance").iterdir()}
     assert before < after and status(tmp_path / "out").provenance["parameters"]["quantile"] == 0.7
     names = [each.shard for each in find_files(str(tmp_path))]

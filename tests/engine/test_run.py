@@ -365,6 +365,13 @@ def test_rescoring_drops_nothing_where_the_corpus_cannot_be_read_or_the_models_h
     assert before and below(tmp_path / "out", "annotations-*") == before
 
 
+def test_with_nothing_to_do_that_is_said_and_a_gpu_that_is_not_there_is_still_an_error(ray_cluster, tmp_path, corpus):
+    _, told = run(tmp_path, corpus)
+    assert told.infos == ["nothing to do: all that the pipeline makes is committed"]
+    with pytest.raises(ConfigError, match="has no GPU"):
+        run(tmp_path, corpus, options=Options(workers=2, device="cuda"))
+
+
 @pytest.mark.parametrize("what", ["run", "rescore"])
 def test_rescoring_shares_a_work_directory_with_nobody(ray_cluster, tmp_path, corpus, what):
     before = below(tmp_path / "out", "annotations-*")

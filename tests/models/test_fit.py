@@ -102,11 +102,27 @@ def test_gpus_are_a_number_or_a_part_of_one_and_what_can_not_be_spread_is_refuse
 
 def test_a_part_of_a_gpu_is_that_part_of_its_memory_and_several_are_all(monkeypatch):
     told = []
+    monkeypatch.setattr(device, "_PARTS", {})
     monkeypatch.setattr(torch.cuda.memory, "_lazy_init", lambda: None)
     monkeypatch.setattr(torch._C, "_cuda_setMemoryFraction", lambda *given: told.append(given), raising=False)
     assert [device.placed("cuda", gpus) for gpus in (0.5, 1, 4)] == ["cuda", "cuda", device.SPREAD]
     assert device.placed("cpu", 0.5) == "cpu"
     assert told == [(0.5, 0), (1.0, 0)]  # and no part is left over for a model that takes a whole one
+
+
+def test_what_is_left_of_a_gpu_is_no_more_than_the_part_that_a_model_has(monkeypatch):
+    """A card of 80 GB, of which another process has 30; this one has taken 6."""
+    monkeypatch.setattr(device, "_PARTS", {})
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda part, number: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number: (44 * 10**9, 80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda number: 6 * 10**9)
+    left = []
+    for part in (1, 0.5, 0.05):
+        device.placed("cuda", part)
+        left.append(device.memory_left(torch.device("cuda")) / 1e9)
+    assert left == [44, 34, 0]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert device.memory_left(torch.device("cuda"), every=True) == 3 * 44 * 10**9  # of the first it has a part
 
 
 def test_gpus_are_no_part_of_the_recipe(tiny, tmp_path):
