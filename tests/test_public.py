@@ -25,6 +25,7 @@ LAZY = [
 ]
 PACKAGES = [
     *LAZY,
+    "annotate.directions",
     "annotate.inference",
     "annotate.pipeline_files",
     "annotate.tokens",
@@ -120,7 +121,7 @@ def methods(kind):
 def returned(function):
     """What a function returns; arguments may be of types that are imported for type checkers alone."""
     hint = function.__annotations__["return"]
-    return eval(hint, function.__globals__) if isinstance(hint, str) else hint
+    return eval(hint, inspect.unwrap(function).__globals__) if isinstance(hint, str) else hint
 
 
 def returning():

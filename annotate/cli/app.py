@@ -35,6 +35,7 @@ COMMANDS = {
     "export": ("annotate.cli.export", "Write token shards in a trainer's own format."),
     "tune": ("annotate.cli.tune", "Time a pipeline's models with other settings, here."),
     "model": ("annotate.cli.model", "Say what a model is, how to use it, and how fast it is here."),
+    "directions": ("annotate.cli.directions", "Find tags as directions in a model's hidden states, and measure them."),
     "probe": ("annotate.cli.probe", "Train a probe on labelled spans."),
 }
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from annotate.errors import ConfigError
+from annotate.models.layers import find_layers
 from annotate.models.pooling import pool
 from annotate.probes.file import Feature
 
@@ -90,7 +90,7 @@ class Trunk:
         self.model = model
         self.width = int(model.config.hidden_size)
         self._run = [_Pass()]
-        layers = _find_layers(model, name)
+        layers = find_layers(model, name)
         self.layers = [layers[i] for i in range(len(layers))]
         for i, layer in enumerate(self.layers):
             layers[i] = _Wrapped(i, layer, self._run)
@@ -134,14 +134,3 @@ class Trunk:
 def _hidden(result: Any) -> torch.Tensor:
     hidden: torch.Tensor = result[0] if isinstance(result, tuple) else result
     return hidden
-
-
-def _find_layers(model: Any, name: str) -> nn.ModuleList:
-    count = getattr(model.config, "num_hidden_layers", None)
-    lists = [part for part in model.modules() if isinstance(part, nn.ModuleList) and len(part) == count]
-    if not lists:
-        raise ConfigError(
-            f"model {name!r} ({type(model).__name__}) has no plain list of {count} layers, so probes can't read it",
-            hint="use an encoder such as BERT, RoBERTa, MiniLM, DeBERTa or ModernBERT",
-        )
-    return lists[0]

@@ -14,6 +14,7 @@ import tomllib
 import types
 from pathlib import Path
 
+import numpy as np
 import pages
 import pytest
 import shell
@@ -22,9 +23,12 @@ from pages import PAGES, REPOSITORY
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import annotate
+from annotate.directions import Direction
+from annotate.directions.direction import DirectionCard
 from annotate.exports.base import Format
 from annotate.exports.windows import Vocabulary
 from annotate.exports.write import Counts, readme
+from annotate.probes.file import EncoderHashes
 from annotate.tags.scheme_file import parse_scheme
 
 MOST_EXCUSES = 3
@@ -46,6 +50,13 @@ def given(page):
     if page == "docs/token-shards.md":
         torch.manual_seed(0)
         return {"model": GPT2LMHeadModel(GPT2Config(vocab_size=257, n_embd=16, n_layer=1, n_head=2, n_positions=256))}
+    if page == "docs/directions.md":
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(GPT2Config(vocab_size=257, n_embd=16, n_layer=3, n_head=2, n_positions=64))
+        hashes = EncoderHashes(name="model", weights="", tokenizer="", config="")
+        card = DirectionCard(model=hashes, found="tags", tags=("nice",), against=(), spans=9)
+        Direction(card=card, vectors=np.ones((3, 16), np.float32)).save("directions/nice.safetensors")
+        return {"model": model, "inputs": {"input_ids": torch.tensor([[1, 2, 3]])}}
     if page == "docs/near-duplicates.md":
         return {"texts": ["One two three four five six.", "Seven eight nine ten eleven twelve."]}
     return {}

@@ -1,0 +1,155 @@
+"""What was measured of directions, as values and as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+from annotate.directions.direction import Direction
+from annotate.directions.measures import Additivity, Cosine
+from annotate.proof.intervals import Interval
+from annotate.storage.store import Directory
+
+REPORT = "report.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerReport:
+    """What was measured of a tag's directions in one layer. What needs a model that has seen the tags is None without.
+
+    Attributes:
+        layer: counted from 1.
+        norm: of the direction of tags, or else of texts.
+        cosine: of the direction of tags with that of texts, against permuted labels.
+        cosine_to_embeddings: of the direction of tags with the difference of the tags' embeddings.
+        auroc: untagged spans that have the tag, told from others by their projection on the direction.
+        auroc_texts: the same of the direction of texts.
+        weight: how often the direction is added; chosen on other documents.
+        equivalence: steering equivalence with that weight.
+        weight_texts: as `weight`, of the direction of texts.
+        equivalence_texts: likewise.
+        equivalence_random: the highest of random directions of equal norm, each with its own weight.
+    """
+
+    layer: int
+    norm: float
+    cosine: Cosine | None = None
+    cosine_to_embeddings: float | None = None
+    auroc: Interval | None = None
+    auroc_texts: Interval
+    weight: float | None = None
+    equivalence: Interval | None = None
+    weight_texts: float | None = None
+    equivalence_texts: Interval | None = None
+    equivalence_random: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TagReport:
+    """What was measured of the directions of one tag.
+
+    Attributes:
+        tag: its name.
+        against: what it is set against; empty: text without tags.
+        spans: how many spans directions are the means of: with the tag, and without.
+        layers: one for each layer that was looked at.
+        best: the layer where steering comes nearest to the tag, on the documents that weights are chosen on.
+        additivity: of the log-odds of spans with the tag in that layer.
+    """
+
+    tag: str
+    against: tuple[str, ...]
+    spans: tuple[int, int]
+    layers: tuple[LayerReport, ...]
+    best: int
+    additivity: Additivity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recombined:
+    """Two directions that are added together, against the model under both tags, which nothing was chosen on.
+
+    Attributes:
+        tags: the two.
+        equivalence: of the sum of both directions, each in its best layer with its own weight.
+        alone: of each direction alone.
+    """
+
+    tags: tuple[str, str]
+    equivalence: Interval
+    alone: tuple[Interval, Interval]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectionsReport:
+    """Directions of some tags in one model, with what was measured of them.
+
+    Attributes:
+        model: its name.
+        documents: how many documents were used: to find directions, to choose, and to measure.
+        dropped: documents whose first span is longer than the model has positions for.
+        max_length: tokens of a text at most.
+        tags: of each tag.
+        recombined: of each pair of tags.
+        directions: by name, `<tag>` found by tags and `<tag>-texts` found in texts; not part of the JSON.
+        anchors: by tag, the untagged spans with the lowest and the highest projection, of at most 200 characters.
+    """
+
+    model: str
+    documents: tuple[int, int, int]
+    dropped: int
+    max_length: int
+    tags: tuple[TagReport, ...]
+    recombined: tuple[Recombined, ...] = ()
+    directions: Mapping[str, Direction] = field(default_factory=dict)
+    anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+    def save(self, folder: str | PathLike[str]) -> list[str]:
+        """Write what was found: a file for each direction, a probe for each tag, and the report.
+
+        Args:
+            folder: where to, which may be a URL. Files of an earlier report of the same tags are replaced.
+
+        Returns:
+            The names of the files.
+
+        Raises:
+            StorageError: they can't be written.
+        """
+        place = Directory.at(folder)
+        for name, direction in self.directions.items():
+            direction.save(f"{place.url}/{name}.safetensors")
+        for tag in self.tags:
+            lead = self.directions.get(tag.tag, self.directions[f"{tag.tag}-texts"])
+            lead.save_probe(
+                f"{place.url}/{tag.tag}-probe.safetensors",
+                layer=tag.best,
+                axis=re.sub(r"\W", "_", tag.tag),
+                anchors=self.anchors[tag.tag],
+                max_length=self.max_length,
+            )
+        place.put(REPORT, json.dumps(self.as_json(), indent=1, ensure_ascii=False).encode())
+        names = [*self.directions, *(f"{tag.tag}-probe" for tag in self.tags)]
+        return [*(f"{name}.safetensors" for name in names), REPORT]
+
+    def as_json(self) -> dict[str, Any]:
+        """The report as JSON has it; null where nothing could be measured."""
+        kept = dataclasses.replace(self, directions={})
+        values: dict[str, Any] = _plain(dataclasses.asdict(kept))
+        del values["directions"]
+        return values
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

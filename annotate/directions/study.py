@@ -1,0 +1,383 @@
+"""Finds the directions of a run's tags in a model, and measures them against chance.
+
+Documents are drawn in three: directions are found in some, weights and layers chosen on others, and what is reported is
+measured on the rest.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from annotate.directions.direction import Direction, DirectionCard, Found, difference_of_means, mean_difference
+from annotate.directions.divergence import span_log_likelihoods
+from annotate.directions.measures import (
+    Additivity,
+    Bool,
+    additivity,
+    cosine,
+    cosine_to_texts,
+    equivalence,
+    of_equal_norm,
+)
+from annotate.directions.progress import Tell
+from annotate.directions.report import DirectionsReport, LayerReport, Recombined, TagReport
+from annotate.directions.rows import fitted
+from annotate.directions.spans import TaggedSpans
+from annotate.directions.steering import Additions
+from annotate.directions.subject import WEIGHTS, Subject, added
+from annotate.errors import ConfigError
+from annotate.models.base import FloatArray
+from annotate.proof.discrimination import auroc_interval
+from annotate.proof.intervals import Interval
+
+RANDOM = 5
+"""Random directions that each direction is set against."""
+
+COUNTS = 4
+"""Additivity looks at 0 to 3 spans under the tags."""
+
+Vectors = Mapping[Found, FloatArray]
+"""Directions by how they were found: float32 `[n_layers, width]` each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The documents, drawn in three."""
+
+    finding: TaggedSpans
+    choosing: TaggedSpans
+    measuring: TaggedSpans
+
+    @staticmethod
+    def of(texts: TaggedSpans) -> Parts:
+        """Three fifths, one, and one.
+
+        Raises:
+            ConfigError: there are fewer than five documents.
+        """
+        fifth = np.arange(len(texts.spans)) % 5
+        if len(fifth) < 5:
+            raise ConfigError(
+                f"{len(fifth)} documents can't be drawn in three: five or more are needed",
+                hint="Look at more: --documents.",
+            )
+        finding, choosing, measuring = (texts.where(which.tolist()) for which in (fifth < 3, fifth == 3, fifth == 4))
+        return Parts(finding=finding, choosing=choosing, measuring=measuring)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steered:
+    """A direction in one layer with the weight that was chosen for it.
+
+    Attributes:
+        weight: of the direction, in units of itself.
+        chosen: its steering equivalence on the documents that it was chosen on.
+        addition: what is added to the hidden states.
+        measured: its steering equivalence on others.
+    """
+
+    weight: float
+    chosen: float
+    addition: Additions
+    measured: Interval
+
+
+Steering = Mapping[tuple[str, int], Steered]
+"""By kind of direction ("tags", "texts", "random 0", ...) and layer; empty for a model that has not seen the tags."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A tag, what it is set against, and what was found of it."""
+
+    report: TagReport
+    directions: Mapping[str, Direction]
+    steering: Steering
+    anchors: tuple[str, str]
+
+
+def find_directions(
+    workdir: str | PathLike[str],
+    model: str,
+    tags: str | Sequence[str],
+    *,
+    against: str | Sequence[str] = (),
+    untagged: bool = False,
+    documents: int = 500,
+    layers: Sequence[int] | None = None,
+    weights: Sequence[float] = WEIGHTS,
+    output: str | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    tell: Tell = lambda line: None,
+) -> DirectionsReport:
+    """Find the directions of tags in a model's hidden states, and measure them.
+
+        report = find_directions("out", "model", "nice")
+        report.directions["nice"].save("nice.safetensors")
+
+    Args:
+        workdir: of a finished run: its documents, and the tags of their spans. Give documents that the model was not
+            trained on, if you can.
+        model: a folder or a hub name of a causal language model, with its tokenizer. It was trained on the run's token
+            shards, unless `untagged`.
+        tags: names of tags; each has its own directions. With two or more, pairs are recombined.
+        against: the tags that each is set against, such as the opposite one. Empty: text without the tag.
+        untagged: whether the model has not seen the tags. Directions are then found in texts alone.
+        documents: how many to look at; three fifths are for finding, one for choosing, one for measuring.
+        layers: those to look at, counted from 1. None: up to six, evenly spaced, with the last.
+        weights: how often a direction may be added, in units of itself.
+        output: only documents of this output, if a pipeline has several.
+        device: "cpu" or "cuda".
+        seed: of random directions, permutations and draws.
+        tell: is given lines that say what goes on.
+
+    Raises:
+        ConfigError: the model can't be read, or has no rows for the tags; a tag is not known, or no span has it; there
+            are too few documents; or a layer does not exist.
+        StorageError: the run has no scores, or no token shards.
+    """
+    subject = Subject.load(workdir, model, untagged=untagged, device=device, layers=layers, weights=weights, seed=seed)
+    names = (tags,) if isinstance(tags, str) else tuple(tags)
+    opposite = subject.named(against)
+    found = TaggedSpans.of_run(workdir, documents=documents, output=output)
+    longest = [] if untagged else [*(each for name in names for each in subject.named(name)), *opposite]
+    texts = fitted(found, subject.reader, longest, subject.max_length)
+    if dropped := len(found.spans) - len(texts.spans):
+        tell(f"{dropped} documents left out: their first span is longer than the model's {subject.max_length:,} tokens")
+    parts = Parts.of(texts)
+    sizes = tuple(len(part.spans) for part in (parts.finding, parts.choosing, parts.measuring))
+    tell(f"{len(texts.spans)} documents: {sizes[0]} to find, {sizes[1]} to choose, {sizes[2]} to measure")
+    conditions = [studied(subject, name, opposite, parts, tell) for name in names]
+    pairs = itertools.combinations(conditions, 2) if subject.knows_tags else ()
+    return DirectionsReport(
+        model=model,
+        documents=(sizes[0], sizes[1], sizes[2]),
+        dropped=dropped,
+        max_length=subject.max_length,
+        tags=tuple(each.report for each in conditions),
+        recombined=tuple(recombined(subject, *pair, opposite, parts.measuring, tell) for pair in pairs),
+        directions={name: each for condition in conditions for name, each in condition.directions.items()},
+        anchors={condition.report.tag: condition.anchors for condition in conditions},
+    )
+
+
+def studied(subject: Subject, name: str, against: tuple[str, ...], parts: Parts, tell: Tell) -> Condition:
+    """Find the directions of a tag, and measure them."""
+    own = subject.named(name)
+    having, lacking = labels(parts.finding, own, against)
+    plain = subject.states(subject.reader.untagged(parts.finding), parts.finding)
+    vectors: dict[Found, FloatArray] = {"texts": difference_of_means(plain, having, lacking)}
+    if subject.knows_tags:
+        under, other = (subject.states(subject.rows(parts.finding, each), parts.finding) for each in (own, against))
+        vectors["tags"] = mean_difference(under, other)
+    tell(f"<{name}>: directions found, of {having.sum():,} spans with it and {lacking.sum():,} without")
+    steering = steered_best(subject, vectors, own, against, parts, tell)
+    states = subject.states(subject.reader.untagged(parts.measuring), parts.measuring)
+    layers = []
+    for layer in subject.layers:
+        of_layer: Vectors = {kind: vector[layer - 1] for kind, vector in vectors.items()}
+        told = told_apart(subject, of_layer, states[layer - 1], parts.measuring, own, against)
+        layers.append(
+            LayerReport(
+                layer=layer,
+                norm=float(np.linalg.norm(of_layer.get("tags", of_layer["texts"]))),
+                auroc=told.get("tags"),
+                auroc_texts=told["texts"],
+                **_cosines(subject, of_layer, plain[layer - 1], (having, lacking), own, against),
+                **_steered(steering, layer),
+            )
+        )
+    lead: Found = "tags" if subject.knows_tags else "texts"
+    if steering:
+        best = max(subject.layers, key=lambda layer: steering["tags", layer].chosen)
+    else:
+        best = max(layers, key=lambda each: np.nan_to_num(each.auroc_texts.value)).layer
+    report = TagReport(
+        tag=name,
+        against=against,
+        spans=(int(having.sum()), int(lacking.sum())),
+        layers=tuple(layers),
+        best=best,
+        additivity=log_odds(subject, own, against, vectors[lead], best, parts.measuring),
+    )
+    cards = {
+        kind: DirectionCard(model=subject.hashes, found=kind, tags=own, against=against, spans=report.spans[0])
+        for kind in vectors
+    }
+    return Condition(
+        report=report,
+        directions={
+            name if kind == "tags" else f"{name}-texts": Direction(card=cards[kind], vectors=vector)
+            for kind, vector in vectors.items()
+        },
+        steering=steering,
+        anchors=_anchors(parts.finding, plain[best - 1] @ vectors[lead][best - 1]),
+    )
+
+
+def labels(texts: TaggedSpans, own: tuple[str, ...], against: tuple[str, ...]) -> tuple[Bool, Bool]:
+    """Which spans have the tags, and which are set against them: those that have the opposite tags, or not the tags."""
+    having = texts.having(own)
+    return having, texts.having(against) & ~having if against else ~having
+
+
+def told_apart(
+    subject: Subject,
+    of_layer: Vectors,
+    states: FloatArray,
+    texts: TaggedSpans,
+    own: tuple[str, ...],
+    against: tuple[str, ...],
+) -> dict[Found, Interval]:
+    """AUROC of spans' projections on each direction as a sign of the tag.
+
+    Args:
+        subject: the model.
+        of_layer: directions, float32 `[width]`.
+        states: float32 `[n_spans, width]`, of the untagged spans of `texts`.
+        texts: whose spans have tags.
+        own: the tags.
+        against: those they are set against.
+    """
+    having, lacking = labels(texts, own, against)
+    kept = (having | lacking) & ~np.isnan(states).any(axis=1)
+    projected = {kind: states[kept].astype(np.float64) @ vector for kind, vector in of_layer.items()}
+    return {
+        kind: auroc_interval(values, having[kept], texts.documents[kept], seed=subject.seed)
+        for kind, values in projected.items()
+    }
+
+
+def steered_best(
+    subject: Subject,
+    vectors: Vectors,
+    own: tuple[str, ...],
+    against: tuple[str, ...],
+    parts: Parts,
+    tell: Tell,
+) -> Steering:
+    """How each direction steers in each layer, with the weight that is best on other documents; random ones too."""
+    if not subject.knows_tags:
+        return {}
+    drawn = of_equal_norm(vectors["tags"], RANDOM, seed=subject.seed)
+    every: dict[str, FloatArray] = {f"random {k}": each for k, each in enumerate(drawn)}
+    every.update({kind: vector for kind, vector in vectors.items()})  # noqa: C416 - mypy sees keys of another type
+    keys = [(kind, layer) for kind in every for layer in subject.layers]
+    tries = [{}, *(added(every[kind], layer, weight) for kind, layer in keys for weight in subject.weights)]
+    sums = subject.divergences(parts.choosing, own, against, tries, tell).sum(axis=1)
+    after = sums[1:].reshape(len(keys), len(subject.weights))
+    best = after.argmin(axis=1).tolist()
+    chosen = [added(every[kind], layer, subject.weights[k]) for (kind, layer), k in zip(keys, best, strict=True)]
+    measured = subject.divergences(parts.measuring, own, against, [{}, *chosen], tell)
+    return {
+        key: Steered(
+            weight=subject.weights[k],
+            chosen=float(1 - after[i, k] / sums[0]) if sums[0] else 0.0,
+            addition=chosen[i],
+            measured=equivalence(measured[i + 1], measured[0], seed=subject.seed),
+        )
+        for i, (key, k) in enumerate(zip(keys, best, strict=True))
+    }
+
+
+def log_odds(
+    subject: Subject,
+    own: tuple[str, ...],
+    against: tuple[str, ...],
+    vectors: FloatArray,
+    layer: int,
+    texts: TaggedSpans,
+) -> Additivity:
+    """How the log-odds of a span with the tag follow from spans under the tags, and from the direction.
+
+    The log-odds are the mean log-likelihood of spans that have the tag, less that of spans that don't. Only the fourth
+    span of a document is looked at, so that it and up to two before it can be under the tags.
+    """
+    having, lacking = labels(texts, own, against)
+    row = texts.documents
+    place = np.arange(len(row)) - np.searchsorted(row, row)
+    last = place == COUNTS - 1
+    found = []
+    for count in range(COUNTS if subject.knows_tags else 1):
+        chosen = (place < COUNTS) & (place >= COUNTS - count)
+        rows = subject.reader.under(texts, own, chosen=chosen) if count else subject.reader.untagged(texts)
+        for weight in (0.0, *subject.weights):
+            values = span_log_likelihoods(
+                subject.model, rows, len(row), added(vectors, layer, weight), banned=subject.banned
+            )
+            means = [values[last & which].mean() if (last & which).any() else np.nan for which in (having, lacking)]
+            found.append((count, weight, means[0] - means[1]))
+    counts, weights, odds = (np.array(column, np.float64) for column in zip(*found, strict=True))
+    return additivity(counts, weights, odds)
+
+
+def recombined(
+    subject: Subject,
+    first: Condition,
+    second: Condition,
+    against: tuple[str, ...],
+    texts: TaggedSpans,
+    tell: Tell,
+) -> Recombined:
+    """Two directions added together, against the model under both tags."""
+    names = (first.report.tag, second.report.tag)
+    alone = [dict(each.steering["tags", each.report.best].addition) for each in (first, second)]
+    both = dict(alone[0])
+    for layer, vector in alone[1].items():
+        both[layer] = both[layer] + vector if layer in both else vector
+    found = subject.divergences(texts, subject.named(names), against, [{}, both, *alone], tell)
+    shares = [equivalence(each, found[0], seed=subject.seed) for each in found[1:]]
+    return Recombined(tags=names, equivalence=shares[0], alone=(shares[1], shares[2]))
+
+
+def _cosines(
+    subject: Subject,
+    of_layer: Vectors,
+    states: FloatArray,
+    labelled: tuple[Bool, Bool],
+    own: tuple[str, ...],
+    against: tuple[str, ...],
+) -> dict[str, Any]:
+    """The fields of a layer's report that have cosines of the direction of tags."""
+    trained = subject.reader.trained
+    if trained is None:
+        return {}
+    table = subject.model.get_input_embeddings().weight.detach().float().cpu().numpy()
+    means = [
+        table[[trained.vocabulary.id_of(name, "open") for name in names]].mean(axis=0) if names else 0.0 * table[0]
+        for names in (own, against)
+    ]
+    same = table.shape[1] == len(of_layer["tags"])  # some models have narrower embeddings
+    return {
+        "cosine": cosine_to_texts(of_layer["tags"], states, *labelled, seed=subject.seed),
+        "cosine_to_embeddings": cosine(of_layer["tags"], means[0] - means[1]) if same else None,
+    }
+
+
+def _steered(steering: Steering, layer: int) -> dict[str, Any]:
+    """The fields of a layer's report that steering gives."""
+    if not steering:
+        return {}
+    tags, texts = (steering[kind, layer] for kind in ("tags", "texts"))
+    return {
+        "weight": tags.weight,
+        "equivalence": tags.measured,
+        "weight_texts": texts.weight,
+        "equivalence_texts": texts.measured,
+        "equivalence_random": max(steering[f"random {k}", layer].measured.value for k in range(RANDOM)),
+    }
+
+
+def _anchors(texts: TaggedSpans, projected: FloatArray) -> tuple[str, str]:
+    """The spans with the lowest and the highest projection, of those that are no longer than 200 characters."""
+    spans = [span for document in texts.spans for span in document]
+    short = [i for i, span in enumerate(spans) if span.strip() and len(span) <= 200 and not np.isnan(projected[i])]
+    ordered = sorted(short or range(len(spans)), key=lambda i: projected[i])
+    return spans[ordered[0]].strip(), spans[ordered[-1]].strip()

@@ -1,0 +1,220 @@
+"""Directions in a model where it is known what a tag does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import additive
+import numpy as np
+import pytest
+import tagged_model
+import torch
+
+from annotate.directions import load_direction, steered
+from annotate.directions.divergence import divergences, span_log_likelihoods
+from annotate.directions.rows import Reader, fitted
+from annotate.directions.spans import TaggedSpans
+from annotate.directions.states import span_states
+from annotate.directions.study import Parts, recombined, studied
+from annotate.directions.subject import Subject
+from annotate.errors import ConfigError
+from annotate.inference.tagged import Trained
+from annotate.probes.file import EncoderHashes
+
+WORDS = {"nice": ["Nice", "others", "words", "and"], "true": ["It", "may", "be", "12"], "": ["One", "two", "three"]}
+HASHES = EncoderHashes(name="made up", weights="a", tokenizer="b", config="c")
+
+
+def made_up(documents: int, seed: int = 0) -> TaggedSpans:
+    """Documents of four to six sentences, each of the words of one tag, or of none."""
+    generator = np.random.default_rng(seed)
+    spans, tags = [], []
+    for _ in range(documents):
+        kinds = generator.choice(list(WORDS), int(generator.integers(4, 7))).tolist()
+        spans.append([" ".join(generator.choice(WORDS[kind], 5)).capitalize() + ". " for kind in kinds])
+        tags.append([[kind] if kind else [] for kind in kinds])
+    return TaggedSpans(spans=spans, tags=tags)
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
+    files = tmp_path_factory.mktemp("tags")
+    tagged_model.write_files(files)
+    return Reader.of_shards(Trained.read(tagged_model.tokenizer_of(files), str(files)))
+
+
+@pytest.fixture(scope="module")
+def vectors() -> torch.Tensor:
+    return torch.randn(2, additive.WIDTH, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(scope="module")
+def subject(reader: Reader, vectors: torch.Tensor) -> Subject:
+    known = reader.trained.vocabulary
+    ids = [known.id_of(name, "open") for name in ("nice", "true")]
+    model = additive.Additive(128, ids, [known.id_of("true", "close")], vectors)
+    return Subject(
+        model=model, hashes=HASHES, reader=reader, max_length=256, layers=(1, 2), weights=(0.5, 1.0, 2.0), seed=0
+    )
+
+
+def test_what_a_tag_adds_is_found_and_steers_like_the_tag(subject: Subject, vectors: torch.Tensor) -> None:
+    """In the layer that adds, the direction is what is added; with it, the model is the one under the tag."""
+    parts = Parts.of(made_up(40))
+    nice, true = (studied(subject, name, (), parts, lambda line: None) for name in ("nice", "true"))
+    first, second = nice.report.layers
+    assert np.allclose(nice.directions["nice"].vectors[0], 0, atol=1e-6)
+    assert np.allclose(nice.directions["nice"].vectors[1], vectors[0], atol=1e-5)
+    assert np.allclose(nice.directions["nice"].vectors[2], vectors[0], atol=1e-5)
+    assert second.cosine_to_embeddings == pytest.approx(1, abs=1e-5)
+    assert nice.report.best == 2
+    assert second.weight == 1.0 and second.equivalence.value == pytest.approx(1, abs=1e-4)
+    assert first.equivalence.value == pytest.approx(0, abs=1e-6)  # a direction of zeros
+    assert second.equivalence_random < 0.8  # the best of five, in 16 dimensions
+    assert second.norm == pytest.approx(float(vectors[0].norm()), rel=1e-4)
+    both = recombined(subject, nice, true, (), parts.measuring, lambda line: None)
+    assert both.equivalence.value == pytest.approx(1, abs=1e-4)  # though nothing was chosen on texts under both tags
+    assert max(alone.value for alone in both.alone) < 0.9
+
+
+def test_texts_tell_where_words_do(subject: Subject) -> None:
+    """The words of a tag are its own, so that untagged spans are told apart; labels that say nothing tell nothing."""
+    texts = made_up(60)
+    report = studied(subject, "nice", (), Parts.of(texts), lambda line: None).report
+    assert report.layers[0].auroc_texts.value > 0.95
+    generator = np.random.default_rng(5)
+    shuffled = [[["nice"] if generator.random() < 0.4 else [] for _ in tags] for tags in texts.tags]
+    drawn = TaggedSpans(spans=texts.spans, tags=shuffled)
+    report = studied(subject, "nice", (), Parts.of(drawn), lambda line: None).report
+    assert report.layers[0].auroc_texts.low < 0.5 < report.layers[0].auroc_texts.high
+
+
+def test_an_opposite_tag_is_set_against(subject: Subject, vectors: torch.Tensor) -> None:
+    found = studied(subject, "nice", ("true",), Parts.of(made_up(40)), lambda line: None)
+    assert np.allclose(found.directions["nice"].vectors[1], vectors[0] - vectors[1], atol=1e-5)
+    assert found.report.layers[1].equivalence.value == pytest.approx(1, abs=1e-4)
+    assert found.report.spans[1] < found.report.spans[0] * 3  # only spans that have the opposite tag
+
+
+def test_a_model_that_has_not_seen_the_tags_has_directions_of_texts(subject: Subject) -> None:
+    plain = Reader(trained=None, encoder=subject.reader.encoder, begin_id=0)
+    other = Subject(
+        model=subject.model, hashes=HASHES, reader=plain, max_length=256, layers=(1,), weights=(1.0,), seed=0
+    )
+    found = studied(other, "nice", (), Parts.of(made_up(40)), lambda line: None)
+    assert list(found.directions) == ["nice-texts"] and found.report.layers[0].equivalence is None
+    # Adding the direction of spans with the tag makes them likelier, in a model whose head is not tied: either way.
+    assert found.report.additivity.b != 0 and np.isfinite(found.report.additivity.b)
+
+
+def test_states_are_the_means_over_the_tokens_of_spans(subject: Subject) -> None:
+    texts = made_up(5)
+    rows = subject.reader.under(texts, ("nice",))
+    found = span_states(subject.model, rows, texts.table.num_rows, batch_size=3)
+    for ids, spans in zip(rows.ids, rows.spans, strict=True):
+        hidden = subject.model.embedding(torch.from_numpy(ids)).detach().numpy()
+        for span in set(spans.tolist()) - {-1}:
+            assert np.allclose(found[0, span], hidden[spans == span].mean(0), atol=1e-5)
+
+
+def test_tags_stand_where_they_are_chosen(reader: Reader) -> None:
+    texts = TaggedSpans(spans=[["One two. ", "The end. ", "One. "]], tags=[[[], [], []]])
+    nice, true, close = (
+        reader.trained.vocabulary.id_of(*tag) for tag in (("nice", "open"), ("true", "open"), ("true", "close"))
+    )
+    plain = reader.untagged(texts)
+    rows = reader.under(texts, ("nice", "true"), chosen=np.array([False, True, False]))
+    ids, spans = rows.ids[0], rows.spans[0]
+    assert ids[spans >= 0].tolist() == plain.ids[0].tolist()
+    at = np.flatnonzero(np.isin(ids, [nice, true, close]))
+    assert ids[at].tolist() == [nice, true, close]
+    assert spans[at[0] - 1] == 0 and spans[at[1] + 1] == 1 and spans[at[2] - 1] == 1 and spans[at[2] + 1] == 2
+    every = reader.under(texts, ("nice",))
+    assert (every.ids[0] == nice).sum() == 3
+
+
+def test_texts_are_cut_where_a_span_ends(reader: Reader) -> None:
+    texts = TaggedSpans(spans=[["One two. "] * 30, ["word " * 400], ["The end. "]], tags=[[[]] * 30, [[]], [[]]])
+    kept = fitted(texts, reader, ["nice"], 64)
+    assert [len(spans) for spans in kept.spans][1:] == [1] and 2 < len(kept.spans[0]) < 30
+    assert max(map(len, reader.under(kept, ["nice"]).ids)) <= 64
+    with pytest.raises(ConfigError, match="no text has a first span of at most 9 tokens"):
+        fitted(texts, reader, ["nice"], 9)
+
+
+def test_divergence_is_that_of_the_next_tokens(subject: Subject) -> None:
+    texts = made_up(3)
+    target, plain = subject.reader.under(texts, ("nice",)), subject.reader.untagged(texts)
+    none, tokens = divergences(subject.model, plain, plain, [{}], banned=subject.banned)
+    assert np.allclose(none, 0, atol=1e-6)
+    found, tokens = divergences(subject.model, target, plain, [{}], banned=subject.banned)
+    for i in range(3):
+        logs = []
+        for rows in (target, plain):
+            logits = subject.model(torch.from_numpy(rows.ids[i])[None]).logits[0].detach().double()
+            logits[:, subject.banned] = -torch.inf
+            before = [k - 1 for k in np.flatnonzero(rows.spans[i] >= 0) if k]
+            logs.append(torch.log_softmax(logits[before], -1))
+        n = min(map(len, logs))
+        p, q = (each[len(each) - n :] for each in logs)
+        kept = [k for k in range(128) if k not in subject.banned]
+        assert found[0, i] == pytest.approx(float((p.exp() * (p - q))[:, kept].sum()), rel=1e-4)
+        assert tokens[i] == n == (plain.spans[i] >= 0).sum() - 1  # nothing stands before the first token
+
+
+def test_log_likelihoods_of_spans_are_sums_over_their_tokens(subject: Subject) -> None:
+    texts = made_up(4)
+    rows = subject.reader.under(texts, ("nice",))
+    found = span_log_likelihoods(subject.model, rows, texts.table.num_rows, {}, banned=subject.banned, batch_size=3)
+    expected = np.zeros(len(found))
+    for ids, spans in zip(rows.ids, rows.spans, strict=True):
+        logits = subject.model(torch.from_numpy(ids)[None]).logits[0].detach().double()
+        logits[:, subject.banned] = -torch.inf
+        logs = torch.log_softmax(logits, -1)
+        for k in range(1, len(ids)):
+            if spans[k] >= 0:
+                expected[spans[k]] += float(logs[k - 1, ids[k]])
+    assert np.allclose(found, expected, rtol=1e-4)
+
+
+def test_steering_ends_with_its_block_and_names_what_does_not_fit(subject: Subject) -> None:
+    model, ids = subject.model, torch.tensor([[1, 2, 3]])
+    before = model(ids).logits
+    with pytest.raises(RuntimeError, match="out"), steered(model, {1: torch.ones(additive.WIDTH)}):
+        assert not torch.allclose(model(ids).logits, before)
+        raise RuntimeError("out")
+    assert torch.equal(model(ids).logits, before)
+    with pytest.raises(ConfigError, match="no layer 4; the model has 3"), steered(model, {4: torch.ones(16)}):
+        pass
+    with (
+        pytest.raises(ConfigError, match=r"shape \(3,\); hidden states have \[16\]"),
+        steered(model, {1: torch.ones(3)}),
+    ):
+        pass
+
+
+def test_files_of_directions_are_checked(subject: Subject, tmp_path: Path) -> None:
+    found = studied(subject, "nice", (), Parts.of(made_up(20)), lambda line: None).directions["nice"]
+    found.save(tmp_path / "nice.safetensors")
+    read = load_direction(tmp_path / "nice.safetensors")
+    assert read.card == found.card and np.array_equal(read.vectors, found.vectors)
+    assert torch.equal(read.at(2, 0.5)[2], 0.5 * torch.from_numpy(found.vectors[1]))
+    with pytest.raises(ConfigError, match="no layer 9"):
+        read.at(9)
+    with pytest.raises(ConfigError, match="does not exist"):
+        load_direction(tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("no tensors")
+    with pytest.raises(ConfigError, match="no readable safetensors file"):
+        load_direction(tmp_path / "text.safetensors")
+    found.save_probe(tmp_path / "probe.safetensors", layer=2, axis="nice", anchors=("a", "b"), max_length=256)
+    with pytest.raises(ConfigError, match="no direction"):
+        load_direction(tmp_path / "probe.safetensors")
+
+
+def test_too_few_texts_or_spans_are_refused(subject: Subject) -> None:
+    with pytest.raises(ConfigError, match="five or more are needed"):
+        Parts.of(made_up(4))
+    texts = made_up(10)
+    none = TaggedSpans(spans=texts.spans, tags=[[["true"] for _ in tags] for tags in texts.tags])
+    with pytest.raises(ConfigError, match="0 spans have the tag"):
+        studied(subject, "nice", (), Parts.of(none), lambda line: None)
