@@ -28,7 +28,7 @@ BENCHMARKS := score render memory split duplicates duplicates_scale levels drive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-fast consumers azure lint type layers check bench wheel wheel-check clean
+.PHONY: help demo example prove test test-fast consumers azure lint type layers check bench wheel wheel-check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,13 @@ example: $(VENV)/.demo ## From text to a small model: tag, tokenize, train, samp
 	  --set tokenizer=out-example/tokenizer --set window=256 --set loss=mask --set part_mb=0.25
 	$(BIN)/annotate export out-example/run out-example/shards --format huggingface
 	$(BIN)/python examples/train_with_trainer.py out-example/run out-example/shards --out out-example/model $(ARGS)
+
+prove: $(VENV)/.demo ## Find out whether small models learn tags, on 5 MB of text from this machine, into out-proof/
+	$(BIN)/python pipelines/demo_corpus.py out-proof/corpus --documents 5500
+	$(BIN)/python examples/train_tokenizer.py out-proof/corpus out-proof/tokenizer --size 2048
+	$(BIN)/annotate run pipelines/proof.py --workdir out-proof/run --set corpus=out-proof/corpus \
+	  --set tokenizer=out-proof/tokenizer
+	OMP_NUM_THREADS=1 $(BIN)/annotate prove out-proof/run --out out-proof/proof $(ARGS)
 
 test test-fast consumers azure: export HF_HUB_OFFLINE := 1
 
@@ -87,7 +94,7 @@ wheel-check: $(VENV)/.dev ## Install the wheel in a fresh environment, make a pi
 	.ci/wheel build/wheel/*.whl $(PYTHON) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 clean: ## Remove what the targets made, except the environments
-	rm -rf out out-example demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf out out-example out-proof demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A stamp file says that a step is complete. A directory would not say so: an interrupted step leaves one too.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from annotate.errors import AnnotateError, BudgetError, ConfigError, InputError, StorageError, WorkError
     from annotate.exports import export
     from annotate.pipeline import Pipeline
+    from annotate.proof.prove import prove
     from annotate.scorers import (
         CausalModel,
         Classifier,
@@ -90,6 +91,7 @@ _HOMES = {
     "TokenShards": "annotate.stages.token_shards",
     "WorkError": "annotate.errors",
     "preset": "annotate.tags",
+    "prove": "annotate.proof.prove",
     "load_scheme": "annotate.tags",
     "graded": "annotate.tags",
     "by_column": "annotate.tags",
@@ -158,6 +160,7 @@ __all__ = [
     "load_scheme",
     "main",
     "preset",
+    "prove",
     "read_tags",
     "score",
     "shards",

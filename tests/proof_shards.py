@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,7 @@ def card_and_tables(
     untagged: float = 0.1,
     names: tuple[str, ...] = ("high", "low"),
     begin: bool = False,
+    dropout: float = 0.0,
     **settings: Any,
 ) -> tuple[dict[str, Any], list[pa.Table]]:
     """`tags.json`, and the table of each part. `names`: of one tag alone, sentences without it have none."""
@@ -58,7 +60,8 @@ def card_and_tables(
     about = {name: {"layout": "prefix", "every_span": True} for name in names}
     card = tags_card(vocabulary, tagged, untagged=plain, about=about, multiple=8)
     end = tagged.convert_tokens_to_ids("<|end|>")
-    card["shards"] = {"window": window, "loss": loss, "begin_id": end if begin else None, "end_id": end, "pad_id": end}
+    card["shards"] = {"tokenizer": "t", "window": window, "loss": loss, "end_id": end, "pad_id": end}
+    card["shards"]["begin_id"] = end if begin else None
     tables = []
     for part in range(parts):
         texts, tags = documents(n // parts, seed=100 * seed + part, **settings)
@@ -73,7 +76,8 @@ def card_and_tables(
             }
         )
         keep = np.random.default_rng(part).random(len(texts)) >= untagged
-        flat = [tag for own in tags for tag in own]
+        drawn = np.random.default_rng(100 + part).random(len(rows))
+        flat = [tag if kept >= dropout else "" for tag, kept in zip(itertools.chain(*tags), drawn, strict=True)]
         placed = [(r, s, e, tag) for (r, s, e), tag in zip(rows, flat, strict=True) if keep[r] and tag in names]
         placements = pa.table(
             {

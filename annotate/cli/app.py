@@ -33,6 +33,7 @@ COMMANDS = {
     "new": ("annotate.cli.new", "Write a pipeline file to start from."),
     "scheme": ("annotate.cli.scheme", "Check a tag scheme, or write one to start from."),
     "export": ("annotate.cli.export", "Write token shards in a trainer's own format."),
+    "prove": ("annotate.cli.prove", "Find out whether small models learn the tags of a run."),
     "tune": ("annotate.cli.tune", "Time a pipeline's models with other settings, here."),
     "model": ("annotate.cli.model", "Say what a model is, how to use it, and how fast it is here."),
     "directions": ("annotate.cli.directions", "Find tags as directions in a model's hidden states, and measure them."),

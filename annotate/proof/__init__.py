@@ -17,4 +17,14 @@ Text and models:
     held_out         text that is not trained on, and shares none with the text that is
     training         small GPTs, from where they were left
     likelihoods      held-out spans under each tag, in one pass a segment
+
+From a work directory to a report:
+
+    material         the shards of a run, and what is held out
+    runs             an arm and a seed each, in several processes
+    measures         what the checkpoints of all arms say of a family of tags
+    verdicts         the same in words
+    findings         all of it together
+    report           for programs and for people, with `pictures`
+    prove            `annotate prove`
 """

@@ -1,0 +1,207 @@
+"""All that the models of a proof say, together."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, TRUE, shuffled
+from annotate.proof.gaps import swap_gaps
+from annotate.proof.intervals import Bool, Float64, Int64, Interval, mean_interval
+from annotate.proof.likelihoods import Columns
+from annotate.proof.material import Material
+from annotate.proof.measures import Cost, Measured, OfFamily, measure_cost, measure_family
+from annotate.proof.runs import Run, Work
+from annotate.proof.unigram import Unigram
+from annotate.proof.verdicts import Gate, Verdict, gates, remarks, verdict
+from annotate.proof.windows import Spans, Text
+
+COMPLETE = 0.5
+"""Where more of the spans of tagged documents have a tag of a family, a span without one has lost it by chance."""
+ALL = 0.999
+"""Where even more have one, models have not seen such spans."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfArm:
+    """An arm with tags in a part of training: its swap gap at the last checkpoint, nats a span, by family."""
+
+    arm: str
+    gaps: tuple[Interval, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What a proof found.
+
+    Attributes:
+        about: sizes, settings and hardware, by name.
+        remarks: what was cut, left out, trusted, or looks wrong.
+        families: the measures of each family of tags.
+        steps: of the checkpoints.
+        curves: by arm, the held-out loss at each checkpoint, nats a token, mean over seeds: under true tags, and
+            without tags for models that never saw any.
+        cost: to untagged text.
+        in_part: the arms with tags in a part of training.
+        verdicts: on each tag.
+        gates: what was to be shown, and whether it was.
+    """
+
+    about: Mapping[str, Any]
+    remarks: tuple[str, ...]
+    families: tuple[OfFamily, ...]
+    steps: tuple[int, ...]
+    curves: Mapping[str, Sequence[float]]
+    cost: Cost
+    in_part: tuple[OfArm, ...]
+    verdicts: tuple[Verdict, ...]
+    gates: tuple[Gate, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it, JSON-ready; what could not be measured is null."""
+        plain: dict[str, Any] = _without_nan(asdict(self))
+        return plain
+
+
+def findings(work: Work, runs: Sequence[Run], *, seconds: float) -> Proof:
+    """Measure runs that are done.
+
+    Args:
+        work: what they share.
+        runs: those with true and shuffled tags have equal seeds; one at least has no tags.
+        seconds: that were spent on them in this process, to be told.
+    """
+    material, columns = work.material, Columns(families=work.material.families)
+    found = {run: work.read(run) for run in runs}
+    kept = np.flatnonzero(~np.isnan(found[runs[0]][0, :, columns.plain]))
+    by_arm = {
+        arm: np.stack([found[run][:, kept] for run in runs if run.arm.name == arm], axis=1)
+        for arm in dict.fromkeys(run.arm.name for run in runs)
+    }
+    spans = material.measured.of_spans
+    documents, tokens = spans.documents[kept], _tokens_of_spans(material.measured)[kept]
+    families = tuple(
+        _family(k, material, by_arm, np.array(work.recipe.measured), kept) for k in range(len(material.families))
+    )
+    plain = {name: values[-1, :, :, columns.plain] for name, values in by_arm.items()}
+    return Proof(
+        about=_about(work, runs, spans=len(kept), documents=len(np.unique(documents)), seconds=seconds),
+        remarks=(*material.remarks, *(said for family in families for said in remarks(family))),
+        families=families,
+        steps=work.recipe.measured,
+        curves={name: _curve(name, values, columns, material, kept) for name, values in by_arm.items()},
+        cost=measure_cost(plain[TRUE.name], plain[NO_TAGS.name], documents, tokens),
+        in_part=tuple(
+            _in_part(arm.name, by_arm[arm.name], columns, spans, kept) for arm in IN_PART if arm.name in by_arm
+        ),
+        verdicts=tuple(verdict(tag, family) for family in families for tag in family.of_tags),
+        gates=tuple(gate for family in families for gate in gates(family)),
+    )
+
+
+def _family(k: int, material: Material, by_arm: Mapping[str, Float64], steps: Int64, kept: Int64) -> OfFamily:
+    spans, family = material.measured.of_spans, material.families[k]
+    others = Spans(documents=spans.documents, numbers=spans.numbers, tags=shuffled(spans, seed=0))
+    where = Columns(families=material.families).of(k)
+    return measure_family(
+        family,
+        Measured(
+            documents=spans.documents[kept],
+            tokens=_tokens_of_spans(material.measured)[kept],
+            states=spans.states(family)[kept],
+            random=others.states(family)[kept],
+        ),
+        steps,
+        {name: by_arm[name][..., where] for name in (TRUE.name, SHUFFLED.name)},
+        _bag_of_words(material, k)[kept],
+        left_out=_left_out(material, k),
+    )
+
+
+def _in_part(name: str, values: Float64, columns: Columns, spans: Spans, kept: Int64) -> OfArm:
+    gaps = []
+    for k, family in enumerate(columns.families):
+        states = spans.states(family)[kept]
+        of_seeds = np.stack([swap_gaps(each, states) for each in values[-1][..., columns.of(k)]])
+        gaps.append(mean_interval(of_seeds, spans.documents[kept]))
+    return OfArm(arm=name, gaps=tuple(gaps))
+
+
+def _counted(text: Text) -> Bool:
+    """The tokens that are measured: those of spans, but for the first of a segment, which nothing predicts."""
+    counted = text.spans >= 0
+    counted[text.segments[:-1]] = False
+    return counted
+
+
+def _tokens_of_spans(text: Text) -> Int64:
+    return np.bincount(text.spans[_counted(text)], minlength=len(text.of_spans))
+
+
+def _bag_of_words(material: Material, k: int) -> Float64:
+    """Log-likelihoods of measured spans by the unigram model of the training text: float64 `[n_spans, states]`."""
+    family, text, measured = material.families[k], material.text, material.measured
+    inside = text.spans >= 0
+    model = Unigram.of(
+        text.tokens[inside].astype(np.int64),
+        text.of_spans.states(family)[text.spans[inside]],
+        vocabulary=material.vocabulary,
+        n_states=len(family.ids) + 1,
+    )
+    counted = _counted(measured)
+    return model.likelihoods(measured.tokens[counted].astype(np.int64), measured.spans[counted], len(measured.of_spans))
+
+
+def _left_out(material: Material, k: int) -> bool:
+    """Whether models know spans that lost their tag of a family by chance. Else the gain over none means nothing."""
+    family, spans = material.families[k], material.text.of_spans
+    if len(family.ids) < 2:
+        return False
+    tagged = spans.states(family) > 0
+    inside = np.isin(spans.documents, spans.documents[tagged])
+    return bool(COMPLETE < tagged[inside].mean() < ALL) if inside.any() else False
+
+
+def _curve(name: str, values: Float64, columns: Columns, material: Material, kept: Int64) -> list[float]:
+    spans, tokens = material.measured.of_spans, _tokens_of_spans(material.measured)[kept].sum()
+    column = np.full(len(kept), columns.plain)
+    if name != NO_TAGS.name:
+        column = columns.of(0).start + spans.states(material.families[0])[kept]
+    own = values[:, :, np.arange(len(kept)), column]
+    return [float(each) for each in -own.mean(axis=1).sum(axis=1) / tokens]
+
+
+def _about(work: Work, runs: Sequence[Run], *, spans: int, documents: int, seconds: float) -> dict[str, Any]:
+    text, recipe = work.material.text, work.recipe
+    return {
+        "parameters": sum(weight.numel() for weight in work.model(0).parameters()),
+        "vocabulary": work.material.vocabulary,
+        "windows of the shards": text.n_windows,
+        "tokens of text in them": len(text.tokens),
+        "epochs": recipe.steps * recipe.batch / text.n_windows,
+        **asdict(recipe),
+        "loss policy": work.material.loss,
+        "models": [run.name for run in runs],
+        "measured spans": spans,
+        "measured documents": documents,
+        "device": work.device,
+        "cpus": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "torch": torch.__version__,
+        "seconds of this call": round(seconds),
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

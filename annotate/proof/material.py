@@ -1,0 +1,151 @@
+"""What a proof is made of: the token shards of a run, and text that is held out from training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from annotate.amounts import counted
+from annotate.errors import ConfigError
+from annotate.proof.held_out import SHARED, SHINGLE, chosen_segments, drawn, shared_shingles
+from annotate.proof.windows import TagFamily, Text, read_text, tag_families
+from annotate.storage.latest import Latest, Role, outputs_left, read_latest
+from annotate.storage.results import read_tags, shard_tables, tags_folder
+from annotate.storage.store import Directory
+
+HELD_OUT = 0.1  # of the documents, if the run has no subset for evaluation
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Material:
+    """Text to train on and text to measure, with the tags of both.
+
+    Attributes:
+        text: the windows that are trained on.
+        measured: the segments that are measured.
+        families: of tags.
+        vocabulary: how many ids there are.
+        loss: the loss policy of the shards.
+        shards: the fingerprints of the datasets that both are from.
+        remarks: what was cut, left out or trusted, in sentences.
+    """
+
+    text: Text
+    measured: Text
+    families: tuple[TagFamily, ...]
+    vocabulary: int
+    loss: str
+    shards: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+def read_material(
+    workdir: str | PathLike[str],
+    *,
+    output: str | None = None,
+    held_out: str | None = None,
+    tokens: int | None = None,
+    spans: int = 2000,
+    seed: int = 0,
+) -> Material:
+    """Read the token shards that the last run left.
+
+    Args:
+        workdir: the work directory.
+        output: the output to train on. None: the only one that is token shards of no other subset than "train".
+        held_out: the output to measure on. None: the one of the subset "evaluation"; without it, a tenth of the
+            documents of `output` is held out.
+        tokens: tokens of text to read for training, at most, to the end of a part. None: all.
+        spans: about how many spans to measure; whole documents are drawn.
+        seed: of what is drawn.
+
+    Raises:
+        ConfigError: the shards have no `span_ids`, or tags that can't be measured; or both outputs do not go together.
+        StorageError: there are no such shards.
+        InputError: nothing is left to train on, or to measure.
+    """
+    found = [item for item in read_latest(Directory.at(workdir)) if item.role is Role.TOKEN_SHARDS]
+    trained = _only(found, output, ("train", None), "to train on")
+    other = (
+        _only(found, held_out, ("evaluation",), "to measure on") if held_out or _of(found, ("evaluation",)) else None
+    )
+    card = read_tags(tags_folder(workdir, trained.output))
+    families = tag_families(card)
+    text = read_text(shard_tables(workdir, trained.output), card, enough=tokens, where=f"{trained.output} of {workdir}")
+    remarks = []
+    if other is not None:
+        _check_alike(card, read_tags(tags_folder(workdir, other.output)), trained, other)
+        apart = read_text(shard_tables(workdir, other.output), card, where=f"{other.output} of {workdir}")
+        remarks.append(
+            f"measured on the output {other.output!r}, which shares no split group with what is trained on"
+            if other.subset == "evaluation" and trained.subset == "train"
+            else f"measured on the output {other.output!r}; that it shares no document with what is trained on is "
+            "trusted, but for the check below"
+        )
+    else:
+        chosen = drawn(text.documents, HELD_OUT, seed=seed)
+        text, apart = text.only(~chosen), text.only(chosen)
+        remarks.append(
+            f"the run has no subset for evaluation: {HELD_OUT:.0%} of the documents were held out by a hash. "
+            "Near-copies are on both sides, unless the run dropped them; see the check below"
+        )
+    apart = apart.only(chosen_segments(apart, spans, seed=seed))
+    apart, said = _unshared(apart, text)
+    remarks.append(said)
+    if lost := text.without_text + apart.without_text:
+        remarks.append(f"{counted(lost, 'tag')} of spans without a token left out")
+    return Material(
+        text=text,
+        measured=apart,
+        families=families,
+        vocabulary=card["vocabulary"]["padded_size"],
+        loss=card["shards"]["loss"],
+        shards=tuple(item.fingerprint for item in (trained, other) if item is not None),
+        remarks=tuple(remarks),
+    )
+
+
+def _of(found: list[Latest], subsets: tuple[str | None, ...]) -> list[Latest]:
+    return [item for item in found if item.subset in subsets and item.control is None]
+
+
+def _only(found: list[Latest], output: str | None, subsets: tuple[str | None, ...], what: str) -> Latest:
+    items = _of(found, subsets) if output is None else [item for item in found if item.output == output]
+    if len(items) != 1:
+        named = f" called {output!r}" if output is not None else ""
+        raise ConfigError(
+            f"the last run has {counted(len(items), 'output')} of token shards {what}{named}; one is needed",
+            hint=outputs_left(found) + " Name one: --output, and --held-out for what is measured.",
+        )
+    if items[0].control is not None:
+        raise ConfigError(
+            f"{items[0].described} has the tags of a control", hint="Name the output with true tags: controls are made."
+        )
+    return items[0]
+
+
+def _check_alike(card: dict[str, Any], other: dict[str, Any], trained: Latest, held: Latest) -> None:
+    """Check that both outputs have the same ids."""
+    same = [(c["shards"]["tokenizer"], [(tag["name"], tag["id"]) for tag in c["tags"]]) for c in (card, other)]
+    if same[0] != same[1]:
+        raise ConfigError(
+            f"the outputs {trained.output!r} and {held.output!r} have other tokens or tags",
+            hint="Make both of the same placements, with the same tokenizer.",
+        )
+
+
+def _unshared(apart: Text, text: Text) -> tuple[Text, str]:
+    """Held-out text without the documents of which too much is in training, and what is to be said of that."""
+    shared = shared_shingles(apart, text) > SHARED
+    gone = np.unique(apart.documents[shared])
+    n = len(np.unique(apart.documents))
+    kept = ~np.isin(apart.documents, gone)
+    left = apart.only(kept)
+    spans = int(left.run_starts().sum())
+    return left, (
+        f"{len(gone):,} of {counted(n, 'held-out document')} left out: more than {SHARED:.0%} of the {SHINGLE}-token "
+        f"shingles of a piece are in training. {counted(spans, 'span')} in {counted(n - len(gone), 'document')} remain"
+    )

@@ -1,0 +1,125 @@
+"""The report of a proof: for programs, for people, and as pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from annotate.proof.findings import Proof
+from annotate.proof.intervals import Interval
+from annotate.proof.measures import OfFamily
+from annotate.proof.pictures import Line, picture
+
+JSON = "proof.json"
+TEXT = "proof.md"
+
+
+def write_report(proof: Proof, folder: Path) -> None:
+    """Write `proof.json`, `proof.md`, and the pictures."""
+    (folder / JSON).write_text(json.dumps(proof.as_json(), indent=1) + "\n", "utf-8")
+    (folder / TEXT).write_text(as_text(proof), "utf-8")
+    for name, content in pictures(proof).items():
+        (folder / name).write_text(content, "utf-8")
+
+
+def pictures(proof: Proof) -> dict[str, str]:
+    """SVG by file name: the learning curve of each arm, and the swap gap of each family over the steps."""
+    curves = {name: Line(values=values) for name, values in proof.curves.items()}
+    made = {"learning.svg": picture("Loss on held-out text", "nats a token", proof.steps, curves)}
+    for k, family in enumerate(proof.families):
+        lines = {
+            name: Line(
+                values=[getattr(step, name).value for step in family.steps],
+                low=[getattr(step, name).low for step in family.steps],
+                high=[getattr(step, name).high for step in family.steps],
+            )
+            for name in ("true", "shuffled")
+        }
+        title = f"Swap gap of {_tags(family)}"
+        made[f"sharpening{f'-{k}' if k else ''}.svg"] = picture(title, "nats a span", proof.steps, lines)
+    return made
+
+
+def as_text(proof: Proof) -> str:
+    """The report in Markdown."""
+    lines = ["# Were the tags learned?", ""]
+    lines += [f"- **<{each.tag}>: {each.outcome}.** {each.reason}" for each in proof.verdicts]
+    lines += ["", "| to be shown | | |", "|---|---|---|"]
+    answers = {True: "yes", False: "no", None: "could not be measured"}
+    lines += [f"| {gate.what} | {answers[gate.passed]} | {gate.figure} |" for gate in proof.gates]
+    for family in proof.families:
+        lines += ["", *_family(family)]
+    lines += [
+        "",
+        "## Cost to untagged text",
+        "",
+        "Nats a token that models trained with tags lose on text without tags,",
+    ]
+    lines += ["against a model that never saw tags:", ""]
+    lines += [f"- all spans: {_shown(proof.cost.all_spans, 4)}"]
+    lines += [f"- first spans of documents: {_shown(proof.cost.first_spans, 4)}"]
+    if proof.in_part:
+        lines += ["", "## Tags in a part of training", "", "| arm | swap gap, nats a span |", "|---|---|"]
+        lines += [f"| {each.arm} | {', '.join(_shown(gap) for gap in each.gaps)} |" for each in proof.in_part]
+    lines += ["", "## What this is", ""]
+    lines += [f"- {remark}" for remark in proof.remarks]
+    lines += ["", "| | |", "|---|---|"]
+    lines += [f"| {name} | {_value(value)} |" for name, value in proof.about.items()]
+    lines += [
+        "",
+        "Values in brackets are 95 % intervals, by a bootstrap over documents and seeds. The generation of text",
+    ]
+    lines += ["under tags (metrics 5, 6), composition (9), and persistence (15) are not part of this report.", ""]
+    return "\n".join(lines)
+
+
+def _family(family: OfFamily) -> list[str]:
+    lines = [
+        f"## {_tags(family)}",
+        "",
+        "Swap gap in nats a span; accuracy is the share of spans that are likelier under",
+    ]
+    lines += ["their own tag, each tag weighted alike. In parentheses: the control with shuffled tags.", ""]
+    lines += ["| step | swap gap | control | true less shuffled | accuracy | AUROC | gain | share of H(Y) |"]
+    lines += ["|---|---|---|---|---|---|---|---|"]
+    for at in family.steps:
+        gain = ("-", "-") if at.gain is None else (_shown(at.gain), f"{at.share_of_bound:.1%}")
+        lines.append(
+            f"| {at.step:,} | {_shown(at.true)} | {_shown(at.shuffled)} | {_shown(at.difference)} | {at.accuracy:.3f} "
+            f"({at.accuracy_shuffled:.3f}) | {at.auroc:.3f} ({at.auroc_shuffled:.3f}) | {gain[0]} | {gain[1]} |"
+        )
+    lines += ["", f"- H(Y) of the tags: {family.entropy:.3f} nats, the bound of the gain"]
+    if family.sharpening is not None and family.control is not None:
+        sharp, control = family.sharpening, family.control
+        lines += [f"- true less shuffled, for each doubling of steps: {_shown(sharp.per_doubling)}; last less first: "]
+        lines[-1] += f"{_shown(sharp.last_less_first)}; correlation of ranks with the steps {sharp.spearman:+.2f}"
+        lines += [f"- the control, for each doubling of steps: {_shown(control.per_doubling)}"]
+    lines += [f"- swap gap by tags of other spans (0 is expected): {_shown(family.random_tags)}", ""]
+    lines += ["| tag | spans | gap above control | shows | AUROC | a token | equal length | bag of words | above it |"]
+    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    for of in family.of_tags:
+        ratios = [f"{each.true:.3f} ({each.shuffled:.3f})" for each in (of.auroc, of.per_token, of.matched)]
+        lines.append(
+            f"| <{of.name}> | {of.spans:,} | {_shown(of.gap)} | {of.shows:.3f} | {' | '.join(ratios)} | "
+            f"{of.bag_of_words:.3f} | {_shown(of.above_bag_of_words)} |"
+        )
+    lines += [
+        "",
+        "`shows`: the smallest gap that so many documents show. `bag of words`: AUROC at equal length of a model",
+    ]
+    lines += ["that knows only how often each token occurs under each tag."]
+    return lines
+
+
+def _tags(family: OfFamily) -> str:
+    return " ".join(f"<{name}>" for name in family.tags)
+
+
+def _shown(interval: Interval, digits: int = 3) -> str:
+    return f"{interval.value:+.{digits}f} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(str(each) for each in value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,205 @@
+"""The training runs of a proof: an arm and a seed each, in folders of their own, in as many processes as asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file
+
+from annotate.proof.arms import NO_TAGS, TRUE, Arm, Rendering
+from annotate.proof.intervals import Float64
+from annotate.proof.likelihoods import Columns, Row, likelihoods, rows_of
+from annotate.proof.material import Material
+from annotate.proof.training import Progress, Recipe, new_model, train, train_step, write_whole
+
+TOLD_EVERY = 10.0  # seconds
+TIMED_STEPS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One model: an arm, and the seed of its first weights, of the order of windows and of what the arm draws."""
+
+    arm: Arm
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its folder: letters, digits and hyphens."""
+        words = self.arm.name.replace("%", "percent").split()
+        return "-".join([*words, str(self.seed)])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Work:
+    """All that runs share.
+
+    Attributes:
+        material: the text.
+        recipe: of the training.
+        folder: where runs have their folders.
+        device: "cpu" or "cuda".
+        arms: all arms of the proof, which decide how many positions a model has.
+    """
+
+    material: Material
+    recipe: Recipe
+    folder: Path
+    device: str
+    arms: tuple[Arm, ...]
+
+    def rendering(self, run: Run) -> Rendering:
+        """The windows of a run."""
+        return Rendering.of(self.material.text, run.arm, loss=self.material.loss, seed=run.seed)
+
+    def model(self, seed: int) -> Any:
+        """The model that runs of a seed start from: the same in all arms."""
+        widest = max(self.rendering(Run(arm=arm, seed=seed)).width for arm in self.arms)
+        measured = Rendering.of(self.material.measured, TRUE, loss=self.material.loss, seed=0)
+        positions = max(widest, measured.width) + len(self.material.families)
+        return new_model(self.recipe, self.material.vocabulary, positions, seed=seed).to(self.device)
+
+    def rows(self) -> list[Row]:
+        """What is measured at each checkpoint, of all arms alike: held-out text with its true tags."""
+        tagged, plain = (
+            Rendering.of(self.material.measured, arm, loss=self.material.loss, seed=0) for arm in (TRUE, NO_TAGS)
+        )
+        return rows_of(tagged, plain, Columns(families=self.material.families))
+
+    def result(self, run: Run, step: int) -> Path:
+        """The file with the log-likelihoods of a checkpoint."""
+        return self.folder / run.name / f"likelihoods-{step:07}.safetensors"
+
+    def done(self, run: Run) -> bool:
+        """Whether all of its checkpoints were measured."""
+        return all(self.result(run, step).exists() for step in self.recipe.measured)
+
+    def read(self, run: Run) -> Float64:
+        """The log-likelihoods of all checkpoints: float64 `[checkpoints, n_spans, columns]`."""
+        return np.stack([load_file(self.result(run, step))["likelihoods"] for step in self.recipe.measured])
+
+
+def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
+    """Train and measure one run, from where it was left."""
+    if work.done(run):
+        return
+    rows, n_columns = work.rows(), Columns(families=work.material.families).plain + 1
+    folder = work.folder / run.name
+
+    def checkpoint(step: int, model: Any) -> None:
+        save_model(model, folder / f"model-{step:07}")
+        found = likelihoods(model, rows, len(work.material.measured.of_spans), n_columns)
+        write_whole(work.result(run, step), {"likelihoods": torch.from_numpy(found)}, {"step": str(step)})
+
+    train(
+        work.model(run.seed),
+        work.rendering(run),
+        work.recipe,
+        folder,
+        seed=run.seed,
+        checkpoint=checkpoint,
+        tell=lambda progress: tell(run, progress),
+    )
+
+
+def save_model(model: Any, folder: Path) -> None:
+    """Save a model so that Transformers' `from_pretrained` reads it. Its weights are written last, whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.config.architectures = [type(model).__name__]
+    model.config.to_json_file(folder / "config.json")
+    weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}  # tied ones once
+    write_whole(folder / "model.safetensors", weights, {"format": "pt"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What a step and a checkpoint take here, in seconds, in one process that has the machine to itself."""
+
+    step: float
+    checkpoint: float
+
+    def whole(self, work: Work, runs: Sequence[Run], jobs: int) -> float:
+        """Seconds that the runs will take: the longest queue of runs, if each process is as fast as one alone."""
+        left = [run for run in runs if not work.done(run)]
+        rounds = -(-len(left) // jobs)
+        return rounds * (work.recipe.steps * self.step + len(work.recipe.measured) * self.checkpoint)
+
+
+def timed(work: Work) -> Timing:
+    """Time some steps of the arm with true tags, and the measuring of a checkpoint on every eighth row."""
+    run = Run(arm=TRUE, seed=0)
+    model, rendering = work.model(0), work.rendering(run)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
+    train_step(model, optimizer, rendering, work.recipe, 0, seed=0)
+    started = time.monotonic()
+    for step in range(TIMED_STEPS):
+        train_step(model, optimizer, rendering, work.recipe, step, seed=0)
+    step_seconds = (time.monotonic() - started) / TIMED_STEPS
+    rows = work.rows()
+    some = rows[::8]
+    columns = Columns(families=work.material.families).plain + 1
+    started = time.monotonic()
+    likelihoods(model, some, len(work.material.measured.of_spans), columns)
+    return Timing(step=step_seconds, checkpoint=(time.monotonic() - started) * len(rows) / max(1, len(some)))
+
+
+_queue: Any = None
+_work: Work | None = None
+
+
+def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Progress], None]) -> None:
+    """Do all runs that are not done. With one job this process does them; with more, processes of one thread each.
+
+    Args:
+        work: what they share.
+        runs: which, in the order in which they start.
+        jobs: how many at a time.
+        tell: called every ten seconds at most, for each run that trains.
+    """
+    left = [run for run in runs if not work.done(run)]
+    if jobs == 1 or len(left) == 1:
+        last: dict[str, float] = {}
+        for run in left:
+            do(work, run, lambda run, progress: _seldom(last, run, progress, tell))
+        return
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_begin, initargs=(work, queue)) as pool:
+        waiting = {pool.submit(_in_process, run) for run in left}
+        while waiting:
+            with contextlib.suppress(Empty):
+                tell(*queue.get(timeout=1.0))
+            for future in [future for future in waiting if future.done()]:
+                waiting.remove(future)
+                future.result()
+
+
+def _begin(work: Work, queue: Any) -> None:
+    """Prepare a process: one thread, so that its weights are those of any other."""
+    global _work, _queue
+    torch.set_num_threads(1)
+    _work, _queue = work, queue
+
+
+def _in_process(run: Run) -> None:
+    assert _work is not None, "_begin was called"
+    last: dict[str, float] = {}
+    do(_work, run, lambda run, progress: _seldom(last, run, progress, lambda *told: _queue.put(told)))
+
+
+def _seldom(last: dict[str, float], run: Run, progress: Progress, tell: Callable[[Run, Progress], None]) -> None:
+    """Tell of a run every ten seconds at most, and of its last step."""
+    now = time.monotonic()
+    if progress.step == progress.steps or now - last.get(run.name, -TOLD_EVERY) >= TOLD_EVERY:
+        last[run.name] = now
+        tell(run, progress)

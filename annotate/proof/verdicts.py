@@ -1,0 +1,106 @@
+"""What the measures mean, in words: learned, not learned, or can't tell at this size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from annotate.proof.measures import OfFamily, OfTag
+
+Outcome = Literal["learned", "not learned", "can't tell at this size"]
+SMALLEST = 0.05
+"""The share of H(Y) below which a swap gap counts as none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """On one tag: the outcome, and the reason in a sentence or two."""
+
+    tag: str
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Something that was to be shown: what, whether it was (None: it could not be measured), and the figure."""
+
+    what: str
+    passed: bool | None
+    figure: str
+
+
+def verdict(of: OfTag, family: OfFamily) -> Verdict:
+    """Judge a tag by its swap gap and by its AUROC among spans of equal length, both against the control.
+
+    - Learned: the intervals of both are above 0.
+    - Not learned: the interval of the gap includes 0, and its upper end is below 5 % of H(Y).
+    - Can't tell: neither. More documents or more training would tell.
+    """
+    gap, margin = of.gap, of.matched.margin
+    said = f"swap gap {gap.value:+.3f} nats a span above the control [{gap.low:+.3f}, {gap.high:+.3f}]"
+    size = f"{of.spans:,} spans show a gap of {of.shows:.3f} or more"
+    limit = SMALLEST * family.entropy
+    if gap.above_zero and margin.above_zero:
+        return Verdict(tag=of.name, outcome="learned", reason=f"{said}. {_beside_words(of)}")
+    if gap.low <= 0 and gap.high < limit:
+        less = f"{said}: less than {limit:.3f}, 5 % of H(Y). {size}."
+        return Verdict(tag=of.name, outcome="not learned", reason=less)
+    if gap.above_zero:
+        said += f", but AUROC at equal length is {margin.value:+.3f} above it [{margin.low:+.3f}, {margin.high:+.3f}]"
+    return Verdict(tag=of.name, outcome="can't tell at this size", reason=f"{said}. {size}.")
+
+
+def _beside_words(of: OfTag) -> str:
+    """How the models compare with the bag of words."""
+    if of.above_bag_of_words.above_zero:
+        return "It is more than a bag of words finds."
+    figures = f"AUROC {of.bag_of_words:.2f}, the models {of.matched.true:.2f}, at equal length"
+    return f"A bag of words does as well or better ({figures}): only lexical cues are shown."
+
+
+def gates(family: OfFamily) -> list[Gate]:
+    """What a proof has to show of a family, and whether it did."""
+    last, sharp = family.steps[-1].difference, family.sharpening
+    found = [
+        Gate(
+            what="swap gap, true less shuffled: interval above 0",
+            passed=last.above_zero,
+            figure=f"{last.value:+.3f} [{last.low:+.3f}, {last.high:+.3f}] nats a span",
+        )
+    ]
+    if sharp is not None:
+        grown = sharp.last_less_first
+        found.append(
+            Gate(
+                what="the same is larger at the last checkpoint than at the first: interval above 0",
+                passed=grown.above_zero,
+                figure=f"{grown.value:+.3f} [{grown.low:+.3f}, {grown.high:+.3f}]",
+            )
+        )
+    for of in family.of_tags:
+        margin = of.matched.margin
+        found.append(
+            Gate(
+                what=f"<{of.name}>: AUROC among spans of equal length, true less shuffled: interval above 0",
+                passed=margin.above_zero if of.pairs else None,
+                figure=f"{margin.value:+.3f} [{margin.low:+.3f}, {margin.high:+.3f}], {of.pairs:,} pairs",
+            )
+        )
+    return found
+
+
+def remarks(family: OfFamily) -> list[str]:
+    """What a reader should not miss."""
+    said = []
+    if family.control is not None and family.control.per_doubling.above_zero:
+        grown = family.control.per_doubling
+        said.append(
+            f"the control rises: {grown.value:+.3f} nats a span for each doubling of steps [{grown.low:+.3f}, "
+            f"{grown.high:+.3f}]. Something besides the tags tells of them: find it before you trust the rest"
+        )
+    if family.random_tags.above_zero:
+        said.append("models with true tags prefer random tags too: the swap gap has a bias")
+    if any((step.share_of_bound or 0) > 1 for step in family.steps):
+        said.append("the gain is above its bound: spans without a tag are badly modelled, so it is no measure here")
+    return said

@@ -1,0 +1,160 @@
+"""A proof from end to end, on made-up shards and models that train in seconds."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from proof_shards import card_and_tables
+from transformers import GPT2LMHeadModel
+
+from annotate.cli.prove import command
+from annotate.errors import ConfigError
+from annotate.proof.arms import TRUE
+from annotate.proof.likelihoods import Columns, likelihoods
+from annotate.proof.material import read_material
+from annotate.proof.prove import prove
+from annotate.proof.runs import Run, Work, do_all
+from annotate.proof.training import Recipe
+
+SMALL = {"width": 32, "layers": 1, "learning_rate": 1e-2, "jobs": 1, "checkpoints": 3}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def test_tags_that_words_tell_are_learned(made, tmp_path: Path) -> None:
+    told: list[str] = []
+    proof = prove(made.folder, tmp_path / "proof", steps=80, seeds=2, full=True, tell=told.append, **SMALL)
+    assert [each.outcome for each in proof.verdicts] == ["learned", "learned"]
+    assert all(gate.passed for gate in proof.gates) and len(proof.gates) == 4
+    (family,) = proof.families
+    last = family.steps[-1]
+    assert last.step == 80 and last.difference.low > 2 and last.accuracy > 0.9 > last.accuracy_shuffled
+    assert last.gain is not None and last.gain.above_zero
+    assert abs(family.random_tags.value) < 0.5 * last.true.value
+    assert [each.arm for each in proof.in_part] == ["first half", "last half", "ramp", "1 %", "10 %"]
+    assert {*proof.curves} == {"true", "shuffled", "no tags", *(each.arm for each in proof.in_part)}
+    assert proof.curves["true"][-1] < proof.curves["no tags"][-1] < proof.curves["true"][0]
+    assert sum("in all, if as many cores are free" in line for line in told) == 1
+    names = {path.name for path in (tmp_path / "proof").iterdir()}
+    assert names >= {"proof.json", "proof.md", "learning.svg", "sharpening.svg", "runs"}
+    said = (tmp_path / "proof" / "proof.md").read_text()
+    assert "**<high>: learned.**" in said and "nan" not in said
+
+    before = json.loads((tmp_path / "proof" / "proof.json").read_text())
+    told.clear()
+    prove(made.folder, tmp_path / "proof", steps=80, seeds=2, full=True, tell=told.append, **SMALL)
+    after = json.loads((tmp_path / "proof" / "proof.json").read_text())
+    assert "all models are trained" in told
+    assert before["about"].pop("seconds of this call") >= after["about"].pop("seconds of this call")
+    assert before == after
+
+    with pytest.raises(ConfigError, match="has a proof with steps 80, not 81"):
+        prove(made.folder, tmp_path / "proof", steps=81, **SMALL)
+    with (tmp_path / "proof" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another process works on"):
+            prove(made.folder, tmp_path / "proof", steps=80, **SMALL)
+
+
+def test_tags_that_nothing_tells_are_not_learned(empty, tmp_path: Path) -> None:
+    """Here the true tags are drawn by lot."""
+    card, tables = card_and_tables(300, cue=0.0, window=64)
+    empty.add("train", card, tables, subset="train")
+    empty.add("held_out", card, card_and_tables(300, cue=0.0, window=64, seed=5, parts=1)[1], subset="evaluation")
+    proof = prove(empty.folder, tmp_path / "proof", steps=30, seeds=1, tell=lambda line: None, **SMALL)
+    assert "learned" not in [each.outcome for each in proof.verdicts]
+    last = proof.families[0].steps[-1]
+    assert last.difference.low < 0 and last.gain is None  # no tag was left out by chance
+
+
+def work_of(folder: Path, out: Path, steps: int = 6) -> Work:
+    return Work(
+        material=read_material(folder),
+        recipe=Recipe(width=32, layers=1, batch=4, steps=steps, checkpoints=2),
+        folder=out,
+        device="cpu",
+        arms=(TRUE,),
+    )
+
+
+def test_a_checkpoint_is_a_model_of_transformers(made, tmp_path: Path) -> None:
+    work, run = work_of(made.folder, tmp_path), Run(arm=TRUE, seed=0)
+    do_all(work, [run], 1, lambda run, progress: None)
+    model = GPT2LMHeadModel.from_pretrained(tmp_path / "true-0" / "model-0000006")
+    columns = Columns(families=work.material.families)
+    found = likelihoods(model, work.rows(), len(work.material.measured.of_spans), columns.plain + 1)
+    np.testing.assert_allclose(found, work.read(run)[-1], atol=1e-4)
+
+
+@pytest.mark.slow
+def test_processes_train_the_same_models(made, tmp_path: Path) -> None:
+    runs = [Run(arm=TRUE, seed=seed) for seed in (0, 1)]
+    told: list[tuple[str, int]] = []
+    for jobs in (1, 2):
+        work = work_of(made.folder, tmp_path / str(jobs))
+        do_all(work, runs, jobs, lambda run, progress: told.append((run.name, progress.step)))
+    for run in runs:
+        name = f"{run.name}/model-0000006/model.safetensors"
+        assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+    assert told.count(("true-0", 6)) == 2
+
+
+def test_a_process_whose_parent_died_stops(made, tmp_path: Path, monkeypatch) -> None:
+    parents = iter([1, 1, 1, 2])
+    monkeypatch.setattr("annotate.proof.training.os.getppid", lambda: next(parents))
+    with pytest.raises(SystemExit):
+        do_all(work_of(made.folder, tmp_path), [Run(arm=TRUE, seed=0)], 1, lambda run, progress: None)
+
+
+def test_the_command_prints_verdicts_and_where_the_rest_is(made, tmp_path: Path) -> None:
+    sizes = ["--steps", "4", "--seeds", "1", "--width", "32", "--layers", "1", "--jobs", "1", "--checkpoints", "1"]
+    result = CliRunner().invoke(command, [str(made.folder), "--out", str(tmp_path / "proof"), *sizes])
+    assert result.exit_code == 0, result.output
+    assert "3 models of" in result.output and "true, seed 0: step 4 of 4" in result.output
+    assert "<high>: " in result.output and f"{tmp_path / 'proof'}/proof.md" in result.output
+
+
+def test_without_a_subset_documents_are_held_out_here(empty) -> None:
+    card, tables = card_and_tables(200)
+    empty.add("train", card, tables)
+    material = read_material(empty.folder)
+    trained, measured = set(material.text.documents.tolist()), set(material.measured.documents.tolist())
+    assert not trained & measured and 0.02 < len(measured) / 200 < 0.2
+    assert any("no subset for evaluation" in remark for remark in material.remarks)
+
+
+def test_held_out_documents_that_are_in_training_are_left_out_and_counted(empty) -> None:
+    card, tables = card_and_tables(100, parts=2)
+    empty.add("train", card, tables[:1], subset="train")
+    empty.add("held_out", card, [tables[0].slice(0, 10), tables[1]], subset="evaluation")
+    material = read_material(empty.folder)
+    (said,) = [remark for remark in material.remarks if "left out" in remark]
+    assert int(said.split()[0]) >= 8
+    assert len(np.unique(material.measured.documents)) >= 45
+
+
+def test_outputs_that_do_not_go_together_are_refused(empty) -> None:
+    card, tables = card_and_tables(40)
+    with pytest.raises(ConfigError, match="0 outputs of token shards to train on"):
+        read_material(empty.folder)
+    empty.add("a", card, tables, subset="train")
+    empty.add("control", card, tables, subset="train", control="shuffled")
+    read_material(empty.folder)
+    with pytest.raises(ConfigError, match="tags of a control"):
+        read_material(empty.folder, output="control")
+    empty.add("b", card, tables, subset="train")
+    with pytest.raises(ConfigError, match="2 outputs of token shards to train on"):
+        read_material(empty.folder)
+    other = card_and_tables(40, names=("high",))
+    empty.add("other", *other, subset="evaluation")
+    with pytest.raises(ConfigError, match="other tokens or tags"):
+        read_material(empty.folder, output="a")

@@ -1,0 +1,106 @@
+"""Verdicts, gates and remarks say what the intervals say."""
+
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+
+from annotate.proof.intervals import NOTHING, Interval
+from annotate.proof.measures import AtStep, OfFamily, OfTag, Ratio
+from annotate.proof.pictures import Line, picture
+from annotate.proof.sharpening import Sharpening
+from annotate.proof.verdicts import gates, remarks, verdict
+
+ABOVE = Interval(value=0.2, low=0.1, high=0.3)
+AROUND = Interval(value=0.01, low=-0.01, high=0.03)
+WIDE = Interval(value=0.01, low=-0.3, high=0.3)
+
+
+def of(gap: Interval, margin: Interval, words: Interval = AROUND) -> tuple[OfTag, OfFamily]:
+    ratio = Ratio(true=0.7, shuffled=0.5, margin=margin)
+    tag = OfTag(
+        name="nice",
+        spans=1000,
+        gap=gap,
+        shows=0.03,
+        auroc=ratio,
+        per_token=ratio,
+        matched=ratio,
+        pairs=500,
+        bag_of_words=0.8,
+        above_bag_of_words=words,
+    )
+    step = AtStep(
+        step=8,
+        true=gap,
+        shuffled=AROUND,
+        difference=gap,
+        accuracy=0.6,
+        accuracy_shuffled=0.5,
+        auroc=0.7,
+        auroc_shuffled=0.5,
+        gain=None,
+        share_of_bound=None,
+    )
+    flat = Sharpening(spearman=0.0, per_doubling=AROUND, last_less_first=AROUND)
+    family = OfFamily(
+        tags=("nice",),
+        entropy=math.log(2),
+        steps=(step,),
+        sharpening=flat,
+        control=flat,
+        random_tags=AROUND,
+        of_tags=(tag,),
+    )
+    return tag, family
+
+
+@pytest.mark.parametrize(
+    ("gap", "margin", "outcome", "words"),
+    [
+        (ABOVE, ABOVE, "learned", "only lexical cues are shown"),
+        (AROUND, ABOVE, "not learned", "less than 0.035, 5 % of H(Y). 1,000 spans show a gap of 0.030 or more"),
+        (WIDE, AROUND, "can't tell at this size", "1,000 spans show a gap of 0.030 or more"),
+        (ABOVE, AROUND, "can't tell at this size", "but AUROC at equal length is +0.010 above it"),
+        (NOTHING, NOTHING, "can't tell at this size", "swap gap +nan"),
+    ],
+)
+def test_verdicts(gap: Interval, margin: Interval, outcome: str, words: str) -> None:
+    found = verdict(*of(gap, margin))
+    assert (found.tag, found.outcome) == ("nice", outcome) and words in found.reason
+
+
+def test_a_model_that_beats_the_bag_of_words_is_said_to() -> None:
+    assert "more than a bag of words finds" in verdict(*of(ABOVE, ABOVE, words=ABOVE)).reason
+
+
+def test_gates_and_remarks() -> None:
+    tag, family = of(ABOVE, AROUND)
+    assert [gate.passed for gate in gates(family)] == [True, False, False]
+    nothing = replace(family, of_tags=(replace(tag, pairs=0),), sharpening=None)
+    assert [gate.passed for gate in gates(nothing)] == [True, None]
+    assert remarks(family) == []
+    rising = Sharpening(spearman=1.0, per_doubling=ABOVE, last_less_first=ABOVE)
+    high = replace(family.steps[0], gain=ABOVE, share_of_bound=1.3)
+    said = remarks(replace(family, control=rising, random_tags=ABOVE, steps=(high,)))
+    assert [line.split(":")[0] for line in said] == [
+        "the control rises",
+        "models with true tags prefer random tags too",
+        "the gain is above its bound",
+    ]
+
+
+def test_a_picture_is_svg_that_shows_each_line() -> None:
+    lines = {"true <&>": Line(values=[0.0, 1.0, math.nan], low=[-0.1, 0.9, math.nan], high=[0.1, 1.1, math.nan])}
+    root = ET.fromstring(picture("Gap", "nats", [10, 20, 40], lines))
+    space = "{http://www.w3.org/2000/svg}"
+    texts = [text.text for text in root.iter(f"{space}text")]
+    assert {"Gap", "nats", "10", "20", "40", "true <&>", "0", "1"} <= set(texts)
+    assert len([*root.iter(f"{space}circle")]) == 2  # what is not known is not drawn
+    (line,) = root.iter(f"{space}polyline")
+    (x1, y1), (x2, y2) = (map(float, point.split(",")) for point in line.get("points").split())
+    assert x1 < x2 and y1 > y2
+    assert ET.fromstring(picture("One", "nats", [7], {"a": Line(values=[2.0])})) is not None
