@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from annotate.engine.status import status
     from annotate.errors import AnnotateError, BudgetError, ConfigError, InputError, StorageError, WorkError
     from annotate.exports import export
+    from annotate.generators import Price, Sampling, ServerGenerator, TransformersGenerator
     from annotate.pipeline import Pipeline
     from annotate.proof.prove import prove
     from annotate.scorers import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from annotate.stages.calibrate import Calibrate
     from annotate.stages.combined import Combined
     from annotate.stages.corpus import Corpus
+    from annotate.stages.distill import Distill
     from annotate.stages.near_duplicates import NearDuplicates
     from annotate.stages.nest import Nest
     from annotate.stages.place import Place
@@ -63,6 +65,7 @@ _HOMES = {
     "Corpus": "annotate.stages.corpus",
     "DEFAULT_SCHEME": "annotate.tags",
     "KORBAK_SPLITTER": "annotate.text.splitting",
+    "Distill": "annotate.stages.distill",
     "Encoder": "annotate.scorers",
     "EncoderWithHead": "annotate.scorers",
     "InputError": "annotate.errors",
@@ -74,13 +77,16 @@ _HOMES = {
     "Phase": "annotate.training_order.phases",
     "Pipeline": "annotate.pipeline",
     "Place": "annotate.stages.place",
+    "Price": "annotate.generators",
     "Probe": "annotate.scorers",
     "PythonScorer": "annotate.scorers",
     "Render": "annotate.stages.render",
     "RepeatedSpans": "annotate.stages.repeated_spans",
     "Result": "annotate.engine.result",
     "RewardModel": "annotate.scorers",
+    "Sampling": "annotate.generators",
     "Schedule": "annotate.stages.schedule",
+    "ServerGenerator": "annotate.generators",
     "Split": "annotate.stages.split",
     "Splitter": "annotate.text.splitting",
     "StorageError": "annotate.errors",
@@ -89,6 +95,7 @@ _HOMES = {
     "TagScheme": "annotate.tags",
     "Thresholds": "annotate.stages.thresholds",
     "TokenShards": "annotate.stages.token_shards",
+    "TransformersGenerator": "annotate.generators",
     "WorkError": "annotate.errors",
     "preset": "annotate.tags",
     "prove": "annotate.proof.prove",
@@ -123,6 +130,7 @@ __all__ = [
     "Combined",
     "ConfigError",
     "Corpus",
+    "Distill",
     "Encoder",
     "EncoderWithHead",
     "Family",
@@ -135,13 +143,16 @@ __all__ = [
     "Phase",
     "Pipeline",
     "Place",
+    "Price",
     "Probe",
     "PythonScorer",
     "Render",
     "RepeatedSpans",
     "Result",
     "RewardModel",
+    "Sampling",
     "Schedule",
+    "ServerGenerator",
     "Split",
     "Splitter",
     "StorageError",
@@ -150,6 +161,7 @@ __all__ = [
     "TagScheme",
     "Thresholds",
     "TokenShards",
+    "TransformersGenerator",
     "WorkError",
     "by_column",
     "check_model",

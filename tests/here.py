@@ -38,6 +38,9 @@ class Reference:
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Reference:
     given = [argument.value if isinstance(argument, Reference) else argument for argument in arguments]
+    for value in given:
+        if isinstance(value, exceptions.RayTaskError):  # as Ray does: what is given is what it waits for
+            return Reference(value)
     try:
         return Reference(function(*given))
     except Exception as error:

@@ -17,6 +17,7 @@ from annotate.graph import Stage
 LAZY = [
     "annotate",
     "annotate.exports",
+    "annotate.generators",
     "annotate.jobs",
     "annotate.probes",
     "annotate.reports",

@@ -111,6 +111,11 @@ BUILDERS = {
         "LlamaConfig",
         {"max_position_embeddings": 64, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2},
     ),
+    "llama-long": (
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        {"max_position_embeddings": 8192, "num_key_value_heads": 2, "bos_token_id": 1, "eos_token_id": 2},
+    ),
     "gpt2": (
         "GPT2LMHeadModel",
         "GPT2Config",
@@ -127,6 +132,7 @@ TOKENIZERS = {
     "bert": {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]},
     "reward": {"eos": False, "chat_template": CHAT},
     "llama": {"eos": False, "chat_template": CHAT_ANSWER},
+    "llama-long": {"eos": False, "chat_template": CHAT_ANSWER},
     "reward-no-pad": {"eos": False, "chat_template": CHAT, "pad_token": None},
     "gpt2": {"bos": False, "eos": False, "bos_token": None, "pad_token": None},
 }

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Sampling:
     """How the next token is drawn.
 
+        Sampling(max_tokens=500, temperature=0.7)
+
     Attributes:
         max_tokens: of a completion, at most. One that is not at its end then is cut off.
         temperature: logits are divided by it; 0 takes the most probable token. 1 draws from the model's own

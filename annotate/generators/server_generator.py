@@ -21,6 +21,8 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 class Price:
     """What a server takes for a million tokens, in any currency.
 
+        ServerGenerator("https://api.example.com/v1", "some-model", price=Price(read=0.15, written=0.6))
+
     Attributes:
         read: of prompts and openings.
         written: of completions.

@@ -3,6 +3,7 @@
 In the order of a run, each with the names of the datasets that it commits:
 
     corpus              the documents, in files of the user: `corpus`
+    distill             documents that a generator writes under prompts: `distilled`
     repeated_ids        a check on them: `id-partitions`, `repeated-ids`
     signatures          what near-duplicates are found with: `signatures`
     duplicates/         a file a pass of the near-duplicate filter: `candidates`, `components`, `keepers` and others

@@ -30,6 +30,7 @@ from annotate.scorers.anchors import check_anchors
 from annotate.scorers.base import Scorer, check_scorer
 from annotate.stages.near_duplicates import NearDuplicates
 from annotate.stages.shared.annotations import Annotations, check_axis_columns, check_skip
+from annotate.stages.shared.resources import check_resources
 from annotate.stages.shared.tables import chosen, numbered_spans, quarantine, span_texts
 from annotate.stages.split import Split
 from annotate.storage.manifests import Manifest, Unit
@@ -52,15 +53,9 @@ class Score(Annotations, Model):
     rescored: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.threads < 1:
-            raise ConfigError(f"threads must be at least 1, got {self.threads}")
+        check_resources(self.threads, self.gpus)
         if self.unit_seconds is not None and not self.unit_seconds > 0:
             raise ConfigError(f"unit_seconds must be above 0, got {self.unit_seconds}", hint="None sets no limit.")
-        if not 0 < self.gpus < 1000 or (self.gpus > 1 and self.gpus != int(self.gpus)):
-            raise ConfigError(
-                f"gpus must be a number from 1, or a part of 1, got {self.gpus}",
-                hint="0.5 puts two models on a GPU, and 4 spreads one over four.",
-            )
         check_scorer(self.scorer)
         if self.gpus > 1 and not getattr(self.scorer.backbone, "spreads", False):
             raise ConfigError(
