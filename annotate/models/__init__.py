@@ -27,7 +27,7 @@ The model itself, on torch:
     load                  weights are read and checked
     fit                   whether the weights fit into memory
     positions             how many tokens fit
-    padding_masks         which are made without waiting for a GPU
+    padding_masks         are made without waiting for a GPU; so are batches that need none
     precision             what the dtypes of 16 bits mean here
     device                CPU or GPU
     run                   batches go through a model

@@ -41,7 +41,7 @@ def load_model(
     import transformers
 
     from annotate.models.device import device_map, find_device
-    from annotate.models.padding_masks import trust_masks
+    from annotate.models.padding_masks import trust_ids, trust_masks
     from annotate.models.precision import convert_weights
 
     # An environment variable or another library may have allowed less.
@@ -87,6 +87,7 @@ def load_model(
     _check_reach(model, settings)
     # One pass an input: nothing is gained from keeping keys and values.
     model.config.use_cache = False
+    trust_ids(model)
     if settings.dtype != "float32":
         convert_weights(model, settings.dtype)
     return (model if spread else model.to(place)).eval()

@@ -11,6 +11,7 @@ from annotate.models.base import BrokenDevice, Scores
 from annotate.models.batches import Batches
 from annotate.models.device import free_memory, is_broken, is_out_of_memory
 from annotate.models.failing_inputs import collect, fill
+from annotate.models.padding_masks import unpacked
 
 Step = Callable[[int, int], torch.Tensor]
 """Scores rows `start` to `stop`: float32 `[stop - start, n_columns]`."""
@@ -55,7 +56,7 @@ def run_batches(step: Step, batches: Batches, widths: Sequence[int], room: Room,
     """
     order = batches.arrays["order"]
     values = torch.full((len(order), sum(widths)), torch.nan, dtype=torch.float32, device=room.device)
-    with torch.inference_mode():
+    with torch.inference_mode(), unpacked():
         outcome = fill(values, step, batches.ranges(), name, _On(room, batches))
     try:
         rows = values.cpu().numpy()
