@@ -53,9 +53,13 @@ def card_and_tables(
     dropout: float = 0.0,
     **settings: Any,
 ) -> tuple[dict[str, Any], list[pa.Table]]:
-    """`tags.json`, and the table of each part. `names`: of one tag alone, sentences without it have none."""
+    """`tags.json`, and the table of each part.
+
+    `names`: of one of "high" and "low" alone, sentences without it have none. "start" is of a family of its own, and
+    stands before first sentences.
+    """
     plain = tokenizer()
-    families = dict.fromkeys(names, 0)
+    families = {name: int(name == "start") for name in names}
     tagged, vocabulary = add_tags(plain, list(names), families=families)
     about = {name: {"layout": "prefix", "every_span": True} for name in names}
     card = tags_card(vocabulary, tagged, untagged=plain, about=about, multiple=8)
@@ -78,7 +82,12 @@ def card_and_tables(
         keep = np.random.default_rng(part).random(len(texts)) >= untagged
         drawn = np.random.default_rng(100 + part).random(len(rows))
         flat = [tag if kept >= dropout else "" for tag, kept in zip(itertools.chain(*tags), drawn, strict=True)]
-        placed = [(r, s, e, tag) for (r, s, e), tag in zip(rows, flat, strict=True) if keep[r] and tag in names]
+        placed = [
+            (r, s, e, tag)
+            for (r, s, e), own in zip(rows, flat, strict=True)
+            for tag in (own, "start" if s == 0 else "")
+            if keep[r] and tag in names
+        ]
         placements = pa.table(
             {
                 "row": pa.array([p[0] for p in placed], pa.int64()),

@@ -43,9 +43,8 @@ def specificity(ratios: Float64, labels: Bool) -> Specificity:
     spread = np.sqrt((off**2).mean(axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):  # a tag that all spans have correlates with nothing: NaN
         corpus = (off.T @ off / max(1, len(off))) / np.outer(spread, spread)
-    return Specificity(
-        matrix=matrix, corpus=corpus, diagonal=bool((np.nanargmax(matrix, axis=1) == np.arange(tags)).all())
-    )
+    filled = np.where(np.isnan(matrix), -np.inf, matrix)
+    return Specificity(matrix=matrix, corpus=corpus, diagonal=bool((filled.argmax(axis=1) == np.arange(tags)).all()))
 
 
 @dataclass(frozen=True, kw_only=True)

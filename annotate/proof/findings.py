@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, TRUE, shuffled
-from annotate.proof.gaps import swap_gaps
+from annotate.proof.axes import Specificity, specificity
+from annotate.proof.gaps import contrasted, likelihood_ratios, swap_gaps
 from annotate.proof.intervals import Bool, Float64, Int64, Interval, mean_interval
 from annotate.proof.likelihoods import Columns
 from annotate.proof.material import Material
@@ -48,6 +49,7 @@ class Proof:
         steps: of the checkpoints.
         curves: by arm, the held-out loss at each checkpoint, nats a token, mean over seeds: under true tags, and
             without tags for models that never saw any.
+        specificity: what each tag tells of each, if there are several families; tags in the order of the families.
         cost: to untagged text.
         in_part: the arms with tags in a part of training.
         verdicts: on each tag.
@@ -59,6 +61,7 @@ class Proof:
     families: tuple[OfFamily, ...]
     steps: tuple[int, ...]
     curves: Mapping[str, Sequence[float]]
+    specificity: Specificity | None
     cost: Cost
     in_part: tuple[OfArm, ...]
     verdicts: tuple[Verdict, ...]
@@ -97,6 +100,7 @@ def findings(work: Work, runs: Sequence[Run], *, seconds: float) -> Proof:
         families=families,
         steps=work.recipe.measured,
         curves={name: _curve(name, values, columns, material, kept) for name, values in by_arm.items()},
+        specificity=_specificity(material, by_arm[TRUE.name][-1], kept),
         cost=measure_cost(plain[TRUE.name], plain[NO_TAGS.name], documents, tokens),
         in_part=tuple(
             _in_part(arm.name, by_arm[arm.name], columns, spans, kept) for arm in IN_PART if arm.name in by_arm
@@ -123,6 +127,21 @@ def _family(k: int, material: Material, by_arm: Mapping[str, Float64], steps: In
         _bag_of_words(material, k)[kept],
         left_out=_left_out(material, k),
     )
+
+
+def _specificity(material: Material, values: Float64, kept: Int64) -> Specificity | None:
+    """Of all tags, on the spans that count in each family: values float64 `[seeds, n, columns]`."""
+    families, columns = material.families, Columns(families=material.families)
+    if len(families) < 2:
+        return None
+    states = [material.measured.of_spans.states(family)[kept] for family in families]
+    tags = [(k, state) for k, family in enumerate(families) for state in range(1, len(family.ids) + 1)]
+    counted = np.all(
+        [np.isin(of, contrasted(len(one.ids) + 1)) for of, one in zip(states, families, strict=True)], axis=0
+    )
+    mean = values.mean(axis=0)[counted]
+    ratios = np.stack([likelihood_ratios(mean[:, columns.of(k)], state) for k, state in tags], axis=1)
+    return specificity(ratios, np.stack([states[k][counted] == state for k, state in tags], axis=1))
 
 
 def _in_part(name: str, values: Float64, columns: Columns, spans: Spans, kept: Int64) -> OfArm:
@@ -202,6 +221,8 @@ def _about(work: Work, runs: Sequence[Run], *, spans: int, documents: int, secon
 def _without_nan(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, np.ndarray):
+        return _without_nan(value.tolist())
     if isinstance(value, list | tuple):
         return [_without_nan(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

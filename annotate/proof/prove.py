@@ -22,6 +22,7 @@ from annotate.proof.runs import Run, Work, do_all, timed
 from annotate.proof.training import Progress, Recipe
 
 SETTINGS = "settings.json"
+VERSION = 1  # raise it if the code trains or measures otherwise: then what a folder has is not gone on with
 
 
 def prove(
@@ -145,6 +146,7 @@ def _check_settings(folder: Path, work: Work, spans: int) -> None:
         ConfigError: it is not.
     """
     settings = {
+        "version": VERSION,
         **asdict(work.recipe),
         "shards": list(work.material.shards),
         "device": work.device,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from annotate.proof.axes import Specificity
 from annotate.proof.findings import Proof
 from annotate.proof.intervals import Interval
 from annotate.proof.measures import OfFamily
@@ -40,48 +41,42 @@ def pictures(proof: Proof) -> dict[str, str]:
     return made
 
 
+ABOUT_GAPS = """Swap gap in nats a span; accuracy is the share of spans that are likelier under their own tag, each
+tag weighted alike. In parentheses: the control with shuffled tags."""
+ABOUT_TAGS = """`shows`: the smallest gap that so many documents show. `bag of words`: AUROC at equal length of a model
+that knows only how often each token occurs under each tag."""
+ABOUT_SPECIFICITY = """AUROC, less 0.5, of the likelihood ratio of the tag on the left as a classifier of the tag
+above. In parentheses: correlation of the two tags in held-out text."""
+ABOUT_COST = "Nats a token that models trained with tags lose on text without, against a model that never saw any."
+ABOUT_ALL = """Values in brackets are 95 % intervals, by a bootstrap over documents and seeds. The generation of text
+under tags (metrics 5, 6), composition (9), and training on without tags (15) are not part of this report."""
+
+
 def as_text(proof: Proof) -> str:
     """The report in Markdown."""
+    answers = {True: "yes", False: "no", None: "could not be measured"}
     lines = ["# Were the tags learned?", ""]
     lines += [f"- **<{each.tag}>: {each.outcome}.** {each.reason}" for each in proof.verdicts]
-    lines += ["", "| to be shown | | |", "|---|---|---|"]
-    answers = {True: "yes", False: "no", None: "could not be measured"}
+    lines += ["", *_table("to be shown", "", "")]
     lines += [f"| {gate.what} | {answers[gate.passed]} | {gate.figure} |" for gate in proof.gates]
     for family in proof.families:
         lines += ["", *_family(family)]
-    lines += [
-        "",
-        "## Cost to untagged text",
-        "",
-        "Nats a token that models trained with tags lose on text without tags,",
-    ]
-    lines += ["against a model that never saw tags:", ""]
+    if proof.specificity is not None:
+        lines += ["", *_specificity(proof, proof.specificity)]
+    lines += ["", "## Cost to untagged text", "", ABOUT_COST, ""]
     lines += [f"- all spans: {_shown(proof.cost.all_spans, 4)}"]
     lines += [f"- first spans of documents: {_shown(proof.cost.first_spans, 4)}"]
     if proof.in_part:
-        lines += ["", "## Tags in a part of training", "", "| arm | swap gap, nats a span |", "|---|---|"]
+        lines += ["", "## Tags in a part of training", "", *_table("arm", "swap gap, nats a span")]
         lines += [f"| {each.arm} | {', '.join(_shown(gap) for gap in each.gaps)} |" for each in proof.in_part]
-    lines += ["", "## What this is", ""]
-    lines += [f"- {remark}" for remark in proof.remarks]
-    lines += ["", "| | |", "|---|---|"]
+    lines += ["", "## What this is", "", *(f"- {remark}" for remark in proof.remarks), "", *_table("", "")]
     lines += [f"| {name} | {_value(value)} |" for name, value in proof.about.items()]
-    lines += [
-        "",
-        "Values in brackets are 95 % intervals, by a bootstrap over documents and seeds. The generation of text",
-    ]
-    lines += ["under tags (metrics 5, 6), composition (9), and persistence (15) are not part of this report.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", ABOUT_ALL, ""])
 
 
 def _family(family: OfFamily) -> list[str]:
-    lines = [
-        f"## {_tags(family)}",
-        "",
-        "Swap gap in nats a span; accuracy is the share of spans that are likelier under",
-    ]
-    lines += ["their own tag, each tag weighted alike. In parentheses: the control with shuffled tags.", ""]
-    lines += ["| step | swap gap | control | true less shuffled | accuracy | AUROC | gain | share of H(Y) |"]
-    lines += ["|---|---|---|---|---|---|---|---|"]
+    lines = [f"## {_tags(family)}", "", ABOUT_GAPS, ""]
+    lines += _table("step", "swap gap", "control", "true less shuffled", "accuracy", "AUROC", "gain", "share of H(Y)")
     for at in family.steps:
         gain = ("-", "-") if at.gain is None else (_shown(at.gain), f"{at.share_of_bound:.1%}")
         lines.append(
@@ -90,25 +85,36 @@ def _family(family: OfFamily) -> list[str]:
         )
     lines += ["", f"- H(Y) of the tags: {family.entropy:.3f} nats, the bound of the gain"]
     if family.sharpening is not None and family.control is not None:
-        sharp, control = family.sharpening, family.control
-        lines += [f"- true less shuffled, for each doubling of steps: {_shown(sharp.per_doubling)}; last less first: "]
-        lines[-1] += f"{_shown(sharp.last_less_first)}; correlation of ranks with the steps {sharp.spearman:+.2f}"
-        lines += [f"- the control, for each doubling of steps: {_shown(control.per_doubling)}"]
+        sharp = family.sharpening
+        lines += [
+            f"- true less shuffled, for each doubling of steps: {_shown(sharp.per_doubling)}; last less first: "
+            f"{_shown(sharp.last_less_first)}; correlation of ranks with the steps: {sharp.spearman:+.2f}",
+            f"- the control, for each doubling of steps: {_shown(family.control.per_doubling)}",
+        ]
     lines += [f"- swap gap by tags of other spans (0 is expected): {_shown(family.random_tags)}", ""]
-    lines += ["| tag | spans | gap above control | shows | AUROC | a token | equal length | bag of words | above it |"]
-    lines += ["|---|---|---|---|---|---|---|---|---|"]
+    above, length = "gap above control", "equal length"
+    lines += _table("tag", "spans", above, "shows", "AUROC", "a token", length, "bag of words", "above it")
     for of in family.of_tags:
         ratios = [f"{each.true:.3f} ({each.shuffled:.3f})" for each in (of.auroc, of.per_token, of.matched)]
         lines.append(
             f"| <{of.name}> | {of.spans:,} | {_shown(of.gap)} | {of.shows:.3f} | {' | '.join(ratios)} | "
             f"{of.bag_of_words:.3f} | {_shown(of.above_bag_of_words)} |"
         )
-    lines += [
-        "",
-        "`shows`: the smallest gap that so many documents show. `bag of words`: AUROC at equal length of a model",
-    ]
-    lines += ["that knows only how often each token occurs under each tag."]
-    return lines
+    return [*lines, "", ABOUT_TAGS]
+
+
+def _specificity(proof: Proof, found: Specificity) -> list[str]:
+    names = [f"<{name}>" for family in proof.families for name in family.tags]
+    lines = ["## What each tag tells of each", "", ABOUT_SPECIFICITY, "", *_table("", *names)]
+    for name, row, together in zip(names, found.matrix, found.corpus, strict=True):
+        cells = [f"{value:+.3f} ({other:+.2f})" for value, other in zip(row, together, strict=True)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, "", f"{'Each' if found.diagonal else 'NOT each'} tag tells most of itself."]
+
+
+def _table(*columns: str) -> list[str]:
+    """The head of a table."""
+    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
 
 
 def _tags(family: OfFamily) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -153,12 +154,15 @@ def timed(work: Work) -> Timing:
     return Timing(step=step_seconds, checkpoint=(time.monotonic() - started) * len(rows) / max(1, len(some)))
 
 
-_queue: Any = None
 _work: Work | None = None
+_queue: Any = None
+_stop: Any = None
 
 
 def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Progress], None]) -> None:
     """Do all runs that are not done. With one job this process does them; with more, processes of one thread each.
+
+    If one fails, or this process is interrupted, the others stop after their step.
 
     Args:
         work: what they share.
@@ -173,28 +177,40 @@ def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Prog
             do(work, run, lambda run, progress: _seldom(last, run, progress, tell))
         return
     context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_begin, initargs=(work, queue)) as pool:
-        waiting = {pool.submit(_in_process, run) for run in left}
-        while waiting:
-            with contextlib.suppress(Empty):
-                tell(*queue.get(timeout=1.0))
-            for future in [future for future in waiting if future.done()]:
-                waiting.remove(future)
-                future.result()
+    queue, stop = context.Queue(), context.Event()
+    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_begin, initargs=(work, queue, stop)) as pool:
+        try:
+            waiting = {pool.submit(_in_process, run) for run in left}
+            while waiting:
+                with contextlib.suppress(Empty):
+                    tell(*queue.get(timeout=1.0))
+                for future in [future for future in waiting if future.done()]:
+                    waiting.remove(future)
+                    future.result()
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
-def _begin(work: Work, queue: Any) -> None:
-    """Prepare a process: one thread, so that its weights are those of any other."""
-    global _work, _queue
+def _begin(work: Work, queue: Any, stop: Any) -> None:
+    """Prepare a process: one thread, so that its weights are those of any other; an interrupt goes to the first."""
+    global _work, _queue, _stop
     torch.set_num_threads(1)
-    _work, _queue = work, queue
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _work, _queue, _stop = work, queue, stop
 
 
 def _in_process(run: Run) -> None:
     assert _work is not None, "_begin was called"
     last: dict[str, float] = {}
-    do(_work, run, lambda run, progress: _seldom(last, run, progress, lambda *told: _queue.put(told)))
+
+    def tell(run: Run, progress: Progress) -> None:
+        if _stop.is_set():
+            raise SystemExit(1)
+        _seldom(last, run, progress, lambda *told: _queue.put(told))
+
+    do(_work, run, tell)
 
 
 def _seldom(last: dict[str, float], run: Run, progress: Progress, tell: Callable[[Run, Progress], None]) -> None:

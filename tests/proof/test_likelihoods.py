@@ -30,7 +30,7 @@ def slowly(model: GPT2LMHeadModel, before: list[int], tags: list[int], span: lis
     return sum(float(logs[i - 1, ids[i]]) for i in range(first + skipped, len(ids)))
 
 
-@pytest.mark.parametrize("names", [("high", "low"), ("high",)])
+@pytest.mark.parametrize("names", [("high", "low"), ("high",), ("high", "low", "start")])
 def test_branches_are_passes_of_their_own(names) -> None:
     card, tables = card_and_tables(14, parts=1, names=names, untagged=0.3, window=20)
     text, families = read_text(tables, card), tag_families(card)
@@ -39,7 +39,7 @@ def test_branches_are_passes_of_their_own(names) -> None:
     rows = rows_of(tagged, plain, columns)
     found = likelihoods(model, rows, len(text.of_spans), columns.plain + 1)
 
-    (family,) = families
+    family_of = {token: k for k, family in enumerate(families) for token in family.ids}
     whole, checked = set(whole_spans(tagged).tolist()), 0
     for segment in range(len(text.documents)):
         tokens = text.tokens[text.segments[segment] : text.segments[segment + 1]].tolist()
@@ -49,7 +49,11 @@ def test_branches_are_passes_of_their_own(names) -> None:
             own = [token for token, of in zip(tokens, spans, strict=True) if of == span]
             tags = [] if span < 0 else [t for t in text.of_spans.tags[span].tolist() if t >= 0]
             if span in whole:
-                expected = [slowly(model, before, [i] if i is not None else [], own) for i in (None, *family.ids)]
+                expected = [
+                    slowly(model, before, sorted({t for t in tags if family_of[t] != k} | ({i} - {0})), own)
+                    for k, family in enumerate(families)
+                    for i in (0, *family.ids)  # in the order of families, which is that of ids
+                ]
                 expected.append(slowly(model, bare, [], own))
                 assert found[span] == pytest.approx(expected, abs=1e-4)
                 checked += 1

@@ -158,3 +158,19 @@ def test_outputs_that_do_not_go_together_are_refused(empty) -> None:
     empty.add("other", *other, subset="evaluation")
     with pytest.raises(ConfigError, match="other tokens or tags"):
         read_material(empty.folder, output="a")
+
+
+def test_several_families_are_told_apart(empty, tmp_path: Path) -> None:
+    names = ("high", "low", "start")
+    card, tables = card_and_tables(300, cue=0.7, window=64, names=names)
+    empty.add("train", card, tables, subset="train")
+    held = card_and_tables(60, cue=0.7, window=64, seed=5, parts=1, names=names)[1]
+    empty.add("held_out", card, held, subset="evaluation")
+    proof = prove(empty.folder, tmp_path / "proof", steps=60, seeds=1, tell=lambda line: None, **SMALL)
+    assert [family.tags for family in proof.families] == [("high", "low"), ("start",)]
+    matrix = proof.specificity.matrix
+    assert matrix.shape == (3, 3) and matrix[0, 0] > 0.3 and matrix[1, 1] > 0.3 and matrix[0, 1] < -0.3
+    assert abs(matrix[0, 2]) < 0.2  # the words of a sentence do not tell whether it is the first
+    assert proof.as_json()["specificity"]["matrix"][0][0] == pytest.approx(matrix[0, 0])
+    said = (tmp_path / "proof" / "proof.md").read_text()
+    assert "<high> | <low> | <start> |\n" in said and (tmp_path / "proof" / "sharpening-1.svg").exists()

@@ -24,7 +24,7 @@ def windows_of(rendering: Rendering) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("loss", ["mask", "train"])
-@pytest.mark.parametrize(("names", "begin", "window"), [(("high", "low"), False, 24), (("high",), True, 16)])
+@pytest.mark.parametrize(("names", "begin", "window"), [(("high", "low", "start"), False, 24), (("high",), True, 16)])
 def test_the_arm_with_true_tags_is_the_shards(loss, names, begin, window) -> None:
     card, tables = card_and_tables(loss=loss, names=names, begin=begin, window=window)
     text = read_text(tables, card)
