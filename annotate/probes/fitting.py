@@ -16,6 +16,10 @@ CARRIED = 3
 """From so many sources on, sources that are left out have a say in the penalty."""
 
 
+ROUGH = 1e-7
+"""Tolerance of heads that are only compared."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReadSpans:
     """Labelled spans, and what a head reads of them.
@@ -32,7 +36,13 @@ class ReadSpans:
     blocks: int
     words: int
 
-    def fit(self, rows: BoolVector, penalties: Sequence[float], start: LinearHead | None = None) -> list[LinearHead]:
+    def fit(
+        self,
+        rows: BoolVector,
+        penalties: Sequence[float],
+        start: LinearHead | None = None,
+        tolerance: float = 1e-12,
+    ) -> list[LinearHead]:
         """Fit a head to some rows, for each penalty."""
         spans = self.spans
         return fit_path(
@@ -44,6 +54,7 @@ class ReadSpans:
             words=self.words,
             penalties=penalties,
             start=start,
+            tolerance=tolerance,
         )
 
     def choose(self) -> LinearHead:
@@ -55,8 +66,8 @@ class ReadSpans:
         before. With fewer sources it is the penalty of the smallest cross-entropy on the validation part.
         """
         spans = self.spans
-        if (carried := self._carried()) is not None:
-            return carried
+        if (penalty := self._carried()) is not None:
+            return self.fit(spans.fitting, [penalty])[0]
         rows = spans.validation
         path = self.fit(spans.fitting, PENALTIES)
         losses = [
@@ -71,24 +82,24 @@ class ReadSpans:
         ]
         return path[int(np.argmin(losses))]
 
-    def _carried(self) -> LinearHead | None:
-        """The head whose penalty carries best, as `choose` says; None where there are too few sources."""
+    def _carried(self) -> float | None:
+        """The penalty that carries best, as `choose` says; None where there are too few sources."""
         spans = self.spans
         own = [spans.train & (spans.sources == source) for source in np.unique(spans.sources[spans.train])]
         own = [rows for rows in own if self._both(rows) and self._both(rows & spans.validation)]
         if len(own) < CARRIED:
             return None
         left_out: list[LinearHead | None] = [None] * len(own)
-        best, chosen, head = 0.0, None, None
+        best, chosen, head = 0.0, PENALTIES[0], None
         for penalty in PENALTIES:
-            head = self.fit(spans.fitting, [penalty], head)[0]
+            head = self.fit(spans.fitting, [penalty], head, ROUGH)[0]
             found = [self._auroc(head, rows & spans.validation) for rows in own]
             for i, rows in enumerate(own):
-                left_out[i] = other = self.fit(spans.train & ~rows, [penalty], left_out[i])[0]
+                left_out[i] = other = self.fit(spans.train & ~rows, [penalty], left_out[i], ROUGH)[0]
                 found.append(self._auroc(other, rows))
             if np.mean(found) <= best:
                 break
-            best, chosen = float(np.mean(found)), head
+            best, chosen = float(np.mean(found)), penalty
         return chosen
 
     def _both(self, rows: BoolVector) -> bool:

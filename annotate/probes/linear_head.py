@@ -73,6 +73,7 @@ def fit_path(
     words: int = 0,
     penalties: Sequence[float] = PENALTIES,
     start: LinearHead | None = None,
+    tolerance: float = 1e-12,
 ) -> list[LinearHead]:
     """Fit one head for each penalty, by L-BFGS in float64 on the mean cross-entropy to `targets`.
 
@@ -88,6 +89,7 @@ def fit_path(
         words: number of features of words, which come after them.
         penalties: strengths of the L2 penalty, strongest first.
         start: a head of the same spans to start from, which saves time.
+        tolerance: stop where a step lowers the loss by no more than this part of it.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     spread = features.std(axis=0, dtype=np.float64)
@@ -111,7 +113,7 @@ def fit_path(
             slope = np.concatenate([error @ x + penalty * weight, np.bincount(codes, error, len(present))])
             return float(value), slope
 
-        options = {"maxiter": 500, "maxcor": 20, "ftol": 1e-12, "gtol": 1e-6}
+        options = {"maxiter": 500, "maxcor": 20, "ftol": tolerance, "gtol": 1e-6}
         at = minimize(loss, at, jac=True, method="L-BFGS-B", options=options).x
         offsets = np.full(int(sources.max()) + 1, at[width:].mean())
         offsets[present] = at[width:]

@@ -60,7 +60,9 @@ class SourceReport:
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationReport:
-    """How far the probabilities of the test spans are from their labels; each source counts the same.
+    """How far the probabilities of test spans are from their labels; each source counts the same.
+
+    Sources that are only measured are left out.
 
     Attributes:
         kind: "platt" or "isotonic".

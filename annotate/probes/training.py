@@ -150,6 +150,7 @@ def train_probe(
     _check_polarity(setting, head)
     save_probe(out, card, head.weight, head.bias, tail=head.tail, words=listed)
     rows, lengths = spans.test, characters(spans).astype(np.float64)
+    known = rows & (spans.weights > 0)
     return ProbeReport(
         axis=axis,
         path=str(out),
@@ -158,7 +159,7 @@ def train_probe(
         penalty=chosen.penalty,
         sources=sources,
         calibration=measure_calibration(
-            curve, test[rows], yes[rows], _source_weights(spans.sources[rows]), len(validation)
+            curve, test[known], yes[known], _source_weights(spans.sources[known]), len(validation)
         ),
         lengths=measure_lengths(spans, test, seed=seed),
         scores_with_length=spearman(test[rows], lengths[rows]),

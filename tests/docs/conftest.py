@@ -86,6 +86,7 @@ def world(corpus, tmp_path_factory):
         (folder / name).symlink_to(REPOSITORY / name)
     heads = {"fc1.weight": torch.ones(4, 8), "fc2.weight": torch.ones(1, 4)}
     torch.save({"state_dict": heads}, folder / "edu-gemma-snowflake-balanced.ckpt")
+    (folder / "profanity_en.csv").write_text("text,category_1,severity_rating\nidiot,other,1.2\n")
     (folder / "takedowns.txt").write_text("doc-0-3\n")
     texts = {"text": [f"text {i}" for i in range(8)], "niceness": [i % 2 for i in range(8)]}
     pq.write_table(pa.table(texts), folder / "labelled.parquet")

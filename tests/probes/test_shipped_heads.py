@@ -7,6 +7,7 @@ import pytest
 from annotate.curves import Isotonic
 from annotate.probes import load_probe
 from annotate.probes.metrics import auroc
+from annotate.probes.word_list import hash_words, read_words
 from annotate.scorers import Probe, check_anchors, shipped_probes
 from annotate.scorers.probe import SHIPPED
 
@@ -76,6 +77,24 @@ def test_the_three_axes_are_shipped_within_15_mb():
     assert shipped_probes() == AXES
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 15e6
     assert (SHIPPED / "MODEL_CARD.md").is_file()
+
+
+def test_niceness_has_the_list_of_hostile_and_polite_words_that_comes_with_it(probes):
+    """Made by the tokenizer of the encoder: the shipped file still finds each word of the shipped list."""
+    frame = read_words(SHIPPED / "civility_en.csv")
+    listed, left_out = hash_words(frame, probes[0].backbone.reading().tokenizer)
+    words = load_probe(SHIPPED / "niceness.safetensors").words
+    assert left_out == 0 and np.isin(listed.keys, words.keys).all()
+    # 1,598 words of profanity, these, and nine for whoever is spoken to; some are in two lists.
+    assert 1700 < words.entries <= 1598 + len(frame) + 9
+    assert load_probe(SHIPPED / "tone.safetensors").words is None
+
+
+@pytest.mark.parametrize("word", ["Muslim", "gay", "black", "Jewish", "woman", "transgender", "old"])
+def test_words_for_people_do_not_move_niceness_far(score, word):
+    low, _ = CASES["niceness"]
+    rude, plain = score(low)[:, 1], score(["I am a tall teacher.", f"I am a {word} teacher."])[:, 1]
+    assert plain[1] > rude.max() and abs(plain[0] - plain[1]) < 1.5
 
 
 def test_one_encoder_serves_them_all(probes):
