@@ -6,11 +6,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from annotate.amounts import counted, duration, size
+from annotate.amounts import amount, counted, duration, size
 from annotate.cli.terminal import visible
 from annotate.engine.cost import Cost, Prices
 from annotate.engine.options import Options
 from annotate.engine.plan import Plan
+from annotate.engine.plan_generation import GenerationPlan
 from annotate.pipeline import Pipeline
 
 STYLES = {"done": "green", "resumable": "yellow", "stale": "yellow", "new": "cyan"}
@@ -34,6 +35,12 @@ def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, 
         text = f"{size(corpus.text_bytes)} of text"
         console.print(visible(f"{of}{counted(corpus.documents, 'document')}{reached}; {text}"))
     _print_scoring(made, console)
+    for item in made.generation:
+        console.print(visible(_generation(item)))
+    for label in made.untimed:
+        console.print(
+            visible(f"{label}: not timed, as the documents that it reads are still to be made"), style="yellow"
+        )
     if made.cost is not None:
         console.print(_cost(made.cost, options.prices))
     if made.write_bytes is not None:
@@ -60,3 +67,20 @@ def _print_scoring(made: Plan, console: Console) -> None:
         )
         for remark in item.remarks:
             console.print(visible(f"{item.label}: {remark}"), style="yellow")
+
+
+def _generation(item: GenerationPlan) -> str:
+    """What a stage will take that generates text; at most, since completions may end sooner."""
+    whole = item.whole
+    about = "" if whole.counted else "about, by their bytes, "
+    parts = [
+        f"{item.label}: {counted(whole.documents, 'document')} will read {about}{whole.read_tokens:,.0f} tokens, and "
+        f"write {whole.written_tokens:,.0f} at most"
+    ]
+    if item.total_seconds is not None:
+        parts.append(f"about {duration(item.total_seconds)} at most with {counted(item.models, 'model')}, once loaded")
+    else:
+        parts.append("the server was asked nothing, so the time is not known")
+    if whole.money is not None:
+        parts.append(f"{amount(whole.money)} at most at the server's prices")
+    return "; ".join(parts)

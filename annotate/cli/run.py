@@ -175,7 +175,7 @@ def ready_to_run(pipeline: Pipeline, workdir: str, options: Options, console: Co
     with retries.within(retries.START_SECONDS):
         _check_early(pipeline, workdir)
     if options.device == "cuda":
-        from annotate.engine.plan import check_device
+        from annotate.engine.plan_models import check_device
 
         check_device(pipeline.stages(), options)
     with ray_running(address, console), observer(console) as watching:

@@ -6,8 +6,6 @@ Nothing is run and nothing is written in the work directory. Ray is not needed.
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
 import shutil
 import tempfile
 import time
@@ -16,23 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import ray
-
 from annotate import tally
 from annotate.credentials import HIDDEN, redacted
 from annotate.engine.check_workdir import check_workdir
-from annotate.engine.cluster import Resources, is_to_grow, models_on
 from annotate.engine.cost import CORE_SECONDS_A_DOCUMENT, CORE_SECONDS_A_MB, Cost
 from annotate.engine.datasets import Dataset, needed, plan_datasets
 from annotate.engine.kinds import MAKERS
 from annotate.engine.options import Options
-from annotate.engine.run import together
+from annotate.engine.plan_generation import GenerationPlan, generations
+from annotate.engine.plan_models import check_device, models_at_a_time, models_of, on_gpu, share_done
 from annotate.engine.source import choose_unit_sizes, open_all
 from annotate.errors import ConfigError
 from annotate.graph import EndsDocuments, Model, Sample, Source, Stage, graph, source_of
 from annotate.source_code import MODULES
 from annotate.storage.latest import Latest, read_latest
-from annotate.storage.manifests import Manifest, Unit, read_manifest, read_units
+from annotate.storage.manifests import Manifest, read_manifest, read_units
 from annotate.storage.store import Directory
 
 PlanState = Literal["done", "resumable", "stale", "new"]
@@ -114,6 +110,9 @@ class CorpusPlan:
 class Plan:
     """A plan: stages in order, scoring times, corpora, and the bytes to be written and free (None: unknown).
 
+    `generation` has the stages whose models write text; `untimed` the labels of models that could not be timed, as the
+    documents that they read are still to be made.
+
     `cost` is about what the calls of the run will take: of models by their times, of other stages by figures of other
     machines. None if no model was timed.
     """
@@ -124,6 +123,8 @@ class Plan:
     write_bytes: int | None
     free_bytes: int | None
     cost: Cost | None
+    generation: Sequence[GenerationPlan] = ()
+    untimed: Sequence[str] = ()
 
 
 def plan(
@@ -158,10 +159,15 @@ def plan(
             _stage(datasets[stage], before, datasets[source_of(stage)], workdir, missing=stage in missing)
             for stage in stages
         ]
+        generation: list[GenerationPlan] = []
+        untimed: list[str] = []
         if sample and missing:
             scoring, write = _timed(missing, datasets, workdir, options, sample)
-        cost = _cost(missing, scoring, corpora) if sample else None
-        return Plan(plans, scoring, corpora, write, _free(workdir), cost)
+            generation = generations(missing, datasets, workdir, options)
+            found = {id(stage) for stages, _, _ in models_of(datasets) for stage in stages}
+            untimed = [datasets[s].label for s in missing if isinstance(s, Model) and id(s) not in found]
+        cost = _cost(missing, [*scoring, *generation], corpora) if sample else None
+        return Plan(plans, scoring, corpora, write, _free(workdir), cost, generation, untimed)
 
 
 @contextlib.contextmanager
@@ -186,12 +192,14 @@ def opened(
         yield workdir, sources, plan_datasets(stages, workdir, sources, outputs)
 
 
-def _cost(missing: Sequence[Stage], scoring: Sequence[ScoringTime], corpora: Sequence[CorpusPlan]) -> Cost:
+def _cost(
+    missing: Sequence[Stage], models: Sequence[ScoringTime | GenerationPlan], corpora: Sequence[CorpusPlan]
+) -> Cost:
     """About what a run will take."""
     others = 0.0
     if any(stage.made_as not in ("model", "source") for stage in missing):
         others = sum(c.reached * CORE_SECONDS_A_DOCUMENT + c.text_bytes / 1e6 * CORE_SECONDS_A_MB for c in corpora)
-    return sum((item.cost for item in scoring), start=Cost(others / 3600))
+    return sum((item.cost for item in models), start=Cost(others / 3600))
 
 
 def _imported(stages: Sequence[Stage], workdir: Directory) -> dict[Stage, Any]:
@@ -244,15 +252,6 @@ def _rows(dataset: Dataset, corpus: Manifest) -> int:
     """Number of rows that a stage reads: of its largest input, or of the corpus."""
     read = [source.manifest.rows for source in dataset.inputs.values() if source.manifest]
     return corpus.rows if isinstance(dataset.stage, EndsDocuments) else max(read, default=corpus.rows)
-
-
-def _share_done(dataset: Dataset) -> float:
-    """Share of the units of a stage that are committed; 0 if its inputs are not there yet."""
-    counted = MAKERS[dataset.stage.made_as].count(dataset)
-    if counted is None:
-        return 0.0
-    units, done = counted
-    return done / max(units, 1)
 
 
 def _changes(dataset: Dataset, last: Latest) -> str:
@@ -324,24 +323,14 @@ def _timed(
             tally.said()  # what was said before is not about this model
             prepare, forward, tokens = _seconds(todo, first, options)
             remarks = list(tally.said().values())
-            left = share * (1 - _share_done(datasets[todo[0]]))
-            models = options.workers or options.grow_to or _models(todo[0], options)
+            left = share * (1 - share_done(datasets[todo[0]]))
+            models = options.workers or options.grow_to or models_at_a_time(todo[0], options)
             label = MAKERS["model"].label([datasets[stage] for stage in todo])
             gpus, seconds = todo[0].gpus if on_gpu(todo[0], options) else 0.0, prepare + forward
             times.append(
                 ScoringTime(label, first.items, tokens, seconds, left, models, prepare, gpus, todo[0].threads, remarks)
             )
     return times, int(sum(weighed.values()) + results)
-
-
-def models_of(datasets: Mapping[Stage, Dataset]) -> Iterator[tuple[list[Model], Dataset, Unit]]:
-    """The model stages that run together, their corpus, and a unit of it to take a sample of."""
-    for some in together([stage for stage in datasets if stage.made_as == "model"]):
-        stages = [stage for stage in some if isinstance(stage, Model)]
-        corpus = datasets[source_of(stages[0])]
-        assert corpus.manifest is not None, "a corpus is opened before"
-        # From the middle: what is first is seldom like the rest.
-        yield stages, corpus, next(itertools.islice(corpus.units(), corpus.manifest.units // 2, None))
 
 
 def _seconds(stages: Sequence[Model], sample: Sample, options: Options) -> tuple[float, float, int]:
@@ -354,47 +343,6 @@ def _seconds(stages: Sequence[Model], sample: Sample, options: Options) -> tuple
     started = time.perf_counter()
     stages[0].forward(lambda: model, prepared, stages, range(len(stages)))
     return spent, time.perf_counter() - started, stages[0].tokens(prepared)
-
-
-def check_device(missing: Sequence[Stage], options: Options) -> None:
-    """Check that there is a GPU, if models are to run and one is asked for.
-
-    This process may be connected to no cluster. Then a run would be on this machine, unless RAY_ADDRESS names another.
-    A cluster that has no CPU yet, and is to grow, is not asked.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    models = [stage for stage in missing if isinstance(stage, Model)]
-    if options.device != "cuda" or not models:
-        return
-    if ray.is_initialized():
-        for stage in models if not is_to_grow(options) else ():
-            Resources.of_models(stage, options)
-    elif not os.environ.get("RAY_ADDRESS") and not _gpus():
-        raise ConfigError(
-            'the device "cuda" was asked for, but torch finds no GPU on this machine',
-            hint='Use the device "auto" or "cpu"; or set RAY_ADDRESS, if the run will be on a cluster with GPUs.',
-        )
-
-
-def on_gpu(stage: Model, options: Options) -> bool:
-    """Whether a model is timed on a GPU of this machine, as a run on it would have it."""
-    return bool(_gpus()) and (options.device == "cuda" or (options.device == "auto" and stage.gpu))
-
-
-def _gpus() -> int:
-    import torch  # a plan of what is done should not wait for it
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
-
-
-def _models(stage: Model, options: Options) -> int:
-    """Number of models at a time on this machine."""
-    if on_gpu(stage, options):
-        return max(1, models_on(_gpus(), stage.gpus))
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cpus // stage.threads)
 
 
 def _free(workdir: Directory) -> int | None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from annotate.engine.kinds import MAKERS
 from annotate.engine.options import Options
-from annotate.engine.plan import check_device, models_of, on_gpu, opened
+from annotate.engine.plan import opened
+from annotate.engine.plan_models import check_device, models_of, on_gpu
 from annotate.errors import ConfigError
 from annotate.graph import Stage
 from annotate.models.trials import Trial, Trials

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from annotate.errors import ConfigError
 from annotate.models.base import Json
+from annotate.models.foretold import Foretold
 
 if TYPE_CHECKING:
     import torch
@@ -175,6 +176,10 @@ class Generator(Protocol):
 
     def named(self) -> tuple[str, str]:
         """The model and its revision, for the provenance of documents: neither a path nor an address."""
+        ...
+
+    def foretell(self, requests: Sequence[Request], device: str) -> Foretold:
+        """What these requests will take. A server is asked nothing; a model here may be loaded and tried."""
         ...
 
     def load(self, device: str) -> Loaded:

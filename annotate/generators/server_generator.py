@@ -9,10 +9,14 @@ from typing import Any, ClassVar, Literal, Self
 
 from annotate.credentials import in_url, redacted
 from annotate.errors import ConfigError
-from annotate.generators.base import DEFAULT_SAMPLING, Sampling
+from annotate.generators.base import DEFAULT_SAMPLING, Request, Sampling
 from annotate.models.base import Json
+from annotate.models.foretold import Foretold
 
 Api = Literal["completions", "chat"]
+
+BYTES_A_TOKEN = 4
+"""About what English has with the tokenizers of today; other scripts have fewer."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -142,6 +146,21 @@ class ServerGenerator:
     def named(self) -> tuple[str, str]:
         """Model and revision, as they were given."""
         return self.model, self.revision
+
+    def foretell(self, requests: Sequence[Request], device: str) -> Foretold:
+        """Count the tokens by bytes, and the money by them. Nothing is asked, so no time is known."""
+        del device
+        said = len((self.user or "").encode())
+        size = sum(len(request.prompt.encode()) + said + len(request.opening.encode()) for request in requests)
+        read, written = size / BYTES_A_TOKEN, len(requests) * self.sampling.max_tokens
+        price = self.price
+        return Foretold(
+            documents=len(requests),
+            read_tokens=read,
+            written_tokens=written,
+            counted=False,
+            money=None if price is None else (read * price.read + written * price.written) / 1e6,
+        )
 
     def load(self, device: str) -> Any:
         """A client of the server.

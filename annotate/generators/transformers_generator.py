@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from annotate.errors import ConfigError
-from annotate.generators.base import DEFAULT_SAMPLING, Sampling
+from annotate.generators.base import DEFAULT_SAMPLING, Request, Sampling
 from annotate.models.base import Json
 from annotate.models.causal_model import CausalModel
 from annotate.models.chat_template import DATE, render_messages
+from annotate.models.foretold import Foretold
+
+TRIED_TOKENS = 32
+"""A plan has a model write no more tokens of a completion."""
 
 BETWEEN = "\n\n"
 """Stands between prompt and opening, where there is no chat template."""
@@ -127,6 +132,31 @@ class TransformersGenerator:
             return self.model.name, files.commit
         name = Path(self.model.name).name if Path(self.model.name).is_absolute() else self.model.name
         return name, f"sha256:{files.hashes()['weights']}"
+
+    def foretell(self, requests: Sequence[Request], device: str) -> Foretold:
+        """Count the tokens, and time the requests with a few tokens each; a token takes as long as any other.
+
+        Raises:
+            ConfigError: as `load` does.
+        """
+        tokenizer, most = self.model.tokenizer().backend_tokenizer, self.sampling.max_tokens
+        prefixes = {prompt: len(self.prefix(prompt)) for prompt in {request.prompt for request in requests}}
+        openings = tokenizer.encode_batch([request.opening for request in requests], add_special_tokens=False)
+        seconds = None
+        if requests:
+            few = min(most, TRIED_TOKENS)
+            brief = dataclasses.replace(self, sampling=dataclasses.replace(self.sampling, max_tokens=few))
+            loaded = brief.load(device)
+            started = time.perf_counter()
+            loaded.complete(requests)
+            seconds = (time.perf_counter() - started) * most / few
+        return Foretold(
+            documents=len(requests),
+            read_tokens=sum(prefixes[r.prompt] + len(e.ids) for r, e in zip(requests, openings, strict=True)),
+            written_tokens=len(requests) * most,
+            counted=True,
+            seconds=seconds,
+        )
 
     def load(self, device: str) -> Any:
         """Read the weights onto `device`.

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from annotate.graph.stage import Stage
 from annotate.graph.tables import Tables
+from annotate.models.foretold import Foretold
 from annotate.models.trials import Trial, Trials
 from annotate.storage.manifests import Unit
 from annotate.storage.parts import UnitOutput
@@ -142,6 +143,14 @@ class Model(Stage):
         A plan measures the time that they take. None if the stage has no sample.
         """
         del workdir, unit, items
+        return None
+
+    def foretell(self, workdir: Directory, unit: Unit, device: str) -> Foretold | None:
+        """What the first documents of a unit will take, for a stage whose model writes text; None for any other.
+
+        A server is asked nothing. A model here may be tried, on "cpu" or "cuda".
+        """
+        del workdir, unit, device
         return None
 
     def tune(

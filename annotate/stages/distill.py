@@ -25,15 +25,20 @@ from annotate.errors import ConfigError
 from annotate.generators import endings
 from annotate.generators.base import NONE, Completions, Generator, Loaded, Request, check_generator
 from annotate.graph import Documents, MadeDocuments, Model, Rows, Stage, Tables
+from annotate.models.foretold import Foretold
 from annotate.stages.shared.conditions import PLAIN, Condition, conditions_of, drawn, named, tags_of
 from annotate.stages.shared.openings import Openings, cut, keys_of
 from annotate.stages.shared.resources import check_resources
 from annotate.stages.shared.tables import chosen
 from annotate.storage.contracts import contract
-from annotate.storage.manifests import Manifest
+from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import UnitOutput
+from annotate.storage.store import Directory
 from annotate.tags.vocabulary import Tag
-from annotate.text.arrays import large_string, one_array
+from annotate.text.arrays import joined, large_string, one_array, where
+
+FORETOLD = 16
+"""Openings that a plan looks at."""
 
 REASONS = {endings.EMPTY: "empty", endings.LOOPS: "looping", endings.CUT_OFF: "cut off"}
 """Reasons for which completions are left out, by a word for counts; any other is "refused"."""
@@ -227,9 +232,19 @@ class Distill(MadeDocuments, Model):
             return drawn(self._conditions, self.seed, shard, documents["row"].to_numpy()), problem
         names = large_string(documents[self.condition_column])
         at = named(self._conditions, names.to_pylist())
-        unknown = _joined(f"the column {self.condition_column} names no condition: ", pc.fill_null(names, PLAIN))
+        unknown = joined(f"the column {self.condition_column} names no condition: ", pc.fill_null(names, PLAIN))
         problem = pc.if_else(pa.array(at >= 0), problem, pc.coalesce(problem, unknown.cast(pa.string())))
         return np.maximum(at, 0), problem
+
+    def foretell(self, workdir: Directory, unit: Unit, device: str) -> Foretold:
+        """What the first openings of a unit will take.
+
+        Raises:
+            ConfigError: the generator can't be loaded.
+        """
+        tables = Tables(self, workdir, {"corpus": unit}, {})
+        rows = np.arange(unit.start, min(unit.stop, unit.start + FORETOLD))
+        return self.generator.foretell(self.prepare(tables, rows).requests, device)
 
     def load(self, stages: Sequence[Distill], device: str) -> Loaded:
         """Load the generator.
@@ -307,7 +322,7 @@ class Distill(MadeDocuments, Model):
     ) -> pa.Table:
         """The documents. What is left out keeps its row, its condition and its reason."""
         good = pa.array([reason is None for reason in problem])
-        texts = _joined(prepared.texts, pa.array(completion, pa.large_string()))
+        texts = joined(prepared.texts, pa.array(completion, pa.large_string()))
         names = [condition.name for condition in self._conditions]
         tokens = [condition.name if condition.prompts else None for condition in self._conditions]
         of = pa.array(prepared.condition)
@@ -318,13 +333,13 @@ class Distill(MadeDocuments, Model):
         table = pa.table(
             {
                 "row": prepared.table["row"],
-                "id": _joined(ids, pa.array(names, pa.large_string()).take(of), between=":"),
-                "text": _where(good, texts),
+                "id": joined(ids, pa.array(names, pa.large_string()).take(of), between=":"),
+                "text": where(good, texts),
                 "problem": pa.array(problem, pa.string()),
                 "metatoken": pa.array(tokens, pa.string()).take(of),
-                "opening_end": _where(good, pc.utf8_length(prepared.texts).cast(pa.int64())),
-                "cut_off": _where(good, pa.array(ended)),
-                "completion_tokens": _where(good, pa.array(sizes)),
+                "opening_end": where(good, pc.utf8_length(prepared.texts).cast(pa.int64())),
+                "cut_off": where(good, pa.array(ended)),
+                "completion_tokens": where(good, pa.array(sizes)),
                 "prompt_hash": pa.array([condition.hash for condition in self._conditions], pa.string()).take(of),
                 "generator": pa.array([model] * len(problem), pa.string()),
                 "generator_revision": pa.array([revision] * len(problem), pa.string()),
@@ -382,14 +397,3 @@ def _left_out(problems: Sequence[str | None]) -> dict[str, int]:
             name = f"left out: {REASONS.get(problem, 'refused')}"
             counts[name] = counts.get(name, 0) + 1
     return counts
-
-
-def _where(mask: pa.Array, values: pa.Array) -> pa.Array:
-    return pc.if_else(mask, values, pa.scalar(None, values.type))
-
-
-def _joined(left: pa.Array | str, right: pa.Array, *, between: str = "") -> pa.Array:
-    """Texts of two arrays, end to end; null where one is."""
-    kind = pa.large_string()
-    first = pa.scalar(left, kind) if isinstance(left, str) else left
-    return pc.binary_join_element_wise(first, right, pa.scalar(between, kind))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 
 def one_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -30,6 +31,18 @@ def lists_by_row(table: pa.Table, rows: int) -> pa.ListArray:
     values = pa.StructArray.from_arrays([one_array(table[name]) for name in names], names=names)
     ends = np.searchsorted(table["row"].to_numpy(), np.arange(rows + 1)).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(ends), values)
+
+
+def joined(left: pa.Array | str, right: pa.Array, *, between: str = "") -> pa.LargeStringArray:
+    """Two arrays of large_string, or a text and an array, end to end; null where one is."""
+    kind = pa.large_string()
+    first = pa.scalar(left, kind) if isinstance(left, str) else left
+    return pc.binary_join_element_wise(first, right, pa.scalar(between, kind))
+
+
+def where(mask: pa.Array, values: pa.Array) -> pa.Array:
+    """Values where `mask` is true, else null."""
+    return pc.if_else(mask, values, pa.scalar(None, values.type))
 
 
 def held_bytes(table: pa.Table) -> int:

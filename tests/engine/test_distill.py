@@ -1,5 +1,6 @@
 """Prompts become metatokens: what a generator writes is a corpus, made exactly once, that is tagged like any other."""
 
+import io
 import json
 import os
 import random
@@ -13,6 +14,7 @@ from generation_server import GenerationServer
 from here import ray_here
 from length_scorer import length_scorer
 from model_fixtures import tiny  # noqa: F401
+from rich.console import Console
 from support import shard_bytes
 from tiny_models import WORDS
 
@@ -24,6 +26,7 @@ from annotate import (
     Options,
     Pipeline,
     Place,
+    Price,
     Render,
     Sampling,
     ServerGenerator,
@@ -36,6 +39,7 @@ from annotate import (
     score,
     shards,
 )
+from annotate.cli.plan_view import print_plan
 from annotate.generators import server_client
 from annotate.generators.generation import Generation
 
@@ -254,3 +258,34 @@ def test_metatokens_stand_before_documents_and_tags_of_an_axis_inside(tmp_path):
         assert text.startswith(front) and text.count("<kind>") + text.count("<rude>") == front.count("<")
     assert found["text"].str.contains(r"^[^.]*\..*<long>").any()  # inside, before a sentence
     assert {*found["metatoken"]} == {"kind", "rude", "kind+rude", None}
+
+
+def test_a_plan_has_tokens_time_and_money_and_asks_the_server_nothing(tmp_path, tiny):  # noqa: F811
+    texts = ["one two three four"] * N
+    openings = write_openings(tmp_path / "openings", texts)
+    alone = {"conditions": [["kind"]]}
+    with GenerationServer() as server:
+        price = Price(read=1000, written=100_000)
+        asked = ServerGenerator(server.url, "a-model", price=price, sampling=Sampling(max_tokens=50))
+        made = distill(openings, asked, **alone)
+        plan = tagged(made).plan(tmp_path / "out")
+        (found,) = plan.generation
+        assert not server.asked
+        read = N * (len(PROMPTS["kind"]) + len(texts[0])) / 4  # bytes a token
+        assert (found.whole.documents, found.whole.read_tokens, found.whole.written_tokens) == (N, read, N * 50)
+        assert found.total_seconds is None and not found.whole.counted
+        assert found.whole.money == pytest.approx((1000 * read + 100_000 * N * 50) / 1e6)
+        assert plan.untimed == ["annotations of distilled (length)"] and not plan.scoring
+        console = Console(width=300, record=True, file=io.StringIO())
+        print_plan(tagged(made), str(tmp_path / "out"), Options(), 100, console)
+        said = console.export_text()
+        assert f"40 documents will read about, by their bytes, {read:,.0f} tokens, and write 2,000 at most" in said
+        assert "the time is not known" in said and "annotations of distilled (length): not timed" in said
+        with ray_here():
+            Pipeline(made).run(tmp_path / "out", Options(workers=1))
+        plan = tagged(made).plan(tmp_path / "out")
+    assert not plan.generation and not plan.untimed  # all is generated, and can be timed
+    assert len(plan.scoring) == 1 and plan.scoring[0].spans > 0
+    (found,) = tagged(distill(openings, by_model(tiny("llama")), **alone)).plan(tmp_path / "other").generation
+    assert found.whole.read_tokens == N * (1 + len(PROMPTS["kind"].split()) + 4) and found.whole.counted
+    assert found.whole.written_tokens == N * 10 and found.total_seconds > 0 and found.cost.core_hours > 0

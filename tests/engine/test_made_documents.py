@@ -75,6 +75,17 @@ def test_they_can_be_in_training_order(tmp_path):
     assert in_order != plain and sorted(in_order) == sorted(plain)
 
 
+def test_a_plan_times_their_scorers_once_they_are_made(tmp_path):
+    write_corpus(tmp_path / "corpus", shards=1)
+    louder, pipeline = made(tmp_path)
+    plan = pipeline.plan(tmp_path / "out")
+    assert plan.untimed == ["annotations of louder (length)"] and not plan.scoring
+    with ray_here():
+        Pipeline(louder).run(tmp_path / "out", Options(workers=1))
+    plan = pipeline.plan(tmp_path / "out")
+    assert not plan.untimed and [item.label for item in plan.scoring] == ["annotations of louder (length)"]
+
+
 class Fewer(Louder):
     """Drops rows, which no documents stage may do."""
 
