@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -24,6 +26,7 @@ from annotate.proof.material import Material
 from annotate.proof.training import Progress, Recipe, new_model, train, train_step, write_whole
 
 TOLD_EVERY = 10.0  # seconds
+LOOKED_EVERY = 1.0  # seconds
 TIMED_STEPS = 4
 
 
@@ -96,6 +99,8 @@ def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
         return
     rows, n_columns = work.rows(), Columns(families=work.material.families).plain + 1
     folder = work.folder / run.name
+    for unfinished in folder.glob("**/.*.safetensors.*"):
+        unfinished.unlink()  # of a process that was killed: this one has the folder to itself
 
     def checkpoint(step: int, model: Any) -> None:
         save_model(model, folder / f"model-{step:07}")
@@ -178,7 +183,8 @@ def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Prog
         return
     context = multiprocessing.get_context("spawn")
     queue, stop = context.Queue(), context.Event()
-    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_begin, initargs=(work, queue, stop)) as pool:
+    given = (work, queue, stop, os.getpid())
+    with ProcessPoolExecutor(min(jobs, len(left)), context, initializer=_begin, initargs=given) as pool:
         try:
             waiting = {pool.submit(_in_process, run) for run in left}
             while waiting:
@@ -193,12 +199,23 @@ def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Prog
             raise
 
 
-def _begin(work: Work, queue: Any, stop: Any) -> None:
+def _begin(work: Work, queue: Any, stop: Any, parent: int) -> None:
     """Prepare a process: one thread, so that its weights are those of any other; an interrupt goes to the first."""
     global _work, _queue, _stop
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _work, _queue, _stop = work, queue, stop
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone: another may do the same work soon.
+
+    Files are renamed when they are whole, so it may end at any point.
+    """
+    while os.getppid() == parent:
+        time.sleep(LOOKED_EVERY)
+    os._exit(1)
 
 
 def _in_process(run: Run) -> None:

@@ -169,10 +169,8 @@ def train(
     """
     optimizer = torch.optim.AdamW(_groups(model, recipe), lr=recipe.learning_rate, betas=(0.9, 0.95))
     first = load_state(folder, model, optimizer)
-    saved, parent = time.monotonic(), os.getppid()
+    saved = time.monotonic()
     for step in range(first, recipe.steps):
-        if os.getppid() != parent:
-            raise SystemExit(1)  # who started this process has died: another may do the same work soon
         loss = train_step(model, optimizer, rendering, recipe, step, seed=seed)
         done = step + 1
         if done in recipe.measured:

@@ -99,8 +99,6 @@ def remarks(family: OfFamily) -> list[str]:
             f"the control rises: {grown.value:+.3f} nats a span for each doubling of steps [{grown.low:+.3f}, "
             f"{grown.high:+.3f}]. Something besides the tags tells of them: find it before you trust the rest"
         )
-    if family.random_tags.above_zero:
-        said.append("models with true tags prefer random tags too: the swap gap has a bias")
     if any((step.share_of_bound or 0) > 1 for step in family.steps):
         said.append("the gain is above its bound: spans without a tag are badly modelled, so it is no measure here")
     return said

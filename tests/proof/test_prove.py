@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from queue import Queue
+from threading import Event
 
 import numpy as np
 import pytest
@@ -15,6 +20,7 @@ from transformers import GPT2LMHeadModel
 
 from annotate.cli.prove import command
 from annotate.errors import ConfigError
+from annotate.proof import runs
 from annotate.proof.arms import TRUE
 from annotate.proof.likelihoods import Columns, likelihoods
 from annotate.proof.material import read_material
@@ -97,22 +103,49 @@ def test_a_checkpoint_is_a_model_of_transformers(made, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_processes_train_the_same_models(made, tmp_path: Path) -> None:
-    runs = [Run(arm=TRUE, seed=seed) for seed in (0, 1)]
+    two = [Run(arm=TRUE, seed=seed) for seed in (0, 1)]
     told: list[tuple[str, int]] = []
     for jobs in (1, 2):
         work = work_of(made.folder, tmp_path / str(jobs))
-        do_all(work, runs, jobs, lambda run, progress: told.append((run.name, progress.step)))
-    for run in runs:
+        do_all(work, two, jobs, lambda run, progress: told.append((run.name, progress.step)))
+    for run in two:
         name = f"{run.name}/model-0000006/model.safetensors"
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
     assert told.count(("true-0", 6)) == 2
 
 
-def test_a_process_whose_parent_died_stops(made, tmp_path: Path, monkeypatch) -> None:
-    parents = iter([1, 1, 1, 2])
-    monkeypatch.setattr("annotate.proof.training.os.getppid", lambda: next(parents))
+def test_a_process_that_is_told_to_stop_does_and_one_goes_on(made, tmp_path: Path, monkeypatch) -> None:
+    work, run, queue, stop = work_of(made.folder, tmp_path), Run(arm=TRUE, seed=0), Queue(), Event()
+    monkeypatch.setattr("annotate.proof.runs.signal.signal", lambda *given: None)
+    monkeypatch.setattr("annotate.proof.runs._end_with", lambda parent: None)
+    runs._begin(work, queue, stop, os.getppid())
+    stop.set()
     with pytest.raises(SystemExit):
-        do_all(work_of(made.folder, tmp_path), [Run(arm=TRUE, seed=0)], 1, lambda run, progress: None)
+        runs._in_process(run)
+    assert not work.done(run) and queue.empty()
+    stop.clear()
+    unfinished = tmp_path / run.name / ".state.safetensors.1"  # of a process that was killed
+    unfinished.parent.mkdir(exist_ok=True)
+    unfinished.touch()
+    runs._in_process(run)
+    assert not unfinished.exists()
+    assert work.done(run) and queue.get()[1].step == 1
+
+
+def test_a_process_ends_with_the_one_that_started_it() -> None:
+    """The first starts the second and is killed; the second has nothing to do but to notice."""
+    second = (
+        "import os; from annotate.proof.runs import _end_with as end; parent = os.getppid(); "
+        "print(os.getpid(), flush=True); end(parent)"
+    )
+    first = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {second!r}])"
+    started = subprocess.Popen([sys.executable, "-c", first], stdout=subprocess.PIPE, text=True)
+    assert started.stdout is not None
+    number = int(started.stdout.readline())
+    os.kill(number, 0)  # it is there
+    started.kill()
+    assert started.stdout.read() == ""  # until the second, which holds the pipe too, has ended
+    started.wait()
 
 
 def test_the_command_prints_verdicts_and_where_the_rest_is(made, tmp_path: Path) -> None:

@@ -85,10 +85,9 @@ def test_gates_and_remarks() -> None:
     assert remarks(family) == []
     rising = Sharpening(spearman=1.0, per_doubling=ABOVE, last_less_first=ABOVE)
     high = replace(family.steps[0], gain=ABOVE, share_of_bound=1.3)
-    said = remarks(replace(family, control=rising, random_tags=ABOVE, steps=(high,)))
+    said = remarks(replace(family, control=rising, steps=(high,)))
     assert [line.split(":")[0] for line in said] == [
         "the control rises",
-        "models with true tags prefer random tags too",
         "the gain is above its bound",
     ]
 
