@@ -37,6 +37,7 @@ COMMANDS = {
     "tune": ("annotate.cli.tune", "Time a pipeline's models with other settings, here."),
     "model": ("annotate.cli.model", "Say what a model is, how to use it, and how fast it is here."),
     "directions": ("annotate.cli.directions", "Find tags as directions in a model's hidden states, and measure them."),
+    "distill": ("annotate.cli.distill", "Say whether prompts change what a model writes."),
     "probe": ("annotate.cli.probe", "Train a probe on labelled spans."),
 }
 

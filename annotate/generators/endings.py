@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import numpy as np
 
 REPEATS = 3
@@ -14,6 +17,13 @@ _TAIL = 3_000
 EMPTY = "the completion is empty"
 LOOPS = f"the completion loops: it ends in a phrase that stands there {REPEATS} times or more"
 CUT_OFF = "the completion is cut off: it was not at its end after max_tokens"
+
+WORDS = {EMPTY: "empty", LOOPS: "looping", CUT_OFF: "cut off"}
+"""These reasons in a word, for counts."""
+REFUSED = "refused"
+"""The word for all other reasons: a server that refused, an opening that does not fit."""
+LEFT_OUT = "left out: "
+"""The names of the counts of completions that are left out begin so; a word stands after it."""
 
 
 def loops(text: str) -> bool:
@@ -53,3 +63,12 @@ def wrong_with(text: str | None, *, cut_off: bool, keep_cut_off: bool) -> str | 
     if loops(text):
         return LOOPS
     return CUT_OFF if cut_off and not keep_cut_off else None
+
+
+def left_out(problems: Sequence[str | None]) -> dict[str, int]:
+    """How many completions are left out, by names of counts.
+
+    Args:
+        problems: the reason for each, None for one that is kept.
+    """
+    return dict(Counter(LEFT_OUT + WORDS.get(problem, REFUSED) for problem in problems if problem is not None))

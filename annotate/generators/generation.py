@@ -113,7 +113,7 @@ class Generation:
         Raises:
             BrokenDevice: the device can't be used any more.
         """
-        openings = self._encode([request.opening for request in requests])
+        openings = self.encode([request.opening for request in requests])
         order = sorted(range(len(requests)), key=lambda i: (requests[i].prompt, len(openings[i]), i))
         drawn: dict[int, Teacher] = {}
         problems: dict[int, str] = {}
@@ -157,7 +157,8 @@ class Generation:
             )
         return None
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokens of texts, without special ones."""
         tokenizer = self.tokenizer.backend_tokenizer
         tokenizer.no_padding()
         tokenizer.no_truncation()

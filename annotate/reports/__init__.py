@@ -3,6 +3,7 @@
     documents         documents with their tags, or span by span with their scores
     target            the datasets that a path names
     duplicates        a report on near-duplicates
+    prompts           whether prompts change what a model writes
     large_clusters    the clusters of near-duplicates, and the documents of the largest
 
 The package also exports the types that `Pipeline.run`, `Pipeline.plan`, `annotate.status` and `annotate.clean` return.

@@ -40,9 +40,6 @@ from annotate.text.arrays import joined, large_string, one_array, where
 FORETOLD = 16
 """Openings that a plan looks at."""
 
-REASONS = {endings.EMPTY: "empty", endings.LOOPS: "looping", endings.CUT_OFF: "cut off"}
-"""Reasons for which completions are left out, by a word for counts; any other is "refused"."""
-
 TEACHER = ("teacher_tokens", "teacher_top_tokens", "teacher_top_logprobs")
 """Columns that there are only with `top_k`."""
 
@@ -153,6 +150,11 @@ class Distill(MadeDocuments, Model):
     def _conditions(self) -> tuple[Condition, ...]:
         return tuple(each for each in self.conditions or () if isinstance(each, Condition))
 
+    @property
+    def prompted(self) -> tuple[Condition, ...]:
+        """The conditions that have a prompt."""
+        return tuple(condition for condition in self._conditions if condition.prompts)
+
     def settings(self) -> Mapping[str, Any]:
         """The conditions by hashes of their texts, the generator's identity, and what documents are made of."""
         return {
@@ -242,9 +244,12 @@ class Distill(MadeDocuments, Model):
         Raises:
             ConfigError: the generator can't be loaded.
         """
-        tables = Tables(self, workdir, {"corpus": unit}, {})
-        rows = np.arange(unit.start, min(unit.stop, unit.start + FORETOLD))
-        return self.generator.foretell(self.prepare(tables, rows).requests, device)
+        return self.generator.foretell(self.first(workdir, unit, FORETOLD), device)
+
+    def first(self, workdir: Directory, unit: Unit, documents: int) -> Sequence[Request]:
+        """The requests of the first openings of a unit."""
+        rows = np.arange(unit.start, min(unit.stop, unit.start + documents))
+        return self.prepare(Tables(self, workdir, {"corpus": unit}, {}), rows).requests
 
     def load(self, stages: Sequence[Distill], device: str) -> Loaded:
         """Load the generator.
@@ -307,7 +312,7 @@ class Distill(MadeDocuments, Model):
             "prompt_tokens": result.prompt_tokens,
             "completion_tokens": int(result.tokens.sum()),
             "completions cut off": int(result.cut_off.sum()),
-            **_left_out([problem[row] for row in prepared.asked.tolist()]),
+            **endings.left_out([problem[row] for row in prepared.asked.tolist()]),
             **result.counts,
         }
         fresh = ~np.isin(prepared.table["row"].to_numpy(), covered)
@@ -374,26 +379,16 @@ class Distill(MadeDocuments, Model):
         """Say what was left out and why, what was cut off, and what was tried again."""
         counts, said = manifest.counts, []
         made = counts.get("completions", 0)
-        lost = {name: counts.get(f"left out: {name}", 0) for name in REASONS.values()}
+        lost = {name: counts.get(endings.LEFT_OUT + name, 0) for name in endings.WORDS.values()}
         said += [f"{n:,} of {made:,} completions are {name}: see quarantine" for name, n in lost.items() if n]
-        if n := counts.get("left out: refused", 0):
+        if n := counts.get(endings.LEFT_OUT + endings.REFUSED, 0):
             said.append(f"{counted(n, 'opening')} of {made:,} did not fit, or the server refused: see quarantine")
         if self.cut_off == "keep" and (n := counts.get("completions cut off", 0)):
             most = self.generator.sampling.max_tokens
             said.append(f"{n:,} of {made:,} completions were not at their end after {most:,} tokens, and are kept")
-        own = ("left out: ", "completions", "prompt_tokens", "completion_tokens", "documents")
+        own = (endings.LEFT_OUT, "completions", "prompt_tokens", "completion_tokens", "documents")
         said += [f"{name}: {n:,}" for name, n in sorted(counts.items()) if not name.startswith(own)]
         kinds = sorted(name.removeprefix("device=") for name in manifest.notes if name.startswith("device="))
         if len(kinds) > 1:
             said.append(f"generated on several kinds of device ({', '.join(kinds)}): equal bytes are not promised")
         return said
-
-
-def _left_out(problems: Sequence[str | None]) -> dict[str, int]:
-    """How many documents are left out, by a word for why."""
-    counts: dict[str, int] = {}
-    for problem in problems:
-        if problem is not None:
-            name = f"left out: {REASONS.get(problem, 'refused')}"
-            counts[name] = counts.get(name, 0) + 1
-    return counts
