@@ -137,10 +137,10 @@ class Head:
     @property
     def width(self) -> int:
         """Hidden size of the encoder."""
-        return (len(self.weight) - word_features(self.words)) // len(self.card.features)
+        return (len(self.weight) - count_word_features(self.words)) // len(self.card.features)
 
 
-def word_features(words: WordList | None) -> int:
+def count_word_features(words: WordList | None) -> int:
     """Number of features of a list of words."""
     return len(feature_names(words.groups)) if words else 0
 
@@ -259,9 +259,9 @@ def _read_head(path: str, card: ProbeCard, tensors: Mapping[str, npt.NDArray[Any
     weight = _tensor(path, tensors, "weight", (np.float32,))
     bias = _tensor(path, tensors, "bias", (np.float32,))
     words = _read_words(path, card, tensors)
-    pooled = len(weight) - word_features(words) if weight.ndim == 1 else 0
+    pooled = len(weight) - count_word_features(words) if weight.ndim == 1 else 0
     if pooled <= 0 or pooled % len(card.features):
-        beside = f" + {word_features(words)}" if words else ""
+        beside = f" + {count_word_features(words)}" if words else ""
         raise ConfigError(
             f"probe {path}: weight must be [n_features * width{beside}] with {len(card.features)} features, "
             f"got {weight.shape}"

@@ -72,6 +72,7 @@ def train_tail(
     texts: Sequence[str],
     targets: FloatVector,
     sources: npt.NDArray[np.int64],
+    weights: FloatVector,
     features: FloatArray,
     linear: LinearHead,
     *,
@@ -87,6 +88,7 @@ def train_tail(
         texts: `n` of them.
         targets: `[n]` in [0, 1].
         sources: int64 `[n]`.
+        weights: `[n]`, positive: how many spans each counts as.
         features: float32 `[n, trunk width]`, what `linear` reads.
         linear: a head fitted without a tail, which gives the standardisation and the intercepts to start from.
         start: the trunk's layer that the tail takes its input from, counted from 1.
@@ -109,7 +111,10 @@ def train_tail(
     rows = prepared.inverse
     first = np.unique(rows, return_index=True)[1]
     order = prepared.arrays["order"]
-    goal = torch.from_numpy((np.bincount(rows, targets) / np.bincount(rows))[order].astype(np.float32)).to(place)
+    counts = np.bincount(rows, weights)
+    goal = torch.from_numpy((np.bincount(rows, targets * weights) / counts)[order].astype(np.float32)).to(place)
+    each = (counts / np.bincount(rows))[order]
+    weight = torch.from_numpy((each / each.mean()).astype(np.float32)).to(place)
     group = torch.from_numpy(sources[first][order]).to(place)
     read = standardise(features[first][order], linear.mean, linear.scale).astype(np.float32)
     frozen = torch.from_numpy(read).to(place)
@@ -120,7 +125,7 @@ def train_tail(
         wanted = (Feature(layer=start + layers, pool="mean", tail=True),)
         model = _Model(branch, linear, trunk.width).to(place)
         batches = encoder.batches(prepared)
-        _optimise(encoder, trunk, branch, wanted, model, batches, (frozen, goal, group), seed)
+        _optimise(encoder, trunk, branch, wanted, model, batches, (frozen, goal, group, weight), seed)
     trained = LinearHead(
         weight=model.trunk_weight.detach().cpu().numpy().astype(np.float64),
         offsets=model.offsets.detach().cpu().numpy().astype(np.float64),
@@ -143,10 +148,10 @@ def _optimise(
     wanted: tuple[Feature, ...],
     model: _Model,
     batches: Batches,
-    data: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    data: tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor],
     seed: int,
 ) -> None:
-    frozen, goal, group = data
+    frozen, goal, group, weight = data
     steps = list(_plan(len(goal), seed))
     optimiser = torch.optim.AdamW(model.groups(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, len(steps)))
@@ -156,7 +161,7 @@ def _optimise(
         tail = torch.cat([pools[0, feature] for feature in wanted], dim=1)
         logits = frozen[start:stop] @ model.trunk_weight + tail @ model.tail_weight
         logits = logits + model.offsets[group[start:stop]]
-        loss = nn.functional.binary_cross_entropy_with_logits(logits, goal[start:stop])
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, goal[start:stop], weight[start:stop])
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -28,7 +28,7 @@ from annotate.probes.feature_choice import check_depth, default_features
 from annotate.probes.file import EncoderHashes, Feature, Head, ProbeCard, save_probe
 from annotate.probes.fitting import ReadSpans
 from annotate.probes.labels import LabelledSpans, read_labels
-from annotate.probes.linear_head import WORD_SCALE, LinearHead
+from annotate.probes.linear_head import LinearHead
 from annotate.probes.metrics import spearman
 from annotate.probes.report import (
     Estimate,
@@ -168,7 +168,7 @@ def train_probe(
         repeats=spans.repeats,
         understood=spans.understood,
         contradictions=spans.contradictions,
-        words=_word_weights(setting, chosen),
+        words=_word_weights(setting, head),
         words_left_out=left_out,
     )
 
@@ -190,11 +190,13 @@ def _read_lists(encoder: Encoder, paths: Sequence[str | Path]) -> tuple[WordList
     return hash_words(pl.concat([read_words(path) for path in paths]), encoder.reading().tokenizer)
 
 
-def _word_weights(setting: _Setting, linear: LinearHead) -> dict[str, float]:
+def _word_weights(setting: _Setting, head: Head) -> dict[str, float]:
     """By feature of words, what one standard deviation more of it adds to the score."""
-    names = feature_names(setting.words.groups) if setting.words else ()
-    weights = linear.weight[len(linear.weight) - len(names) :] / WORD_SCALE
-    return dict(zip(names, weights.tolist(), strict=True))
+    if setting.words is None:
+        return {}
+    names = feature_names(setting.words.groups)
+    spread = setting.read.features[setting.read.spans.train, -len(names) :].std(axis=0)
+    return dict(zip(names, (head.weight[-len(names) :] * spread).tolist(), strict=True))
 
 
 def _read(
@@ -243,6 +245,7 @@ def _fit_tail(setting: _Setting, linear: LinearHead, rows: BoolVector) -> Head:
         _texts(spans, rows),
         spans.targets[rows],
         spans.sources[rows],
+        spans.weights[rows],
         setting.read.features[rows],
         linear,
         start=max(feature.layer for feature in setting.trunk_features),

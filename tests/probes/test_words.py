@@ -13,6 +13,7 @@ from annotate.errors import ConfigError, InputError
 from annotate.models.base import expand
 from annotate.models.reading import SentTokenizer
 from annotate.probes import Feature, load_probe, probe_features, save_probe
+from annotate.probes import tail as tail_module
 from annotate.probes.encoder import word_features
 from annotate.probes.training import train_probe
 from annotate.probes.word_features import NEAR, WordFinder
@@ -312,3 +313,17 @@ def test_weights_say_what_a_source_counts_and_0_only_measures_it(encoder, labell
     ]:
         with pytest.raises(ConfigError, match=message):
             train_probe(labelled, "niceness", out=tmp_path / "d.safetensors", weights=weights, **settings)
+
+
+def test_weights_reach_the_tail_too(encoder, labelled, tmp_path, monkeypatch):
+    for name, value in {"LAYER_RATE": 3e-3, "HEAD_RATE": 3e-2, "EPOCHS": 8}.items():
+        monkeypatch.setattr(tail_module, name, value)
+    settings = {"encoder": encoder, "source": "source", "features": [Feature(layer=1)], "tail_layers": 1}
+    results = []
+    for name, weight in {"a": 9.0, "b": 1 / 9}.items():
+        report = train_probe(
+            labelled, "niceness", out=tmp_path / f"{name}.safetensors", weights={"wrong": weight}, **settings
+        )
+        results.append([source.result.value for source in report.sources])
+    (true, wrong), (true_again, wrong_again) = results
+    assert wrong > 0.8 > 0.2 > true and true_again > 0.8 > 0.2 > wrong_again
