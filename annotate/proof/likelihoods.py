@@ -64,14 +64,6 @@ class Columns:
         return sum(len(each.ids) + 1 for each in self.families)
 
 
-def whole_spans(rendering: Rendering) -> Int64:
-    """The spans that lie whole in one segment, in the order of the text: int64 `[n]`. Others are context only."""
-    text = rendering.text
-    runs = text.spans[text.run_starts()]
-    found, counts = np.unique(runs, return_counts=True)
-    return runs[np.isin(runs, found[counts == 1])]
-
-
 def rows_of(rendering: Rendering, plain: Rendering, columns: Columns) -> list[Row]:
     """The rows that give all columns for the whole spans of a text.
 
@@ -81,7 +73,7 @@ def rows_of(rendering: Rendering, plain: Rendering, columns: Columns) -> list[Ro
         columns: what is asked for.
     """
     whole = np.zeros(len(rendering.text.of_spans), bool)
-    whole[whole_spans(rendering)] = True
+    whole[rendering.text.whole_spans()] = True
     states = np.stack([rendering.text.of_spans.states(family) for family in columns.families], axis=1)
     rows = []
     for segment in range(len(rendering.text.documents)):

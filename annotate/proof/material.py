@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from annotate.amounts import counted
-from annotate.errors import ConfigError
+from annotate.errors import ConfigError, InputError
 from annotate.proof.held_out import SHARED, SHINGLE, chosen_segments, drawn, shared_shingles
 from annotate.proof.windows import TagFamily, Text, read_text, tag_families
 from annotate.storage.latest import Latest, Role, outputs_left, read_latest
@@ -95,6 +95,12 @@ def read_material(
     apart = apart.only(chosen_segments(apart, spans, seed=seed))
     apart, said = _unshared(apart, text)
     remarks.append(said)
+    if not text.n_windows or not len(apart.whole_spans()):
+        what = "measure" if text.n_windows else "train on"
+        raise InputError(
+            f"{workdir} leaves no text to {what}: {'; '.join(remarks)}",
+            hint="The corpus is too small, or most of what is held out is in training too.",
+        )
     if lost := text.without_text + apart.without_text:
         remarks.append(f"{counted(lost, 'tag')} of spans without a token left out")
     return Material(
@@ -144,8 +150,9 @@ def _unshared(apart: Text, text: Text) -> tuple[Text, str]:
     n = len(np.unique(apart.documents))
     kept = ~np.isin(apart.documents, gone)
     left = apart.only(kept)
-    spans = int(left.run_starts().sum())
+    cut = len(np.unique(left.spans[left.run_starts()])) - len(left.whole_spans())
     return left, (
         f"{len(gone):,} of {counted(n, 'held-out document')} left out: more than {SHARED:.0%} of the {SHINGLE}-token "
-        f"shingles of a piece are in training. {counted(spans, 'span')} in {counted(n - len(gone), 'document')} remain"
+        f"shingles of a piece are in training. {counted(len(left.whole_spans()), 'span')} in "
+        f"{counted(n - len(gone), 'document')} remain; {counted(cut, 'span')} more were cut by a window"
     )

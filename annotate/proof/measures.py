@@ -85,7 +85,22 @@ class OfTag:
 
 @dataclass(frozen=True, kw_only=True)
 class AtStep:
-    """A checkpoint: swap gaps in nats a span, accuracies, the gain and its share of the bound."""
+    """A checkpoint. Gaps and gains are in nats a span; those of the control are called `shuffled`.
+
+    Attributes:
+        step: of training.
+        true: swap gap of the models with true tags.
+        shuffled: of the control.
+        difference: of both, in pairs.
+        accuracy: share of spans that are likelier under their own tag, each tag weighted alike.
+        accuracy_shuffled: the same of the control.
+        auroc: mean over seeds and tags.
+        auroc_shuffled: the same of the control.
+        gain: own tag less none; None where it means nothing.
+        gain_shuffled: of the control: what a tag tells by standing there, such as that a span begins.
+        gain_difference: of both, in pairs: what is left for the tag to mean.
+        share_of_bound: `gain_difference` as a share of H(Y).
+    """
 
     step: int
     true: Interval
@@ -96,6 +111,8 @@ class AtStep:
     auroc: float
     auroc_shuffled: float
     gain: Interval | None
+    gain_shuffled: Interval | None
+    gain_difference: Interval | None
     share_of_bound: float | None
 
 
@@ -177,9 +194,12 @@ def _at_step(
 ) -> AtStep:
     accuracy = {name: float(np.mean([swap_accuracy(each, spans.states) for each in gaps[name][k]])) for name in gaps}
     auroc = {name: _mean_auroc(values[k], spans) for name, values in likelihoods.items()}
-    gain = None
+    gain = gain_shuffled = gain_difference = None
     if left_out:
-        gain = mean_interval(np.stack([gains(each, spans.states) for each in likelihoods["true"][k]]), spans.documents)
+        own, other = (_per_span(likelihoods[name][k : k + 1], spans.states, gains)[0] for name in ("true", "shuffled"))
+        gain, gain_shuffled, gain_difference = (
+            mean_interval(values, spans.documents) for values in (own, other, own - other)
+        )
     return AtStep(
         step=step,
         true=mean_interval(gaps["true"][k], spans.documents),
@@ -190,7 +210,11 @@ def _at_step(
         auroc=auroc["true"],
         auroc_shuffled=auroc["shuffled"],
         gain=gain,
-        share_of_bound=None if gain is None else gain.value / entropy(spans.states[spans.states > 0]),
+        gain_shuffled=gain_shuffled,
+        gain_difference=gain_difference,
+        share_of_bound=None
+        if gain_difference is None
+        else gain_difference.value / entropy(spans.states[spans.states > 0]),
     )
 
 

@@ -43,7 +43,7 @@ def prove(
     batch: int = 8,
     learning_rate: float = 2e-3,
     checkpoints: int = 6,
-    tell: Callable[[str], None] = print,
+    tell: Callable[[str], None] | None = None,
 ) -> Proof:
     """Find out whether small models learn the tags of a run.
 
@@ -71,11 +71,11 @@ def prove(
         batch: windows of a step.
         learning_rate: the highest.
         checkpoints: how many are measured; their steps are spaced by factors of two.
-        tell: called with each line that tells how far it is.
+        tell: called with each line that tells what is done, how long it will take, and how far it is.
 
     Raises:
-        ConfigError: a setting is out of range; the shards can't be measured; or the folder has a proof with other
-            settings, or another process works on it.
+        ConfigError: a setting is out of range; the shards can't be measured; or the folder is no local one, has a proof
+            with other settings, or another process works on it.
         StorageError: there are no such shards.
         InputError: there is no text to train on, or to measure.
     """
@@ -83,8 +83,9 @@ def prove(
         raise ConfigError(f"seeds is at least 1, not {seeds}")
     if steps is not None and tokens is not None:
         raise ConfigError("give steps or tokens, not both")
-    place = _device(device)
-    folder = Path(out)
+    if "://" in str(out):
+        raise ConfigError(f"{out} is not a local folder", hint="Models are saved while they train: name a local one.")
+    place, folder = _device(device), Path(out)
     material = read_material(workdir, output=output, held_out=held_out, tokens=tokens, spans=spans)
     a_step = batch * len(material.text.tokens) / material.text.n_windows
     wanted = material.text.n_windows / batch if tokens is None else tokens / a_step
@@ -102,7 +103,7 @@ def prove(
     with _held(folder):
         _check_settings(folder, work, spans)
         started = time.monotonic()
-        _train(work, runs, jobs or _jobs(place), a_step, tell)
+        _train(work, runs, jobs or _jobs(place), a_step, tell or (lambda line: None))
         proof = findings(work, runs, seconds=time.monotonic() - started)
         write_report(proof, folder)
     return proof
@@ -162,7 +163,10 @@ def _check_settings(folder: Path, work: Work, spans: int) -> None:
                     f"{folder} has a proof with {name} {old.get(name)}, not {settings[name]}",
                     hint="Give another --out, or remove the folder.",
                 )
-    path.write_text(json.dumps(settings, indent=1))
+        return
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(json.dumps(settings, indent=1))
+    unfinished.replace(path)
 
 
 def _train(work: Work, runs: list[Run], jobs: int, a_step: float, tell: Callable[[str], None]) -> None:

@@ -100,5 +100,8 @@ def remarks(family: OfFamily) -> list[str]:
             f"{grown.high:+.3f}]. Something besides the tags tells of them: find it before you trust the rest"
         )
     if any((step.share_of_bound or 0) > 1 for step in family.steps):
-        said.append("the gain is above its bound: spans without a tag are badly modelled, so it is no measure here")
+        said.append(
+            "the gain, true less shuffled, is above its bound H(Y): spans without a tag are badly modelled, so it "
+            "measures nothing here"
+        )
     return said

@@ -100,6 +100,11 @@ class Text:
         starts[self.segments[:-1]] = True
         return starts & (self.spans >= 0)
 
+    def whole_spans(self) -> Int64:
+        """The spans that lie whole in one segment, in order: int64 `[n]`. Others were cut, and are context only."""
+        found, counts = np.unique(self.spans[self.run_starts()], return_counts=True)
+        return found[counts == 1]
+
     def only(self, kept: Bool) -> Text:
         """Some of the segments, bool `[n_segments]`; windows that are left with none are gone."""
         sizes = np.diff(self.segments)

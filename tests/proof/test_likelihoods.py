@@ -10,7 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from annotate.proof.arms import NO_TAGS, TRUE, Rendering
 from annotate.proof.held_out import SHARED, chosen_segments, drawn, shared_shingles
-from annotate.proof.likelihoods import Columns, allowed, likelihoods, rows_of, whole_spans
+from annotate.proof.likelihoods import Columns, allowed, likelihoods, rows_of
 from annotate.proof.windows import read_text, tag_families
 
 
@@ -40,7 +40,7 @@ def test_branches_are_passes_of_their_own(names) -> None:
     found = likelihoods(model, rows, len(text.of_spans), columns.plain + 1)
 
     family_of = {token: k for k, family in enumerate(families) for token in family.ids}
-    whole, checked = set(whole_spans(tagged).tolist()), 0
+    whole, checked = set(text.whole_spans().tolist()), 0
     for segment in range(len(text.documents)):
         tokens = text.tokens[text.segments[segment] : text.segments[segment + 1]].tolist()
         spans = text.spans[text.segments[segment] : text.segments[segment + 1]].tolist()

@@ -19,7 +19,7 @@ from proof_shards import card_and_tables
 from transformers import GPT2LMHeadModel
 
 from annotate.cli.prove import command
-from annotate.errors import ConfigError
+from annotate.errors import ConfigError, InputError
 from annotate.proof import runs
 from annotate.proof.arms import TRUE
 from annotate.proof.likelihoods import Columns, likelihoods
@@ -44,7 +44,9 @@ def test_tags_that_words_tell_are_learned(made, tmp_path: Path) -> None:
     (family,) = proof.families
     last = family.steps[-1]
     assert last.step == 80 and last.difference.low > 2 and last.accuracy > 0.9 > last.accuracy_shuffled
-    assert last.gain is not None and last.gain.above_zero
+    assert last.gain_difference is not None and last.gain_difference.above_zero
+    assert last.gain.value - last.gain_shuffled.value == pytest.approx(last.gain_difference.value)
+    assert last.share_of_bound == pytest.approx(last.gain_difference.value / family.entropy)
     assert abs(family.random_tags.value) < 0.5 * last.true.value
     assert [each.arm for each in proof.in_part] == ["first half", "last half", "ramp", "1 %", "10 %"]
     assert {*proof.curves} == {"true", "shuffled", "no tags", *(each.arm for each in proof.in_part)}
@@ -173,6 +175,18 @@ def test_held_out_documents_that_are_in_training_are_left_out_and_counted(empty)
     (said,) = [remark for remark in material.remarks if "left out" in remark]
     assert int(said.split()[0]) >= 8
     assert len(np.unique(material.measured.documents)) >= 45
+
+
+def test_without_text_to_measure_it_ends(empty, tmp_path: Path) -> None:
+    card, tables = card_and_tables(60, parts=1)
+    empty.add("train", card, tables, subset="train")
+    empty.add("held_out", card, [tables[0].slice(0, 1)], subset="evaluation")
+    with pytest.raises(InputError, match=r"leaves no text to measure: .* left out"):
+        read_material(empty.folder, spans=1)
+    with pytest.raises(ConfigError, match="not a local folder"):
+        prove(empty.folder, "s3://bucket/proof")
+    with pytest.raises(ConfigError, match="not both"):
+        prove(empty.folder, tmp_path, steps=1, tokens=1)
 
 
 def test_outputs_that_do_not_go_together_are_refused(empty) -> None:

@@ -43,6 +43,8 @@ def of(gap: Interval, margin: Interval, words: Interval = AROUND) -> tuple[OfTag
         auroc=0.7,
         auroc_shuffled=0.5,
         gain=None,
+        gain_shuffled=None,
+        gain_difference=None,
         share_of_bound=None,
     )
     flat = Sharpening(spearman=0.0, per_doubling=AROUND, last_less_first=AROUND)
@@ -84,11 +86,11 @@ def test_gates_and_remarks() -> None:
     assert [gate.passed for gate in gates(nothing)] == [True, None]
     assert remarks(family) == []
     rising = Sharpening(spearman=1.0, per_doubling=ABOVE, last_less_first=ABOVE)
-    high = replace(family.steps[0], gain=ABOVE, share_of_bound=1.3)
+    high = replace(family.steps[0], gain_difference=ABOVE, share_of_bound=1.3)
     said = remarks(replace(family, control=rising, steps=(high,)))
     assert [line.split(":")[0] for line in said] == [
         "the control rises",
-        "the gain is above its bound",
+        "the gain, true less shuffled, is above its bound H(Y)",
     ]
 
 
