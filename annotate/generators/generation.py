@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 HALVED = "halved batches"
 SPECIAL = "special tokens left out"
+TOO_LARGE = "prompt, opening and completion do not fit into memory"
+NOT_FINITE = "the model gave no finite logits"
 NOTHING_TO_READ = "prompt and opening are empty, and the model has no token to begin with"
 
 
@@ -52,12 +54,14 @@ class Drawn:
         lengths: how many of them there are, int64 `[rows]`.
         top_tokens: int32 `[rows, max_tokens, k]`; `k` may be 0.
         top_logprobs: float32, of the same shape.
+        failed: bool `[rows]`, whether the model gave logits from which nothing can be drawn.
     """
 
     tokens: npt.NDArray[np.int32]
     lengths: npt.NDArray[np.int64]
     top_tokens: npt.NDArray[np.int32]
     top_logprobs: npt.NDArray[np.float32]
+    failed: npt.NDArray[np.bool_]
 
     @staticmethod
     def empty(rows: int, most: int, k: int) -> Drawn:
@@ -67,6 +71,7 @@ class Drawn:
             np.zeros(rows, np.int64),
             np.zeros((rows, most, k), np.int32),
             np.zeros((rows, most, k), np.float32),
+            np.zeros(rows, np.bool_),
         )
 
     def add(self, rows: npt.NDArray[np.int64], tokens: npt.NDArray[np.int64], logits: torch.Tensor) -> None:
@@ -100,7 +105,8 @@ class Generation:
         self.model = load_model("AutoModelForCausalLM", settings.model, device)
         self.tokenizer = settings.model.tokenizer()
         self.window = settings.model.window()
-        self.known = len(self.tokenizer)  # a table of embeddings may have more rows: no text stands for them
+        # A table of embeddings may have more rows than there are tokens: no text stands for them.
+        self.known = max(self.tokenizer.get_vocab().values()) + 1
         self.stops = _stops(self.model, self.tokenizer)
         # Else logits are made for all tokens of a prompt: 2.4 GB for 4,000 tokens of a vocabulary of 150,000.
         takes = inspect.signature(self.model.forward).parameters
@@ -131,7 +137,11 @@ class Generation:
             size = self.settings.batch_rows
             for batch in (fitting[start : start + size] for start in range(0, len(fitting), size)):
                 for rows, made in self._halving(prefix, batch, openings, requests, counts):
-                    drawn |= {i: made.of(at) for at, i in enumerate(rows)}
+                    if made is None:
+                        problems[rows[0]] = TOO_LARGE
+                        continue
+                    problems |= {i: NOT_FINITE for at, i in enumerate(rows) if made.failed[at]}
+                    drawn |= {i: made.of(at) for at, i in enumerate(rows) if not made.failed[at]}
         found = [drawn.get(i) for i in range(len(requests))]
         return Completions(
             texts=[
@@ -186,15 +196,15 @@ class Generation:
         openings: Sequence[list[int]],
         requests: Sequence[Request],
         counts: dict[str, int],
-    ) -> Iterator[tuple[list[int], Drawn]]:
-        """Complete a batch, in halves if it does not fit into memory."""
+    ) -> Iterator[tuple[list[int], Drawn | None]]:
+        """Complete a batch, in halves if it does not fit into memory; None for one row that does not."""
         try:
             drawn = self._draw(prefix, [openings[i] for i in rows], [requests[i].key for i in rows])
         except Exception as error:
-            if not recover_from(error) or len(rows) == 1:
+            if not recover_from(error):
                 raise
             drawn = None  # the halves come when the error is gone, which holds tensors
-        if drawn is not None:
+        if drawn is not None or len(rows) == 1:
             yield rows, drawn
             return
         counts[HALVED] += 1
@@ -217,6 +227,9 @@ class Generation:
             logits, cache = self._step(torch.from_numpy(given[:, :place]).to(self.device), cache)
         while True:
             at = place - lengths[live]  # where each row is in its completion; below 0 it is still in its opening
+            lost = torch.isnan(logits).any(dim=-1).cpu().numpy()
+            drawn.failed[live] |= lost & ~done[live]
+            done[live] |= lost
             chosen = draw(logits, hashes[live], np.maximum(at, 0), sampling).cpu().numpy()
             token = np.where(at >= 0, chosen, given[live, min(place, given.shape[1] - 1)])
             new = (at >= 0) & ~done[live]

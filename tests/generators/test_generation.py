@@ -158,6 +158,38 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(tiny, monkeypatch):
     assert found.texts == whole.texts and found.counts == {**whole.counts, "halved batches": 3}
 
 
+def test_what_does_not_fit_alone_is_a_problem_of_its_own(tiny, monkeypatch):
+    loaded = generator(tiny("llama"), batch_rows=1).load("cpu")
+    step = loaded._step
+
+    def fails(ids, cache):
+        if cache is not None and ids.shape[1] == 4:  # the opening of four words
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate")
+        return step(ids, cache)
+
+    whole = loaded.complete(asked := requests(openings=["a dog", "you are an idiot", "hello you"]))
+    monkeypatch.setattr(loaded, "_step", fails)
+    found = loaded.complete(asked)
+    assert found.problems == {1: module.TOO_LARGE}
+    assert found.texts == [whole.texts[0], None, whole.texts[2]]
+
+
+def test_nothing_is_drawn_from_logits_that_are_no_numbers(tiny, monkeypatch):
+    loaded = generator(tiny("llama")).load("cpu")
+    whole, step = loaded.complete(asked := requests(openings=["a dog", "the cat", "hello you"])), loaded._step
+
+    def spoiled(ids, cache):
+        logits, cache = step(ids, cache)
+        if len(logits) == 3:  # later fewer, as one row is done
+            logits[1] = torch.nan
+        return logits, cache
+
+    monkeypatch.setattr(loaded, "_step", spoiled)
+    found = loaded.complete(asked)
+    assert found.problems == {1: module.NOT_FINITE} and found.tokens[1] == 0
+    assert [found.texts[0], found.texts[2]] == [whole.texts[0], whole.texts[2]]
+
+
 def test_identity_has_files_and_settings_and_no_path(tiny, copy_model):
     made = generator(tiny("llama"))
     copied = generator(str(copy_model("llama")))
