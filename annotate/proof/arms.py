@@ -48,6 +48,7 @@ NO_TAGS = Arm(name="no tags", tags="none")
 IN_PART = (
     Arm(name="first half", tags="true", during=(0.0, 0.5)),
     Arm(name="last half", tags="true", during=(0.5, 1.0)),
+    Arm(name="cooldown", tags="true", during=(0.0, 0.9)),
     Arm(name="ramp", tags="true", rate=(0.0, 1.0)),
     Arm(name="1 %", tags="true", rate=(0.01, 0.01)),
     Arm(name="10 %", tags="true", rate=(0.1, 0.1)),

@@ -17,6 +17,7 @@ from annotate.storage.results import read_tags, shard_tables, tags_folder
 from annotate.storage.store import Directory
 
 HELD_OUT = 0.1  # of the documents, if the run has no subset for evaluation
+MOST = 50_000_000  # tokens of text that are read if no number is given; a token takes some 20 bytes of memory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,7 +59,7 @@ def read_material(
         output: the output to train on. None: the only one that is token shards of no other subset than "train".
         held_out: the output to measure on. None: the one of the subset "evaluation"; without it, a tenth of the
             documents of `output` is held out.
-        tokens: tokens of text to read for training, at most, to the end of a part. None: all.
+        tokens: tokens of text to read for training, at most, to the end of a part. None: all, up to 50 million.
         spans: about how many spans to measure; whole documents are drawn.
         seed: of what is drawn.
 
@@ -74,11 +75,15 @@ def read_material(
     )
     card = read_tags(tags_folder(workdir, trained.output))
     families = tag_families(card)
-    text = read_text(shard_tables(workdir, trained.output), card, enough=tokens, where=f"{trained.output} of {workdir}")
+    enough, where = tokens or MOST, f"{trained.output} of {workdir}"
+    text = read_text(shard_tables(workdir, trained.output), card, enough=enough, where=where)
     remarks = []
+    if tokens is None and len(text.tokens) >= enough:
+        remarks.append(f"only the first {len(text.tokens):,} tokens of text are used: --tokens asks for more")
     if other is not None:
         _check_alike(card, read_tags(tags_folder(workdir, other.output)), trained, other)
-        apart = read_text(shard_tables(workdir, other.output), card, where=f"{other.output} of {workdir}")
+        where = f"{other.output} of {workdir}"
+        apart = read_text(shard_tables(workdir, other.output), card, enough=MOST, where=where)
         remarks.append(
             f"measured on the output {other.output!r}, which shares no split group with what is trained on"
             if other.subset == "evaluation" and trained.subset == "train"

@@ -58,7 +58,7 @@ def prove(
         workdir: the work directory. Its token shards need `span_ids=True`.
         out: a local folder for the models, the report and the pictures.
         steps: of training for each model. None: as many as make one epoch, or `tokens`.
-        tokens: tokens of text to train each model on. None: one epoch. Not together with `steps`.
+        tokens: tokens of text to train each model on. None: one epoch of 50 million at most. Not together with `steps`.
         seeds: models of the arms with true and with shuffled tags. The other arms have one.
         full: also train arms with tags in a part of training.
         device: "cpu", "cuda", or "auto": a GPU, if there is one.

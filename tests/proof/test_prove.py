@@ -48,7 +48,7 @@ def test_tags_that_words_tell_are_learned(made, tmp_path: Path) -> None:
     assert last.gain.value - last.gain_shuffled.value == pytest.approx(last.gain_difference.value)
     assert last.share_of_bound == pytest.approx(last.gain_difference.value / family.entropy)
     assert abs(family.random_tags.value) < 0.5 * last.true.value
-    assert [each.arm for each in proof.in_part] == ["first half", "last half", "ramp", "1 %", "10 %"]
+    assert [each.arm for each in proof.in_part] == ["first half", "last half", "cooldown", "ramp", "1 %", "10 %"]
     assert {*proof.curves} == {"true", "shuffled", "no tags", *(each.arm for each in proof.in_part)}
     assert proof.curves["true"][-1] < proof.curves["no tags"][-1] < proof.curves["true"][0]
     assert sum("in all, if as many cores are free" in line for line in told) == 1
@@ -175,6 +175,14 @@ def test_held_out_documents_that_are_in_training_are_left_out_and_counted(empty)
     (said,) = [remark for remark in material.remarks if "left out" in remark]
     assert int(said.split()[0]) >= 8
     assert len(np.unique(material.measured.documents)) >= 45
+
+
+def test_a_large_run_is_read_in_part_and_that_is_said(made, monkeypatch) -> None:
+    whole = read_material(made.folder)
+    monkeypatch.setattr("annotate.proof.material.MOST", 10)
+    part = read_material(made.folder)
+    assert len(part.text.tokens) < len(whole.text.tokens)
+    assert part.remarks[0].startswith("only the first") and not whole.remarks[0].startswith("only the first")
 
 
 def test_without_text_to_measure_it_ends(empty, tmp_path: Path) -> None:
