@@ -105,14 +105,15 @@ def _print_tag(tag: TagReport, out: Console) -> None:
         table.add_row(*cells)
     out.print(table)
     say(out, "* the layer that was chosen, on other documents")
+    say(out, f"the probe, which reads each span by itself: AUROC {_share(tag.auroc_alone)}")
     odds = tag.additivity
     if not math.isnan(odds.b):
-        counted = f"{odds.a:+.2f} nats a span under the tag, " if known else ""
-        say(
-            out,
-            f"log-odds of spans with the tag: {counted}{odds.b:+.2f} a unit of the direction; "
-            f"a sum of both explains {odds.r2:.0%}, their product {odds.interaction:.0%} more",
-        )
+        line = f"log-odds a token of spans with the tag: {odds.b:+.3f} nats a unit of the direction "
+        line += f"(random directions up to {odds.b_random:.3f})"
+        if not math.isnan(odds.a):
+            line += f", {odds.a:+.3f} a span under the tag; a sum of both explains {odds.r2:.0%}"
+            line += f", their product {odds.interaction:.0%} more"
+        say(out, line)
 
 
 def _share(interval: Interval | None) -> str:

@@ -40,20 +40,18 @@ def divergences(
 
     Returns:
         Sums over the tokens of each text, in nats, float64 `[n_tries, n_texts]`, and how many tokens these are, int64
-        `[n_texts]`.
+        `[n_texts]`. A sum is NaN where the model gives numbers that are none.
     """
     sums, number = np.zeros((len(additions), len(target.ids))), np.zeros(len(target.ids), np.int64)
     drop = torch.tensor(sorted(banned), dtype=torch.long, device=model.device)
     for i in range(len(target.ids)):  # one by one: the distributions of a text are as large as its logits
-        wanted, before = _logs(model, target, i, drop), []
+        wanted = _logs(model, target, i, drop)
         for k, added in enumerate(additions):
             with steered(model, added):
                 found = _logs(model, plain, i, drop)
-            n = min(len(wanted), len(found))  # the first token has nothing before it where no token begins a text
+            number[i] = n = min(len(wanted), len(found))  # where no token begins a text, its first has none before it
             p, q = wanted[len(wanted) - n :], found[len(found) - n :]
-            before.append(n)
-            sums[k, i] = float((p.exp() * (p - q)).nan_to_num(0.0).sum(dtype=torch.float64))
-        number[i] = max(before, default=0)
+            sums[k, i] = float(torch.where(torch.isneginf(p), 0.0, p.exp() * (p - q)).sum(dtype=torch.float64))
         tell(i + 1, len(target.ids))
     return sums, number
 
@@ -62,7 +60,7 @@ def divergences(
 def span_log_likelihoods(
     model: Any, rows: Rows, spans: int, additions: Additions, *, banned: Sequence[int], batch_size: int = 8
 ) -> Float64:
-    """The log-likelihood of each span, over all tokens but tags, in nats: float64 `[n_spans]`.
+    """The log-likelihood of each span, over all tokens but tags, in nats a token: float64 `[n_spans]`; NaN without any.
 
     Args:
         model: a causal model of Transformers.
@@ -72,7 +70,7 @@ def span_log_likelihoods(
         banned: the ids of all tags.
         batch_size: rows in one forward pass.
     """
-    found = np.zeros(spans)
+    found, number = np.zeros(spans), np.zeros(spans)
     drop = torch.tensor(sorted(banned), dtype=torch.long, device=model.device)
     with steered(model, additions):
         for which, ids, mask in rows.batches(batch_size, model.device):
@@ -82,7 +80,9 @@ def span_log_likelihoods(
                 logs = _without(logits[i, torch.from_numpy(at).to(logits.device)], drop)
                 of_token = logs.gather(1, ids[i, 1:][torch.from_numpy(at).to(ids.device), None])[:, 0]
                 np.add.at(found, own[1:][at], of_token.double().cpu().numpy())
-    return found
+                np.add.at(number, own[1:][at], 1)
+    with np.errstate(invalid="ignore"):
+        return found / number
 
 
 def _logs(model: Any, rows: Rows, i: int, drop: torch.Tensor) -> torch.Tensor:

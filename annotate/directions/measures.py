@@ -16,7 +16,9 @@ from annotate.proof.intervals import Float64, Int64, Interval, draws, percentile
 
 Bool = npt.NDArray[np.bool_]
 
-PERMUTATIONS = 1000
+MOVES = 1000
+RANDOM = 5
+"""Random directions that each direction is set against."""
 TOGETHER = 50
 
 
@@ -26,8 +28,8 @@ class Cosine:
 
     Attributes:
         value: the cosine.
-        chance: the 99th percentile of the cosines with directions of permuted labels.
-        p: the share of permutations with a cosine at least as large, the value itself counted.
+        chance: the 99th percentile of the cosines with directions of labels that are moved to other spans.
+        p: the share of such moves with a cosine at least as large, the value itself counted.
     """
 
     value: float
@@ -42,26 +44,27 @@ def cosine(v: FloatArray, w: FloatArray) -> float:
 
 
 def cosine_to_texts(direction: FloatArray, states: FloatArray, having: Bool, lacking: Bool, *, seed: int = 0) -> Cosine:
-    """The cosine of a direction with the difference of means of untagged spans, against permuted labels.
+    """The cosine of a direction with the difference of means of untagged spans, against labels of other spans.
 
-    All is NaN for a direction of zeros.
+    Spans of one document are alike, and so are their labels. So all labels are moved along the spans by one number, in
+    a ring: neighbours stay neighbours. All is NaN for a direction of zeros.
 
     Args:
         direction: float32 `[width]`, of the tags.
         states: float32 `[n_spans, width]`, of untagged spans in the same layer; NaN for a span without a token.
         having: bool `[n_spans]`, the spans with the tags.
         lacking: bool `[n_spans]`, those that they are set against.
-        seed: of the permutations.
+        seed: of the moves.
     """
     if not direction.any():
         return Cosine(value=np.nan, chance=np.nan, p=np.nan)
     kept = (having | lacking) & ~np.isnan(states).any(axis=1)
     labels, vectors = having[kept], states[kept].astype(np.float64)
-    generator = np.random.default_rng(seed)
+    moves = np.random.default_rng(seed).permutation(np.arange(1, len(labels)))[:MOVES]
     found = [_difference(labels[None], vectors)]
-    for start in range(0, PERMUTATIONS, TOGETHER):
-        tile = np.tile(labels, (min(TOGETHER, PERMUTATIONS - start), 1))
-        found.append(_difference(generator.permuted(tile, axis=1), vectors))
+    for start in range(0, len(moves), TOGETHER):
+        places = np.arange(len(labels)) + moves[start : start + TOGETHER, None]
+        found.append(_difference(labels[places % len(labels)], vectors))
     all_of = np.concatenate(found)
     cosines = all_of @ direction.astype(np.float64) / (np.linalg.norm(all_of, axis=1) * np.linalg.norm(direction))
     value, null = float(cosines[0]), cosines[1:]
@@ -99,11 +102,12 @@ class Additivity:
     """A fit of log-odds as `a * tags + b * weight + c`.
 
     Attributes:
-        a: nats that each span under the tags adds.
+        a: nats that each span under the tags adds; NaN if their number was always the same.
         b: nats that each unit of the direction adds.
         c: without both.
         r2: the share of the variance that the fit explains.
         interaction: how much more it explains with a product of both, where the sum leaves something out.
+        b_random: the largest `b`, as an absolute value, of random directions of equal norm.
     """
 
     a: float
@@ -111,6 +115,7 @@ class Additivity:
     c: float
     r2: float
     interaction: float
+    b_random: float = float("nan")
 
 
 def additivity(tags: Float64, weights: Float64, log_odds: Float64) -> Additivity:
@@ -126,6 +131,9 @@ def additivity(tags: Float64, weights: Float64, log_odds: Float64) -> Additivity
     """
     if np.isnan(log_odds).any():
         return Additivity(a=np.nan, b=np.nan, c=np.nan, r2=np.nan, interaction=np.nan)
+    if tags.min() == tags.max():
+        (b, c), r2 = _fit([weights, np.ones(len(tags))], log_odds)
+        return Additivity(a=np.nan, b=float(b), c=float(c), r2=r2, interaction=np.nan)
     columns = [tags, weights, np.ones(len(tags))]
     plain, r2 = _fit(columns, log_odds)
     _, with_product = _fit([*columns, tags * weights], log_odds)

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
-from annotate.directions.direction import Direction
+from annotate.directions.direction import Direction, Found
 from annotate.directions.measures import Additivity, Cosine
 from annotate.proof.intervals import Interval
 from annotate.storage.store import Directory
 
 REPORT = "report.json"
+FOUND: tuple[Found, ...] = ("tags", "texts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,8 @@ class TagReport:
         against: what it is set against; empty: text without tags.
         spans: how many spans directions are the means of: with the tag, and without.
         layers: one for each layer that was looked at.
+        auroc_alone: of the probe that is written, which projects on the direction in the layer `best`. It reads each
+            span by itself.
         best: the layer where steering comes nearest to the tag, on the documents that weights are chosen on.
         additivity: of the log-odds of spans with the tag in that layer.
     """
@@ -68,6 +71,7 @@ class TagReport:
     spans: tuple[int, int]
     layers: tuple[LayerReport, ...]
     best: int
+    auroc_alone: Interval
     additivity: Additivity
 
 
@@ -97,7 +101,7 @@ class DirectionsReport:
         max_length: tokens of a text at most.
         tags: of each tag.
         recombined: of each pair of tags.
-        directions: by name, `<tag>` found by tags and `<tag>-texts` found in texts; not part of the JSON.
+        directions: by tag and how they were found ("tags" or "texts"); not part of the JSON.
         anchors: by tag, the untagged spans with the lowest and the highest projection, of at most 200 characters.
     """
 
@@ -107,11 +111,13 @@ class DirectionsReport:
     max_length: int
     tags: tuple[TagReport, ...]
     recombined: tuple[Recombined, ...] = ()
-    directions: Mapping[str, Direction] = field(default_factory=dict)
+    directions: Mapping[tuple[str, Found], Direction] = field(default_factory=dict)
     anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def save(self, folder: str | PathLike[str]) -> list[str]:
-        """Write what was found: a file for each direction, a probe for each tag, and the report.
+        """Write what was found: the report, a file for each direction, and a probe for each tag.
+
+        A tag whose direction is zero in its best layer gets no probe.
 
         Args:
             folder: where to, which may be a URL. Files of an earlier report of the same tags are replaced.
@@ -123,20 +129,24 @@ class DirectionsReport:
             StorageError: they can't be written.
         """
         place = Directory.at(folder)
-        for name, direction in self.directions.items():
-            direction.save(f"{place.url}/{name}.safetensors")
-        for tag in self.tags:
-            lead = self.directions.get(tag.tag, self.directions[f"{tag.tag}-texts"])
-            lead.save_probe(
-                f"{place.url}/{tag.tag}-probe.safetensors",
-                layer=tag.best,
-                axis=re.sub(r"\W", "_", tag.tag),
-                anchors=self.anchors[tag.tag],
-                max_length=self.max_length,
-            )
         place.put(REPORT, json.dumps(self.as_json(), indent=1, ensure_ascii=False).encode())
-        names = [*self.directions, *(f"{tag.tag}-probe" for tag in self.tags)]
-        return [*(f"{name}.safetensors" for name in names), REPORT]
+        names = [REPORT]
+        for tag in self.tags:
+            found = {kind: self.directions[tag.tag, kind] for kind in FOUND if (tag.tag, kind) in self.directions}
+            for kind, direction in found.items():
+                names.append(file_name(tag.tag, "" if kind == "tags" else ".texts"))
+                direction.save(f"{place.url}/{names[-1]}")
+            lead = found.get("tags", found["texts"])
+            if lead.vectors[tag.best - 1].any():
+                names.append(file_name(tag.tag, ".probe"))
+                lead.save_probe(
+                    f"{place.url}/{names[-1]}",
+                    layer=tag.best,
+                    axis=re.sub(r"\W", "_", tag.tag),
+                    anchors=self.anchors[tag.tag],
+                    max_length=self.max_length,
+                )
+        return names
 
     def as_json(self) -> dict[str, Any]:
         """The report as JSON has it; null where nothing could be measured."""
@@ -144,6 +154,11 @@ class DirectionsReport:
         values: dict[str, Any] = _plain(dataclasses.asdict(kept))
         del values["directions"]
         return values
+
+
+def file_name(tag: str, kind: str) -> str:
+    """The file of a tag: letters, digits, `_` and `-` of its name, and `_` for all else."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', tag)}{kind}.safetensors"
 
 
 def _plain(value: Any) -> Any:

@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import torch
+from tokenizers import Tokenizer
 
 from annotate.directions.spans import TaggedSpans
 from annotate.errors import ConfigError
 from annotate.inference.tagged import Trained
+from annotate.models.encode import encode
 from annotate.tokens import TagVocabulary, TextTokenizer, insert
 
 Int64 = npt.NDArray[np.int64]
@@ -120,6 +122,23 @@ class Reader:
 
 
 PLACED = pa.schema([("row", pa.int64()), ("byte_offset", pa.int64()), ("tag", pa.string()), ("kind", pa.string())])
+
+
+def alone(tokenizer: Tokenizer, texts: Sequence[str], max_length: int) -> Rows:
+    """Each text by itself as a probe reads it: with the special tokens of its tokenizer, all of which count.
+
+    Args:
+        tokenizer: of the model.
+        texts: each is one span. One without a token has no row.
+        max_length: tokens at most; more are cut off.
+    """
+    encoded = encode(Tokenizer.from_str(tokenizer.to_str()), list(texts), max_length)
+    ends = np.cumsum(encoded.lengths, dtype=np.int64)
+    kept = np.flatnonzero(encoded.lengths)
+    return Rows(
+        ids=[encoded.ids[ends[i] - encoded.lengths[i] : ends[i]].astype(np.int64) for i in kept],
+        spans=[np.full(encoded.lengths[i], i, np.int64) for i in kept],
+    )
 
 
 def fitted(texts: TaggedSpans, reader: Reader, names: Sequence[str], positions: int) -> TaggedSpans:

@@ -82,6 +82,14 @@ class TaggedSpans:
             [wanted <= set(tags) if wanted else not tags for document in self.tags for tags in document], bool
         )
 
+    def sides(self, own: Sequence[str], against: Sequence[str]) -> tuple[Bool, Bool]:
+        """Which spans have some tags, and which are set against them: bool `[n_spans]` each.
+
+        These are the spans that have the opposite tags; if none are given, all that lack the tags.
+        """
+        having = self.having(own)
+        return having, self.having(against) & ~having if against else ~having
+
     def where(self, chosen: Sequence[bool]) -> TaggedSpans:
         """The chosen documents; `chosen` has a value for each."""
         return TaggedSpans(

@@ -19,7 +19,7 @@ Additions = Mapping[int, torch.Tensor]
 def steered(model: Any, additions: Additions) -> Iterator[None]:
     """Within it, the model's hidden states have something added to them, at all positions.
 
-        with steered(model, {4: 1.5 * torch.from_numpy(direction.vectors[4])}):
+        with steered(model, direction.at(4, weight=1.5)):
             model.generate(...)
 
     Args:

@@ -15,18 +15,17 @@ from typing import Any
 import numpy as np
 
 from annotate.directions.direction import Direction, DirectionCard, Found, difference_of_means, mean_difference
-from annotate.directions.divergence import span_log_likelihoods
+from annotate.directions.log_odds import log_odds
 from annotate.directions.measures import (
-    Additivity,
+    RANDOM,
     Bool,
-    additivity,
     cosine,
     cosine_to_texts,
     equivalence,
     of_equal_norm,
 )
 from annotate.directions.progress import Tell
-from annotate.directions.report import DirectionsReport, LayerReport, Recombined, TagReport
+from annotate.directions.report import DirectionsReport, LayerReport, Recombined, TagReport, file_name
 from annotate.directions.rows import fitted
 from annotate.directions.spans import TaggedSpans
 from annotate.directions.steering import Additions
@@ -35,12 +34,10 @@ from annotate.errors import ConfigError
 from annotate.models.base import FloatArray
 from annotate.proof.discrimination import auroc_interval
 from annotate.proof.intervals import Interval
+from annotate.randomness import keyed_hash, name_key
 
-RANDOM = 5
-"""Random directions that each direction is set against."""
-
-COUNTS = 4
-"""Additivity looks at 0 to 3 spans under the tags."""
+ANCHOR = 200
+"""Characters of an anchor of a probe at most."""
 
 Vectors = Mapping[Found, FloatArray]
 """Directions by how they were found: float32 `[n_layers, width]` each."""
@@ -55,13 +52,14 @@ class Parts:
     measuring: TaggedSpans
 
     @staticmethod
-    def of(texts: TaggedSpans) -> Parts:
-        """Three fifths, one, and one.
+    def of(texts: TaggedSpans, *, seed: int = 0) -> Parts:
+        """Three fifths, one, and one, drawn by a hash of each document's number.
 
         Raises:
             ConfigError: there are fewer than five documents.
         """
-        fifth = np.arange(len(texts.spans)) % 5
+        drawn = keyed_hash(seed, name_key("directions: parts"), np.arange(len(texts.spans)))
+        fifth = np.argsort(np.argsort(drawn, kind="stable"), kind="stable") % 5
         if len(fifth) < 5:
             raise ConfigError(
                 f"{len(fifth)} documents can't be drawn in three: five or more are needed",
@@ -97,7 +95,7 @@ class Condition:
     """A tag, what it is set against, and what was found of it."""
 
     report: TagReport
-    directions: Mapping[str, Direction]
+    directions: Mapping[Found, Direction]
     steering: Steering
     anchors: tuple[str, str]
 
@@ -120,7 +118,7 @@ def find_directions(
     """Find the directions of tags in a model's hidden states, and measure them.
 
         report = find_directions("out", "model", "nice")
-        report.directions["nice"].save("nice.safetensors")
+        report.directions["nice", "tags"].save("nice.safetensors")
 
     Args:
         workdir: of a finished run: its documents, and the tags of their spans. Give documents that the model was not
@@ -130,7 +128,8 @@ def find_directions(
         tags: names of tags; each has its own directions. With two or more, pairs are recombined.
         against: the tags that each is set against, such as the opposite one. Empty: text without the tag.
         untagged: whether the model has not seen the tags. Directions are then found in texts alone.
-        documents: how many to look at; three fifths are for finding, one for choosing, one for measuring.
+        documents: how many to look at, from the first scored one on; three fifths are for finding, one for choosing,
+            one for measuring.
         layers: those to look at, counted from 1. None: up to six, evenly spaced, with the last.
         weights: how often a direction may be added, in units of itself.
         output: only documents of this output, if a pipeline has several.
@@ -145,13 +144,15 @@ def find_directions(
     """
     subject = Subject.load(workdir, model, untagged=untagged, device=device, layers=layers, weights=weights, seed=seed)
     names = (tags,) if isinstance(tags, str) else tuple(tags)
+    if len({file_name(name, "") for name in names}) < len(names):
+        raise ConfigError(f"the tags {', '.join(names)} have files of one name", hint="Look at them one by one.")
     opposite = subject.named(against)
     found = TaggedSpans.of_run(workdir, documents=documents, output=output)
     longest = [] if untagged else [*(each for name in names for each in subject.named(name)), *opposite]
     texts = fitted(found, subject.reader, longest, subject.max_length)
     if dropped := len(found.spans) - len(texts.spans):
         tell(f"{dropped} documents left out: their first span is longer than the model's {subject.max_length:,} tokens")
-    parts = Parts.of(texts)
+    parts = Parts.of(texts, seed=seed)
     sizes = tuple(len(part.spans) for part in (parts.finding, parts.choosing, parts.measuring))
     tell(f"{len(texts.spans)} documents: {sizes[0]} to find, {sizes[1]} to choose, {sizes[2]} to measure")
     conditions = [studied(subject, name, opposite, parts, tell) for name in names]
@@ -163,7 +164,11 @@ def find_directions(
         max_length=subject.max_length,
         tags=tuple(each.report for each in conditions),
         recombined=tuple(recombined(subject, *pair, opposite, parts.measuring, tell) for pair in pairs),
-        directions={name: each for condition in conditions for name, each in condition.directions.items()},
+        directions={
+            (condition.report.tag, kind): each
+            for condition in conditions
+            for kind, each in condition.directions.items()
+        },
         anchors={condition.report.tag: condition.anchors for condition in conditions},
     )
 
@@ -171,7 +176,7 @@ def find_directions(
 def studied(subject: Subject, name: str, against: tuple[str, ...], parts: Parts, tell: Tell) -> Condition:
     """Find the directions of a tag, and measure them."""
     own = subject.named(name)
-    having, lacking = labels(parts.finding, own, against)
+    having, lacking = parts.finding.sides(own, against)
     plain = subject.states(subject.reader.untagged(parts.finding), parts.finding)
     vectors: dict[Found, FloatArray] = {"texts": difference_of_means(plain, having, lacking)}
     if subject.knows_tags:
@@ -198,13 +203,14 @@ def studied(subject: Subject, name: str, against: tuple[str, ...], parts: Parts,
     if steering:
         best = max(subject.layers, key=lambda layer: steering["tags", layer].chosen)
     else:
-        best = max(layers, key=lambda each: np.nan_to_num(each.auroc_texts.value)).layer
+        best = _best_told(subject, vectors["texts"], parts.choosing, own, against)
     report = TagReport(
         tag=name,
         against=against,
         spans=(int(having.sum()), int(lacking.sum())),
         layers=tuple(layers),
         best=best,
+        auroc_alone=told_alone(subject, vectors[lead], best, parts.measuring, own, against),
         additivity=log_odds(subject, own, against, vectors[lead], best, parts.measuring),
     )
     cards = {
@@ -213,19 +219,10 @@ def studied(subject: Subject, name: str, against: tuple[str, ...], parts: Parts,
     }
     return Condition(
         report=report,
-        directions={
-            name if kind == "tags" else f"{name}-texts": Direction(card=cards[kind], vectors=vector)
-            for kind, vector in vectors.items()
-        },
+        directions={kind: Direction(card=cards[kind], vectors=vector) for kind, vector in vectors.items()},
         steering=steering,
-        anchors=_anchors(parts.finding, plain[best - 1] @ vectors[lead][best - 1]),
+        anchors=_anchors(subject, vectors[lead], best, parts.finding),
     )
-
-
-def labels(texts: TaggedSpans, own: tuple[str, ...], against: tuple[str, ...]) -> tuple[Bool, Bool]:
-    """Which spans have the tags, and which are set against them: those that have the opposite tags, or not the tags."""
-    having = texts.having(own)
-    return having, texts.having(against) & ~having if against else ~having
 
 
 def told_apart(
@@ -246,13 +243,28 @@ def told_apart(
         own: the tags.
         against: those they are set against.
     """
-    having, lacking = labels(texts, own, against)
+    having, lacking = texts.sides(own, against)
     kept = (having | lacking) & ~np.isnan(states).any(axis=1)
     projected = {kind: states[kept].astype(np.float64) @ vector for kind, vector in of_layer.items()}
     return {
         kind: auroc_interval(values, having[kept], texts.documents[kept], seed=subject.seed)
         for kind, values in projected.items()
     }
+
+
+def told_alone(
+    subject: Subject,
+    vectors: FloatArray,
+    layer: int,
+    texts: TaggedSpans,
+    own: tuple[str, ...],
+    against: tuple[str, ...],
+) -> Interval:
+    """AUROC of the probe that is made of a direction, which reads each span by itself."""
+    having, lacking = texts.sides(own, against)
+    projected = subject.projected_alone([span for spans in texts.spans for span in spans], vectors, layer)
+    kept = (having | lacking) & ~np.isnan(projected)
+    return auroc_interval(projected[kept], having[kept], texts.documents[kept], seed=subject.seed)
 
 
 def steered_best(
@@ -272,7 +284,12 @@ def steered_best(
     keys = [(kind, layer) for kind in every for layer in subject.layers]
     tries = [{}, *(added(every[kind], layer, weight) for kind, layer in keys for weight in subject.weights)]
     sums = subject.divergences(parts.choosing, own, against, tries, tell).sum(axis=1)
-    after = sums[1:].reshape(len(keys), len(subject.weights))
+    if not np.isfinite(sums[0]):
+        raise ConfigError(
+            f"model {subject.hashes.name!r} gives numbers that are none, where it reads the text of this run",
+            hint="Its weights may be damaged, or its dtype may not hold its states.",
+        )
+    after = np.nan_to_num(sums[1:], nan=np.inf).reshape(len(keys), len(subject.weights))
     best = after.argmin(axis=1).tolist()
     chosen = [added(every[kind], layer, subject.weights[k]) for (kind, layer), k in zip(keys, best, strict=True)]
     measured = subject.divergences(parts.measuring, own, against, [{}, *chosen], tell)
@@ -285,37 +302,6 @@ def steered_best(
         )
         for i, (key, k) in enumerate(zip(keys, best, strict=True))
     }
-
-
-def log_odds(
-    subject: Subject,
-    own: tuple[str, ...],
-    against: tuple[str, ...],
-    vectors: FloatArray,
-    layer: int,
-    texts: TaggedSpans,
-) -> Additivity:
-    """How the log-odds of a span with the tag follow from spans under the tags, and from the direction.
-
-    The log-odds are the mean log-likelihood of spans that have the tag, less that of spans that don't. Only the fourth
-    span of a document is looked at, so that it and up to two before it can be under the tags.
-    """
-    having, lacking = labels(texts, own, against)
-    row = texts.documents
-    place = np.arange(len(row)) - np.searchsorted(row, row)
-    last = place == COUNTS - 1
-    found = []
-    for count in range(COUNTS if subject.knows_tags else 1):
-        chosen = (place < COUNTS) & (place >= COUNTS - count)
-        rows = subject.reader.under(texts, own, chosen=chosen) if count else subject.reader.untagged(texts)
-        for weight in (0.0, *subject.weights):
-            values = span_log_likelihoods(
-                subject.model, rows, len(row), added(vectors, layer, weight), banned=subject.banned
-            )
-            means = [values[last & which].mean() if (last & which).any() else np.nan for which in (having, lacking)]
-            found.append((count, weight, means[0] - means[1]))
-    counts, weights, odds = (np.array(column, np.float64) for column in zip(*found, strict=True))
-    return additivity(counts, weights, odds)
 
 
 def recombined(
@@ -361,6 +347,18 @@ def _cosines(
     }
 
 
+def _best_told(
+    subject: Subject, vectors: FloatArray, texts: TaggedSpans, own: tuple[str, ...], against: tuple[str, ...]
+) -> int:
+    """The layer whose direction of texts tells spans apart best."""
+    states = subject.states(subject.reader.untagged(texts), texts)
+    found = {
+        layer: told_apart(subject, {"texts": vectors[layer - 1]}, states[layer - 1], texts, own, against)["texts"].value
+        for layer in subject.layers
+    }
+    return max(found, key=lambda layer: np.nan_to_num(found[layer]))
+
+
 def _steered(steering: Steering, layer: int) -> dict[str, Any]:
     """The fields of a layer's report that steering gives."""
     if not steering:
@@ -375,9 +373,12 @@ def _steered(steering: Steering, layer: int) -> dict[str, Any]:
     }
 
 
-def _anchors(texts: TaggedSpans, projected: FloatArray) -> tuple[str, str]:
-    """The spans with the lowest and the highest projection, of those that are no longer than 200 characters."""
-    spans = [span for document in texts.spans for span in document]
-    short = [i for i, span in enumerate(spans) if span.strip() and len(span) <= 200 and not np.isnan(projected[i])]
-    ordered = sorted(short or range(len(spans)), key=lambda i: projected[i])
-    return spans[ordered[0]].strip(), spans[ordered[-1]].strip()
+def _anchors(subject: Subject, vectors: FloatArray, layer: int, texts: TaggedSpans) -> tuple[str, str]:
+    """The spans with the lowest and the highest projection, of those that are no longer than 200 characters.
+
+    They are read by themselves, as a probe does.
+    """
+    spans = list(dict.fromkeys(span.strip() for document in texts.spans for span in document if span.strip()))
+    short = [span for span in spans if len(span) <= ANCHOR] or spans
+    projected = subject.projected_alone(short, vectors, layer)
+    return short[int(np.nanargmin(projected))], short[int(np.nanargmax(projected))]

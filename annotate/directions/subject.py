@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
+import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from annotate.directions.divergence import divergences
 from annotate.directions.progress import Progress, Tell
-from annotate.directions.rows import Reader, Rows
+from annotate.directions.rows import Reader, Rows, alone
 from annotate.directions.spans import TaggedSpans
 from annotate.directions.states import span_states
 from annotate.directions.steering import Additions
@@ -39,6 +41,7 @@ class Subject:
         model: of Transformers.
         hashes: its name, and the hashes of its files.
         reader: how its texts are tokenized.
+        tokenizer: its tokenizer, by which a probe reads spans.
         max_length: tokens of a text at most.
         layers: those that are looked at, counted from 1.
         weights: how often a direction may be added, in units of itself.
@@ -48,6 +51,7 @@ class Subject:
     model: Any
     hashes: EncoderHashes
     reader: Reader
+    tokenizer: Tokenizer
     max_length: int
     layers: tuple[int, ...]
     weights: tuple[float, ...]
@@ -84,6 +88,7 @@ class Subject:
             model=loaded,
             hashes=EncoderHashes(name=model, **files.hashes()),
             reader=reader,
+            tokenizer=settings.reading().tokenizer.parsed(),
             max_length=settings.window(),
             layers=looked,
             weights=tuple(map(float, weights)),
@@ -108,6 +113,15 @@ class Subject:
     def states(self, rows: Rows, texts: TaggedSpans) -> FloatArray:
         """Hidden states of the spans of texts: float32 `[n_layers, n_spans, width]`."""
         return span_states(self.model, rows, texts.table.num_rows)
+
+    def projected_alone(self, texts: Sequence[str], vectors: FloatArray, layer: int) -> Float64:
+        """Projections on a direction of texts that are read as a probe reads them, each by itself: float64 `[n]`.
+
+        NaN for a text without a token.
+        """
+        rows = alone(self.tokenizer, texts, self.max_length)
+        states = span_states(self.model, rows, len(texts))[layer - 1]
+        return states.astype(np.float64) @ vectors[layer - 1]
 
     def rows(self, texts: TaggedSpans, names: Sequence[str]) -> Rows:
         """The rows of texts under tags; of untagged texts if there are none."""

@@ -87,7 +87,8 @@ Term = Contrast | Posterior
 class Guidance:
     """Moves log-probabilities by some terms.
 
-    Tags themselves are not guided: untagged text has none, so that any chance of a tag would become certainty.
+    Tags themselves are not guided: untagged text has none, so that any chance of a tag would become certainty. Each tag
+    keeps its probability, and the tokens of the text share the rest.
 
     Args:
         terms: what is added.
@@ -112,10 +113,12 @@ class Guidance:
                 guided += term.weight * self._posterior(term, places, towards - away)
             else:
                 guided += term.weight * (towards - away)
-        tags = sorted(self.others.tags)
-        guided[:, tags] = own[:, tags]
-        guided = guided.masked_fill(torch.isneginf(own), -torch.inf)  # what another processor has banned stays banned
-        return torch.log_softmax(guided, -1)
+        banned = torch.isneginf(own)  # what another processor has banned stays banned
+        tags = torch.zeros(own.shape[1], dtype=torch.bool, device=own.device)
+        tags[sorted(self.others.tags)] = True
+        text = torch.log_softmax(guided.masked_fill(banned | tags, -torch.inf), -1)
+        share = torch.logsumexp(own.masked_fill(tags, -torch.inf), -1, keepdim=True)
+        return torch.where(tags, own, (text + share).masked_fill(banned, -torch.inf))
 
     def _posterior(
         self, term: Posterior, places: tuple[int | None, int | None], difference: torch.Tensor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from os import PathLike
 from typing import Any
 
@@ -43,8 +43,10 @@ def log_likelihood(
     Returns:
         One row a span, in order. `document`: the number of the text. `byte_start`, `byte_end`: where the span is in it,
         in UTF-8. `tokens` (int64): how many tokens count. `log_likelihood` (float64): their sum, in nats. Tags never
-        count. If the shards have no token for the begin of a document, the first token of a text does not count either:
-        without tags, nothing stands before it. So sums under different tags are of the same tokens.
+        count, and where text stands, no probability goes to tags: a model that has learned to write tags expects some
+        there, and text without them would seem unlikely. If the shards have no token for the begin of a document, the
+        first token of a text does not count either: without tags, nothing stands before it. So sums under different
+        tags are of the same tokens.
 
     Raises:
         ConfigError: a tag is not known, never stands before text, or stands at windows of tokens; the tokenizer has
@@ -69,7 +71,7 @@ def log_likelihood(
     for first in range(0, len(borders), batch_size):
         some = borders[first : first + batch_size]
         rows = [[*begin, *tagged.ids[start:stop].tolist()] for start, stop in some]
-        for (start, stop), values in zip(some, _log_likelihoods(model, rows), strict=True):
+        for (start, stop), values in zip(some, _log_likelihoods(model, rows, trained.vocabulary.ids), strict=True):
             of_span, values = tagged.spans[start:stop], values[len(begin) :]
             counted = of_span >= 0
             if not begin:
@@ -81,15 +83,23 @@ def log_likelihood(
 
 
 @torch.no_grad()
-def _log_likelihoods(model: Any, rows: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float64]]:
-    """The log-likelihood of each token, given those before it: float64 `[len(row)]` by row; 0 for the first."""
+def _log_likelihoods(model: Any, rows: Sequence[Sequence[int]], tags: Collection[int]) -> list[npt.NDArray[np.float64]]:
+    """The log-likelihood of each token, given those before it, and that it is no tag: float64 `[len(row)]` by row.
+
+    The first is 0; those of tags themselves have no meaning.
+    """
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
     logits = model(input_ids=ids, attention_mask=mask).logits.to(ids.device)  # a model may be on several devices
+    # A model that has not seen the tags may have no rows for them.
+    there = [i for i in sorted(tags) if i < logits.shape[-1]]
+    banned = torch.tensor(there, dtype=torch.long, device=logits.device)
     found = []
     for i, row in enumerate(rows):  # row by row: a softmax over the vocabulary is as large as the logits
         n = len(row) - 1
-        lost = torch.nn.functional.cross_entropy(logits[i, :n].float(), ids[i, 1 : n + 1], reduction="none")
+        lost = torch.nn.functional.cross_entropy(
+            logits[i, :n].float().index_fill(1, banned, -torch.inf), ids[i, 1 : n + 1], reduction="none"
+        )
         found.append(np.append(0.0, -lost.double().cpu().numpy()))
     return found

@@ -28,7 +28,7 @@ class Written:
         text: without the text before it.
         log_likelihood: of its tokens, in nats, where tags can't come.
         tokens: how many these are, with the one that ends a document.
-        risk: the highest probability, at any place in it, that an avoided tag comes next.
+        risk: the highest probability, before, in or after it, that an avoided tag comes next.
     """
 
     text: str
@@ -65,7 +65,7 @@ def safe_beam(
     At each token, each beam is continued by its likeliest tokens. The model reads each of these candidates, and gives
     the probability that an avoided tag comes next. The candidates with the highest ones are discarded; of the rest, the
     likeliest go on. A beam ends with the token that ends a document. The result is the beam with the highest
-    log-likelihood a token, of those that have ended, or else of those that go on.
+    log-likelihood a token, whether or not it has ended.
 
     Args:
         model: a causal model of Transformers that was trained on shards with `loss="train"`.
@@ -91,21 +91,22 @@ def safe_beam(
     if not 0 <= discard < 1:
         raise ConfigError(f"discard is a share, at least 0 and below 1, not {discard}")
     reader = _Reader(model, trained, text, avoided)
-    going, ended = [_Beam()], list[_Beam]()
+    going, ended = [_Beam(risk=reader.risk)], list[_Beam]()
     for _ in range(max_new_tokens):
         found = _continued(going, reader.logs, beams * candidates if len(going) == 1 else candidates)
         ended += [beam for beam, _ in found[:beams] if beam.ids[-1] == trained.end_id]
         found = [each for each in found if each[0].ids[-1] != trained.end_id]
-        if not found or len(ended) >= beams:
+        if not found or not _may_win(found, ended, max_new_tokens):
+            going = [beam for beam, _ in found]
             break
         risks = reader.read([parent for _, parent in found], [beam.ids[-1] for beam, _ in found])
         kept = _kept(risks, beams, discard)
         reader.keep(kept)
         going = [replace(found[i][0], risk=max(found[i][0].risk, risks[i])) for i in kept]
-    best = max(ended or going, key=lambda beam: beam.log_likelihood / len(beam.ids))
+    best = max([*ended, *going], key=lambda beam: beam.log_likelihood / len(beam.ids))
     written = [i for i in best.ids if i != trained.end_id]
     return Written(
-        text=backend_of(tokenizer).decode(written, skip_special_tokens=True),
+        text=reader.decoded(backend_of(tokenizer), written),
         log_likelihood=best.log_likelihood,
         tokens=len(best.ids),
         risk=best.risk,
@@ -117,6 +118,7 @@ class _Reader:
 
     Attributes:
         logs: log-probabilities of what comes next, float `[n_texts, n_tokens]`; tags can't come.
+        risk: the probability that an avoided tag stands first.
     """
 
     def __init__(self, model: Any, trained: Trained, text: str, avoided: Sequence[int]) -> None:
@@ -125,8 +127,16 @@ class _Reader:
         ids = [*([] if trained.begin_id is None else [trained.begin_id]), *tagged.ids.tolist()]
         if not ids:
             raise ConfigError("there is neither a text nor a token for the begin of a document to start from")
+        self.before: list[int] = tagged.ids.tolist()
         self.cache: Any = None
-        self.logs, _ = self._forward(torch.tensor([ids], device=model.device))
+        self.logs, risks = self._forward(torch.tensor([ids], device=model.device))
+        self.risk = float(risks[0])
+
+    def decoded(self, backend: Any, written: Sequence[int]) -> str:
+        """What was written, as text. Alone, some decoders drop the blank of its first token."""
+        before: str = backend.decode(self.before, skip_special_tokens=True)
+        whole: str = backend.decode([*self.before, *written], skip_special_tokens=True)
+        return whole.removeprefix(before)
 
     def read(self, parents: Sequence[int], tokens: Sequence[int]) -> list[float]:
         """Read a token more after each of some texts, named by number; the probabilities of an avoided tag next."""
@@ -163,6 +173,15 @@ def _avoided(trained: Trained, avoid: str | Sequence[str]) -> list[int]:
     if not names:
         raise ConfigError("there is no tag to avoid", hint='Name one: safe_beam(..., avoid="unsafe").')
     return [trained.vocabulary.id_of(name, "open") for name in names]
+
+
+def _may_win(found: Sequence[tuple[_Beam, int]], ended: Sequence[_Beam], most: int) -> bool:
+    """Whether a beam that goes on may yet have a higher log-likelihood a token than all that have ended.
+
+    At best all that it still writes is certain.
+    """
+    best = max((beam.log_likelihood / len(beam.ids) for beam in ended), default=-math.inf)
+    return any(beam.log_likelihood / most > best for beam, _ in found)
 
 
 def _continued(going: Sequence[_Beam], logs: torch.Tensor, candidates: int) -> list[tuple[_Beam, int]]:

@@ -64,7 +64,7 @@ def test_directions_are_found_written_and_used(annotate, place, monkeypatch):
     assert report["tags"][0]["best"] in (1, 3) and len(report["recombined"]) == 1
     assert sorted(path.name for path in (place / "directions").iterdir()) == sorted(
         [
-            *(f"{tag}{kind}.safetensors" for tag in ("long", "very-long") for kind in ("", "-texts", "-probe")),
+            *(f"{tag}{kind}.safetensors" for tag in ("long", "very-long") for kind in ("", ".texts", ".probe")),
             "report.json",
         ]
     )
@@ -72,7 +72,7 @@ def test_directions_are_found_written_and_used(annotate, place, monkeypatch):
     assert direction.vectors.shape == (LAYERS, WIDTH) and direction.card.tags == ("very-long",)
     # The probe gives the projection of a span that is read alone.
     best = report["tags"][0]["best"]
-    probe = Probe("directions/long-probe.safetensors").resolved()
+    probe = Probe("directions/long.probe.safetensors").resolved()
     assert probe.axes == ("long",)
     prepared = probe.backbone.prepare(pa.table({"text": ["One span.", "Another one, which is longer."]}))
     scores, _ = expand(prepared, probe.backbone.load([probe], "cpu")(prepared, [0])[0])
@@ -97,8 +97,8 @@ def test_a_model_that_has_not_seen_the_tags_is_said_to(annotate, place, monkeypa
     assert code == 0, err
     assert "ways to steer" not in out
     assert {path.name for path in (place / "plain-directions").iterdir()} == {
-        "long-texts.safetensors",
-        "long-probe.safetensors",
+        "long.texts.safetensors",
+        "long.probe.safetensors",
         "report.json",
     }
     layer = json.loads((place / "plain-directions" / "report.json").read_text())["tags"][0]["layers"][0]

@@ -12,6 +12,8 @@ import torch
 
 from annotate.directions import load_direction, steered
 from annotate.directions.divergence import divergences, span_log_likelihoods
+from annotate.directions.log_odds import log_odds
+from annotate.directions.report import file_name
 from annotate.directions.rows import Reader, fitted
 from annotate.directions.spans import TaggedSpans
 from annotate.directions.states import span_states
@@ -37,9 +39,14 @@ def made_up(documents: int, seed: int = 0) -> TaggedSpans:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory: pytest.TempPathFactory) -> Reader:
-    files = tmp_path_factory.mktemp("tags")
-    tagged_model.write_files(files)
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tags")
+    tagged_model.write_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reader(files: Path) -> Reader:
     return Reader.of_shards(Trained.read(tagged_model.tokenizer_of(files), str(files)))
 
 
@@ -49,12 +56,19 @@ def vectors() -> torch.Tensor:
 
 
 @pytest.fixture(scope="module")
-def subject(reader: Reader, vectors: torch.Tensor) -> Subject:
+def subject(files: Path, reader: Reader, vectors: torch.Tensor) -> Subject:
     known = reader.trained.vocabulary
     ids = [known.id_of(name, "open") for name in ("nice", "true")]
     model = additive.Additive(128, ids, [known.id_of("true", "close")], vectors)
     return Subject(
-        model=model, hashes=HASHES, reader=reader, max_length=256, layers=(1, 2), weights=(0.5, 1.0, 2.0), seed=0
+        model=model,
+        hashes=HASHES,
+        reader=reader,
+        tokenizer=tagged_model.tokenizer_of(files).backend_tokenizer,
+        max_length=256,
+        layers=(1, 2),
+        weights=(0.5, 1.0, 2.0),
+        seed=0,
     )
 
 
@@ -63,9 +77,9 @@ def test_what_a_tag_adds_is_found_and_steers_like_the_tag(subject: Subject, vect
     parts = Parts.of(made_up(40))
     nice, true = (studied(subject, name, (), parts, lambda line: None) for name in ("nice", "true"))
     first, second = nice.report.layers
-    assert np.allclose(nice.directions["nice"].vectors[0], 0, atol=1e-6)
-    assert np.allclose(nice.directions["nice"].vectors[1], vectors[0], atol=1e-5)
-    assert np.allclose(nice.directions["nice"].vectors[2], vectors[0], atol=1e-5)
+    assert np.allclose(nice.directions["tags"].vectors[0], 0, atol=1e-6)
+    assert np.allclose(nice.directions["tags"].vectors[1], vectors[0], atol=1e-5)
+    assert np.allclose(nice.directions["tags"].vectors[2], vectors[0], atol=1e-5)
     assert second.cosine_to_embeddings == pytest.approx(1, abs=1e-5)
     assert nice.report.best == 2
     assert second.weight == 1.0 and second.equivalence.value == pytest.approx(1, abs=1e-4)
@@ -86,12 +100,12 @@ def test_texts_tell_where_words_do(subject: Subject) -> None:
     shuffled = [[["nice"] if generator.random() < 0.4 else [] for _ in tags] for tags in texts.tags]
     drawn = TaggedSpans(spans=texts.spans, tags=shuffled)
     report = studied(subject, "nice", (), Parts.of(drawn), lambda line: None).report
-    assert report.layers[0].auroc_texts.low < 0.5 < report.layers[0].auroc_texts.high
+    assert report.layers[0].auroc_texts.low < 0.55 and report.layers[0].auroc_texts.value < 0.75
 
 
 def test_an_opposite_tag_is_set_against(subject: Subject, vectors: torch.Tensor) -> None:
     found = studied(subject, "nice", ("true",), Parts.of(made_up(40)), lambda line: None)
-    assert np.allclose(found.directions["nice"].vectors[1], vectors[0] - vectors[1], atol=1e-5)
+    assert np.allclose(found.directions["tags"].vectors[1], vectors[0] - vectors[1], atol=1e-5)
     assert found.report.layers[1].equivalence.value == pytest.approx(1, abs=1e-4)
     assert found.report.spans[1] < found.report.spans[0] * 3  # only spans that have the opposite tag
 
@@ -99,12 +113,47 @@ def test_an_opposite_tag_is_set_against(subject: Subject, vectors: torch.Tensor)
 def test_a_model_that_has_not_seen_the_tags_has_directions_of_texts(subject: Subject) -> None:
     plain = Reader(trained=None, encoder=subject.reader.encoder, begin_id=0)
     other = Subject(
-        model=subject.model, hashes=HASHES, reader=plain, max_length=256, layers=(1,), weights=(1.0,), seed=0
+        model=subject.model,
+        hashes=HASHES,
+        reader=plain,
+        tokenizer=subject.tokenizer,
+        max_length=256,
+        layers=(1,),
+        weights=(1.0,),
+        seed=0,
     )
     found = studied(other, "nice", (), Parts.of(made_up(40)), lambda line: None)
-    assert list(found.directions) == ["nice-texts"] and found.report.layers[0].equivalence is None
+    assert list(found.directions) == ["texts"] and found.report.layers[0].equivalence is None
     # Adding the direction of spans with the tag makes them likelier, in a model whose head is not tied: either way.
-    assert found.report.additivity.b != 0 and np.isfinite(found.report.additivity.b)
+    odds = found.report.additivity
+    assert odds.b != 0 and np.isfinite(odds.b) and odds.b_random > 0
+    assert np.isnan(odds.a)  # no span is ever under the tag
+
+
+def test_log_odds_are_not_those_of_length(subject: Subject) -> None:
+    """Words of both kinds are alike, but spans with the tag are four times as long: a direction tells nothing."""
+    generator = np.random.default_rng(2)
+    words = [word for some in WORDS.values() for word in some]
+    tags = [[["nice"] if generator.random() < 0.5 else [] for _ in range(5)] for _ in range(60)]
+    spans = [[" ".join(generator.choice(words, 12 if t else 3)).capitalize() + ". " for t in each] for each in tags]
+    texts = TaggedSpans(spans=spans, tags=tags)
+    vectors = np.random.default_rng(3).standard_normal((3, additive.WIDTH)).astype(np.float32)
+    odds = log_odds(subject, ("nice",), (), vectors, 2, texts)
+    assert abs(odds.b) < 2 * odds.b_random and abs(odds.b) < 1  # sums over tokens gave 30 to 130
+
+
+def test_numbers_that_are_none_are_no_divergence_of_zero(subject: Subject) -> None:
+    texts = made_up(3)
+    plain = subject.reader.untagged(texts)
+    nothing = {1: torch.full((additive.WIDTH,), torch.nan)}
+    found, _ = divergences(subject.model, plain, plain, [nothing], banned=subject.banned)
+    assert np.isnan(found).all()
+
+
+def test_tags_of_whole_documents_have_no_number_of_spans(subject: Subject) -> None:
+    texts = made_up(40)
+    vectors = np.random.default_rng(3).standard_normal((3, additive.WIDTH)).astype(np.float32)
+    assert np.isnan(log_odds(subject, ("wiki",), (), vectors, 2, texts).a)
 
 
 def test_states_are_the_means_over_the_tokens_of_spans(subject: Subject) -> None:
@@ -162,11 +211,11 @@ def test_divergence_is_that_of_the_next_tokens(subject: Subject) -> None:
         assert tokens[i] == n == (plain.spans[i] >= 0).sum() - 1  # nothing stands before the first token
 
 
-def test_log_likelihoods_of_spans_are_sums_over_their_tokens(subject: Subject) -> None:
+def test_log_likelihoods_of_spans_are_means_over_their_tokens(subject: Subject) -> None:
     texts = made_up(4)
     rows = subject.reader.under(texts, ("nice",))
     found = span_log_likelihoods(subject.model, rows, texts.table.num_rows, {}, banned=subject.banned, batch_size=3)
-    expected = np.zeros(len(found))
+    expected, number = np.zeros(len(found)), np.zeros(len(found))
     for ids, spans in zip(rows.ids, rows.spans, strict=True):
         logits = subject.model(torch.from_numpy(ids)[None]).logits[0].detach().double()
         logits[:, subject.banned] = -torch.inf
@@ -174,7 +223,8 @@ def test_log_likelihoods_of_spans_are_sums_over_their_tokens(subject: Subject) -
         for k in range(1, len(ids)):
             if spans[k] >= 0:
                 expected[spans[k]] += float(logs[k - 1, ids[k]])
-    assert np.allclose(found, expected, rtol=1e-4)
+                number[spans[k]] += 1
+    assert np.allclose(found, expected / number, rtol=1e-4)
 
 
 def test_steering_ends_with_its_block_and_names_what_does_not_fit(subject: Subject) -> None:
@@ -194,7 +244,7 @@ def test_steering_ends_with_its_block_and_names_what_does_not_fit(subject: Subje
 
 
 def test_files_of_directions_are_checked(subject: Subject, tmp_path: Path) -> None:
-    found = studied(subject, "nice", (), Parts.of(made_up(20)), lambda line: None).directions["nice"]
+    found = studied(subject, "nice", (), Parts.of(made_up(20)), lambda line: None).directions["tags"]
     found.save(tmp_path / "nice.safetensors")
     read = load_direction(tmp_path / "nice.safetensors")
     assert read.card == found.card and np.array_equal(read.vectors, found.vectors)
@@ -218,3 +268,23 @@ def test_too_few_texts_or_spans_are_refused(subject: Subject) -> None:
     none = TaggedSpans(spans=texts.spans, tags=[[["true"] for _ in tags] for tags in texts.tags])
     with pytest.raises(ConfigError, match="0 spans have the tag"):
         studied(subject, "nice", (), Parts.of(none), lambda line: None)
+
+
+def test_a_probe_reads_spans_alone_and_its_anchors_are_found_so(subject: Subject) -> None:
+    found = studied(subject, "nice", (), Parts.of(made_up(60)), lambda line: None)
+    spans = [" ".join(words[:3]) for words in WORDS.values()]
+    projected = subject.projected_alone([*spans, ""], found.directions["texts"].vectors, 1)
+    ids = [torch.tensor(subject.tokenizer.encode(span, add_special_tokens=False).ids) for span in spans]
+    states = [subject.model.embedding(each).mean(0).detach().double().numpy() for each in ids]
+    assert np.allclose(projected[:3], np.array(states) @ found.directions["texts"].vectors[0], atol=1e-4)
+    assert np.isnan(projected[3])
+    low, high = found.anchors
+    best = found.report.best
+    of_anchors = subject.projected_alone([low, high], found.directions["tags"].vectors, best)
+    assert of_anchors[0] < of_anchors[1]
+    assert 0 <= found.report.auroc_alone.low <= found.report.auroc_alone.high <= 1
+
+
+def test_names_of_tags_are_no_paths(tmp_path: Path) -> None:
+    assert file_name("../x", ".texts") == "___x.texts.safetensors"
+    assert file_name("nice-texts", "") != file_name("nice", ".texts")

@@ -42,7 +42,9 @@ def test_spans_have_the_sum_of_their_tokens(files: Path, model: Any, tags: Any, 
             ids += [*before, *tokens]
             counted += [*([-1] * len(before)), *([i] * len(tokens))]
         with torch.no_grad():
-            logs = torch.log_softmax(model(torch.tensor([ids])).logits[0], -1)
+            logits = model(torch.tensor([ids])).logits[0]
+        logits[:, known.convert_tokens_to_ids(["<wiki>", "<nice>", "<true>", "</true>"])] = -torch.inf
+        logs = torch.log_softmax(logits, -1)
         counted[counted.index(0)] = -1  # the first token of the text
         for i in range(len(spans)):
             places = [k for k, span in enumerate(counted) if span == i]
@@ -64,3 +66,21 @@ def test_what_does_not_fit_is_named(files: Path, model: Any) -> None:
         log_likelihood(model, known, str(files), ["One two. " * 200], "nice")
     with pytest.raises(ConfigError, match="there is no tag"):
         log_likelihood(model, known, str(files), ["a"], "kind")
+
+
+def test_a_model_that_expects_tags_finds_text_without_them_as_likely(files: Path, model: Any) -> None:
+    """Tags that did not come are no fault of the text."""
+    known = tokenizer_of(files)
+    before = log_likelihood(model, known, str(files), TEXTS)["log_likelihood"].to_numpy()
+    nice = known.convert_tokens_to_ids("<nice>")
+
+    class Expecting:
+        device, config = model.device, model.config
+
+        def __call__(self, **inputs: Any) -> Any:
+            out = model(**inputs)
+            out.logits[..., nice] += 20
+            return out
+
+    after = log_likelihood(Expecting(), known, str(files), TEXTS)["log_likelihood"].to_numpy()
+    assert np.allclose(after, before, atol=1e-5)
