@@ -27,6 +27,7 @@ The model itself, on torch:
     load                  weights are read and checked
     fit                   whether the weights fit into memory
     positions             how many tokens fit
+    linear_on_cpu         which library runs linear layers on a CPU
     padding_masks         are made without waiting for a GPU; so are batches that need none
     precision             what the dtypes of 16 bits mean here
     device                CPU or GPU

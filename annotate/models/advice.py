@@ -12,6 +12,7 @@ from torch import nn
 
 from annotate.models.base import Backbone, Forward
 from annotate.models.device import device_kind, is_gpu
+from annotate.models.linear_on_cpu import use_onednn
 from annotate.models.precision import TYPES
 from annotate.models.speed import measure_speed
 from annotate.models.text_model import Dtype, TextModel
@@ -54,8 +55,11 @@ def slower_than_float32(device: torch.device, dtype: Dtype) -> float:
     """How many times as long a linear layer takes in a type of 16 bits as in float32."""
     layer = nn.Linear(_WIDTH, _WIDTH, device=device).requires_grad_(requires_grad=False)
     states = torch.randn(_ROWS, _WIDTH, device=device)
-    exact = _seconds(layer, states)
-    return _seconds(layer.to(TYPES[dtype]), states.to(TYPES[dtype])) / exact
+    if not is_gpu(device):
+        use_onednn(layer)
+    with torch.inference_mode():
+        exact = _seconds(layer, states)
+        return _seconds(layer.to(TYPES[dtype]), states.to(TYPES[dtype])) / exact
 
 
 def _seconds(layer: nn.Linear, states: torch.Tensor) -> float:

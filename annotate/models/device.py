@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from annotate.errors import ConfigError
+from annotate.models import linear_on_cpu
 
 _OUT_OF_MEMORY = ("not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 _BROKEN = ("CUDA error", "HIP error", "CUBLAS_STATUS_EXECUTION_FAILED", "CUDNN_STATUS_EXECUTION_FAILED")
@@ -137,4 +138,4 @@ def device_kind(device: torch.device) -> str:
     """What kind of device this is: scores are byte-equal only within one kind."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}{' oneDNN' if linear_on_cpu.by_onednn() else ''}"

@@ -41,6 +41,7 @@ def load_model(
     import transformers
 
     from annotate.models.device import device_map, find_device
+    from annotate.models.linear_on_cpu import use_onednn
     from annotate.models.padding_masks import trust_ids, trust_masks
     from annotate.models.precision import convert_weights
 
@@ -90,6 +91,8 @@ def load_model(
     trust_ids(model)
     if settings.dtype != "float32":
         convert_weights(model, settings.dtype)
+    elif place.type == "cpu" and not spread:
+        use_onednn(model)
     return (model if spread else model.to(place)).eval()
 
 

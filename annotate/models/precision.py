@@ -1,10 +1,10 @@
 """What "bfloat16" and "float16" mean: matrix products of the layers in it, everything else in float32.
 
-With MiniLM on a CPU that has AVX512_BF16, one thread, 1,050 test texts and probes of toxicity, formality and
-acceptability bfloat16 gave 1.7 to 1.9 times the tokens/s of float32, scores within 0.2 to 0.6 % of their standard
-deviation (root mean square), and no span on the other side of the 70 % quantile. All weights in bfloat16 were no faster
-and ten times as far off. docs/benchmarks.md has what int8 gave: too many spans on the other side; and a span's score
-depended on its batch.
+With MiniLM on an AMD CPU that has AVX512_BF16, one thread, 300 texts and the shipped probes, bfloat16 gives 1.5 times
+the tokens/s of float32 by oneDNN. With 1,050 texts and probes of toxicity, formality and acceptability, its scores were
+within 0.2 to 0.6 % of their standard deviation (root mean square), and no span on the other side of the 70 % quantile.
+All weights in bfloat16 were no faster and ten times as far off. docs/benchmarks.md has what int8 gave: too many spans
+on the other side; and a span's score depended on its batch.
 
 float16 is eight times as exact: on 300 texts, with the shipped probes, scores were within 0.1 % (bfloat16: 0.3 to
 0.7 %; timed by hand). But it ends at 65,504: a model whose states are larger (some that were trained in bfloat16) gives

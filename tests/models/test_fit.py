@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from annotate import CausalModel, Classifier, ConfigError, Corpus, Likelihood, Probe, RewardModel, Split, score
-from annotate.models import causal_forward, device, fit, load, sequence_forward
+from annotate.models import causal_forward, device, fit, linear_on_cpu, load, sequence_forward
 from annotate.models.fit import lacking_memory
 
 SPANS = pa.table({"text": ["a good dog", "you are an idiot .", "thank you , good dog ! thank you", "bad"]})
@@ -68,6 +68,7 @@ def test_a_model_on_two_devices_gives_the_scores_that_it_gives_on_one(tiny, tmp_
         "gpt2": lambda: Likelihood(model=CausalModel(tiny(kind), dtype=dtype)),
         "reward": lambda: RewardModel(tiny(kind), axis="good", prompt="hello", batch_tokens=64, dtype=dtype),
     }[kind]()
+    monkeypatch.setattr(linear_on_cpu, "by_onednn", lambda: False)  # the layers of a spread model are not
     expected, whole = scores(scorer, "cpu")
     size = sum(part.nbytes for part in whole.model.parameters())
     places = accelerate.infer_auto_device_map(
