@@ -188,7 +188,7 @@ def test_neither_address_nor_key_nor_pace_is_in_the_identity():
     [
         ({"url": "localhost:8000"}, "must begin with http"),
         (
-            {"url": "https://me:secret@host/v1"},
+            {"url": f"https://me:{SECRET}@host/v1"},
             r"no credential in it, got 'https://\*\*\*@host/v1'",
         ),  # pragma: allowlist secret
         ({"key_from": "sk-1234"}, "must be the name of an environment variable"),
