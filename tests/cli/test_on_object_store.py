@@ -39,7 +39,7 @@ TUNE = "tune mine.py --set corpus=AT/corpus/*.parquet --seconds 0.05"
 STEPS = (
     "probe train AT/labelled.parquet --axis niceness --out AT/kindness.safetensors",
     "probe train AT/labelled.parquet --axis other --out AT/other.safetensors --encoder AT/encoder --prefix query "
-    "--feature 1:mean",
+    "--feature 1:mean --words AT/words.csv",
     "probe show AT/kindness.safetensors",
     CHECK,
     TUNE,
@@ -102,6 +102,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Place
     save_tiny_model("bert-encoder", folder / "encoder")
     texts = [f"{'Thank you, how kind. ' if n % 2 else 'Go away. '}{sentences(n, 1)}" for n in range(60)]
     pq.write_table(pa.table({"text": texts, "label": [n % 2 for n in range(60)]}), folder / "labelled.parquet")
+    (folder / "words.csv").write_text("text,group,severity\nthank,polite,0\nidiot,rude,2\n")
     (folder / "exclude.txt").write_text("doc-0-3\ndoc-1-4\n")
     lines = (f'{{"id": "line-{n}", "text": "A line {n}. It has two sentences."}}\n' for n in range(9))
     (folder / "lines.jsonl").write_text("".join(lines))
