@@ -14,6 +14,7 @@ SHORTEST_PHRASE = 8
 _TAIL = 3_000
 """Characters of the end that are looked at: a phrase of up to a third of them is found."""
 
+NO_TEXT = "the generator gave no text"
 EMPTY = "the completion is empty"
 LOOPS = f"the completion loops: it ends in a phrase that stands there {REPEATS} times or more"
 CUT_OFF = "the completion is cut off: it was not at its end after max_tokens"
@@ -52,12 +53,12 @@ def wrong_with(text: str | None, *, cut_off: bool, keep_cut_off: bool) -> str | 
     """Why a completion is left out; None if nothing is wrong with it.
 
     Args:
-        text: the completion, None if it failed.
+        text: the completion, None if it failed; the generator may know a better reason.
         cut_off: whether it ended because it had `max_tokens`.
         keep_cut_off: whether one that is cut off is right.
     """
     if text is None:
-        return None
+        return NO_TEXT
     if not text.strip():
         return EMPTY
     if loops(text):

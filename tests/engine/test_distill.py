@@ -236,8 +236,8 @@ def test_the_teachers_most_probable_tokens_lie_beside_the_text(tmp_path, tiny): 
     openings = write_openings(tmp_path / "openings")
     generator = TransformersGenerator(CausalModel(tiny("llama")), sampling=Sampling(max_tokens=5), top_k=3)
     with ray_here():
-        Pipeline(distill(openings, generator)).run(tmp_path / "out", Options(workers=1))
-    rows = pl.read_parquet(tmp_path / "out" / "distilled-*/parts/**/*.parquet").filter(pl.col("problem").is_null())
+        tagged(distill(openings, generator)).run(tmp_path / "out", Options(workers=1))
+    rows = written(tmp_path / "out")
     assert (rows["teacher_tokens"].list.len() == rows["completion_tokens"]).all()
     for name in ("teacher_top_tokens", "teacher_top_logprobs"):
         assert (rows[name].list.len() == 3 * rows["completion_tokens"]).all()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from annotate.generators.endings import CUT_OFF, EMPTY, LOOPS, loops, wrong_with
+from annotate.generators.endings import CUT_OFF, EMPTY, LOOPS, NO_TEXT, loops, wrong_with
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_what_is_wrong_is_said():
     assert wrong_with("It was a dog. " * 3, cut_off=True, keep_cut_off=True) == LOOPS
     assert wrong_with("It was a dog and", cut_off=True, keep_cut_off=False) == CUT_OFF
     assert wrong_with("It was a dog and", cut_off=True, keep_cut_off=True) is None
-    assert wrong_with(None, cut_off=False, keep_cut_off=False) is None
+    assert wrong_with(None, cut_off=False, keep_cut_off=False) == NO_TEXT
