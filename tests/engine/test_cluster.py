@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from annotate.engine import cluster, plan
+from annotate.engine import cluster, plan_models
 from annotate.engine.cluster import Resources, part_of
 from annotate.engine.options import Options
 from annotate.errors import ConfigError
@@ -171,13 +171,13 @@ def test_a_run_waits_for_the_first_node_and_says_so(monkeypatch):
 
 
 def test_a_plan_for_a_cluster_that_is_to_grow_does_not_ask_for_what_is_not_there_yet(monkeypatch):
-    for module in (cluster, plan, cluster.nodes):
+    for module in (cluster, plan_models, cluster.nodes):
         monkeypatch.setattr(module, "ray", Cluster((0, 0)))
-    monkeypatch.setattr(plan, "Model", Stage)
+    monkeypatch.setattr(plan_models, "Model", Stage)
     with pytest.raises(ConfigError, match="has 0 CPUs"):
-        plan.check_device([Stage()], Options(device="cuda"))
-    plan.check_device([Stage()], Options(device="cuda", grow_to=2))
-    for module in (cluster, plan):
+        plan_models.check_device([Stage()], Options(device="cuda"))
+    plan_models.check_device([Stage()], Options(device="cuda", grow_to=2))
+    for module in (cluster, plan_models):
         monkeypatch.setattr(module, "ray", Cluster((4, 0)))
     with pytest.raises(ConfigError, match="has no GPU"):
-        plan.check_device([Stage()], Options(device="cuda"))
+        plan_models.check_device([Stage()], Options(device="cuda"))
