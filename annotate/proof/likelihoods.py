@@ -3,6 +3,9 @@
 To compare tags of one span, the tags of the spans before must stay (metrics 1 to 3). So each span would need a pass for
 each tag. Here one pass does a whole segment: behind the segment follow branches, one for each span and other tag. A
 branch has the positions of its span, and sees the text before that span and itself, and nothing else.
+
+Where text stands, no probability goes to tags. A model that has learned to write tags expects one where a span begins;
+a span without a tag would pay for the tag that did not come, whatever tags mean.
 """
 
 from __future__ import annotations
@@ -205,16 +208,20 @@ def _branch_mask(main: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def likelihoods(model: Any, rows: Sequence[Row], n_spans: int, n_columns: int) -> Float64:
-    """Log-likelihoods, in nats: float64 `[n_spans, n_columns]`; NaN for spans that no row has.
+def likelihoods(model: Any, rows: Sequence[Row], n_spans: int, columns: Columns) -> Float64:
+    """Log-likelihoods, in nats: float64 `[n_spans, columns]`; NaN for spans that no row has.
+
+    Each token's is given those before it, and given that it is no tag.
 
     Args:
         model: a causal model of Transformers, which takes a mask of four dimensions.
         rows: from `rows_of`.
         n_spans: how many spans the text has.
-        n_columns: one more than the last column.
+        columns: of the result. The tags of their families get no probability.
     """
-    sums, counts = np.zeros((n_spans, n_columns)), np.zeros((n_spans, n_columns), np.int64)
+    shape = (n_spans, columns.plain + 1)
+    sums, counts = np.zeros(shape), np.zeros(shape, np.int64)
+    tags = torch.tensor([token for family in columns.families for token in family.ids], device=model.device)
     model.eval()
     for batch in batches(rows):
         width = max(len(row.ids) for row in batch)
@@ -229,6 +236,7 @@ def likelihoods(model: Any, rows: Sequence[Row], n_spans: int, n_columns: int) -
             for name in ("predictors", "targets")
         )
         chosen = logits[torch.from_numpy(of_row).to(logits.device), places].float()
+        chosen = chosen.index_fill(1, tags.to(logits.device), -torch.inf)
         lost = torch.nn.functional.cross_entropy(chosen, targets, reduction="none").double().cpu().numpy()
         where = tuple(np.concatenate([getattr(row, name) for row in batch]) for name in ("spans", "columns"))
         np.subtract.at(sums, where, lost)

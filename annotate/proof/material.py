@@ -10,7 +10,7 @@ import numpy as np
 
 from annotate.amounts import counted
 from annotate.errors import ConfigError, InputError
-from annotate.proof.held_out import SHARED, SHINGLE, chosen_segments, drawn, shared_shingles
+from annotate.proof.held_out import SHARED, SHINGLE, checked, chosen_segments, drawn
 from annotate.proof.windows import TagFamily, Text, read_text, tag_families
 from annotate.storage.latest import Latest, Role, outputs_left, read_latest
 from annotate.storage.results import read_tags, shard_tables, tags_folder
@@ -149,15 +149,15 @@ def _check_alike(card: dict[str, Any], other: dict[str, Any], trained: Latest, h
 
 
 def _unshared(apart: Text, text: Text) -> tuple[Text, str]:
-    """Held-out text without the documents of which too much is in training, and what is to be said of that."""
-    shared = shared_shingles(apart, text) > SHARED
-    gone = np.unique(apart.documents[shared])
+    """Held-out text without the documents that are in training or can't be checked, and what is to be said of that."""
+    there, unchecked = checked(apart, text)
     n = len(np.unique(apart.documents))
-    kept = ~np.isin(apart.documents, gone)
-    left = apart.only(kept)
+    left = apart.only(~np.isin(apart.documents, [*there, *unchecked]))
     cut = len(np.unique(left.spans[left.run_starts()])) - len(left.whole_spans())
+    remain = counted(len(left.whole_spans()), "span"), counted(len(np.unique(left.documents)), "document")
     return left, (
-        f"{len(gone):,} of {counted(n, 'held-out document')} left out: more than {SHARED:.0%} of the {SHINGLE}-token "
-        f"shingles of a piece are in training. {counted(len(left.whole_spans()), 'span')} in "
-        f"{counted(n - len(gone), 'document')} remain; {counted(cut, 'span')} more were cut by a window"
+        f"{len(there):,} of {counted(n, 'held-out document')} left out: more than {SHARED:.0%} of the {SHINGLE}-token "
+        f"shingles of a piece are in training, or a whole piece that is shorter; {len(unchecked):,} more left out: cut "
+        f"into pieces too short to be checked. {remain[0]} in {remain[1]} remain; {counted(cut, 'span')} more were cut "
+        "by a window"
     )

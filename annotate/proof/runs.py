@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_weights
 
 from annotate.proof.arms import NO_TAGS, TRUE, Arm, Rendering
 from annotate.proof.intervals import Float64
@@ -26,8 +27,10 @@ from annotate.proof.material import Material
 from annotate.proof.training import Progress, Recipe, new_model, train, train_step, write_whole
 
 TOLD_EVERY = 10.0  # seconds
+WEIGHTS = "model.safetensors"
 LOOKED_EVERY = 1.0  # seconds
 TIMED_STEPS = 4
+MEASURING = 2  # raise it if the code measures otherwise: then checkpoints are measured again, and not trained again
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +84,12 @@ class Work:
         return rows_of(tagged, plain, Columns(families=self.material.families))
 
     def result(self, run: Run, step: int) -> Path:
-        """The file with the log-likelihoods of a checkpoint."""
-        return self.folder / run.name / f"likelihoods-{step:07}.safetensors"
+        """The file with the log-likelihoods of a checkpoint, as this version of the code measures them."""
+        return self.folder / run.name / f"likelihoods-v{MEASURING}-{step:07}.safetensors"
+
+    def model_folder(self, run: Run, step: int) -> Path:
+        """The folder with the model of a checkpoint."""
+        return self.folder / run.name / f"model-{step:07}"
 
     def done(self, run: Run) -> bool:
         """Whether all of its checkpoints were measured."""
@@ -94,19 +101,25 @@ class Work:
 
 
 def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
-    """Train and measure one run, from where it was left."""
+    """Train and measure one run, from where it was left. Checkpoints that were measured by other code are again."""
     if work.done(run):
         return
-    rows, n_columns = work.rows(), Columns(families=work.material.families).plain + 1
+    rows, columns = work.rows(), Columns(families=work.material.families)
     folder = work.folder / run.name
     for unfinished in folder.glob("**/.*.safetensors.*"):
         unfinished.unlink()  # of a process that was killed: this one has the folder to itself
 
-    def checkpoint(step: int, model: Any) -> None:
-        save_model(model, folder / f"model-{step:07}")
-        found = likelihoods(model, rows, len(work.material.measured.of_spans), n_columns)
+    def measure(step: int, model: Any) -> None:
+        found = likelihoods(model, rows, len(work.material.measured.of_spans), columns)
         write_whole(work.result(run, step), {"likelihoods": torch.from_numpy(found)}, {"step": str(step)})
 
+    def checkpoint(step: int, model: Any) -> None:
+        save_model(model, work.model_folder(run, step))
+        measure(step, model)
+
+    for step in work.recipe.measured:
+        if (work.model_folder(run, step) / WEIGHTS).exists() and not work.result(run, step).exists():
+            measure(step, _saved_model(work, run, step))
     train(
         work.model(run.seed),
         work.rendering(run),
@@ -124,7 +137,16 @@ def save_model(model: Any, folder: Path) -> None:
     model.config.architectures = [type(model).__name__]
     model.config.to_json_file(folder / "config.json")
     weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}  # tied ones once
-    write_whole(folder / "model.safetensors", weights, {"format": "pt"})
+    write_whole(folder / WEIGHTS, weights, {"format": "pt"})
+
+
+def _saved_model(work: Work, run: Run, step: int) -> Any:
+    """The model of a checkpoint."""
+    model, saved = work.model(run.seed), load_weights(work.model_folder(run, step) / WEIGHTS)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.copy_(saved[name])
+    return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +175,7 @@ def timed(work: Work) -> Timing:
     step_seconds = (time.monotonic() - started) / TIMED_STEPS
     rows = work.rows()
     some = rows[::8]
-    columns = Columns(families=work.material.families).plain + 1
+    columns = Columns(families=work.material.families)
     started = time.monotonic()
     likelihoods(model, some, len(work.material.measured.of_spans), columns)
     return Timing(step=step_seconds, checkpoint=(time.monotonic() - started) * len(rows) / max(1, len(some)))

@@ -99,8 +99,28 @@ def test_a_checkpoint_is_a_model_of_transformers(made, tmp_path: Path) -> None:
     do_all(work, [run], 1, lambda run, progress: None)
     model = GPT2LMHeadModel.from_pretrained(tmp_path / "true-0" / "model-0000006")
     columns = Columns(families=work.material.families)
-    found = likelihoods(model, work.rows(), len(work.material.measured.of_spans), columns.plain + 1)
+    found = likelihoods(model, work.rows(), len(work.material.measured.of_spans), columns)
     np.testing.assert_allclose(found, work.read(run)[-1], atol=1e-4)
+
+
+def test_checkpoints_that_other_code_measured_are_measured_again_from_their_models(made, tmp_path, monkeypatch) -> None:
+    work, run = work_of(made.folder, tmp_path), Run(arm=TRUE, seed=0)
+    do_all(work, [run], 1, lambda run, progress: None)
+    before = work.read(run)
+    monkeypatch.setattr(runs, "MEASURING", runs.MEASURING + 1)
+    assert not work.done(run)
+    told = []
+    do_all(work, [run], 1, lambda run, progress: told.append(progress))
+    assert not told  # nothing is trained again
+    np.testing.assert_array_equal(work.read(run), before)
+
+
+def test_a_proof_on_the_text_that_was_trained_on_ends(empty) -> None:
+    card, tables = card_and_tables(200)
+    empty.add("train", card, tables, subset="train")
+    empty.add("held_out", card, tables, subset="evaluation")
+    with pytest.raises(InputError, match="leaves no text to measure"):
+        read_material(empty.folder)
 
 
 @pytest.mark.slow
