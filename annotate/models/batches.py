@@ -111,12 +111,25 @@ class Batches:
 
     def longest(self, start: int, stop: int) -> int:
         """Tokens of the longest of rows `start` to `stop`."""
-        return int(self.arrays["lengths"][start:stop].max())
+        return int(self.lengths(start, stop).max())
+
+    def lengths(self, start: int, stop: int) -> IntArray:
+        """Tokens of each of rows `start` to `stop`: int32 `[rows]`."""
+        lengths: IntArray = self.arrays["lengths"][start:stop]
+        return lengths
+
+    def tokens(self, start: int, stop: int) -> IntArray:
+        """The token ids of rows `start` to `stop`, one row after the other: int32, flat."""
+        ids: IntArray = self.arrays["ids"][self._flat(start, stop)]
+        return ids
+
+    def _flat(self, start: int, stop: int) -> slice:
+        """Where the tokens of rows `start` to `stop` are in flat arrays."""
+        return slice(self._offsets[start], self._offsets[stop])
 
     def read(self, start: int, stop: int) -> PaddedBatch:
         """Rows `start` to `stop`, padded to the longest of them."""
-        lengths = self.arrays["lengths"][start:stop].astype(np.int64)
-        tokens = slice(self._offsets[start], self._offsets[stop])
+        lengths = self.lengths(start, stop).astype(np.int64)
         width = max(1, int(lengths.max()))
         starts = width - lengths if self.side == "left" else np.zeros_like(lengths)
         filled = None
@@ -125,11 +138,11 @@ class Batches:
             filled = (places >= 0) & (places < lengths[:, None])
         types = self.arrays.get("types")
         return PaddedBatch(
-            ids=_pad(self.arrays["ids"][tokens], filled, width, self.pad_id),
+            ids=_pad(self.tokens(start, stop), filled, width, self.pad_id),
             lengths=lengths,
             starts=starts,
             mask=None if filled is None else filled.astype(np.int64),
-            types=None if types is None else _pad(types[tokens], filled, width, 0),
+            types=None if types is None else _pad(types[self._flat(start, stop)], filled, width, 0),
         )
 
 

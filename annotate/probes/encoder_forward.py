@@ -40,8 +40,11 @@ class EncoderForward:
         self.weights = [torch.from_numpy(head.weight).to(self.device) for head in heads]
         self.branches = {i: load_tail(self.trunk, head.tail) for i, head in enumerate(heads) if head.tail}
         # The list is in token ids: that the tokenizer is the list's own, the hashes above have said.
+        self.lists = {i: head.words.digest() for i, head in enumerate(heads) if head.words}
         self.finders = {
-            i: WordFinder(head.words, encoder.reading().tokenizer) for i, head in enumerate(heads) if head.words
+            self.lists[i]: WordFinder(head.words, encoder.reading().tokenizer)
+            for i, head in enumerate(heads)
+            if head.words
         }
 
     def _check_layers(self, head: Head) -> None:
@@ -65,25 +68,27 @@ class EncoderForward:
             if i in self.branches
         }
         batches = self.encoder.batches(prepared)
-        words = self._word_features(prepared, wanted)
+        lists = frozenset(self.lists[i] for i in wanted if i in self.lists)
 
         def step(start: int, stop: int) -> torch.Tensor:
             pools = pool_batch(self.trunk, batches, start, stop, self.device, self.dtype, trunk, branches)
+            # A GPU is busy with the pools meanwhile. The batch's tokens are looked through once for each distinct list.
+            words = {digest: self._words(digest, batches, start, stop) for digest in lists}
             scores = torch.empty((stop - start, len(wanted)), device=self.device)
             for column, (i, some) in enumerate(zip(wanted, features, strict=True)):
                 parts = [pools[i if feature.tail else None, feature] for feature in some]
-                if i in words:
-                    parts.append(to_device(words[i][start:stop], self.device))
+                if i in self.lists:
+                    parts.append(words[self.lists[i]])
                 read = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
                 scores[:, column] = torch.mv(read, self.weights[i]) + self.heads[i].bias
             return scores
 
         return run_batches(step, batches, [1] * len(wanted), self.room, self.name)
 
-    def _word_features(self, prepared: Prepared, wanted: Sequence[int]) -> dict[int, FloatArray]:
-        """By head that has a list of words, what it reads of them, in the order of rows."""
-        ids, lengths = prepared.arrays["ids"], prepared.arrays["lengths"]
-        return {i: self.finders[i].features(ids, lengths) for i in wanted if i in self.finders}
+    def _words(self, digest: str, batches: Batches, start: int, stop: int) -> torch.Tensor:
+        """What heads with this list of words read of it in rows `start` to `stop`: float32 `[rows, n_groups + 3]`."""
+        found = self.finders[digest].features(batches.tokens(start, stop), batches.lengths(start, stop))
+        return to_device(found, self.device)
 
 
 def load_trunk(encoder: TextModel, device: str) -> Trunk:

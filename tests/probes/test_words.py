@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -12,7 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from annotate.errors import ConfigError, InputError
 from annotate.models.base import expand
 from annotate.models.reading import SentTokenizer
-from annotate.probes import Feature, load_probe, probe_features, save_probe
+from annotate.probes import Feature, encoder_forward, load_probe, probe_features, save_probe
 from annotate.probes import tail as tail_module
 from annotate.probes.encoder import word_features
 from annotate.probes.training import train_probe
@@ -230,6 +232,38 @@ def test_a_head_without_a_list_scores_the_same_beside_one_with_a_list(path, enco
     (alone,) = encoder.load([without], "cpu")(prepared, [0])
     beside = encoder.load([with_list, without], "cpu")(prepared, [0, 1])[1]
     assert alone.values.tobytes() == beside.values.tobytes()
+
+
+def test_a_list_is_looked_for_batch_by_batch_while_the_encoder_runs_and_once_for_all_heads_that_have_it(
+    path, encoder, listed, tmp_path, monkeypatch
+):
+    other, bare = tmp_path / "tone.safetensors", tmp_path / "correctness.safetensors"
+    card = make_card(encoder, [Feature(layer=1)], "tone")
+    save_probe(other, card, np.linspace(-1, 1, 32 + len(feature_names(listed.groups))), 0.0, words=listed)
+    save_probe(bare, make_card(encoder, [Feature(layer=1)], "correctness"), np.arange(32.0), 0.0)
+    small = dataclasses.replace(encoder, batch_tokens=16)
+    probes = [Probe(str(file), encoder=small) for file in (path, other, bare)]
+    forward = small.load(probes, "cpu")
+    prepared = small.prepare(pa.table({"text": [*TEXTS, "you are idiot", "bad dog"]}))
+    alone = [forward(prepared, [i])[0].values.tobytes() for i in range(3)]
+    done = []
+
+    def note(module, name):
+        called = getattr(module, name)
+
+        def noted(*args):
+            done.append(name)
+            return called(*args)
+
+        monkeypatch.setattr(module, name, noted)
+
+    note(encoder_forward, "pool_batch")
+    note(WordFinder, "features")
+    assert [scores.values.tobytes() for scores in forward(prepared, range(3))] == alone
+    assert done == ["pool_batch", "features"] * (len(prepared.arrays["bounds"]) - 1) and len(done) > 4
+    done.clear()
+    forward(prepared, [2])
+    assert set(done) == {"pool_batch"}, "a head without a list pays nothing for one"
 
 
 @pytest.mark.parametrize(
