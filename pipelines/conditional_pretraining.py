@@ -59,6 +59,8 @@ def pipeline(
     tokenizer: str | None = None,
     window: int = 2048,
     loss: Literal["train", "mask", "mask-all-but-closing"] = "train",
+    *,
+    span_ids: bool = False,
 ) -> Pipeline:
     """Build the pipeline; `--set NAME=VALUE` sets a parameter.
 
@@ -90,6 +92,7 @@ def pipeline(
         tokenizer: a directory, a tokenizer.json or a name on the hub; shards then have tokens. None for text.
         window: tokens in each row of a token shard.
         loss: whether tags are trained on.
+        span_ids: whether token shards say which span each token is of, as `annotate prove` needs it.
     """
     path = corpus or demo_corpus()
     unit_bytes = None if unit_mb is None else int(unit_mb * (1 << 20))
@@ -115,7 +118,7 @@ def pipeline(
     common: dict[str, Any] = {"part_bytes": int(part_mb * (1 << 20)), "exclude": exclude or ()}
     if tokenizer is None:
         return Pipeline(Render(placements, spelled=spelled, **common))
-    return Pipeline(TokenShards(placements, tokenizer=tokenizer, window=window, loss=loss, **common))
+    return Pipeline(TokenShards(placements, tokenizer=tokenizer, window=window, loss=loss, span_ids=span_ids, **common))
 
 
 def demo_corpus() -> str:

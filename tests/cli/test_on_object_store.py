@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import commands
+import numpy as np
 import object_store
 import polars as pl
 import pyarrow as pa
@@ -21,6 +22,7 @@ from tiny_models import save_tiny_model
 from tiny_tokenizer import byte_tokenizer
 
 import annotate
+from annotate.proof import material
 from annotate.storage import connections
 from annotate.storage.store import Directory
 from annotate.training import ShardDataset
@@ -32,7 +34,7 @@ ALONE = "--workers 1"  # each model process loads all again; several at S3: test
 WITH = f"{ALONE} --set corpus=AT/corpus/*.parquet"
 TOKENS = (
     f"{WITH} --set tokenizer=AT/tokenizer --set scheme=AT/my.toml --set niceness=AT/kindness.safetensors "
-    "--set exclude=AT/exclude.txt --set window=64"
+    "--set exclude=AT/exclude.txt --set window=64 --set span_ids=true"
 )
 CHECK = "model check AT/model --text hello"
 TUNE = "tune mine.py --set corpus=AT/corpus/*.parquet --seconds 0.05"
@@ -68,6 +70,8 @@ TIMED = ("run", "status", "duplicates", "model", "tune")
 """Commands whose output has times, but for a plan."""
 ELSEWHERE = {"submit", "jobs"}
 """Commands of the README that need the job server of a cluster: `tests/jobs/test_jobs_on_s3.py` runs them on S3."""
+READS = {"prove"}
+"""Commands of the README that only read a work directory: a test below reads one at each place as they do."""
 OF_OTHERS = {"--extra-index-url", "--address", "--follow", "--env", "--working-dir"}
 """Options of the README that are pip's, those of the commands above, and Ray's."""
 
@@ -141,10 +145,20 @@ def test_each_command_and_option_of_the_readme_is_run_here() -> None:
     wanted = {words[:2] if words[0] in groups else words[:1] for words in named}
     ran = {tuple(step.split()[: 2 if step.split()[0] in groups else 1]) for step in STEPS} | {("new",)}
     assert {("run",), ("export",), ("scheme", "check"), ("submit",)} <= wanted
-    assert wanted - ran == {(name,) for name in ELSEWHERE}
+    assert wanted - ran == {(name,) for name in ELSEWHERE | READS}
     options = {option for piece in pieces for option in re.findall(r"(?<![\w-])--[a-z][a-z-]*", piece)} - OF_OTHERS
     assert {"--limit", "--rescore", "--plan"} <= options
     assert options - {word for step in STEPS for word in step.split()} == set()
+
+
+def test_a_proof_reads_a_bucket_as_it_reads_a_folder(places: dict[str, Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material, "HELD_OUT", 0.5)  # of few documents
+    monkeypatch.setattr(material, "SHARED", 1.0)  # whose sentences are of few words
+    local, there = (material.read_material(place.at("out")) for place in places.values())
+    assert local.text.n_windows == there.text.n_windows > 0 and len(local.measured.tokens) > 0
+    for name in ("tokens", "spans", "segments", "documents"):
+        for part in ("text", "measured"):
+            assert np.array_equal(getattr(getattr(local, part), name), getattr(getattr(there, part), name))
 
 
 def test_text_shards_token_shards_and_scores_anew_have_the_bytes_of_a_local_run(places: dict[str, Place]) -> None:
