@@ -28,10 +28,13 @@ class GenerationServer(ThreadingHTTPServer):
     | 500, 429, 400, ... | this status, with a message |
     | (429, "2") | this status, with Retry-After: 2 |
     | "reset" | the connection is reset |
+    | "pieces" | an answer in two pieces, 50 ms apart |
+    | "large" | an answer with a text of 400,000 characters |
     | "cut" | half of an answer, then the connection ends |
     | "stall" | nothing, for `stall` seconds |
     | "half" | status 200, with half of an answer's JSON |
     | a dict | an answer whose choice has these fields |
+    | bytes | an answer with this content |
 
     Attributes:
         faults: those that are due; a function gives that of a request.
@@ -96,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self.server.now -= 1
 
     def _answer(self, asked: dict[str, Any], fault: Any) -> None:
-        text = completion(asked)
+        text = "x" * 400_000 if fault == "large" else completion(asked)
         said = {"text": text} if "prompt" in asked else {"message": {"role": "assistant", "content": text}}
         choice = {"index": 0, "finish_reason": "stop", **said, **(fault if isinstance(fault, dict) else {})}
         usage = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
@@ -112,17 +115,28 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "stall":
             self.close_connection = True
             return time.sleep(self.server.stall)
+        if isinstance(fault, bytes):
+            return self._send(200, fault)
+        if fault == "pieces":
+            return self._send(200, whole, pieces=True)
         if fault == "cut":
             return self._send(200, whole, cut=True)
         return self._send(200, whole[: len(whole) // 2] if fault == "half" else whole)
 
-    def _send(self, status: int, content: bytes, wait: str | None = None, *, cut: bool = False) -> None:
+    def _send(
+        self, status: int, content: bytes, wait: str | None = None, *, cut: bool = False, pieces: bool = False
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
         if wait is not None:
             self.send_header("Retry-After", wait)
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if cut else content)
+        half = len(content) // 2
+        self.wfile.write(content[:half])
+        if pieces:
+            time.sleep(0.05)
+        if not cut:
+            self.wfile.write(content[half:])
         if cut:
             self.close_connection = True

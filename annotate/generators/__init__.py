@@ -6,6 +6,7 @@
     prompt_effect            how much a prompt changes what a model writes
     server_generator         an OpenAI-compatible server; settings
     server_client            its requests: tried again, counted
+    server_answers           its answers: completions, failures that may pass, refusals
     endings                  what is wrong with a completion: it is empty, it loops
 
 `base` says what a generator is. A new kind is one file: a frozen dataclass with the members of `base.Generator`.

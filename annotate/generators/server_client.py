@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import email.utils
-import json
 import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -21,6 +17,18 @@ from annotate.amounts import counted, duration
 from annotate.credentials import HIDDEN, redacted
 from annotate.errors import ConfigError, WorkError
 from annotate.generators.base import Completions, Request
+from annotate.generators.server_answers import (
+    REFUSED,
+    Answer,
+    Passing,
+    Refused,
+    line,
+    message_of,
+    read_answer,
+    read_whole,
+    seconds_asked,
+    without_text,
+)
 from annotate.randomness import keyed_hash, uniform
 
 if TYPE_CHECKING:
@@ -29,54 +37,30 @@ if TYPE_CHECKING:
 FIRST_WAIT, LONGEST_WAIT, LONGEST_ASKED = 0.5, 60.0, 600.0
 """Seconds. Waits double; one that the server asks for is kept, up to ten minutes."""
 CONNECT_SECONDS = 30.0
-MOST_BYTES = 64 << 20
-"""Of an answer: what is longer is no completion."""
-FEW = 3
-"""If so many requests or more are refused, and none is answered, it is not the documents that are at fault."""
+BUSY = (503, 529)
+"""Statuses of a server that has too much to do."""
+PROBE = Request("", "The", 0)
+"""What any server completes: if it is not completed either, no document is at fault. Some refuse an empty text."""
 
 LONG = 20
 """Characters of an opening that no answer begins with by chance."""
 
 TRIED_AGAIN = "requests tried again: "
 """The names of the counts of failures begin so; the kind of failure stands after it."""
-
-REFUSED = "the server refused to complete it"
-
-
-class Passing(Exception):
-    """A failure that may pass.
-
-    Attributes:
-        kind: of failure, a few words.
-        wait: seconds that the server asks to wait; None if it does not.
-    """
-
-    def __init__(self, kind: str, said: str = "", wait: float | None = None) -> None:
-        super().__init__(f"{kind}{f': {said}' if said else ''}")
-        self.kind, self.wait = kind, wait
+PROBED = "short requests to see whether the server is well"
 
 
-class Refused(Exception):
-    """The server does not take a request as it is."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One completion.
+class Exhausted(Exception):
+    """A request failed on every try.
 
     Attributes:
-        text: the completion; None if the server refused to write one.
-        problem: why, then.
-        cut_off: whether it ended because it had `max_tokens`.
-        read: tokens that were read, as the server counts them; 0 if it does not say.
-        written: the same of the completion.
+        last: the last failure.
+        seconds: that the tries took.
     """
 
-    text: str | None
-    problem: str | None
-    cut_off: bool
-    read: int
-    written: int
+    def __init__(self, last: str, seconds: float) -> None:
+        super().__init__(last)
+        self.last, self.seconds = last, seconds
 
 
 class ServerClient:
@@ -88,20 +72,26 @@ class ServerClient:
         self.settings = settings
         self.key = ""
         if settings.key_from is not None:
-            self.key = os.environ.get(settings.key_from, "")
+            self.key = os.environ.get(settings.key_from, "").strip()  # a file of secrets ends with a line end
             if not self.key:
                 raise ConfigError(
                     f"the environment variable {settings.key_from}, which is to have the key for {settings.url}, is "
                     "not set",
                     hint="Set it on all nodes; where Ray runs elsewhere, before Ray starts there.",
                 )
+            if not (self.key.isascii() and self.key.isprintable()):
+                raise ConfigError(
+                    f"the environment variable {settings.key_from}, which is to have the key for {settings.url}, has "
+                    "characters that no header can carry, such as a line end in its midst",
+                    hint="Set it to the key alone.",
+                )
 
     def complete(self, requests: Sequence[Request]) -> Completions:
         """Complete openings.
 
         Raises:
-            ConfigError: the server does not know the key or the model, or refuses all requests.
-            WorkError: a request failed on every try.
+            ConfigError: the server does not know the key or the model, or refuses all requests and a short one too.
+            WorkError: a request failed on every try, and so does a short one; or the server is too busy.
         """
         counts: Counter[str] = Counter()
         answers = asyncio.run(self._all(requests, counts))
@@ -139,7 +129,11 @@ class ServerClient:
                     answers[i] = await self._persistent(session, request, counts)
                 except Refused as error:
                     refusals.append(str(error))
-                    answers[i] = Answer(None, f"{REFUSED}: {error}", cut_off=False, read=0, written=0)
+                    answers[i] = without_text(f"{REFUSED}: {error}")
+                except Exhausted as error:
+                    await self._check_well(session, counts)
+                    tries = counted(self.settings.tries, "time")
+                    answers[i] = without_text(f"the server failed {tries} with it, and not with another: {error.last}")
 
         connector = aiohttp.TCPConnector(limit=self.settings.requests)
         async with aiohttp.ClientSession(connector=connector, timeout=limits, headers=header) as session:
@@ -149,17 +143,72 @@ class ServerClient:
                         group.create_task(work(session))
             except ExceptionGroup as errors:
                 raise errors.exceptions[0] from None  # the others were cancelled, or failed alike
-        if len(refusals) == len(requests) >= FEW:
-            raise ConfigError(
-                f"the server at {self.settings.url} refuses all of {counted(len(requests), 'request')}; the first: "
-                f"{refusals[0]}",
-                hint="So it is no matter of a document: look at the model's name, max_tokens, extra=, and whether the "
-                "server has this kind of request.",
-            )
+            if refusals and len(refusals) == len(requests):
+                await self._check_settings(session, refusals, counts)
         return answers
 
+    async def _check_settings(
+        self, session: aiohttp.ClientSession, refusals: Sequence[str], counts: Counter[str]
+    ) -> None:
+        """See whether it is a matter of the documents that the server took none.
+
+        Raises:
+            ConfigError: it refuses a short text as well.
+            WorkError: it fails.
+        """
+        try:
+            await self._probe(session, counts)
+        except Refused as error:
+            raise ConfigError(
+                f"the server at {self.settings.url} refuses all of {counted(len(refusals), 'request')}, and a short "
+                f"one without a prompt; the first: {refusals[0]}",
+                hint="So it is no matter of a document: look at the model's name, max_tokens, extra=, and whether the "
+                "server has this kind of request.",
+            ) from error
+
+    async def _check_well(self, session: aiohttp.ClientSession, counts: Counter[str]) -> None:
+        """See whether the server is well, which failed on every try of a request.
+
+        Raises:
+            WorkError: it is not.
+        """
+        try:
+            await self._probe(session, counts)
+        except Refused as error:
+            raise self._away(f"failed, and refuses a short text: {error}") from error
+
+    async def _probe(self, session: aiohttp.ClientSession, counts: Counter[str]) -> None:
+        """Ask for a short text.
+
+        Raises:
+            Refused: the server does not take it.
+            WorkError: it fails on every try.
+        """
+        counts[PROBED] += 1
+        try:
+            await self._persistent(session, PROBE, counts)
+        except Exhausted as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exhausted) -> WorkError:
+        tries = counted(self.settings.tries, "time")
+        return self._away(f"failed {tries} in {duration(error.seconds)}: {error.last}")
+
+    def _away(self, said: str) -> WorkError:
+        return WorkError(
+            f"the server at {self.settings.url} {said}",
+            hint="What is committed stays: run again when the server is well. A lower requests= asks it "
+            "for less at a time, a longer timeout= gives it more time.",
+        )
+
     async def _persistent(self, session: aiohttp.ClientSession, request: Request, counts: Counter[str]) -> Answer:
-        """Ask until there is an answer, or there were enough tries."""
+        """Ask until there is an answer, or there were enough tries.
+
+        Raises:
+            Exhausted: there were.
+            WorkError: there were, and the server is too busy.
+            Refused: the server does not take this request.
+        """
         started = time.monotonic()
         for tried in range(1, self.settings.tries + 1):
             try:
@@ -168,12 +217,8 @@ class ServerClient:
                 counts[TRIED_AGAIN + error.kind] += 1
                 tally.count(tally.REQUESTS + "generation, " + error.kind)
                 if tried == self.settings.tries:
-                    raise WorkError(
-                        f"the server at {self.settings.url} failed {counted(tried, 'time')} in "
-                        f"{duration(time.monotonic() - started)}: {self._safe(str(error))}",
-                        hint="What is committed stays: run again when the server is well. A lower requests= asks it "
-                        "for less at a time, a longer timeout= gives it more time.",
-                    ) from error
+                    last = Exhausted(self._safe(str(error)), time.monotonic() - started)
+                    raise self._failed(last) if error.busy else last from error
                 await asyncio.sleep(_wait(error, request, tried))
         raise AssertionError("a try returns or raises")
 
@@ -189,9 +234,7 @@ class ServerClient:
             asked = body(self.settings, request)
             # A redirection would take the key to another server.
             async with session.post(self.settings.endpoint, json=asked, allow_redirects=False) as response:
-                content = await response.content.read(MOST_BYTES)
-                if not response.content.at_eof() and await response.content.read(1):
-                    raise Refused(f"its answer has more than {MOST_BYTES:,} bytes")
+                content = await read_whole(response.content)
                 self._check_status(response.status, response.headers, content)
         except TimeoutError as error:
             raise Passing("time-out") from error
@@ -206,11 +249,18 @@ class ServerClient:
     def _check_status(self, status: int, headers: Mapping[str, str], content: bytes) -> None:
         if status == 200:
             return
-        said = self._safe(f"status {status}, {_message(content)}")
+        said = self._safe(f"status {status}, {message_of(content)}")
         if status == 429:
-            raise Passing("too many requests", said, _asked(headers))
+            raise Passing("too many requests", said, seconds_asked(headers), busy=True)
         if status >= 500 or status in (408, 409, 425):
-            raise Passing(f"status {status}", said, _asked(headers))
+            raise Passing(f"status {status}", said, seconds_asked(headers), busy=status in BUSY)
+        if status in (400, 413, 422):
+            raise Refused(said)
+        if status == 402:
+            raise ConfigError(
+                f"the server at {self.settings.url} wants to be paid: {said}",
+                hint="See to the account whose key this is. What is committed stays.",
+            )
         if status in (401, 403):
             raise ConfigError(
                 f"the server at {self.settings.url} does not let us in: {said}",
@@ -224,12 +274,15 @@ class ServerClient:
                 f"{self.settings.model!r}: {said}",
                 hint="url= ends with /v1 with most servers; GET on its /models lists the models.",
             )
-        raise Refused(said)
+        raise ConfigError(
+            f"the server at {self.settings.url} answers what no completion is answered with: {said}",
+            hint="Look at url=, and at what stands between this machine and the server.",
+        )
 
     def _safe(self, said: str) -> str:
         """What a server said, without our key, should it repeat it."""
         text = said.replace(self.key, HIDDEN) if self.key else said
-        return str(redacted(" ".join(text.split())))[:300]
+        return str(redacted(line(text)))[:300]
 
 
 def body(settings: ServerGenerator, request: Request) -> dict[str, Any]:
@@ -257,59 +310,8 @@ def body(settings: ServerGenerator, request: Request) -> dict[str, Any]:
     return {**fields, "messages": messages, **settings.extra}
 
 
-def read_answer(content: bytes) -> Answer:
-    """Read what a server answered.
-
-    Raises:
-        Passing: it is no whole answer.
-    """
-    try:
-        whole = json.loads(content)
-        choice = whole["choices"][0]
-        ended = choice.get("finish_reason")
-        message = choice.get("message")
-        text = choice["text"] if message is None else message.get("content")
-        refusal = None if message is None else message.get("refusal")
-        usage = whole.get("usage") or {}
-        read, written = int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-        raise Passing("half an answer", f"{type(error).__name__} in {content[:80]!r}") from error
-    if refusal or ended == "content_filter":
-        said = f": {' '.join(str(refusal).split())[:200]}" if refusal else ", by its content filter"
-        return Answer(None, REFUSED + said, cut_off=False, read=read, written=0)
-    if not isinstance(text, str) or ended is None:
-        raise Passing("half an answer", f"finish_reason {ended!r}, text of {type(text).__name__}")
-    return Answer(text, None, cut_off=ended == "length", read=read, written=written)
-
-
 def _wait(error: Passing, request: Request, tried: int) -> float:
     """Seconds before the next try. Each request draws its own, so that they don't all come back at once."""
     share = 0.5 + 0.5 * float(uniform(keyed_hash(tried, np.array([request.key], np.uint64)))[0])
     own = min(LONGEST_WAIT, FIRST_WAIT * 2 ** (tried - 1)) * share
     return own if error.wait is None else max(own, min(error.wait, LONGEST_ASKED))
-
-
-def _asked(headers: Mapping[str, str]) -> float | None:
-    """The seconds that a server asks to wait (RFC 9110, section 10.2.3): as a number, or as a date."""
-    said = headers.get("Retry-After", "").strip()
-    try:
-        return max(0.0, float(said))
-    except ValueError:
-        pass
-    try:
-        at = email.utils.parsedate_to_datetime(said)
-    except ValueError:
-        return None
-    if at.tzinfo is None:
-        at = at.replace(tzinfo=datetime.UTC)
-    return max(0.0, (at - datetime.datetime.now(datetime.UTC)).total_seconds())
-
-
-def _message(content: bytes) -> str:
-    """What an error says, in the forms that servers have."""
-    try:
-        found = json.loads(content)
-        error = found.get("error", found)
-        return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
-    except (ValueError, AttributeError):
-        return content[:200].decode("utf-8", "replace")

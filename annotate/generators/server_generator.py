@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,6 +18,14 @@ Api = Literal["completions", "chat"]
 
 BYTES_A_TOKEN = 4
 """About what English has with the tokenizers of today; other scripts have fewer."""
+
+_OWN = {
+    *("model", "prompt", "messages", "max_tokens", "temperature", "top_p", "seed"),
+    *("continue_final_message", "add_generation_prompt"),
+}
+"""Fields of a request that follow from the settings."""
+_OTHER_ANSWERS = {"n", "best_of", "echo", "stream", "stream_options"}
+"""Fields that make the answer another one than is read."""
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -54,7 +63,9 @@ class ServerGenerator:
     A rerun from nothing gives other documents: a server promises no equal bytes, though it is told a seed for each
     request. What is committed stays, and is never asked for again. Requests that fail for a reason that may pass
     (time-outs, too many requests, errors of the server, cut connections, answers that are not whole) are tried again,
-    and counted; a server that is away for longer ends the run, and the next goes on.
+    and counted; by default 8 tries wait 32 to 64 seconds in all, more if the server asks for it. If all fail, it is
+    asked for a short text: if that fails too, or the server said that it is too busy, the run ends, and the next goes
+    on. Else the document has a problem.
 
     Attributes:
         url: up to `/v1`. It is no part of the recipe: a server that moves is the same.
@@ -69,7 +80,7 @@ class ServerGenerator:
         timeout: seconds that a request may take.
         tries: of a request, at most.
         price: for `--plan`; None if it costs nothing.
-        extra: more fields of a request, such as {"top_k": 50}; part of the recipe.
+        extra: more fields of a request, such as {"top_k": 50}; part of the recipe. None that the settings above set.
     """
 
     url: str
@@ -111,6 +122,8 @@ class ServerGenerator:
                 "prefill=False is for a chat, and there is no user=",
                 hint='Write user="Go on with this text, and write nothing else:".',
             )
+
+        _check_extra(self.extra)
 
     @property
     def api(self) -> Api:
@@ -172,3 +185,27 @@ class ServerGenerator:
 
         del device
         return ServerClient(self)
+
+
+def _check_extra(extra: object) -> None:
+    """Refuse fields that can't be sent, or that would change what the settings say.
+
+    Raises:
+        ConfigError: it is no JSON object, or has such a field.
+    """
+    try:
+        if not isinstance(extra, Mapping) or not all(isinstance(name, str) for name in extra):
+            raise TypeError("its fields must have names")
+        json.dumps(dict(extra), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"extra must be fields of a request, as JSON has them, got {extra!r}: {error}",
+            hint='Write extra={"top_k": 50}.',
+        ) from error
+    if own := sorted(_OWN & {*extra}):
+        raise ConfigError(
+            f"extra has the field {own[0]!r}, which follows from the other settings",
+            hint="Set model=, user=, prefill= or Sampling(max_tokens=..., temperature=..., top_p=..., seed=...).",
+        )
+    if other := sorted(_OTHER_ANSWERS & {*extra}):
+        raise ConfigError(f"extra has the field {other[0]!r}: one whole completion is read from each answer")

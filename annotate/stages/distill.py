@@ -382,7 +382,9 @@ class Distill(MadeDocuments, Model):
         lost = {name: counts.get(endings.LEFT_OUT + name, 0) for name in endings.WORDS.values()}
         said += [f"{n:,} of {made:,} completions are {name}: see quarantine" for name, n in lost.items() if n]
         if n := counts.get(endings.LEFT_OUT + endings.REFUSED, 0):
-            said.append(f"{counted(n, 'opening')} of {made:,} did not fit, or the server refused: see quarantine")
+            said.append(
+                f"{counted(n, 'opening')} of {made:,} did not fit, or the server refused or failed: see quarantine"
+            )
         if self.cut_off == "keep" and (n := counts.get("completions cut off", 0)):
             most = self.generator.sampling.max_tokens
             said.append(f"{n:,} of {made:,} completions were not at their end after {most:,} tokens, and are kept")

@@ -6,7 +6,7 @@ import pytest
 from generation_server import GenerationServer, completion
 
 from annotate import ConfigError, WorkError
-from annotate.generators import Price, Request, Sampling, ServerGenerator, server_client
+from annotate.generators import Price, Request, Sampling, ServerGenerator, server_answers, server_client
 from annotate.generators.server_client import body
 
 SECRET = "a-key-that-nobody-may-see"  # pragma: allowlist secret
@@ -146,7 +146,9 @@ def test_a_completion_may_be_cut_off():
 @pytest.mark.parametrize(
     ("faults", "error"),
     [
-        ([400] * 3, "refuses all of 3 requests; the first: status 400, no, says 400"),
+        ([400] * 4, "refuses all of 3 requests, and a short one without a prompt; the first: status 400, no, says 400"),
+        ([402], "wants to be paid: status 402"),
+        ([451], "answers what no completion is answered with: status 451"),
         ([404], "has no http://.*/v1/completions, or no model 'a-model': status 404"),
         ([401], "does not let us in: status 401"),
         ([307], "has no http://.*, or no model"),
@@ -157,12 +159,75 @@ def test_what_no_request_would_get_past_is_an_error(faults, error):
         complete(server, requests(3), requests=1)
 
 
+def test_an_answer_may_come_in_pieces_and_be_large(monkeypatch):
+    with GenerationServer(["pieces", "large"]) as server:
+        found = complete(server, requests(2), requests=1)
+        assert found.texts[0].startswith(" Written") and len(found.texts[1]) == 400_000 and not found.problems
+        monkeypatch.setattr(server_answers, "MOST_BYTES", 300_000)
+        server.faults = ["ok", "large"]
+        found = complete(server, requests(2), requests=1)
+        assert found.problems == {1: "the server refused to complete it: its answer has more than 300,000 bytes"}
+
+
+def answer(fields, usage='{"prompt_tokens": 7, "completion_tokens": 5}'):
+    return f'{{"choices": [{{"finish_reason": "stop", {fields}}}], "usage": {usage}}}'.encode()
+
+
+LASTING = {
+    "infinite": answer('"text": "a"', '{"prompt_tokens": 1e999}'),
+    "huge": answer('"text": "a"', '{"completion_tokens": 1099511627776}'),
+    "negative": answer('"text": "a"', '{"prompt_tokens": -1}'),
+    "deep": b"[" * 100_000,
+    "not text": answer('"text": 5'),
+    "crash": 500,
+    "gateway": 504,
+    "reset": "reset",
+}
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_fails_each_time_for_one_document_is_its_problem(name):
+    with GenerationServer(lambda asked: LASTING[name] if "Opening 0" in asked["prompt"] else "ok") as server:
+        found = complete(server, requests(2), requests=1, tries=2)
+    assert found.texts[0] is None and found.texts[1]
+    assert found.problems.keys() == {0}
+    assert found.problems[0].startswith("the server failed 2 times with it, and not with another: ")
+    assert found.counts["short requests to see whether the server is well"] == 1
+
+
+def test_a_text_that_is_no_unicode_is_a_problem_of_its_document():
+    refusal = answer('"message": {"content": null, "refusal": "no \\ud800"}')
+    with GenerationServer([answer('"text": "a\\ud800"'), refusal]) as server:
+        found = complete(server, requests(2), requests=1)
+    assert found.problems == {0: server_answers.NO_UNICODE, 1: "the server refused to complete it: no ?"}
+
+
+def test_a_message_without_content_is_an_empty_completion():
+    nothing = {"message": {"role": "assistant", "content": None}, "finish_reason": "length"}
+    with GenerationServer([nothing]) as server:
+        found = complete(server, requests(1), user="Write.")
+    assert (found.texts, found.cut_off.tolist(), found.counts) == ([""], [True], {})
+
+
+@pytest.mark.parametrize("documents", [1, 3])
+def test_openings_that_a_server_refuses_are_no_wrong_setting_if_it_takes_a_short_one(documents):
+    with GenerationServer(lambda asked: 400 if "Opening" in asked["prompt"] else "ok") as server:
+        assert complete(server, requests(documents)).problems.keys() == {*range(documents)}
+        assert len(server.asked) == documents + 1
+        server.faults = lambda asked: 400
+        with pytest.raises(ConfigError, match="and a short one without a prompt"):
+            complete(server, requests(documents))
+
+
 def test_the_key_is_in_the_header_and_nowhere_else(monkeypatch):
     with GenerationServer(["ok", 403]) as server:
         generator = ServerGenerator(server.url, "a-model", key_from="A_KEY")
         with pytest.raises(ConfigError, match=r"A_KEY, which is to have the key for .* is not set"):
             generator.load("cpu")
-        monkeypatch.setenv("A_KEY", SECRET)
+        monkeypatch.setenv("A_KEY", f"{SECRET}\nmore")
+        with pytest.raises(ConfigError, match=r"A_KEY, which is to have the key for .* has characters"):
+            generator.load("cpu")
+        monkeypatch.setenv("A_KEY", f"{SECRET}\n")  # as a file of secrets has it
         client = generator.load("cpu")
         found = client.complete(requests(1))
         assert server.asked[0][1]["Authorization"] == f"Bearer {SECRET}"
@@ -194,6 +259,11 @@ def test_neither_address_nor_key_nor_pace_is_in_the_identity():
         ({"key_from": "sk-1234"}, "must be the name of an environment variable"),
         ({"requests": 0}, "must be above 0"),
         ({"prefill": False}, "prefill=False is for a chat"),
+        ({"extra": {"max_tokens": 5}}, "extra has the field 'max_tokens', which follows from"),
+        ({"extra": {"n": 2}}, "extra has the field 'n': one whole completion"),
+        ({"extra": {"top_k": float("nan")}}, "extra must be fields of a request, as JSON"),
+        ({"extra": {"bias": {1, 2}}}, "extra must be fields of a request, as JSON"),
+        ({"extra": ["top_k"]}, "extra must be fields of a request, as JSON"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, error):

@@ -53,6 +53,8 @@ def test_conditions_are_drawn_with_equal_odds_by_a_hash():
     assert np.all(np.abs(np.bincount(found) - 1000) < 4 * np.sqrt(3000 * 2 / 9))  # four standard deviations
     assert np.array_equal(found[1000:1100], drawn(conditions, 0, "s0", rows[1000:1100]))
     assert not np.array_equal(found, drawn(conditions, 1, "s0", rows))
+    other = conditions[::-1]  # in another order each opening gets the same
+    assert [conditions[at] for at in found.tolist()] == [other[at] for at in drawn(other, 0, "s0", rows).tolist()]
     assert named(conditions, ["rude", None, "kind", "no-prompt", "x"]).tolist() == [1, 2, 0, 2, -1]
 
 

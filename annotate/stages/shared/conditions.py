@@ -92,11 +92,15 @@ def _names(condition: Sequence[str] | Condition) -> tuple[str, ...]:
 
 
 def drawn(conditions: Sequence[Condition], seed: int, shard: str, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """The condition of each opening, drawn by a hash with equal odds: int64 `[n]`, positions in `conditions`."""
+    """The condition of each opening, drawn by a hash with equal odds: int64 `[n]`, positions in `conditions`.
+
+    Each gets the same one in whatever order the conditions are given: the order is no part of a recipe.
+    """
     if not len(rows):
         return np.zeros(0, np.int64)
     keys = keyed_hash(seed, name_key(shard), rows, name_key("condition"))
-    return (keys % np.uint64(len(conditions))).astype(np.int64)
+    by_name = np.array(sorted(range(len(conditions)), key=lambda at: conditions[at].name), np.int64)
+    return by_name[(keys % np.uint64(len(conditions))).astype(np.int64)]
 
 
 def named(conditions: Sequence[Condition], names: Sequence[str | None]) -> npt.NDArray[np.int64]:
