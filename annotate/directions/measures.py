@@ -93,7 +93,7 @@ def equivalence(steered: Float64, plain: Float64, documents: Int64 | None = None
     documents = np.arange(len(plain)) if documents is None else documents
     if not plain.sum():
         return Interval(value=float("nan"), low=float("nan"), high=float("nan"))
-    drawn = np.concatenate([1 - (often @ steered) / (often @ plain) for often, _ in draws(documents, seed=seed)])
+    drawn = np.concatenate([1 - (often @ steered) / (often @ plain) for often in draws(documents, seed=seed)])
     return percentiles(float(1 - steered.sum() / plain.sum()), drawn)
 
 

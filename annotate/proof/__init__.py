@@ -2,7 +2,7 @@
 
 Estimators, pure functions of arrays:
 
-    intervals        bootstrap over documents and seeds; what a size can show
+    intervals        bootstrap over documents, spread of seeds; what a size can show
     gaps             swap gap, gain, entropy, cost to untagged text
     discrimination   a likelihood ratio as a classifier of the tag
     sharpening       whether a measure grows with training

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from annotate.proof.intervals import Bool, Float64, Int64, Interval, draws, percentiles
+from annotate.errors import ConfigError
+from annotate.proof.intervals import Bool, Float64, Int64, Interval, draws, over_seeds
 
 
 def matched_auroc(scores: Float64, labels: Bool, strata: Int64 | None = None) -> float:
@@ -19,6 +20,9 @@ def matched_auroc(scores: Float64, labels: Bool, strata: Int64 | None = None) ->
 
     Returns:
         NaN if no stratum has spans of both kinds.
+
+    Raises:
+        ConfigError: a score is NaN.
     """
     return float(_weighted(scores, labels, strata, np.ones((1, len(scores))))[0])
 
@@ -34,6 +38,9 @@ def auroc_interval(
         documents: int64 `[n]`, the document of each span.
         strata: as for `matched_auroc`.
         seed: of the draws.
+
+    Raises:
+        ConfigError: a score is NaN.
     """
     return margin_interval(scores, None, labels, documents, strata=strata, seed=seed)
 
@@ -47,7 +54,7 @@ def margin_interval(
     strata: Int64 | None = None,
     seed: int = 0,
 ) -> Interval:
-    """How far the AUROC is above that of the control, by the same draws of documents and seeds.
+    """How far the AUROC is above that of the control, by the same draws of documents, in pairs of equal seed.
 
     The control is the null, not 0.5: a control that rises has found something besides the tag.
 
@@ -58,19 +65,26 @@ def margin_interval(
         documents: int64 `[n]`.
         strata: as for `matched_auroc`.
         seed: of the draws.
+
+    Raises:
+        ConfigError: a score is NaN.
     """
     scores = np.atleast_2d(scores)
-    signed = [(each, 1.0) for each in scores]
-    if control is not None:
-        signed += [(each, -1.0) for each in np.atleast_2d(control)]
+    pairs = zip(scores, [None] * len(scores) if control is None else np.atleast_2d(control), strict=True)
+    together = [(own, other) for own, other in pairs]
 
-    def of(often: Float64, of_seeds: Float64) -> Float64:
-        parts = np.stack([sign * _weighted(each, labels, strata, often) for each, sign in signed], axis=1)
-        weights = np.concatenate([of_seeds] * (1 if control is None else 2), axis=1)
-        return np.where(weights > 0, parts * weights, 0).sum(axis=1) / of_seeds.sum(axis=1)
+    def of(often: Float64) -> Float64:
+        """The margin of each seed: float64 `[seeds, rounds]`."""
+        return np.stack(
+            [
+                _weighted(own, labels, strata, often)
+                - (0.0 if other is None else _weighted(other, labels, strata, often))
+                for own, other in together
+            ]
+        )
 
-    value = float(of(np.ones((1, len(labels))), np.ones((1, len(scores))))[0])
-    return percentiles(value, np.concatenate([of(*drawn) for drawn in draws(documents, seeds=len(scores), seed=seed)]))
+    drawn = np.concatenate([of(often).mean(axis=0) for often in draws(documents, seed=seed)])
+    return over_seeds(of(np.ones((1, len(labels))))[:, 0], drawn, documents)
 
 
 def pairs_in_strata(labels: Bool, strata: Int64) -> int:
@@ -82,6 +96,8 @@ def pairs_in_strata(labels: Bool, strata: Int64) -> int:
 
 def _weighted(scores: Float64, labels: Bool, strata: Int64 | None, often: Float64) -> Float64:
     """The AUROC where spans count `often`, float64 `[rounds, n]`: float64 `[rounds]`."""
+    if np.isnan(scores).any():
+        raise ConfigError(f"{int(np.isnan(scores).sum())} of {len(scores)} scores are no numbers: they have no rank")
     if not len(scores):
         return np.full(len(often), math.nan)
     strata = np.zeros(len(scores), np.int64) if strata is None else strata

@@ -43,6 +43,25 @@ def swap_gaps(likelihoods: Float64, states: Int64) -> Float64:
     return np.where(np.isin(states, columns), own - others, np.nan)
 
 
+def above_chance(likelihoods: Float64, states: Int64) -> Float64:
+    """Control ii: the swap gap of each span by tags that may be of other spans, less its mean if they are drawn.
+
+    Tags that say nothing of their spans need not have a swap gap of 0: where one tag is frequent and most spans are
+    likelier under it, the mean by tags drawn by their shares is (p1 - p2) E[l1 - l2]. This is what is subtracted.
+
+    Args:
+        likelihoods: float64 `[n, states]`.
+        states: int64 `[n]`, the tags of other spans.
+
+    Returns:
+        float64 `[n]`, nats; 0 is expected of tags that say nothing. NaN as for `swap_gaps`.
+    """
+    columns, n = contrasted(likelihoods.shape[1]), len(states)
+    by_column = np.stack([swap_gaps(likelihoods, np.full(n, column)) for column in columns], axis=1)
+    counts = np.array([(states == column).sum() for column in columns])
+    return swap_gaps(likelihoods, states) - by_column @ (counts / max(1, counts.sum()))
+
+
 def swap_accuracy(gaps: Float64, states: Int64) -> float:
     """Metric 2, the share of spans with a swap gap above 0 (a gap of 0 counts half), each tag weighted alike.
 
@@ -87,17 +106,19 @@ def entropy(states: Int64) -> float:
 
 
 def losses_added(tagged: Float64, plain: Float64) -> Float64:
-    """Metric 7, the cost to untagged text, of each span: float64 `[seeds, n]`, nats.
+    """Metric 7, the cost to untagged text, of each span: float64 `[pairs, n]`, nats.
 
     The log-likelihood of the span, without tags, by a model that never saw any, less that by a model that was trained
     with tags. Above 0 where training with tags made untagged text less likely.
 
     Args:
         tagged: float64 `[seeds, n]`, of models that were trained with tags.
-        plain: float64 `[seeds of these, n]`. Their mean is taken: a seed of one arm has no partner in the other but by
-            the order of windows, which is the same for all.
+        plain: float64 `[seeds of these, n]`. Models of one seed start from equal weights and take windows in equal
+            order, so they are paired by seed; a seed that one arm lacks is left out.
     """
-    return np.atleast_2d(plain).mean(axis=0) - np.atleast_2d(tagged)
+    tagged, plain = np.atleast_2d(tagged), np.atleast_2d(plain)
+    pairs = min(len(tagged), len(plain))
+    return plain[:pairs] - tagged[:pairs]
 
 
 def firsts(documents: Int64) -> Bool:

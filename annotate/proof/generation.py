@@ -30,7 +30,7 @@ def judged_difference(under: Float64, against: Float64, *, seed: int = 0) -> Int
                 often @ ~first
             )
 
-    drawn = [of(often) for often, _ in draws(np.arange(len(values)), seed=seed)]
+    drawn = [of(often) for often in draws(np.arange(len(values)), seed=seed)]
     return percentiles(float(under.mean() - against.mean()), np.concatenate(drawn))
 
 

@@ -1,9 +1,9 @@
-"""Intervals by resampling documents, and seeds beside them.
+"""Intervals by resampling documents, and the spread of seeds beside them.
 
 Spans of one document are alike, so documents are drawn, each with all its spans (the cluster bootstrap: Davison and
-Hinkley 1997, section 3.8). Where several models were trained, their seeds are drawn too, apart from the documents (the
-pigeonhole bootstrap: Owen 2007, "The pigeonhole bootstrap", arXiv 0705.3404). With three seeds such an interval is
-rough: it is there so that one lucky seed does not pass for a result.
+Hinkley 1997, section 3.8). Where several models were trained, the variance of their mean is added to that of these
+draws. Three seeds are too few to be drawn, so the interval is one of Student's t, with the degrees of freedom of Welch
+and Satterthwaite (Satterthwaite 1946): two where three seeds differ much, as many as documents where they hardly do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtrit
 
 from annotate.errors import ConfigError
 
@@ -45,19 +46,16 @@ class Interval:
 NOTHING = Interval(value=math.nan, low=math.nan, high=math.nan)
 
 
-def draws(
-    documents: Int64, *, seeds: int = 1, rounds: int = ROUNDS, seed: int = 0
-) -> Iterator[tuple[Float64, Float64]]:
-    """Draw documents and seeds with replacement, some rounds at a time.
+def draws(documents: Int64, *, rounds: int = ROUNDS, seed: int = 0) -> Iterator[Float64]:
+    """Draw documents with replacement, some rounds at a time.
 
     Args:
         documents: int64 `[n]`, the document of each span.
-        seeds: how many models were trained.
         rounds: how many draws.
         seed: of the draws.
 
     Yields:
-        How often each span is drawn, float64 `[r, n]`, and how often each seed is, float64 `[r, seeds]`.
+        How often each span is drawn: float64 `[r, n]`.
     """
     _, of_document = np.unique(documents, return_inverse=True)
     n = int(of_document.max(initial=-1)) + 1
@@ -65,8 +63,7 @@ def draws(
     for start in range(0, rounds, TOGETHER):
         r = min(TOGETHER, rounds - start)
         often = generator.multinomial(n, np.full(n, 1 / n), size=r).astype(np.float64) if n else np.zeros((r, 0))
-        of_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=r).astype(np.float64)
-        yield often[:, of_document], of_seeds
+        yield often[:, of_document]
 
 
 def percentiles(value: float, drawn: Float64) -> Interval:
@@ -76,6 +73,30 @@ def percentiles(value: float, drawn: Float64) -> Interval:
         return NOTHING
     low, high = np.quantile(kept, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value=value, low=float(low), high=float(high))
+
+
+def over_seeds(of_seeds: Float64, drawn: Float64, documents: Int64) -> Interval:
+    """The interval of a mean over seeds.
+
+    With one seed it is that of documents: what another seed would give is not in it.
+
+    Args:
+        of_seeds: float64 `[seeds]`, the value of each, on all documents.
+        drawn: float64 `[rounds]`, the mean over seeds in each draw of documents; NaN where it could not be measured.
+        documents: int64 `[n]`, the document of each span.
+    """
+    value, seeds = float(of_seeds.mean()), len(of_seeds)
+    kept = drawn[~np.isnan(drawn)]
+    if seeds < 2 or math.isnan(value) or len(kept) < 2:
+        return percentiles(value, drawn)
+    parts = np.array([kept.var(ddof=1), of_seeds.var(ddof=1) / seeds])
+    freedom = np.array([max(1, len(np.unique(documents)) - 1), seeds - 1])
+    total = float(parts.sum())
+    if not total:
+        return Interval(value=value, low=value, high=value)
+    together = total**2 / float((parts**2 / freedom).sum())
+    off = float(stdtrit(together, (1 + LEVEL) / 2)) * math.sqrt(total)
+    return Interval(value=value, low=value - off, high=value + off)
 
 
 def mean_interval(values: Float64, documents: Int64, *, seed: int = 0) -> Interval:
@@ -92,11 +113,9 @@ def mean_interval(values: Float64, documents: Int64, *, seed: int = 0) -> Interv
     values, documents = _counting(values, documents)
     if not values.size:
         return NOTHING
-    drawn = [
-        ((of_seeds @ values) * often).sum(axis=1) / (of_seeds.sum(axis=1) * often.sum(axis=1))
-        for often, of_seeds in draws(documents, seeds=len(values), seed=seed)
-    ]
-    return percentiles(float(values.mean()), np.concatenate(drawn))
+    mean = values.mean(axis=0)
+    drawn = [often @ mean / often.sum(axis=1) for often in draws(documents, seed=seed)]
+    return over_seeds(values.mean(axis=1), np.concatenate(drawn), documents)
 
 
 def ratio_interval(numerators: Float64, denominators: Float64, documents: Int64, *, seed: int = 0) -> Interval:
@@ -112,11 +131,9 @@ def ratio_interval(numerators: Float64, denominators: Float64, documents: Int64,
     total = float(denominators.sum())
     if not total:
         return NOTHING
-    drawn = [
-        ((of_seeds @ values) * often).sum(axis=1) / (of_seeds.sum(axis=1) * (often @ denominators))
-        for often, of_seeds in draws(documents, seeds=len(values), seed=seed)
-    ]
-    return percentiles(float(values.mean(axis=0).sum() / total), np.concatenate(drawn))
+    mean = values.mean(axis=0)
+    drawn = [often @ mean / (often @ denominators) for often in draws(documents, seed=seed)]
+    return over_seeds(values.sum(axis=1) / total, np.concatenate(drawn), documents)
 
 
 def detectable(values: Float64, documents: Int64) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from annotate.proof.discrimination import margin_interval, matched_auroc, pairs_in_strata
 from annotate.proof.gaps import (
+    above_chance,
     contrasted,
     entropy,
     firsts,
@@ -126,7 +127,8 @@ class OfFamily:
         steps: each checkpoint.
         sharpening: of the swap gap, true less shuffled.
         control: of the swap gap of the shuffled arm: one that rises has found a cue.
-        random_tags: swap gap of the models with true tags, by tags of other spans (control ii); 0 is expected.
+        random_tags: swap gap of the models with true tags, by tags of other spans (control ii), less what tags drawn
+            by their shares would give: `above_chance`. 0 is expected.
         of_tags: each tag, at the last checkpoint.
     """
 
@@ -170,7 +172,7 @@ def measure_family(
         ),
         sharpening=sharpening(steps, difference, spans.documents) if several else None,
         control=sharpening(steps, gaps["shuffled"], spans.documents) if several else None,
-        random_tags=mean_interval(_per_span(true[-1:], spans.random, swap_gaps)[0], spans.documents),
+        random_tags=mean_interval(_per_span(true[-1:], spans.random, above_chance)[0], spans.documents),
         of_tags=tuple(
             _of_tag(name, state, spans, difference[-1], true[-1], control[-1], bag_of_words)
             for state, name in enumerate(family.names, start=1)
@@ -287,7 +289,10 @@ class Cost:
     """Metric 7, nats a token of untagged text: how much less likely it is for models that were trained with tags.
 
     `first_spans` is of the first span of each document, before which nothing stands (arXiv 2504.17562: short prompts).
+    `seeds`: how many pairs of models of equal seed were compared. With one, the intervals are of documents only.
     """
+
+    seeds: int
 
     all_spans: Interval
     first_spans: Interval
@@ -298,12 +303,13 @@ def measure_cost(tagged: Float64, plain: Float64, documents: Int64, tokens: Int6
 
     Args:
         tagged: float64 `[seeds, n]`, log-likelihoods without tags by models that were trained with true tags.
-        plain: float64 `[seeds of these, n]`, by models that were trained without.
+        plain: float64 `[seeds of these, n]`, by models that were trained without, in the same order of seeds.
         documents: int64 `[n]`.
         tokens: int64 `[n]`, how many tokens of each span count.
     """
     lost, first = losses_added(tagged, plain), firsts(documents)
     return Cost(
+        seeds=len(lost),
         all_spans=ratio_interval(lost, tokens.astype(np.float64), documents),
         first_spans=ratio_interval(lost[:, first], tokens[first].astype(np.float64), documents[first]),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from annotate.amounts import counted
 from annotate.proof.axes import Specificity
 from annotate.proof.findings import Proof
 from annotate.proof.intervals import Interval
@@ -48,8 +49,9 @@ that knows only how often each token occurs under each tag."""
 ABOUT_SPECIFICITY = """AUROC, less 0.5, of the likelihood ratio of the tag on the left as a classifier of the tag
 above. In parentheses: correlation of the two tags in held-out text."""
 ABOUT_COST = "Nats a token that models trained with tags lose on text without, against a model that never saw any."
-ABOUT_ALL = """Values in brackets are 95 % intervals, by a bootstrap over documents and seeds. The generation of text
-under tags (metrics 5, 6), composition (9), and training on without tags (15) are not part of this report."""
+ABOUT_ALL = """Values in brackets are 95 % intervals: of documents, by a bootstrap, and of seeds where there are
+several. The generation of text under tags (metrics 5, 6), composition (9), and training on without tags (15) are not
+part of this report."""
 
 
 def as_text(proof: Proof) -> str:
@@ -66,12 +68,20 @@ def as_text(proof: Proof) -> str:
     lines += ["", "## Cost to untagged text", "", ABOUT_COST, ""]
     lines += [f"- all spans: {_shown(proof.cost.all_spans, 4)}"]
     lines += [f"- first spans of documents: {_shown(proof.cost.first_spans, 4)}"]
+    lines += [f"- compared: {counted(proof.cost.seeds, 'pair')} of models of equal seed. {_of_what(proof.cost.seeds)}"]
     if proof.in_part:
         lines += ["", "## Tags in a part of training", "", *_table("arm", "swap gap, nats a span")]
         lines += [f"| {each.arm} | {', '.join(_shown(gap) for gap in each.gaps)} |" for each in proof.in_part]
     lines += ["", "## What this is", "", *(f"- {remark}" for remark in proof.remarks), "", *_table("", "")]
     lines += [f"| {name} | {_value(value)} |" for name, value in proof.about.items()]
     return "\n".join([*lines, "", ABOUT_ALL, ""])
+
+
+def _of_what(seeds: int) -> str:
+    """What an interval is of."""
+    if seeds == 1:
+        return "The intervals are of documents only: another seed may give a value outside"
+    return f"The intervals are of documents and of {seeds} seeds"
 
 
 def _family(family: OfFamily) -> list[str]:
@@ -90,7 +100,8 @@ def _family(family: OfFamily) -> list[str]:
             f"{_shown(sharp.last_less_first)}; correlation of ranks with the steps: {sharp.spearman:+.2f}",
             f"- the control, for each doubling of steps: {_shown(family.control.per_doubling)}",
         ]
-    lines += [f"- swap gap by tags of other spans (0 is expected): {_shown(family.random_tags)}", ""]
+    less = "less that by tags drawn by their shares (0 is expected)"
+    lines += [f"- swap gap by tags of other spans, {less}: {_shown(family.random_tags)}", ""]
     above, length = "gap above control", "equal length"
     lines += _table("tag", "spans", above, "shows", "AUROC", "a token", length, "bag of words", "above it")
     for of in family.of_tags:

@@ -14,6 +14,7 @@ from annotate.probes.metrics import auroc
 from annotate.proof.axes import composition, specificity
 from annotate.proof.discrimination import auroc_interval, margin_interval, matched_auroc, pairs_in_strata
 from annotate.proof.gaps import (
+    above_chance,
     entropy,
     firsts,
     gains,
@@ -24,6 +25,7 @@ from annotate.proof.gaps import (
 )
 from annotate.proof.generation import dose_response, expected_maximum, judged_difference
 from annotate.proof.intervals import mean_interval
+from annotate.proof.measures import measure_cost
 from annotate.proof.sharpening import sharpening
 from annotate.proof.unigram import Unigram
 
@@ -81,6 +83,20 @@ def test_of_several_tags_the_mean_of_the_others_is_compared() -> None:
     likelihoods = np.array([[-9.0, -1.0, -2.0, -4.0]])
     assert swap_gaps(likelihoods, np.array([1])).tolist() == [2.0]
     assert likelihood_ratios(likelihoods, 2).tolist() == [0.5]
+
+
+def test_tags_of_other_spans_say_nothing_however_often_each_occurs() -> None:
+    """An ideal model of words, 95 % of which have tag 1."""
+    generator = np.random.default_rng(0)
+    states = np.where(generator.random(4000) < 0.95, 1, 2)
+    words = np.array([generator.choice(4, p=TABLE[state]) for state in states])
+    with np.errstate(divide="ignore"):
+        likelihoods = np.maximum(np.log(TABLE), -20)[:, words].T
+    others = generator.permutation(states)
+    assert swap_gaps(likelihoods, others).mean() > 4  # that the frequent tag fits most spans is no finding
+    found = mean_interval(above_chance(likelihoods, others), np.arange(4000))
+    assert found.low < 0 < found.high and abs(found.value) < 0.5
+    assert mean_interval(above_chance(likelihoods, states), np.arange(4000)).low > 1  # true tags say something
 
 
 def test_accuracy_counts_each_tag_alike_however_often_it_occurs() -> None:
@@ -142,6 +158,9 @@ def test_the_margin_over_the_control_is_paired() -> None:
     margin = margin_interval(own, control, labels, documents)
     expected = np.mean([auroc(own[i], labels) - auroc(control[i], labels) for i in range(3)])
     assert margin.value == pytest.approx(expected) and margin.above_zero
+    broken = np.where(np.arange(600) == 7, np.nan, own)
+    with pytest.raises(ConfigError, match="1 of 600 scores are no numbers"):
+        margin_interval(broken, control, labels, documents)
     same = margin_interval(own, own, labels, documents)
     assert (same.value, same.low, same.high) == pytest.approx((0, 0, 0), abs=1e-12)
 
@@ -163,7 +182,10 @@ def test_sharpening_finds_the_slope_per_doubling() -> None:
 
 def test_the_cost_is_what_untagged_text_lost() -> None:
     plain, tagged = np.array([[-1.0, -2.0], [-3.0, -2.0]]), np.array([[-2.5, -2.0], [-2.0, -4.0]])
-    assert losses_added(tagged, plain).tolist() == [[0.5, 0.0], [0.0, 2.0]]
+    assert losses_added(tagged, plain).tolist() == [[1.5, 0.0], [-1.0, 2.0]]  # in pairs of equal seed
+    assert losses_added(tagged, plain[:1]).tolist() == [[1.5, 0.0]]  # the second has no partner
+    cost = measure_cost(tagged, plain[:1], np.array([0, 1]), np.array([1, 2]))
+    assert cost.seeds == 1 and cost.all_spans.value == pytest.approx(0.5)
     assert firsts(np.array([3, 3, 5, 6, 6])).tolist() == [True, False, True, True, False]
 
 

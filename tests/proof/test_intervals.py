@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from annotate.errors import ConfigError
-from annotate.proof.intervals import detectable, mean_interval, percentiles, ratio_interval
+from annotate.proof.intervals import detectable, mean_interval, over_seeds, percentiles, ratio_interval
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
@@ -35,6 +35,24 @@ def test_seeds_that_differ_widen_the_interval() -> None:
     narrow, wide = (mean_interval(each, np.arange(500)) for each in (alike, apart))
     assert narrow.value == pytest.approx(wide.value)
     assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
+
+
+def test_intervals_of_three_seeds_that_differ_more_than_documents_cover_the_truth() -> None:
+    generator, held, above = np.random.default_rng(5), 0, 0
+    documents = np.arange(20)
+    for _ in range(200):
+        values = generator.normal(0, 0.1, (1, 20)) + generator.normal(0, 1.0, (3, 1))
+        found = mean_interval(values, documents)
+        held, above = held + (found.low <= 0 <= found.high), above + found.above_zero
+    assert held >= 180 and above <= 12  # 95 % and 2.5 % of 200 are 190 and 5
+
+
+def test_seeds_that_do_not_differ_leave_the_interval_of_documents() -> None:
+    values = np.random.default_rng(6).normal(0, 1, 300)
+    one, three = mean_interval(values, np.arange(300)), mean_interval(np.stack([values] * 3), np.arange(300))
+    assert (three.low, three.high) == pytest.approx((one.low, one.high), abs=0.01)
+    same = over_seeds(np.array([2.0, 2.0]), np.array([2.0, 2.0, np.nan]), np.arange(3))
+    assert (same.low, same.high) == (2.0, 2.0)
 
 
 def test_spans_that_do_not_count_are_left_out_in_all_seeds_or_refused() -> None:

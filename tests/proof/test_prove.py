@@ -38,7 +38,7 @@ def one_thread() -> None:
 
 def test_tags_that_words_tell_are_learned(made, tmp_path: Path) -> None:
     told: list[str] = []
-    proof = prove(made.folder, tmp_path / "proof", steps=80, seeds=2, full=True, tell=told.append, **SMALL)
+    proof = prove(made.folder, tmp_path / "proof", steps=80, seeds=1, full=True, tell=told.append, **SMALL)
     assert [each.outcome for each in proof.verdicts] == ["learned", "learned"]
     assert all(gate.passed for gate in proof.gates) and len(proof.gates) == 4
     (family,) = proof.families
@@ -59,7 +59,7 @@ def test_tags_that_words_tell_are_learned(made, tmp_path: Path) -> None:
 
     before = json.loads((tmp_path / "proof" / "proof.json").read_text())
     told.clear()
-    prove(made.folder, tmp_path / "proof", steps=80, seeds=2, full=True, tell=told.append, **SMALL)
+    prove(made.folder, tmp_path / "proof", steps=80, seeds=1, full=True, tell=told.append, **SMALL)
     after = json.loads((tmp_path / "proof" / "proof.json").read_text())
     assert "all models are trained" in told
     assert before["about"].pop("seconds of this call") >= after["about"].pop("seconds of this call")
@@ -78,7 +78,7 @@ def test_tags_that_nothing_tells_are_not_learned(empty, tmp_path: Path) -> None:
     card, tables = card_and_tables(300, cue=0.0, window=64)
     empty.add("train", card, tables, subset="train")
     empty.add("held_out", card, card_and_tables(300, cue=0.0, window=64, seed=5, parts=1)[1], subset="evaluation")
-    proof = prove(empty.folder, tmp_path / "proof", steps=30, seeds=1, tell=lambda line: None, **SMALL)
+    proof = prove(empty.folder, tmp_path / "proof", steps=30, seeds=2, tell=lambda line: None, **SMALL)
     assert "learned" not in [each.outcome for each in proof.verdicts]
     last = proof.families[0].steps[-1]
     assert last.difference.low < 0 and last.gain is None  # no tag was left out by chance
