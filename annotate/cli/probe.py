@@ -56,7 +56,7 @@ def command() -> None:
     "weights",
     multiple=True,
     metavar="SOURCE=N",
-    help="How many spans one of SOURCE counts as; 0: only measured; can be repeated [1].",
+    help="How many spans one of SOURCE counts as; 0: only measured, all of it without --split; can be repeated [1].",
 )
 @click.option("--tail-layers", type=click.IntRange(0), default=0, show_default=True, help="Layers to train too; slow.")
 @click.option("--anchors", nargs=2, metavar="LOW HIGH", help="A text that must score low, and one high [both picked].")
@@ -153,6 +153,9 @@ def print_report(report: ProbeReport, out: Console) -> None:
         say(out, f"{report.contradictions:,} texts have different labels in one source: all their labels count.")
     if report.repeats:
         say(out, f"{report.repeats:,} spans were left out of training: a test span has the same text.")
+    if report.unused:
+        said = "spans were neither trained on nor measured: their source has the weight 0, and the split says train."
+        say(out, f"{report.unused:,} {said}")
     _print_words(report, out)
     say(out, f"Wrote {report.path}, {size(report.size)}: {_features(report.features)}; penalty {report.penalty:g}.")
     say(out, f'  in a pipeline:  Probe("{report.path}")')

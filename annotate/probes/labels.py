@@ -41,7 +41,8 @@ class LabelledSpans:
         texts: `n` of them.
         labels: float64 `[n]`, as given: 0 and 1, or ratings.
         targets: float64 `[n]` in [0, 1]: 0 and 1 as they are; a rating as its mid-rank among the training ratings of
-            its source, so that sources on different scales can be learned together. Above one half is "yes".
+            its source, or among all of a source that is only measured, so that sources on different scales can be
+            learned together. Above one half is "yes".
         sources: int64 `[n]`, positions in `names`.
         names: names of the sources.
         rated: bool `[n_sources]`, whether the labels of a source are ratings.
@@ -76,6 +77,11 @@ class LabelledSpans:
         """Training spans that are not for validation."""
         return self.train & ~self.validation
 
+    @property
+    def unused(self) -> BoolVector:
+        """Spans in no part: of a source that is only measured, where a column says that they are no test spans."""
+        return ~self.test & (self.weights == 0)
+
 
 def read_labels(
     data: str | Path | pa.Table,
@@ -95,7 +101,8 @@ def read_labels(
         label: name of the column of labels: 0 and 1, bool, or ratings; higher is more of the axis.
         source: name of the column that says where a span is from; None: all from one.
         split: name of the column that says "train" or "test"; None: by a hash of the text in lower case with blanks
-            collapsed, so that repeats fall on one side.
+            collapsed, so that repeats fall on one side; and all spans of a source that is only measured are for the
+            test.
         seed: key of the hash.
         weights: by source, how many spans one of its spans counts as; 1 where it is not named, 0: only measured.
 
@@ -125,17 +132,18 @@ def read_labels(
     key = frame["text"].cast(pl.String).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars()
     hashes = np.array([xxhash.xxh3_64_intdigest(text.encode()) for text in key], np.uint64)
     drawn_test, drawn_validation = (uniform(keyed_hash(seed, hashes, part)) for part in range(2))
-    test = drawn_test < TEST_SHARE if split is None else _read_split(frame["split"], split)
-    keep = test | ~np.isin(hashes, hashes[test])
     sources = frame["source"].cast(pl.String) if source else pl.repeat("all", len(frame), eager=True)
     names = tuple(sorted(set(sources.to_list())))
     codes = np.searchsorted(np.array(names), sources.to_numpy()).astype(np.int64)
     _refuse_marks(labels, codes, names, label)
     counts = _weights_of(names, weights or {})
+    measured = counts[codes] == 0
+    test = (drawn_test < TEST_SHARE) | measured if split is None else _read_split(frame["split"], split)
+    keep = test | ~np.isin(hashes, hashes[test])
     frame = frame.with_columns(key=key, source=pl.Series(codes))
     different = frame.group_by("key", "source").agg(pl.col("label").n_unique() > 1)["label"]
-    codes, test = codes[keep], test[keep]
-    targets, rated = _make_targets(labels[keep], codes, names, test)
+    codes, test, measured = codes[keep], test[keep], measured[keep]
+    targets, rated = _make_targets(labels[keep], codes, names, ~test | measured)
     spans = LabelledSpans(
         texts=frame["text"].cast(pl.String).filter(pl.Series(keep)).to_list(),
         labels=labels[keep],
@@ -145,7 +153,7 @@ def read_labels(
         rated=rated,
         weights=counts[codes],
         test=test,
-        validation=~test & (drawn_validation[keep] < VALIDATION_SHARE) & (counts[codes] > 0),
+        validation=~test & ~measured & (drawn_validation[keep] < VALIDATION_SHARE),
         repeats=int((~keep).sum()),
         understood=tuple(
             f"labels of {name}: {_understood(labels[keep][codes == i], rated=bool(rated[i]))}"
@@ -234,8 +242,9 @@ def _read_split(column: pl.Series, name: str) -> BoolVector:
 
 
 def _make_targets(
-    labels: FloatVector, sources: npt.NDArray[np.int64], names: tuple[str, ...], test: BoolVector
+    labels: FloatVector, sources: npt.NDArray[np.int64], names: tuple[str, ...], ranked: BoolVector
 ) -> tuple[FloatVector, BoolVector]:
+    """Targets, and which sources have ratings; a rating gets its mid-rank among those of its source in `ranked`."""
     targets = labels.copy()
     rated = np.zeros(len(names), np.bool_)
     for i, name in enumerate(names):
@@ -248,11 +257,11 @@ def _make_targets(
             )
         rated[i] = not np.isin(found, (0.0, 1.0)).all()
         if rated[i]:
-            train = np.sort(labels[own & ~test])
-            if not len(train):
+            known = np.sort(labels[own & ranked])
+            if not len(known):
                 raise ConfigError(f"source {name!r} has no training spans to rank its ratings by")
-            below, upto = (np.searchsorted(train, labels[own], side=side) for side in ("left", "right"))
-            targets[own] = (below + upto) / (2 * len(train))
+            below, upto = (np.searchsorted(known, labels[own], side=side) for side in ("left", "right"))
+            targets[own] = (below + upto) / (2 * len(known))
     return targets, rated
 
 

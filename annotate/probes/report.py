@@ -136,6 +136,8 @@ class ProbeReport:
         wrong: the test spans on which it is most wrong: those with a "no" that it finds likeliest, then those with a
             "yes" that it finds least likely.
         repeats: labelled spans left out because a test span has the same text.
+        unused: labelled spans neither trained on nor measured: their source has the weight 0, and the column of splits
+            says "train".
         understood: by source, a sentence: what its labels were taken for.
         contradictions: texts that a source has with different labels.
         words: by feature of listed words, what one standard deviation more of it adds to the score.
@@ -154,6 +156,7 @@ class ProbeReport:
     labels_with_length: float
     wrong: tuple[WrongSpan, ...]
     repeats: int
+    unused: int
     understood: tuple[str, ...]
     contradictions: int
     words: Mapping[str, float]

@@ -99,7 +99,7 @@ def train_probe(
             scales; one direction is fitted to all of them.
         split: name of the column that says "train" or "test"; None: a fifth of the texts, by hash, is the test part.
         weights: by source, how many spans one of its spans counts as: 1 where it is not named; with 0 it is not trained
-            on, only measured.
+            on, only measured: all its spans, or with `split` those that it calls "test".
         features: hidden states that the head reads; None: means at half and at two thirds of the encoder's depth.
         words: CSV files of words to look for, as `read_words` reads them: the head reads their shares and severities
             beside the hidden states. They stay in the probe's file as hashes.
@@ -166,6 +166,7 @@ def train_probe(
         labels_with_length=spearman(spans.targets[rows], lengths[rows]),
         wrong=most_wrong(spans, test, curve),
         repeats=spans.repeats,
+        unused=int(spans.unused.sum()),
         understood=spans.understood,
         contradictions=spans.contradictions,
         words=_word_weights(setting, head),

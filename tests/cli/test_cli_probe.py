@@ -96,9 +96,17 @@ def test_listed_words_and_weights_of_sources(annotate, labelled, tmp_path):
     rows = {line.split("│")[1].strip(): line for line in shown.splitlines() if line.startswith("│")}
     assert " -" in rows["share of '[b]rude[/b]'"] and "length" in rows
     assert "1 listed words were left out" in shown
-    assert " 0 │" in rows["[b]car[/b]"], "a source of weight 0 has no training spans"
+    assert " 0 │   60 │" in rows["[b]car[/b]"], "a source of weight 0 has no training spans, all are measured"
+    assert "neither trained on nor measured" not in shown
     card = annotate("probe", "show", out)[1]
     assert "listed, in the groups [b]rude[/b], you" in card
+    parts = pl.read_parquet(labelled).with_columns(
+        part=pl.when(pl.int_range(pl.len()) % 5 < 4).then(pl.lit("train")).otherwise(pl.lit("test"))
+    )
+    parts.write_parquet(split := tmp_path / "split.parquet")
+    code, shown, err = annotate(*given[:2], split, *given[3:], "--split", "part", "--weight", "[b]car[/b]=0")
+    assert code == 0, err
+    assert "48 spans were neither trained on nor measured: their source has the weight 0" in shown
     for wrong in ("garden", "garden=many"):
         code, _, err = annotate(*given, "--weight", wrong)
         assert code == 2 and f"a weight is SOURCE=N, got '{wrong}'" in err

@@ -145,6 +145,26 @@ def test_ratings_become_ranks_within_their_source(two_sources):
     assert (np.argsort(spans.targets[train]) == np.argsort(spans.labels[train])).all()
 
 
+def test_all_of_a_source_that_is_only_measured_is_for_the_test_and_its_repeats_leave_training(two_sources):
+    trained, measured = two_sources.slice(0, 300), two_sources.slice(300)
+    again = trained.slice(0, 10).set_column(2, "source", pa.array(["rated"] * 10))
+    both = pa.concat_tables([trained, measured, again])
+    spans = read(both, source="source", weights={"rated": 0})
+    rated = spans.sources == 1
+    assert spans.test[rated].all() and rated.sum() == 310 and not spans.unused.any()
+    assert not {*trained["text"].to_pylist()[:10]} & {
+        text for text, train in zip(spans.texts, spans.train, strict=True) if train
+    }
+    assert np.sort(spans.targets[rated]) == pytest.approx((np.arange(310) + 0.5) / 310, abs=0.02)
+
+    # A column of splits is followed, and what it keeps from both is counted.
+    split = both.append_column("part", pa.array(np.where(np.arange(610) % 5, "train", "test")))
+    spans = read(split, source="source", split="part", weights={"rated": 0})
+    rated = spans.sources == 1
+    assert (spans.test[rated].sum(), spans.unused.sum()) == (62, (rated & ~spans.test).sum())
+    assert 240 < spans.unused.sum() <= 248 and not (spans.unused & (spans.train | spans.validation)).any()
+
+
 def test_sources_are_measured_each_and_held_out_whole(encoder, two_sources, tmp_path):
     report = train_probe(two_sources, "niceness", encoder=encoder, out=tmp_path / "p.safetensors", source="source")
     labelled, rated = report.sources

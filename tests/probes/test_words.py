@@ -335,6 +335,7 @@ def test_weights_say_what_a_source_counts_and_0_only_measures_it(encoder, labell
     report = train_probe(labelled, "niceness", out=tmp_path / "a.safetensors", weights={"wrong": 0}, **settings)
     true, wrong = report.sources
     assert (wrong.train, true.result.value > 0.9, wrong.result.value < 0.1) == (0, True, True)
+    assert (wrong.test, report.unused) == (200, 0), "all spans of a source that is only measured are"
     assert wrong.held_out == wrong.result
     train_probe(labelled.slice(0, 200), "niceness", out=tmp_path / "b.safetensors", **settings)
     a, b = (load_probe(tmp_path / f"{name}.safetensors") for name in "ab")
