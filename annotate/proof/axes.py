@@ -20,12 +20,13 @@ class Specificity:
         matrix: float64 `[tags, tags]`: row i, column j is how far the likelihood ratio of tag i is from chance as a
             classifier of tag j: AUROC less 0.5.
         corpus: float64 `[tags, tags]`, how the labels go together in the corpus: their correlation (phi).
-        diagonal: whether in each row the largest entry is that of the tag itself.
+        diagonal: whether in each row the largest entry is that of the tag itself; None if one of these could not be
+            measured.
     """
 
     matrix: Float64
     corpus: Float64
-    diagonal: bool
+    diagonal: bool | None
 
 
 def specificity(ratios: Float64, labels: Bool) -> Specificity:
@@ -44,7 +45,8 @@ def specificity(ratios: Float64, labels: Bool) -> Specificity:
     with np.errstate(invalid="ignore", divide="ignore"):  # a tag that all spans have correlates with nothing: NaN
         corpus = (off.T @ off / max(1, len(off))) / np.outer(spread, spread)
     filled = np.where(np.isnan(matrix), -np.inf, matrix)
-    return Specificity(matrix=matrix, corpus=corpus, diagonal=bool((filled.argmax(axis=1) == np.arange(tags)).all()))
+    largest = bool((filled.argmax(axis=1) == np.arange(tags)).all())
+    return Specificity(matrix=matrix, corpus=corpus, diagonal=None if np.isnan(np.diagonal(matrix)).any() else largest)
 
 
 @dataclass(frozen=True, kw_only=True)

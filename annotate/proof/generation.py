@@ -5,12 +5,19 @@ The judge must not be the scorer that the tags came from: a model may learn what
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 
+from annotate.errors import ConfigError
 from annotate.probes.metrics import spearman
 from annotate.proof.intervals import Float64, Int64, Interval, draws, percentiles
+
+MOST_ORDERED = 7  # grades, of which all 5,040 orders are looked at
+DRAWN_ORDERS = 5000  # of more grades
 
 
 def judged_difference(under: Float64, against: Float64, *, seed: int = 0) -> Interval:
@@ -38,9 +45,13 @@ def expected_maximum(scores: Float64, k: int) -> float:
     """The mean of the highest of `k` texts, drawn without replacement from all; RealToxicityPrompts has k = 25.
 
     Of n scores in rising order, the i-th is the highest of k with probability C(i - 1, k - 1) / C(n, k).
+
+    Raises:
+        ConfigError: there are fewer than `k` texts, or `k` is below 1.
     """
     n = len(scores)
-    k = min(k, n)
+    if not 1 <= k <= n:
+        raise ConfigError(f"the highest of {k} texts is asked for, and there are {n}")
     chance = np.zeros(n)
     chance[n - 1] = k / n
     for i in range(n - 1, k - 1, -1):  # C(i - 1, k - 1) = C(i, k - 1) * (i - k + 1) / i
@@ -54,11 +65,14 @@ class DoseResponse:
 
     Attributes:
         spearman: correlation of the ranks of grades and mean scores.
+        chance: how often grades that say nothing would correlate as much or more, in either direction. Of three grades
+            a third of all orders do, so three can show nothing. NaN for fewer than two grades.
         generated: the mean score of texts by grade.
         corpus: the mean score of the corpus's spans by grade: a model that has learned the grades comes near it.
     """
 
     spearman: float
+    chance: float
     generated: dict[int, float]
     corpus: dict[int, float]
 
@@ -74,11 +88,29 @@ def dose_response(grades: Int64, scores: Float64, corpus_grades: Int64, corpus_s
     """
     generated = _means(grades, scores)
     means = np.array(list(generated.values()))
+    rank = spearman(np.array(list(generated), np.float64), means)
     return DoseResponse(
-        spearman=spearman(np.array(list(generated), np.float64), means),
+        spearman=rank,
+        chance=_chance(means, rank),
         generated=generated,
         corpus=_means(corpus_grades, corpus_scores),
     )
+
+
+def _chance(means: Float64, rank: float) -> float:
+    """The share of orders of the means whose correlation of ranks is as far from 0: all orders, or 5,000 drawn."""
+    n = len(means)
+    if n < 2:
+        return math.nan
+    if n <= MOST_ORDERED:
+        orders = np.array([*itertools.permutations(range(n))])
+    else:
+        orders = np.random.default_rng(0).permuted(np.tile(np.arange(n), (DRAWN_ORDERS, 1)), axis=1)
+    ranks, grades = rankdata(means) - (n + 1) / 2, np.arange(n) - (n - 1) / 2
+    size = math.sqrt(float((ranks**2).sum() * (grades**2).sum()))
+    found = np.abs(ranks[orders] @ grades) / size if size else np.zeros(len(orders))
+    as_far = int((found >= abs(rank) - 1e-9).sum())
+    return as_far / len(orders) if n <= MOST_ORDERED else (as_far + 1) / (len(orders) + 1)
 
 
 def _means(groups: Int64, values: Float64) -> dict[int, float]:

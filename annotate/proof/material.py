@@ -17,6 +17,7 @@ from annotate.storage.results import read_tags, shard_tables, tags_folder
 from annotate.storage.store import Directory
 
 HELD_OUT = 0.1  # of the documents, if the run has no subset for evaluation
+LEAST = 10  # documents that are measured: of fewer, draws with replacement are too much alike
 MOST = 50_000_000  # tokens of text that are read if no number is given; a token takes some 20 bytes of memory
 
 
@@ -66,7 +67,7 @@ def read_material(
     Raises:
         ConfigError: the shards have no `span_ids`, or tags that can't be measured; or both outputs do not go together.
         StorageError: there are no such shards.
-        InputError: nothing is left to train on, or to measure.
+        InputError: nothing is left to train on, or fewer than 10 documents to measure.
     """
     found = [item for item in read_latest(Directory.at(workdir)) if item.role is Role.TOKEN_SHARDS]
     trained = _only(found, output, ("train", None), "to train on")
@@ -100,12 +101,7 @@ def read_material(
     apart = apart.only(chosen_segments(apart, spans, seed=seed))
     apart, said = _unshared(apart, text)
     remarks.append(said)
-    if not text.n_windows or not len(apart.whole_spans()):
-        what = "measure" if text.n_windows else "train on"
-        raise InputError(
-            f"{workdir} leaves no text to {what}: {'; '.join(remarks)}",
-            hint="The corpus is too small, or most of what is held out is in training too.",
-        )
+    _check_enough(text, apart, f"{workdir} leaves", "; ".join(remarks))
     if lost := text.without_text + apart.without_text:
         remarks.append(f"{counted(lost, 'tag')} of spans without a token left out")
     return Material(
@@ -117,6 +113,19 @@ def read_material(
         shards=tuple(item.fingerprint for item in (trained, other) if item is not None),
         remarks=tuple(remarks),
     )
+
+
+def _check_enough(text: Text, apart: Text, leaves: str, remarks: str) -> None:
+    """Check that there is text to train on, and that an interval over documents means something."""
+    hint = "The corpus is too small, or most of what is held out is in training too."
+    whole = np.unique(apart.of_spans.documents[apart.whole_spans()])
+    if not text.n_windows or not len(whole):
+        raise InputError(f"{leaves} no text to {'measure' if text.n_windows else 'train on'}: {remarks}", hint=hint)
+    if len(whole) < LEAST:
+        raise InputError(
+            f"{leaves} {counted(len(whole), 'document')} to measure, and intervals need {LEAST}: {remarks}",
+            hint=f"{hint} Or too few spans are asked for: --spans.",
+        )
 
 
 def _of(found: list[Latest], subsets: tuple[str | None, ...]) -> list[Latest]:

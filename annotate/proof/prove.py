@@ -77,7 +77,7 @@ def prove(
         ConfigError: a setting is out of range; the shards can't be measured; or the folder is no local one, has a proof
             with other settings, or another process works on it.
         StorageError: there are no such shards.
-        InputError: there is no text to train on, or to measure.
+        InputError: there is no text to train on, or there are fewer than 10 documents to measure.
     """
     if seeds < 1:
         raise ConfigError(f"seeds is at least 1, not {seeds}")

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,10 @@ class Work:
         """The folder with the model of a checkpoint."""
         return self.folder / run.name / f"model-{step:07}"
 
+    def trained(self, run: Run) -> bool:
+        """Whether the model of its last checkpoint is there."""
+        return (self.model_folder(run, self.recipe.steps) / WEIGHTS).exists()
+
     def done(self, run: Run) -> bool:
         """Whether all of its checkpoints were measured."""
         return all(self.result(run, step).exists() for step in self.recipe.measured)
@@ -160,11 +164,29 @@ class Timing:
         """Seconds that the runs will take: the longest queue of runs, if each process is as fast as one alone."""
         left = [run for run in runs if not work.done(run)]
         rounds = -(-len(left) // jobs)
-        return rounds * (work.recipe.steps * self.step + len(work.recipe.measured) * self.checkpoint)
+        steps = 0 if all(work.trained(run) for run in left) else work.recipe.steps
+        return rounds * (steps * self.step + len(work.recipe.measured) * self.checkpoint)
+
+
+@contextlib.contextmanager
+def as_in_a_process(device: str) -> Iterator[None]:
+    """On a CPU: with one thread, as the processes have it. So weights and times do not depend on who trains."""
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def timed(work: Work) -> Timing:
     """Time some steps of the arm with true tags, and the measuring of a checkpoint on every eighth row."""
+    with as_in_a_process(work.device):
+        return _timed(work)
+
+
+def _timed(work: Work) -> Timing:
     run = Run(arm=TRUE, seed=0)
     model, rendering = work.model(0), work.rendering(run)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
@@ -187,9 +209,10 @@ _stop: Any = None
 
 
 def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Progress], None]) -> None:
-    """Do all runs that are not done. With one job this process does them; with more, processes of one thread each.
+    """Do all runs that are not done: with one job in this process, with more in others.
 
-    If one fails, or this process is interrupted, the others stop after their step.
+    On a CPU each model is trained by one thread. If one fails, or this process is interrupted, the others stop after
+    their step.
 
     Args:
         work: what they share.
@@ -200,8 +223,9 @@ def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Prog
     left = [run for run in runs if not work.done(run)]
     if jobs == 1 or len(left) == 1:
         last: dict[str, float] = {}
-        for run in left:
-            do(work, run, lambda run, progress: _seldom(last, run, progress, tell))
+        with as_in_a_process(work.device):
+            for run in left:
+                do(work, run, lambda run, progress: _seldom(last, run, progress, tell))
         return
     context = multiprocessing.get_context("spawn")
     queue, stop = context.Queue(), context.Event()
@@ -219,6 +243,8 @@ def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Prog
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    while not queue.empty():  # the processes have ended: nothing is on its way
+        tell(*queue.get())
 
 
 def _begin(work: Work, queue: Any, stop: Any, parent: int) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+from annotate.proof.intervals import Interval
 from annotate.proof.measures import OfFamily, OfTag
 
 Outcome = Literal["learned", "not learned", "can't tell at this size"]
@@ -53,10 +55,21 @@ def verdict(of: OfTag, family: OfFamily) -> Verdict:
 
 def _beside_words(of: OfTag) -> str:
     """How the models compare with the bag of words."""
-    if of.above_bag_of_words.above_zero:
-        return "It is more than a bag of words finds."
+    above = of.above_bag_of_words
     figures = f"AUROC {of.bag_of_words:.2f}, the models {of.matched.true:.2f}, at equal length"
-    return f"A bag of words does as well or better ({figures}): only lexical cues are shown."
+    if above.above_zero:
+        return "It is more than a bag of words finds."
+    if above.high < 0:
+        return f"A bag of words does better ({figures}): only lexical cues are shown."
+    return (
+        f"It can't be told apart from what a bag of words finds ({figures}; the models are {above.value:+.2f} above it "
+        f"[{above.low:+.2f}, {above.high:+.2f}]): more than lexical cues is not shown."
+    )
+
+
+def _above_zero(interval: Interval) -> bool | None:
+    """None if nothing could be measured."""
+    return None if math.isnan(interval.value) else interval.above_zero
 
 
 def gates(family: OfFamily) -> list[Gate]:
@@ -65,7 +78,7 @@ def gates(family: OfFamily) -> list[Gate]:
     found = [
         Gate(
             what="swap gap, true less shuffled: interval above 0",
-            passed=last.above_zero,
+            passed=_above_zero(last),
             figure=f"{last.value:+.3f} [{last.low:+.3f}, {last.high:+.3f}] nats a span",
         )
     ]
@@ -74,7 +87,7 @@ def gates(family: OfFamily) -> list[Gate]:
         found.append(
             Gate(
                 what="the same is larger at the last checkpoint than at the first: interval above 0",
-                passed=grown.above_zero,
+                passed=_above_zero(grown),
                 figure=f"{grown.value:+.3f} [{grown.low:+.3f}, {grown.high:+.3f}]",
             )
         )
@@ -83,7 +96,7 @@ def gates(family: OfFamily) -> list[Gate]:
         found.append(
             Gate(
                 what=f"<{of.name}>: AUROC among spans of equal length, true less shuffled: interval above 0",
-                passed=margin.above_zero if of.pairs else None,
+                passed=_above_zero(margin),
                 figure=f"{margin.value:+.3f} [{margin.low:+.3f}, {margin.high:+.3f}], {of.pairs:,} pairs",
             )
         )

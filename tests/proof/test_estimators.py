@@ -196,6 +196,9 @@ def test_generation_under_a_tag_is_judged_against_another() -> None:
     assert expected_maximum(np.array([3.0, 1.0, 2.0]), 3) == 3.0
     assert expected_maximum(np.array([3.0, 1.0, 2.0]), 1) == pytest.approx(2.0)
     assert expected_maximum(np.array([3.0, 1.0, 2.0]), 2) == pytest.approx((3 + 3 + 2) / 3)
+    for scores, k in ((np.array([3.0, 1.0, 2.0]), 25), (np.zeros(0), 1)):
+        with pytest.raises(ConfigError, match=f"the highest of {k} texts is asked for, and there are {len(scores)}"):
+            expected_maximum(scores, k)
     uniform = np.linspace(0, 1, 5001)
     assert expected_maximum(uniform, 25) == pytest.approx(25 / 26, abs=1e-3)
 
@@ -206,7 +209,12 @@ def test_dose_response_follows_the_grades() -> None:
     assert found.spearman == 1.0
     assert found.generated == pytest.approx({1: 0.1, 2: 0.2, 3: 0.3}) and found.corpus == {1: 0.0, 2: 0.5, 3: 1.0}
     assert dose_response(grades, -grades * 1.0, grades, grades * 1.0).spearman == -1.0
-    assert dose_response(grades, np.ones(12), grades, grades * 1.0).spearman == 0.0
+    assert found.chance == pytest.approx(1 / 3)  # two of the six orders of three grades
+    flat = dose_response(grades, np.ones(12), grades, grades * 1.0)
+    assert (flat.spearman, flat.chance) == (0.0, 1.0)
+    five, nine = (dose_response(g, g * 1.0, g, g * 1.0) for g in (np.arange(5), np.arange(9)))
+    assert five.chance == pytest.approx(2 / 120) and nine.chance < 0.001
+    assert np.isnan(dose_response(np.zeros(2, int), np.ones(2), grades, grades * 1.0).chance)
 
 
 def test_each_tag_tells_of_its_own_label() -> None:
@@ -217,7 +225,9 @@ def test_each_tag_tells_of_its_own_label() -> None:
     assert abs(own.matrix[0, 1]) < 0.05 and abs(own.corpus[0, 1]) < 0.06
     assert np.diag(own.corpus) == pytest.approx([1, 1])
     crossed = specificity(labels[:, ::-1] + generator.normal(0, 0.5, (2000, 2)), labels)
-    assert not crossed.diagonal
+    assert crossed.diagonal is False
+    unknown = specificity(np.column_stack([labels[:, 0] * 1.0, labels[:, 1]]), labels & [False, True])
+    assert np.isnan(unknown.matrix[0, 0]) and unknown.diagonal is None
 
 
 def test_effects_that_add_up_compose() -> None:

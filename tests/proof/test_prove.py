@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from queue import Queue
 from threading import Event
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +28,7 @@ from annotate.proof.likelihoods import Columns, likelihoods
 from annotate.proof.material import read_material
 from annotate.proof.prove import prove
 from annotate.proof.runs import Run, Work, do_all
-from annotate.proof.training import Recipe
+from annotate.proof.training import Progress, Recipe
 
 SMALL = {"width": 32, "layers": 1, "learning_rate": 1e-2, "jobs": 1, "checkpoints": 3}
 
@@ -120,6 +122,57 @@ def test_a_proof_on_the_text_that_was_trained_on_ends(empty) -> None:
     empty.add("train", card, tables, subset="train")
     empty.add("held_out", card, tables, subset="evaluation")
     with pytest.raises(InputError, match="leaves no text to measure"):
+        read_material(empty.folder)
+
+
+def test_all_that_processes_tell_is_told(made, tmp_path, monkeypatch) -> None:
+    """Here the processes end at once, all before the first line is read."""
+
+    class Pool:
+        def __init__(self, jobs, context, *, initializer, initargs) -> None:
+            self.queue = initargs[1]
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *raised) -> None:
+            pass
+
+        def submit(self, function, run: Run) -> Future:
+            self.queue.put((run, Progress(step=6, steps=6, loss=0.0)))
+            done: Future = Future()
+            done.set_result(None)
+            return done
+
+    monkeypatch.setattr(runs, "ProcessPoolExecutor", Pool)
+    monkeypatch.setattr(runs.multiprocessing, "get_context", lambda name: SimpleNamespace(Queue=Queue, Event=Event))
+    told: list[str] = []
+    three = [Run(arm=TRUE, seed=seed) for seed in range(3)]
+    do_all(work_of(made.folder, tmp_path), three, 3, lambda run, progress: told.append(run.name))
+    assert sorted(told) == ["true-0", "true-1", "true-2"]
+
+
+def test_on_a_cpu_a_model_is_trained_and_timed_by_one_thread(made, tmp_path, monkeypatch) -> None:
+    seen: list[int] = []
+    step = runs.train_step
+    monkeypatch.setattr(
+        runs, "train_step", lambda *given, **more: (seen.append(torch.get_num_threads()), step(*given, **more))
+    )
+    monkeypatch.setattr(runs, "train", lambda *given, **more: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    work = work_of(made.folder, tmp_path)
+    timing = runs.timed(work)
+    do_all(work, [Run(arm=TRUE, seed=0)], 1, lambda run, progress: None)
+    assert seen == [1] * len(seen) and len(seen) > 1
+    assert torch.get_num_threads() == 2
+    assert timing.step > 0
+
+
+def test_a_proof_of_a_few_documents_ends(empty) -> None:
+    card, tables = card_and_tables(60, parts=1)
+    empty.add("train", card, tables, subset="train")
+    empty.add("held_out", card, card_and_tables(5, seed=5, parts=1)[1], subset="evaluation")
+    with pytest.raises(InputError, match=r"leaves \d documents to measure, and intervals need 10"):
         read_material(empty.folder)
 
 
@@ -218,7 +271,7 @@ def test_without_text_to_measure_it_ends(empty, tmp_path: Path) -> None:
 
 
 def test_outputs_that_do_not_go_together_are_refused(empty) -> None:
-    card, tables = card_and_tables(40)
+    card, tables = card_and_tables(200)
     with pytest.raises(ConfigError, match="0 outputs of token shards to train on"):
         read_material(empty.folder)
     empty.add("a", card, tables, subset="train")

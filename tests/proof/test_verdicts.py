@@ -63,7 +63,7 @@ def of(gap: Interval, margin: Interval, words: Interval = AROUND) -> tuple[OfTag
 @pytest.mark.parametrize(
     ("gap", "margin", "outcome", "words"),
     [
-        (ABOVE, ABOVE, "learned", "only lexical cues are shown"),
+        (ABOVE, ABOVE, "learned", "can't be told apart from what a bag of words finds (AUROC 0.80, the models 0.70"),
         (AROUND, ABOVE, "not learned", "less than 0.035, 5 % of H(Y). 1,000 spans show a gap of 0.030 or more"),
         (WIDE, AROUND, "can't tell at this size", "1,000 spans show a gap of 0.030 or more"),
         (ABOVE, AROUND, "can't tell at this size", "but AUROC at equal length is +0.010 above it"),
@@ -77,13 +77,18 @@ def test_verdicts(gap: Interval, margin: Interval, outcome: str, words: str) -> 
 
 def test_a_model_that_beats_the_bag_of_words_is_said_to() -> None:
     assert "more than a bag of words finds" in verdict(*of(ABOVE, ABOVE, words=ABOVE)).reason
+    below = Interval(value=-0.1, low=-0.2, high=-0.05)
+    assert "does better (AUROC 0.80, the models 0.70" in verdict(*of(ABOVE, ABOVE, words=below)).reason
 
 
 def test_gates_and_remarks() -> None:
     tag, family = of(ABOVE, AROUND)
     assert [gate.passed for gate in gates(family)] == [True, False, False]
-    nothing = replace(family, of_tags=(replace(tag, pairs=0),), sharpening=None)
+    no_pairs = replace(tag, pairs=0, matched=replace(tag.matched, margin=NOTHING))
+    nothing = replace(family, of_tags=(no_pairs,), sharpening=None)
     assert [gate.passed for gate in gates(nothing)] == [True, None]
+    unmeasured = replace(family, steps=(replace(family.steps[0], difference=NOTHING),))
+    assert gates(unmeasured)[0].passed is None
     assert remarks(family) == []
     rising = Sharpening(spearman=1.0, per_doubling=ABOVE, last_less_first=ABOVE)
     high = replace(family.steps[0], gain_difference=ABOVE, share_of_bound=1.3)
