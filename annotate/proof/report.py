@@ -130,8 +130,12 @@ def _specificity(proof: Proof, found: Specificity) -> list[str]:
     for name, row, together in zip(names, found.matrix, found.corpus, strict=True):
         cells = [f"{value:+.3f} ({other:+.2f})" for value, other in zip(row, together, strict=True)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    said = {True: "Each tag tells most of itself.", False: "NOT each tag tells most of itself."}
-    return [*lines, "", said.get(found.diagonal, "Whether each tag tells most of itself could not be measured.")]
+    said = {
+        True: "Each tag tells most of itself.",
+        False: "NOT each tag tells most of itself.",
+        None: "Whether each tag tells most of itself could not be measured.",
+    }
+    return [*lines, "", said[found.diagonal]]
 
 
 def _table(*columns: str) -> list[str]:
