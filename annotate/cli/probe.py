@@ -144,6 +144,9 @@ def print_report(report: ProbeReport, out: Console) -> None:
         table.add_row(name, source.measure, *counts, _measured(source.result), _measured(source.held_out))
     say(out, f"{report.axis}, on spans that the probe never saw")
     out.print(table)
+    if any(source.held_out and source.train for source in report.sources):
+        said = "a probe of the other sources alone, with the penalty that all of them chose"
+        say(out, f"Held out whole: {said}; so the figure may be a little too kind.")
     print_probability(report, out)
     _print_lengths(report, out)
     _print_wrong(report, out)

@@ -47,7 +47,8 @@ class SourceReport:
         train: number of training spans.
         test: number of test spans.
         result: of the probe; None where the test spans have only one kind of label.
-        held_out: of a probe trained in the same way on the other sources alone; None where there is no other.
+        held_out: of a probe trained on the other sources alone, with the same penalty; None where there is no other.
+            The source had a say in that penalty where it is trained on, so this may be a little too kind.
     """
 
     name: str

@@ -39,6 +39,7 @@ def test_a_probe_is_trained_measured_and_shown(annotate, labelled, tmp_path):
     rows = [line for line in shown.splitlines() if "auroc" in line]
     assert len(rows) == 2 and any("garden" in row for row in rows) and any("[b]car[/b]" in row for row in rows)
     assert all(row.count(" to ") == 2 for row in rows), "each source is measured, and measured when it is held out"
+    assert "Held out whole: a probe of the other sources alone, with the penalty that all of them chose" in shown
     assert "Labels of garden: 0 and 1 (" in shown and "Labels of [b]car[/b]: 0 and 1 (" in shown
     assert "fitted curve (platt)" in shown and f'Probe("{out}")' in shown
     assert shown.count(" characters ") == 3 and "Scores follow length by " in shown
@@ -68,8 +69,9 @@ def test_a_curve_that_is_no_better_than_none_is_remarked_on(annotate, monkeypatc
 def test_the_file_is_named_by_the_axis(annotate, labelled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     meant = ("--meaning", "kind to the reader", "--anchors", "you stupid idiot", "thank you so much")
-    code, _, err = annotate("probe", "train", labelled, "--axis", "kindness", *COLUMNS[:4], *meant)
+    code, shown, err = annotate("probe", "train", labelled, "--axis", "kindness", *COLUMNS[:4], *meant)
     assert code == 0, err
+    assert "Held out whole" not in shown, "of one source none is"
     card = annotate("probe", "show", "kindness.safetensors")[1]  # without a folder it would be a shipped one
     assert "kind to the reader" in card and "you stupid idiot" in card
 

@@ -17,6 +17,7 @@ from annotate.models.reading import SentTokenizer
 from annotate.probes import Feature, encoder_forward, load_probe, probe_features, save_probe
 from annotate.probes import tail as tail_module
 from annotate.probes.encoder import word_features
+from annotate.probes.labels import read_labels
 from annotate.probes.training import train_probe
 from annotate.probes.word_features import NEAR, WordFinder
 from annotate.probes.word_list import BEGINNING, feature_names, hash_words, read_words
@@ -326,8 +327,11 @@ def test_a_probe_is_trained_with_a_list_and_scores_as_it_was_measured(encoder, l
     assert report.words["share of 'rude'"] < 0
     head = load_probe(tmp_path / "a.safetensors")
     assert bool(head.tail) == bool(tail_layers)
-    words = [*head.weight[-5:]]
-    assert words[0] < 0, "the weights of words come last, also where there is a tail"
+    assert head.weight[-5] < 0, "the weights of words come last, also where there is a tail"
+    # What a standard deviation adds is said of the head that was written, not of the linear one that a tail began with.
+    spans = read_labels(one_source, text="text", label="label", source=None, split=None, seed=0)
+    spread = word_features(encoder, spans.texts, head.words)[spans.train].std(axis=0)
+    assert [*report.words.values()] == pytest.approx(head.weight[-5:] * spread)
 
 
 def test_weights_say_what_a_source_counts_and_0_only_measures_it(encoder, labelled, tmp_path):
