@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 70, 150, 40, 50
+LEFT, RIGHT, TOP, BOTTOM = 70, 150, 60, 50
 COLOURS = ("#0b6e4f", "#c1440e", "#555555", "#2a5ca8", "#8a4fa0", "#b08800", "#20808d", "#7a5230")
 TICKS = 5
 
@@ -45,8 +45,10 @@ def picture(title: str, unit: str, steps: Sequence[int], lines: Mapping[str, Lin
     def y(value: float) -> float:
         return TOP + (top - value) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
 
-    parts = [_text(LEFT, 22, title, size=15, weight="bold"), _text(LEFT, HEIGHT - 12, "steps of training", size=12)]
-    parts.append(_text(12, TOP - 8, unit, size=11))
+    shaded = any(line.low is not None for line in lines.values())
+    parts = [_text(12, 22, title, size=15, weight="bold")]
+    parts.append(_text(12, 42, f"{unit}; shaded: 95 % intervals" if shaded else unit, size=11))
+    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 12, "steps of training", size=12, anchor="middle"))
     for value in _ticks(bottom, top):
         parts.append(_rule(LEFT, y(value), WIDTH - RIGHT, y(value), "#888888" if value == 0 else "#dddddd"))
         parts.append(_text(LEFT - 6, y(value) + 4, f"{value:g}", size=11, anchor="end"))

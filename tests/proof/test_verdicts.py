@@ -104,9 +104,11 @@ def test_a_picture_is_svg_that_shows_each_line() -> None:
     root = ET.fromstring(picture("Gap", "nats", [10, 20, 40], lines))
     space = "{http://www.w3.org/2000/svg}"
     texts = [text.text for text in root.iter(f"{space}text")]
-    assert {"Gap", "nats", "10", "20", "40", "true <&>", "0", "1"} <= set(texts)
+    assert {"Gap", "nats; shaded: 95 % intervals", "10", "20", "40", "true <&>", "0", "1"} <= set(texts)
     assert len([*root.iter(f"{space}circle")]) == 2  # what is not known is not drawn
     (line,) = root.iter(f"{space}polyline")
     (x1, y1), (x2, y2) = (map(float, point.split(",")) for point in line.get("points").split())
     assert x1 < x2 and y1 > y2
-    assert ET.fromstring(picture("One", "nats", [7], {"a": Line(values=[2.0])})) is not None
+    one = ET.fromstring(picture("One", "nats", [7], {"a": Line(values=[2.0])}))
+    title, unit = [text for text in one.iter(f"{space}text") if text.text in ("One", "nats")]
+    assert float(unit.get("y")) - float(title.get("y")) > float(title.get("font-size"))  # lines of their own
