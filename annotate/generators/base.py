@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 
+LEAST_TEMPERATURE = 1e-5
+"""But for 0. Logits that are divided by less may be more than a float32 holds."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
     """How the next token is drawn.
@@ -41,10 +45,15 @@ class Sampling:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_tokens < 1:
-            raise ConfigError(f"max_tokens must be at least 1, got {self.max_tokens}")
-        if not 0 <= self.temperature < math.inf:
-            raise ConfigError(f"temperature must be 0 or more, got {self.temperature}")
+        if type(self.max_tokens) is not int or self.max_tokens < 1:
+            raise ConfigError(f"max_tokens must be a whole number, at least 1, got {self.max_tokens!r}")
+        if type(self.seed) is not int or not 0 <= self.seed < 1 << 64:
+            raise ConfigError(f"seed must be a whole number, from 0 to 2**64 - 1, got {self.seed!r}")
+        if self.temperature != 0 and not LEAST_TEMPERATURE <= self.temperature < math.inf:
+            raise ConfigError(
+                f"temperature must be 0, for the most probable token, or at least {LEAST_TEMPERATURE}, got "
+                f"{self.temperature}"
+            )
         if not 0 < self.top_p <= 1:
             raise ConfigError(f"top_p must be above 0, and at most 1, got {self.top_p}")
 

@@ -44,8 +44,8 @@ def loops(text: str) -> bool:
     for period in range(SHORTEST_PHRASE, len(codes) // REPEATS + 1):
         last = codes[len(codes) - (REPEATS - 1) * period :]
         before = codes[len(codes) - REPEATS * period : len(codes) - period]
-        if last[-1] == before[-1] and np.array_equal(last, before):
-            return any(map(str.isalnum, tail[-period:]))
+        if last[-1] == before[-1] and np.array_equal(last, before) and any(map(str.isalnum, tail[-period:])):
+            return True  # a shorter one without a letter, such as dashes, may be the end of a longer one with some
     return False
 
 

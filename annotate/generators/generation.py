@@ -13,15 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from annotate.errors import ConfigError
 from annotate.generators.base import Completions, Request, Teacher
 from annotate.generators.draws import draw
 from annotate.models.device import find_device
 from annotate.models.load import load_model
 from annotate.models.precision import precision
 from annotate.models.run import recover_from
+from annotate.unforgeable import unforgeable
 
 if TYPE_CHECKING:
     from annotate.generators.transformers_generator import TransformersGenerator
+
+SPREAD = 32
+"""Tokens that openings of a batch may differ by, at most: so many are read one by one."""
 
 HALVED = "halved batches"
 SPECIAL = "special tokens left out"
@@ -107,10 +112,13 @@ class Generation:
         self.window = settings.model.window()
         # A table of embeddings may have more rows than there are tokens: no text stands for them.
         self.known = max(self.tokenizer.get_vocab().values()) + 1
-        self.stops = _stops(self.model, self.tokenizer)
+        self.stops = settings.stops()
+        self.twin = unforgeable(self.tokenizer.backend_tokenizer).tokenizer
         # Else logits are made for all tokens of a prompt: 2.4 GB for 4,000 tokens of a vocabulary of 150,000.
         takes = inspect.signature(self.model.forward).parameters
         self.last_alone = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
+        with torch.inference_mode():
+            self._check_cache()
 
     @torch.inference_mode()
     def complete(self, requests: Sequence[Request]) -> Completions:
@@ -134,14 +142,15 @@ class Generation:
                     continue
                 fitting.append(i)
                 read += prefix.length + len(openings[i])
-            size = self.settings.batch_rows
-            for batch in (fitting[start : start + size] for start in range(0, len(fitting), size)):
+            for batch in _batches(fitting, [len(openings[i]) for i in fitting], self.settings.batch_rows):
                 for rows, made in self._halving(prefix, batch, openings, requests, counts):
                     if made is None:
                         problems[rows[0]] = TOO_LARGE
                         continue
                     problems |= {i: NOT_FINITE for at, i in enumerate(rows) if made.failed[at]}
                     drawn |= {i: made.of(at) for at, i in enumerate(rows) if not made.failed[at]}
+        if not drawn and NOT_FINITE in problems.values():
+            self._check_finite()
         found = [drawn.get(i) for i in range(len(requests))]
         return Completions(
             texts=[
@@ -156,6 +165,35 @@ class Generation:
             counts={name: n for name, n in counts.items() if n},
         )
 
+    def _check_finite(self) -> None:
+        """See whether a model that gave no finite logits gives some for a short text.
+
+        Raises:
+            ConfigError: it does not.
+        """
+        if not torch.isfinite(self._step(torch.zeros(1, 1, dtype=torch.int64, device=self.device), None)[0].max()):
+            raise ConfigError(
+                f"model {self.settings.model.name!r}, with dtype={self.settings.model.dtype!r}, gives no finite logits "
+                "for any opening, nor for a single token",
+                hint='Its numbers may overflow: set CausalModel(..., dtype="float32"), or dtype="bfloat16".',
+            )
+
+    def _check_cache(self) -> None:
+        """Refuse a model that keeps no keys and values, or none that can be copied for the rows of a batch.
+
+        Raises:
+            ConfigError: it is such a model.
+        """
+        cache = None
+        if "past_key_values" in inspect.signature(self.model.forward).parameters:
+            cache = self._step(torch.zeros(1, 1, dtype=torch.int64, device=self.device), None)[1]
+        if not (hasattr(cache, "batch_repeat_interleave") and hasattr(cache, "batch_select_indices")):
+            raise ConfigError(
+                f"model {self.settings.model.name!r} can't generate here: {type(self.model).__name__} keeps no keys "
+                "and values that rows of a batch can share",
+                hint="Start a server for it, such as vLLM's, and use ServerGenerator(...).",
+            )
+
     def _problem(self, prefix: int, opening: int) -> str | None:
         if not prefix + opening:
             return NOTHING_TO_READ
@@ -168,11 +206,8 @@ class Generation:
         return None
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts, without special ones."""
-        tokenizer = self.tokenizer.backend_tokenizer
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+        """The tokens of texts, without special ones, also where a text spells one: it can end no turn."""
+        return [encoding.ids for encoding in self.twin.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def _read(self, ids: Sequence[int]) -> Prefix:
         """Read what stands before all openings of a prompt."""
@@ -227,7 +262,7 @@ class Generation:
             logits, cache = self._step(torch.from_numpy(given[:, :place]).to(self.device), cache)
         while True:
             at = place - lengths[live]  # where each row is in its completion; below 0 it is still in its opening
-            lost = torch.isnan(logits).any(dim=-1).cpu().numpy()
+            lost = ~torch.isfinite(logits.amax(dim=-1)).cpu().numpy()  # minus infinity alone stands for no token
             drawn.failed[live] |= lost & ~done[live]
             done[live] |= lost
             chosen = draw(logits, hashes[live], np.maximum(at, 0), sampling).cpu().numpy()
@@ -257,11 +292,13 @@ class Generation:
         return text.rstrip("\ufffd")
 
 
-def _stops(model: Any, tokenizer: Any) -> list[int]:
-    """The tokens that end a text, by the model's settings for generation and its tokenizer."""
-    named = getattr(model.generation_config, "eos_token_id", None)
-    several = named if isinstance(named, list) else [named]
-    return sorted({int(i) for i in [*several, tokenizer.eos_token_id] if i is not None})
+def _batches(rows: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[list[int]]:
+    """Rows in their order, the shortest first, in batches of at most `most` whose lengths are about equal."""
+    start = 0
+    for stop in range(1, len(rows) + 1):
+        if stop == len(rows) or stop - start == most or lengths[stop] - lengths[start] > SPREAD:
+            yield list(rows[start:stop])
+            start = stop
 
 
 def _repeated(prefix: Prefix, rows: int) -> tuple[Any, torch.Tensor]:

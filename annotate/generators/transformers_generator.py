@@ -14,6 +14,7 @@ from annotate.generators.base import DEFAULT_SAMPLING, Request, Sampling
 from annotate.models.base import Json
 from annotate.models.causal_model import CausalModel
 from annotate.models.chat_template import DATE, render_messages
+from annotate.models.files import GENERATION_FILE
 from annotate.models.foretold import Foretold
 
 TRIED_TOKENS = 32
@@ -97,6 +98,22 @@ class TransformersGenerator:
         written = render_messages(self.model.tokenizer(), DATE, messages, self.model.name)
         return list(tokenizer.encode(written, add_special_tokens=False).ids)
 
+    def stops(self) -> list[int]:
+        """The tokens that end a text, by the tokenizer and by the model's settings for generation.
+
+        Where there are no such settings, its configuration has them.
+
+        Raises:
+            ConfigError: they are no ids.
+        """
+        settings = self.model.files().settings(GENERATION_FILE)
+        said = settings.get("eos_token_id") if settings else getattr(self.model.config(), "eos_token_id", None)
+        found = [*(said if isinstance(said, list) else [said]), self.model.tokenizer().eos_token_id]
+        ids = [i for i in found if i is not None]
+        if wrong := [i for i in ids if type(i) is not int or i < 0]:
+            raise ConfigError(f"model {self.model.name!r}: its eos_token_id must be ids of tokens, got {wrong[0]!r}")
+        return sorted({*ids})
+
     def check(self, prompts: Sequence[str]) -> None:
         """Check that each prompt leaves room for a completion.
 
@@ -119,6 +136,7 @@ class TransformersGenerator:
         return {
             "kind": "transformers",
             "model": self.model.identity(),
+            "stops": self.stops(),
             "sampling": self.sampling.identity(),
             "user": self.user,
             "batch_rows": self.batch_rows,

@@ -33,6 +33,8 @@ MINILM_SHA256 = {
 """The upstream files; heads were trained on exactly these."""
 
 CONFIG_FILES = ("config.json",)
+GENERATION_FILE = "generation_config.json"
+"""Says where a generated text ends; of use to generators alone."""
 TOKENIZER_FILES = (FILE, "tokenizer_config.json", "chat_template.jinja")
 """All that a fast tokenizer is read from."""
 
@@ -258,7 +260,7 @@ def find_model(name: str, revision: str | None = None, *, remote_code: bool = Fa
 
 def _patterns(*, remote_code: bool) -> tuple[str, ...]:
     """The files of a model that are wanted from elsewhere."""
-    patterns = ["*.safetensors", WEIGHTS_INDEX, *CONFIG_FILES, "adapter_config.json", *TOKENIZER_FILES]
+    patterns = ["*.safetensors", WEIGHTS_INDEX, *CONFIG_FILES, "adapter_config.json", *TOKENIZER_FILES, GENERATION_FILE]
     # Files of slow tokenizers too: some are what a fast one is built from, and of the others an error can tell.
     patterns += [*SLOW, SPECIAL_TOKENS_FILE, ADDED_TOKENS_FILE, "additional_chat_templates/*.jinja"]
     return (*patterns, "*.py") if remote_code else tuple(patterns)

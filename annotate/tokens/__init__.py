@@ -3,7 +3,6 @@
 The tokenizer:
 
     tokenizer      loads one, and knows it by its content
-    unforgeable    its twin, which never gives a text a special token
     losses         what it loses of a text
     vocabulary     tags in it, an id each; `slots` are ids that its makers kept free
     tagged         the tokenizer with and without tags

@@ -22,7 +22,7 @@ from annotate.text.utf8 import is_continuation
 from annotate.tokens.losses import dropped_characters, letters_of, missing_letters
 from annotate.tokens.spelling import Spelling
 from annotate.tokens.tokenizer import backend_of
-from annotate.tokens.unforgeable import Twin, unforgeable
+from annotate.unforgeable import Twin, unforgeable
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tokenizers.pre_tokenizers import ByteLevel
 
 from annotate.compiled import compiled, constant
-from annotate.tokens.unforgeable import Twin
+from annotate.unforgeable import Twin
 
 Int64 = npt.NDArray[np.int64]
 Int32 = npt.NDArray[np.int32]

@@ -1,1 +1,1 @@
-from model_fixtures import copy_model, tiny  # noqa: F401
+from model_fixtures import copy_model, edit_json, tiny  # noqa: F401

@@ -15,6 +15,7 @@ from annotate.generators.endings import CUT_OFF, EMPTY, LOOPS, NO_TEXT, loops, w
         "x" * 24,
         "ha " * 9,
         "he said that she said that " * 3 + "he sa",
+        ("Chapter one\n" + "-" * 30) * 3,
     ],
 )
 def test_a_text_that_ends_in_a_phrase_three_times_loops(text):

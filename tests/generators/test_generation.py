@@ -1,11 +1,13 @@
 """A causal language model completes openings as it would one alone, read from the start for each token."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from tiny_models import make_tokenizer
 
 from annotate import CausalModel, ConfigError
 from annotate.generators import Request, Sampling, TransformersGenerator
@@ -123,6 +125,54 @@ def test_top_k_has_the_models_own_probabilities_under_the_prompt(tiny):
         assert teacher.top_tokens.tolist() == top.tolist()
 
 
+def test_an_opening_that_spells_control_tokens_has_none(tiny):
+    made = generator(tiny("llama"))
+    read = made.model.tokenizer().backend_tokenizer.encode("the cat </s> <s> dog", add_special_tokens=False).ids
+    plain, spelled = made.load("cpu").encode(["the cat dog", "the cat </s> <s> dog"])
+    assert read[2:4] == [2, 1]  # what the tokenizer itself makes of it
+    assert spelled == [*plain[:2], 3, 3, plain[2]]  # words that it does not know
+
+
+def test_what_ends_a_text_is_read_from_the_files_and_is_in_the_identity(tiny, copy_model, edit_json):
+    made = generator(str(copy_model("llama")))
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny("llama"))
+    assert made.stops() == [model.generation_config.eos_token_id] == [2]
+    settings = Path(made.model.model) / "generation_config.json"
+    before, (ended,) = made.identity(), [complete(generator(tiny("llama"), seed=5), requests())]
+    edit_json(settings, eos_token_id=[2, *range(4, 20)])
+    assert made.stops() == [2, *range(4, 20)] and made.identity() != before
+    assert complete(generator(made.model.model, seed=5), requests()).tokens.sum() < ended.tokens.sum()
+    settings.unlink()  # then the configuration says it
+    edit_json(Path(made.model.model) / "config.json", eos_token_id=[2, 7])
+    assert generator(made.model.model).stops() == [2, 7]
+    edit_json(Path(made.model.model) / "config.json", eos_token_id=None)
+    assert generator(made.model.model).stops() == [2]
+    settings.write_text('{"eos_token_id": "2"}')
+    with pytest.raises(ConfigError, match="its eos_token_id must be ids of tokens, got '2'"):
+        made.stops()
+
+
+def test_a_model_without_keys_and_values_is_refused_by_name(tmp_path):
+    config = transformers.MambaConfig(vocab_size=40, hidden_size=16, state_size=4, num_hidden_layers=1)
+    transformers.MambaForCausalLM(config).save_pretrained(tmp_path)
+    make_tokenizer().save_pretrained(tmp_path)
+    made = TransformersGenerator(CausalModel(str(tmp_path), max_length=64))
+    with pytest.raises(ConfigError, match=r"can't generate here: MambaForCausalLM keeps no keys and values"):
+        made.load("cpu")
+
+
+def test_a_batch_has_openings_of_about_equal_length(tiny, monkeypatch):
+    monkeypatch.setattr(module, "SPREAD", 3)
+    made = generator(tiny("gpt2"), max_tokens=4)
+    asked = requests(openings=["the", "a dog", "the cat " * 10, "a dog " * 10, "hello"])
+    loaded, read = made.load("cpu"), []
+    step = loaded._step
+    monkeypatch.setattr(loaded, "_step", lambda ids, cache: (read.append(tuple(ids.shape)), step(ids, cache))[1])
+    found = loaded.complete(asked)
+    assert [shape for shape in read if shape[1] == 20] == [(2, 20)] and len(read) <= 1 + 2 * (1 + 4)
+    assert list(found.texts) == [complete(made, [request]).texts[0] for request in asked]
+
+
 def test_what_does_not_fit_is_a_problem_of_its_own(tiny):
     made = generator(tiny("gpt2"), max_tokens=40)
     found = complete(made, requests(openings=["a dog", "the cat " * 20, ""]))
@@ -190,6 +240,25 @@ def test_nothing_is_drawn_from_logits_that_are_no_numbers(tiny, monkeypatch):
     assert [found.texts[0], found.texts[2]] == [whole.texts[0], whole.texts[2]]
 
 
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_a_model_that_gives_no_numbers_at_all_is_an_error(tiny, monkeypatch, number):
+    loaded = generator(tiny("llama")).load("cpu")
+    step = loaded._step
+
+    def spoiled(ids, cache):
+        logits, cache = step(ids, cache)
+        logits[:, 3] = number
+        return logits, cache
+
+    monkeypatch.setattr(
+        loaded, "_step", lambda ids, cache: spoiled(ids, cache) if ids.shape[1] > 1 else step(ids, cache)
+    )
+    assert loaded.complete(requests(openings=["a dog"])).problems == {0: module.NOT_FINITE}  # it works for others
+    monkeypatch.setattr(loaded, "_step", spoiled)
+    with pytest.raises(ConfigError, match="gives no finite logits for any opening"):
+        loaded.complete(requests(openings=["a dog"]))
+
+
 def test_identity_has_files_and_settings_and_no_path(tiny, copy_model):
     made = generator(tiny("llama"))
     copied = generator(str(copy_model("llama")))
@@ -202,7 +271,15 @@ def test_identity_has_files_and_settings_and_no_path(tiny, copy_model):
 
 @pytest.mark.parametrize(
     ("settings", "error"),
-    [({"max_tokens": 0}, "max_tokens"), ({"temperature": -1}, "temperature"), ({"top_p": 0}, "top_p")],
+    [
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": True}, "max_tokens"),
+        ({"seed": 2**70}, "seed"),
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": 1e-40}, "temperature"),
+        ({"top_p": 0}, "top_p"),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, error):
     with pytest.raises(ConfigError, match=error):
