@@ -28,15 +28,19 @@ from annotate.engine.timeline import ModelTime, Reader
 from annotate.storage.store import Directory
 
 
-def scraped(name, *words):
-    """The samples of a metric, as a scraper finds them: labels and value. Waits until there are some with each word."""
+def scraped(name, *words, enough=lambda samples: True):
+    """The samples of a metric, as a scraper finds them: labels and value.
+
+    Waits until there are some with each word, and until they are `enough`: what a run has counted is exported later,
+    and until then there is what earlier runs of this process have counted.
+    """
     [node] = [node for node in ray.nodes() if node["Alive"]]
     until = time.monotonic() + 40
     while True:
         with urllib.request.urlopen(f"http://127.0.0.1:{node['MetricsExportPort']}/metrics") as answer:
             lines = answer.read().decode().splitlines()
         samples = [line.removeprefix(name) for line in lines if line.startswith(name + "{")]
-        if samples and all(any(word in sample for sample in samples) for word in words):
+        if samples and all(any(word in sample for sample in samples) for word in words) and enough(samples):
             return samples
         assert time.monotonic() < until, f"{name}: {samples}"
         time.sleep(0.5)
@@ -58,7 +62,8 @@ def ran(ray_cluster, tmp_path_factory):
     """A finished run: its pipeline, its work directory, its status, and the gauges that were scraped meanwhile."""
     folder, scraping = tmp_path_factory.mktemp("telemetry"), Scraping()
     corpus = support.write_corpus(folder / "corpus", shards=2)
-    pipeline = support.pipeline(corpus, folder / "calls")
+    [shards] = support.pipeline(corpus, folder / "calls").outputs.values()
+    pipeline = Pipeline(scraped=shards)  # a label that no other run of this process has
     pipeline.run(folder / "out", observer=scraping)
     return SimpleNamespace(
         pipeline=pipeline, workdir=folder / "out", status=status(folder / "out"), gauges=scraping.gauges
@@ -68,10 +73,15 @@ def ran(ray_cluster, tmp_path_factory):
 def test_a_scrape_of_the_endpoint_has_what_the_run_does_and_did(ran):
     assert ran.gauges["annotate_nodes"][0].endswith(" 1.0")
     assert all('stage="' in sample for sample in ran.gauges["annotate_queue"])
-    rows = [each for each in scraped(exported("annotate_rows"), 'stage="spans"') if 'stage="spans"' in each]
-    spans = next(stage for stage in ran.status.stages if stage.label == "spans")
-    assert rows and all('step="make"' in row for row in rows)  # others may be of earlier runs of this process
-    assert max(float(row.rpartition(" ")[2]) for row in rows) >= spans.rows > 0
+    shards = next(stage for stage in ran.status.stages if "(scraped)" in stage.label)
+
+    def rows(samples):
+        own = [sample for sample in samples if f'stage="{shards.label}"' in sample]
+        assert all('step="make"' in sample for sample in own)
+        return sum(float(sample.rpartition(" ")[2]) for sample in own)
+
+    found = scraped(exported("annotate_rows"), enough=lambda samples: rows(samples) >= shards.rows)
+    assert rows(found) == shards.rows > 0
     assert scraped(exported("annotate_seconds"), *(f'phase="{phase}"' for phase in ("read", "forward", "write")))
     assert scraped(
         exported("annotate_store_requests"), *(f'kind="{kind}"' for kind in ("get", "put", "create", "head"))
