@@ -54,6 +54,7 @@ class Calls:
             from. Returns what `lost` does.
         lost: is called with the reference of a call and its loss. Returns the lost calls that are judged by now, and
             whether each was what its worker was working on; those that it does not name are judged later.
+        twice: whether a call may be made a second time where nothing else is to do.
         narrowing: how to find the inputs that end a worker; None if an item can't be made without some of its inputs.
     """
 
@@ -69,6 +70,7 @@ class Calls:
     held: Callable[[Any], Held] = lambda reference: Held()
     returned: Callable[[Any, Sequence[Facts]], Mapping[Any, bool]] = lambda reference, facts: {}
     lost: Callable[[Any, Loss], Mapping[Any, bool]] = lambda reference, loss: {reference: True}
+    twice: bool = True
     narrowing: Narrowing | None = None
 
 

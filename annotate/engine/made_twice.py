@@ -17,7 +17,8 @@ def to_make_twice(going: Going, now: float) -> Call | None:
         going: the job and its step.
         now: the time, by `time.monotonic`.
     """
-    if (usual := going.item_seconds) is None:
+    usual = going.item_seconds
+    if usual is None or (going.calls is not None and not going.calls.twice):
         return None
     # Those in flight are in the order in which they were sent: if the first is not late, none is.
     once = next((call for call in going.flying.values() if call.does == "makes" and not call.twice), None)

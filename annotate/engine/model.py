@@ -83,6 +83,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
             coming=models.coming,
             returned=models.returned,
             lost=models.lost,
+            twice=all(isinstance(dataset.stage, Model) and dataset.stage.repeatable for dataset in datasets),
             narrowing=Narrowing(
                 count=calls.count,
                 attempt=calls.attempt,

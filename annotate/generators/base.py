@@ -159,7 +159,10 @@ class Generator(Protocol):
 
     @property
     def repeatable(self) -> bool:
-        """Whether equal requests give equal completions, on one kind of device."""
+        """Whether equal requests give equal completions, on one kind of device, and cost nothing.
+
+        If not, the run makes no call a second time while the first goes on, as it does else where workers are idle.
+        """
         ...
 
     @property

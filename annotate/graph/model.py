@@ -102,6 +102,11 @@ class Model(Stage):
         """Slow modules that the model needs: an actor imports them while the first unit is prepared elsewhere."""
         return ()
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether a call may be made twice where nothing else is to do: it costs nothing, and gives the same again."""
+        return True
+
     def sent(self) -> Self:
         """The stage as it is sent to the workers that prepare units: with what is better found once than in each."""
         return self

@@ -185,6 +185,11 @@ class Distill(MadeDocuments, Model):
         return self.generator.gpu
 
     @property
+    def repeatable(self) -> bool:
+        """Whether the generator gives the same again. What is paid for is not asked for twice."""
+        return self.generator.repeatable
+
+    @property
     def modules(self) -> tuple[str, ...]:
         """The modules of a generator that can use a GPU."""
         return ("torch", "transformers") if self.gpu else ()

@@ -164,6 +164,21 @@ def test_a_call_that_takes_very_long_is_made_twice_and_the_first_result_counts(m
     assert clock.now > made_twice.SLOW_SECONDS and got[-1][1].startswith("made at")
 
 
+def test_a_call_that_may_not_be_made_twice_is_waited_for(monkeypatch):
+    sent, got = [], []
+
+    def come(now):
+        for reference in sent:
+            if not reference.made.done() and (reference.item != "d" or now > 200):
+                reference.made.set_result(reference.item)
+
+    step = calls("abcd", lambda index, item, result: got.append(result), sends(sent), twice=False)
+    step.waiting = lambda: [reference for reference in sent if reference.item == "d"]
+    clock = Clock(monkeypatch, come)
+    clock.of(Scheduler(share(2, 4), stall_seconds=300)).run([job("a stage", step)])
+    assert clock.now > 200 and got == [r.item for r in sent] == [*"abcd"]
+
+
 def test_calls_that_wait_behind_a_slow_one_are_moved_to_workers_that_have_nothing_to_do(monkeypatch):
     """Two workers: one hangs with `a`, and `c` and `e` wait behind that; the other does `b` and `d`, then theirs."""
     lines, sent, got = [[], []], [], []

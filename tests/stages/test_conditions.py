@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from model_fixtures import tiny  # noqa: F401
 
-from annotate import ConfigError, Corpus, Distill, ServerGenerator
+from annotate import CausalModel, ConfigError, Corpus, Distill, Sampling, ServerGenerator, TransformersGenerator
 from annotate.stages.shared.conditions import conditions_of, drawn, named, tags_of
 from annotate.stages.shared.openings import cut
 
@@ -86,6 +87,12 @@ def test_settings_that_make_no_sense_are_refused(settings, error):
     generator = ServerGenerator("http://here/v1", "a-model")
     with pytest.raises(ConfigError, match=error):
         Distill(Corpus("data"), **{"prompts": PROMPTS, "generator": generator} | settings)
+
+
+def test_what_is_asked_of_a_server_is_not_asked_twice(tiny):  # noqa: F811
+    assert not Distill(Corpus("data"), prompts=PROMPTS, generator=ServerGenerator("http://here/v1", "m")).repeatable
+    here = TransformersGenerator(CausalModel(tiny("gpt2")), sampling=Sampling(max_tokens=5))
+    assert Distill(Corpus("data"), prompts=PROMPTS, generator=here).repeatable
 
 
 def test_all_that_changes_documents_is_in_the_recipe_and_no_prompt_is():
