@@ -30,7 +30,8 @@ class Resources:
         model_cpus: logical CPUs that a model claims.
         feeder_cpus: logical CPUs that a task claims if it prepares or finishes units for models.
         crowded: whether there are more runs than models that fit; on GPUs, more that have models there.
-        feeders: tasks at a time that prepare units for each of the models, as the CPUs have room for them.
+        feeders: tasks at a time that prepare and finish units for each of the models.
+        asked: whether they are that few because of the option `workers`: there are CPUs for more.
     """
 
     workers: int
@@ -39,6 +40,7 @@ class Resources:
     feeder_cpus: float
     crowded: bool = False
     feeders: int = 1
+    asked: bool = False
 
     @property
     def gpu(self) -> bool:
@@ -63,6 +65,7 @@ class Resources:
         gpus = int(sum(on_gpu))
         workers, device = options.workers, options.device
         own_tasks = part_of(workers or int(sum(on_cpu)), runs)  # of this run, at a time
+        free = part_of(int(sum(on_cpu)), runs)  # that it could have
         tasks = runs * own_tasks
         if device == "cuda" and not gpus and not options.grow_to:
             raise ConfigError(
@@ -87,7 +90,8 @@ class Resources:
             each = (sum(on_cpu) - min(on_gpus * used, fit) * model) / tasks
             feeder = _floor(min(1.0, 0.9 * left, each))
             crowded, feeders = on_gpus > max(1, fit), part_of(own_tasks, used)
-            return Resources(_grown(used, options, on_gpus), stage.gpus, model, feeder, crowded, feeders)
+            asked = feeders < part_of(free, used)
+            return Resources(_grown(used, options, on_gpus), stage.gpus, model, feeder, crowded, feeders, asked)
         if stage.threads > max(on_cpu):
             raise ConfigError(
                 f"a model of {stage.label} has {stage.threads} threads, but no node has more than {max(on_cpu):g} CPUs",
@@ -101,7 +105,9 @@ class Resources:
         # of them fit into the other tenth: else a model would wait for CPUs until these tasks are done.
         feeder = _floor(min(0.1 * sum(on_cpu) / max(2, tasks), 0.1 * max(on_cpu)) / runs)
         claim = _largest_claim(on_cpu, used * runs, stage.threads)
-        return Resources(_grown(used, options, runs), 0, claim, feeder, runs > fit, part_of(own_tasks, used))
+        feeders = part_of(own_tasks, used)
+        asked = feeders < part_of(free, used)
+        return Resources(_grown(used, options, runs), 0, claim, feeder, runs > fit, feeders, asked)
 
 
 def check_cpus(options: Options) -> None:

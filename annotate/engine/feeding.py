@@ -2,8 +2,9 @@
 
 A model runs its units one after the other. Each is prepared before and finished after that by tasks on CPUs, so a call
 is longer with the tasks than it is with the model: on a GPU many times longer. Where preparing takes p seconds, the
-forward pass f and finishing c, (p + f + c) / f calls in flight keep the model busy (Little's law). One more is sent,
-since times differ and a model takes its calls in order.
+forward pass f and finishing c, (p + c) / f of these tasks at a time (feeders) keep the model busy (Little's law). The
+calls in flight are these, the one that the model runs, and one more, since times differ and a model takes its calls in
+order.
 """
 
 from __future__ import annotations
@@ -71,15 +72,17 @@ class Feeding:
         self.idle = KEPT * self.idle + steps["forward"].counts.get(tally.MODEL_IDLE, 0.0)
 
     @property
+    def needed(self) -> int:
+        """Tasks at a time that keep each model busy by preparing and finishing its units; 0 if no times are known."""
+        return math.ceil(round(self._times(), 3))
+
+    @property
     def wanted(self) -> int:
         """Calls in front of each model that keep it busy; `AHEAD` while no times are known."""
-        if not self.calls:
-            return AHEAD
-        whole = self.prepare + self.forward + self.finish
-        return max(AHEAD, 1 + math.ceil(round(whole / max(self.forward, 1e-6 * whole, 1e-9), 3)))
+        return max(AHEAD, self.needed + 2)
 
     def ahead(self, feeders: int) -> int:
-        """Calls to have in front of each model, where so many tasks prepare units for it at a time."""
+        """Calls to have in front of each model, where so many tasks prepare and finish units for it at a time."""
         return min(self.wanted, self._by_cpus(feeders), self._by_memory(), MOST_AHEAD)
 
     def busy(self) -> float:
@@ -87,22 +90,24 @@ class Feeding:
         there = self.forward + self.idle
         return self.forward / there if there else 1.0
 
-    def limits(self, feeders: int) -> str:
+    def limits(self, feeders: int, *, asked: bool = False) -> str:
         """What keeps models from being busy, if it is that units are not prepared fast enough; said once, else empty.
 
         Args:
-            feeders: tasks that prepare units for each model at a time, as the CPUs have room for them.
+            feeders: tasks that prepare and finish units for each model at a time, as the run may have them.
+            asked: whether they are no more because the run was told so (`--workers`), not for want of CPUs.
         """
         ahead = self.ahead(feeders)
         if self.came < ENOUGH_CALLS or self.wanted <= ahead or self.busy() >= BUSY:
             return ""
-        times = round(self.prepare / max(self.forward, 1e-9), 1)
         said = (
             f"the models wait for units to be prepared (read and tokenized), and were busy for {self.busy():.0%} of "
-            f"the time: preparing a unit takes {times:,.1f} times as long as its forward pass, so each model needs "
-            f"{counted(math.ceil(times), 'feeder')}; "
+            f"the time: preparing and finishing a unit takes {self._times():,.1f} times as long as its forward pass, "
+            f"so each model needs {counted(self.needed, 'feeder')}; "
         )
-        if ahead == self._by_cpus(feeders):
+        if ahead == self._by_cpus(feeders) and asked:
+            why, more = f"--workers allows {feeders:,} a model", "a higher number, or none, would make it faster"
+        elif ahead == self._by_cpus(feeders):
             why = f"there are CPUs for {feeders:,} a model"
             more = "more CPUs, also of nodes without GPUs, would make it faster"
         elif ahead == self._by_memory():
@@ -117,6 +122,11 @@ class Feeding:
             return ""
         self._told.add(why)
         return f"{said}{why}; {more}"
+
+    def _times(self) -> float:
+        """How many times as long as its forward pass the preparing and finishing of a unit takes."""
+        around = self.prepare + self.finish
+        return around / max(self.forward, 1e-6 * around, 1e-9)
 
     def _by_cpus(self, feeders: int) -> int:
         return max(AHEAD, feeders + AHEAD - 1)

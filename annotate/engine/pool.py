@@ -315,7 +315,8 @@ class Pool:
             for model in list(self._models):
                 self._put(model)
         # On CPUs all is one: what prepares units has the cores that models have not.
-        if self.resources.gpu and (limit := self._feeding.limits(self.resources.feeders)):
+        there = self.resources
+        if there.gpu and (limit := self._feeding.limits(there.feeders, asked=there.asked)):
             self._said(f"{self._label}: {limit}")
 
     def _had_its_turn(self, model: _Model) -> bool:

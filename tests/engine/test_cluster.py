@@ -112,6 +112,17 @@ def test_a_device_can_be_chosen(monkeypatch):
         Resources.of_models(Stage(), Options(device="cuda"))
 
 
+def test_feeders_that_the_option_workers_allows_are_told_from_those_that_cpus_do(monkeypatch):
+    monkeypatch.setattr(cluster, "ray", Cluster((16, 2)))
+    found = {workers: Resources.of_models(Stage(), Options(workers=workers)) for workers in (None, 2, 16, 32)}
+    assert {workers: (each.feeders, each.asked) for workers, each in found.items()} == {
+        None: (8, False),
+        2: (1, True),
+        16: (8, False),
+        32: (16, False),
+    }
+
+
 def test_more_models_than_fit_are_asked_for_where_an_autoscaler_adds_nodes(monkeypatch):
     monkeypatch.setattr(cluster, "ray", Cluster((4, 0)))
     few, many = Options(), Options(grow_to=10)

@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import re
 import sys
 import time
 import uuid
@@ -133,9 +134,31 @@ def test_where_cpus_are_short_it_is_said_once_what_would_help(monkeypatch):
     busy, ahead, said = fed(monkeypatch, (6.0, 1.0, 0.5), cpus=3, feeders=3)
     assert busy < 0.5 and ahead == 5
     [text] = said
-    assert text.startswith("annotations: the models wait for units") and "6.0 times as long" in text
-    assert "each model needs 6 feeders; there are CPUs for 3 a model; more CPUs" in text
+    assert text.startswith("annotations: the models wait for units") and "6.5 times as long" in text
+    assert "each model needs 7 feeders; there are CPUs for 3 a model; more CPUs" in text
     assert fed(monkeypatch, (6.0, 1.0, 0.5), cpus=3, feeders=3, gpus=0)[2] == [], "on CPUs all is one"
+
+
+@given(seconds, seconds, seconds, st.integers(1, 50))
+def test_what_is_said_of_feeders_is_no_contradiction(prepare, forward, finish, feeders):
+    """Preparing and finishing count alike: a model with as many feeders as it is said to need lacks none."""
+    feeding = Feeding()
+    for _ in range(20):
+        feeding.take(chain(prepare, forward, finish, idle=100 * forward))
+    said = feeding.limits(feeders)
+    if "a model; more CPUs" in said:
+        assert int(re.search(r"needs ([\d,]+) feeders?;", said)[1].replace(",", "")) > feeders
+    else:
+        assert said == "" and feeding.needed <= feeders
+
+
+def test_where_the_run_was_told_how_many_tasks_it_may_have_that_is_named():
+    feeding = Feeding()
+    for _ in range(50):
+        feeding.take(chain(0.5, 1.0, 1.0, idle=9.0))
+    assert feeding.limits(2, asked=True) == "", "no more are needed"
+    said = feeding.limits(1, asked=True)
+    assert "needs 2 feeders; --workers allows 1 a model; a higher number, or none, would" in said and "CPUs" not in said
 
 
 def test_what_waits_for_units_that_come_late_is_no_matter_of_feeders(monkeypatch):
@@ -156,13 +179,27 @@ def test_other_bounds_are_said_too(text, why):
 
 
 class Slow(Score):
-    """Scores whose units take longer to prepare than the model takes. What prepares a unit leaves its times."""
+    """Scores whose units take longer to prepare than the model takes. What prepares a unit leaves its times.
+
+    Units wait in `prepare` until `at_once` of them have been there together: how fast the machine is has no say. The
+    first does not wait: until it is scored, no other is sent.
+    """
 
     def prepare(self, tables, rows):
-        begun = time.time()
+        begun, notes = time.time(), Path(self.notes)
+        first = not any(notes.glob("*/*"))
+        here, were = notes / "in prepare" / uuid.uuid4().hex, notes / "were together"
+        here.touch()
+        until = time.monotonic() + 60
+        while not first and not were.exists() and len(list(here.parent.iterdir())) < self.at_once:
+            assert time.monotonic() < until, f"no {self.at_once} units were prepared at once"
+            time.sleep(0.05)
+        if not first:
+            were.touch()
         time.sleep(0.2)
         prepared = super().prepare(tables, rows)
-        Path(self.notes, uuid.uuid4().hex).write_text(f"{begun} {time.time()}")
+        (notes / "done" / here.name).write_text(f"{begun} {time.time()}")
+        here.unlink()
         return prepared
 
     def forward(self, model, prepared, stages, wanted):
@@ -172,7 +209,7 @@ class Slow(Score):
 
 def most_at_once(folder):
     """The most units that were prepared at once."""
-    spans = [tuple(map(float, path.read_text().split())) for path in folder.iterdir()]
+    spans = [tuple(map(float, path.read_text().split())) for path in (folder / "done").iterdir()]
     return max(sum(begun <= at < ended for begun, ended in spans) for at, _ in spans)
 
 
@@ -182,10 +219,12 @@ def test_as_many_tasks_as_there_are_cpus_feed_a_model_that_waits_and_bytes_are_t
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     corpus, at_once, models, parts = support.write_corpus(tmp_path / "corpus", shards=1), [], [], []
     monkeypatch.setattr(pool, "FEED_SECONDS", 0.0)
-    for feeders in ("one", "many"):
+    for feeders, wanted in (("one", 1), ("many", 3)):
         notes, out = tmp_path / feeders, tmp_path / f"out-{feeders}"
-        notes.mkdir()
+        for folder in ("in prepare", "done"):
+            (notes / folder).mkdir(parents=True)
         monkeypatch.setattr(Slow, "notes", str(notes), raising=False)
+        monkeypatch.setattr(Slow, "at_once", wanted, raising=False)
         with pytest.MonkeyPatch.context() as patch:
             if feeders == "one":
                 for module, name in itertools.product((pool, feeding), ("AHEAD", "MOST_AHEAD")):
