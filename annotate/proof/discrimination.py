@@ -70,18 +70,13 @@ def margin_interval(
         ConfigError: a score is NaN.
     """
     scores = np.atleast_2d(scores)
-    pairs = zip(scores, [None] * len(scores) if control is None else np.atleast_2d(control), strict=True)
-    together = [(own, other) for own, other in pairs]
 
     def of(often: Float64) -> Float64:
         """The margin of each seed: float64 `[seeds, rounds]`."""
-        return np.stack(
-            [
-                _weighted(own, labels, strata, often)
-                - (0.0 if other is None else _weighted(other, labels, strata, often))
-                for own, other in together
-            ]
-        )
+        own = np.stack([_weighted(each, labels, strata, often) for each in scores])
+        if control is None:
+            return own
+        return own - np.stack([_weighted(each, labels, strata, often) for each in np.atleast_2d(control)])
 
     drawn = np.concatenate([of(often).mean(axis=0) for often in draws(documents, seed=seed)])
     return over_seeds(of(np.ones((1, len(labels))))[:, 0], drawn, documents)

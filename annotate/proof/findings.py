@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from annotate.errors import ConfigError
 from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, TRUE, shuffled
 from annotate.proof.axes import Specificity, specificity
 from annotate.proof.gaps import contrasted, likelihood_ratios, swap_gaps
@@ -80,10 +81,14 @@ def findings(work: Work, runs: Sequence[Run], *, seconds: float) -> Proof:
         work: what they share.
         runs: those with true and shuffled tags have equal seeds; one at least has no tags.
         seconds: that were spent on them in this process, to be told.
+
+    Raises:
+        ConfigError: a model's likelihoods are no numbers: its training diverged.
     """
     material, columns = work.material, Columns(families=work.material.families)
     found = {run: work.read(run) for run in runs}
-    kept = np.flatnonzero(~np.isnan(found[runs[0]][0, :, columns.plain]))
+    kept = _measured_spans(material.measured)
+    _check_finite({run.name: values[:, kept] for run, values in found.items()}, work.recipe.measured)
     by_arm = {
         arm: np.stack([found[run][:, kept] for run in runs if run.arm.name == arm], axis=1)
         for arm in dict.fromkeys(run.arm.name for run in runs)
@@ -162,6 +167,22 @@ def _counted(text: Text) -> Bool:
 
 def _tokens_of_spans(text: Text) -> Int64:
     return np.bincount(text.spans[_counted(text)], minlength=len(text.of_spans))
+
+
+def _measured_spans(text: Text) -> Int64:
+    """The spans that have log-likelihoods: those that are whole and have a token that counts."""
+    whole = text.whole_spans()
+    return whole[_tokens_of_spans(text)[whole] > 0]
+
+
+def _check_finite(likelihoods: Mapping[str, Float64], steps: Sequence[int]) -> None:
+    """Check log-likelihoods by run: float64 `[checkpoints, n, columns]`."""
+    for name, values in likelihoods.items():
+        if broken := [step for step, of_step in zip(steps, values, strict=True) if not np.isfinite(of_step).all()]:
+            raise ConfigError(
+                f"the log-likelihoods of {name} at step {broken[0]:,} are no finite numbers: its training diverged",
+                hint="Give a lower --learning-rate and another --out.",
+            )
 
 
 def _bag_of_words(material: Material, k: int) -> Float64:

@@ -75,7 +75,7 @@ def prove(
 
     Raises:
         ConfigError: a setting is out of range; the shards can't be measured; or the folder is no local one, has a proof
-            with other settings, or another process works on it.
+            with other settings, or another process works on it; or a model's training diverged.
         StorageError: there are no such shards.
         InputError: there is no text to train on, or there are fewer than 10 documents to measure.
     """

@@ -177,6 +177,12 @@ def test_a_proof_of_a_few_documents_ends(empty) -> None:
         read_material(empty.folder)
 
 
+def test_a_model_that_diverged_is_named(made, tmp_path: Path) -> None:
+    sizes = {**SMALL, "checkpoints": 1, "learning_rate": 1e30}
+    with pytest.raises(ConfigError, match=r"log-likelihoods of true-0 at step 6 are no finite numbers"):
+        prove(made.folder, tmp_path / "proof", steps=6, seeds=1, **sizes)
+
+
 @pytest.mark.slow
 def test_processes_train_the_same_models(made, tmp_path: Path) -> None:
     two = [Run(arm=TRUE, seed=seed) for seed in (0, 1)]
