@@ -72,6 +72,11 @@ def _print_scoring(made: Plan, console: Console) -> None:
 def _generation(item: GenerationPlan) -> str:
     """What a stage will take that generates text; at most, since completions may end sooner."""
     whole = item.whole
+    if not whole.documents:
+        return (
+            f"{item.label}: none of the openings that were looked at, the first of a unit, can be completed; so what "
+            "it will take is not known"
+        )
     about = "" if whole.counted else "about, by their bytes, "
     parts = [
         f"{item.label}: {counted(whole.documents, 'document')} will read {about}{whole.read_tokens:,.0f} tokens, and "
@@ -82,5 +87,5 @@ def _generation(item: GenerationPlan) -> str:
     else:
         parts.append("the server was asked nothing, so the time is not known")
     if whole.money is not None:
-        parts.append(f"{amount(whole.money)} at most at the server's prices")
+        parts.append(f"about {amount(whole.money)} at the server's prices, if each is that long")
     return "; ".join(parts)

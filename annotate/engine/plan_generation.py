@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from annotate.engine.cost import Cost
 from annotate.engine.datasets import Dataset
@@ -20,7 +20,8 @@ class GenerationPlan:
 
     Attributes:
         label: label of the stage.
-        whole: what all documents will take that are still to be generated.
+        whole: what all documents will take that are still to be generated; of no documents, if none of those that
+            were looked at can be completed.
         models: number of models at a time.
         gpus: that each takes; 0 if it is on a CPU, or elsewhere.
         threads: of each on a CPU.
@@ -55,12 +56,15 @@ def generations(
             continue
         on_a_gpu = stage.gpu and on_gpu(stage, options)
         found = stage.foretell(workdir, unit, "cuda" if on_a_gpu else "cpu")
-        if found is None or not found.documents:
+        if found is None:
             continue
         assert documents.manifest is not None, "so a unit of it was found"
-        left = documents.manifest.rows * (1 - share_done(datasets[stage]))
+        share = 1 - share_done(datasets[stage])
         models = options.workers or options.grow_to or models_at_a_time(stage, options)
         gpus = stage.gpus if on_a_gpu else 0.0
-        whole = found.times(left / found.documents)
+        whole = found.times(documents.manifest.rows * share / max(found.documents, 1))
+        if whole.seconds is not None:
+            once = whole.unit_seconds * documents.manifest.units * share
+            whole = replace(whole, seconds=whole.seconds + once, unit_seconds=0.0)
         plans.append(GenerationPlan(datasets[stage].label, whole, models, gpus, stage.threads))
     return plans

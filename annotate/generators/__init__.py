@@ -3,6 +3,7 @@
     transformers_generator   a causal language model in this process; settings and prompts
     generation               the same, loaded: batches, one prompt computed once, draws
     draws                    which token comes next, drawn by a hash
+    timing                   how long a loaded model takes for requests
     prompt_effect            how much a prompt changes what a model writes
     server_generator         an OpenAI-compatible server; settings
     server_client            its requests: tried again, counted

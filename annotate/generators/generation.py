@@ -134,7 +134,7 @@ class Generation:
         counts = {HALVED: 0, SPECIAL: 0}
         read = 0
         for prompt, group in itertools.groupby(order, key=lambda i: requests[i].prompt):
-            prefix = self._read(self.settings.prefix(prompt))
+            prefix = self.read(self.settings.prefix(prompt))
             fitting = []
             for i in group:
                 if (problem := self._problem(prefix.length, len(openings[i]))) is not None:
@@ -209,12 +209,17 @@ class Generation:
         """The tokens of texts, without special ones, also where a text spells one: it can end no turn."""
         return [encoding.ids for encoding in self.twin.encode_batch_fast(list(texts), add_special_tokens=False)]
 
-    def _read(self, ids: Sequence[int]) -> Prefix:
+    def read(self, ids: Sequence[int]) -> Prefix:
         """Read what stands before all openings of a prompt."""
         if not ids:
             return Prefix(0, None, None)
         logits, cache = self._step(torch.tensor([list(ids)], device=self.device), None)
         return Prefix(len(ids), cache, logits)
+
+    def wait(self) -> None:
+        """Wait until the device has done all that it was given."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _step(self, ids: torch.Tensor, cache: Any) -> tuple[torch.Tensor, Any]:
         """Read more tokens; returns float32 logits `[rows, vocabulary]` of the token after them, and the cache."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -16,9 +15,6 @@ from annotate.models.causal_model import CausalModel
 from annotate.models.chat_template import DATE, render_messages
 from annotate.models.files import GENERATION_FILE
 from annotate.models.foretold import Foretold
-
-TRIED_TOKENS = 32
-"""A plan has a model write no more tokens of a completion."""
 
 BETWEEN = "\n\n"
 """Stands between prompt and opening, where there is no chat template."""
@@ -157,23 +153,19 @@ class TransformersGenerator:
         Raises:
             ConfigError: as `load` does.
         """
+        from annotate.generators.timing import time_requests
+
         tokenizer, most = self.model.tokenizer().backend_tokenizer, self.sampling.max_tokens
         prefixes = {prompt: len(self.prefix(prompt)) for prompt in {request.prompt for request in requests}}
         openings = tokenizer.encode_batch([request.opening for request in requests], add_special_tokens=False)
-        seconds = None
-        if requests:
-            few = min(most, TRIED_TOKENS)
-            brief = dataclasses.replace(self, sampling=dataclasses.replace(self.sampling, max_tokens=few))
-            loaded = brief.load(device)
-            started = time.perf_counter()
-            loaded.complete(requests)
-            seconds = (time.perf_counter() - started) * most / few
+        seconds, prompts = time_requests(self.load(device), requests) if requests else (None, 0.0)
         return Foretold(
             documents=len(requests),
             read_tokens=sum(prefixes[r.prompt] + len(e.ids) for r, e in zip(requests, openings, strict=True)),
             written_tokens=len(requests) * most,
             counted=True,
             seconds=seconds,
+            unit_seconds=prompts,
         )
 
     def load(self, device: str) -> Any:

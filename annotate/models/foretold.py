@@ -15,6 +15,7 @@ class Foretold:
         written_tokens: of completions, if each is as long as it may be.
         counted: whether the tokens that are read were counted by the model's tokenizer; if not, by their bytes.
         seconds: on one model, if each completion is as long as it may be; None if that is not known.
+        unit_seconds: that each unit of documents takes besides, since its prompts are read once.
         money: at the prices of a server, likewise; None without prices.
     """
 
@@ -23,6 +24,7 @@ class Foretold:
     written_tokens: float
     counted: bool
     seconds: float | None = None
+    unit_seconds: float = 0.0
     money: float | None = None
 
     def times(self, factor: float) -> Foretold:
@@ -33,5 +35,6 @@ class Foretold:
             written_tokens=self.written_tokens * factor,
             counted=self.counted,
             seconds=None if self.seconds is None else self.seconds * factor,
+            unit_seconds=self.unit_seconds,
             money=None if self.money is None else self.money * factor,
         )

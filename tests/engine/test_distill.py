@@ -42,6 +42,7 @@ from annotate import (
 from annotate.cli.plan_view import print_plan
 from annotate.generators import server_client
 from annotate.generators.generation import Generation
+from annotate.models.foretold import Foretold
 
 PROMPTS = {"kind": "you are nice . thank you , good dog !", "rude": "you are an idiot . bad dog !"}
 EACH_AND_BOTH = [["kind"], ["rude"], ["kind", "rude"], []]
@@ -289,3 +290,18 @@ def test_a_plan_has_tokens_time_and_money_and_asks_the_server_nothing(tmp_path, 
     (found,) = tagged(distill(openings, by_model(tiny("llama")), **alone)).plan(tmp_path / "other").generation
     assert found.whole.read_tokens == N * (1 + len(PROMPTS["kind"].split()) + 4) and found.whole.counted
     assert found.whole.written_tokens == N * 10 and found.total_seconds > 0 and found.cost.core_hours > 0
+
+
+def test_a_plan_has_the_time_of_prompts_for_each_unit_and_says_what_it_can_not_tell(tmp_path, tiny, monkeypatch):  # noqa: F811
+    openings = write_openings(tmp_path / "openings", ["one two three four"] * N, under=["pirate"] * N)
+    told = Foretold(documents=4, read_tokens=8, written_tokens=40, counted=True, seconds=8.0, unit_seconds=100.0)
+    monkeypatch.setattr(TransformersGenerator, "foretell", lambda self, requests, device: told)
+    made = Distill(Corpus(openings, unit_bytes=150), prompts=PROMPTS, generator=by_model(tiny("llama")))
+    plan = tagged(made).plan(tmp_path / "out")
+    units = {stage.label: stage.units for stage in plan.stages}["distilled"]
+    assert units > 1 and plan.generation[0].whole.seconds == 8 * N / 4 + 100 * units
+    monkeypatch.undo()
+    made = distill(openings, by_model(tiny("llama")), condition_column="under")  # no prompt has this name
+    console = Console(width=300, record=True, file=io.StringIO())
+    print_plan(tagged(made), str(tmp_path / "out"), Options(), 100, console)
+    assert "none of the openings that were looked at, the first of a unit, can be completed" in console.export_text()

@@ -1,0 +1,55 @@
+"""How long a loaded model takes for requests, told from a few tokens of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from annotate.generators.base import Request
+    from annotate.generators.generation import Generation
+
+TRIED_TOKENS = 32
+"""No more tokens of a completion are written."""
+
+
+def time_requests(loaded: Generation, requests: Sequence[Request]) -> tuple[float, float]:
+    """Time requests: reading apart from writing, which alone takes longer the more tokens are written.
+
+    Prompts are read three times, and openings twice.
+
+    Args:
+        loaded: the model; afterwards as before.
+        requests: at least one.
+
+    Returns:
+        The seconds that the requests take besides their prompts, if each completion has `max_tokens`; and the seconds
+        that the prompts take, each read once.
+    """
+    settings, most = loaded.settings, loaded.settings.sampling.max_tokens
+
+    def take(tokens: int) -> tuple[float, int]:
+        """Seconds, and the tokens that were written."""
+        sampling = dataclasses.replace(settings.sampling, max_tokens=tokens)
+        loaded.settings = dataclasses.replace(settings, sampling=sampling)
+        try:
+            started = time.perf_counter()
+            made = loaded.complete(requests)
+            return time.perf_counter() - started, int(made.tokens.sum())
+        finally:
+            loaded.settings = settings
+
+    few, several = take(min(most, TRIED_TOKENS))  # the longer one first: what is slow but once does not count twice
+    one, completed = take(1)
+    started = time.perf_counter()
+    with torch.inference_mode():
+        for prompt in {request.prompt for request in requests}:
+            loaded.read(settings.prefix(prompt))
+        loaded.wait()
+    prompts = time.perf_counter() - started
+    a_token = max(0.0, few - one) / max(1, several - completed)
+    return max(0.0, one - prompts) + a_token * (most - 1) * completed, prompts
