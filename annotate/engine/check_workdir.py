@@ -22,7 +22,8 @@ from annotate.storage.store import Directory
 
 _FILES = {LATEST: {"dataset", "fingerprint"}, LEDGER: {"documents", "states"}}
 
-_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray sets it for the driver of a job
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this environment variable for the driver of a job."""
 _ELSEWHERE = "Give a URL such as s3://bucket/out, or an absolute path on a disk that all nodes share."
 
 
@@ -35,7 +36,7 @@ def check_place(location: str) -> None:
         ConfigError: the work directory is a relative path, or lies in a temporary folder of Ray.
     """
     local = Directory.at(location).local
-    if _JOB not in os.environ or local is None:
+    if JOB not in os.environ or local is None:
         return
     relative = "://" not in location and not Path(location).expanduser().is_absolute()
     if relative or "runtime_resources" in local.parts:

@@ -67,12 +67,7 @@ class Resources:
         own_tasks = part_of(workers or int(sum(on_cpu)), runs)  # of this run, at a time
         free = part_of(int(sum(on_cpu)), runs)  # that it could have
         tasks = runs * own_tasks
-        if device == "cuda" and not gpus and not options.grow_to:
-            raise ConfigError(
-                'the device "cuda" was asked for, but the Ray cluster has no GPU',
-                hint='Use the device "auto" or "cpu", or a cluster with GPUs; `ray status` shows what a cluster has. '
-                "If an autoscaler adds nodes with GPUs when they are asked for, say for how many models: --grow-to N.",
-            )
+        check_asked(options, there)
         if device == "cuda" or (gpus and device == "auto" and stage.gpu):
             fits = [models_on(int(gpu), stage.gpus) for gpu in on_gpu]
             fit = sum(fits)
@@ -108,6 +103,26 @@ class Resources:
         feeders = part_of(own_tasks, used)
         asked = feeders < part_of(free, used)
         return Resources(_grown(used, options, runs), 0, claim, feeder, runs > fit, feeders, asked)
+
+
+def check_asked(options: Options, there: Sequence[Mapping[str, float]] | None = None) -> None:
+    """Check that the cluster has a GPU, if one is asked for and none is to be added.
+
+    Args:
+        options: of the run.
+        there: the resources of each node, if they are known already.
+
+    Raises:
+        ConfigError: Ray does not run, or there is no GPU although one is asked for.
+    """
+    if options.device != "cuda" or options.grow_to:
+        return
+    if not int(sum(_amounts(_there() if there is None else there, "GPU"))):
+        raise ConfigError(
+            'the device "cuda" was asked for, but the Ray cluster has no GPU',
+            hint='Use the device "auto" or "cpu", or a cluster with GPUs; `ray status` shows what a cluster has. '
+            "If an autoscaler adds nodes with GPUs when they are asked for, say for how many models: --grow-to N.",
+        )
 
 
 def check_cpus(options: Options) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from annotate.credentials import redacted
+from annotate.engine.check_workdir import JOB
 from annotate.engine.datasets import Dataset, latest
 from annotate.engine.options import Options
 from annotate.engine.versions import versions
@@ -31,6 +32,10 @@ from annotate.storage import layout
 from annotate.storage.store import Directory
 
 GIT_SECONDS = 5.0
+COMMAND = "annotate"
+"""The name of the file of our own command, which is no pipeline."""
+MOST_READ = 20
+"""So many of the newest files are looked through for one of a pipeline."""
 COMMIT = "ANNOTATE_COMMIT"
 """The environment variable in which a job is told what `git_commit` gives for the folder that was sent."""
 
@@ -71,7 +76,7 @@ def write_provenance(
         options: of the run.
         datasets: of all stages, inputs before users.
     """
-    found = origin or Origin.of(getattr(sys.modules["__main__"], "__file__", None))
+    found = origin or _program()
     told = {
         "run": run,
         "annotate": versions()["annotate"],
@@ -88,18 +93,35 @@ def write_provenance(
 
 
 def other_pipeline(workdir: Directory, origin: Origin | None) -> str | None:
-    """The name of the pipeline file that the last run in a work directory had, if it was another; else None.
+    """The pipeline file that the last run in a work directory had, if it was another; else None.
 
-    A file of another name is the same pipeline if it has the same text.
+    A file at another path is the same pipeline if it has the same text. The file of a job is known by its path in the
+    folder that was sent, so it is taken for the same as a file elsewhere whose path ends with that. Runs of no pipeline
+    file, such as those of `annotate duplicates`, are passed over.
+
+    Returns:
+        The name of the file, or its path if the name is the same.
     """
-    last = max((path for path, _ in workdir.sizes(f"{layout.PROVENANCE}/") if path.endswith(".json")), default=None)
-    if origin is None or last is None:
+    if origin is None:
         return None
-    with suppress(ValueError, LookupError, TypeError, OSError):  # the file is for people only
-        before, now = json.loads(workdir.get(last))["pipeline"], _pipeline(origin)
-        if before["file"] != now["file"] and before["sha256"] != now["sha256"]:
-            return str(before["file"])
+    files = sorted((path for path, _ in workdir.sizes(f"{layout.PROVENANCE}/") if path.endswith(".json")), reverse=True)
+    for path in files[:MOST_READ]:
+        with suppress(ValueError, LookupError, TypeError, AttributeError, OSError):  # the files are for people only
+            before, now = json.loads(workdir.get(path))["pipeline"], _pipeline(origin)
+            if before is None or before["file"] == COMMAND:  # earlier versions wrote the command's own file
+                continue
+            at, here = (str(each.get("path", each["file"])) for each in (before, now))
+            if before["sha256"] == now["sha256"] or _same_place(at, here):
+                return None
+            return str(before["file"]) if before["file"] != now["file"] else at
     return None
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Whether one path ends with the other: a relative one, which may lie anywhere."""
+    parts, others = Path(one).parts, Path(other).parts
+    shorter = min(len(parts), len(others))
+    return parts[-shorter:] == others[-shorter:]
 
 
 @functools.cache
@@ -157,9 +179,20 @@ def _git(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def _program() -> Origin | None:
+    """The program that runs; None if it is our own command, or an interactive session."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    ours = getattr(getattr(main, "__spec__", None), "name", None) == "annotate.__main__"  # python -m annotate
+    return None if ours or file is None or Path(file).name == COMMAND else Origin.of(file)
+
+
 def _pipeline(origin: Origin) -> dict[str, str]:
-    digest = hashlib.sha256(origin.source.encode()).hexdigest()
-    return {"file": Path(origin.file).name, "sha256": digest, "source": origin.source}
+    digest, path = hashlib.sha256(origin.source.encode()).hexdigest(), Path(origin.file)
+    path = path.parent.resolve() / path.name
+    if JOB in os.environ and path.is_relative_to(Path.cwd()):  # a folder of Ray's, another for each job
+        path = path.relative_to(Path.cwd())
+    return {"file": path.name, "path": str(path), "sha256": digest, "source": origin.source}
 
 
 def _stage(dataset: Dataset) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from annotate.engine.at_work import at_work
 from annotate.engine.calls import Calls, Job
 from annotate.engine.check_nodes import check_gpus, check_nodes
 from annotate.engine.check_workdir import check_place, check_shared, check_workdir
-from annotate.engine.cluster import Resources, check_cpus, wait_for_cpu
+from annotate.engine.cluster import Resources, check_asked, check_cpus, wait_for_cpu
 from annotate.engine.datasets import Aligned, Dataset, latest, needed, plan_datasets
 from annotate.engine.events import Events, Observer, Silent
 from annotate.engine.kernel_kills import KernelKills
@@ -155,9 +155,10 @@ class _Run:
     def go(self, dropped: Mapping[str, str]) -> Made:
         """Remove the scores that `to_drop` named, then make the missing datasets."""
         workdir, events, lease = self.running.workdir, self.running.events, self.running.lease
-        asked = self.running.options.device == "cuda"  # also where all is scored: an option is not ignored
         models = [stage for stage in self.stages if stage.made_as == "model"]
-        self._check_models(stage for stage in models if asked or self._never_made(stage))
+        if models:  # also where all is scored: an option is not ignored
+            check_asked(self.running.options)
+        self._check_models(stage for stage in models if stage.dataset in dropped or self._never_made(stage))
         check_nodes(self.stages, workdir)
         self.kernel_kills.start()
         while True:

@@ -4,12 +4,15 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import support
 
 from annotate import Options, status
 from annotate.corpus.files import find_files
+from annotate.engine.check_workdir import JOB
 from annotate.engine.provenance import (
     COMMIT,
     Origin,
@@ -47,7 +50,7 @@ def file(tmp_path):
 
 def test_a_work_directory_of_another_pipeline_file_is_told_of(tmp_path):
     workdir = Directory.at(tmp_path)
-    first, edited, other = Origin("a/mine.py", "1", {}), Origin("b/mine.py", "2", {}), Origin("theirs.py", "3", {})
+    first, edited, other = Origin("a/mine.py", "1", {}), Origin("a/mine.py", "2", {}), Origin("theirs.py", "3", {})
     assert other_pipeline(workdir, first) is None, "it is new"
     workdir.create()
     for run, origin in (("20260101T000000-aaaaaa", other), ("20260102T000000-aaaaaa", first)):
@@ -57,7 +60,44 @@ def test_a_work_directory_of_another_pipeline_file_is_told_of(tmp_path):
     assert other_pipeline(workdir, other) == "mine.py"
     assert other_pipeline(workdir, None) is None
     (tmp_path / "provenance" / "20260103T000000-aaaaaa.json").write_text("no JSON")
-    assert other_pipeline(workdir, other) is None
+    assert other_pipeline(workdir, other) == "mine.py", "a damaged file is passed over"
+    elsewhere = Origin("b/mine.py", "4", {})
+    assert other_pipeline(workdir, elsewhere) == str(Path("a/mine.py").resolve()), "of the same name, in another folder"
+
+
+def test_runs_of_no_pipeline_file_are_passed_over_when_the_last_is_asked_for(tmp_path, monkeypatch):
+    workdir, first, other = Directory.at(tmp_path), Origin("mine.py", "1", {}), Origin("theirs.py", "2", {})
+    workdir.create()
+    write_provenance(workdir, "20260101T000000-aaaaaa", first, Options(), {})
+    for day, main in enumerate(("annotate", "-m"), start=2):
+        script = tmp_path / "bin" / "annotate"
+        script.parent.mkdir(exist_ok=True)
+        script.write_text("the command")
+        name = "annotate.__main__" if main == "-m" else None
+        module = SimpleNamespace(__file__=str(script if name is None else tmp_path / "__main__.py"))
+        module.__spec__ = SimpleNamespace(name=name)
+        monkeypatch.setitem(sys.modules, "__main__", module)
+        write_provenance(workdir, f"2026010{day}T000000-aaaaaa", None, Options(), {})
+        monkeypatch.undo()
+        told = json.loads(workdir.get(f"provenance/2026010{day}T000000-aaaaaa.json"))
+        assert told["pipeline"] is None, "`annotate duplicates` has no pipeline file"
+    assert other_pipeline(workdir, other) == "mine.py" and other_pipeline(workdir, first) is None
+
+
+def test_the_file_of_a_job_is_known_by_its_path_in_the_folder_that_was_sent(tmp_path, monkeypatch):
+    """Ray unpacks each job in a folder of its own."""
+    workdir = Directory.at(tmp_path / "out")
+    workdir.create()
+    monkeypatch.setenv(JOB, "{}")
+    for number, (file, other) in enumerate([("a/mine.py", None), ("a/mine.py", None), ("b/mine.py", "a/mine.py")]):
+        folder = tmp_path / f"job-{number}"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        origin = Origin(file, f"text {number}", {})
+        assert other_pipeline(workdir, origin) == other
+        write_provenance(workdir, f"2026010{number}T000000-aaaaaa", origin, Options(), {})
+    monkeypatch.delenv(JOB)
+    assert other_pipeline(workdir, Origin(str(tmp_path / "home" / "b" / "mine.py"), "edited", {})) is None
 
 
 def test_a_run_can_be_repeated_from_its_provenance(ray_cluster, tmp_path, file):

@@ -25,11 +25,12 @@ from annotate import (
     score,
     shards,
 )
-from annotate.engine import pool
+from annotate.engine import cluster, pool
 from annotate.engine.events import Silent
 from annotate.engine.lease import hold
 from annotate.engine.rescore import drop, to_drop
 from annotate.scorers import fake_scorer
+from annotate.stages.score import Score
 from annotate.storage.latest import read_latest
 from annotate.storage.manifests import missing_parts, read_manifest
 from annotate.storage.store import Directory
@@ -370,6 +371,22 @@ def test_with_nothing_to_do_that_is_said_and_a_gpu_that_is_not_there_is_still_an
     assert told.infos == ["nothing to do: all that the pipeline makes is committed"]
     with pytest.raises(ConfigError, match="has no GPU"):
         run(tmp_path, corpus, options=Options(workers=2, device="cuda"))
+
+
+def test_what_is_committed_asks_for_no_more_gpus_than_there_are(ray_cluster, tmp_path, corpus, monkeypatch):
+    """Its models took four GPUs, on another cluster; here is one."""
+    there = [{"CPU": 3.0, "GPU": 1.0}]
+    monkeypatch.setattr(cluster, "_there", lambda least=1: there)
+    made, told = pipeline(corpus, tmp_path / "calls", axes=TWO_SCORERS), Told()
+    for stage in made.stages():
+        if isinstance(stage, Score):
+            object.__setattr__(stage, "gpus", 4.0)
+    made.run(str(tmp_path / "out"), Options(workers=2, device="cuda"), told)
+    assert told.infos == ["nothing to do: all that the pipeline makes is committed"]
+    before = below(tmp_path / "out", "annotations-*")
+    with pytest.raises(ConfigError, match="takes 4 GPUs, but no node has more than 1"):
+        made.run(str(tmp_path / "out"), Options(workers=2, device="cuda", rescore=True))
+    assert below(tmp_path / "out", "annotations-*") == before
 
 
 @pytest.mark.parametrize("what", ["run", "rescore"])
