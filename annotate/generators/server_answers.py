@@ -142,5 +142,5 @@ def message_of(content: bytes) -> str:
         found = json.loads(content)
         error = found.get("error", found)
         return str(error.get("message", error) if isinstance(error, dict) else error)[:300]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return content[:200].decode("utf-8", "replace")

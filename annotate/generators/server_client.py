@@ -126,14 +126,10 @@ class ServerClient:
         async def work(session: aiohttp.ClientSession) -> None:
             for i, request in waiting:  # the workers share it
                 try:
-                    answers[i] = await self._persistent(session, request, counts)
+                    answers[i] = await self._answer(session, request, counts)
                 except Refused as error:
                     refusals.append(str(error))
                     answers[i] = without_text(f"{REFUSED}: {error}")
-                except Exhausted as error:
-                    await self._check_well(session, counts)
-                    tries = counted(self.settings.tries, "time")
-                    answers[i] = without_text(f"the server failed {tries} with it, and not with another: {error.last}")
 
         connector = aiohttp.TCPConnector(limit=self.settings.requests)
         async with aiohttp.ClientSession(connector=connector, timeout=limits, headers=header) as session:
@@ -156,8 +152,11 @@ class ServerClient:
             ConfigError: it refuses a short text as well.
             WorkError: it fails.
         """
+        counts[PROBED] += 1
         try:
-            await self._probe(session, counts)
+            await self._persistent(session, PROBE, counts)
+        except Exhausted as error:
+            raise self._failed(error) from error
         except Refused as error:
             raise ConfigError(
                 f"the server at {self.settings.url} refuses all of {counted(len(refusals), 'request')}, and a short "
@@ -166,37 +165,39 @@ class ServerClient:
                 "server has this kind of request.",
             ) from error
 
-    async def _check_well(self, session: aiohttp.ClientSession, counts: Counter[str]) -> None:
-        """See whether the server is well, which failed on every try of a request.
+    async def _answer(self, session: aiohttp.ClientSession, request: Request, counts: Counter[str]) -> Answer:
+        """Ask until there is an answer. What fails on every try, while the server completes a short text, is a problem.
 
         Raises:
-            WorkError: it is not.
+            Refused: the server does not take this request.
+            WorkError: the server is not well.
         """
         try:
-            await self._probe(session, counts)
-        except Refused as error:
-            raise self._away(f"failed, and refuses a short text: {error}") from error
-
-    async def _probe(self, session: aiohttp.ClientSession, counts: Counter[str]) -> None:
-        """Ask for a short text.
-
-        Raises:
-            Refused: the server does not take it.
-            WorkError: it fails on every try.
-        """
+            return await self._persistent(session, request, counts)
+        except Exhausted as error:
+            exhausted = error
         counts[PROBED] += 1
         try:
-            await self._persistent(session, PROBE, counts)
-        except Exhausted as error:
-            raise self._failed(error) from error
+            await self._ask(session, PROBE)  # once: later it may be well again, and then the document is not at fault
+        except (Passing, Refused) as error:
+            raise self._failed(exhausted) from error
+        try:
+            return await self._ask(session, request)  # it may have been ill until now
+        except Passing as error:
+            self._count(error, counts)
+            if error.busy:
+                raise self._failed(exhausted) from error
+            tries = counted(self.settings.tries + 1, "time")
+            return without_text(f"the server failed {tries} with it, and not with another: {self._safe(str(error))}")
+
+    def _count(self, error: Passing, counts: Counter[str]) -> None:
+        counts[TRIED_AGAIN + error.kind] += 1
+        tally.count(tally.REQUESTS + "generation, " + error.kind)
 
     def _failed(self, error: Exhausted) -> WorkError:
-        tries = counted(self.settings.tries, "time")
-        return self._away(f"failed {tries} in {duration(error.seconds)}: {error.last}")
-
-    def _away(self, said: str) -> WorkError:
         return WorkError(
-            f"the server at {self.settings.url} {said}",
+            f"the server at {self.settings.url} failed {counted(self.settings.tries, 'time')} in "
+            f"{duration(error.seconds)}: {error.last}",
             hint="What is committed stays: run again when the server is well. A lower requests= asks it "
             "for less at a time, a longer timeout= gives it more time.",
         )
@@ -214,8 +215,7 @@ class ServerClient:
             try:
                 return await self._ask(session, request)
             except Passing as error:
-                counts[TRIED_AGAIN + error.kind] += 1
-                tally.count(tally.REQUESTS + "generation, " + error.kind)
+                self._count(error, counts)
                 if tried == self.settings.tries:
                     last = Exhausted(self._safe(str(error)), time.monotonic() - started)
                     raise self._failed(last) if error.busy else last from error

@@ -65,7 +65,7 @@ class ServerGenerator:
     (time-outs, too many requests, errors of the server, cut connections, answers that are not whole) are tried again,
     and counted; by default 8 tries wait 32 to 64 seconds in all, more if the server asks for it. If all fail, it is
     asked for a short text: if that fails too, or the server said that it is too busy, the run ends, and the next goes
-    on. Else the document has a problem.
+    on. Else the request is tried once more, and then its document has a problem.
 
     Attributes:
         url: up to `/v1`. It is no part of the recipe: a server that moves is the same.

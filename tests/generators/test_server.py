@@ -191,8 +191,20 @@ def test_what_fails_each_time_for_one_document_is_its_problem(name):
         found = complete(server, requests(2), requests=1, tries=2)
     assert found.texts[0] is None and found.texts[1]
     assert found.problems.keys() == {0}
-    assert found.problems[0].startswith("the server failed 2 times with it, and not with another: ")
+    assert found.problems[0].startswith("the server failed 3 times with it, and not with another: ")
     assert found.counts["short requests to see whether the server is well"] == 1
+
+
+def test_a_server_that_is_ill_for_a_while_makes_no_document_a_problem():
+    with GenerationServer([500, 500, "ok", "ok"]) as server:  # well again when it is asked for a short text
+        found = complete(server, requests(1), tries=2)
+        assert found.texts[0] and not found.problems and len(server.asked) == 4
+        server.faults = [500] * 3
+        with pytest.raises(WorkError, match="failed 2 times"):
+            complete(server, requests(1), tries=2)
+        server.faults = [500, 500, "ok", 503]
+        with pytest.raises(WorkError, match="failed 2 times"):
+            complete(server, requests(1), tries=2)
 
 
 def test_a_text_that_is_no_unicode_is_a_problem_of_its_document():
