@@ -43,7 +43,8 @@ def time_requests(loaded: Generation, requests: Sequence[Request]) -> tuple[floa
         finally:
             loaded.settings = settings
 
-    few, several = take(min(most, TRIED_TOKENS))  # the longer one first: what is slow but once does not count twice
+    # The longer one first: what is slow the first time can make a token slower than it is, and never faster.
+    few, several = take(min(most, TRIED_TOKENS))
     one, completed = take(1)
     started = time.perf_counter()
     with torch.inference_mode():

@@ -103,7 +103,8 @@ class TransformersGenerator:
             ConfigError: they are no ids.
         """
         settings = self.model.files().settings(GENERATION_FILE)
-        said = settings.get("eos_token_id") if settings else getattr(self.model.config(), "eos_token_id", None)
+        config = self.model.config().get_text_config()
+        said = settings.get("eos_token_id") if settings else getattr(config, "eos_token_id", None)
         found = [*(said if isinstance(said, list) else [said]), self.model.tokenizer().eos_token_id]
         ids = [i for i in found if i is not None]
         if wrong := [i for i in ids if type(i) is not int or i < 0]:
