@@ -13,6 +13,7 @@ from pathlib import Path
 
 from annotate.corpus.written_by_runs import dataset_around
 from annotate.engine import nodes
+from annotate.engine.provenance import JOB
 from annotate.errors import ConfigError, StorageError
 from annotate.graph import Source, Stage
 from annotate.storage.latest import read_latest
@@ -22,8 +23,6 @@ from annotate.storage.store import Directory
 
 _FILES = {LATEST: {"dataset", "fingerprint"}, LEDGER: {"documents", "states"}}
 
-JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Ray sets this environment variable for the driver of a job."""
 _ELSEWHERE = "Give a URL such as s3://bucket/out, or an absolute path on a disk that all nodes share."
 
 

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from annotate.credentials import redacted
-from annotate.engine.check_workdir import JOB
 from annotate.engine.datasets import Dataset, latest
 from annotate.engine.options import Options
 from annotate.engine.versions import versions
@@ -36,6 +35,8 @@ COMMAND = "annotate"
 """The name of the file of our own command, which is no pipeline."""
 MOST_READ = 20
 """So many of the newest files are looked through for one of a pipeline."""
+JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Ray sets this environment variable for the driver of a job."""
 COMMIT = "ANNOTATE_COMMIT"
 """The environment variable in which a job is told what `git_commit` gives for the folder that was sent."""
 

@@ -12,9 +12,9 @@ import support
 
 from annotate import Options, status
 from annotate.corpus.files import find_files
-from annotate.engine.check_workdir import JOB
 from annotate.engine.provenance import (
     COMMIT,
+    JOB,
     Origin,
     _commit_of_job,
     _models,
