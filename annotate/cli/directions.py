@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--untagged", is_flag=True, help="The model has not seen the tags: directions are found in texts alone.")
 @click.option("--documents", type=click.IntRange(5), default=500, show_default=True, help="How many to look at.")
 @click.option("--layer", "layers", type=click.IntRange(1), multiple=True, help="A layer; can be repeated [up to six].")
-@click.option("--output", help="The output of the pipeline, if it has several.")
+@click.option("--output", help="Token shards: only documents in them, such as those held out.")
 @click.option("--out", default="directions", show_default=True, help="The folder for what is found.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--seed", default=0, show_default=True, help="Of whatever is drawn.")

@@ -10,12 +10,17 @@ from os import PathLike
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from annotate.errors import ConfigError
 from annotate.reports import scored_documents
+from annotate.storage.results import shard_tables
 
 Int64 = npt.NDArray[np.int64]
 Bool = npt.NDArray[np.bool_]
+
+MOST = 1_000_000
+"""Documents whose ids are held in memory at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,17 +42,19 @@ class TaggedSpans:
         Args:
             workdir: of a finished run.
             documents: how many.
-            output: only documents of this output, if a pipeline has several.
+            output: token shards; only documents that are in them, of the first million. None: all.
 
         Raises:
             ConfigError: none of them has a tag.
-            StorageError: the run has no scores.
+            StorageError: the run has no scores, or no token shards of that name.
         """
-        found = [
+        wanted = None if output is None else _documents_of(workdir, output)
+        scored = (
             document
-            for document in itertools.islice(scored_documents(workdir, output=output), documents)
-            if document.spans and not document.note
-        ]
+            for document in scored_documents(workdir, output=output)
+            if document.spans and not document.note and (wanted is None or document.id in wanted)
+        )
+        found = list(itertools.islice(scored, documents))
         if not any(tags for document in found for tags in document.tags):
             raise ConfigError(
                 f"none of the first {documents} documents of {workdir} has a tag",
@@ -103,3 +110,13 @@ class TaggedSpans:
             spans=[spans[:n] for spans, n in zip(self.spans, kept, strict=True) if n],
             tags=[tags[:n] for tags, n in zip(self.tags, kept, strict=True) if n],
         )
+
+
+def _documents_of(workdir: str | PathLike[str], output: str) -> set[str]:
+    """The ids of documents of token shards, of the first `MOST`."""
+    ids: set[str] = set()
+    for table in shard_tables(workdir, output):
+        ids.update(pc.unique(pc.list_flatten(table["document_ids"])).cast(pa.string()).to_pylist())
+        if len(ids) >= MOST:
+            break
+    return ids

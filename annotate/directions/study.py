@@ -132,7 +132,8 @@ def find_directions(
             one for measuring.
         layers: those to look at, counted from 1. None: up to six, evenly spaced, with the last.
         weights: how often a direction may be added, in units of itself.
-        output: only documents of this output, if a pipeline has several.
+        output: the token shards whose documents are looked at, such as those of held-out text. None: all that are
+            scored.
         device: "cpu" or "cuda".
         seed: of random directions, permutations and draws.
         tell: is given lines that say what goes on.
@@ -142,7 +143,9 @@ def find_directions(
             are too few documents; or a layer does not exist.
         StorageError: the run has no scores, or no token shards.
     """
-    subject = Subject.load(workdir, model, untagged=untagged, device=device, layers=layers, weights=weights, seed=seed)
+    subject = Subject.load(
+        workdir, model, output=output, untagged=untagged, device=device, layers=layers, weights=weights, seed=seed
+    )
     names = (tags,) if isinstance(tags, str) else tuple(tags)
     if len({file_name(name, "") for name in names}) < len(names):
         raise ConfigError(f"the tags {', '.join(names)} have files of one name", hint="Look at them one by one.")

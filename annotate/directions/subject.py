@@ -62,6 +62,7 @@ class Subject:
         workdir: str | PathLike[str],
         model: str,
         *,
+        output: str | None,
         untagged: bool,
         device: str,
         layers: Sequence[int] | None,
@@ -77,7 +78,7 @@ class Subject:
         settings = CausalModel(model)
         files, tokenizer = settings.files(), settings.tokenizer()
         loaded = load_model("AutoModelForCausalLM", settings, device)
-        reader = Reader.of_tokenizer(tokenizer) if untagged else _of_shards(workdir, model, loaded, tokenizer)
+        reader = Reader.of_tokenizer(tokenizer) if untagged else _of_shards(workdir, output, model, loaded, tokenizer)
         n = int(loaded.config.num_hidden_layers)
         looked = tuple(layers) if layers else tuple(sorted({round(n * k / LAYERS) for k in range(1, LAYERS + 1)} - {0}))
         if wrong := [layer for layer in looked if not 1 <= layer <= n]:
@@ -148,12 +149,12 @@ def added(vectors: FloatArray, layer: int, weight: float) -> Additions:
     return {layer: weight * torch.from_numpy(vectors[layer - 1])} if weight else {}
 
 
-def _of_shards(workdir: str | PathLike[str], name: str, model: Any, tokenizer: Any) -> Reader:
+def _of_shards(workdir: str | PathLike[str], output: str | None, name: str, model: Any, tokenizer: Any) -> Reader:
     hint = (
         "Name the model that was trained on its token shards, with the tokenizer that lies beside them. For a model "
         "that has not seen the tags, write --untagged."
     )
-    folder = tags_folder(workdir)
+    folder = tags_folder(workdir, output)
     try:
         trained = Trained.read(tokenizer, folder)
     except ConfigError as error:

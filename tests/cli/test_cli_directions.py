@@ -12,7 +12,9 @@ from tiny_tokenizer import byte_tokenizer
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from annotate import Corpus, Options, Pipeline, Place, Probe, Split, Tag, TagScheme, TokenShards, score, tags_folder
-from annotate.directions import load_direction
+from annotate.directions import load_direction, spans
+from annotate.directions.spans import TaggedSpans
+from annotate.errors import StorageError
 from annotate.models.base import expand
 from annotate.training import padded_vocabulary_size
 
@@ -36,7 +38,7 @@ def place(ray_cluster, tmp_path_factory):
     scheme = TagScheme(tags=[Tag(name="long", rule="length >= q(0.5)"), Tag(name="very-long", rule="length >= q(0.8)")])
     placed = Place(score(Split(corpus), scorers=[length_scorer("length")]), scheme)
     tokenizer = byte_tokenizer(folder / "tokenizer")
-    Pipeline(TokenShards(placed, tokenizer=tokenizer, window=64, loss="train")).run(
+    Pipeline(tokens=TokenShards(placed, tokenizer=tokenizer, window=64, loss="train")).run(
         str(folder / "out"), Options(workers=1)
     )
     shards = tags_folder(folder / "out")
@@ -103,6 +105,19 @@ def test_a_model_that_has_not_seen_the_tags_is_said_to(annotate, place, monkeypa
     }
     layer = json.loads((place / "plain-directions" / "report.json").read_text())["tags"][0]["layers"][0]
     assert layer["equivalence"] is None and layer["auroc_texts"]["value"] is not None
+
+
+def test_documents_of_an_output_are_those_in_its_shards(place, monkeypatch):
+    every = TaggedSpans.of_run(place / "out", documents=100)
+    assert TaggedSpans.of_run(place / "out", documents=100, output="tokens") == every
+    tables = list(spans.shard_tables(place / "out"))
+    some = sorted({name for table in tables for names in table["document_ids"].to_pylist() for name in names})[::3]
+    held = tables[0].schema.field("document_ids").type
+    monkeypatch.setattr(spans, "shard_tables", lambda *_: [pa.table({"document_ids": pa.array([some], held)})])
+    found = TaggedSpans.of_run(place / "out", documents=100, output="tokens")
+    assert len(found.spans) == len(some) < len(every.spans)
+    with pytest.raises(StorageError, match="nothing"):
+        TaggedSpans.of_run(place / "out", documents=100, output="nothing")
 
 
 @pytest.mark.parametrize(
