@@ -151,6 +151,12 @@ def find_directions(
         raise ConfigError(f"the tags {', '.join(names)} have files of one name", hint="Look at them one by one.")
     opposite = subject.named(against)
     found = TaggedSpans.of_run(workdir, documents=documents, output=output)
+    there = sorted({tag for tags in found.tags for each in tags for tag in each})
+    for missing in {each for name in names for each in subject.named(name)} - set(there):
+        raise ConfigError(
+            f"no span of these {len(found.spans)} documents has the tag {missing!r}; tags there: {', '.join(there)}",
+            hint="Check the name, or look at more documents: --documents.",
+        )
     longest = [] if untagged else [*(each for name in names for each in subject.named(name)), *opposite]
     texts = fitted(found, subject.reader, longest, subject.max_length)
     if dropped := len(found.spans) - len(texts.spans):

@@ -76,15 +76,15 @@ class Subject:
             StorageError: the run has no token shards.
         """
         settings = CausalModel(model)
-        files, tokenizer = settings.files(), settings.tokenizer()
-        loaded = load_model("AutoModelForCausalLM", settings, device)
-        reader = Reader.of_tokenizer(tokenizer) if untagged else _of_shards(workdir, output, model, loaded, tokenizer)
-        n = int(loaded.config.num_hidden_layers)
-        looked = tuple(layers) if layers else tuple(sorted({round(n * k / LAYERS) for k in range(1, LAYERS + 1)} - {0}))
-        if wrong := [layer for layer in looked if not 1 <= layer <= n]:
+        n = int(settings.config().get_text_config().num_hidden_layers)
+        if wrong := [layer for layer in layers or () if not 1 <= layer <= n]:
             raise ConfigError(f"there is no layer {wrong[0]}; the model has {n}, counted from 1")
         if not weights or 0 in weights:
             raise ConfigError(f"weights are one or more numbers other than 0, got {list(weights)}")
+        files, tokenizer = settings.files(), settings.tokenizer()
+        loaded = load_model("AutoModelForCausalLM", settings, device)
+        reader = Reader.of_tokenizer(tokenizer) if untagged else _of_shards(workdir, output, model, loaded, tokenizer)
+        looked = tuple(layers) if layers else tuple(sorted({round(n * k / LAYERS) for k in range(1, LAYERS + 1)} - {0}))
         return Subject(
             model=loaded,
             hashes=EncoderHashes(name=model, **files.hashes()),

@@ -36,7 +36,7 @@ def verdict(of: OfTag, family: OfFamily) -> Verdict:
     """Judge a tag by its swap gap and by its AUROC among spans of equal length, both against the control.
 
     - Learned: the intervals of both are above 0.
-    - Not learned: the interval of the gap includes 0, and its upper end is below 5 % of H(Y).
+    - Not learned: the interval of the gap is not above 0, and its upper end is below 5 % of H(Y).
     - Can't tell: neither. More documents or more training would tell.
     """
     gap, margin = of.gap, of.matched.margin

@@ -125,7 +125,7 @@ def test_documents_of_an_output_are_those_in_its_shards(place, monkeypatch):
     [
         (["out", "tagged", "--tag", "short"], "there is no tag 'short'"),
         (["out", "tagged", "--tag", "long", "--layer", "9"], "there is no layer 9; the model has 3"),
-        (["out", "plain", "--tag", "short", "--untagged"], "0 spans have the tag"),
+        (["out", "plain", "--tag", "short", "--untagged"], "has the tag 'short'; tags there: long, very-long"),
         (["nowhere", "plain", "--tag", "long", "--untagged"], "neither a work directory"),
         (["out", "missing", "--tag", "long"], "missing"),
     ],

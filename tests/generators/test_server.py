@@ -268,6 +268,7 @@ def test_neither_address_nor_key_nor_pace_is_in_the_identity():
             {"url": f"https://me:{SECRET}@host/v1"},
             r"no credential in it, got 'https://\*\*\*@host/v1'",
         ),  # pragma: allowlist secret
+        ({"url": "https://host/v1?key=1"}, r"no query and no credential in it, got 'https://host/v1'"),
         ({"key_from": "sk-1234"}, "must be the name of an environment variable"),
         ({"requests": 0}, "must be above 0"),
         ({"prefill": False}, "prefill=False is for a chat"),

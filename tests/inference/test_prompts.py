@@ -253,6 +253,8 @@ def test_what_does_not_fit_is_named(files: Path, tmp_path: Path) -> None:
         prompt(known, changed(files, tmp_path / "masked", loss="mask"), "x", later="free")
     with pytest.raises(ConfigError, match="an older version wrote it"):
         prompt(known, changed(files, tmp_path / "old", splitter=None), "x")
+    with pytest.raises(ConfigError, match="rows in its embedding, and none for the tags"):
+        prompt(known, str(files), "one", "nice", model=untrained(files))
     with pytest.raises(ConfigError, match="guidance needs the model"):
         prompt(known, str(files), "one", guidance=Contrast("nice"))
 
