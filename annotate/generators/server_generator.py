@@ -104,8 +104,8 @@ class ServerGenerator:
     def __post_init__(self) -> None:
         if not re.match(r"https?://[^/]", self.url) or in_url(self.url) or {"?", "#"} & set(self.url):
             raise ConfigError(
-                f"the url of a server must begin with http:// or https://, and have no query and no credential in it, got "
-                f"{redacted(self.url.partition('?')[0])!r}",
+                "the url of a server must begin with http:// or https://, and have no query and no credential in it, "
+                f"got {redacted(self.url.partition('?')[0])!r}",
                 hint='Write it as "http://localhost:8000/v1". key_from= names the variable that has a key.',
             )
         if self.key_from is not None and not _VARIABLE.fullmatch(self.key_from):
