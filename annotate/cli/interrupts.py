@@ -30,7 +30,8 @@ class _Listener:
         self.first: int | None = None
         self.heard = {number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN}
         self.at_once: Callable[[], None] = lambda: None
-        self._raised = False
+        self._raised = self._speaks = False
+        self._mutex = threading.Lock()
         self._stderr = os.dup(2)
         self._waking, self._woken = socket.socketpair()
         self._woken.setblocking(False)
@@ -66,12 +67,17 @@ class _Listener:
 
     def _hush(self) -> None:
         """Drop all output to stderr from here on: Ray's threads and C++ print stacks, and that processes died."""
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 2)
-        os.close(null)
+        with self._mutex:
+            if not self._speaks:
+                null = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(null, 2)
+                os.close(null)
 
     def speak(self) -> None:
-        os.dup2(self._stderr, 2)
+        """Let output to stderr pass from here on, also if the thread that listens comes only now to drop it."""
+        with self._mutex:
+            self._speaks = True
+            os.dup2(self._stderr, 2)
 
     def end(self) -> None:
         number = self.first or signal.SIGINT

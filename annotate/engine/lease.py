@@ -74,6 +74,7 @@ class Lease:
     _lost: str = ""
     _failure: str = ""
     _told: str = ""
+    _begun: bool = False
     _removed: bool = False
     _mutex: threading.Lock = field(default_factory=threading.Lock)
 
@@ -104,8 +105,13 @@ class Lease:
         self.check()
 
     def create(self) -> None:
-        """Write the lease for the first time."""
-        self._write()
+        """Write the lease for the first time. Once it may be there, `remove` removes it."""
+        self._begun = True
+        try:
+            self._write()
+        except StorageError:
+            self._begun = False
+            raise
 
     def keep(self, stop: threading.Event) -> None:
         """Renew until told to stop; for a thread."""
@@ -116,6 +122,8 @@ class Lease:
 
     def remove(self) -> None:
         """Remove the lease, and the note of a process that took this one for dead. It is not renewed any more."""
+        if not self._begun:
+            return
         self._removed = True
         with self._mutex:  # of a renewal that goes on
             pass
@@ -189,8 +197,8 @@ def hold(
     with contextlib.ExitStack() as stack:
         if workdir.local is not None:
             lease.lock = stack.enter_context(locks.locked(workdir.local / layout.lease_lock(lease.token)))
+        stack.callback(lease.remove)  # first, since a signal may come while it is written
         lease.create()
-        stack.callback(lease.remove)
         thread.start()
         stack.callback(thread.join)
         stack.callback(stop.set)

@@ -121,6 +121,25 @@ def test_a_signal_ends_a_command_with_a_line_and_a_code(here, start, number):
     ]
 
 
+LATE = """
+import time
+from annotate.cli import interrupts
+
+hush = interrupts._Listener._hush
+interrupts._Listener._hush = lambda self: (time.sleep(0.5), hush(self))
+tell = interrupts._message
+interrupts._message = lambda *given: (time.sleep(1.0), tell(*given))[1]
+"""
+
+
+def test_a_thread_that_hears_late_does_not_take_the_last_words(here, start):
+    process = start("-c", LATE + WAITS)
+    wait_for(lambda: "running" in output(here), process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert "ended by SIGTERM. What is committed is kept" in output(here)
+
+
 def test_a_second_one_ends_it_at_once(here, start):
     process = start("-c", WAITS, "hang", "--rescore")
     wait_for(lambda: "running" in output(here), process)

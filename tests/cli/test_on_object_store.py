@@ -153,6 +153,7 @@ def test_each_command_and_option_of_the_readme_is_run_here() -> None:
 
 def test_a_proof_reads_a_bucket_as_it_reads_a_folder(places: dict[str, Place], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(material, "HELD_OUT", 0.5)  # of few documents
+    monkeypatch.setattr(material, "LEAST", 1)
     monkeypatch.setattr(material, "SHARED", 1.0)  # whose sentences are of few words
     local, there = (material.read_material(place.at("out")) for place in places.values())
     assert local.text.n_windows == there.text.n_windows > 0 and len(local.measured.tokens) > 0

@@ -269,3 +269,25 @@ def test_files_of_others_beside_leases_are_nobody_s_lease(workdir):
     mine.parent.mkdir()
     mine.write_text("{}")
     assert attempt(workdir) == ([], None) and mine.exists()
+
+
+def test_a_signal_while_a_lease_is_written_leaves_none(tmp_path, monkeypatch):
+    write = leases.Lease._write
+
+    def interrupted(self):
+        write(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(leases.Lease, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt), hold(Directory.at(tmp_path), "run-1", share=False):
+        pass
+    assert list((tmp_path / LEASES).iterdir()) == []
+
+
+def test_a_lease_that_can_not_be_written_is_told_of_by_what_failed(tmp_path, monkeypatch):
+    def full(self):
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(leases.Lease, "_write", full)
+    with pytest.raises(StorageError, match="the disk is full"), hold(Directory.at(tmp_path), "run-1", share=False):
+        pass
