@@ -40,8 +40,9 @@ class Place:
 
     @staticmethod
     def this() -> Place:
-        """This process."""
-        return Place(ray.get_runtime_context().get_node_id(), this_node(), os.getpid())
+        """This process. Without Ray, which a question would start, the node is known by the name of the host."""
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else socket.gethostname()
+        return Place(node, this_node(), os.getpid())
 
 
 @dataclass(frozen=True)
