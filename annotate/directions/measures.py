@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from annotate.models.base import FloatArray
-from annotate.proof.intervals import Float64, Int64, Interval, draws, percentiles
+from annotate.proof.intervals import NOTHING, Float64, Interval, draws, percentiles
 
 Bool = npt.NDArray[np.bool_]
 
@@ -79,7 +79,7 @@ def _difference(labels: Bool, vectors: Float64) -> Float64:
     return weights @ vectors
 
 
-def equivalence(steered: Float64, plain: Float64, documents: Int64 | None = None, *, seed: int = 0) -> Interval:
+def equivalence(steered: Float64, plain: Float64, *, seed: int = 0) -> Interval:
     """Steering equivalence: the share of the divergence that steering takes away, `1 - sum(steered) / sum(plain)`.
 
     1: steering does what the tags do. 0: it does nothing of it. Below 0: it does something else.
@@ -87,13 +87,13 @@ def equivalence(steered: Float64, plain: Float64, documents: Int64 | None = None
     Args:
         steered: float64 `[n]`, the divergence of each text from its steered self.
         plain: float64 `[n]`, from its plain self.
-        documents: int64 `[n]`, what is drawn together; None: each text by itself.
         seed: of the draws.
     """
-    documents = np.arange(len(plain)) if documents is None else documents
     if not plain.sum():
-        return Interval(value=float("nan"), low=float("nan"), high=float("nan"))
-    drawn = np.concatenate([1 - (often @ steered) / (often @ plain) for often in draws(documents, seed=seed)])
+        return NOTHING
+    drawn = np.concatenate(
+        [1 - (often @ steered) / (often @ plain) for often in draws(np.arange(len(plain)), seed=seed)]
+    )
     return percentiles(float(1 - steered.sum() / plain.sum()), drawn)
 
 

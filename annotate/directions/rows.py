@@ -157,7 +157,6 @@ def fitted(texts: TaggedSpans, reader: Reader, names: Sequence[str], positions: 
     """
     rows = reader.under(texts, names) if names else reader.untagged(texts)
     row = texts.table["row"].to_numpy()
-    sizes = np.zeros(len(row), np.int64)
     kept = []
     for number, spans in enumerate(rows.spans):
         own = np.flatnonzero(row == number)

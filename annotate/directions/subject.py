@@ -157,14 +157,7 @@ def _of_shards(workdir: str | PathLike[str], output: str | None, name: str, mode
     folder = tags_folder(workdir, output)
     try:
         trained = Trained.read(tokenizer, folder)
+        trained.check_rows(model)
     except ConfigError as error:
-        raise ConfigError(
-            f"the tokenizer of model {name!r} is not that of {folder}: {error.message}", hint=hint
-        ) from error
-    rows = model.get_input_embeddings().weight.shape[0]
-    if rows <= max(trained.vocabulary.ids):
-        raise ConfigError(
-            f"model {name!r} has {rows} rows in its embedding, and none for the tags of {workdir}",
-            hint=hint,
-        )
+        raise ConfigError(f"model {name!r} was not trained on {folder}: {error.message}", hint=hint) from error
     return Reader.of_shards(trained)

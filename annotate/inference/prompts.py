@@ -66,7 +66,8 @@ def prompt(
             f'later="free" needs a model that writes tags; these shards have loss "{trained.loss}"',
             hint='Use later="again", or shards with loss="train".',
         )
-    _check_rows(model, trained)
+    if hasattr(model, "get_input_embeddings"):
+        trained.check_rows(model)
     texts = [text] if isinstance(text, str) else list(text)
     names = trained.named(tags)
     ids, mask = _padded(trained, texts, names, later)
@@ -90,18 +91,6 @@ def prompt(
         )
     device = None if model is None else model.device
     return {"input_ids": ids.to(device), "attention_mask": mask.to(device), "logits_processor": processors}
-
-
-def _check_rows(model: Any, trained: Trained) -> None:
-    """Refuse a model that has no rows for the tags: it would end in an error of torch's."""
-    if not hasattr(model, "get_input_embeddings"):
-        return
-    rows = model.get_input_embeddings().weight.shape[0]
-    if rows <= max(trained.vocabulary.ids):
-        raise ConfigError(
-            f"the model has {rows} rows in its embedding, and none for the tags",
-            hint="annotate.training.add_tag_embeddings(model, tokenizer, folder) adds them, before training.",
-        )
 
 
 def _guidance(

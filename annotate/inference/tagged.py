@@ -94,6 +94,19 @@ class Trained:
             encoder=_encoder(tokenizer, len(tokenizer)),
         )
 
+    def check_rows(self, model: Any) -> None:
+        """Refuse a model that has no rows for the tags: it would end in an error of torch's.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        rows = model.get_input_embeddings().weight.shape[0]
+        if rows <= max(self.vocabulary.ids):
+            raise ConfigError(
+                f"the model has {rows} rows in its embedding, and none for the tags",
+                hint="annotate.training.add_tag_embeddings(model, tokenizer, folder) adds them, before training.",
+            )
+
     def named(self, tags: str | Sequence[str]) -> tuple[str, ...]:
         """The tags that some names stand for, of tags and of aliases, in the order in which the shards have them.
 
