@@ -25,6 +25,6 @@ From a work directory to a report:
     measures         what the checkpoints of all arms say of a family of tags
     verdicts         the same in words
     findings         all of it together
-    report           for programs and for people, with `pictures`
+    report           for programs, for people, and as pictures
     prove            `annotate prove`
 """

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from annotate.amounts import counted
+from annotate.pictures import Line, matrix_picture, picture
 from annotate.proof.axes import Specificity
 from annotate.proof.findings import Proof
 from annotate.proof.intervals import Interval
 from annotate.proof.measures import OfFamily
-from annotate.proof.pictures import Line, picture
 
 JSON = "proof.json"
 TEXT = "proof.md"
@@ -25,7 +25,7 @@ def write_report(proof: Proof, folder: Path) -> None:
 
 
 def pictures(proof: Proof) -> dict[str, str]:
-    """SVG by file name: the learning curve of each arm, and the swap gap of each family over the steps."""
+    """SVG by file name: learning curves of the arms, the swap gap of each family over the steps, the specificity."""
     curves = {name: Line(values=values) for name, values in proof.curves.items()}
     made = {"learning.svg": picture("Loss on held-out text", "nats a token", proof.steps, curves)}
     for k, family in enumerate(proof.families):
@@ -39,6 +39,14 @@ def pictures(proof: Proof) -> dict[str, str]:
         }
         title = f"Swap gap of {_tags(family)}"
         made[f"sharpening{f'-{k}' if k else ''}.svg"] = picture(title, "nats a span", proof.steps, lines)
+    if proof.specificity is not None:
+        made["specificity.svg"] = matrix_picture(
+            "What each tag tells of each",
+            "AUROC, less 0.5, of the likelihood ratio of the tag on the left as a classifier of the tag above",
+            _names(proof),
+            proof.specificity.matrix.tolist(),
+            top=0.5,
+        )
     return made
 
 
@@ -125,7 +133,7 @@ def _gains(family: OfFamily) -> list[str]:
 
 
 def _specificity(proof: Proof, found: Specificity) -> list[str]:
-    names = [f"<{name}>" for family in proof.families for name in family.tags]
+    names = _names(proof)
     lines = ["## What each tag tells of each", "", ABOUT_SPECIFICITY, "", *_table("", *names)]
     for name, row, together in zip(names, found.matrix, found.corpus, strict=True):
         cells = [f"{value:+.3f} ({other:+.2f})" for value, other in zip(row, together, strict=True)]
@@ -145,6 +153,11 @@ def _table(*columns: str) -> list[str]:
 
 def _tags(family: OfFamily) -> str:
     return " ".join(f"<{name}>" for name in family.tags)
+
+
+def _names(proof: Proof) -> list[str]:
+    """All tags, in the order of the families."""
+    return [f"<{name}>" for family in proof.families for name in family.tags]
 
 
 def _shown(interval: Interval, digits: int = 3) -> str:

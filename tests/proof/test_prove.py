@@ -309,3 +309,4 @@ def test_several_families_are_told_apart(empty, tmp_path: Path) -> None:
     assert proof.as_json()["specificity"]["matrix"][0][0] == pytest.approx(matrix[0, 0])
     said = (tmp_path / "proof" / "proof.md").read_text()
     assert "<high> | <low> | <start> |\n" in said and (tmp_path / "proof" / "sharpening-1.svg").exists()
+    assert f"{matrix[0, 0]:+.3f}</text>" in (tmp_path / "proof" / "specificity.svg").read_text()

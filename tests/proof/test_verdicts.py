@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
 
 from annotate.proof.intervals import NOTHING, Interval
 from annotate.proof.measures import AtStep, OfFamily, OfTag, Ratio
-from annotate.proof.pictures import Line, picture
 from annotate.proof.sharpening import Sharpening
 from annotate.proof.verdicts import gates, remarks, verdict
 
@@ -97,18 +95,3 @@ def test_gates_and_remarks() -> None:
         "the control rises",
         "the gain, true less shuffled, is above its bound H(Y)",
     ]
-
-
-def test_a_picture_is_svg_that_shows_each_line() -> None:
-    lines = {"true <&>": Line(values=[0.0, 1.0, math.nan], low=[-0.1, 0.9, math.nan], high=[0.1, 1.1, math.nan])}
-    root = ET.fromstring(picture("Gap", "nats", [10, 20, 40], lines))
-    space = "{http://www.w3.org/2000/svg}"
-    texts = [text.text for text in root.iter(f"{space}text")]
-    assert {"Gap", "nats; shaded: 95 % intervals", "10", "20", "40", "true <&>", "0", "1"} <= set(texts)
-    assert len([*root.iter(f"{space}circle")]) == 2  # what is not known is not drawn
-    (line,) = root.iter(f"{space}polyline")
-    (x1, y1), (x2, y2) = (map(float, point.split(",")) for point in line.get("points").split())
-    assert x1 < x2 and y1 > y2
-    one = ET.fromstring(picture("One", "nats", [7], {"a": Line(values=[2.0])}))
-    title, unit = [text for text in one.iter(f"{space}text") if text.text in ("One", "nats")]
-    assert float(unit.get("y")) - float(title.get("y")) > float(title.get("font-size"))  # lines of their own
