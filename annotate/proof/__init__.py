@@ -21,6 +21,7 @@ Text and models:
 From a work directory to a report:
 
     material         the shards of a run, and what is held out
+    companions       the files beside a saved model
     runs             an arm and a seed each, in several processes
     measures         what the checkpoints of all arms say of a family of tags
     verdicts         the same in words

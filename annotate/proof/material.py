@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from annotate.amounts import counted
 from annotate.errors import ConfigError, InputError
+from annotate.proof.companions import read_companions
 from annotate.proof.held_out import SHARED, SHINGLE, checked, chosen_segments, drawn
 from annotate.proof.windows import TagFamily, Text, read_text, tag_families
 from annotate.storage.latest import Latest, Role, outputs_left, read_latest
@@ -32,6 +34,7 @@ class Material:
         vocabulary: how many ids there are.
         loss: the loss policy of the shards.
         shards: the fingerprints of the datasets that both are from.
+        companions: by name, the files that belong beside a model: the tokenizer of the shards, and `tags.json`.
         remarks: what was cut, left out or trusted, in sentences.
     """
 
@@ -41,6 +44,7 @@ class Material:
     vocabulary: int
     loss: str
     shards: tuple[str, ...]
+    companions: Mapping[str, bytes]
     remarks: tuple[str, ...]
 
 
@@ -74,7 +78,8 @@ def read_material(
     other = (
         _only(found, held_out, ("evaluation",), "to measure on") if held_out or _of(found, ("evaluation",)) else None
     )
-    card = read_tags(tags_folder(workdir, trained.output))
+    beside = tags_folder(workdir, trained.output)
+    card = read_tags(beside)
     families = tag_families(card)
     enough, where = tokens or MOST, f"{trained.output} of {workdir}"
     text = read_text(shard_tables(workdir, trained.output), card, enough=enough, where=where)
@@ -111,6 +116,7 @@ def read_material(
         vocabulary=card["vocabulary"]["padded_size"],
         loss=card["shards"]["loss"],
         shards=tuple(item.fingerprint for item in (trained, other) if item is not None),
+        companions=read_companions(beside),
         remarks=tuple(remarks),
     )
 

@@ -18,7 +18,7 @@ from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, TRUE, Arm
 from annotate.proof.findings import Proof, findings
 from annotate.proof.material import read_material
 from annotate.proof.report import write_report
-from annotate.proof.runs import Run, Work, do_all, timed
+from annotate.proof.runs import Run, Work, complete_models, do_all, timed
 from annotate.proof.training import Progress, Recipe
 
 SETTINGS = "settings.json"
@@ -102,6 +102,7 @@ def prove(
     runs = _runs(arms, seeds)
     with _held(folder):
         _check_settings(folder, work, spans)
+        complete_models(work)
         started = time.monotonic()
         _train(work, runs, jobs or _jobs(place), a_step, tell or (lambda line: None))
         proof = findings(work, runs, seconds=time.monotonic() - started)

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_weights
 
 from annotate.proof.arms import NO_TAGS, TRUE, Arm, Rendering
+from annotate.proof.companions import write_companions
 from annotate.proof.intervals import Float64
 from annotate.proof.likelihoods import Columns, Row, likelihoods, rows_of
 from annotate.proof.material import Material
@@ -118,7 +119,7 @@ def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
         write_whole(work.result(run, step), {"likelihoods": torch.from_numpy(found)}, {"step": str(step)})
 
     def checkpoint(step: int, model: Any) -> None:
-        save_model(model, work.model_folder(run, step))
+        save_model(model, work.model_folder(run, step), work.material.companions)
         measure(step, model)
 
     for step in work.recipe.measured:
@@ -135,13 +136,20 @@ def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
     )
 
 
-def save_model(model: Any, folder: Path) -> None:
+def save_model(model: Any, folder: Path, companions: Mapping[str, bytes]) -> None:
     """Save a model so that Transformers' `from_pretrained` reads it. Its weights are written last, whole."""
     folder.mkdir(parents=True, exist_ok=True)
+    write_companions(folder, companions)
     model.config.architectures = [type(model).__name__]
     model.config.to_json_file(folder / "config.json")
     weights = {name: weight.detach().cpu() for name, weight in model.named_parameters()}  # tied ones once
     write_whole(folder / WEIGHTS, weights, {"format": "pt"})
+
+
+def complete_models(work: Work) -> None:
+    """Write what is missing beside the models of all runs: earlier versions saved weights and configuration alone."""
+    for weights in work.folder.glob(f"*/model-*/{WEIGHTS}"):
+        write_companions(weights.parent, work.material.companions)
 
 
 def _saved_model(work: Work, run: Run, step: int) -> Any:

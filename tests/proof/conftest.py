@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from proof_shards import card_and_tables
+from proof_shards import card_and_tables, tokenizer
 
 from annotate.storage import layout
 from annotate.storage.latest import Latest, Role, write_latest
@@ -37,6 +37,7 @@ class Made:
         files = self.folder / item.dataset / layout.companions(item.fingerprint)
         files.mkdir(parents=True)
         (files / "tags.json").write_text(json.dumps(card))
+        tokenizer().save_pretrained(files / "tokenizer")
         self.latest.append(item)
         self.tables[output] = tables
         write_latest(Directory.at(self.folder), self.latest)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from proof_shards import card_and_tables
-from transformers import GPT2LMHeadModel
+from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from annotate.cli.prove import command
 from annotate.errors import ConfigError, InputError
@@ -27,7 +27,7 @@ from annotate.proof.arms import TRUE
 from annotate.proof.likelihoods import Columns, likelihoods
 from annotate.proof.material import read_material
 from annotate.proof.prove import prove
-from annotate.proof.runs import Run, Work, do_all
+from annotate.proof.runs import Run, Work, complete_models, do_all
 from annotate.proof.training import Progress, Recipe
 
 SMALL = {"width": 32, "layers": 1, "learning_rate": 1e-2, "jobs": 1, "checkpoints": 3}
@@ -104,6 +104,21 @@ def test_a_checkpoint_is_a_model_of_transformers(made, tmp_path: Path) -> None:
     columns = Columns(families=work.material.families)
     found = likelihoods(model, work.rows(), len(work.material.measured.of_spans), columns)
     np.testing.assert_allclose(found, work.read(run)[-1], atol=1e-4)
+
+
+def test_the_tokenizer_lies_beside_each_model_and_is_added_to_those_of_older_versions(made, tmp_path: Path) -> None:
+    work, run = work_of(made.folder, tmp_path), Run(arm=TRUE, seed=0)
+    do_all(work, [run], 1, lambda run, progress: None)
+    model = tmp_path / "true-0" / "model-0000006"
+    names = ["tags.json", "tokenizer.json", "tokenizer_config.json"]
+    assert AutoTokenizer.from_pretrained(model).tokenize("w1 up0 .") == ["w1", "up0", "."]
+    assert sorted({path.name for path in model.iterdir()} - {"config.json", "model.safetensors"}) == names
+    before = {name: (model / name).read_bytes() for name in names}
+    for name in names:
+        (model / name).unlink()
+    complete_models(work)
+    assert {name: (model / name).read_bytes() for name in names} == before
+    assert json.loads(before["tags.json"])["tags"][0]["name"] == "high"
 
 
 def test_checkpoints_that_other_code_measured_are_measured_again_from_their_models(made, tmp_path, monkeypatch) -> None:
