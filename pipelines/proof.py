@@ -7,7 +7,9 @@
 
 The axis is `letters`, letters in a word: what the Automated Readability Index (Senter and Smith 1967) counts beside
 the words of a sentence. Its cue is lexical, so a small model can learn it, and a bag of words can find it too: the
-proof says which of the two finds more. With `--set probe=tone` the axis is that of a shipped probe.
+proof says which of the two finds more. With `--set probe=tone` the axis is that of a shipped probe. With
+`--set marks=true` each sentence has a tag of a second family too: by `marks`, punctuation marks and symbols for each
+word, which go with neither letters nor length. Then the proof also says whether tags do their own work, and add up.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from annotate import (
 )
 
 ANCHORS = {"letters": ("We go up to it.", "Implementations automatically reinitialise.")}
+MARK_ANCHORS = {"marks": ("We go up to it", "(see `it`, 'us')")}
 
 
 def letters_a_word(table: Any) -> Any:
@@ -43,6 +46,15 @@ def letters_a_word(table: Any) -> Any:
     letters = pc.count_substring_regex(table["text"], r"\pL").cast("float32")
     words = pc.count_substring_regex(table["text"], r"\pL+").cast("float32")
     return pc.divide(letters, pc.max_element_wise(words, 1.0))
+
+
+def marks_a_word(table: Any) -> Any:
+    """The mean number of punctuation marks and symbols for each word of each span: float32 `[n]`."""
+    import pyarrow.compute as pc
+
+    marks = pc.count_substring_regex(table["text"], r"[\pP\pS]").cast("float32")
+    words = pc.count_substring_regex(table["text"], r"\pL+").cast("float32")
+    return pc.divide(marks, pc.max_element_wise(words, 1.0))
 
 
 def pipeline(
@@ -55,6 +67,8 @@ def pipeline(
     held_out: float = 0.1,
     loss: Literal["train", "mask"] = "mask",
     part_mb: float = 1,
+    *,
+    marks: bool = False,
 ) -> Pipeline:
     """Build the pipeline; `--set NAME=VALUE` sets a parameter.
 
@@ -68,6 +82,7 @@ def pipeline(
         held_out: the share of documents that are not trained on. No near-copy of one is in training.
         loss: whether tags are trained on.
         part_mb: text in a shard, in MB.
+        marks: whether there is a second family, `<many_marks>` and `<few_marks>`, on either side of the median.
     """
     documents = Corpus(corpus, text=text, id=id)
     subsets = Subsets(train=0.95 - held_out, calibration=0.05, evaluation=held_out)
@@ -75,15 +90,24 @@ def pipeline(
     scorer: Any = PythonScorer(function=letters_a_word, axes=("letters",), anchors=ANCHORS)
     if probe is not None:
         scorer = Probe(probe)
-    scores = score(Split(documents, Splitter(by="sentence")), skip=verdicts, scorers=[scorer])
+    scorers: list[Any] = [scorer]
+    second: tuple[Tag, ...] = ()
+    if marks:
+        scorers.append(PythonScorer(function=marks_a_word, axes=("marks",), anchors=MARK_ANCHORS))
+        second = (
+            Tag(name="many_marks", rule="marks >= q(0.5)", family="marks"),
+            Tag(name="few_marks", rule="else", family="marks"),
+        )
+    scores = score(Split(documents, Splitter(by="sentence")), skip=verdicts, scorers=scorers)
     (axis,) = scorer.axes
     scheme = TagScheme(
         tags=(
             Tag(name="long_words" if probe is None else f"high_{axis}", rule=f"{axis} >= q(0.5)", family="axis"),
             Tag(name="short_words" if probe is None else f"low_{axis}", rule="else", family="axis"),
+            *second,
         ),
         # Some spans lose their tag, and some documents lose all: so the model knows a span without a tag in both cases.
-        families=(Family(name="axis", dropout=0.1),),
+        families=tuple(Family(name=name, dropout=0.1) for name in (("axis", "marks") if marks else ("axis",))),
         document_dropout=0.1,
     )
     placements = Place(scores, scheme, schedule=Schedule())

@@ -9,13 +9,14 @@ import pytest
 import train_tokenizer
 from click.testing import CliRunner
 from support import write_corpus
+from tiny_tokenizer import byte_tokenizer
 
 from annotate import Options
 from annotate.pipeline_files import load_pipeline
 from annotate.proof.arms import TRUE, Rendering
 from annotate.proof.material import read_material
 from annotate.storage.results import shard_tables
-from pipelines.proof import letters_a_word
+from pipelines.proof import letters_a_word, marks_a_word, pipeline
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -56,3 +57,20 @@ def test_letters_a_word() -> None:
 
     found = letters_a_word(pa.table({"text": ["We go.", "Überlänge, 3 (a)!", "... 12"]}))
     np.testing.assert_allclose(np.asarray(found), [2.0, 5.0, 0.0])
+
+
+def test_marks_a_word() -> None:
+    import pyarrow as pa
+
+    found = marks_a_word(pa.table({"text": ["We go.", "(`a`_b)", "... 12"]}))
+    np.testing.assert_allclose(np.asarray(found), [0.5, 2.5, 3.0])
+
+
+def test_a_second_family_leaves_the_first_as_it_was(tmp_path: Path) -> None:
+    tokenizer = str(byte_tokenizer(tmp_path))
+    one, two = (
+        pipeline(tokenizer=tokenizer, marks=marks).outputs["train"].placements.thresholds.scheme
+        for marks in (False, True)
+    )
+    assert [tag.name for tag in two.tags] == ["long_words", "short_words", "many_marks", "few_marks"]
+    assert two.tags[:2] == one.tags and two.families[:1] == one.families
