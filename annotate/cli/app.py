@@ -18,9 +18,10 @@ import click
 from rich.console import Console
 
 from annotate.cli import interrupts
-from annotate.cli.terminal import visible
+from annotate.cli.terminal import say, visible
 from annotate.errors import AnnotateError, BudgetError
 from annotate.installed import DISTRIBUTION
+from annotate.storage import retries
 
 COMMANDS = {
     "run": ("annotate.cli.run", "Run a pipeline file, or say what a run would do (--plan)."),
@@ -40,6 +41,8 @@ COMMANDS = {
     "distill": ("annotate.cli.distill", "Say whether prompts change what a model writes."),
     "probe": ("annotate.cli.probe", "Train a probe on labelled spans."),
 }
+TELLING = {"run", "duplicates", "prove", "directions"}
+"""Commands that print while they work: with nobody who reads it, they end in the middle."""
 
 
 class _Commands(click.Group):
@@ -72,7 +75,8 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
     """Run a command and return its exit code. Errors of this package are printed with their hints."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        code: Any = command.main(list(arguments), standalone_mode=False)
+        with retries.telling(lambda line: say(console, visible(line), "dim")):
+            code: Any = command.main(list(arguments), standalone_mode=False)
     except AnnotateError as error:
         if interrupts.came() is not None:  # the signal may have caused the error
             return interrupts.told(arguments)
@@ -98,14 +102,12 @@ def guarded(command: click.Command, arguments: Sequence[str]) -> int:
 
 
 def _unread(arguments: Sequence[str], console: Console) -> int:
-    """What reads the output has ended, as `head` does: enough for a command that shows something, but not for a run."""
-    if arguments and arguments[0] in COMMANDS.keys() - {"run", "duplicates"}:
+    """What reads the output has ended, as `head` does: enough for a command that shows something, but not for work."""
+    if arguments and arguments[0] in COMMANDS.keys() - TELLING:
         return 0
     with contextlib.suppress(OSError):
-        console.print(
-            "[bold yellow]stopped:[/] what read the output has ended. The same command goes on; its output may go to a "
-            "file."
-        )
+        said = "[bold yellow]stopped:[/] what read the output has ended; it may go to a file."
+        console.print(f"{said} {interrupts.left(arguments)}")
     return 141
 
 

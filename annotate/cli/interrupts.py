@@ -14,6 +14,18 @@ from types import FrameType
 PATIENCE = 30.0
 """Seconds that ending in order may take."""
 
+_COMMITTED = "What is committed is kept: run the same command again to go on."
+_ANEW = "It writes nothing before its end: the same command begins anew."
+_LEFT = {
+    "submit": "A job that was submitted goes on: `annotate jobs list` shows it.",
+    "clean": "What is removed is gone: the same command removes the rest.",
+    "export": "An export without a manifest is not whole: run the same command again to write it anew.",
+    "prove": "What was trained is kept as it was last saved: run the same command again to go on.",
+    **dict.fromkeys(("tune", "directions", "distill", "probe"), _ANEW),
+    **dict.fromkeys(("jobs", "show", "status", "new", "scheme", "model"), ""),
+}
+"""By command, what is left of it when it is ended, and how to go on. A run, also of a pipeline file, commits."""
+
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
 
 
@@ -84,7 +96,7 @@ class _Listener:
         try:
             self.at_once()
         finally:
-            os.write(self._stderr, _message(number, sys.argv).encode())
+            os.write(self._stderr, _message(number, sys.argv[1:]).encode())
             os._exit(128 + number)
 
 
@@ -141,9 +153,14 @@ def told(arguments: Sequence[str]) -> int:
     return 128 + number
 
 
+def left(arguments: Sequence[str]) -> str:
+    """What is left of a command that was ended, and how to go on; empty if it only shows something."""
+    return _LEFT.get(arguments[0], _COMMITTED) if arguments else _COMMITTED
+
+
 def _message(number: int, arguments: Sequence[str]) -> str:
     text = "interrupted." if number == signal.SIGINT else f"ended by {signal.Signals(number).name}."
-    text += " What is committed is kept: run the same command again to go on.\n"
+    text = f"{text} {left(arguments)}".rstrip() + "\n"
     if "--rescore" in arguments:
         text += "If it has said 'scores dropped', leave --rescore out: else all is scored once more.\n"
     return f"\n{text}"  # "^C" or a progress bar may stand on the current line

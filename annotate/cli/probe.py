@@ -11,6 +11,7 @@ from rich.text import Text
 
 from annotate.amounts import size
 from annotate.cli.terminal import console, say, visible
+from annotate.storage import retries
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +93,8 @@ def train(
     from annotate.probes.training import train_probe
 
     shown = console()
-    with shown.status(f"training a probe of {axis} ..."):
+    # What it reads is read first, while a person waits.
+    with shown.status(f"training a probe of {axis} ..."), retries.within(retries.START_SECONDS):
         report = train_probe(
             labelled,
             axis,

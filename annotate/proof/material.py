@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from annotate.amounts import counted
-from annotate.errors import ConfigError, InputError
+from annotate.errors import ConfigError, InputError, StorageError
 from annotate.proof.companions import read_companions
 from annotate.proof.held_out import SHARED, SHINGLE, checked, chosen_segments, drawn
 from annotate.proof.windows import TagFamily, Text, read_text, tag_families
-from annotate.storage.latest import Latest, Role, outputs_left, read_latest
+from annotate.storage.latest import Latest, Role, read_latest
 from annotate.storage.results import read_tags, shard_tables, tags_folder
 from annotate.storage.store import Directory
 
 HELD_OUT = 0.1  # of the documents, if the run has no subset for evaluation
 LEAST = 10  # documents that are measured: of fewer, draws with replacement are too much alike
+TO_TRAIN_ON, TO_MEASURE_ON = "to train on", "to measure on"  # what outputs are for, in messages
 MOST = 50_000_000  # tokens of text that are read if no number is given; a token takes some 20 bytes of memory
 
 
@@ -70,14 +71,12 @@ def read_material(
 
     Raises:
         ConfigError: the shards have no `span_ids`, or tags that can't be measured; or both outputs do not go together.
-        StorageError: there are no such shards.
+        StorageError: no run has finished there, or it left no token shards.
         InputError: nothing is left to train on, or fewer than 10 documents to measure.
     """
-    found = [item for item in read_latest(Directory.at(workdir)) if item.role is Role.TOKEN_SHARDS]
-    trained = _only(found, output, ("train", None), "to train on")
-    other = (
-        _only(found, held_out, ("evaluation",), "to measure on") if held_out or _of(found, ("evaluation",)) else None
-    )
+    found = _token_shards(workdir)
+    trained = _only(found, output, ("train", None), TO_TRAIN_ON)
+    other = _only(found, held_out, ("evaluation",), TO_MEASURE_ON) if held_out or _of(found, ("evaluation",)) else None
     beside = tags_folder(workdir, trained.output)
     card = read_tags(beside)
     families = tag_families(card)
@@ -138,13 +137,29 @@ def _of(found: list[Latest], subsets: tuple[str | None, ...]) -> list[Latest]:
     return [item for item in found if item.subset in subsets and item.control is None]
 
 
+def _token_shards(workdir: str | PathLike[str]) -> list[Latest]:
+    directory = Directory.at(workdir)
+    left = [item for item in read_latest(directory) if item.output is not None]
+    if not left:
+        raise StorageError(f"no run has finished in {directory.url}", hint="Run a pipeline to its end there first.")
+    found = [item for item in left if item.role is Role.TOKEN_SHARDS]
+    if not found:
+        raise StorageError(
+            f"the last run in {directory.url} left no token shards: {', '.join(item.described for item in left)}",
+            hint="Use TokenShards(..., span_ids=True) in the pipeline, and run it there again: scores stay. In "
+            "the shipped pipeline, --set tokenizer=FOLDER --set span_ids=true does that.",
+        )
+    return found
+
+
 def _only(found: list[Latest], output: str | None, subsets: tuple[str | None, ...], what: str) -> Latest:
     items = _of(found, subsets) if output is None else [item for item in found if item.output == output]
     if len(items) != 1:
         named = f" called {output!r}" if output is not None else ""
+        option = "--output" if what == TO_TRAIN_ON else "--held-out"
         raise ConfigError(
             f"the last run has {counted(len(items), 'output')} of token shards {what}{named}; one is needed",
-            hint=outputs_left(found) + " Name one: --output, and --held-out for what is measured.",
+            hint=f"Its token shards are: {', '.join(item.described for item in found)}. Name one of them: {option}.",
         )
     if items[0].control is not None:
         raise ConfigError(

@@ -75,9 +75,10 @@ def _above_zero(interval: Interval) -> bool | None:
 def gates(family: OfFamily) -> list[Gate]:
     """What a proof has to show of a family, and whether it did."""
     last, sharp = family.steps[-1].difference, family.sharpening
+    tags = " ".join(f"<{name}>" for name in family.tags)
     found = [
         Gate(
-            what="swap gap, true less shuffled: interval above 0",
+            what=f"{tags}: swap gap, true less shuffled: interval above 0",
             passed=_above_zero(last),
             figure=f"{last.value:+.3f} [{last.low:+.3f}, {last.high:+.3f}] nats a span",
         )
@@ -86,7 +87,7 @@ def gates(family: OfFamily) -> list[Gate]:
         grown = sharp.last_less_first
         found.append(
             Gate(
-                what="the same is larger at the last checkpoint than at the first: interval above 0",
+                what=f"{tags}: the same is larger at the last checkpoint than at the first: interval above 0",
                 passed=_above_zero(grown),
                 figure=f"{grown.value:+.3f} [{grown.low:+.3f}, {grown.high:+.3f}]",
             )

@@ -17,6 +17,7 @@ from typing import TypeVar
 from obstore.exceptions import BaseError, NotSupportedError, PermissionDeniedError, UnauthenticatedError
 
 from annotate.amounts import duration
+from annotate.credentials import redacted
 from annotate.storage.hub import HubError
 from annotate.tally import count
 
@@ -28,6 +29,9 @@ FIRST_WAIT, LONGEST_WAIT = 0.1, 15.0
 LEAST_TRIES = 3
 """So often a request is made whatever time it takes: one stalled answer alone can take longer than a limit."""
 
+TELL_SECONDS = 1.0
+"""It is told that a request is tried again once it has failed for so long."""
+
 COUNTED = "retries: "
 """What the names of the counts begin with; after it stands the kind of failure, as `kind_of` gives it."""
 
@@ -35,6 +39,7 @@ Result = TypeVar("Result")
 _limit: contextvars.ContextVar[tuple[float, int]] = contextvars.ContextVar(
     "limit", default=(LIMIT_SECONDS, LEAST_TRIES)
 )
+_tell: Callable[[str], None] | None = None
 _random = random.Random()  # of its own: nobody's seed shall make all processes wait alike
 
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
@@ -60,7 +65,18 @@ def within(seconds: float, least: int = LEAST_TRIES) -> Iterator[None]:
         _limit.reset(before)
 
 
-def again(work: Callable[[int], Result]) -> Result:
+@contextlib.contextmanager
+def telling(tell: Callable[[str], None]) -> Iterator[None]:
+    """Let a person know, in the `with` block, in all threads, what is tried again: with a line for each request."""
+    global _tell
+    before, _tell = _tell, tell
+    try:
+        yield
+    finally:
+        _tell = before
+
+
+def again(work: Callable[[int], Result], place: str = "the store") -> Result:
     """Do `work`, and again as long as it fails for a reason that may pass and there is time.
 
     The waits double, up to `LONGEST_WAIT`. Each is drawn at random from the upper half of its length, so that many
@@ -68,6 +84,7 @@ def again(work: Callable[[int], Result]) -> Result:
 
     Args:
         work: takes the number of tries before this one.
+        place: what is asked, for people.
 
     Returns:
         What `work` returns.
@@ -75,7 +92,7 @@ def again(work: Callable[[int], Result]) -> Result:
     Raises:
         BaseError, OSError: what `work` raised, with a note on how often it was tried.
     """
-    start, tries = time.monotonic(), 0
+    start, tries, told = time.monotonic(), 0, False
     while True:
         try:
             return work(tries)
@@ -90,6 +107,10 @@ def again(work: Callable[[int], Result]) -> Result:
                     error.add_note(f"tried {tries} times in {duration(taken)}")
                 raise
             count(COUNTED + kind)
+            if _tell is not None and not told and taken + wait > TELL_SECONDS:
+                told = True
+                what = "no connection" if kind == "connection" else kind
+                _tell(f"{redacted(place)}: {what}; trying again for up to {duration(max(seconds - taken, wait))}")
             time.sleep(wait)
 
 

@@ -301,7 +301,7 @@ class Directory:
             raise self._failed(what, path, error) from None
 
     def _again(self, work: Callable[[int], Result]) -> Result:
-        return work(0) if self.local is not None else retries.again(work)
+        return work(0) if self.local is not None else retries.again(work, self.url)
 
     def _failed(self, what: str, path: str, error: Exception) -> StorageError:
         text = str(error)

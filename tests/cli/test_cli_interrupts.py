@@ -11,6 +11,9 @@ import psutil
 import pytest
 from support import write_corpus
 
+from annotate.cli import interrupts
+from annotate.cli.app import COMMANDS
+
 FILE = """
 import time
 import numpy as np
@@ -130,6 +133,25 @@ interrupts._Listener._hush = lambda self: (time.sleep(0.5), hush(self))
 tell = interrupts._message
 interrupts._message = lambda *given: (time.sleep(1.0), tell(*given))[1]
 """
+
+
+def test_what_is_left_is_said_of_each_command_as_it_is(here, start):
+    """Only runs commit; a second signal, which ends the command at once, says the same."""
+    assert interrupts._LEFT.keys() | {"run", "duplicates"} == COMMANDS.keys()
+    for command, left in {
+        "run": "What is committed is kept: run the same command again to go on.",
+        "prove": "What was trained is kept as it was last saved: run the same command again to go on.",
+        "probe": "It writes nothing before its end: the same command begins anew.",
+        "show": "",
+    }.items():
+        for words in ([command], [command, "hang"]):
+            process = start("-c", WAITS, *words)
+            wait_for(lambda: "running" in output(here), process)
+            process.send_signal(signal.SIGTERM)
+            wait_for(lambda: "cleaning" in output(here), process)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 143
+            assert output(here).splitlines()[-1] == f"ended by SIGTERM. {left}".rstrip()
 
 
 def test_a_thread_that_hears_late_does_not_take_the_last_words(here, start):

@@ -278,7 +278,8 @@ def test_a_wrong_option_is_told_before_anything_slow_is_imported(arguments, mess
 
 
 @pytest.mark.parametrize(
-    ("words", "code"), [(["run"], 141), (["--workdir", "out"], 141), (["duplicates", "c"], 141), (["show"], 0)]
+    ("words", "code"),
+    [(["run"], 141), (["--workdir", "out"], 141), (["duplicates", "c"], 141), (["prove"], 141), (["show"], 0)],
 )
 def test_what_reads_the_output_may_end(monkeypatch, capsys, words, code):
     """As `head` does: a run says that it has stopped, and so does a pipeline file; to be shown less is no error."""

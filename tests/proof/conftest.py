@@ -20,12 +20,14 @@ class Made:
     def __init__(self, folder: Path) -> None:
         self.folder, self.tables, self.latest = folder, {}, []
 
-    def add(self, output: str, card: dict, tables: list[pa.Table], **about: str | None) -> None:
+    def add(
+        self, output: str, card: dict, tables: list[pa.Table], role: Role = Role.TOKEN_SHARDS, **about: str | None
+    ) -> None:
         item = Latest(
             label=f"token-shards #{len(self.latest)}",
             stage="token-shards",
             schema="token-shards",
-            role=Role.TOKEN_SHARDS,
+            role=role,
             dataset=f"shards-{len(self.latest)}",
             recipe="r",
             fingerprint=f"{len(self.latest):032}",

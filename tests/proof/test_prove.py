@@ -21,7 +21,7 @@ from proof_shards import card_and_tables
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
 from annotate.cli.prove import command
-from annotate.errors import ConfigError, InputError
+from annotate.errors import ConfigError, InputError, StorageError
 from annotate.proof import runs
 from annotate.proof.arms import TRUE
 from annotate.proof.likelihoods import Columns, likelihoods
@@ -29,6 +29,7 @@ from annotate.proof.material import read_material
 from annotate.proof.prove import prove
 from annotate.proof.runs import Run, Work, complete_models, do_all
 from annotate.proof.training import Progress, Recipe
+from annotate.storage.latest import Role
 
 SMALL = {"width": 32, "layers": 1, "learning_rate": 1e-2, "jobs": 1, "checkpoints": 3}
 
@@ -294,20 +295,35 @@ def test_without_text_to_measure_it_ends(empty, tmp_path: Path) -> None:
 
 def test_outputs_that_do_not_go_together_are_refused(empty) -> None:
     card, tables = card_and_tables(200)
-    with pytest.raises(ConfigError, match="0 outputs of token shards to train on"):
-        read_material(empty.folder)
     empty.add("a", card, tables, subset="train")
     empty.add("control", card, tables, subset="train", control="shuffled")
     read_material(empty.folder)
     with pytest.raises(ConfigError, match="tags of a control"):
         read_material(empty.folder, output="control")
     empty.add("b", card, tables, subset="train")
-    with pytest.raises(ConfigError, match="2 outputs of token shards to train on"):
+    with pytest.raises(ConfigError, match="2 outputs of token shards to train on") as several:
         read_material(empty.folder)
+    assert several.value.hint == (
+        "Its token shards are: a (subset train), control (subset train, control shuffled), b (subset train). "
+        "Name one of them: --output."
+    )
+    with pytest.raises(ConfigError, match="0 outputs of token shards to measure on called 'c'") as none:
+        read_material(empty.folder, output="a", held_out="c")
+    assert none.value.hint is not None and none.value.hint.endswith("Name one of them: --held-out.")
     other = card_and_tables(40, names=("high",))
     empty.add("other", *other, subset="evaluation")
     with pytest.raises(ConfigError, match="other tokens or tags"):
         read_material(empty.folder, output="a")
+
+
+def test_a_run_without_token_shards_is_told_how_to_make_some(empty) -> None:
+    with pytest.raises(StorageError, match="no run has finished in"):
+        read_material(empty.folder)
+    card, tables = card_and_tables(10)
+    empty.add("train", card, tables, role=Role.TEXT_SHARDS)
+    with pytest.raises(StorageError, match="left no token shards: train") as none:
+        read_material(empty.folder)
+    assert none.value.hint is not None and "--set tokenizer=FOLDER --set span_ids=true" in none.value.hint
 
 
 def test_several_families_are_told_apart(empty, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_a_model_that_beats_the_bag_of_words_is_said_to() -> None:
 def test_gates_and_remarks() -> None:
     tag, family = of(ABOVE, AROUND)
     assert [gate.passed for gate in gates(family)] == [True, False, False]
+    assert all(gate.what.startswith("<nice>: ") for gate in gates(family))
     no_pairs = replace(tag, pairs=0, matched=replace(tag.matched, margin=NOTHING))
     nothing = replace(family, of_tags=(no_pairs,), sharpening=None)
     assert [gate.passed for gate in gates(nothing)] == [True, None]

@@ -74,6 +74,18 @@ def meet(proxy: FaultProxy, fault: str, most: int = 1, only: tuple[str, ...] | N
     proxy.most = sum(proxy.done.values()) + most
 
 
+def test_what_is_tried_again_is_told_once_a_request_without_its_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "TELL_SECONDS", 0.0)
+    told: list[str] = []
+    place = Directory.at("https://127.0.0.1:9/a?key=mine")
+    with retries.telling(told.append), retries.within(0.3, 2), pytest.raises(StorageError):
+        place.size("words.csv")
+    assert told == ["https://127.0.0.1:9/a?key=***: no connection; trying again for up to 0.3 s"]
+    with retries.within(0.1, 2), pytest.raises(StorageError):
+        place.size("words.csv")
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize("fault", KINDS)
 def test_each_fault_is_tried_again_and_counted_by_its_kind(fault: str, proxy: FaultProxy, directory: Directory) -> None:
     directory.put("a", DATA)
