@@ -7,7 +7,9 @@ Hashes hide nothing from someone who tries words one by one.
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,16 +101,22 @@ def read_words(path: str | Path) -> pl.DataFrame:
         InputError: the file can't be read as CSV.
         ConfigError: a column or a value is missing, or a severity is no number from 0 on.
     """
-    local = local_copy(str(path))
     try:
-        frame = pl.read_csv(local, infer_schema=False)
+        data = local_copy(str(path)).read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"the list of words {path} is not there", hint="Check the path.") from error
-    except (OSError, pl.exceptions.PolarsError) as error:
+    except OSError as error:
         raise InputError(
-            f"the list of words {path} can't be read as CSV: {error}",
-            hint="It must be a CSV file in UTF-8 with a header and the columns text, group and severity.",
+            f"the list of words {path} can't be read: {error.strerror}", hint="Name a CSV file that you may read."
         ) from error
+    try:
+        frame = pl.read_csv(data, infer_schema=False)
+    except pl.exceptions.PolarsError:  # its message is about arguments of Polars
+        raise InputError(
+            f"the list of words {path} can't be read as CSV: {_fault(data)}",
+            hint="It must be a CSV file in UTF-8 with a header and the columns text, group and severity. A field with "
+            'commas, quotes or line ends in it stands in quotes, and a quote in it is written twice: "so ""called""".',
+        ) from None
     if "text" not in frame.columns:
         raise ConfigError(f"the list of words {path} has no column 'text'; it has {frame.columns}")
     group = pl.col("group") if "group" in frame.columns else pl.lit("listed")
@@ -125,14 +133,36 @@ def read_words(path: str | Path) -> pl.DataFrame:
     for column, rows in wrong.items():
         if rows.any():
             row = int(rows.arg_true()[0])
+            value = frame[column][row]
+            shown = "nothing" if value is None else repr(value)
             # Line 1 is the header.
             raise ConfigError(
-                f"the list of words {path} has {frame[column][row]!r} in column {column!r}, line {row + 2}",
+                f"the list of words {path} has {shown} in column {column!r}, line {row + 2}",
                 hint="text and group must not be empty; severity is a number from 0 on",
             )
     if frame.is_empty():
-        raise ConfigError(f"the list of words {path} is empty")
+        raise ConfigError(f"the list of words {path} has no words, only a header")
     return frame.with_columns(severity=numbers)
+
+
+def _fault(data: bytes) -> str:
+    """Where a CSV file is broken, and how."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return f"line {line} is not UTF-8, the byte {data[error.start : error.start + 1].hex()} is in it"
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line, columns = 1, 0
+    try:
+        for row in rows:
+            columns = columns or len(row)
+            if len(row) > columns:
+                return f"line {line} has {len(row)} fields, and the header {columns}"
+            line = rows.line_num + 1
+    except csv.Error:
+        return f"line {line} has a quote that is not closed, or text behind a closed one"
+    return "it has no table" if columns else "it is empty"
 
 
 def hash_words(frame: pl.DataFrame, tokenizer: SentTokenizer) -> tuple[WordList, int]:

@@ -169,17 +169,29 @@ def test_a_list_is_read_from_csv(tmp_path):
         ("text,severity\na,1\nb,much\n", "'much' in column 'severity', line 3"),
         ("text,severity\na,-1\n", "'-1' in column 'severity', line 2"),
         ("text,severity\na,nan\n", "'nan' in column 'severity', line 2"),
-        ("text,group\na,\n", "None in column 'group', line 2"),
+        ("text,group\na,\n", "has nothing in column 'group', line 2"),
         ("text,group\n ,b\n", "'' in column 'text', line 2"),
-        ("text,group\n", "is empty"),
+        ("text,group\n", "has no words, only a header"),
     ]:
         path.write_text(content)
         with pytest.raises(ConfigError, match=message) as caught:
             read_words(path)
         assert str(path) in str(caught.value)
-    path.write_bytes(b"text\n\xff\xfe\n")
-    with pytest.raises(InputError, match=r"words\.csv can't be read as CSV"):
-        read_words(path)
+    for broken, fault in [
+        (b"text\n\xff\xfe\n", "line 2 is not UTF-8, the byte ff is in it"),
+        (b'text,group\na,b\n"idiot,insult\nfoo,b\n', "line 3 has a quote that is not closed"),
+        (b'text,group\n"a\nb",c\n"a"b,c\n', "line 4 has a quote that is not closed, or text behind a closed one"),
+        (b"text,group\na,b\nc,d,e\n", "line 3 has 3 fields, and the header 2"),
+        (b"", "it is empty"),
+    ]:
+        path.write_bytes(broken)
+        with pytest.raises(InputError, match=rf"words\.csv can't be read as CSV: {fault}") as found:
+            read_words(path)
+        assert "ignore_errors" not in str(found.value) and "truncate_ragged_lines" not in str(found.value)
+    (tmp_path / "words[1].csv").write_text("text\na\n")
+    assert len(read_words(tmp_path / "words[1].csv")) == 1, "a name is no pattern"
+    with pytest.raises(InputError, match="can't be read: Is a directory"):
+        read_words(tmp_path)
     with pytest.raises(InputError, match=r"none\.csv is not there"):
         read_words(tmp_path / "none.csv")
 
