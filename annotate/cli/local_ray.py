@@ -93,7 +93,15 @@ def _end_stuck(error: HeadLostError) -> None:
 
 @contextmanager
 def _sigterm_told() -> Iterator[None]:
-    """Turn SystemExit into KeyboardInterrupt: while Ray starts, its own handler of SIGTERM raises it."""
+    """Turn SystemExit into KeyboardInterrupt: while Ray starts, its own handler of SIGTERM raises it.
+
+    Another one of Ray's, in C++, would print a stack first. It is left out of this process: a crash still shows its
+    Python stack. Workers have it.
+    """
+    with contextlib.suppress(ImportError):
+        from ray._private import ray_constants
+
+        ray_constants.RAY_DISABLE_FAILURE_SIGNAL_HANDLER = True
     try:
         yield
     except SystemExit as error:

@@ -249,8 +249,18 @@ def test_only_a_ray_without_servers_whose_starter_is_dead_counts_as_left(here, t
             process.wait()
 
 
+STARTS = """
+import time
+from ray._private import worker
+from annotate.cli import entry
+
+worker._post_init_hooks.append(lambda: (print("Ray has nearly started", flush=True), time.sleep(600)))
+entry()
+"""
+
+
 def test_what_a_killed_run_left_is_ended_and_a_signal_leaves_nothing(here, start):
-    """With real Rays: a driver is killed while it scores, and the next is ended at once, by Ctrl-C and by SIGTERM."""
+    """With real Rays: a driver is killed while it scores; the next two are ended by SIGTERM, one while its Ray starts."""
     arguments = ("-m", "annotate", "run", "mine.py", "--workdir", "out", "--workers", "1")
 
     def scores():
@@ -265,14 +275,14 @@ def test_what_a_killed_run_left_is_ended_and_a_signal_leaves_nothing(here, start
     leases = set(here.glob("out/leases/*"))  # of the killed run: nobody could remove it
 
     # As a terminal has it, the signal goes to the group.
-    starting = start(*arguments)
-    wait_for(lambda: "starting Ray" in output(here), starting)
+    starting = start("-c", STARTS, *arguments[2:])
+    wait_for(lambda: "Ray has nearly started" in output(here), starting)
     assert re.search(r"ending (1 process|\d+ processes) of Ray that a killed run left: ", output(here))
     assert of_session(killed) == []
-    time.sleep(1.0)
-    os.killpg(starting.pid, signal.SIGINT)
-    assert starting.wait(120) == 130, output(here)
+    os.killpg(starting.pid, signal.SIGTERM)
+    assert starting.wait(120) == 143, output(here)
     assert of_session(starting) == []
+    assert "***" not in output(here), "Ray's own handler printed a stack"
 
     before = len(scores())
     running = start(*arguments)
