@@ -144,7 +144,8 @@ def _units(stage: StageStatus) -> str:
         return "-"
     if stage.state == "done":
         return f"{stage.done:,}"
-    return f"{stage.done:,} of {stage.units:,}" if stage.units else f"{stage.done:,}"
+    of = f"{stage.done:,} of {stage.units:,}" if stage.units else f"{stage.done:,}"
+    return f"pieces, {of}" if stage.pieces else of
 
 
 def _stuck(stage: StageStatus, out: Console) -> None:

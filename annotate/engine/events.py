@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from annotate.credentials import redacted
 from annotate.engine import metrics
 from annotate.engine.call_log import Window, as_events
+from annotate.graph import Stage
 from annotate.storage import layout
 from annotate.storage.latest import Latest
 from annotate.storage.store import Directory
@@ -81,14 +82,20 @@ class Events:
             self._workers = workers
             self._write(event="workers", workers=workers)
 
-    def planned(self, datasets: Iterable[tuple[Latest, str]]) -> None:
-        """The datasets that the run will leave, each with what its stage does, in a few words.
+    def planned(self, datasets: Iterable[tuple[Latest, Stage]]) -> None:
+        """The datasets that the run will leave, each with its stage: how it is made, and what it does, in a few words.
 
         It is called before any of them is made, for `annotate status`.
         """
         names = [
-            {"label": d.label, "dataset": d.dataset, "fingerprint": d.fingerprint, "role": d.role, "about": about}
-            for d, about in datasets
+            {
+                "label": left.label,
+                "dataset": left.dataset,
+                "fingerprint": left.fingerprint,
+                "made_as": stage.made_as,
+                "about": stage.summary(),
+            }
+            for left, stage in datasets
         ]
         self._write(event="planned", datasets=names)
         self.flush()

@@ -194,7 +194,7 @@ class _Run:
         if dropped:
             self._wait_for_cpu()
             self._drop(dropped, datasets)
-        events.planned([(latest(dataset), stage.summary()) for stage, dataset in datasets.items()])
+        events.planned([(latest(dataset), stage) for stage, dataset in datasets.items()])
         if other := other_pipeline(workdir, self.origin):
             events.said(
                 "warning",

@@ -16,7 +16,7 @@ from annotate.engine.provenance import read_provenance
 from annotate.engine.timeline import Reader, Timeline
 from annotate.errors import StorageError
 from annotate.storage import layout
-from annotate.storage.latest import Role, read_latest
+from annotate.storage.latest import read_latest
 from annotate.storage.manifests import read_manifest
 from annotate.storage.store import Directory
 
@@ -35,6 +35,7 @@ class StageStatus:
         state: "waits for resources" if no call of it can begin since others hold what they need; "partly done" if a run
             that has ended began it, "nothing done" if nothing of it is committed; "not needed" if all that reads it is.
         done: number of committed units.
+        pieces: whether a run that has ended committed no unit yet, but pieces that units are made of.
         units: number of all units; None if unknown.
         rows: number of rows in the committed units.
         size: bytes of the committed dataset; None if it is not committed.
@@ -50,6 +51,7 @@ class StageStatus:
     dataset: str
     state: StageState
     done: int = 0
+    pieces: bool = False
     units: int | None = None
     rows: int = 0
     size: int | None = None
@@ -108,7 +110,7 @@ def status(workdir: str | PathLike[str]) -> Status:
     directory = Directory.at(workdir)
     run, files = _newest_run(directory)
     left = read_latest(directory)
-    latest = {item.label: _Planned(item.dataset, item.fingerprint, item.role) for item in left}
+    latest = {item.label: _Planned(item.dataset, item.fingerprint) for item in left}
     held = holder(directory)
     if not files and not latest and held is None:
         raise StorageError(
@@ -159,14 +161,14 @@ class _Planned:
 
     dataset: str
     fingerprint: str
-    role: str
+    made_as: str = ""
     about: str = ""
 
     def committed(self, directory: Directory) -> tuple[int, bool]:
-        """Number of units with an entry, 0 if other things have entries too, as pieces have; whether there is any."""
+        """Number of units with an entry, 0 if pieces have entries too; whether there is any entry."""
         names = (layout.parse(path) for path, _ in directory.sizes(f"{layout.ENTRIES}/"))
         units = (name.of.partition("-")[0] for name in names if name is not None)
-        if self.role != Role.UNITS:
+        if self.made_as not in ("map", "model"):
             return 0, next(units, None) is not None
         there = len(set(units))
         return there, there > 0
@@ -183,7 +185,8 @@ def _stage(
         # The last results may have come when nobody took them any more: the store knows.
         there, some = planned.committed(workdir.child(dataset))
         done = max(begun.done, min(there, begun.units or there))
-        return replace(begun, done=done, state="partly done" if some or done else begun.state)
+        state: StageState = "partly done" if some or done else begun.state
+        return replace(begun, done=done, pieces=some and not done, state=state)
     manifest = read_manifest(workdir.child(dataset), planned.fingerprint)
     if manifest is None:
         return StageStatus(label=label, dataset=dataset, state="not needed" if finished else "not started")
@@ -275,7 +278,7 @@ def _told(events: Iterable[Mapping[str, Any]]) -> _Told:
 
 
 def _planned(item: Mapping[str, str]) -> _Planned:
-    return _Planned(item["dataset"], item["fingerprint"], item.get("role", ""), item.get("about", ""))
+    return _Planned(item["dataset"], item["fingerprint"], item.get("made_as", ""), item.get("about", ""))
 
 
 def _add(seen: _Seen, kind: str, at: float, event: Mapping[str, Any]) -> None:

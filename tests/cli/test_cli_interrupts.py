@@ -260,7 +260,7 @@ entry()
 
 
 def test_what_a_killed_run_left_is_ended_and_a_signal_leaves_nothing(here, start):
-    """With real Rays: a driver is killed while it scores; the next two are ended by SIGTERM, one while its Ray starts."""
+    """With real Rays: a driver is killed while it scores; the next two get SIGTERM, one while its Ray starts."""
     arguments = ("-m", "annotate", "run", "mine.py", "--workdir", "out", "--workers", "1")
 
     def scores():

@@ -147,16 +147,23 @@ def test_a_stage_in_which_the_driver_was_killed_is_partly_done(annotate, interru
 
 def test_a_stage_that_has_begun_and_has_committed_nothing_has_its_own_word(annotate, interrupted):
     later = interrupted / "events" / f"{status(interrupted).run}-99.jsonl"
-    labels = ("placements", "calibration")
+    labels = ("placements", "calibration", "text-shards")
     told = [{"time": 5.0, "event": "started", "stage": label, "units": 7, "detail": ""} for label in labels]
     later.write_text("".join(json.dumps(event) + "\n" for event in told))
     found = {stage.label: stage for stage in status(interrupted).stages}
-    assert [found[label].state for label in labels] == ["nothing done"] * 2
-    assert annotate("status", interrupted)[1].count("nothing done") == 2
+    assert [found[label].state for label in labels] == ["nothing done"] * 3
+    assert annotate("status", interrupted)[1].count("nothing done") == 3
     units = interrupted / found["calibration"].dataset / "units"
     units.mkdir(parents=True)
     (units / ("a" * 24)).touch()
     assert states(interrupted)["calibration"] == "partly done"  # its unit is not there, but a piece is
+    assert "pieces, 0 of 7" in annotate("status", interrupted)[1]
+    shutil.rmtree(units.parent)
+    units = interrupted / found["text-shards"].dataset / "units"  # a map: what has an entry is a unit
+    units.mkdir(parents=True)
+    (units / ("a" * 24)).touch()
+    shards = next(stage for stage in status(interrupted).stages if stage.label == "text-shards")
+    assert (shards.state, shards.done, shards.pieces) == ("partly done", 1, False)
     shutil.rmtree(units.parent)
     later.unlink()
 
