@@ -55,11 +55,11 @@ def card_and_tables(
 ) -> tuple[dict[str, Any], list[pa.Table]]:
     """`tags.json`, and the table of each part.
 
-    `names`: of one of "high" and "low" alone, sentences without it have none. "start" is of a family of its own, and
-    stands before first sentences.
+    `names`: of one of "high" and "low" alone, sentences without it have none. "start", "long" and "short" are of
+    another family: "start" stands before first sentences, the others tell how many words a sentence has.
     """
     plain = tokenizer()
-    families = {name: int(name == "start") for name in names}
+    families = {name: int(name not in OWN) for name in names}
     tagged, vocabulary = add_tags(plain, list(names), families=families)
     about = {name: {"layout": "prefix", "every_span": True} for name in names}
     card = tags_card(vocabulary, tagged, untagged=plain, about=about, multiple=8)
@@ -85,7 +85,7 @@ def card_and_tables(
         placed = [
             (r, s, e, tag)
             for (r, s, e), own in zip(rows, flat, strict=True)
-            for tag in (own, "start" if s == 0 else "")
+            for tag in (own, "start" if s == 0 else "", "long" if len(texts[r][s:e].split()) > 6 else "short")
             if keep[r] and tag in names
         ]
         placements = pa.table(

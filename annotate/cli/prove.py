@@ -26,7 +26,7 @@ STYLES = {"learned": "green", "not learned": "red", "can't tell at this size": "
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Models with true and shuffled tags."
 )
-@click.option("--full", is_flag=True, help="Also train with tags in a part of training.")
+@click.option("--full", is_flag=True, help="Also train with tags in a part of training, and without a pair of tags.")
 @click.option("--device", default="auto", show_default=True, help="cpu or cuda; auto: a GPU, if there is one.")
 @click.option("--jobs", type=click.IntRange(1), help="Models at a time [CPUs; 1 on a GPU].")
 @click.option("--output", metavar="NAME", help="The output to train on, if the pipeline has several.")

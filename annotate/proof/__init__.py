@@ -7,7 +7,7 @@ Estimators, pure functions of arrays:
     discrimination   a likelihood ratio as a classifier of the tag
     sharpening       whether a measure grows with training
     generation       what a judge says of texts that were written under tags
-    axes             whether each tag does its own work; whether tags add up
+    axes             whether each tag does its own work; whether the effects of two tags add up
     unigram          the bag-of-words baseline
 
 Text and models:
@@ -17,6 +17,7 @@ Text and models:
     held_out         text that is not trained on, and shares none with the text that is
     training         small GPTs, from where they were left
     likelihoods      held-out spans under each tag, in one pass a segment
+    joint_effects    what two tags do to the logits of held-out spans, alone and together
 
 From a work directory to a report:
 
@@ -24,6 +25,7 @@ From a work directory to a report:
     companions       the files beside a saved model
     runs             an arm and a seed each, in several processes
     measures         what the checkpoints of all arms say of a family of tags
+    pairs            and of two tags of two families
     verdicts         the same in words
     findings         all of it together
     report           for programs, for people, and as pictures

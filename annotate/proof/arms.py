@@ -11,7 +11,7 @@ import numpy as np
 from annotate.errors import ConfigError
 from annotate.exports.huggingface import IGNORED
 from annotate.proof.intervals import Bool, Float64, Int64
-from annotate.proof.windows import NONE, Int32, Spans, Text
+from annotate.proof.windows import NONE, Int32, Spans, TagFamily, Text
 from annotate.randomness import keyed_hash, name_key, uniform
 
 Tags = Literal["true", "shuffled", "none"]
@@ -27,12 +27,14 @@ class Arm:
         rate: the share of documents that keep their tags, at the beginning and at the end of `during`; it goes from one
             to the other in a straight line.
         during: the part of training that has tags, from 0 to 1.
+        apart: the ids of two tags that never stand before one span; None: any may.
     """
 
     name: str
     tags: Tags
     rate: tuple[float, float] = (1.0, 1.0)
     during: tuple[float, float] = (0.0, 1.0)
+    apart: tuple[int, int] | None = None
 
     def rates(self, at: Float64) -> Float64:
         """The share of documents that keep their tags, at some points of training, from 0 to 1: float64 `[n]`."""
@@ -53,6 +55,33 @@ IN_PART = (
     Arm(name="1 %", tags="true", rate=(0.01, 0.01)),
     Arm(name="10 %", tags="true", rate=(0.1, 0.1)),
 )
+
+
+def held_out_pair(families: Sequence[TagFamily]) -> Arm | None:
+    """The arm that never sees the first tags of the first two families together; None if there is one family."""
+    if len(families) < 2:
+        return None
+    return Arm(name="held-out pair", tags="true", apart=(families[0].ids[0], families[1].ids[0]))
+
+
+def has_both(spans: Spans, pair: tuple[int, int]) -> Bool:
+    """Which spans have both tags: bool `[n]`."""
+    return (spans.tags == pair[0]).any(axis=1) & (spans.tags == pair[1]).any(axis=1)
+
+
+def kept_apart(spans: Spans, pair: tuple[int, int], *, seed: int) -> Int32:
+    """The tags of spans, where those that have both tags of a pair lose one of the two: int32 `[n, families]`.
+
+    Which one is drawn by a hash of the span, as likely as the other.
+    """
+    both = np.flatnonzero(has_both(spans, pair))
+    keys = keyed_hash(seed, name_key("proof: held-out pair"), spans.documents[both], spans.numbers[both])
+    lost = np.where(uniform(keys) < 0.5, *pair)
+    tags = spans.tags.copy()
+    rows = np.where(tags[both] == lost[:, None], NONE, tags[both])
+    order = np.argsort(rows == NONE, axis=1, kind="stable")  # the rest move up, in their order
+    tags[both] = np.take_along_axis(rows, order, axis=1)
+    return tags
 
 
 def shuffled(spans: Spans, *, seed: int) -> Int32:
@@ -111,13 +140,15 @@ class Rendering:
             text: the windows.
             arm: which.
             loss: the policy of the shards.
-            seed: of the shuffle, and of what an arm in part leaves out.
+            seed: of the shuffle, and of what an arm leaves out.
         """
         tags = text.of_spans.tags
         if arm.tags == "shuffled":
             tags = shuffled(text.of_spans, seed=seed)
         elif arm.tags == "none":
             tags = np.full_like(tags, NONE)
+        elif arm.apart is not None:
+            tags = kept_apart(text.of_spans, arm.apart, seed=seed)
         return Rendering(text=text, tags=tags, arm=arm, train_on_tags=loss == "train", seed=seed)
 
     @property

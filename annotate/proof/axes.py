@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from annotate.errors import ConfigError
 from annotate.proof.discrimination import matched_auroc
-from annotate.proof.intervals import Bool, Float64
+from annotate.proof.intervals import Bool, Float64, Int64, Interval, draws, over_seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,41 +52,31 @@ class Composition:
     """How well the effect of two tags together is the sum of their effects alone.
 
     Attributes:
-        r2: the share of the joint effect's variance that the sum explains; 1 if they add up, below 0 if no effect at
-            all would explain it better.
-        cosine: between joint effect and sum, over all positions.
+        r2: the share of the joint effect that the sum explains: 1 if they add up, below 0 if no effect at all would
+            explain it better. Two tags that do the same, once, have 0.
+        cosine: between joint effect and sum.
     """
 
-    r2: float
-    cosine: float
+    r2: Interval
+    cosine: Interval
 
 
-def composition(
-    none: npt.NDArray[np.floating], first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], both: Float64
-) -> Composition:
-    """Metric 9, in logits. Those of a softmax are known up to a constant, so each row is centred first.
+def composition(sums: Float64, documents: Int64) -> Composition:
+    """Metric 9, by what tags do to logits.
 
     Args:
-        none: float `[n, vocabulary]`, logits at n positions, without tags.
-        first: under the first tag.
-        second: under the second.
-        both: under both.
-
-    Raises:
-        ConfigError: the shapes differ.
+        sums: float64 `[seeds, n, 3]`, for each span sums over its tokens and the vocabulary: the square of the effect
+            of both tags, the square of the sum of their effects alone, and the product of the two.
+        documents: int64 `[n]`, the document of each span.
     """
-    if len({array.shape for array in (none, first, second, both)}) > 1:
-        raise ConfigError("logits under no tag, each tag and both must be of one shape")
-    base = _centred(none)
-    joint = _centred(both) - base
-    added = _centred(first) + _centred(second) - 2 * base
-    norm = float(np.sqrt((joint**2).sum() * (added**2).sum()))
-    left, total = float(((joint - added) ** 2).sum()), float((joint**2).sum())
-    return Composition(
-        r2=1 - left / total if total else float("nan"), cosine=float((joint * added).sum()) / norm if norm else 0.0
-    )
+    of_seeds = np.stack([_of_sums(each.sum(axis=0)) for each in sums])
+    drawn = np.concatenate([np.mean([_of_sums(often @ each) for each in sums], axis=0) for often in draws(documents)])
+    r2, cosine = (over_seeds(of_seeds[:, k], drawn[:, k], documents) for k in range(2))
+    return Composition(r2=r2, cosine=cosine)
 
 
-def _centred(logits: npt.NDArray[np.floating]) -> Float64:
-    values = logits.astype(np.float64)
-    return values - values.mean(axis=1, keepdims=True)
+def _of_sums(sums: Float64) -> Float64:
+    """R² and cosine of sums float64 `[..., 3]`: float64 `[..., 2]`; NaN where both tags have no effect."""
+    joint, added, product = np.moveaxis(np.where(sums[..., :1] > 0, sums, np.nan), -1, 0)
+    with np.errstate(invalid="ignore"):
+        return np.stack([(2 * product - added) / joint, product / np.sqrt(joint * added)], axis=-1)

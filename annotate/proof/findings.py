@@ -20,6 +20,7 @@ from annotate.proof.intervals import Bool, Float64, Int64, Interval, mean_interv
 from annotate.proof.likelihoods import Columns
 from annotate.proof.material import Material
 from annotate.proof.measures import Cost, Measured, OfFamily, measure_cost, measure_family
+from annotate.proof.pairs import OfPair, Recombination, measure_pairs, measure_recombination
 from annotate.proof.runs import Run, Work
 from annotate.proof.unigram import Unigram
 from annotate.proof.verdicts import Gate, Verdict, gates, remarks, verdict
@@ -51,6 +52,8 @@ class Proof:
         curves: by arm, the held-out loss at each checkpoint, nats a token, mean over seeds: under true tags, and
             without tags for models that never saw any.
         specificity: what each tag tells of each, if there are several families; tags in the order of the families.
+        pairs: how the effects of two tags of two families compose, for each pair that a measured span has.
+        recombination: what became of the pair that an arm never saw together, if there is such an arm.
         cost: to untagged text.
         in_part: the arms with tags in a part of training.
         verdicts: on each tag.
@@ -63,6 +66,8 @@ class Proof:
     steps: tuple[int, ...]
     curves: Mapping[str, Sequence[float]]
     specificity: Specificity | None
+    pairs: tuple[OfPair, ...]
+    recombination: Recombination | None
     cost: Cost
     in_part: tuple[OfArm, ...]
     verdicts: tuple[Verdict, ...]
@@ -106,6 +111,8 @@ def findings(work: Work, runs: Sequence[Run], *, seconds: float) -> Proof:
         steps=work.recipe.measured,
         curves={name: _curve(name, values, columns, material, kept) for name, values in by_arm.items()},
         specificity=_specificity(material, by_arm[TRUE.name][-1], kept),
+        pairs=_pairs(work, runs, kept),
+        recombination=_recombination(runs, material, by_arm, columns, kept),
         cost=measure_cost(plain[TRUE.name], plain[NO_TAGS.name], documents, tokens),
         in_part=tuple(
             _in_part(arm.name, by_arm[arm.name], columns, spans, kept) for arm in IN_PART if arm.name in by_arm
@@ -147,6 +154,26 @@ def _specificity(material: Material, values: Float64, kept: Int64) -> Specificit
     mean = values.mean(axis=0)[counted]
     ratios = np.stack([likelihood_ratios(mean[:, columns.of(k)], state) for k, state in tags], axis=1)
     return specificity(ratios, np.stack([states[k][counted] == state for k, state in tags], axis=1))
+
+
+def _pairs(work: Work, runs: Sequence[Run], kept: Int64) -> tuple[OfPair, ...]:
+    joined = [run for run in runs if work.joined(run)]
+    effects = {
+        arm: np.stack([work.read_joint(run)[kept] for run in joined if run.arm.name == arm])
+        for arm in dict.fromkeys(run.arm.name for run in joined)
+    }
+    return measure_pairs(work.material.families, work.material.measured.of_spans, kept, effects)
+
+
+def _recombination(
+    runs: Sequence[Run], material: Material, by_arm: Mapping[str, Float64], columns: Columns, kept: Int64
+) -> Recombination | None:
+    for arm in dict.fromkeys(run.arm for run in runs):
+        if arm.apart is not None:
+            last = {name: values[-1] for name, values in by_arm.items()}
+            trained, measured = material.text.of_spans, material.measured.of_spans
+            return measure_recombination(arm.apart, arm.name, trained, measured, kept, last, columns)
+    return None
 
 
 def _in_part(name: str, values: Float64, columns: Columns, spans: Spans, kept: Int64) -> OfArm:

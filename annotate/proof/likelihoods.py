@@ -10,18 +10,19 @@ a span without a tag would pay for the tag that did not come, whatever tags mean
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from annotate.proof.arms import Rendering
 from annotate.proof.intervals import Bool, Float64, Int64
-from annotate.proof.windows import NONE, TagFamily
+from annotate.proof.windows import NONE, Int32, TagFamily, Text
 
+TARGETS = ("targets", "spans", "columns")
+Variants = Callable[[int, Int32], Iterable[tuple[int, Int32 | None]]]
 BATCH_TOKENS = 8192  # padded tokens of a pass; the mask of one row has the square of its length
 
 
@@ -75,14 +76,28 @@ def rows_of(rendering: Rendering, plain: Rendering, columns: Columns) -> list[Ro
         plain: the same text without.
         columns: what is asked for.
     """
-    whole = np.zeros(len(rendering.text.of_spans), bool)
-    whole[rendering.text.whole_spans()] = True
+    whole = whole_spans(rendering.text)
     states = np.stack([rendering.text.of_spans.states(family) for family in columns.families], axis=1)
+
+    def variants(span: int, tags: Int32) -> Iterator[tuple[int, Int32 | None]]:
+        for family, one in enumerate(columns.families):
+            first, own = columns.of(family).start, int(states[span, family])
+            yield first + own, None
+            for state in (state for state in range(len(one.ids) + 1) if state != own):
+                yield first + state, replaced(tags, columns.families, family, state)
+
     rows = []
     for segment in range(len(rendering.text.documents)):
-        rows.append(_tagged_row(rendering, segment, columns, states, whole))
+        rows.append(branched_row(rendering, segment, whole, variants))
         rows.append(_plain_row(plain, segment, columns, whole))
     return [row for row in rows if len(row.targets)]
+
+
+def whole_spans(text: Text) -> Bool:
+    """Which spans lie whole in one segment: bool `[n_spans]`."""
+    whole = np.zeros(len(text.of_spans), bool)
+    whole[text.whole_spans()] = True
+    return whole
 
 
 def _plain_row(plain: Rendering, segment: int, columns: Columns, whole: Bool) -> Row:
@@ -103,7 +118,16 @@ def _plain_row(plain: Rendering, segment: int, columns: Columns, whole: Bool) ->
     )
 
 
-def _tagged_row(rendering: Rendering, segment: int, columns: Columns, states: Int64, whole: Bool) -> Row:
+def branched_row(rendering: Rendering, segment: int, whole: Bool, variants: Variants) -> Row:
+    """A segment with its tags, and a branch for each of its whole spans and each other choice of tags before it.
+
+    Args:
+        rendering: the text with its tags.
+        segment: which.
+        whole: bool `[n_spans]`, the spans that have branches.
+        variants: gives, for a span and its tags, the columns of the result, each with the tags that it is of; None: its
+            own.
+    """
     text = rendering.text
     begin, end = text.segments[segment], text.segments[segment + 1]
     spans = text.spans[begin:end]
@@ -111,7 +135,7 @@ def _tagged_row(rendering: Rendering, segment: int, columns: Columns, states: In
     heads = np.append(True, spans[1:] != spans[:-1]) & (spans >= 0)
     place = np.arange(len(spans)) + np.cumsum(np.where(heads, (rendering.tags[spans] != NONE).sum(axis=1), 0))
     at = np.arange(len(ids))
-    pieces: list[tuple[Int64, ...]] = []
+    pieces: list[tuple[Int64, ...]] = [(ids, positions, at, np.zeros_like(at))]
     gathered: list[tuple[Int64, ...]] = []
     length, branch = len(ids), 0
     for head in np.flatnonzero(heads & whole[spans]):
@@ -119,28 +143,23 @@ def _tagged_row(rendering: Rendering, segment: int, columns: Columns, states: In
         body = np.flatnonzero(spans == span)
         tags = rendering.tags[span][rendering.tags[span] != NONE]
         start = int(place[head]) - len(tags)
-        counted = place[body[body > 0]]
-        for family, one in enumerate(columns.families):
-            first = columns.of(family).start
-            own = np.full(len(counted), first + states[span, family])
-            gathered.append((counted - 1, ids[counted], np.full(len(counted), span), own))
-            for state in range(len(one.ids) + 1):
-                if state == states[span, family]:
-                    continue
-                other = _replaced(tags, columns.families, family, state)
-                tokens = np.concatenate([other, ids[place[body]]]).astype(np.int64)
-                branch += 1
-                n = len(tokens)
-                pieces.append((tokens, start + np.arange(n), np.full(n, start), np.full(n, branch)))
-                where = length + len(other) + np.arange(len(body))
-                before = where - 1
-                if not len(other):
-                    before[0] = start - 1  # the token of the segment that stands before the span
-                kept = body > 0
-                column = np.full(int(kept.sum()), first + state)
-                gathered.append((before[kept], tokens[len(other) :][kept], np.full(len(column), span), column))
-                length += n
-    pieces.insert(0, (ids, positions, at, np.zeros_like(at)))
+        counted = body > 0
+        where = place[body[counted]]
+        targets, of = ids[where], np.full(len(where), span)
+        for column, other in variants(span, tags):
+            columns = np.full(len(where), column)
+            if other is None:
+                gathered.append((where - 1, targets, of, columns))
+                continue
+            tokens = np.concatenate([other, ids[place[body]]]).astype(np.int64)
+            branch += 1
+            n = len(tokens)
+            pieces.append((tokens, start + np.arange(n), np.full(n, start), np.full(n, branch)))
+            before = length + len(other) + np.arange(len(body)) - 1
+            if not len(other):
+                before[0] = start - 1  # the token of the segment that stands before the span
+            gathered.append((before[counted], targets, of, columns))
+            length += n
     ids, positions, main, branches = (np.concatenate(column) for column in zip(*pieces, strict=True))
     empty = np.zeros(0, np.int64)
     predictors, targets, of_spans, of_columns = (
@@ -158,9 +177,7 @@ def _tagged_row(rendering: Rendering, segment: int, columns: Columns, states: In
     )
 
 
-def _replaced(
-    tags: npt.NDArray[np.int32], families: Sequence[TagFamily], family: int, state: int
-) -> npt.NDArray[np.int32]:
+def replaced(tags: Int32, families: Sequence[TagFamily], family: int, state: int) -> Int32:
     """The tags before a span, with that of one family replaced, added where its family has its place, or left out."""
     order = {token: k for k, one in enumerate(families) for token in one.ids}
     new = [] if state == 0 else [families[family].ids[state - 1]]
@@ -224,24 +241,26 @@ def likelihoods(model: Any, rows: Sequence[Row], n_spans: int, columns: Columns)
     tags = torch.tensor([token for family in columns.families for token in family.ids], device=model.device)
     model.eval()
     for batch in batches(rows):
-        width = max(len(row.ids) for row in batch)
-        ids, positions, main, branch = (
-            _padded([getattr(row, name) for row in batch], width, filling, model.device)
-            for name, filling in (("ids", 0), ("positions", 0), ("main", 0), ("branch", NONE))
-        )
-        logits = model(input_ids=ids, position_ids=positions, attention_mask=_branch_mask(main, branch)).logits
-        of_row = np.repeat(np.arange(len(batch)), [len(row.targets) for row in batch])
-        places, targets = (
-            torch.from_numpy(np.concatenate([getattr(row, name) for row in batch])).to(logits.device)
-            for name in ("predictors", "targets")
-        )
-        chosen = logits[torch.from_numpy(of_row).to(logits.device), places].float()
-        chosen = chosen.index_fill(1, tags.to(logits.device), -torch.inf)
-        lost = torch.nn.functional.cross_entropy(chosen, targets, reduction="none").double().cpu().numpy()
-        where = tuple(np.concatenate([getattr(row, name) for row in batch]) for name in ("spans", "columns"))
-        np.subtract.at(sums, where, lost)
-        np.add.at(counts, where, 1)
+        chosen = predictions(model, batch).index_fill(1, tags, -torch.inf)
+        targets, *where = (np.concatenate([getattr(row, name) for row in batch]) for name in TARGETS)
+        lost = torch.nn.functional.cross_entropy(chosen, torch.from_numpy(targets).to(chosen.device), reduction="none")
+        np.subtract.at(sums, tuple(where), lost.double().cpu().numpy())
+        np.add.at(counts, tuple(where), 1)
     return np.where(counts > 0, sums, np.nan)
+
+
+def predictions(model: Any, batch: Sequence[Row]) -> torch.Tensor:
+    """The logits in front of all targets of some rows, row after row: float32 `[targets, vocabulary]`."""
+    width = max(len(row.ids) for row in batch)
+    ids, positions, main, branch = (
+        _padded([getattr(row, name) for row in batch], width, filling, model.device)
+        for name, filling in (("ids", 0), ("positions", 0), ("main", 0), ("branch", NONE))
+    )
+    logits = model(input_ids=ids, position_ids=positions, attention_mask=_branch_mask(main, branch)).logits
+    of_row = np.repeat(np.arange(len(batch)), [len(row.targets) for row in batch])
+    places = np.concatenate([row.predictors for row in batch])
+    found: torch.Tensor = logits[tuple(torch.from_numpy(each).to(logits.device) for each in (of_row, places))]
+    return found.float()
 
 
 def _padded(arrays: Sequence[Int64], width: int, filling: int, device: Any) -> torch.Tensor:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from annotate.amounts import counted, duration
 from annotate.errors import ConfigError
-from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, TRUE, Arm
+from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, TRUE, Arm, held_out_pair
 from annotate.proof.findings import Proof, findings
 from annotate.proof.material import read_material
 from annotate.proof.report import write_report
@@ -60,7 +60,8 @@ def prove(
         steps: of training for each model. None: as many as make one epoch, or `tokens`.
         tokens: tokens of text to train each model on. None: one epoch of 50 million at most. Not together with `steps`.
         seeds: models of the arms with true and with shuffled tags. The other arms have one.
-        full: also train arms with tags in a part of training.
+        full: also train arms with tags in a part of training, and, if there are several families, one that never sees
+            the first tags of the first two together.
         device: "cpu", "cuda", or "auto": a GPU, if there is one.
         jobs: how many models are trained at a time. None: one on a GPU, else one a CPU.
         output: the output to train on, if the pipeline has several.
@@ -97,7 +98,8 @@ def prove(
         checkpoints=checkpoints,
         learning_rate=learning_rate,
     )
-    arms = (TRUE, SHUFFLED, NO_TAGS, *(IN_PART if full else ()))
+    pair = held_out_pair(material.families) if full else None
+    arms = (TRUE, SHUFFLED, NO_TAGS, *((pair,) if pair else ()), *(IN_PART if full else ()))
     work = Work(material=material, recipe=recipe, folder=folder / "runs", device=place, arms=(TRUE, SHUFFLED, NO_TAGS))
     runs = _runs(arms, seeds)
     with _held(folder):

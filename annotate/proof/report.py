@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from annotate.amounts import counted
@@ -11,6 +12,7 @@ from annotate.proof.axes import Specificity
 from annotate.proof.findings import Proof
 from annotate.proof.intervals import Interval
 from annotate.proof.measures import OfFamily
+from annotate.proof.pairs import OfPair, Recombination
 
 JSON = "proof.json"
 TEXT = "proof.md"
@@ -56,10 +58,16 @@ ABOUT_TAGS = """`shows`: the smallest gap that so many documents show. `bag of w
 that knows only how often each token occurs under each tag."""
 ABOUT_SPECIFICITY = """AUROC, less 0.5, of the likelihood ratio of the tag on the left as a classifier of the tag
 above. In parentheses: correlation of the two tags in held-out text."""
+ABOUT_PAIRS = """What both tags of a span do to the logits of its tokens, against the sum of what each does alone. R²: 1
+if the effects add up. Two tags that tell the same thing, once, have R² 0 and cosine 1: so do tags that only tell that a
+span begins, as those of the control. That is told at the first token; `behind it` leaves the first out."""
+ABOUT_RECOMBINATION = """The swap gap of each tag on spans that have both, nats a span, of the models of seed 0; the
+intervals are of documents only. In training of the arm `held-out pair`, spans that have both lose one of the two, by a
+hash."""
 ABOUT_COST = "Nats a token that models trained with tags lose on text without, against a model that never saw any."
 ABOUT_ALL = """Values in brackets are 95 % intervals: of documents, by a bootstrap, and of seeds where there are
-several. The generation of text under tags (metrics 5, 6), composition (9), and training on without tags (15) are not
-part of this report."""
+several. The generation of text under tags (metrics 5, 6), and training on without tags (15) are not part of this
+report."""
 
 
 def as_text(proof: Proof) -> str:
@@ -73,6 +81,10 @@ def as_text(proof: Proof) -> str:
         lines += ["", *_family(family)]
     if proof.specificity is not None:
         lines += ["", *_specificity(proof, proof.specificity)]
+    if proof.pairs:
+        lines += ["", *_pairs(proof.pairs)]
+    if proof.recombination is not None:
+        lines += ["", *_recombination(proof.recombination)]
     lines += ["", "## Cost to untagged text", "", ABOUT_COST, ""]
     lines += [f"- all spans: {_shown(proof.cost.all_spans, 4)}"]
     lines += [f"- first spans of documents: {_shown(proof.cost.first_spans, 4)}"]
@@ -144,6 +156,36 @@ def _specificity(proof: Proof, found: Specificity) -> list[str]:
         None: "Whether each tag tells most of itself could not be measured.",
     }
     return [*lines, "", said[found.diagonal]]
+
+
+def _pairs(pairs: Sequence[OfPair]) -> list[str]:
+    lines = ["## Two tags together", "", ABOUT_PAIRS, ""]
+    lines += _table("tags", "spans", "arm", "R²", "cosine", "R², behind it", "cosine, behind it")
+    for pair in pairs:
+        for at in pair.arms:
+            both, rest = at.all_tokens, at.behind_first
+            shown = " | ".join(_shown(each) for each in (both.r2, both.cosine, rest.r2, rest.cosine))
+            lines.append(f"| {_both(pair.tags)} | {pair.spans:,} | {at.arm} | {shown} |")
+    return lines
+
+
+def _recombination(found: Recombination) -> list[str]:
+    lines = [f"## {_both(found.tags)} never together in training", "", ABOUT_RECOMBINATION, ""]
+    lines += [f"- {found.trained:,} spans of training lost one; measured on {found.spans:,} spans that have both", ""]
+    lines += _table("tag", "held-out pair", "true", "control", "held-out pair less control", "true less held-out pair")
+    for of in found.of_tags:
+        gaps = of.held_out, of.true, of.shuffled, of.above_control, of.lost
+        lines.append(f"| <{of.tag}> | {' | '.join(_shown(gap) for gap in gaps)} |")
+    said = {
+        True: "Each of the two tags works beside the other, though the model never saw them together.",
+        False: "NOT shown: that each of the two tags works beside the other, if the model never saw them together.",
+        None: "No measured span has both tags: nothing could be measured.",
+    }
+    return [*lines, "", said[found.recombined]]
+
+
+def _both(tags: tuple[str, str]) -> str:
+    return f"<{tags[0]}> and <{tags[1]}>"
 
 
 def _table(*columns: str) -> list[str]:

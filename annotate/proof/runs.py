@@ -20,9 +20,10 @@ import torch
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_weights
 
-from annotate.proof.arms import NO_TAGS, TRUE, Arm, Rendering
+from annotate.proof.arms import IN_PART, NO_TAGS, TRUE, Arm, Rendering
 from annotate.proof.companions import write_companions
 from annotate.proof.intervals import Float64
+from annotate.proof.joint_effects import joint_effects, rows_of_pairs
 from annotate.proof.likelihoods import Columns, Row, likelihoods, rows_of
 from annotate.proof.material import Material
 from annotate.proof.training import Progress, Recipe, new_model, train, train_step, write_whole
@@ -32,6 +33,8 @@ WEIGHTS = "model.safetensors"
 LOOKED_EVERY = 1.0  # seconds
 TIMED_STEPS = 4
 MEASURING = 2  # raise it if the code measures otherwise: then checkpoints are measured again, and not trained again
+
+JOINING = 1  # the same for what tags do together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +99,28 @@ class Work:
         """Whether the model of its last checkpoint is there."""
         return (self.model_folder(run, self.recipe.steps) / WEIGHTS).exists()
 
+    def joint_result(self, run: Run) -> Path:
+        """The file with what tags of two families do together, at the last checkpoint."""
+        return self.folder / run.name / f"joint-effects-v{JOINING}-{self.recipe.steps:07}.safetensors"
+
+    def joined(self, run: Run) -> bool:
+        """Whether a run is asked what tags of two families do together: it has seen such tags all along."""
+        return len(self.material.families) > 1 and run.arm not in (NO_TAGS, *IN_PART)
+
     def done(self, run: Run) -> bool:
         """Whether all of its checkpoints were measured."""
+        if self.joined(run) and not self.joint_result(run).exists():
+            return False
         return all(self.result(run, step).exists() for step in self.recipe.measured)
 
     def read(self, run: Run) -> Float64:
         """The log-likelihoods of all checkpoints: float64 `[checkpoints, n_spans, columns]`."""
         return np.stack([load_file(self.result(run, step))["likelihoods"] for step in self.recipe.measured])
+
+    def read_joint(self, run: Run) -> Float64:
+        """What `joint_effects` gave: float64 `[n_spans, pairs of families, 2, 3]`."""
+        found: Float64 = load_file(self.joint_result(run))["effects"]
+        return found
 
 
 def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
@@ -134,6 +152,16 @@ def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
         checkpoint=checkpoint,
         tell=lambda progress: tell(run, progress),
     )
+    if work.joined(run) and not work.joint_result(run).exists():
+        _join(work, run)
+
+
+def _join(work: Work, run: Run) -> None:
+    """Measure what tags of two families do together, in the model of the last checkpoint."""
+    text, families = work.material.measured, work.material.families
+    rows = rows_of_pairs(Rendering.of(text, TRUE, loss=work.material.loss, seed=0), families)
+    found = joint_effects(_saved_model(work, run, work.recipe.steps), rows, text, families)
+    write_whole(work.joint_result(run), {"effects": torch.from_numpy(found)}, {"step": str(work.recipe.steps)})
 
 
 def save_model(model: Any, folder: Path, companions: Mapping[str, bytes]) -> None:
@@ -173,7 +201,8 @@ class Timing:
         left = [run for run in runs if not work.done(run)]
         rounds = -(-len(left) // jobs)
         steps = 0 if all(work.trained(run) for run in left) else work.recipe.steps
-        return rounds * (steps * self.step + len(work.recipe.measured) * self.checkpoint)
+        measured = len(work.recipe.measured) + (len(work.material.families) > 1)  # at last, what tags do together
+        return rounds * (steps * self.step + measured * self.checkpoint)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import math
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 
 from annotate.errors import ConfigError
@@ -24,7 +25,8 @@ from annotate.proof.gaps import (
     swap_gaps,
 )
 from annotate.proof.generation import dose_response, expected_maximum, judged_difference
-from annotate.proof.intervals import mean_interval
+from annotate.proof.intervals import Interval, mean_interval
+from annotate.proof.joint_effects import effects
 from annotate.proof.measures import measure_cost
 from annotate.proof.sharpening import sharpening
 from annotate.proof.unigram import Unigram
@@ -231,15 +233,24 @@ def test_each_tag_tells_of_its_own_label() -> None:
 
 
 def test_effects_that_add_up_compose() -> None:
-    generator = np.random.default_rng(0)
-    none, a, b, other = (generator.normal(0, 1, (50, 20)) for _ in range(4))
-    constant = generator.normal(0, 9, (50, 1))  # a softmax does not see it
-    exact = composition(none, none + a, none + b, none + a + b + constant)
-    assert (exact.r2, exact.cosine) == (pytest.approx(1), pytest.approx(1))
-    apart = composition(none, none + a, none + b, none + other)
-    assert apart.r2 < 0 and abs(apart.cosine) < 0.1
-    with pytest.raises(ConfigError, match="one shape"):
-        composition(none, none[:1], none, none)
+    generator = torch.Generator().manual_seed(0)
+    none, a, b, other = (torch.randn(50, 20, generator=generator, dtype=torch.float64) for _ in range(4))
+    constant = torch.randn(50, 1, generator=generator)  # a softmax does not see it
+    documents = np.arange(50) // 2
+
+    def found(first: torch.Tensor, second: torch.Tensor, both: torch.Tensor) -> tuple[Interval, Interval]:
+        sums = effects(none, none + first, none + second, none + both)
+        made = composition(sums[None], documents)
+        return made.r2, made.cosine
+
+    r2, cosine = found(a, b, a + b + constant)
+    assert (r2.value, r2.low, cosine.value) == pytest.approx((1, 1, 1))
+    r2, cosine = found(a, b, other)
+    assert r2.value < 0 and abs(cosine.value) < 0.1 and cosine.low < 0 < cosine.high
+    r2, cosine = found(a, a, a)  # both tell the same, once
+    assert (r2.value, cosine.value) == pytest.approx((0, 1))
+    r2, cosine = found(a, b, 0 * a)
+    assert math.isnan(r2.value) and math.isnan(cosine.value)
 
 
 def test_the_unigram_model_finds_lexical_cues_and_nothing_else() -> None:
