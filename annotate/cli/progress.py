@@ -134,7 +134,7 @@ class Lines:
             self._print(f"{stage}: {detail}")
         else:
             seconds = duration(time.monotonic() - state.since)
-            self._print(f"{stage}: {_listed('done', counted(state.done, 'unit'), state.rate, seconds)}")
+            self._print(f"{stage}: {_listed('done', detail or counted(state.done, 'unit'), state.rate, seconds)}")
 
     def said(self, level: str, message: str) -> None:
         """Print a line."""

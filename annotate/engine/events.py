@@ -34,7 +34,7 @@ class Observer(Protocol):
         ...
 
     def finished(self, stage: str, detail: str) -> None:
-        """A stage is committed; or was found committed, and then `started` was not called."""
+        """A stage is committed, with these units; or was found committed, and then `started` was not called."""
         ...
 
     def said(self, level: str, message: str) -> None:

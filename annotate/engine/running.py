@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import ray
 
+from annotate.amounts import counted
 from annotate.engine.datasets import Aligned, Dataset
 from annotate.engine.events import Events
 from annotate.engine.facts import Heard, Sent
@@ -166,7 +167,10 @@ class Collected:
         """Commit the datasets."""
         for dataset, writer in zip(self._datasets, self._writers, strict=True):
             dataset.commit(writer)
-        self._running.events.finished(self._label)
+        made = self._datasets[0].manifest
+        assert made is not None, "it was just committed"
+        # A shuffle has advanced by what was sent, too.
+        self._running.events.finished(self._label, counted(made.units, "unit"))
 
 
 def manifests(dataset: Dataset) -> dict[str, Manifest]:

@@ -219,7 +219,7 @@ def steps(datasets: Sequence[Dataset], running: Running) -> Iterator[Calls]:
     made_before = [dataset.inputs[names[0]].manifest for names in stage.sources]
     known = all(manifest is not None for manifest in made_before) and not stage.rounds
     units = sum(manifest.units for manifest in made_before if manifest is not None) + to.number
-    running.events.started(dataset.label, units if known else 0)
+    running.events.started(dataset.label, units if known else 0, "sent from and made" if known else "")
     if stage.rounds:
         yield from _rounds(shuffling, sources)
         return

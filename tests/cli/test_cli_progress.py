@@ -43,5 +43,6 @@ def test_what_is_not_known_or_nothing_is_not_printed(told, clock):
     watching.started("ids", 0, "")
     clock.at = 20.0
     watching.advanced("ids", 1, 0)
-    watching.finished("ids", "")
+    watching.advanced("ids", 1, 0)
+    watching.finished("ids", "1 unit")  # another one was sent from
     assert lines() == ["ids: started", "ids: 1 unit", "ids: done, 1 unit, 20.0 s"]

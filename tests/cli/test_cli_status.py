@@ -7,6 +7,7 @@ import pytest
 import ray
 
 from annotate import Options
+from annotate.amounts import counted
 from annotate.cli.timeline_view import SHADES
 from annotate.engine import events
 from annotate.engine.events import Silent
@@ -61,6 +62,11 @@ def test_a_finished_run(annotate, finished):
     code, out, _ = annotate("status", finished)
     assert code == 0 and "finished" in out and all(label in out for label in labels)
     assert f"{manifest['rows']:,}" in out and "near duplicate" in out
+    events = [json.loads(line) for path in (finished / "events").iterdir() for line in path.read_text().splitlines()]
+    ends = {event["stage"]: event["detail"] for event in events if event["event"] == "finished"}
+    made = {stage.label: counted(stage.done, "unit") for stage in found.stages if stage.seconds is not None}
+    assert "members (0.8)" in made, "a shuffle"
+    assert {label: ends[label] for label in made if label in ends} == made, "the log tells the same"
 
 
 def test_the_timeline_of_a_run(annotate, finished, workdir):
