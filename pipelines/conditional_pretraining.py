@@ -94,6 +94,12 @@ def pipeline(
         loss: whether tags are trained on.
         span_ids: whether token shards say which span each token is of, as `annotate prove` needs it.
     """
+    tags = load_scheme(scheme) if scheme is not None else three_tags(quantile)
+    if order == "corpus" and (mix or tags.phases):
+        raise annotate.ConfigError(
+            "a mix and phases choose the order of documents, but order=corpus keeps that of the corpus",
+            hint="Leave order=corpus out.",
+        )
     path = corpus or demo_corpus()
     unit_bytes = None if unit_mb is None else int(unit_mb * (1 << 20))
     documents = Corpus(path, text=text, id=id, ids=ids, columns=columns, unit_bytes=unit_bytes)
@@ -102,12 +108,6 @@ def pipeline(
     probes = [Probe(source, dtype=dtype, batch_tokens=batch_tokens) for source in (niceness, tone, correctness)]
     scores = score(spans, skip=verdicts, scorers=probes)
     repeated = RepeatedSpans(drop=True, above=repeated_above) if repeated_above is not None else None
-    tags = load_scheme(scheme) if scheme is not None else three_tags(quantile)
-    if order == "corpus" and (mix or tags.phases):
-        raise annotate.ConfigError(
-            "a mix and phases choose the order of documents, but order=corpus keeps that of the corpus",
-            hint="Leave order=corpus out.",
-        )
     schedule = None
     if order == "shuffled":
         weights = Mix(column=mix_by, weights=weights_of(mix), exhaustion=exhaustion) if mix else None

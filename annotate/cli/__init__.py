@@ -10,6 +10,7 @@ share:
     duplicates_view    prints a report on near-duplicates
     colours, text_diff print documents in colour, and the difference of two
     progress           shows how far a run is
+    option_types        types of options that several commands share
     cluster_address    what RAY_ADDRESS may be
     local_ray          connects to a cluster, or starts Ray here and ends it
     interrupts         Ctrl-C, SIGTERM, a closed terminal

@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from annotate.cli.option_types import Device
 from annotate.cli.terminal import console, say, visible
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--layer", "layers", type=click.IntRange(1), multiple=True, help="A layer; can be repeated [up to six].")
 @click.option("--output", help="Token shards: only documents in them, such as those held out.")
 @click.option("--out", default="directions", show_default=True, help="The folder for what is found.")
-@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--device", type=Device(auto=False), default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--seed", default=0, show_default=True, help="Of whatever is drawn.")
 def command(
     workdir: str,

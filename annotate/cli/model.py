@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from annotate.cli.option_types import Device
 from annotate.cli.terminal import console, say, visible
 from annotate.errors import ConfigError
 
@@ -39,7 +40,13 @@ def command() -> None:
 )
 @click.option("--dtype", default="float32", show_default=True, help="float32, bfloat16 or float16.")
 @click.option("--batch-tokens", type=click.IntRange(1), help="Padded tokens of a batch at most [2,048].")
-@click.option("--device", default="auto", show_default=True, help="cpu or cuda; auto: a GPU, if there is one.")
+@click.option(
+    "--device",
+    type=Device(auto=True),
+    default="auto",
+    show_default=True,
+    help="cpu or cuda; auto: a GPU, if there is one.",
+)
 @click.option("--trust-remote-code", is_flag=True, help="Run Python files that come with the model.")
 @click.option("--no-run", is_flag=True, help="Do not load its weights: nothing is scored or timed.")
 def check(

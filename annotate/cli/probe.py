@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from annotate.amounts import size
+from annotate.cli.option_types import Device
 from annotate.cli.terminal import console, say, visible
 from annotate.storage import retries
 
@@ -63,7 +64,7 @@ def command() -> None:
 @click.option("--anchors", nargs=2, metavar="LOW HIGH", help="A text that must score low, and one high [both picked].")
 @click.option("--meaning", help="What a high score means, in a sentence.")
 @click.option("--seed", default=0, show_default=True, help="Seed of all random choices.")
-@click.option("--device", default="cpu", show_default=True, help="Where to run the encoder.")
+@click.option("--device", type=Device(auto=False), default="cpu", show_default=True, help="Where to run the encoder.")
 def train(
     labelled: str,
     axis: str,
@@ -88,8 +89,11 @@ def train(
     LABELLED is a Parquet file with one labelled span in each row. A pipeline uses the file that is written as
     Probe("FILE"), and its rules can use the probability p(AXIS).
     """
-    from annotate.probes.encoder import Encoder
+    counts = dict(map(_weight, weights))
     from annotate.probes.feature_choice import parse_feature
+
+    read = tuple(parse_feature(item) for item in features) or None
+    from annotate.probes.encoder import Encoder
     from annotate.probes.training import train_probe
 
     shown = console()
@@ -104,9 +108,9 @@ def train(
             label=label,
             source=source,
             split=split,
-            features=tuple(parse_feature(item) for item in features) or None,
+            features=read,
             words=words,
-            weights=dict(map(_weight, weights)),
+            weights=counts,
             tail_layers=tail_layers,
             anchors=anchors,
             meaning=meaning,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from annotate.cli.option_types import Device
 from annotate.cli.terminal import console, say, visible
 
 if TYPE_CHECKING:
@@ -20,14 +20,20 @@ STYLES = {"learned": "green", "not learned": "red", "can't tell at this size": "
 
 @click.command()
 @click.argument("workdir")
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default="proof", show_default=True)
+@click.option("--out", type=click.Path(file_okay=False), default="proof", show_default=True)
 @click.option("--steps", type=click.IntRange(1), help="Steps of training of each model [one epoch].")
 @click.option("--tokens", type=click.IntRange(1), help="Tokens of text to train each model on, instead of steps.")
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Models with true and shuffled tags."
 )
 @click.option("--full", is_flag=True, help="Also train with tags in a part of training, and without a pair of tags.")
-@click.option("--device", default="auto", show_default=True, help="cpu or cuda; auto: a GPU, if there is one.")
+@click.option(
+    "--device",
+    type=Device(auto=True),
+    default="auto",
+    show_default=True,
+    help="cpu or cuda; auto: a GPU, if there is one.",
+)
 @click.option("--jobs", type=click.IntRange(1), help="Models at a time [CPUs; 1 on a GPU].")
 @click.option("--output", metavar="NAME", help="The output to train on, if the pipeline has several.")
 @click.option("--held-out", metavar="NAME", help="The output to measure on [that of the subset `evaluation`].")
@@ -37,11 +43,13 @@ STYLES = {"learned": "green", "not learned": "red", "can't tell at this size": "
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows of a step.")
 @click.option("--learning-rate", type=float, default=2e-3, show_default=True, help="The highest.")
 @click.option("--checkpoints", type=click.IntRange(1), default=6, show_default=True, help="How many are measured.")
-def command(workdir: str, out: Path, **settings: Any) -> None:
+def command(workdir: str, out: str, **settings: Any) -> None:
     """Train small models on the token shards of the last run in WORKDIR, with true, shuffled and no tags; compare them.
 
     Says how long it takes before it starts. The same command goes on where it was stopped.
     """
+    if settings["steps"] is not None and settings["tokens"] is not None:
+        raise click.UsageError("give --steps or --tokens, not both")
     from annotate.proof.prove import prove
 
     printed, told = console(), set()

@@ -265,6 +265,11 @@ def test_workers_import_what_lies_beside_the_file(tmp_path, monkeypatch, annotat
         ("submit mine.py --workdir s3://b/out", "--address' (or the variable RAY_API_SERVER_ADDRESS)"),
         ("jobs list", "--address' (or the variable RAY_API_SERVER_ADDRESS)"),
         ("status", "WORKDIR"),
+        ("prove out --steps 3 --tokens 4", "give --steps or --tokens, not both"),
+        ("prove out --device gpu", "'gpu' is none of auto, cpu, cuda, cuda:1"),
+        ("directions out m --tag a --device auto", "'auto' is none of cpu, cuda, cuda:1"),
+        ("model check m --device cuda:x", "'cuda:x' is none of"),
+        ("probe train a.parquet --axis k --weight a", "a weight is SOURCE=N, got 'a'"),
     ],
 )
 def test_a_wrong_option_is_told_before_anything_slow_is_imported(arguments, message):

@@ -252,6 +252,10 @@ def test_the_command_prints_verdicts_and_where_the_rest_is(made, tmp_path: Path)
     assert result.exit_code == 0, result.output
     assert "3 models of" in result.output and "true, seed 0: step 4 of 4" in result.output
     assert "<high>: " in result.output and f"{tmp_path / 'proof'}/proof.md" in result.output
+    elsewhere = CliRunner().invoke(command, [str(made.folder), "--out", "s3://bucket/proof"])
+    assert isinstance(elsewhere.exception, ConfigError) and "s3://bucket/proof is not a local folder" in str(
+        elsewhere.exception
+    )
 
 
 def test_without_a_subset_documents_are_held_out_here(empty) -> None:
