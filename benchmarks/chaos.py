@@ -201,8 +201,8 @@ class Schedule:
             if self.draw.random() < 0.4:
                 proxy = stack.enter_context(FaultProxy(stack.enter_context(s3()), mixed(0.1), self.seed))
                 proxy.stall = 5.0  # a client gives up after half a minute, of which a schedule would have many
-                os.environ.update(environment(proxy.endpoint))
-                self.environment |= environment(proxy.endpoint)
+                os.environ.update(environment(proxy.address))
+                self.environment |= environment(proxy.address)
                 self.workdir = f"s3://{BUCKET}/out"
             # Nodes inherit the environment, and with it the credentials.
             self.cluster = Cluster(initialize_head=True, head_node_args=_node())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback_server import Handler, LoopbackServer
 
 
 def completion(asked: dict[str, Any]) -> str:
@@ -19,7 +18,7 @@ def completion(asked: dict[str, Any]) -> str:
     return f" Said after {sum(len(message['content']) for message in asked['messages'])} characters."
 
 
-class GenerationServer(ThreadingHTTPServer):
+class GenerationServer(LoopbackServer):
     """Answers requests, but for those that a fault is due for: the first fault meets the first request, and so on.
 
     | fault | what the client sees |
@@ -42,33 +41,18 @@ class GenerationServer(ThreadingHTTPServer):
         most: how many were answered at one time.
     """
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, faults: Sequence[Any] | Callable[[dict[str, Any]], Any] = (), *, pause: float = 0.0) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.faults = faults if callable(faults) else list(faults)
         self.pause, self.stall = pause, 30.0
         self.asked: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.now = self.most = 0
         self.mutex = threading.Lock()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:
         """Its address, as a generator takes it."""
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def __enter__(self) -> GenerationServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is what is tested."""
+        return f"{self.address}/v1"
 
     def due(self, asked: dict[str, Any]) -> Any:
         """The fault that meets a request."""
@@ -78,12 +62,8 @@ class GenerationServer(ThreadingHTTPServer):
             return self.faults.pop(0) if self.faults else "ok"
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: GenerationServer
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_: Any) -> None:
-        """Nothing."""
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -109,9 +89,7 @@ class _Handler(BaseHTTPRequestHandler):
             key = self.headers.get("Authorization", "")
             return self._send(status, json.dumps({"error": {"message": f"no, says {status} {key}"}}).encode(), wait)
         if fault == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            return None
+            return self.reset()
         if fault == "stall":
             self.close_connection = True
             return time.sleep(self.server.stall)

@@ -11,17 +11,14 @@ import hashlib
 import http.client
 import logging
 import select
-import socket
-import struct
 import threading
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import urlsplit
 
+from loopback_server import Handler, LoopbackServer
 from moto.server import ThreadedMotoServer
 
 BUCKET = "bucket"
@@ -61,7 +58,7 @@ def s3() -> Iterator[str]:
         server.stop()
 
 
-class FaultProxy(ThreadingHTTPServer):
+class FaultProxy(LoopbackServer):
     """Passes requests on to an HTTP server, and spoils a share of them.
 
     | fault | the server does it | the client sees |
@@ -86,11 +83,8 @@ class FaultProxy(ThreadingHTTPServer):
         done: how many requests each fault has met.
     """
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, upstream: str, shares: Mapping[str, float] | None = None, seed: int = 0) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         place = urlsplit(upstream)
         self.upstream = (str(place.hostname), int(place.port or 80))
         self.shares, self.seed = dict(shares or {}), seed
@@ -101,23 +95,6 @@ class FaultProxy(ThreadingHTTPServer):
         self.done: Counter[str] = Counter()
         self.requests = 0
         self._mutex = threading.Lock()
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
-
-    @property
-    def endpoint(self) -> str:
-        """Its address."""
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def __enter__(self) -> FaultProxy:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is what is tested."""
 
     def draw(self, method: str) -> str | None:
         """The fault of the next request; None if it is passed on."""
@@ -137,12 +114,8 @@ class FaultProxy(ThreadingHTTPServer):
             return None
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(Handler):
     server: FaultProxy
-
-    def log_message(self, *_: object) -> None:
-        pass
 
     def _any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -151,7 +124,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(int(fault))
             return
         if fault == "reset":
-            self._reset()
+            self.reset()
             return
         connection = http.client.HTTPConnection(*self.server.upstream, timeout=60)
         try:
@@ -164,7 +137,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "lies":
             self._refuse(500)
         elif fault == "lost":
-            self._reset()
+            self.reset()
         else:
             self._answer(answer, data, fault)
 
@@ -206,9 +179,3 @@ class _Handler(BaseHTTPRequestHandler):
         head = f"HTTP/1.1 {status} {code}\r\nContent-Length: {len(data)}\r\n\r\n".encode()
         with contextlib.suppress(OSError):
             self.wfile.write(head + (data if self.command != "HEAD" else b""))  # at once: pieces would wait for an ACK
-
-    def _reset(self) -> None:
-        """Close the connection so that the client gets a reset, not an end."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close_connection = True
-        self.connection.close()

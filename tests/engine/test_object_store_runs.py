@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import object_store
 import pytest
+from loopback_server import Handler, LoopbackServer
 from object_store import BUCKET, FaultProxy, mixed
 from ray_cluster import Cluster, cluster
 from support import shard_bytes, write_corpus
@@ -43,7 +42,7 @@ def proxy() -> Iterator[FaultProxy]:
 
 @pytest.fixture(scope="module")
 def on_s3(proxy: FaultProxy) -> Iterator[Cluster]:
-    there = object_store.environment(proxy.endpoint, SECRET)
+    there = object_store.environment(proxy.address, SECRET)
     with cluster({**there, "AWS_READ_TIMEOUT": "2s"}) as running, pytest.MonkeyPatch.context() as patch:
         for name, value in there.items():
             patch.setenv(name, value)
@@ -87,15 +86,12 @@ def test_a_driver_that_has_credentials_where_workers_have_none_is_told_so_with_t
     proxy: FaultProxy, tmp_path: Path
 ) -> None:
     """The cluster has no variables of a store, and no machine's role: what it asks for one answers with status 501."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as nothing:
-        threading.Thread(target=nothing.serve_forever, daemon=True).start()
-        ours = object_store.environment(proxy.endpoint, SECRET)
-        asks = f"http://127.0.0.1:{nothing.server_address[1]}"
-        theirs = {**dict.fromkeys(ours), "AWS_METADATA_ENDPOINT": asks}
+    with LoopbackServer(Handler) as nothing:
+        ours = object_store.environment(proxy.address, SECRET)
+        theirs = {**dict.fromkeys(ours), "AWS_METADATA_ENDPOINT": nothing.address}
         write_corpus(tmp_path / "corpus", shards=1, documents=4)
         with cluster(theirs) as bare:
             done = bare.run(DRIVE, str(tmp_path / "corpus"), str(tmp_path / "calls"), f"s3://{BUCKET}/bare", **ours)
-        nothing.shutdown()
     assert done.returncode == 2, done.stderr[-3000:]
     assert "workers on the node " in done.stderr and "no credentials were found" in done.stderr
     assert "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY" in done.stderr and SECRET not in done.stderr

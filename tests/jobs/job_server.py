@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import platform
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import ray
+from loopback_server import Handler, LoopbackServer
 
 
-class JobServer(ThreadingHTTPServer):
+class JobServer(LoopbackServer):
     """Answers as a head does, and keeps what it was sent.
 
     Attributes:
@@ -25,22 +22,16 @@ class JobServer(ThreadingHTTPServer):
         packages: what was uploaded, by name.
     """
 
-    daemon_threads = True
-
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.ray, self.python, self.token = ray.__version__, platform.python_version(), None
         self.busy = 0
         self.ended: dict[str, Any] = {"status": "SUCCEEDED"}
         self.submitted: list[dict[str, Any]] = []
         self.packages: dict[str, bytes] = {}
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
 
-
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     server: JobServer
 
     def do_GET(self) -> None:
@@ -85,19 +76,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@contextlib.contextmanager
-def job_server() -> Iterator[JobServer]:
-    """Run one in a thread."""
-    with JobServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()

@@ -9,7 +9,7 @@ import zipfile
 
 import pytest
 import requests
-from job_server import job_server
+from job_server import JobServer
 from ray.job_submission import JobSubmissionClient
 
 from annotate.cli.app import app, guarded
@@ -24,7 +24,7 @@ KEY_IN_URL = "s3://AKIA:secret@bucket/out"  # pragma: allowlist secret
 def server(monkeypatch):
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    with job_server() as running:
+    with JobServer() as running:
         yield running
 
 

@@ -53,7 +53,7 @@ def endpoint() -> Iterator[str]:
 def proxy(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
     monkeypatch.setattr(retries, "FIRST_WAIT", 0.005)
     with FaultProxy(endpoint, seed=1) as proxy:
-        for name, value in object_store.environment(proxy.endpoint).items():
+        for name, value in object_store.environment(proxy.address).items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("AWS_READ_TIMEOUT", "700ms")
         proxy.pause = 0.01
@@ -280,7 +280,7 @@ def test_a_signature_in_the_address_of_a_request_is_in_no_message(
     act: object, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
-    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", proxy.endpoint)
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", proxy.address)
     monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", "sv=2022-11-02&sig=marked-secret&se=2030-01-01")
     proxy.shares = {"500": 1.0}
