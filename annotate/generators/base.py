@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -168,6 +168,10 @@ class Generator(Protocol):
     @property
     def top_k(self) -> int:
         """How many of the most probable next tokens come with each token; 0 for none."""
+        ...
+
+    def tokenizer(self) -> Any:
+        """The tokenizer, as Transformers has it, whose ids the most probable tokens are; None without `top_k`."""
         ...
 
     def resolved(self) -> Self:

@@ -135,6 +135,9 @@ class ServerGenerator:
         """The address that requests go to."""
         return f"{self.url.rstrip('/')}/{'completions' if self.user is None else 'chat/completions'}"
 
+    def tokenizer(self) -> None:
+        """Not known: a server tells no tokens here."""
+
     def resolved(self) -> Self:
         """Itself: a server is not asked before there is work."""
         return self

@@ -70,6 +70,10 @@ class TransformersGenerator:
                 f"batch_rows must be 1 or more, and top_k 0 or more, got {self.batch_rows} and {self.top_k}"
             )
 
+    def tokenizer(self) -> Any:
+        """That of the model."""
+        return self.model.tokenizer()
+
     def resolved(self) -> Self:
         """The same with its directory made absolute, or its revision a commit.
 

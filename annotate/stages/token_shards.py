@@ -6,7 +6,7 @@ import functools
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from os import PathLike
 from pathlib import Path
@@ -21,20 +21,25 @@ from annotate import tally
 from annotate.arguments import as_tuple
 from annotate.errors import ConfigError
 from annotate.graph import Stage, Tables
-from annotate.stages.place import Place
 from annotate.stages.repeated_spans import REPEATS, dropped_spans
 from annotate.stages.schedule import Schedule, keep_pinned
 from annotate.stages.shared.joined_scores import read_scores
 from annotate.stages.shared.selection import SelectedDocuments
 from annotate.stages.shared.tables import flat, numbered_spans
+from annotate.stages.shared.teacher import (
+    COLUMNS,
+    check_vocabulary,
+    teacher_columns,
+    teacher_of,
+    teacher_remarks,
+    teacher_tokens,
+)
+from annotate.stages.shared.token_cards import about_tags, aliases, data_card
 from annotate.stages.shared.training_shards import PHASE, Shards
 from annotate.storage.manifests import Manifest
 from annotate.storage.parts import UnitOutput
-from annotate.tags.conditions import Quantile
 from annotate.tags.forgery import spells_a_tag
 from annotate.tags.in_force import InForce, in_force, span_ends
-from annotate.tags.layouts import LAYOUTS
-from annotate.tags.vocabulary import shown_name
 from annotate.text.arrays import lists_by_row, one_array
 
 if TYPE_CHECKING:
@@ -76,6 +81,9 @@ class TokenShards(Shards):
         scores: whether each token's scores are written, which are those of its span: a column `scores_<axis>` for each
             axis of the (innermost) placements, NaN for tokens that are not text. Objectives by token, such as
             unlikelihood, need them.
+        teacher: whether the teacher's most probable tokens are written too, for documents of a `Distill` whose
+            generator keeps `top_k` of them: `teacher_top_tokens` and `teacher_top_logprobs`, `top_k` values in the
+            place of each token of a completion, -1 and NaN elsewhere. With 20 they take 160 bytes a token in memory.
         unit_seconds: the time that a worker may take for each work unit of a part. If it takes longer, twice, the
             documents that hold it up are looked for, and go to quarantine. None for no limit.
         part_bytes: bytes of untagged text that a part aims at; windows never go across parts.
@@ -98,6 +106,7 @@ class TokenShards(Shards):
     multiple: int = 1
     span_ids: bool = False
     scores: bool = False
+    teacher: bool = False
     unit_seconds: float | None = None
 
     name: ClassVar[str] = "token-shards"
@@ -115,6 +124,8 @@ class TokenShards(Shards):
             raise ConfigError(f"unit_seconds must be above 0, got {self.unit_seconds}", hint="None sets no limit.")
         if self.window < 8:
             raise ConfigError(f"window must be at least 8 tokens, got {self.window}")
+        if self.teacher:
+            teacher_of(self.corpus)
         object.__setattr__(self, "reserved", as_tuple(self.reserved, "reserved"))
         keep_pinned(self, self.tokenizer, self.revision)
         if self.tokenizer is None:
@@ -143,9 +154,24 @@ class TokenShards(Shards):
             "tags": list(self.placements.spelled),
             "in_force": self._in_force.identity(),
             **{name: getattr(self, name) for name in names},
-            **({"scores": True} if self.scores else {}),
+            **{name: True for name in ("scores", "teacher") if getattr(self, name)},
             **({} if self.unit_seconds is None else {"unit_seconds": self.unit_seconds}),
         }
+
+    @property
+    def top_k(self) -> int:
+        """How many of the teacher's most probable tokens are written for each token; 0 for none."""
+        return teacher_of(self.corpus).generator.top_k if self.teacher else 0
+
+    @property
+    def also_read(self) -> tuple[str, ...]:
+        """Those that sources are mixed by, and what the teacher wrote."""
+        return tuple(dict.fromkeys((*super().also_read, *(COLUMNS if self.teacher else ()))))
+
+    @property
+    def wide(self) -> bool:
+        """Whether the teacher's probabilities are carried."""
+        return self.teacher
 
     def warm(self) -> None:
         """Load the tokenizer, and use it once: what it needs besides is loaded then."""
@@ -163,7 +189,7 @@ class TokenShards(Shards):
 
         tags = self._in_force
         try:
-            return TaggedTokenizer.load(
+            loaded = TaggedTokenizer.load(
                 str(self.tokenizer),
                 tags.names,
                 revision=self.revision,
@@ -175,6 +201,9 @@ class TokenShards(Shards):
             )
         except ConfigError as error:
             raise functools.reduce(lambda e, place: place.scheme.located(e), self.placements.places, error) from None
+        if self.teacher and "_expected" not in vars(self):  # the driver has checked it for its workers
+            check_vocabulary(teacher_of(self.corpus), loaded.untagged, self.tokenizer)
+        return loaded
 
     def __getstate__(self) -> dict[str, Any]:
         """A worker loads the tokenizer itself, and checks that it is this one."""
@@ -187,11 +216,17 @@ class TokenShards(Shards):
         texts = documents.table["text"]
         counts["documents_that_spell_a_tag"] += int(spells_a_tag(texts, self.placements.spelled).sum())
         placed = placed_until(documents, tables, self._in_force.of_spans)
-        return (
+        rows = (
             documents.table.select(["row", "id", "text"])
             .append_column("placements", lists_by_row(placed, len(texts)))
             .append_column("spans", lists_by_row(self._spans(documents, tables), len(texts)))
         )
+        if self.teacher:
+            columns, without = teacher_columns(documents)
+            counts["documents_without_teacher"] += without
+            for name, column in columns.items():
+                rows = rows.append_column(name, column)
+        return rows
 
     def _spans(self, documents: SelectedDocuments, tables: Tables) -> pa.Table:
         """The spans of documents by bytes of the text, with their numbers, and their scores if wanted."""
@@ -217,7 +252,7 @@ class TokenShards(Shards):
 
     def part(self, rows: pa.Table) -> UnitOutput:
         """Tokenize and pack the documents of one part."""
-        from annotate.tokens import insert, loss_mask, pack, token_table
+        from annotate.tokens import insert, loss_mask, pack, teacher_places, token_table
 
         texts = one_array(rows["text"])
         placed, spans = flat(rows["placements"]), flat(rows["spans"])
@@ -232,7 +267,12 @@ class TokenShards(Shards):
         packed = pack(tagged, self.window, pad_id=tokens.pad_id, way=self.packing)
         mask = loss_mask(packed, self.loss)
         scores = {name.removeprefix(SCORES): spans[name].to_numpy() for name in spans.column_names if SCORES in name}
-        table = token_table(packed, mask, spans=spans if self.span_ids else None, scores=scores)
+        teacher, found = None, {}
+        if self.teacher:
+            wrote = teacher_tokens(rows, self.top_k)
+            places = teacher_places(wrote, encoded, texts, encoder, tokens.end_id)
+            teacher, found = (wrote, packed.laid_out(places.among(tagged), -1)), places.counts
+        table = token_table(packed, mask, spans=spans if self.span_ids else None, scores=scores, teacher=teacher)
         table = _with_ids(table, rows["id"])
         if PHASE in rows.column_names:  # all documents of a part are of one phase
             phase = rows[PHASE][0] if rows.num_rows else pa.scalar("", pa.string())
@@ -251,6 +291,7 @@ class TokenShards(Shards):
             "documents_with_lost_characters": int(((encoded.unknown > 0) | (encoded.dropped > 0)).sum()),
             "unknown_tokens": int(encoded.unknown.sum()),
             "dropped_characters": int(encoded.dropped.sum()),
+            **found,
         }
         return UnitOutput(table, counts=counts)
 
@@ -273,6 +314,7 @@ class TokenShards(Shards):
                 f"{lost:,} of {of:,} documents ({lost / of:.1%}) have characters that the tokenizer does not know: "
                 f"{unknown:,} tokens stand for such characters, {dropped:,} characters are dropped"
             )
+        said += teacher_remarks(counts)
         if manifest.counts.get("windows") and (away := self._tokens.taken_away):
             said.append(f"the tokenizer takes away {', '.join(away)}: texts that differ in that alone get equal tokens")
         if self._tokens.rewritten:
@@ -287,13 +329,7 @@ class TokenShards(Shards):
         from annotate.tokens import tags_card
 
         tokens = self._tokens
-        about = {
-            name: said
-            for i, place in enumerate(self.placements.places)
-            for name, said in _about(place, whole[f"thresholds-{i}"])
-        }
-        for name, layout in _layouts(self.placements.places):
-            about[name] = {**about.get(name, {}), **layout}
+        about = about_tags(self.placements.places, whole)
         card = tags_card(
             tokens.vocabulary, tokens.tagged, untagged=tokens.untagged, about=about, multiple=self.multiple
         )
@@ -307,40 +343,13 @@ class TokenShards(Shards):
             "segments": self.segments,
             "splitter": self.placements.places[-1].spans.splitter.settings(),
         }
-        card["aliases"] = {
-            alias.name: [shown_name(name, place.scheme.control) for name in place.scheme.meant(alias.name)]
-            for place in self.placements.places
-            for alias in place.scheme.aliases
-            if alias.expand
-        }
+        card["aliases"] = aliases(self.placements.places)
         files = {"tags.json": json.dumps(card, indent=1, ensure_ascii=False).encode()}
         with tempfile.TemporaryDirectory() as folder:
             tokens.tagged.save_pretrained(folder)
             found = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
             files |= {f"tokenizer/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in found}
-        return {**files, "README.md": self._card(manifest).encode()}
-
-    def _card(self, manifest: Manifest) -> str:
-        """A data card: the shards, their tags, and the models that scored."""
-        from annotate.tags.in_words import explain
-        from annotate.tokens import ALIGNMENT
-
-        counts = manifest.counts
-        scorers = {
-            json.dumps(score.settings(), sort_keys=True): score for p in self.placements.places for score in p.scores
-        }
-        lines = [
-            "# Token shards",
-            "",
-            f"{counts.get('windows', 0):,} windows of {self.window} tokens, {counts.get('tokens', 0):,} tokens,",
-        ]
-        lines += [f"{counts.get('targets', 0):,} of them targets, of {counts.get('written', 0):,} documents.", ""]
-        lines += [f"- mask: {ALIGNMENT}; loss policy `{self.loss}`", f"- packing: {self.packing}"]
-        lines += [f"- tokenizer: SHA-256 {self._tokens.hash}, with the tags in `tokenizer/`", "", "## Tags", ""]
-        lines += [f"- {line}" for place in self.placements.places for line in explain(place.scheme)]
-        lines += ["", "## Scores", ""]
-        lines += [f"- {', '.join(score.axes)}: `{identity}`" for identity, score in sorted(scorers.items())]
-        return "\n".join(lines) + "\n"
+        return {**files, "README.md": data_card(self, tokens.hash, manifest.counts).encode()}
 
 
 @functools.lru_cache(maxsize=1)
@@ -379,32 +388,9 @@ def placed_until(documents: SelectedDocuments, tables: Tables, of_spans: Mapping
     return pa.table({"row": places["row"], "byte_offset": places["byte_offset"], "byte_end": ends, **tags})
 
 
-def _layouts(places: tuple[Place, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The layout of each tag, for `tags.json`, and whether the tag is repeated at each (innermost) span."""
-    for place in places:
-        for family, names in place.scheme.names_by_family:
-            again = place is places[-1] and LAYOUTS[family.layout].every_span
-            for name in names:
-                yield shown_name(name, place.scheme.control), {"layout": family.layout, "every_span": again}
-
-
 def _with_ids(table: pa.Table, ids: pa.ChunkedArray) -> pa.Table:
     """Put the ids of documents beside their numbers."""
     numbers = one_array(table["document_rows"])
     ends = pa.array(np.append(0, np.cumsum(pc.list_value_length(numbers).to_numpy())), pa.int32())
     named = pa.ListArray.from_arrays(ends, one_array(ids).take(numbers.flatten()))
     return table.add_column(table.column_names.index("document_rows") + 1, "document_ids", named)
-
-
-def _about(place: Place, thresholds: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The entry of each tag of a scheme in `tags.json`."""
-    fitted: dict[Quantile, list[dict[str, Any]]] = {}
-    for row in thresholds.to_pylist():
-        group = dict(row.get("group", []))
-        said = {"axis": row["axis"], "q": row["quantile"], **({"group": group} if group else {})}
-        said |= {name: row[name] for name in ("value", "n", "ties")}
-        fitted.setdefault(Quantile(row["axis"], row["quantile"], tuple(group)), []).append(said)
-    shown = dict(zip(place.scheme.names, place.scheme.shown, strict=True))
-    for tag in place.scheme.tags:
-        found = [said for quantile in tag.parsed.quantiles for said in fitted.get(quantile, [])]
-        yield shown[tag.name], {"meaning": tag.means or None, "rule": tag.rule, "threshold": found or None}

@@ -17,6 +17,7 @@ From documents to windows:
     pieces         documents are cut to fit in a window
     packing        pieces are laid into windows
     masks          which tokens of a window count as targets
+    teacher        a teacher's most probable tokens find their places
     table          the windows as a table
 """
 
@@ -29,6 +30,7 @@ from annotate.tokens.packing import Packed, pack
 from annotate.tokens.slots import reserved_slots
 from annotate.tokens.table import token_table
 from annotate.tokens.tagged import TaggedTokenizer
+from annotate.tokens.teacher import TeacherTokens, teacher_places
 from annotate.tokens.tokenizer import held_to_file, load_tokenizer, pin_tokenizer, tokenizer_hash
 from annotate.tokens.vocabulary import TagVocabulary, add_tags
 
@@ -39,6 +41,7 @@ __all__ = [
     "TagVocabulary",
     "TaggedTokenizer",
     "TaggedTokens",
+    "TeacherTokens",
     "TextTokenizer",
     "TokenizedTexts",
     "add_tags",
@@ -53,6 +56,7 @@ __all__ = [
     "spells",
     "tags_card",
     "taken_away",
+    "teacher_places",
     "token_bits",
     "token_table",
     "tokenizer_hash",

@@ -42,6 +42,8 @@ class Packed:
             document. Those of a window follow each other from its start, and padding follows them.
         documents: int64 `[n_segments]`, the document of each segment.
         pieces: int32 `[n_segments]`, the number of each segment among the pieces of its document, from 0.
+        begins: int64 `[n_segments]`, the first token of each piece in the tagged documents.
+        ends: int64 `[n_segments]`, one past its last token.
         segments: int64 `[n_windows + 1]`, the first segment of each window.
         cuts: how often a document was cut.
         cuts_at_spans: how many of these cuts are where a span begins.
@@ -54,6 +56,8 @@ class Packed:
     lengths: Int32
     documents: Int64
     pieces: Int32
+    begins: Int64
+    ends: Int64
     segments: Int64
     cuts: int
     cuts_at_spans: int
@@ -75,6 +79,19 @@ class Packed:
     def filled_share(self) -> float:
         """The share of tokens that are not padding; 1 where there is no window."""
         return float(self.lengths.sum() / self.ids.size) if self.ids.size else 1.0
+
+    def laid_out(self, values: Int64, empty: int) -> Int64:
+        """Where the windows have the tokens of the tagged documents, a value of each: int64 `[n_windows, window]`.
+
+        Args:
+            values: int64, one for each token of the tagged documents.
+            empty: what stands at repeated tags and at padding.
+        """
+        sizes = self.ends - self.begins
+        shift = np.repeat(self.begins - (np.cumsum(sizes) - sizes), sizes)
+        found = np.full(self.ids.shape, empty, np.int64)
+        found[(self.kinds != PADDING) & (self.kinds != REPEATED)] = values[shift + np.arange(len(shift))]
+        return found
 
 
 def pack(
@@ -161,6 +178,8 @@ def _filled(tagged: TaggedTokens, pieces: Pieces, windows: Int64, window: int, p
         lengths=pieces.lengths[order].astype(np.int32),
         documents=pieces.documents[order],
         pieces=pieces.numbers[order],
+        begins=pieces.begins[order],
+        ends=pieces.ends[order],
         segments=segments.astype(np.int64),
         cuts=pieces.cuts,
         cuts_at_spans=pieces.at_spans,

@@ -13,6 +13,7 @@ from annotate.errors import ConfigError
 from annotate.tokens.insertion import span_numbers, token_scores
 from annotate.tokens.kinds import PADDING
 from annotate.tokens.packing import Packed
+from annotate.tokens.teacher import TeacherTokens
 
 
 def token_table(
@@ -22,6 +23,7 @@ def token_table(
     rows: npt.NDArray[np.int64] | None = None,
     spans: pa.Table | None = None,
     scores: Mapping[str, npt.NDArray[np.float32]] | None = None,
+    teacher: tuple[TeacherTokens, npt.NDArray[np.int64]] | None = None,
     padded: bool = True,
 ) -> pa.Table:
     """Make the table of tokens.
@@ -32,6 +34,8 @@ def token_table(
         rows: int64 `[n_documents]`, the row of each document in the corpus. None: its number.
         spans: the spans that `insert` was given, for the column `span_ids`. None: no such column.
         scores: float32 `[n_spans]` by axis; each becomes a column `scores_<axis>`.
+        teacher: a teacher's tokens, and which of them has its distribution in the place of each token: int64
+            `[n_windows, window]`, -1 for none. None: no such columns.
         padded: whether all rows are as long as the window. Without, a row ends with its last token.
 
     Returns:
@@ -39,7 +43,8 @@ def token_table(
         `position_ids` (list<int32>). A value a segment: `segment_lengths` (list<int32>), `document_rows` (list<int64>),
         `document_pieces` (list<int32>, the number of the segment among those of its document). If asked for, a value a
         token: `span_ids` (list<int32>, the number of the span in its document, -1 for what is not text) and
-        `scores_<axis>` (list<float32>, NaN for what is not text).
+        `scores_<axis>` (list<float32>, NaN for what is not text); and `k` values a token, all in one list:
+        `teacher_top_tokens` (list<int32>, -1 for none) and `teacher_top_logprobs` (list<float32>, NaN for none).
 
     Raises:
         ConfigError: span ids or scores are asked for, but `insert` was given no spans.
@@ -61,15 +66,24 @@ def token_table(
     for axis, of_spans in (scores or {}).items():
         if packed.spans is not None:
             columns[f"scores_{axis}"] = _by_window(token_scores(packed.spans, of_spans), chosen)
+    if teacher is not None:
+        found, places = teacher
+        for name, values, none in (
+            ("teacher_top_tokens", found.top_tokens, np.int32(-1)),
+            ("teacher_top_logprobs", found.top_logprobs, np.float32(np.nan)),
+        ):
+            of_none = np.full((1, values.shape[1]), none)
+            columns[name] = _by_window(np.concatenate([values, of_none])[places], chosen)  # -1 reads the last
     return pa.table(columns)
 
 
 def _by_window(values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_] | None) -> pa.ListArray:
-    """A list for each window, of all its values or of those chosen."""
-    n, window = values.shape
+    """A list for each window, of the values of all its tokens or of those chosen: one a token, or `k`."""
+    n, window, *k = values.shape
+    each = k[0] if k else 1
     if chosen is None:
-        return _lists(np.arange(n + 1) * window, values.ravel())
-    return _lists(np.append(0, np.cumsum(chosen.sum(axis=1))), values[chosen])
+        return _lists(np.arange(n + 1) * window * each, values.ravel())
+    return _lists(np.append(0, np.cumsum(chosen.sum(axis=1))) * each, values[chosen].ravel())
 
 
 def _lists(offsets: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> pa.ListArray:

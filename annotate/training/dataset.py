@@ -50,7 +50,8 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
     in an order of its own. That holds for forked, spawned and persistent workers. Taking one batch to look at it begins
     a pass too. Workers that read an object store have to be spawned; `loader` does so.
 
-    A sample has the `columns` as int64 tensors `[window]`. A worker decodes every row group in which it has a window.
+    A sample has the `columns` as tensors `[window]`: int64, or float32 for scores. Of a teacher's most probable tokens
+    there are `k` for each token, all in one: `[window * k]`. A worker decodes every row group in which it has a window.
     So row groups of about `ranks * batch_size` windows (`HuggingFace(row_group=...)`) waste the least work.
 
     Args:
@@ -335,8 +336,9 @@ def _taken(table: pa.Table, rows: np.ndarray) -> pa.Table:
 
 
 def _tensors(column: pa.ChunkedArray) -> tuple[torch.Tensor, ...]:
-    """The rows of a column of lists, as int64."""
+    """The rows of a column of lists: integers as int64, others as they are."""
     array = one_array(column)
     lengths = pa.compute.list_value_length(array).to_pylist()
-    values = torch.from_numpy(array.flatten().to_numpy().astype(np.int64))
-    return torch.split(values, lengths)
+    values = array.flatten().to_numpy()
+    kind = np.int64 if np.issubdtype(values.dtype, np.integer) else values.dtype
+    return torch.split(torch.from_numpy(values.astype(kind)), lengths)

@@ -62,6 +62,17 @@ def test_each_token_is_there_once_and_windows_do_not_end_in_tags(tagged: TaggedT
 
 @settings(deadline=None, max_examples=200)
 @given(tagged=tagged_documents(), window=windows, way=ways)
+def test_values_of_tokens_are_laid_out_as_the_tokens_are(tagged: TaggedTokens, window, way):
+    packed = pack(tagged, window, pad_id=PAD, way=way)
+    found = packed.laid_out(np.arange(len(tagged.ids)), -1)
+    body = (packed.kinds != PADDING) & (packed.kinds != REPEATED)
+    assert ((found >= 0) == body).all()
+    assert sorted(found[body].tolist()) == list(range(len(tagged.ids)))
+    assert (tagged.ids[found[body]] == packed.ids[body]).all()
+
+
+@settings(deadline=None, max_examples=200)
+@given(tagged=tagged_documents(), window=windows, way=ways)
 def test_cuts_repeat_the_tags_in_force(tagged: TaggedTokens, window, way):
     pieces = cut_into_pieces(tagged, window, window // 16, in_sequence=way == "concatenate")
     for i, (begin, end, document) in enumerate(zip(pieces.begins, pieces.ends, pieces.documents, strict=True)):

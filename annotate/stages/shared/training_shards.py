@@ -159,6 +159,11 @@ class Shards(EndsDocuments, Map, Shuffle):
         return self.placements.training_order if self.subset == "train" else None
 
     @property
+    def wide(self) -> bool:
+        """Whether a row can be far larger than its text, so that a part is cut by what it holds."""
+        return self.travel
+
+    @property
     def control(self) -> str | None:
         """The control of the tags, if any; of nested tags there may be several."""
         controls = dict.fromkeys(place.scheme.control for place in self.placements.places)
@@ -187,11 +192,12 @@ class Shards(EndsDocuments, Map, Shuffle):
 
     @property
     def types_read(self) -> tuple[str, ...] | None:
-        """All columns, if they travel; else the one that sources are mixed by."""
-        return None if self.travel else self._mixed_by
+        """All columns, if they travel; else those that are read beside the text."""
+        return None if self.travel else self.also_read
 
     @property
-    def _mixed_by(self) -> tuple[str, ...]:
+    def also_read(self) -> tuple[str, ...]:
+        """The columns that are read in any case: those that sources are mixed by."""
         return self.training_order.columns_read if self.training_order is not None else ()
 
     def identifies(self, name: str, unit: Unit) -> bool:
@@ -206,7 +212,7 @@ class Shards(EndsDocuments, Map, Shuffle):
 
     def _documents(self, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> SelectedDocuments:
         """The documents of a unit that can be written, without the excluded ones."""
-        documents = self.selection.read(tables, bad, counts, extra=self._mixed_by)
+        documents = self.selection.read(tables, bad, counts, extra=self.also_read)
         if self.excluded is None:
             return documents
         out = np.isin(documents.table["row"].to_numpy(), tables["excluded"]["row"].to_numpy())
@@ -364,11 +370,11 @@ class Shards(EndsDocuments, Map, Shuffle):
     def receive(self, received: Received) -> Iterator[UnitOutput]:
         """Make a part of the documents that were sent to it, in the order of their times.
 
-        Columns that travel can be larger than the footers say. Then there are several parts, each of an interval of the
-        times, and all sent rows are read for each of them.
+        Columns beside the text can be larger than footers say. Then there are several parts, each of an interval of
+        the times, and all sent rows are read for each of them.
         """
         ends: list[float] = [np.inf]
-        if self.travel and received.size > LARGE * self._most:
+        if self.wide and received.size > LARGE * self._most:
             sorted_times = np.sort(np.concatenate([table["time"].to_numpy() for table in received.tables()]))
             pieces = np.array_split(sorted_times, -(-received.size // self._most))
             ends = [*np.unique([piece[0] for piece in pieces[1:] if len(piece)]).tolist(), np.inf]
