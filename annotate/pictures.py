@@ -1,4 +1,4 @@
-"""Pictures for reports, as SVG: lines over an axis, and matrices of numbers."""
+"""Pictures for reports, as SVG: lines over an axis, dots with intervals, and matrices of numbers."""
 
 from __future__ import annotations
 
@@ -78,6 +78,45 @@ def picture(
         parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{colour}"/>' for a, b in shown]
         parts.append(_text(WIDTH - RIGHT + 12, TOP + 14 + 18 * i, name, size=12, colour=colour))
     return _svg(parts, WIDTH, HEIGHT)
+
+
+def dots_picture(title: str, unit: str, names: Sequence[str], lines: Mapping[str, Line]) -> str:
+    """An SVG with a dot for each name and line, side by side, on the bar of its interval.
+
+    Args:
+        title: what is shown.
+        unit: of the values.
+        names: what the values are of, from left to right.
+        lines: by name, a value for each of `names`, with `low` and `high`.
+    """
+    known = [v for line in lines.values() for part in (line.values, line.low, line.high) for v in part or ()]
+    finite = [0.0, *(value for value in known if math.isfinite(value))]
+    bottom, top = min(finite), max(finite)
+    pad = 0.05 * (top - bottom) or 0.5
+    bottom, top = bottom - pad, top + pad
+    column = max(90, 20 + round(7 * max(map(len, names), default=0)))
+    width = LEFT + column * len(names) + RIGHT
+
+    def y(value: float) -> float:
+        return TOP + (top - value) / (top - bottom) * (HEIGHT - TOP - BOTTOM)
+
+    parts = [_text(12, 22, title, size=15, weight="bold"), _text(12, 42, f"{unit}; bars: 95 % intervals", size=11)]
+    for value in _ticks(bottom, top):
+        parts.append(_rule(LEFT, y(value), width - RIGHT, y(value), "#888888" if value == 0 else "#dddddd"))
+        parts.append(_text(LEFT - 6, y(value) + 4, f"{value:g}", size=11, anchor="end"))
+    for k, name in enumerate(names):
+        parts.append(_text(LEFT + column * (k + 0.5), HEIGHT - BOTTOM + 18, name, size=12, anchor="middle"))
+    for i, (name, line) in enumerate(lines.items()):
+        colour = COLOURS[i % len(COLOURS)]
+        parts.append(_text(width - RIGHT + 12, TOP + 14 + 18 * i, name, size=12, colour=colour))
+        off = 18 * (i - (len(lines) - 1) / 2)
+        for k, value in enumerate(line.values):
+            x = LEFT + column * (k + 0.5) + off
+            if line.low is not None and line.high is not None and math.isfinite(line.low[k] + line.high[k]):
+                parts.append(_rule(x, y(line.low[k]), x, y(line.high[k]), colour))
+            if math.isfinite(value):
+                parts.append(f'<circle cx="{x:.1f}" cy="{y(value):.1f}" r="4" fill="{colour}"/>')
+    return _svg(parts, width, HEIGHT)
 
 
 def matrix_picture(title: str, about: str, names: Sequence[str], values: Sequence[Sequence[float]], top: float) -> str:

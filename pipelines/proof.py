@@ -10,6 +10,8 @@ the words of a sentence. Its cue is lexical, so a small model can learn it, and 
 proof says which of the two finds more. With `--set probe=tone` the axis is that of a shipped probe. With
 `--set marks=true` each sentence has a tag of a second family too: by `marks`, punctuation marks and symbols for each
 word, which go with neither letters nor length. Then the proof also says whether tags do their own work, and add up.
+With `--set levels=4` the axis has four tags, `<letters_1>` to `<letters_4>`: then it also says whether what models
+write follows the grades.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from annotate import (
     Tag,
     TagScheme,
     TokenShards,
+    graded,
     score,
 )
 
@@ -68,6 +71,7 @@ def pipeline(
     loss: Literal["train", "mask"] = "mask",
     part_mb: float = 1,
     *,
+    levels: int = 2,
     marks: bool = False,
 ) -> Pipeline:
     """Build the pipeline; `--set NAME=VALUE` sets a parameter.
@@ -82,6 +86,8 @@ def pipeline(
         held_out: the share of documents that are not trained on. No near-copy of one is in training.
         loss: whether tags are trained on.
         part_mb: text in a shard, in MB.
+        levels: how many tags the axis has, each on as many sentences. More than two are called `<letters_1>`, the
+            lowest, and so on.
         marks: whether there is a second family, `<many_marks>` and `<few_marks>`, on either side of the median.
     """
     documents = Corpus(corpus, text=text, id=id)
@@ -100,12 +106,14 @@ def pipeline(
         )
     scores = score(Split(documents, Splitter(by="sentence")), skip=verdicts, scorers=scorers)
     (axis,) = scorer.axes
+    first: tuple[Tag, ...] = (
+        Tag(name="long_words" if probe is None else f"high_{axis}", rule=f"{axis} >= q(0.5)", family="axis"),
+        Tag(name="short_words" if probe is None else f"low_{axis}", rule="else", family="axis"),
+    )
+    if levels != 2:
+        first = graded("axis", axis, bins=levels, names=[f"{axis}_{k}" for k in range(1, levels + 1)])
     scheme = TagScheme(
-        tags=(
-            Tag(name="long_words" if probe is None else f"high_{axis}", rule=f"{axis} >= q(0.5)", family="axis"),
-            Tag(name="short_words" if probe is None else f"low_{axis}", rule="else", family="axis"),
-            *second,
-        ),
+        tags=(*first, *second),
         # Some spans lose their tag, and some documents lose all: so the model knows a span without a tag in both cases.
         families=tuple(Family(name=name, dropout=0.1) for name in (("axis", "marks") if marks else ("axis",))),
         document_dropout=0.1,

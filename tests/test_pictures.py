@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from annotate.pictures import Line, matrix_picture, picture
+from annotate.pictures import Line, dots_picture, matrix_picture, picture
 
 SPACE = "{http://www.w3.org/2000/svg}"
 
@@ -42,3 +42,19 @@ def test_a_matrix_has_a_cell_for_each_value_with_its_colour() -> None:
     assert float(cells[1].get("x")) > float(cells[0].get("x")) and cells[1].get("y") == cells[0].get("y")
     texts = [text.text for text in root.iter(f"{SPACE}text")]
     assert texts.count("<a>") == 2 and {"+0.500", "-0.250", "-", "+0.000"} <= set(texts)
+
+
+def test_dots_stand_on_the_bars_of_their_intervals() -> None:
+    lines = {
+        "true": Line(values=[1.0, -1.0], low=[0.5, -2.0], high=[1.5, 0.0]),
+        "corpus": Line(values=[2.0, math.nan], low=[2.0, math.nan], high=[2.0, math.nan]),
+    }
+    root = ET.fromstring(dots_picture("D", "score", ["<a>", "<b>"], lines))
+    dots = [*root.iter(f"{SPACE}circle")]
+    assert len(dots) == 3  # what is not known is not drawn
+    bars = {line.get("x1"): line for line in root.iter(f"{SPACE}line") if line.get("x1") == line.get("x2")}
+    for dot in dots:
+        bar = bars[dot.get("cx")]
+        assert float(bar.get("y2")) <= float(dot.get("cy")) <= float(bar.get("y1"))
+    assert float(dots[0].get("cx")) < float(dots[2].get("cx")) < float(dots[1].get("cx"))
+    assert {"<a>", "<b>", "true", "corpus"} <= {text.text for text in root.iter(f"{SPACE}text")}

@@ -26,7 +26,7 @@ STYLES = {"learned": "green", "not learned": "red", "can't tell at this size": "
 @click.option(
     "--seeds", type=click.IntRange(1), default=3, show_default=True, help="Models with true and shuffled tags."
 )
-@click.option("--full", is_flag=True, help="Also train with tags in a part of training, and without a pair of tags.")
+@click.option("--full", is_flag=True, help="Also train with tags in part, without a pair of tags, and on without.")
 @click.option(
     "--device",
     type=Device(auto=True),
@@ -42,6 +42,10 @@ STYLES = {"learned": "green", "not learned": "red", "can't tell at this size": "
 @click.option("--layers", type=click.IntRange(1), default=4, show_default=True, help="Of the models.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Windows of a step.")
 @click.option("--learning-rate", type=float, default=2e-3, show_default=True, help="The highest.")
+@click.option(
+    "--texts", type=click.IntRange(0), default=512, show_default=True, help="That models write under each tag."
+)
+@click.option("--judge", metavar="NAME", help="A shipped probe, or a file, that judges these texts [a bag of words].")
 @click.option("--checkpoints", type=click.IntRange(1), default=6, show_default=True, help="How many are measured.")
 def command(workdir: str, out: str, **settings: Any) -> None:
     """Train small models on the token shards of the last run in WORKDIR, with true, shuffled and no tags; compare them.

@@ -6,7 +6,7 @@ Estimators, pure functions of arrays:
     gaps             swap gap, gain, entropy, cost to untagged text
     discrimination   a likelihood ratio as a classifier of the tag
     sharpening       whether a measure grows with training
-    generation       what a judge says of texts that were written under tags
+    generation       judged differences of texts, their highest of some, the response to grades
     axes             whether each tag does its own work; whether the effects of two tags add up
     unigram          the bag-of-words baseline
 
@@ -23,11 +23,17 @@ From a work directory to a report:
 
     material         the shards of a run, and what is held out
     companions       the files beside a saved model
+    texts            what models write under tags
     runs             an arm and a seed each, in several processes
+    timing           how long they will take
     measures         what the checkpoints of all arms say of a family of tags
     pairs            and of two tags of two families
+    persistence      what is left after more training without tags
+    judges           what tells whether a text is as its tag says
+    judged           what a judge says of the texts of all models
     verdicts         the same in words
     findings         all of it together
-    report           for programs, for people, and as pictures
+    markdown, written_report, report
+                     for programs, for people, and as pictures
     prove            `annotate prove`
 """

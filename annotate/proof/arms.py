@@ -47,6 +47,7 @@ class Arm:
 TRUE = Arm(name="true", tags="true")
 SHUFFLED = Arm(name="shuffled", tags="shuffled")
 NO_TAGS = Arm(name="no tags", tags="none")
+THEN_NO_TAGS = Arm(name="then no tags", tags="none")  # goes on with a model that was trained with true tags
 IN_PART = (
     Arm(name="first half", tags="true", during=(0.0, 0.5)),
     Arm(name="last half", tags="true", during=(0.5, 1.0)),

@@ -12,18 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from annotate.errors import ConfigError
 from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, TRUE, shuffled
 from annotate.proof.axes import Specificity, specificity
 from annotate.proof.gaps import contrasted, likelihood_ratios, swap_gaps
 from annotate.proof.intervals import Bool, Float64, Int64, Interval, mean_interval
+from annotate.proof.judged import HeldOut, Judged, Scores, judged, score_texts, towards_corpus
+from annotate.proof.judges import BagOfWords, Judge
 from annotate.proof.likelihoods import Columns
 from annotate.proof.material import Material
 from annotate.proof.measures import Cost, Measured, OfFamily, measure_cost, measure_family
 from annotate.proof.pairs import OfPair, Recombination, measure_pairs, measure_recombination
-from annotate.proof.runs import Run, Work
+from annotate.proof.persistence import FIRST, THEN, OfPersistence, Persistence, gap_left, judged_left
+from annotate.proof.runs import Run, Work, diverged
 from annotate.proof.unigram import Unigram
-from annotate.proof.verdicts import Gate, Verdict, gates, remarks, verdict
+from annotate.proof.verdicts import Gate, Verdict, gates, remarks, verdict, written_remarks
 from annotate.proof.windows import Spans, Text
 
 COMPLETE = 0.5
@@ -56,6 +58,8 @@ class Proof:
         recombination: what became of the pair that an arm never saw together, if there is such an arm.
         cost: to untagged text.
         in_part: the arms with tags in a part of training.
+        judged: what a judge says of texts that were written under tags; None if none were written.
+        persistence: what is left of the tags after more training without; None if there was none.
         verdicts: on each tag.
         gates: what was to be shown, and whether it was.
     """
@@ -70,6 +74,8 @@ class Proof:
     recombination: Recombination | None
     cost: Cost
     in_part: tuple[OfArm, ...]
+    judged: Judged | None
+    persistence: Persistence | None
     verdicts: tuple[Verdict, ...]
     gates: tuple[Gate, ...]
 
@@ -79,13 +85,17 @@ class Proof:
         return plain
 
 
-def findings(work: Work, runs: Sequence[Run], *, seconds: float) -> Proof:
+def findings(
+    work: Work, runs: Sequence[Run], *, seconds: float, judge: Judge | None = None, later: Work | None = None
+) -> Proof:
     """Measure runs that are done.
 
     Args:
         work: what they share.
         runs: those with true and shuffled tags have equal seeds; one at least has no tags.
         seconds: that were spent on them in this process, to be told.
+        judge: of the texts that were written. None: a bag of words.
+        later: the training that went on without tags, which is done; None if there was none.
 
     Raises:
         ConfigError: a model's likelihoods are no numbers: its training diverged.
@@ -104,9 +114,15 @@ def findings(work: Work, runs: Sequence[Run], *, seconds: float) -> Proof:
         _family(k, material, by_arm, np.array(work.recipe.measured), kept) for k in range(len(material.families))
     )
     plain = {name: values[-1, :, :, columns.plain] for name, values in by_arm.items()}
+    scores = _scores(work, runs, judge or BagOfWords.of(material), kept, later) if work.texts else None
+    written = None if scores is None else judged(scores)
     return Proof(
         about=_about(work, runs, spans=len(kept), documents=len(np.unique(documents)), seconds=seconds),
-        remarks=(*material.remarks, *(said for family in families for said in remarks(family))),
+        remarks=(
+            *material.remarks,
+            *(said for family in families for said in remarks(family)),
+            *(written_remarks(written) if written is not None else ()),
+        ),
         families=families,
         steps=work.recipe.measured,
         curves={name: _curve(name, values, columns, material, kept) for name, values in by_arm.items()},
@@ -117,6 +133,8 @@ def findings(work: Work, runs: Sequence[Run], *, seconds: float) -> Proof:
         in_part=tuple(
             _in_part(arm.name, by_arm[arm.name], columns, spans, kept) for arm in IN_PART if arm.name in by_arm
         ),
+        judged=written,
+        persistence=None if later is None else _persistence(work, later, kept, scores, written),
         verdicts=tuple(verdict(tag, family) for family in families for tag in family.of_tags),
         gates=tuple(gate for family in families for gate in gates(family)),
     )
@@ -139,6 +157,31 @@ def _family(k: int, material: Material, by_arm: Mapping[str, Float64], steps: In
         _bag_of_words(material, k)[kept],
         left_out=_left_out(material, k),
     )
+
+
+def _scores(work: Work, runs: Sequence[Run], judge: Judge, kept: Int64, later: Work | None) -> Scores:
+    """What a judge says of the texts of all writers."""
+    texts = {arm.name: [work.read_texts(run) for run in runs if run.arm.name == arm.name] for arm in (TRUE, SHUFFLED)}
+    if later is not None:
+        texts[THEN.arm.name] = [later.read_texts(THEN)]
+    writing = work.writing()
+    return score_texts(judge, texts, HeldOut.of(work.material.measured, kept, writing), writing)
+
+
+def _persistence(work: Work, later: Work, kept: Int64, scores: Scores | None, written: Judged | None) -> Persistence:
+    material, columns = work.material, Columns(families=work.material.families)
+    before, after = work.read(FIRST)[-1:, kept], later.read(THEN)[-1:, kept]
+    _check_finite({THEN.name: after}, later.recipe.measured)
+    found = []
+    for k, family in enumerate(material.families):
+        where, spans = columns.of(k), material.measured.of_spans
+        gap = gap_left(before[0][:, where], after[0][:, where], spans.states(family)[kept], spans.documents[kept])
+        texts = None
+        if scores is not None and written is not None:
+            own, then = (towards_corpus(scores, written.families[k], k, run.arm.name) for run in (FIRST, THEN))
+            texts = None if own is None or then is None else judged_left(own, then)
+        found.append(OfPersistence(tags=family.names, gap=gap, judged=texts))
+    return Persistence(steps=later.recipe.steps, learning_rate=later.recipe.learning_rate, families=tuple(found))
 
 
 def _specificity(material: Material, values: Float64, kept: Int64) -> Specificity | None:
@@ -206,22 +249,13 @@ def _check_finite(likelihoods: Mapping[str, Float64], steps: Sequence[int]) -> N
     """Check log-likelihoods by run: float64 `[checkpoints, n, columns]`."""
     for name, values in likelihoods.items():
         if broken := [step for step, of_step in zip(steps, values, strict=True) if not np.isfinite(of_step).all()]:
-            raise ConfigError(
-                f"the log-likelihoods of {name} at step {broken[0]:,} are no finite numbers: its training diverged",
-                hint="Give a lower --learning-rate and another --out.",
-            )
+            raise diverged(f"the log-likelihoods of {name}", broken[0])
 
 
 def _bag_of_words(material: Material, k: int) -> Float64:
     """Log-likelihoods of measured spans by the unigram model of the training text: float64 `[n_spans, states]`."""
-    family, text, measured = material.families[k], material.text, material.measured
-    inside = text.spans >= 0
-    model = Unigram.of(
-        text.tokens[inside].astype(np.int64),
-        text.of_spans.states(family)[text.spans[inside]],
-        vocabulary=material.vocabulary,
-        n_states=len(family.ids) + 1,
-    )
+    measured = material.measured
+    model = Unigram.of_text(material.text, material.families[k], material.vocabulary)
     counted = _counted(measured)
     return model.likelihoods(measured.tokens[counted].astype(np.int64), measured.spans[counted], len(measured.of_spans))
 

@@ -14,31 +14,48 @@ from scipy.stats import rankdata
 
 from annotate.errors import ConfigError
 from annotate.probes.metrics import spearman
-from annotate.proof.intervals import Float64, Int64, Interval, draws, percentiles
+from annotate.proof.gaps import contrasted
+from annotate.proof.intervals import Float64, Int64, Interval, draws, mean_interval, percentiles
 
 MOST_ORDERED = 7  # grades, of which all 5,040 orders are looked at
 DRAWN_ORDERS = 5000  # of more grades
 
 
-def judged_difference(under: Float64, against: Float64, *, seed: int = 0) -> Interval:
-    """Metric 5, the difference of the judge's means: texts under a tag, less texts under another or none.
+def judged_difference(under: Float64, against: Float64) -> Interval:
+    """Metric 5, the difference of the judge's means: texts under a tag, less texts under others or none.
+
+    Texts of one number are a pair: they have the same first token and the same draws. So pairs are drawn with
+    replacement; the spread of seeds is added, in which chance of the texts is counted a second time.
 
     Args:
-        under: float64 `[n]`, the judge's scores; each text was drawn by itself.
-        against: float64 `[m]`.
+        under: float64 `[seeds, n]`, the judge's scores of n texts of each model.
+        against: float64 `[seeds, n]`, of the texts of the same numbers.
+    """
+    return mean_interval(under - against, np.arange(under.shape[-1]))
+
+
+def corpus_difference(
+    scores: Float64, states: Int64, tag: int, n_states: int, documents: Int64, *, seed: int = 0
+) -> Interval:
+    """The same of the spans of a corpus: the mean of those with a tag, less the mean over other tags of their means.
+
+    Args:
+        scores: float64 `[n]`, the judge's, for this tag.
+        states: int64 `[n]`, the tag of each span, 0 for none. A tag without others is compared with none.
+        tag: which, from 1.
+        n_states: the number of tags, and one for none.
+        documents: int64 `[n]`, the document of each span.
         seed: of the draws.
     """
-    values = np.concatenate([under, against])
-    first = np.arange(len(values)) < len(under)
+    others = [state for state in contrasted(n_states) if state != tag]
 
     def of(often: Float64) -> Float64:
-        with np.errstate(invalid="ignore"):  # a draw may have no text of one side
-            return (often @ np.where(first, values, 0)) / (often @ first) - (often @ np.where(first, 0, values)) / (
-                often @ ~first
-            )
+        with np.errstate(invalid="ignore"):  # a draw may have no span of a tag: it is left out
+            means = [often @ np.where(states == s, scores, 0) / (often @ (states == s)) for s in (tag, *others)]
+        return np.asarray(means[0] - np.mean(means[1:], axis=0))
 
-    drawn = [of(often) for often in draws(np.arange(len(values)), seed=seed)]
-    return percentiles(float(under.mean() - against.mean()), np.concatenate(drawn))
+    drawn = np.concatenate([of(often) for often in draws(documents, seed=seed)])
+    return percentiles(float(of(np.ones((1, len(scores))))[0]), drawn)
 
 
 def expected_maximum(scores: Float64, k: int) -> float:

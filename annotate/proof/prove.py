@@ -16,10 +16,14 @@ from annotate.amounts import counted, duration
 from annotate.errors import ConfigError
 from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, TRUE, Arm, held_out_pair
 from annotate.proof.findings import Proof, findings
+from annotate.proof.judges import scorer_judge
 from annotate.proof.material import read_material
+from annotate.proof.persistence import THEN, further
 from annotate.proof.report import write_report
-from annotate.proof.runs import Run, Work, complete_models, do_all, timed
+from annotate.proof.runs import Run, Work, complete_models, do_all
+from annotate.proof.timing import timed
 from annotate.proof.training import Progress, Recipe
+from annotate.scorers.base import Scorer
 
 SETTINGS = "settings.json"
 VERSION = 1  # raise it if the code trains or measures otherwise: then what a folder has is not gone on with
@@ -43,6 +47,8 @@ def prove(
     batch: int = 8,
     learning_rate: float = 2e-3,
     checkpoints: int = 6,
+    texts: int = 512,
+    judge: str | Scorer | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> Proof:
     """Find out whether small models learn the tags of a run.
@@ -60,8 +66,8 @@ def prove(
         steps: of training for each model. None: as many as make one epoch, or `tokens`.
         tokens: tokens of text to train each model on. None: one epoch of 50 million at most. Not together with `steps`.
         seeds: models of the arms with true and with shuffled tags. The other arms have one.
-        full: also train arms with tags in a part of training, and, if there are several families, one that never sees
-            the first tags of the first two together.
+        full: also train arms with tags in a part of training, one model on without tags, and, if there are several
+            families, one that never sees the first tags of the first two together.
         device: "cpu", "cuda", or "auto": a GPU, if there is one.
         jobs: how many models are trained at a time. None: one on a GPU, else one a CPU.
         output: the output to train on, if the pipeline has several.
@@ -72,10 +78,15 @@ def prove(
         batch: windows of a step.
         learning_rate: the highest.
         checkpoints: how many are measured; their steps are spaced by factors of two.
+        texts: how many texts the last models with true and with shuffled tags write under each tag, and without one. 0:
+            none.
+        judge: what judges these: the name of a shipped probe or the path of one, or a scorer that reads texts alone;
+            its first axis counts. None: a bag of words, fitted on the spans of training and their tags.
         tell: called with each line that tells what is done, how long it will take, and how far it is.
 
     Raises:
-        ConfigError: a setting is out of range; the shards can't be measured; or the folder is no local one, has a proof
+        ConfigError: a setting is out of range; the shards can't be measured; the judge is the scorer that the tags came
+            from, or can't be used; or the folder is no local one, has a proof
             with other settings, or another process works on it; or a model's training diverged.
         StorageError: there are no such shards.
         InputError: there is no text to train on, or there are fewer than 10 documents to measure.
@@ -84,10 +95,13 @@ def prove(
         raise ConfigError(f"seeds is at least 1, not {seeds}")
     if steps is not None and tokens is not None:
         raise ConfigError("give steps or tokens, not both")
+    if texts < 0:
+        raise ConfigError(f"texts is at least 0, not {texts}")
     if "://" in str(out):
         raise ConfigError(f"{out} is not a local folder", hint="Models are saved while they train: name a local one.")
     place, folder = _device(device), Path(out)
     material = read_material(workdir, output=output, held_out=held_out, tokens=tokens, spans=spans)
+    by = None if judge is None else scorer_judge(judge, material, workdir, device=place)
     a_step = batch * len(material.text.tokens) / material.text.n_windows
     wanted = material.text.n_windows / batch if tokens is None else tokens / a_step
     recipe = Recipe(
@@ -100,14 +114,22 @@ def prove(
     )
     pair = held_out_pair(material.families) if full else None
     arms = (TRUE, SHUFFLED, NO_TAGS, *((pair,) if pair else ()), *(IN_PART if full else ()))
-    work = Work(material=material, recipe=recipe, folder=folder / "runs", device=place, arms=(TRUE, SHUFFLED, NO_TAGS))
+    work = Work(
+        material=material,
+        recipe=recipe,
+        folder=folder / "runs",
+        device=place,
+        arms=(TRUE, SHUFFLED, NO_TAGS),
+        texts=texts,
+    )
+    later = further(work) if full else None
     runs = _runs(arms, seeds)
     with _held(folder):
         _check_settings(folder, work, spans)
         complete_models(work)
         started = time.monotonic()
-        _train(work, runs, jobs or _jobs(place), a_step, tell or (lambda line: None))
-        proof = findings(work, runs, seconds=time.monotonic() - started)
+        _train(work, runs, later, jobs or _jobs(place), a_step, tell or (lambda line: None))
+        proof = findings(work, runs, seconds=time.monotonic() - started, judge=by, later=later)
         write_report(proof, folder)
     return proof
 
@@ -172,7 +194,10 @@ def _check_settings(folder: Path, work: Work, spans: int) -> None:
     unfinished.replace(path)
 
 
-def _train(work: Work, runs: list[Run], jobs: int, a_step: float, tell: Callable[[str], None]) -> None:
+def _train(
+    work: Work, runs: list[Run], later: Work | None, jobs: int, a_step: float, tell: Callable[[str], None]
+) -> None:
+    """Do what is left of all runs, then of the training that goes on without tags."""
     recipe = work.recipe
     weights = sum(weight.numel() for weight in work.model(0).parameters())
     epochs = recipe.steps * recipe.batch / work.material.text.n_windows
@@ -183,14 +208,17 @@ def _train(work: Work, runs: list[Run], jobs: int, a_step: float, tell: Callable
     for remark in work.material.remarks:
         tell(remark)
     left = [run for run in runs if not work.done(run)]
-    if not left:
+    goes_on = later is not None and not later.done(THEN)
+    if not left and not goes_on:
         tell("all models are trained")
         return
     timing = timed(work)
+    whole = timing.whole(work, runs, jobs) + (timing.whole(later, [THEN], 1) if later is not None else 0)
     tell(
-        f"a step takes {timing.step:.2f} s, a checkpoint {timing.checkpoint:.1f} s; "
-        f"{counted(len(left), 'model')} in {counted(min(jobs, len(left)), 'process')}: about "
-        f"{duration(timing.whole(work, runs, jobs))} in all, if as many cores are free"
+        f"a step takes {timing.step:.2f} s, a checkpoint {timing.checkpoint:.1f} s, texts {timing.texts:.1f} s; "
+        f"{counted(len(left), 'model')} in {counted(max(1, min(jobs, len(left))), 'process')}"
+        f"{', then one trained on without tags' if goes_on else ''}: about {duration(whole)} in all, if as many cores "
+        "are free"
     )
     started = time.monotonic()
 
@@ -201,3 +229,5 @@ def _train(work: Work, runs: list[Run], jobs: int, a_step: float, tell: Callable
         )
 
     do_all(work, runs, jobs, say)
+    if later is not None and goes_on:
+        do_all(later, [THEN], 1, say)

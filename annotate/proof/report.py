@@ -10,9 +10,10 @@ from annotate.amounts import counted
 from annotate.pictures import Line, matrix_picture, picture
 from annotate.proof.axes import Specificity
 from annotate.proof.findings import Proof
-from annotate.proof.intervals import Interval
+from annotate.proof.markdown import shown, table
 from annotate.proof.measures import OfFamily
 from annotate.proof.pairs import OfPair, Recombination
+from annotate.proof.written_report import persistence_lines, written_lines, written_picture
 
 JSON = "proof.json"
 TEXT = "proof.md"
@@ -49,6 +50,8 @@ def pictures(proof: Proof) -> dict[str, str]:
             proof.specificity.matrix.tolist(),
             top=0.5,
         )
+    if proof.judged is not None:
+        made["written.svg"] = written_picture(proof.judged)
     return made
 
 
@@ -66,8 +69,7 @@ intervals are of documents only. In training of the arm `held-out pair`, spans t
 hash."""
 ABOUT_COST = "Nats a token that models trained with tags lose on text without, against a model that never saw any."
 ABOUT_ALL = """Values in brackets are 95 % intervals: of documents, by a bootstrap, and of seeds where there are
-several. The generation of text under tags (metrics 5, 6), and training on without tags (15) are not part of this
-report."""
+several."""
 
 
 def as_text(proof: Proof) -> str:
@@ -75,7 +77,7 @@ def as_text(proof: Proof) -> str:
     answers = {True: "yes", False: "no", None: "could not be measured"}
     lines = ["# Were the tags learned?", ""]
     lines += [f"- **<{each.tag}>: {each.outcome}.** {each.reason}" for each in proof.verdicts]
-    lines += ["", *_table("to be shown", "", "")]
+    lines += ["", *table("to be shown", "", "")]
     lines += [f"| {gate.what} | {answers[gate.passed]} | {gate.figure} |" for gate in proof.gates]
     for family in proof.families:
         lines += ["", *_family(family)]
@@ -86,13 +88,17 @@ def as_text(proof: Proof) -> str:
     if proof.recombination is not None:
         lines += ["", *_recombination(proof.recombination)]
     lines += ["", "## Cost to untagged text", "", ABOUT_COST, ""]
-    lines += [f"- all spans: {_shown(proof.cost.all_spans, 4)}"]
-    lines += [f"- first spans of documents: {_shown(proof.cost.first_spans, 4)}"]
+    lines += [f"- all spans: {shown(proof.cost.all_spans, 4)}"]
+    lines += [f"- first spans of documents: {shown(proof.cost.first_spans, 4)}"]
     lines += [f"- compared: {counted(proof.cost.seeds, 'pair')} of models of equal seed. {_of_what(proof.cost.seeds)}"]
     if proof.in_part:
-        lines += ["", "## Tags in a part of training", "", *_table("arm", "swap gap, nats a span")]
-        lines += [f"| {each.arm} | {', '.join(_shown(gap) for gap in each.gaps)} |" for each in proof.in_part]
-    lines += ["", "## What this is", "", *(f"- {remark}" for remark in proof.remarks), "", *_table("", "")]
+        lines += ["", "## Tags in a part of training", "", *table("arm", "swap gap, nats a span")]
+        lines += [f"| {each.arm} | {', '.join(shown(gap) for gap in each.gaps)} |" for each in proof.in_part]
+    if proof.judged is not None:
+        lines += ["", *written_lines(proof.judged)]
+    if proof.persistence is not None:
+        lines += ["", *persistence_lines(proof.persistence)]
+    lines += ["", "## What this is", "", *(f"- {remark}" for remark in proof.remarks), "", *table("", "")]
     lines += [f"| {name} | {_value(value)} |" for name, value in proof.about.items()]
     return "\n".join([*lines, "", ABOUT_ALL, ""])
 
@@ -106,29 +112,29 @@ def _of_what(seeds: int) -> str:
 
 def _family(family: OfFamily) -> list[str]:
     lines = [f"## {_tags(family)}", "", ABOUT_GAPS, ""]
-    lines += _table("step", "swap gap", "control", "true less shuffled", "accuracy", "AUROC")
+    lines += table("step", "swap gap", "control", "true less shuffled", "accuracy", "AUROC")
     for at in family.steps:
         lines.append(
-            f"| {at.step:,} | {_shown(at.true)} | {_shown(at.shuffled)} | {_shown(at.difference)} | {at.accuracy:.3f} "
+            f"| {at.step:,} | {shown(at.true)} | {shown(at.shuffled)} | {shown(at.difference)} | {at.accuracy:.3f} "
             f"({at.accuracy_shuffled:.3f}) | {at.auroc:.3f} ({at.auroc_shuffled:.3f}) |"
         )
     lines += ["", *_gains(family)]
     if family.sharpening is not None and family.control is not None:
         sharp = family.sharpening
         lines += [
-            f"- true less shuffled, for each doubling of steps: {_shown(sharp.per_doubling)}; last less first: "
-            f"{_shown(sharp.last_less_first)}; correlation of ranks with the steps: {sharp.spearman:+.2f}",
-            f"- the control, for each doubling of steps: {_shown(family.control.per_doubling)}",
+            f"- true less shuffled, for each doubling of steps: {shown(sharp.per_doubling)}; last less first: "
+            f"{shown(sharp.last_less_first)}; correlation of ranks with the steps: {sharp.spearman:+.2f}",
+            f"- the control, for each doubling of steps: {shown(family.control.per_doubling)}",
         ]
     less = "less that by tags drawn by their shares (0 is expected)"
-    lines += [f"- swap gap by tags of other spans, {less}: {_shown(family.random_tags)}", ""]
+    lines += [f"- swap gap by tags of other spans, {less}: {shown(family.random_tags)}", ""]
     above, length = "gap above control", "equal length"
-    lines += _table("tag", "spans", above, "shows", "AUROC", "a token", length, "bag of words", "above it")
+    lines += table("tag", "spans", above, "shows", "AUROC", "a token", length, "bag of words", "above it")
     for of in family.of_tags:
         ratios = [f"{each.true:.3f} ({each.shuffled:.3f})" for each in (of.auroc, of.per_token, of.matched)]
         lines.append(
-            f"| <{of.name}> | {of.spans:,} | {_shown(of.gap)} | {of.shows:.3f} | {' | '.join(ratios)} | "
-            f"{of.bag_of_words:.3f} | {_shown(of.above_bag_of_words)} |"
+            f"| <{of.name}> | {of.spans:,} | {shown(of.gap)} | {of.shows:.3f} | {' | '.join(ratios)} | "
+            f"{of.bag_of_words:.3f} | {shown(of.above_bag_of_words)} |"
         )
     return [*lines, "", ABOUT_TAGS]
 
@@ -139,14 +145,14 @@ def _gains(family: OfFamily) -> list[str]:
     if at.gain is None or at.gain_shuffled is None or at.gain_difference is None:
         return ["- gain over no tag: not measured, since models have not seen spans that lost their tag by chance"]
     return [
-        f"- gain over no tag: {_shown(at.gain)}, of the control {_shown(at.gain_shuffled)}, which is what a tag tells "
-        f"by standing there; true less shuffled {_shown(at.gain_difference)}, {at.share_of_bound:.1%} of {bound}"
+        f"- gain over no tag: {shown(at.gain)}, of the control {shown(at.gain_shuffled)}, which is what a tag tells "
+        f"by standing there; true less shuffled {shown(at.gain_difference)}, {at.share_of_bound:.1%} of {bound}"
     ]
 
 
 def _specificity(proof: Proof, found: Specificity) -> list[str]:
     names = _names(proof)
-    lines = ["## What each tag tells of each", "", ABOUT_SPECIFICITY, "", *_table("", *names)]
+    lines = ["## What each tag tells of each", "", ABOUT_SPECIFICITY, "", *table("", *names)]
     for name, row, together in zip(names, found.matrix, found.corpus, strict=True):
         cells = [f"{value:+.3f} ({other:+.2f})" for value, other in zip(row, together, strict=True)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -160,22 +166,22 @@ def _specificity(proof: Proof, found: Specificity) -> list[str]:
 
 def _pairs(pairs: Sequence[OfPair]) -> list[str]:
     lines = ["## Two tags together", "", ABOUT_PAIRS, ""]
-    lines += _table("tags", "spans", "arm", "R²", "cosine", "R², behind it", "cosine, behind it")
+    lines += table("tags", "spans", "arm", "R²", "cosine", "R², behind it", "cosine, behind it")
     for pair in pairs:
         for at in pair.arms:
             both, rest = at.all_tokens, at.behind_first
-            shown = " | ".join(_shown(each) for each in (both.r2, both.cosine, rest.r2, rest.cosine))
-            lines.append(f"| {_both(pair.tags)} | {pair.spans:,} | {at.arm} | {shown} |")
+            values = " | ".join(shown(each) for each in (both.r2, both.cosine, rest.r2, rest.cosine))
+            lines.append(f"| {_both(pair.tags)} | {pair.spans:,} | {at.arm} | {values} |")
     return lines
 
 
 def _recombination(found: Recombination) -> list[str]:
     lines = [f"## {_both(found.tags)} never together in training", "", ABOUT_RECOMBINATION, ""]
     lines += [f"- {found.trained:,} spans of training lost one; measured on {found.spans:,} spans that have both", ""]
-    lines += _table("tag", "held-out pair", "true", "control", "held-out pair less control", "true less held-out pair")
+    lines += table("tag", "held-out pair", "true", "control", "held-out pair less control", "true less held-out pair")
     for of in found.of_tags:
         gaps = of.held_out, of.true, of.shuffled, of.above_control, of.lost
-        lines.append(f"| <{of.tag}> | {' | '.join(_shown(gap) for gap in gaps)} |")
+        lines.append(f"| <{of.tag}> | {' | '.join(shown(gap) for gap in gaps)} |")
     said = {
         True: "Each of the two tags works beside the other, though the model never saw them together.",
         False: "NOT shown: that each of the two tags works beside the other, if the model never saw them together.",
@@ -188,11 +194,6 @@ def _both(tags: tuple[str, str]) -> str:
     return f"<{tags[0]}> and <{tags[1]}>"
 
 
-def _table(*columns: str) -> list[str]:
-    """The head of a table."""
-    return [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-
-
 def _tags(family: OfFamily) -> str:
     return " ".join(f"<{name}>" for name in family.tags)
 
@@ -200,10 +201,6 @@ def _tags(family: OfFamily) -> str:
 def _names(proof: Proof) -> list[str]:
     """All tags, in the order of the families."""
     return [f"<{name}>" for family in proof.families for name in family.tags]
-
-
-def _shown(interval: Interval, digits: int = 3) -> str:
-    return f"{interval.value:+.{digits}f} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
 
 
 def _value(value: object) -> str:

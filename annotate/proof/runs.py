@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +21,24 @@ import torch
 from safetensors.numpy import load_file
 from safetensors.torch import load_file as load_weights
 
-from annotate.proof.arms import IN_PART, NO_TAGS, TRUE, Arm, Rendering
-from annotate.proof.companions import write_companions
+from annotate.errors import ConfigError
+from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, THEN_NO_TAGS, TRUE, Arm, Rendering
+from annotate.proof.companions import TAGS, write_companions
 from annotate.proof.intervals import Float64
 from annotate.proof.joint_effects import joint_effects, rows_of_pairs
 from annotate.proof.likelihoods import Columns, Row, likelihoods, rows_of
 from annotate.proof.material import Material
-from annotate.proof.training import Progress, Recipe, new_model, train, train_step, write_whole
+from annotate.proof.texts import Writing, read_tokens, save_texts, write_texts
+from annotate.proof.training import Progress, Recipe, as_in_a_process, new_model, train, write_whole
+from annotate.proof.windows import Int32
 
 TOLD_EVERY = 10.0  # seconds
 WEIGHTS = "model.safetensors"
 LOOKED_EVERY = 1.0  # seconds
-TIMED_STEPS = 4
 MEASURING = 2  # raise it if the code measures otherwise: then checkpoints are measured again, and not trained again
+WRITING = 1  # raise it if texts are written otherwise: then they are written again by the models that there are
+WRITERS = (TRUE, SHUFFLED, THEN_NO_TAGS)  # the arms whose models write texts
+ANOTHER_ORDER = 1_000_003  # is added to the seed of the order of windows, where training goes on with a model
 
 JOINING = 1  # the same for what tags do together
 
@@ -61,6 +67,8 @@ class Work:
         folder: where runs have their folders.
         device: "cpu" or "cuda".
         arms: all arms of the proof, which decide how many positions a model has.
+        texts: how many texts each writer writes under each tag.
+        start: the folder of a model that all runs go on with; None: each starts from random weights.
     """
 
     material: Material
@@ -68,17 +76,20 @@ class Work:
     folder: Path
     device: str
     arms: tuple[Arm, ...]
+    texts: int = 0
+    start: Path | None = None
 
     def rendering(self, run: Run) -> Rendering:
         """The windows of a run."""
         return Rendering.of(self.material.text, run.arm, loss=self.material.loss, seed=run.seed)
 
     def model(self, seed: int) -> Any:
-        """The model that runs of a seed start from: the same in all arms."""
+        """The model that runs of a seed start from, whatever their arm."""
         widest = max(self.rendering(Run(arm=arm, seed=seed)).width for arm in self.arms)
         measured = Rendering.of(self.material.measured, TRUE, loss=self.material.loss, seed=0)
         positions = max(widest, measured.width) + len(self.material.families)
-        return new_model(self.recipe, self.material.vocabulary, positions, seed=seed).to(self.device)
+        model = new_model(self.recipe, self.material.vocabulary, positions, seed=seed).to(self.device)
+        return model if self.start is None else _with_weights(model, self.start)
 
     def rows(self) -> list[Row]:
         """What is measured at each checkpoint, of all arms alike: held-out text with its true tags."""
@@ -105,13 +116,42 @@ class Work:
 
     def joined(self, run: Run) -> bool:
         """Whether a run is asked what tags of two families do together: it has seen such tags all along."""
-        return len(self.material.families) > 1 and run.arm not in (NO_TAGS, *IN_PART)
+        return len(self.material.families) > 1 and run.arm not in (NO_TAGS, THEN_NO_TAGS, *IN_PART)
+
+    def measured(self, run: Run) -> bool:
+        """Whether all of its checkpoints were measured."""
+        return all(self.result(run, step).exists() for step in self.recipe.measured)
 
     def done(self, run: Run) -> bool:
-        """Whether all of its checkpoints were measured."""
-        if self.joined(run) and not self.joint_result(run).exists():
-            return False
-        return all(self.result(run, step).exists() for step in self.recipe.measured)
+        """Whether all of its checkpoints were measured, and what its last model is asked for is there."""
+        joined = not self.joined(run) or self.joint_result(run).exists()
+        written = not self.writes(run) or self.texts_file(run).exists()
+        return self.measured(run) and joined and written
+
+    def writes(self, run: Run) -> bool:
+        """Whether the last model of a run writes texts."""
+        return self.texts > 0 and run.arm in WRITERS
+
+    def texts_file(self, run: Run) -> Path:
+        """The file with the texts of the last model of a run, as this version of the code writes them."""
+        return self.folder / run.name / f"texts-v{WRITING}-{self.recipe.steps:07}-{self.texts}.parquet"
+
+    def writing(self) -> Writing:
+        """What is written, by all models alike."""
+        material = self.material
+        shards = json.loads(material.companions[TAGS])["shards"]
+        return Writing.of(
+            material.text,
+            material.families,
+            self.texts,
+            begin=shards["begin_id"],
+            end=shards["end_id"],
+            tokenizer=material.companions["tokenizer.json"],
+        )
+
+    def read_texts(self, run: Run) -> Int32:
+        """The texts of a run: int32 `[tags and none, texts, 1 + length]`, as `read_tokens` gives them."""
+        return read_tokens(self.texts_file(run), self.writing())
 
     def read(self, run: Run) -> Float64:
         """The log-likelihoods of all checkpoints: float64 `[checkpoints, n_spans, columns]`."""
@@ -124,12 +164,18 @@ class Work:
 
 
 def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
-    """Train and measure one run, from where it was left. Checkpoints that were measured by other code are again."""
+    """Train and measure one run, from where it was left, and let its last model write texts.
+
+    What other code measured or wrote is measured or written again, by the models that there are.
+
+    Raises:
+        ConfigError: the state is of another model; a model that is needed was removed; or its training diverged.
+    """
     if work.done(run):
         return
     rows, columns = work.rows(), Columns(families=work.material.families)
     folder = work.folder / run.name
-    for unfinished in folder.glob("**/.*.safetensors.*"):
+    for unfinished in (path for kind in ("safetensors", "parquet") for path in folder.glob(f"**/.*.{kind}.*")):
         unfinished.unlink()  # of a process that was killed: this one has the folder to itself
 
     def measure(step: int, model: Any) -> None:
@@ -143,17 +189,37 @@ def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
     for step in work.recipe.measured:
         if (work.model_folder(run, step) / WEIGHTS).exists() and not work.result(run, step).exists():
             measure(step, _saved_model(work, run, step))
-    train(
-        work.model(run.seed),
-        work.rendering(run),
-        work.recipe,
-        folder,
-        seed=run.seed,
-        checkpoint=checkpoint,
-        tell=lambda progress: tell(run, progress),
-    )
+    if not work.measured(run):
+        train(
+            work.model(run.seed),
+            work.rendering(run),
+            work.recipe,
+            folder,
+            seed=run.seed if work.start is None else run.seed + ANOTHER_ORDER,
+            checkpoint=checkpoint,
+            tell=lambda progress: tell(run, progress),
+        )
     if work.joined(run) and not work.joint_result(run).exists():
         _join(work, run)
+    if work.writes(run) and not work.texts_file(run).exists():
+        _write(work, run)
+
+
+def _write(work: Work, run: Run) -> None:
+    """Let the model of the last checkpoint write texts."""
+    try:
+        texts = write_texts(_saved_model(work, run, work.recipe.steps), work.writing(), seed=run.seed)
+    except FloatingPointError:
+        raise diverged(f"the logits of {run.name}", work.recipe.steps) from None
+    save_texts(texts, work.texts_file(run))
+
+
+def diverged(what: str, step: int) -> ConfigError:
+    """The error that something a model gives at a step is no finite number."""
+    return ConfigError(
+        f"{what} at step {step:,} are no finite numbers: its training diverged",
+        hint="Give a lower --learning-rate and another --out.",
+    )
 
 
 def _join(work: Work, run: Run) -> None:
@@ -182,62 +248,25 @@ def complete_models(work: Work) -> None:
 
 def _saved_model(work: Work, run: Run, step: int) -> Any:
     """The model of a checkpoint."""
-    model, saved = work.model(run.seed), load_weights(work.model_folder(run, step) / WEIGHTS)
+    return _with_weights(work.model(run.seed), work.model_folder(run, step))
+
+
+def _with_weights(model: Any, folder: Path) -> Any:
+    """The same model with the weights that `save_model` wrote.
+
+    Raises:
+        ConfigError: they are gone.
+    """
+    if not (folder / WEIGHTS).exists():
+        raise ConfigError(
+            f"{folder} has no {WEIGHTS} any more, and what was measured of its run is all there is",
+            hint=f"Remove {folder.parent}: its model is then trained again.",
+        )
+    saved = load_weights(folder / WEIGHTS)
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.copy_(saved[name])
     return model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """What a step and a checkpoint take here, in seconds, in one process that has the machine to itself."""
-
-    step: float
-    checkpoint: float
-
-    def whole(self, work: Work, runs: Sequence[Run], jobs: int) -> float:
-        """Seconds that the runs will take: the longest queue of runs, if each process is as fast as one alone."""
-        left = [run for run in runs if not work.done(run)]
-        rounds = -(-len(left) // jobs)
-        steps = 0 if all(work.trained(run) for run in left) else work.recipe.steps
-        measured = len(work.recipe.measured) + (len(work.material.families) > 1)  # at last, what tags do together
-        return rounds * (steps * self.step + measured * self.checkpoint)
-
-
-@contextlib.contextmanager
-def as_in_a_process(device: str) -> Iterator[None]:
-    """On a CPU: with one thread, as the processes have it. So weights and times do not depend on who trains."""
-    threads = torch.get_num_threads()
-    if device == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def timed(work: Work) -> Timing:
-    """Time some steps of the arm with true tags, and the measuring of a checkpoint on every eighth row."""
-    with as_in_a_process(work.device):
-        return _timed(work)
-
-
-def _timed(work: Work) -> Timing:
-    run = Run(arm=TRUE, seed=0)
-    model, rendering = work.model(0), work.rendering(run)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0)
-    train_step(model, optimizer, rendering, work.recipe, 0, seed=0)
-    started = time.monotonic()
-    for step in range(TIMED_STEPS):
-        train_step(model, optimizer, rendering, work.recipe, step, seed=0)
-    step_seconds = (time.monotonic() - started) / TIMED_STEPS
-    rows = work.rows()
-    some = rows[::8]
-    columns = Columns(families=work.material.families)
-    started = time.monotonic()
-    likelihoods(model, some, len(work.material.measured.of_spans), columns)
-    return Timing(step=step_seconds, checkpoint=(time.monotonic() - started) * len(rows) / max(1, len(some)))
 
 
 _work: Work | None = None
@@ -246,7 +275,7 @@ _stop: Any = None
 
 
 def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Progress], None]) -> None:
-    """Do all runs that are not done: with one job in this process, with more in others.
+    """Do all runs that are not done: one, or with one job, in this process; else in others.
 
     On a CPU each model is trained by one thread. If one fails, or this process is interrupted, the others stop after
     their step.
@@ -258,7 +287,7 @@ def do_all(work: Work, runs: Sequence[Run], jobs: int, tell: Callable[[Run, Prog
         tell: called every ten seconds at most, for each run that trains.
     """
     left = [run for run in runs if not work.done(run)]
-    if jobs == 1 or len(left) == 1:
+    if jobs == 1 or len(left) <= 1:
         last: dict[str, float] = {}
         with as_in_a_process(work.device):
             for run in left:

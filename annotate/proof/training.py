@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
@@ -193,6 +194,18 @@ def train_step(model: Any, optimizer: Any, rendering: Rendering, recipe: Recipe,
     torch.nn.utils.clip_grad_norm_(model.parameters(), CLIPPED)
     optimizer.step()
     return float(loss.detach())
+
+
+@contextlib.contextmanager
+def as_in_a_process(device: str) -> Iterator[None]:
+    """On a CPU: with one thread, as the processes have it. So weights and times do not depend on who trains."""
+    threads = torch.get_num_threads()
+    if device == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def mean_loss(model: Any, batch: Batch) -> torch.Tensor:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from annotate.proof.intervals import Float64, Int64
+from annotate.proof.windows import TagFamily, Text
 
 PRIOR = 1000.0
 """How many tokens the distribution over all states counts for in that of each: rare tokens get no wild ratios."""
@@ -39,6 +40,17 @@ class Unigram:
         if n_states > 2:
             each[0] = whole  # without a tag, one of the family may have been left out: nothing is known
         return Unigram(logs=np.log(each))
+
+    @staticmethod
+    def of_text(text: Text, family: TagFamily, vocabulary: int) -> Unigram:
+        """Count the tokens of the spans of a text, under the tags of a family."""
+        inside = text.spans >= 0
+        return Unigram.of(
+            text.tokens[inside].astype(np.int64),
+            text.of_spans.states(family)[text.spans[inside]],
+            vocabulary=vocabulary,
+            n_states=len(family.ids) + 1,
+        )
 
     def likelihoods(self, tokens: Int64, spans: Int64, n: int) -> Float64:
         """Log-likelihoods of spans under each state: float64 `[n, states]`, nats.

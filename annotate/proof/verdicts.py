@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from annotate.amounts import counted
 from annotate.proof.intervals import Interval
+from annotate.proof.judged import HIGHEST_OF, Judged
 from annotate.proof.measures import OfFamily, OfTag
 
 Outcome = Literal["learned", "not learned", "can't tell at this size"]
@@ -102,6 +104,26 @@ def gates(family: OfFamily) -> list[Gate]:
             )
         )
     return found
+
+
+def written_remarks(found: Judged) -> list[str]:
+    """What a reader of a judge's scores should not miss."""
+    said = []
+    texts, spans = found.left_out
+    if texts or spans:
+        said.append(
+            f"{counted(texts, 'text')} of each tag and model and {counted(spans, 'held-out span')} left out of what "
+            "the judge says: it gave no score, of texts to one of that number at least"
+        )
+    blind = [f"<{tag.name}>" for family in found.families for tag in family.tags if tag.fidelity is None]
+    if blind:
+        said.append(
+            f"the judge ({found.judge}) does not tell the held-out spans of {', '.join(blind)} apart from those of "
+            "other tags: it can't tell either whether texts under them are as they should be"
+        )
+    if found.texts < HIGHEST_OF:
+        said.append(f"of {counted(found.texts, 'text')} the expected highest of {HIGHEST_OF} is not known: --texts")
+    return said
 
 
 def remarks(family: OfFamily) -> list[str]:

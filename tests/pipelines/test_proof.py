@@ -12,6 +12,7 @@ from support import write_corpus
 from tiny_tokenizer import byte_tokenizer
 
 from annotate import Options
+from annotate.errors import ConfigError
 from annotate.pipeline_files import load_pipeline
 from annotate.proof.arms import TRUE, Rendering
 from annotate.proof.material import read_material
@@ -64,6 +65,16 @@ def test_marks_a_word() -> None:
 
     found = marks_a_word(pa.table({"text": ["We go.", "(`a`_b)", "... 12"]}))
     np.testing.assert_allclose(np.asarray(found), [0.5, 2.5, 3.0])
+
+
+def test_more_levels_are_grades_in_their_order(tmp_path: Path) -> None:
+    given = {"tokenizer": str(byte_tokenizer(tmp_path)), "levels": 4}
+    scheme = pipeline(**given).outputs["train"].placements.thresholds.scheme
+    assert [tag.name for tag in scheme.tags] == ["letters_1", "letters_2", "letters_3", "letters_4"]
+    assert (scheme.tags[0].rule, scheme.tags[3].rule) == ("letters <= q(letters, 0.25)", "letters > q(letters, 0.75)")
+    assert [family.dropout for family in scheme.families] == [0.1]
+    with pytest.raises(ConfigError, match="bins must be at least 2"):
+        pipeline(**{**given, "levels": 1})
 
 
 def test_a_second_family_leaves_the_first_as_it_was(tmp_path: Path) -> None:

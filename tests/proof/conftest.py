@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 from proof_shards import card_and_tables, tokenizer
 
+from annotate import PythonScorer
 from annotate.storage import layout
 from annotate.storage.latest import Latest, Role, write_latest
 from annotate.storage.store import Directory
@@ -43,6 +45,22 @@ class Made:
         self.latest.append(item)
         self.tables[output] = tables
         write_latest(Directory.at(self.folder), self.latest)
+
+    def scored_by(self, scorer: PythonScorer) -> None:
+        """Say that the tags of all outputs came from the scores of a scorer."""
+        item = Latest(
+            label=f"annotations ({scorer.axes[0]})",
+            stage="annotations",
+            schema="annotations",
+            role=Role.UNITS,
+            dataset="annotations-0",
+            recipe="r",
+            fingerprint="a" * 32,
+            settings={"axes": list(scorer.axes), "threads": 1, **scorer.identity()},
+            inputs={},
+        )
+        outputs = [dataclasses.replace(each, inputs={"scores-0": item.fingerprint}) for each in self.latest]
+        write_latest(Directory.at(self.folder), [item, *outputs])
 
 
 @pytest.fixture

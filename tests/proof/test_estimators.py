@@ -24,7 +24,7 @@ from annotate.proof.gaps import (
     swap_accuracy,
     swap_gaps,
 )
-from annotate.proof.generation import dose_response, expected_maximum, judged_difference
+from annotate.proof.generation import corpus_difference, dose_response, expected_maximum, judged_difference
 from annotate.proof.intervals import Interval, mean_interval
 from annotate.proof.joint_effects import effects
 from annotate.proof.measures import measure_cost
@@ -193,8 +193,24 @@ def test_the_cost_is_what_untagged_text_lost() -> None:
 
 def test_generation_under_a_tag_is_judged_against_another() -> None:
     generator = np.random.default_rng(0)
-    found = judged_difference(generator.normal(0.5, 1, 2000), generator.normal(0, 1, 1000))
+    found = judged_difference(generator.normal(0.5, 1, (1, 2000)), generator.normal(0, 1, (1, 2000)))
     assert found.low < 0.5 < found.high and found.above_zero
+    one = judged_difference(np.tile([0.5, 0.1], (1, 50)), np.zeros((1, 100)))
+    apart = judged_difference(np.tile([0.5, 0.1], (2, 50)) + np.array([[0.2], [-0.2]]), np.zeros((2, 100)))
+    assert apart.value == pytest.approx(one.value) and apart.high - apart.low > 5 * (one.high - one.low)  # two seeds
+
+
+def test_the_difference_in_a_corpus_weighs_each_other_tag_alike() -> None:
+    states = np.repeat([0, 1, 2, 3], [5, 10, 10, 80])
+    scores = np.array([9.0, 1.0, 2.0, 4.0])[states]
+    found = corpus_difference(scores, states, 1, 4, np.arange(105))
+    assert found.value == found.low == found.high == pytest.approx(1 - (2 + 4) / 2)
+    alone = corpus_difference(scores, np.minimum(states, 1), 1, 2, np.arange(105))  # a tag without others: less none
+    assert alone.value == pytest.approx((10 * 1 + 10 * 2 + 80 * 4) / 100 - 9)
+    assert np.isnan(corpus_difference(scores[:15], states[:15], 1, 4, np.arange(15)).value)
+
+
+def test_the_best_of_some_texts() -> None:
     assert expected_maximum(np.array([3.0, 1.0, 2.0]), 3) == 3.0
     assert expected_maximum(np.array([3.0, 1.0, 2.0]), 1) == pytest.approx(2.0)
     assert expected_maximum(np.array([3.0, 1.0, 2.0]), 2) == pytest.approx((3 + 3 + 2) / 3)

@@ -5,33 +5,40 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from queue import Queue
 from threading import Event
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
-from proof_shards import card_and_tables
+from proof_shards import card_and_tables, tokenizer
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, GPT2LMHeadModel
 
+from annotate import PythonScorer
 from annotate.cli.prove import command
 from annotate.errors import ConfigError, InputError, StorageError
-from annotate.proof import runs
+from annotate.proof import runs, timing
 from annotate.proof.arms import TRUE
 from annotate.proof.likelihoods import Columns, likelihoods
 from annotate.proof.material import read_material
+from annotate.proof.persistence import FIRST, THEN, further
 from annotate.proof.prove import prove
-from annotate.proof.runs import Run, Work, complete_models, do_all
-from annotate.proof.training import Progress, Recipe
+from annotate.proof.runs import WEIGHTS, Run, Work, complete_models, do_all
+from annotate.proof.training import STATE, Progress, Recipe
 from annotate.storage.latest import Role
 
-SMALL = {"width": 32, "layers": 1, "learning_rate": 1e-2, "jobs": 1, "checkpoints": 3}
+SMALL = {"width": 32, "layers": 1, "learning_rate": 1e-2, "jobs": 1, "checkpoints": 3, "texts": 40}
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +62,16 @@ def test_tags_that_words_tell_are_learned(made, tmp_path: Path) -> None:
     assert {*proof.curves} == {"true", "shuffled", "no tags", *(each.arm for each in proof.in_part)}
     assert proof.curves["true"][-1] < proof.curves["no tags"][-1] < proof.curves["true"][0]
     assert sum("in all, if as many cores are free" in line for line in told) == 1
+    (written,) = proof.judged.families
+    assert proof.judged.texts == 40 and proof.judged.left_out == (0, 0)
+    for tag in written.tags:
+        assert tag.difference.above_zero and tag.corpus.above_zero and 0.3 < tag.fidelity < 1.5
+        assert abs(tag.shuffled.value) < 0.3 * tag.true.value and tag.highest > tag.highest_shuffled
+    (left,) = proof.persistence.families
+    assert proof.persistence.steps == 20 and left.gap.before.value == pytest.approx(last.true.value)
+    assert 0 < left.gap.share.value < 1.1 and left.judged.share.value > 0
     names = {path.name for path in (tmp_path / "proof").iterdir()}
-    assert names >= {"proof.json", "proof.md", "learning.svg", "sharpening.svg", "runs"}
+    assert names >= {"proof.json", "proof.md", "learning.svg", "sharpening.svg", "written.svg", "runs"}
     said = (tmp_path / "proof" / "proof.md").read_text()
     assert "**<high>: learned.**" in said and "nan" not in said
 
@@ -134,6 +149,74 @@ def test_checkpoints_that_other_code_measured_are_measured_again_from_their_mode
     np.testing.assert_array_equal(work.read(run), before)
 
 
+def test_models_of_older_versions_write_texts_and_are_not_trained_again(made, tmp_path: Path) -> None:
+    """These trained without texts; then more texts are asked for."""
+    run, folder = Run(arm=TRUE, seed=0), tmp_path / "true-0"
+    do_all(work_of(made.folder, tmp_path), [run], 1, lambda run, progress: None)
+    (folder / STATE).unlink()  # not even this is needed
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    told = []
+    for n in (5, 8):
+        work = replace(work_of(made.folder, tmp_path), texts=n)
+        assert not work.done(run)
+        do_all(work, [run], 1, lambda run, progress: told.append(progress))
+        assert work.done(run) and work.read_texts(run).shape[:2] == (3, n)
+    assert not told and {path: path.stat().st_mtime_ns for path in before} == before
+    table = pq.read_table(work.texts_file(run))
+    assert table["tag"].to_pylist() == ["high"] * 8 + ["low"] * 8 + [None] * 8
+    assert set(table["seed"].to_pylist()) == {0} and all(table["text"].to_pylist())
+    first = tokenizer().decode(table["tokens"][0].as_py())
+    assert table["text"][0].as_py() == first and len(first.split()) > 1
+    shutil.rmtree(folder / "model-0000006")
+    with pytest.raises(ConfigError, match=r"has no model\.safetensors any more"):
+        do_all(replace(work, texts=9), [run], 1, lambda run, progress: None)
+
+
+def test_training_on_without_tags_goes_on_from_the_last_model_and_after_a_kill(made, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("annotate.proof.training.SAVED_EVERY", 0.0)  # each step is saved
+    found = {}
+    for name in ("whole", "killed"):
+        work = replace(work_of(made.folder, tmp_path / name, steps=12), texts=3)
+        do_all(work, [FIRST], 1, lambda run, progress: None)
+        later = further(work)
+        assert (later.recipe.steps, later.recipe.learning_rate) == (3, work.recipe.learning_rate / 4)
+
+        def tell(run: Run, progress: Progress) -> None:
+            raise KeyboardInterrupt
+
+        if name == "killed":
+            with pytest.raises(KeyboardInterrupt):
+                do_all(later, [THEN], 1, tell)
+        do_all(later, [THEN], 1, lambda run, progress: None)
+        assert later.done(THEN)
+        found[name] = [later.model_folder(THEN, 3) / "model.safetensors", later.texts_file(THEN)]
+        before, after = (load_file(path) for path in (work.model_folder(FIRST, 12) / WEIGHTS, found[name][0]))
+        moved = {name: float((after[name] - before[name]).abs().max()) for name in before}
+        assert all(0 < most < 0.05 for most in moved.values()), moved
+    for one, other in zip(*found.values(), strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+
+def test_a_proof_without_texts_or_with_a_judge_of_its_own(made, tmp_path: Path) -> None:
+    sizes = {**SMALL, "checkpoints": 1, "steps": 4, "seeds": 1}
+    proof = prove(made.folder, tmp_path / "proof", **{**sizes, "texts": 0})
+    assert proof.judged is None and not (tmp_path / "proof" / "written.svg").exists()
+    assert "Texts written" not in (tmp_path / "proof" / "proof.md").read_text()
+    judge = PythonScorer(function=words, axes=("words",))
+    proof = prove(made.folder, tmp_path / "proof", judge=judge, **{**sizes, "texts": 5})
+    assert "'words'" in proof.judged.judge and proof.judged.families[0].tags[0].highest is None
+    assert any("highest of 25 is not known" in remark for remark in proof.remarks)
+    with pytest.raises(ConfigError, match="texts is at least 0"):
+        prove(made.folder, tmp_path / "proof", **{**sizes, "texts": -1})
+    with pytest.raises(ConfigError, match="no probe named 'nicety'"):
+        prove(made.folder, tmp_path / "other", judge="nicety", **sizes)
+    assert not (tmp_path / "other").exists()  # before anything is trained
+
+
+def words(table: pa.Table) -> np.ndarray:
+    return np.array([len(text.split()) for text in table["text"].to_pylist()], np.float32)
+
+
 def test_a_proof_on_the_text_that_was_trained_on_ends(empty) -> None:
     card, tables = card_and_tables(200)
     empty.add("train", card, tables, subset="train")
@@ -171,18 +254,18 @@ def test_all_that_processes_tell_is_told(made, tmp_path, monkeypatch) -> None:
 
 def test_on_a_cpu_a_model_is_trained_and_timed_by_one_thread(made, tmp_path, monkeypatch) -> None:
     seen: list[int] = []
-    step = runs.train_step
+    step = timing.train_step
     monkeypatch.setattr(
-        runs, "train_step", lambda *given, **more: (seen.append(torch.get_num_threads()), step(*given, **more))
+        timing, "train_step", lambda *given, **more: (seen.append(torch.get_num_threads()), step(*given, **more))
     )
     monkeypatch.setattr(runs, "train", lambda *given, **more: seen.append(torch.get_num_threads()))
     torch.set_num_threads(2)
     work = work_of(made.folder, tmp_path)
-    timing = runs.timed(work)
+    found = timing.timed(work)
     do_all(work, [Run(arm=TRUE, seed=0)], 1, lambda run, progress: None)
     assert seen == [1] * len(seen) and len(seen) > 1
     assert torch.get_num_threads() == 2
-    assert timing.step > 0
+    assert found.step > 0 and found.texts == 0  # none are asked for
 
 
 def test_a_proof_of_a_few_documents_ends(empty) -> None:
@@ -195,8 +278,9 @@ def test_a_proof_of_a_few_documents_ends(empty) -> None:
 
 def test_a_model_that_diverged_is_named(made, tmp_path: Path) -> None:
     sizes = {**SMALL, "checkpoints": 1, "learning_rate": 1e30}
-    with pytest.raises(ConfigError, match=r"log-likelihoods of true-0 at step 6 are no finite numbers"):
-        prove(made.folder, tmp_path / "proof", steps=6, seeds=1, **sizes)
+    for texts, what in ((40, "logits"), (0, "log-likelihoods")):
+        with pytest.raises(ConfigError, match=f"the {what} of true-0 at step 6 are no finite numbers"):
+            prove(made.folder, tmp_path / "proof", steps=6, seeds=1, **{**sizes, "texts": texts})
 
 
 @pytest.mark.slow
