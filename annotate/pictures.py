@@ -64,7 +64,13 @@ def picture(
         parts.append(_rule(LEFT, y(value), WIDTH - RIGHT, y(value), "#888888" if value == 0 else "#dddddd"))
         parts.append(_text(LEFT - 6, y(value) + 4, f"{value:g}", size=11, anchor="end"))
     parts += [
-        _text(x, HEIGHT - BOTTOM + 18, f"{place:,}" if place == int(place) else f"{place:g}", size=11, anchor="middle")
+        _text(
+            x,
+            HEIGHT - BOTTOM + 18,
+            f"{int(place):,}" if place == int(place) else f"{place:g}",
+            size=11,
+            anchor="middle",
+        )
         for x, place in zip(xs, places, strict=True)
     ]
     for i, (name, line) in enumerate(lines.items()):

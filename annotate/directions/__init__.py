@@ -7,7 +7,8 @@ direction    differences of means, and their file
 steering     adding directions to hidden states
 divergence   how far a model is from itself under tags
 measures     cosines, steering equivalence, additivity, against chance
-report       what was measured, as values
+readings     what does not depend on a tag, read once
+report       what was measured, as values and pictures
 study        all of it, for one model and one run
 """
 

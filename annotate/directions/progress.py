@@ -7,18 +7,19 @@ from collections.abc import Callable
 
 Tell = Callable[[str], None]
 
+FIRST = 2.0  # seconds: what is done by then is not told of
 EVERY = 10.0  # seconds between two lines
 
 
 class Progress:
-    """Tells how long something takes, once its first part is done, and then how far it is."""
+    """Tells how far something is and how long it will take, if it takes more than a moment."""
 
     def __init__(self, tell: Tell, what: str) -> None:
-        self.tell, self.what, self.begun, self.told = tell, what, time.monotonic(), 0.0
+        self.tell, self.what, self.begun, self.next = tell, what, time.monotonic(), FIRST
 
     def at(self, done: int, of: int) -> None:
         """`done` parts of `of` are done."""
         passed = time.monotonic() - self.begun
-        if done == 1 or passed - self.told > EVERY:
-            self.told = passed
-            self.tell(f"{self.what}: {done} of {of} done, about {passed / done * (of - done):.0f} s left")
+        if done < of and passed >= self.next:
+            self.next = passed + EVERY
+            self.tell(f"{self.what}: {done:,} of {of:,} done, about {passed / done * (of - done):.0f} s left")

@@ -6,18 +6,34 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
 from annotate.directions.direction import Direction, Found
 from annotate.directions.measures import Additivity, Cosine
+from annotate.pictures import Line, picture
 from annotate.proof.intervals import Interval
 from annotate.storage.store import Directory
 
 REPORT = "report.json"
 FOUND: tuple[Found, ...] = ("tags", "texts")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves:
+    """Steering equivalence by weight, on the documents that weights are chosen on; NaN where there is none.
+
+    Attributes:
+        tags: of the direction of tags.
+        texts: of the direction of texts.
+        random: of random directions of equal norm, one each.
+    """
+
+    tags: tuple[float, ...]
+    texts: tuple[float, ...]
+    random: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +52,7 @@ class LayerReport:
         weight_texts: as `weight`, of the direction of texts.
         equivalence_texts: likewise.
         equivalence_random: the highest of random directions of equal norm, each with its own weight.
+        curves: steering equivalence with each weight.
     """
 
     layer: int
@@ -49,6 +66,7 @@ class LayerReport:
     weight_texts: float | None = None
     equivalence_texts: Interval | None = None
     equivalence_random: float | None = None
+    curves: Curves | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +117,7 @@ class DirectionsReport:
         documents: how many documents were used: to find directions, to choose, and to measure.
         dropped: documents whose first span is longer than the model has positions for.
         max_length: tokens of a text at most.
+        weights: how often a direction is added, as `curves` has it.
         tags: of each tag.
         recombined: of each pair of tags.
         directions: by tag and how they were found ("tags" or "texts"); not part of the JSON.
@@ -109,13 +128,14 @@ class DirectionsReport:
     documents: tuple[int, int, int]
     dropped: int
     max_length: int
+    weights: tuple[float, ...]
     tags: tuple[TagReport, ...]
     recombined: tuple[Recombined, ...] = ()
     directions: Mapping[tuple[str, Found], Direction] = field(default_factory=dict)
     anchors: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def save(self, folder: str | PathLike[str]) -> list[str]:
-        """Write what was found: the report, a file for each direction, and a probe for each tag.
+        """Write what was found: the report, for each tag its directions, a probe, and a picture for each layer.
 
         A tag whose direction is zero in its best layer gets no probe.
 
@@ -132,6 +152,10 @@ class DirectionsReport:
         place.put(REPORT, json.dumps(self.as_json(), indent=1, ensure_ascii=False).encode())
         names = [REPORT]
         for tag in self.tags:
+            for layer in tag.layers:
+                if layer.curves is not None:
+                    names.append(file_name(tag.tag, f".steering-{layer.layer}", "svg"))
+                    place.put(names[-1], steering_picture(tag, layer.layer, layer.curves, self.weights).encode())
             found = {kind: self.directions[tag.tag, kind] for kind in FOUND if (tag.tag, kind) in self.directions}
             for kind, direction in found.items():
                 names.append(file_name(tag.tag, "" if kind == "tags" else ".texts"))
@@ -156,15 +180,42 @@ class DirectionsReport:
         return values
 
 
-def file_name(tag: str, kind: str) -> str:
+def steering_picture(tag: TagReport, layer: int, curves: Curves, weights: tuple[float, ...]) -> str:
+    """How near the directions of a tag in a layer bring a model to the tag, by how often they are added: an SVG."""
+    values = (0.0, *weights)
+    order = sorted(range(len(values)), key=lambda k: values[k])
+
+    def along(curve: Sequence[float]) -> list[float]:
+        return [(0.0, *curve)[k] for k in order]
+
+    random = list(zip(*map(along, curves.random), strict=True))
+    lines = {
+        "of tags": Line(values=along(curves.tags)),
+        "of texts": Line(values=along(curves.texts)),
+        "random": Line(
+            values=[sum(each) / len(each) for each in random], low=[*map(min, random)], high=[*map(max, random)]
+        ),
+    }
+    return picture(
+        f"Steering towards <{tag.tag}> in layer {layer}",
+        "E, the share of the divergence that goes away, on the documents that weights are chosen on",
+        [values[k] for k in order],
+        lines,
+        axis="how often the direction is added",
+        doublings=False,
+        shaded=f"lowest to highest of {len(curves.random)} random directions",
+    )
+
+
+def file_name(tag: str, kind: str, ending: str = "safetensors") -> str:
     """The file of a tag: letters, digits, `_` and `-` of its name, and `_` for all else."""
-    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', tag)}{kind}.safetensors"
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', tag)}{kind}.{ending}"
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
+    """JSON has no NaN, and no infinity."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

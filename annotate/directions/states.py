@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,14 @@ from annotate.models.layers import find_layers
 
 
 @torch.no_grad()
-def span_states(model: Any, rows: Rows, spans: int, *, batch_size: int = 8) -> FloatArray:
+def span_states(
+    model: Any,
+    rows: Rows,
+    spans: int,
+    *,
+    batch_size: int = 8,
+    tell: Callable[[int, int], None] = lambda done, of: None,
+) -> FloatArray:
     """The mean hidden state of each span in each layer.
 
     Args:
@@ -23,6 +30,7 @@ def span_states(model: Any, rows: Rows, spans: int, *, batch_size: int = 8) -> F
         rows: what it reads.
         spans: how many spans there are.
         batch_size: rows in one forward pass.
+        tell: is given how many rows are done, of how many.
 
     Returns:
         float32 `[n_layers, n_spans, width]`, layer 1 first; NaN for a span without a token.
@@ -40,6 +48,7 @@ def span_states(model: Any, rows: Rows, spans: int, *, batch_size: int = 8) -> F
             flat = torch.from_numpy(of_token.ravel())
             for layer, output in enumerate(outputs):
                 sums[layer].index_add_(0, flat, output.flatten(0, 1).double().cpu())
+            tell(which.stop, len(rows.ids))
     with np.errstate(invalid="ignore"):
         return (sums[:, :spans].numpy() / number[:, None]).astype(np.float32)
 

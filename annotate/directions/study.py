@@ -25,7 +25,8 @@ from annotate.directions.measures import (
     of_equal_norm,
 )
 from annotate.directions.progress import Tell
-from annotate.directions.report import DirectionsReport, LayerReport, Recombined, TagReport, file_name
+from annotate.directions.readings import Parts, Readings
+from annotate.directions.report import Curves, DirectionsReport, LayerReport, Recombined, TagReport, file_name
 from annotate.directions.rows import fitted
 from annotate.directions.spans import TaggedSpans
 from annotate.directions.steering import Additions
@@ -34,39 +35,9 @@ from annotate.errors import ConfigError
 from annotate.models.base import FloatArray
 from annotate.proof.discrimination import auroc_interval
 from annotate.proof.intervals import Interval
-from annotate.randomness import keyed_hash, name_key
-
-ANCHOR = 200
-"""Characters of an anchor of a probe at most."""
 
 Vectors = Mapping[Found, FloatArray]
 """Directions by how they were found: float32 `[n_layers, width]` each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """The documents, drawn in three."""
-
-    finding: TaggedSpans
-    choosing: TaggedSpans
-    measuring: TaggedSpans
-
-    @staticmethod
-    def of(texts: TaggedSpans, *, seed: int = 0) -> Parts:
-        """Three fifths, one, and one, drawn by a hash of each document's number.
-
-        Raises:
-            ConfigError: there are fewer than five documents.
-        """
-        drawn = keyed_hash(seed, name_key("directions: parts"), np.arange(len(texts.spans)))
-        fifth = np.argsort(np.argsort(drawn, kind="stable"), kind="stable") % 5
-        if len(fifth) < 5:
-            raise ConfigError(
-                f"{len(fifth)} documents can't be drawn in three: five or more are needed",
-                hint="Look at more: --documents.",
-            )
-        finding, choosing, measuring = (texts.where(which.tolist()) for which in (fifth < 3, fifth == 3, fifth == 4))
-        return Parts(finding=finding, choosing=choosing, measuring=measuring)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +49,14 @@ class Steered:
         chosen: its steering equivalence on the documents that it was chosen on.
         addition: what is added to the hidden states.
         measured: its steering equivalence on others.
+        curve: by weight, its steering equivalence on the documents that weights are chosen on; NaN where there is none.
     """
 
     weight: float
     chosen: float
     addition: Additions
     measured: Interval
+    curve: tuple[float, ...]
 
 
 Steering = Mapping[tuple[str, int], Steered]
@@ -143,6 +116,7 @@ def find_directions(
             are too few documents; or a layer does not exist.
         StorageError: the run has no scores, or no token shards.
     """
+    tell(f"loading {model}")
     subject = Subject.load(
         workdir, model, output=output, untagged=untagged, device=device, layers=layers, weights=weights, seed=seed
     )
@@ -150,6 +124,7 @@ def find_directions(
     if len({file_name(name, "") for name in names}) < len(names):
         raise ConfigError(f"the tags {', '.join(names)} have files of one name", hint="Look at them one by one.")
     opposite = subject.named(against)
+    tell(f"reading {documents:,} documents of {workdir}")
     found = TaggedSpans.of_run(workdir, documents=documents, output=output)
     there = sorted({tag for tags in found.tags for each in tags for tag in each})
     for missing in {each for name in names for each in subject.named(name)} - set(there):
@@ -164,15 +139,17 @@ def find_directions(
     parts = Parts.of(texts, seed=seed)
     sizes = tuple(len(part.spans) for part in (parts.finding, parts.choosing, parts.measuring))
     tell(f"{len(texts.spans)} documents: {sizes[0]} to find, {sizes[1]} to choose, {sizes[2]} to measure")
-    conditions = [studied(subject, name, opposite, parts, tell) for name in names]
+    readings = Readings.of(subject, parts, opposite, tell)
+    conditions = [studied(readings, name, tell) for name in names]
     pairs = itertools.combinations(conditions, 2) if subject.knows_tags else ()
     return DirectionsReport(
         model=model,
         documents=(sizes[0], sizes[1], sizes[2]),
         dropped=dropped,
         max_length=subject.max_length,
+        weights=subject.weights,
         tags=tuple(each.report for each in conditions),
-        recombined=tuple(recombined(subject, *pair, opposite, parts.measuring, tell) for pair in pairs),
+        recombined=tuple(recombined(readings, *pair, tell) for pair in pairs),
         directions={
             (condition.report.tag, kind): each
             for condition in conditions
@@ -182,18 +159,20 @@ def find_directions(
     )
 
 
-def studied(subject: Subject, name: str, against: tuple[str, ...], parts: Parts, tell: Tell) -> Condition:
+def studied(readings: Readings, name: str, tell: Tell) -> Condition:
     """Find the directions of a tag, and measure them."""
+    subject, parts, against = readings.subject, readings.parts, readings.against
     own = subject.named(name)
     having, lacking = parts.finding.sides(own, against)
-    plain = subject.states(subject.reader.untagged(parts.finding), parts.finding)
+    plain = readings.finding
     vectors: dict[Found, FloatArray] = {"texts": difference_of_means(plain, having, lacking)}
     if subject.knows_tags:
-        under, other = (subject.states(subject.rows(parts.finding, each), parts.finding) for each in (own, against))
-        vectors["tags"] = mean_difference(under, other)
+        rows = subject.reader.under(parts.finding, own)
+        under = subject.states(rows, parts.finding, tell, f"hidden states of the same under <{name}>")
+        vectors["tags"] = mean_difference(under, readings.opposite)
     tell(f"<{name}>: directions found, of {having.sum():,} spans with it and {lacking.sum():,} without")
     steering = steered_best(subject, vectors, own, against, parts, tell)
-    states = subject.states(subject.reader.untagged(parts.measuring), parts.measuring)
+    states = readings.measuring
     layers = []
     for layer in subject.layers:
         of_layer: Vectors = {kind: vector[layer - 1] for kind, vector in vectors.items()}
@@ -212,15 +191,15 @@ def studied(subject: Subject, name: str, against: tuple[str, ...], parts: Parts,
     if steering:
         best = max(subject.layers, key=lambda layer: steering["tags", layer].chosen)
     else:
-        best = _best_told(subject, vectors["texts"], parts.choosing, own, against)
+        best = _best_told(readings, vectors["texts"], own)
     report = TagReport(
         tag=name,
         against=against,
         spans=(int(having.sum()), int(lacking.sum())),
         layers=tuple(layers),
         best=best,
-        auroc_alone=told_alone(subject, vectors[lead], best, parts.measuring, own, against),
-        additivity=log_odds(subject, own, against, vectors[lead], best, parts.measuring),
+        auroc_alone=_told_alone(readings, vectors[lead], best, own),
+        additivity=log_odds(readings, own, vectors[lead], best, tell),
     )
     cards = {
         kind: DirectionCard(model=subject.hashes, found=kind, tags=own, against=against, spans=report.spans[0])
@@ -230,7 +209,7 @@ def studied(subject: Subject, name: str, against: tuple[str, ...], parts: Parts,
         report=report,
         directions={kind: Direction(card=cards[kind], vectors=vector) for kind, vector in vectors.items()},
         steering=steering,
-        anchors=_anchors(subject, vectors[lead], best, parts.finding),
+        anchors=_anchors(readings, vectors[lead], best),
     )
 
 
@@ -261,19 +240,11 @@ def told_apart(
     }
 
 
-def told_alone(
-    subject: Subject,
-    vectors: FloatArray,
-    layer: int,
-    texts: TaggedSpans,
-    own: tuple[str, ...],
-    against: tuple[str, ...],
-) -> Interval:
+def _told_alone(readings: Readings, vectors: FloatArray, layer: int, own: tuple[str, ...]) -> Interval:
     """AUROC of the probe that is made of a direction, which reads each span by itself."""
-    having, lacking = texts.sides(own, against)
-    projected = subject.projected_alone([span for spans in texts.spans for span in spans], vectors, layer)
-    kept = (having | lacking) & ~np.isnan(projected)
-    return auroc_interval(projected[kept], having[kept], texts.documents[kept], seed=subject.seed)
+    lead: Vectors = {"tags": vectors[layer - 1]}
+    measured = readings.parts.measuring
+    return told_apart(readings.subject, lead, readings.alone[layer - 1], measured, own, readings.against)["tags"]
 
 
 def steered_best(
@@ -298,7 +269,8 @@ def steered_best(
             f"model {subject.hashes.name!r} gives numbers that are none, where it reads the text of this run",
             hint="Its weights may be damaged, or its dtype may not hold its states.",
         )
-    after = np.nan_to_num(sums[1:], nan=np.inf).reshape(len(keys), len(subject.weights))
+    tried = sums[1:].reshape(len(keys), len(subject.weights))
+    after = np.nan_to_num(tried, nan=np.inf)
     best = after.argmin(axis=1).tolist()
     chosen = [added(every[kind], layer, subject.weights[k]) for (kind, layer), k in zip(keys, best, strict=True)]
     measured = subject.divergences(parts.measuring, own, against, [{}, *chosen], tell)
@@ -308,20 +280,15 @@ def steered_best(
             chosen=float(1 - after[i, k] / sums[0]) if sums[0] else 0.0,
             addition=chosen[i],
             measured=equivalence(measured[i + 1], measured[0], seed=subject.seed),
+            curve=tuple((1 - of_choosing / sums[0]).tolist()) if sums[0] else (0.0,) * len(subject.weights),
         )
-        for i, (key, k) in enumerate(zip(keys, best, strict=True))
+        for i, (key, k, of_choosing) in enumerate(zip(keys, best, tried, strict=True))
     }
 
 
-def recombined(
-    subject: Subject,
-    first: Condition,
-    second: Condition,
-    against: tuple[str, ...],
-    texts: TaggedSpans,
-    tell: Tell,
-) -> Recombined:
+def recombined(readings: Readings, first: Condition, second: Condition, tell: Tell) -> Recombined:
     """Two directions added together, against the model under both tags."""
+    subject, texts, against = readings.subject, readings.parts.measuring, readings.against
     names = (first.report.tag, second.report.tag)
     alone = [dict(each.steering["tags", each.report.best].addition) for each in (first, second)]
     both = dict(alone[0])
@@ -356,16 +323,15 @@ def _cosines(
     }
 
 
-def _best_told(
-    subject: Subject, vectors: FloatArray, texts: TaggedSpans, own: tuple[str, ...], against: tuple[str, ...]
-) -> int:
+def _best_told(readings: Readings, vectors: FloatArray, own: tuple[str, ...]) -> int:
     """The layer whose direction of texts tells spans apart best."""
-    states = subject.states(subject.reader.untagged(texts), texts)
+    subject, texts, states = readings.subject, readings.parts.choosing, readings.choosing
+    assert states is not None, "the model has not seen the tags"
     found = {
-        layer: told_apart(subject, {"texts": vectors[layer - 1]}, states[layer - 1], texts, own, against)["texts"].value
+        layer: told_apart(subject, {"texts": vectors[layer - 1]}, states[layer - 1], texts, own, readings.against)
         for layer in subject.layers
     }
-    return max(found, key=lambda layer: np.nan_to_num(found[layer]))
+    return max(found, key=lambda layer: np.nan_to_num(found[layer]["texts"].value))
 
 
 def _steered(steering: Steering, layer: int) -> dict[str, Any]:
@@ -373,21 +339,18 @@ def _steered(steering: Steering, layer: int) -> dict[str, Any]:
     if not steering:
         return {}
     tags, texts = (steering[kind, layer] for kind in ("tags", "texts"))
+    random = [steering[f"random {k}", layer] for k in range(RANDOM)]
     return {
         "weight": tags.weight,
         "equivalence": tags.measured,
         "weight_texts": texts.weight,
         "equivalence_texts": texts.measured,
-        "equivalence_random": max(steering[f"random {k}", layer].measured.value for k in range(RANDOM)),
+        "equivalence_random": max(each.measured.value for each in random),
+        "curves": Curves(tags=tags.curve, texts=texts.curve, random=tuple(each.curve for each in random)),
     }
 
 
-def _anchors(subject: Subject, vectors: FloatArray, layer: int, texts: TaggedSpans) -> tuple[str, str]:
-    """The spans with the lowest and the highest projection, of those that are no longer than 200 characters.
-
-    They are read by themselves, as a probe does.
-    """
-    spans = list(dict.fromkeys(span.strip() for document in texts.spans for span in document if span.strip()))
-    short = [span for span in spans if len(span) <= ANCHOR] or spans
-    projected = subject.projected_alone(short, vectors, layer)
-    return short[int(np.nanargmin(projected))], short[int(np.nanargmax(projected))]
+def _anchors(readings: Readings, vectors: FloatArray, layer: int) -> tuple[str, str]:
+    """The spans with the lowest and the highest projection, read by themselves, as a probe does."""
+    projected = readings.short_alone[layer - 1].astype(np.float64) @ vectors[layer - 1]
+    return readings.short[int(np.nanargmin(projected))], readings.short[int(np.nanargmax(projected))]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 
@@ -111,18 +110,17 @@ class Subject:
         given = (tags,) if isinstance(tags, str) else tuple(tags)
         return given if self.reader.trained is None else self.reader.trained.named(given)
 
-    def states(self, rows: Rows, texts: TaggedSpans) -> FloatArray:
-        """Hidden states of the spans of texts: float32 `[n_layers, n_spans, width]`."""
-        return span_states(self.model, rows, texts.table.num_rows)
+    def states(self, rows: Rows, texts: TaggedSpans, tell: Tell, what: str) -> FloatArray:
+        """Hidden states of the spans of texts: float32 `[n_layers, n_spans, width]`; `what` is told of them."""
+        return span_states(self.model, rows, texts.table.num_rows, tell=Progress(tell, what).at)
 
-    def projected_alone(self, texts: Sequence[str], vectors: FloatArray, layer: int) -> Float64:
-        """Projections on a direction of texts that are read as a probe reads them, each by itself: float64 `[n]`.
+    def states_alone(self, texts: Sequence[str], tell: Tell, what: str) -> FloatArray:
+        """Hidden states of texts that are read as a probe reads them, each by itself: as `states`.
 
         NaN for a text without a token.
         """
         rows = alone(self.tokenizer, texts, self.max_length)
-        states = span_states(self.model, rows, len(texts))[layer - 1]
-        return states.astype(np.float64) @ vectors[layer - 1]
+        return span_states(self.model, rows, len(texts), tell=Progress(tell, what).at)
 
     def rows(self, texts: TaggedSpans, names: Sequence[str]) -> Rows:
         """The rows of texts under tags; of untagged texts if there are none."""

@@ -55,7 +55,7 @@ def test_directions_are_found_written_and_used(annotate, place, monkeypatch):
     assert code == 0, err
     for said in (
         "30 documents: 18 to find, 6 to choose, 6 to measure",
-        "ways to steer, on 6 documents",
+        "loading tagged",
         "<long> against",
     ):
         assert said in out
@@ -67,6 +67,7 @@ def test_directions_are_found_written_and_used(annotate, place, monkeypatch):
     assert sorted(path.name for path in (place / "directions").iterdir()) == sorted(
         [
             *(f"{tag}{kind}.safetensors" for tag in ("long", "very-long") for kind in ("", ".texts", ".probe")),
+            *(f"{tag}.steering-{layer}.svg" for tag in ("long", "very-long") for layer in (1, 3)),
             "report.json",
         ]
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from pathlib import Path
+from types import SimpleNamespace
 
 import additive
 import numpy as np
@@ -10,14 +12,16 @@ import pytest
 import tagged_model
 import torch
 
-from annotate.directions import load_direction, steered
+from annotate.directions import load_direction, progress, steered
+from annotate.directions import subject as subject_module
 from annotate.directions.divergence import divergences, span_log_likelihoods
 from annotate.directions.log_odds import log_odds
-from annotate.directions.report import file_name
+from annotate.directions.readings import Parts, Readings
+from annotate.directions.report import file_name, steering_picture
 from annotate.directions.rows import Reader, fitted
 from annotate.directions.spans import TaggedSpans
 from annotate.directions.states import span_states
-from annotate.directions.study import Parts, recombined, studied
+from annotate.directions.study import Condition, recombined, studied
 from annotate.directions.subject import Subject
 from annotate.errors import ConfigError
 from annotate.inference.tagged import Trained
@@ -36,6 +40,22 @@ def made_up(documents: int, seed: int = 0) -> TaggedSpans:
         spans.append([" ".join(generator.choice(WORDS[kind], 5)).capitalize() + ". " for kind in kinds])
         tags.append([[kind] if kind else [] for kind in kinds])
     return TaggedSpans(spans=spans, tags=tags)
+
+
+def silent(line: str) -> None: ...
+
+
+def study(subject: Subject, texts: TaggedSpans, against: tuple[str, ...] = ()) -> Condition:
+    return studied(Readings.of(subject, Parts.of(texts), against, silent), "nice", silent)
+
+
+def whole(subject: Subject, texts: TaggedSpans) -> Readings:
+    """The readings of texts that are all found, chosen and measured on."""
+    return Readings.of(subject, Parts(finding=texts, choosing=texts, measuring=texts), (), silent)
+
+
+def projected(subject: Subject, texts: list[str], vectors: np.ndarray, layer: int) -> np.ndarray:
+    return subject.states_alone(texts, silent, "")[layer - 1].astype(np.float64) @ vectors[layer - 1]
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +95,8 @@ def subject(files: Path, reader: Reader, vectors: torch.Tensor) -> Subject:
 def test_what_a_tag_adds_is_found_and_steers_like_the_tag(subject: Subject, vectors: torch.Tensor) -> None:
     """In the layer that adds, the direction is what is added; with it, the model is the one under the tag."""
     parts = Parts.of(made_up(40))
-    nice, true = (studied(subject, name, (), parts, lambda line: None) for name in ("nice", "true"))
+    readings = Readings.of(subject, parts, (), silent)
+    nice, true = (studied(readings, name, silent) for name in ("nice", "true"))
     first, second = nice.report.layers
     assert np.allclose(nice.directions["tags"].vectors[0], 0, atol=1e-6)
     assert np.allclose(nice.directions["tags"].vectors[1], vectors[0], atol=1e-5)
@@ -86,25 +107,63 @@ def test_what_a_tag_adds_is_found_and_steers_like_the_tag(subject: Subject, vect
     assert first.equivalence.value == pytest.approx(0, abs=1e-6)  # a direction of zeros
     assert second.equivalence_random < 0.8  # the best of five, in 16 dimensions
     assert second.norm == pytest.approx(float(vectors[0].norm()), rel=1e-4)
-    both = recombined(subject, nice, true, (), parts.measuring, lambda line: None)
+    both = recombined(readings, nice, true, silent)
     assert both.equivalence.value == pytest.approx(1, abs=1e-4)  # though nothing was chosen on texts under both tags
     assert max(alone.value for alone in both.alone) < 0.9
+
+
+def test_what_each_weight_gives_is_drawn(subject: Subject) -> None:
+    report = study(subject, made_up(40)).report
+    curves = report.layers[1].curves
+    assert curves.tags[1] == pytest.approx(1, abs=1e-4)  # all of the direction, which is what the tag adds
+    assert curves.tags[0] == pytest.approx(0.7, abs=0.25) and curves.tags[2] < 0.5  # half, and twice as much
+    assert len(curves.random) == 5 and max(each[1] for each in curves.random) < 0.8
+    root = ET.fromstring(steering_picture(report, 2, curves, subject.weights))
+    texts = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {"Steering towards <nice> in layer 2", "of tags", "of texts", "random", "0", "0.5", "1", "2"} <= texts
+    assert len([*root.iter("{http://www.w3.org/2000/svg}circle")]) == 3 * 4  # no addition, and three weights
+
+
+def test_what_depends_on_no_tag_is_read_once(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(
+        subject_module, "span_states", lambda *given, **more: (read.append(1), span_states(*given, **more))[1]
+    )
+    readings = Readings.of(subject, Parts.of(made_up(40)), (), silent)
+    read.clear()
+    for name in ("nice", "true"):
+        studied(readings, name, silent)
+    assert len(read) == 2  # the spans under each tag, and no other
+    assert readings.opposite is readings.finding
+
+
+def test_what_takes_a_while_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, told = 0.0, []
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now))
+    quick = progress.Progress(told.append, "quick")
+    slow = progress.Progress(told.append, "slow")
+    for now in range(1, 31):
+        if now < 3:
+            quick.at(now, 2)
+        slow.at(now, 30)
+    assert told[0] == "slow: 2 of 30 done, about 28 s left"
+    assert [line.split()[1] for line in told] == ["2", "12", "22"]
 
 
 def test_texts_tell_where_words_do(subject: Subject) -> None:
     """The words of a tag are its own, so that untagged spans are told apart; labels that say nothing tell nothing."""
     texts = made_up(60)
-    report = studied(subject, "nice", (), Parts.of(texts), lambda line: None).report
+    report = study(subject, texts).report
     assert report.layers[0].auroc_texts.value > 0.95
     generator = np.random.default_rng(5)
     shuffled = [[["nice"] if generator.random() < 0.4 else [] for _ in tags] for tags in texts.tags]
     drawn = TaggedSpans(spans=texts.spans, tags=shuffled)
-    report = studied(subject, "nice", (), Parts.of(drawn), lambda line: None).report
+    report = study(subject, drawn).report
     assert report.layers[0].auroc_texts.low < 0.55 and report.layers[0].auroc_texts.value < 0.75
 
 
 def test_an_opposite_tag_is_set_against(subject: Subject, vectors: torch.Tensor) -> None:
-    found = studied(subject, "nice", ("true",), Parts.of(made_up(40)), lambda line: None)
+    found = study(subject, made_up(40), against=("true",))
     assert np.allclose(found.directions["tags"].vectors[1], vectors[0] - vectors[1], atol=1e-5)
     assert found.report.layers[1].equivalence.value == pytest.approx(1, abs=1e-4)
     assert found.report.spans[1] < found.report.spans[0] * 3  # only spans that have the opposite tag
@@ -122,7 +181,7 @@ def test_a_model_that_has_not_seen_the_tags_has_directions_of_texts(subject: Sub
         weights=(1.0,),
         seed=0,
     )
-    found = studied(other, "nice", (), Parts.of(made_up(40)), lambda line: None)
+    found = study(other, made_up(40))
     assert list(found.directions) == ["texts"] and found.report.layers[0].equivalence is None
     # Adding the direction of spans with the tag makes them likelier, in a model whose head is not tied: either way.
     odds = found.report.additivity
@@ -138,7 +197,7 @@ def test_log_odds_are_not_those_of_length(subject: Subject) -> None:
     spans = [[" ".join(generator.choice(words, 12 if t else 3)).capitalize() + ". " for t in each] for each in tags]
     texts = TaggedSpans(spans=spans, tags=tags)
     vectors = np.random.default_rng(3).standard_normal((3, additive.WIDTH)).astype(np.float32)
-    odds = log_odds(subject, ("nice",), (), vectors, 2, texts)
+    odds = log_odds(whole(subject, texts), ("nice",), vectors, 2, silent)
     assert abs(odds.b) < 2 * odds.b_random and abs(odds.b) < 1  # sums over tokens gave 30 to 130
 
 
@@ -153,7 +212,7 @@ def test_numbers_that_are_none_are_no_divergence_of_zero(subject: Subject) -> No
 def test_tags_of_whole_documents_have_no_number_of_spans(subject: Subject) -> None:
     texts = made_up(40)
     vectors = np.random.default_rng(3).standard_normal((3, additive.WIDTH)).astype(np.float32)
-    assert np.isnan(log_odds(subject, ("wiki",), (), vectors, 2, texts).a)
+    assert np.isnan(log_odds(whole(subject, texts), ("wiki",), vectors, 2, silent).a)
 
 
 def test_states_are_the_means_over_the_tokens_of_spans(subject: Subject) -> None:
@@ -244,7 +303,7 @@ def test_steering_ends_with_its_block_and_names_what_does_not_fit(subject: Subje
 
 
 def test_files_of_directions_are_checked(subject: Subject, tmp_path: Path) -> None:
-    found = studied(subject, "nice", (), Parts.of(made_up(20)), lambda line: None).directions["tags"]
+    found = study(subject, made_up(20)).directions["tags"]
     found.save(tmp_path / "nice.safetensors")
     read = load_direction(tmp_path / "nice.safetensors")
     assert read.card == found.card and np.array_equal(read.vectors, found.vectors)
@@ -267,20 +326,20 @@ def test_too_few_texts_or_spans_are_refused(subject: Subject) -> None:
     texts = made_up(10)
     none = TaggedSpans(spans=texts.spans, tags=[[["true"] for _ in tags] for tags in texts.tags])
     with pytest.raises(ConfigError, match="0 spans have the tag"):
-        studied(subject, "nice", (), Parts.of(none), lambda line: None)
+        study(subject, none)
 
 
 def test_a_probe_reads_spans_alone_and_its_anchors_are_found_so(subject: Subject) -> None:
-    found = studied(subject, "nice", (), Parts.of(made_up(60)), lambda line: None)
+    found = study(subject, made_up(60))
     spans = [" ".join(words[:3]) for words in WORDS.values()]
-    projected = subject.projected_alone([*spans, ""], found.directions["texts"].vectors, 1)
+    alone = projected(subject, [*spans, ""], found.directions["texts"].vectors, 1)
     ids = [torch.tensor(subject.tokenizer.encode(span, add_special_tokens=False).ids) for span in spans]
     states = [subject.model.embedding(each).mean(0).detach().double().numpy() for each in ids]
-    assert np.allclose(projected[:3], np.array(states) @ found.directions["texts"].vectors[0], atol=1e-4)
-    assert np.isnan(projected[3])
+    assert np.allclose(alone[:3], np.array(states) @ found.directions["texts"].vectors[0], atol=1e-4)
+    assert np.isnan(alone[3])
     low, high = found.anchors
     best = found.report.best
-    of_anchors = subject.projected_alone([low, high], found.directions["tags"].vectors, best)
+    of_anchors = projected(subject, [low, high], found.directions["tags"].vectors, best)
     assert of_anchors[0] < of_anchors[1]
     assert 0 <= found.report.auroc_alone.low <= found.report.auroc_alone.high <= 1
 
