@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from annotate.engine.status import status
     from annotate.errors import AnnotateError, BudgetError, ConfigError, InputError, StorageError, WorkError
     from annotate.exports import export
-    from annotate.generators import Price, Sampling, ServerGenerator, TransformersGenerator
+    from annotate.generators import Price, Sampling, ServerGenerator, TransformersGenerator, VllmGenerator
     from annotate.pipeline import Pipeline
     from annotate.proof.prove import prove
     from annotate.scorers import (
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from annotate.training_order.phases import Phase
 
 _HOMES = {
+    "Alias": "annotate.tags",
     "AnnotateError": "annotate.errors",
     "AttributeScores": "annotate.stages.attributes",
     "BudgetError": "annotate.errors",
@@ -64,11 +65,12 @@ _HOMES = {
     "ConfigError": "annotate.errors",
     "Corpus": "annotate.stages.corpus",
     "DEFAULT_SCHEME": "annotate.tags",
-    "KORBAK_SPLITTER": "annotate.text.splitting",
     "Distill": "annotate.stages.distill",
     "Encoder": "annotate.scorers",
     "EncoderWithHead": "annotate.scorers",
+    "Family": "annotate.tags",
     "InputError": "annotate.errors",
+    "KORBAK_SPLITTER": "annotate.text.splitting",
     "Likelihood": "annotate.scorers",
     "Mix": "annotate.training_order.mix",
     "NearDuplicates": "annotate.stages.near_duplicates",
@@ -96,25 +98,24 @@ _HOMES = {
     "Thresholds": "annotate.stages.thresholds",
     "TokenShards": "annotate.stages.token_shards",
     "TransformersGenerator": "annotate.generators",
+    "VllmGenerator": "annotate.generators",
     "WorkError": "annotate.errors",
-    "preset": "annotate.tags",
-    "prove": "annotate.proof.prove",
-    "load_scheme": "annotate.tags",
-    "graded": "annotate.tags",
     "by_column": "annotate.tags",
     "check_model": "annotate.scorers",
     "clean": "annotate.engine.clean",
     "column_scorer": "annotate.scorers",
     "export": "annotate.exports",
-    "Family": "annotate.tags",
-    "Alias": "annotate.tags",
+    "graded": "annotate.tags",
+    "load_scheme": "annotate.tags",
     "main": "annotate.cli",
+    "preset": "annotate.tags",
+    "prove": "annotate.proof.prove",
     "read_tags": "annotate.storage.results",
     "score": "annotate.stages.score",
-    "status": "annotate.engine.status",
-    "tags_folder": "annotate.storage.results",
     "shards": "annotate.storage.results",
+    "status": "annotate.engine.status",
     "tables": "annotate.storage.results",
+    "tags_folder": "annotate.storage.results",
 }
 
 __all__ = [
@@ -162,6 +163,7 @@ __all__ = [
     "Thresholds",
     "TokenShards",
     "TransformersGenerator",
+    "VllmGenerator",
     "WorkError",
     "by_column",
     "check_model",

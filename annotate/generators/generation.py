@@ -16,11 +16,11 @@ import torch
 from annotate.errors import ConfigError
 from annotate.generators.base import Completions, Request, Teacher
 from annotate.generators.draws import draw
+from annotate.generators.token_texts import SPECIAL, TokenTexts
 from annotate.models.device import find_device
 from annotate.models.load import load_model
 from annotate.models.precision import precision
 from annotate.models.run import recover_from
-from annotate.unforgeable import unforgeable
 
 if TYPE_CHECKING:
     from annotate.generators.transformers_generator import TransformersGenerator
@@ -29,10 +29,8 @@ SPREAD = 32
 """Tokens that openings of a batch may differ by, at most: so many are read one by one."""
 
 HALVED = "halved batches"
-SPECIAL = "special tokens left out"
 TOO_LARGE = "prompt, opening and completion do not fit into memory"
 NOT_FINITE = "the model gave no finite logits"
-NOTHING_TO_READ = "prompt and opening are empty, and the model has no token to begin with"
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class Drawn:
         )
 
 
-class Generation:
+class Generation(TokenTexts):
     """Completes openings, batch by batch.
 
     A batch has openings of one prompt, of about equal lengths. None is padded: the model first reads as many tokens of
@@ -105,15 +103,10 @@ class Generation:
     """
 
     def __init__(self, settings: TransformersGenerator, device: str) -> None:
+        super().__init__(settings)
         self.settings = settings
         self.device = find_device(device)
         self.model = load_model("AutoModelForCausalLM", settings.model, device)
-        self.tokenizer = settings.model.tokenizer()
-        self.window = settings.model.window()
-        # A table of embeddings may have more rows than there are tokens: no text stands for them.
-        self.known = max(self.tokenizer.get_vocab().values()) + 1
-        self.stops = settings.stops()
-        self.twin = unforgeable(self.tokenizer.backend_tokenizer).tokenizer
         # Else logits are made for all tokens of a prompt: 2.4 GB for 4,000 tokens of a vocabulary of 150,000.
         takes = inspect.signature(self.model.forward).parameters
         self.last_alone = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
@@ -137,7 +130,7 @@ class Generation:
             prefix = self.read(self.settings.prefix(prompt))
             fitting = []
             for i in group:
-                if (problem := self._problem(prefix.length, len(openings[i]))) is not None:
+                if (problem := self.problem(prefix.length, len(openings[i]))) is not None:
                     problems[i] = problem
                     continue
                 fitting.append(i)
@@ -154,8 +147,7 @@ class Generation:
         found = [drawn.get(i) for i in range(len(requests))]
         return Completions(
             texts=[
-                self._decode(openings[i], made.tokens.tolist(), counts) if made else None
-                for i, made in enumerate(found)
+                self.decode(openings[i], made.tokens.tolist(), counts) if made else None for i, made in enumerate(found)
             ],
             cut_off=np.array([made is not None and made.tokens[-1] not in self.stops for made in found], np.bool_),
             tokens=np.array([len(made.tokens) if made else 0 for made in found], np.int32),
@@ -193,21 +185,6 @@ class Generation:
                 "and values that rows of a batch can share",
                 hint="Start a server for it, such as vLLM's, and use ServerGenerator(...).",
             )
-
-    def _problem(self, prefix: int, opening: int) -> str | None:
-        if not prefix + opening:
-            return NOTHING_TO_READ
-        most = self.settings.sampling.max_tokens
-        if prefix + opening + most > self.window:
-            return (
-                f"the prompt has {prefix:,} tokens, the opening {opening:,}, and max_tokens is {most:,}: more than the "
-                f"{self.window:,} that the model is used with"
-            )
-        return None
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """The tokens of texts, without special ones, also where a text spells one: it can end no turn."""
-        return [encoding.ids for encoding in self.twin.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def read(self, ids: Sequence[int]) -> Prefix:
         """Read what stands before all openings of a prompt."""
@@ -284,17 +261,6 @@ class Generation:
                 live, token = live[going], token[going]
             logits, cache = self._step(torch.from_numpy(token).unsqueeze(1).to(self.device), cache)
             place += 1
-
-    def _decode(self, opening: Sequence[int], completion: Sequence[int], counts: dict[str, int]) -> str:
-        """The text of a completion, as it stands behind the opening: a decoder may write a first word otherwise."""
-        special = set(self.tokenizer.all_special_ids)
-        ids = [i for i in completion if i not in special]
-        counts[SPECIAL] += sum(i in special and i not in self.stops for i in completion)
-        read = self.tokenizer.backend_tokenizer.decode
-        before, whole = read(list(opening)), read([*opening, *ids])
-        text: str = whole[len(before) :] if whole.startswith(before) else read(ids)
-        # Where max_tokens cuts a character in two, its first bytes are no text.
-        return text.rstrip("\ufffd")
 
 
 def _batches(rows: Sequence[int], lengths: Sequence[int], most: int) -> Iterator[list[int]]:

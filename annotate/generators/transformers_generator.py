@@ -5,23 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from annotate.errors import ConfigError
-from annotate.generators.base import DEFAULT_SAMPLING, Request, Sampling
+from annotate.generators.base import Request
+from annotate.generators.local_model import LocalModel
 from annotate.models.base import Json
-from annotate.models.causal_model import CausalModel
-from annotate.models.chat_template import DATE, render_messages
-from annotate.models.files import GENERATION_FILE
 from annotate.models.foretold import Foretold
-
-BETWEEN = "\n\n"
-"""Stands between prompt and opening, where there is no chat template."""
 
 
 @dataclass(frozen=True)
-class TransformersGenerator:
+class TransformersGenerator(LocalModel):
     """Any causal language model of Transformers, from the hub or a directory.
 
         TransformersGenerator(CausalModel("gpt2"), sampling=Sampling(max_tokens=200))
@@ -45,112 +39,20 @@ class TransformersGenerator:
         top_k: how many of the teacher's most probable next tokens are kept beside each token; 0 for none.
     """
 
-    model: CausalModel
     _: KW_ONLY
-    sampling: Sampling = DEFAULT_SAMPLING
-    user: str | None = None
     batch_rows: int = 16
-    top_k: int = 0
 
     gpu: ClassVar[bool] = True
     repeatable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, CausalModel):
-            raise ConfigError(
-                f"the model of a generator must be a CausalModel, got {self.model!r}",
-                hint='Write TransformersGenerator(CausalModel("gpt2")).',
-            )
-        if self.model.context_column is not None:
-            raise ConfigError(
-                f"context_column={self.model.context_column!r} has no meaning for a generator: it is given prompts"
-            )
-        if self.batch_rows < 1 or self.top_k < 0:
-            raise ConfigError(
-                f"batch_rows must be 1 or more, and top_k 0 or more, got {self.batch_rows} and {self.top_k}"
-            )
-
-    def tokenizer(self) -> Any:
-        """That of the model."""
-        return self.model.tokenizer()
-
-    def resolved(self) -> Self:
-        """The same with its directory made absolute, or its revision a commit.
-
-        Raises:
-            ConfigError: the model can't be found.
-        """
-        return dataclasses.replace(self, model=self.model.resolved())
-
-    def prefix(self, prompt: str) -> list[int]:
-        """The tokens that a prompt becomes: all that the model reads before the opening.
-
-        Raises:
-            ConfigError: the model has no chat template, or a template that fails.
-        """
-        tokenizer = self.model.tokenizer().backend_tokenizer
-        if self.user is None:
-            first = self.model.first_id()
-            ids: list[int] = tokenizer.encode(prompt + BETWEEN, add_special_tokens=False).ids if prompt else []
-            return [*([] if first is None else [first]), *ids]
-        messages = [{"role": "system", "content": prompt}] if prompt else []
-        messages.append({"role": "user", "content": self.user})
-        written = render_messages(self.model.tokenizer(), DATE, messages, self.model.name)
-        return list(tokenizer.encode(written, add_special_tokens=False).ids)
-
-    def stops(self) -> list[int]:
-        """The tokens that end a text, by the tokenizer and by the model's settings for generation.
-
-        Where there are no such settings, its configuration has them.
-
-        Raises:
-            ConfigError: they are no ids.
-        """
-        settings = self.model.files().settings(GENERATION_FILE)
-        config = self.model.config().get_text_config()
-        said = settings.get("eos_token_id") if settings else getattr(config, "eos_token_id", None)
-        found = [*(said if isinstance(said, list) else [said]), self.model.tokenizer().eos_token_id]
-        ids = [i for i in found if i is not None]
-        if wrong := [i for i in ids if type(i) is not int or i < 0]:
-            raise ConfigError(f"model {self.model.name!r}: its eos_token_id must be ids of tokens, got {wrong[0]!r}")
-        return sorted({*ids})
-
-    def check(self, prompts: Sequence[str]) -> None:
-        """Check that each prompt leaves room for a completion.
-
-        Raises:
-            ConfigError: one does not, or the chat template does not write it.
-        """
-        window = self.model.window()
-        for prompt in prompts:
-            size = len(self.prefix(prompt))
-            if size + self.sampling.max_tokens >= window:
-                raise ConfigError(
-                    f"a prompt of {size:,} tokens and max_tokens={self.sampling.max_tokens:,} leave no room for an "
-                    f"opening: model {self.model.name!r} is used with {window:,} tokens. The prompt begins "
-                    f"{prompt[:60]!r}",
-                    hint="Set CausalModel(..., max_length=...) as high as the model goes, or make the prompt shorter.",
-                )
+        super().__post_init__()
+        if self.batch_rows < 1:
+            raise ConfigError(f"batch_rows must be 1 or more, got {self.batch_rows}")
 
     def identity(self) -> Json:
         """The hashes of the model's files, and the settings that can change a completion."""
-        return {
-            "kind": "transformers",
-            "model": self.model.identity(),
-            "stops": self.stops(),
-            "sampling": self.sampling.identity(),
-            "user": self.user,
-            "batch_rows": self.batch_rows,
-            "top_k": self.top_k,
-        }
-
-    def named(self) -> tuple[str, str]:
-        """The hub id with its commit; or the last part of the directory's name, with a hash of its weights."""
-        files = self.model.files()
-        if files.commit is not None:
-            return self.model.name, files.commit
-        name = Path(self.model.name).name if Path(self.model.name).is_absolute() else self.model.name
-        return name, f"sha256:{files.hashes()['weights']}"
+        return {"kind": "transformers", **super().identity(), "batch_rows": self.batch_rows}
 
     def foretell(self, requests: Sequence[Request], device: str) -> Foretold:
         """Count the tokens, and time the requests with a few tokens each; a token takes as long as any other.
@@ -160,18 +62,11 @@ class TransformersGenerator:
         """
         from annotate.generators.timing import time_requests
 
-        tokenizer, most = self.model.tokenizer().backend_tokenizer, self.sampling.max_tokens
-        prefixes = {prompt: len(self.prefix(prompt)) for prompt in {request.prompt for request in requests}}
-        openings = tokenizer.encode_batch([request.opening for request in requests], add_special_tokens=False)
-        seconds, prompts = time_requests(self.load(device), requests) if requests else (None, 0.0)
-        return Foretold(
-            documents=len(requests),
-            read_tokens=sum(prefixes[r.prompt] + len(e.ids) for r, e in zip(requests, openings, strict=True)),
-            written_tokens=len(requests) * most,
-            counted=True,
-            seconds=seconds,
-            unit_seconds=prompts,
-        )
+        found = self.counted(requests)
+        if not requests:
+            return found
+        seconds, prompts = time_requests(self.load(device), requests)
+        return dataclasses.replace(found, seconds=seconds, unit_seconds=prompts)
 
     def load(self, device: str) -> Any:
         """Read the weights onto `device`.

@@ -90,6 +90,11 @@ def placed(device: str, gpus: float) -> str:
     return device
 
 
+def part_of_gpu() -> float:
+    """The part of a GPU's memory that this process may take; 1 where nothing else was said."""
+    return _PARTS.get(0, 1.0)
+
+
 def memory_left(device: torch.device, *, every: bool = False) -> int:
     """Bytes of memory that a model can have on a device; of the CPU's what Linux says is available, elsewhere all.
 

@@ -13,6 +13,7 @@ from annotate import CausalModel, ConfigError
 from annotate.generators import Request, Sampling, TransformersGenerator
 from annotate.generators import generation as module
 from annotate.generators.draws import draw
+from annotate.generators.token_texts import NOTHING_TO_READ
 
 OPENINGS = ["the cat", "you are an idiot", "a dog sat on the", "hello", "the", "good dog ! thank you , good"]
 PROMPT = "you are nice . the dog is bad"
@@ -188,7 +189,7 @@ def test_what_does_not_fit_is_a_problem_of_its_own(tiny):
 def test_an_empty_opening_needs_something_to_read(tiny, monkeypatch):
     monkeypatch.setattr(CausalModel, "first_id", lambda self: None)
     found = complete(generator(tiny("gpt2")), requests("", ["", "a dog"]))
-    assert found.problems == {0: module.NOTHING_TO_READ} and found.texts[1]
+    assert found.problems == {0: NOTHING_TO_READ} and found.texts[1]
     assert complete(generator(tiny("gpt2")), requests("you are", ["", "a dog"])).problems == {}
 
 
