@@ -135,11 +135,18 @@ def tag_families(card: Mapping[str, Any]) -> tuple[TagFamily, ...]:
     """
     families: dict[Any, list[Mapping[str, Any]]] = {}
     for tag in card["tags"]:
-        if tag.get("layout") != "prefix" or not tag.get("every_span") or tag["closing_id"] is not None:
+        prefix = tag.get("layout") == "prefix" and tag["closing_id"] is None
+        if prefix and not tag.get("every_span"):
+            raise ConfigError(
+                f"<{tag['name']}> is of larger spans than those inside it, as `Nest` places it: it counts for all of "
+                "them, and the likelihoods of single spans, on which a proof rests, do not tell what it does",
+                hint="Prove the levels one by one: token shards of a `Place` for each, on the same scores.",
+            )
+        if not prefix:
             raise ConfigError(
                 f"<{tag['name']}> does not stand before each of its spans (layout {tag.get('layout')!r}): its effect "
                 "on a span can't be told from that on the spans before",
-                hint='Prove a run whose tags all have the layout "prefix", on one level of spans.',
+                hint='Prove a run whose tags all have the layout "prefix"; it can have the same scores.',
             )
         families.setdefault(tag["family"], []).append(tag)
     if not families:

@@ -118,6 +118,9 @@ def test_what_can_not_be_measured_is_refused() -> None:
     card, tables = card_and_tables()
     with pytest.raises(ConfigError, match="which span each token is of"):
         read_text([tables[0].drop_columns(["span_ids"])], card)
+    card["tags"][1]["every_span"] = False
+    with pytest.raises(ConfigError, match="<low> is of larger spans than those inside it, as `Nest` places it"):
+        read_text(tables, card)
     card["tags"][0]["layout"] = "repeat"
     with pytest.raises(ConfigError, match="<high> does not stand before each of its spans"):
         read_text(tables, card)
