@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from annotate.errors import ConfigError
 from annotate.proof.gaps import contrasted
 from annotate.proof.generation import (
     DoseResponse,
@@ -151,6 +152,9 @@ def score_texts(judge: Judge, texts: Mapping[str, Sequence[Int32]], corpus: Held
         texts: by arm, of each model: int32 `[tags and none, n, 1 + length]`, as `read_tokens` gives them.
         corpus: held-out spans.
         writing: how the texts were written.
+
+    Raises:
+        ConfigError: there is no number of a text, or no span, of which the judge could score all.
     """
     n = len(writing.firsts)
     stacked = {arm: np.stack(of_models) for arm, of_models in texts.items()}
@@ -159,6 +163,9 @@ def score_texts(judge: Judge, texts: Mapping[str, Sequence[Int32]], corpus: Held
     known = np.asarray(np.isfinite(np.concatenate(scores, axis=1)).all(axis=1))
     of_texts, of_spans = known[: -len(corpus.tokens) or None], known[sum(map(len, flat)) :]
     whole = of_texts.reshape(-1, n).all(axis=0)
+    if not whole.any() or not of_spans.any():
+        what = "held-out span" if whole.any() else "number of which it can score the texts of all models and tags"
+        raise ConfigError(f"the judge ({judge.name}) finds no {what}", hint="Give another judge, or --texts 0.")
     ends = np.cumsum([len(part) for part in flat])
     by_arm: dict[str, tuple[Float64, ...]] = {}
     for arm, tokens, start, end in zip(stacked, stacked.values(), np.append(0, ends), ends, strict=False):
@@ -204,7 +211,8 @@ def judged(scores: Scores) -> Judged:
 def towards_corpus(scores: Scores, found: JudgedFamily, k: int, arm: str) -> Float64 | None:
     """The judged difference of each text of the first model of an arm, mean over the tags of a family: float64 `[n]`.
 
-    Each tag counts in the direction of its difference in the corpus. None if the judge does not tell a tag apart there.
+    Each tag counts in the direction of its difference in the corpus, if the judge tells it apart there, as it may not a
+    tag in the middle of grades. None if it tells none apart.
 
     Args:
         scores: of texts and spans.
@@ -212,14 +220,13 @@ def towards_corpus(scores: Scores, found: JudgedFamily, k: int, arm: str) -> Flo
         k: the number of the family.
         arm: which.
     """
-    if any(tag.fidelity is None for tag in found.tags):
-        return None
     values = scores.texts[arm][k][:1]
     signed = [
         np.sign(tag.corpus.value) * (_under(values, state) - _against(values, state))[0]
         for state, tag in enumerate(found.tags, start=1)
+        if tag.fidelity is not None
     ]
-    return np.asarray(np.mean(signed, axis=0))
+    return np.asarray(np.mean(signed, axis=0)) if signed else None
 
 
 def _family(

@@ -109,14 +109,24 @@ class ByScorer:
     device: str
 
     def scores(self, tokens: Int32) -> list[Float64]:
-        """See `Judge`."""
+        """See `Judge`.
+
+        Raises:
+            ConfigError: its anchors are the wrong way round, or it can score none of the texts.
+        """
         backbone = self.scorer.backbone
         forward = backbone.load([self.scorer], self.device)
         check_anchors([self.scorer], backbone, forward)
         prepared = backbone.prepare(pa.table({"text": pa.array(decoded(self.tokenizer, tokens), pa.large_string())}))
         (scores,) = forward(prepared, [0])
-        values = expand(prepared, scores)[0][:, 0].astype(np.float64)
-        return [np.repeat(values[:, None], 1 + n, axis=1) for n in self.tags]
+        values, failures = expand(prepared, scores)
+        if len(failures) == len(tokens):
+            raise ConfigError(
+                f"the judge ({self.name}) can score no text: {next(iter(failures.values()))}",
+                hint="Give another judge, or --texts 0.",
+            )
+        first = values[:, :1].astype(np.float64)
+        return [np.repeat(first, 1 + n, axis=1) for n in self.tags]
 
 
 def scorer_judge(judge: str | Scorer, material: Material, workdir: str | PathLike[str], *, device: str) -> ByScorer:

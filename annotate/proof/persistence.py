@@ -44,7 +44,7 @@ class OfPersistence:
         tags: of the family.
         gap: the swap gap, nats a span.
         judged: the judged difference of texts, mean over tags, each in the direction of the corpus; None if no texts
-            were written, or if the judge does not tell the spans of the corpus apart by each tag.
+            were written, or if the judge does not tell the spans of the corpus apart by any tag.
     """
 
     tags: tuple[str, ...]

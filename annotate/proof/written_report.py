@@ -11,8 +11,8 @@ from annotate.proof.persistence import Left, Persistence
 
 ABOUT_WRITTEN = """The judge's mean score of texts under a tag, less that under the other tags of its family, or under
 none if there is no other. `corpus`: the same of held-out spans, cut to the length of the texts. `share`: of the models
-with true tags, of that of the corpus. `best of {}`: the expected highest score of so many texts under the tag; in
-parentheses, of the control."""
+with true tags, of that of the corpus; it has no interval of its own. `best of {}`: the expected highest score of so
+many texts under the tag; in parentheses, of the control."""
 ABOUT_DOSE = """The tags are taken as grades, in the order of the scheme. If they are none, this says nothing."""
 ABOUT_PERSISTENCE = """The model with true tags of seed 0 was trained on for {:,} steps without tags, with a new
 optimizer and at most a quarter of the learning rate, on the text that it was trained on, in another order unless its

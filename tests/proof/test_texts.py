@@ -20,6 +20,7 @@ from annotate.proof.persistence import gap_left, judged_left
 from annotate.proof.texts import LONGEST, TEMPERATURE, TOP_P, Writing, read_tokens, save_texts, write_texts
 from annotate.proof.unigram import Unigram
 from annotate.proof.windows import TagFamily, read_text, tag_families
+from annotate.proof.written_report import written_lines
 
 WORDS = 6  # ids 0 to 5; then the end of a text, and the tags
 END, TAGS = 6, (7, 8, 9)
@@ -134,7 +135,8 @@ def test_grades_are_written_in_their_order(tmp_path) -> None:
         name: [tokens_of(write_texts(Table(table), asked, seed=0), asked, tmp_path)]
         for name, table in (("true", under), ("shuffled", under[[0, 0, 0, 0]]))
     }
-    (family,) = judged(score_texts(bag(under), texts, corpus_of(under, 2000), asked)).families
+    found = judged(score_texts(bag(under), texts, corpus_of(under, 2000), asked))
+    (family,) = found.families
     assert family.dose is not None and family.dose_shuffled is not None
     assert family.dose.spearman == 1.0 and family.dose.chance == pytest.approx(1 / 3)
     means = list(family.dose.generated.values())
@@ -144,6 +146,9 @@ def test_grades_are_written_in_their_order(tmp_path) -> None:
     np.testing.assert_allclose(means, expected, atol=0.1)
     np.testing.assert_allclose(list(family.dose.corpus.values()), [float(row @ ratio) for row in under[1:]], atol=0.1)
     assert len(set(family.dose_shuffled.generated.values())) == 1  # the same texts under all grades
+    said = "\n".join(written_lines(found))
+    assert "### Grades <low> <middle> <high>" in said and f"| <low> | {means[0]:+.3f} |" in said
+    assert "+1.00 (as far from 0 by chance: 33.3%); of the control +0.00 (as far from 0 by chance: 100.0%)" in said
 
 
 def test_a_tag_without_others_is_judged_against_none(tmp_path) -> None:
@@ -215,6 +220,10 @@ def test_a_scorer_judges_the_text_and_not_if_the_tags_came_from_it(made) -> None
     assert judge.scores(tokens)[0].tolist() == [[2.0] * 3, [0.0] * 3]
     assert "PythonScorer" in judge.name and "'ups'" in judge.name
 
+    nothing = PythonScorer(function=fails, axes=("ups",))
+    with pytest.raises(ConfigError, match="can score no text"):
+        scorer_judge(nothing, material, made.folder, device="cpu").scores(tokens)
+
     made.scored_by(words)
     with pytest.raises(ConfigError, match=r"is the scorer of annotations \(ups\), which the tags came from"):
         scorer_judge(words, material, made.folder, device="cpu")
@@ -224,6 +233,10 @@ def test_a_scorer_judges_the_text_and_not_if_the_tags_came_from_it(made) -> None
     reads = PythonScorer(function=ups, axes=("ups",), columns=("text", "source"))
     with pytest.raises(ConfigError, match="reads the columns source"):
         scorer_judge(reads, material, made.folder, device="cpu")
+
+
+def fails(table: pa.Table) -> np.ndarray:
+    return np.full(table.num_rows, np.nan, np.float32)
 
 
 def ups(table: pa.Table) -> np.ndarray:
@@ -241,6 +254,9 @@ def test_texts_that_a_judge_can_not_score_are_left_out_of_all_and_counted(tmp_pa
     found = judged(score_texts(bag(UNDER), texts, corpus, asked))
     assert found.texts == 99 and found.left_out == (1, 1)
     assert np.isfinite(found.families[0].tags[0].difference.value)
+    texts["shuffled"][0][1, :, 1:] = -1
+    with pytest.raises(ConfigError, match=r"a bag of words.* finds no number of which it can score"):
+        score_texts(bag(UNDER), texts, corpus, asked)
 
 
 def test_what_is_left_of_a_known_gap() -> None:
