@@ -48,8 +48,8 @@ def command(
     WORKDIR is that of a finished run, whose documents and tags are used. MODEL is a causal language model, a folder or
     a name on the hub, that was trained on the run's token shards; or any other, with --untagged.
 
-    The folder --out gets a file for each direction, a probe of each tag that scores spans by their projection, and the
-    report as JSON.
+    The folder --out gets a file for each direction, a probe of each tag that scores spans by their projection, pictures
+    of steering by each layer, and the report as JSON.
     """
     from annotate.directions import find_directions
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from annotate.models.base import FloatArray
 from annotate.proof.intervals import Float64
 from annotate.randomness import keyed_hash, name_key
 
+ByLayer = Mapping[int, FloatArray]
 ANCHOR = 200
 """Characters of an anchor of a probe at most."""
 
@@ -50,7 +51,8 @@ class Parts:
 class Readings:
     """A model, the documents, and what it makes of them whichever tag is looked at.
 
-    Hidden states are float32 `[n_layers, n_spans, width]`.
+    Hidden states are float32 `[n_spans, width]` by layer, of the layers that are looked at; those that directions are
+    found in are float32 `[n_layers, n_spans, width]`, of all layers.
 
     Attributes:
         subject: the model.
@@ -71,12 +73,12 @@ class Readings:
     against: tuple[str, ...]
     finding: FloatArray
     opposite: FloatArray
-    choosing: FloatArray | None
-    measuring: FloatArray
-    alone: FloatArray
+    choosing: ByLayer | None
+    measuring: ByLayer
+    alone: ByLayer
     likelihoods: Float64
     short: Sequence[str]
-    short_alone: FloatArray
+    short_alone: ByLayer
 
     @staticmethod
     def of(subject: Subject, parts: Parts, against: tuple[str, ...], tell: Tell) -> Readings:
@@ -84,6 +86,9 @@ class Readings:
 
         def untagged(texts: TaggedSpans, what: str) -> FloatArray:
             return subject.states(subject.reader.untagged(texts), texts, tell, f"hidden states of spans to {what}")
+
+        def looked_at(states: FloatArray) -> ByLayer:
+            return {layer: states[layer - 1].copy() for layer in subject.layers}  # copies: the rest is let go
 
         finding = untagged(parts.finding, "find directions in")
         opposite = finding
@@ -99,9 +104,9 @@ class Readings:
             against=against,
             finding=finding,
             opposite=opposite,
-            choosing=None if subject.knows_tags else untagged(parts.choosing, "choose a layer on"),
-            measuring=untagged(parts.measuring, "measure on"),
-            alone=subject.states_alone(measured, tell, "hidden states of the same, each read by itself"),
+            choosing=None if subject.knows_tags else looked_at(untagged(parts.choosing, "choose a layer on")),
+            measuring=looked_at(untagged(parts.measuring, "measure on")),
+            alone=looked_at(subject.states_alone(measured, tell, "hidden states of the same, each read by itself")),
             likelihoods=span_log_likelihoods(
                 subject.model,
                 subject.reader.untagged(parts.measuring),
@@ -110,5 +115,5 @@ class Readings:
                 banned=subject.banned,
             ),
             short=short,
-            short_alone=subject.states_alone(short, tell, "hidden states of anchors, each read by itself"),
+            short_alone=looked_at(subject.states_alone(short, tell, "hidden states of anchors, each read by itself")),
         )

@@ -172,11 +172,10 @@ def studied(readings: Readings, name: str, tell: Tell) -> Condition:
         vectors["tags"] = mean_difference(under, readings.opposite)
     tell(f"<{name}>: directions found, of {having.sum():,} spans with it and {lacking.sum():,} without")
     steering = steered_best(subject, vectors, own, against, parts, tell)
-    states = readings.measuring
     layers = []
     for layer in subject.layers:
         of_layer: Vectors = {kind: vector[layer - 1] for kind, vector in vectors.items()}
-        told = told_apart(subject, of_layer, states[layer - 1], parts.measuring, own, against)
+        told = told_apart(subject, of_layer, readings.measuring[layer], parts.measuring, own, against)
         layers.append(
             LayerReport(
                 layer=layer,
@@ -244,7 +243,7 @@ def _told_alone(readings: Readings, vectors: FloatArray, layer: int, own: tuple[
     """AUROC of the probe that is made of a direction, which reads each span by itself."""
     lead: Vectors = {"tags": vectors[layer - 1]}
     measured = readings.parts.measuring
-    return told_apart(readings.subject, lead, readings.alone[layer - 1], measured, own, readings.against)["tags"]
+    return told_apart(readings.subject, lead, readings.alone[layer], measured, own, readings.against)["tags"]
 
 
 def steered_best(
@@ -328,7 +327,7 @@ def _best_told(readings: Readings, vectors: FloatArray, own: tuple[str, ...]) ->
     subject, texts, states = readings.subject, readings.parts.choosing, readings.choosing
     assert states is not None, "the model has not seen the tags"
     found = {
-        layer: told_apart(subject, {"texts": vectors[layer - 1]}, states[layer - 1], texts, own, readings.against)
+        layer: told_apart(subject, {"texts": vectors[layer - 1]}, states[layer], texts, own, readings.against)
         for layer in subject.layers
     }
     return max(found, key=lambda layer: np.nan_to_num(found[layer]["texts"].value))
@@ -352,5 +351,5 @@ def _steered(steering: Steering, layer: int) -> dict[str, Any]:
 
 def _anchors(readings: Readings, vectors: FloatArray, layer: int) -> tuple[str, str]:
     """The spans with the lowest and the highest projection, read by themselves, as a probe does."""
-    projected = readings.short_alone[layer - 1].astype(np.float64) @ vectors[layer - 1]
+    projected = readings.short_alone[layer].astype(np.float64) @ vectors[layer - 1]
     return readings.short[int(np.nanargmin(projected))], readings.short[int(np.nanargmax(projected))]
