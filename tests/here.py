@@ -1,4 +1,7 @@
-"""A stand-in for Ray that calls everything at once, in this process: for what does not depend on Ray."""
+"""A stand-in for Ray that calls everything at once, in this process: for what does not depend on Ray.
+
+What is sent to a call, and what comes back, is pickled as Ray does it: what can't go to a worker is found here, too.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,11 @@ from typing import Any
 from unittest import mock
 
 import ray
-from ray import exceptions
+from ray import cloudpickle, exceptions
 
 import annotate.engine.run  # noqa: F401 - all of the engine, so that none has Ray itself
 from annotate.engine import head, running, sharing
+from annotate.engine.model_actor import ModelActor
 from annotate.engine.worker import told
 
 
@@ -42,9 +46,14 @@ def _call(function: Callable[..., Any], *arguments: Any) -> Reference:
         if isinstance(value, exceptions.RayTaskError):  # as Ray does: what is given is what it waits for
             return Reference(value)
     try:
-        return Reference(function(*given))
+        return Reference(_sent(function(*_sent(given))))
     except Exception as error:
         return Reference(exceptions.RayTaskError(str(function), str(error), error))
+
+
+def _sent(value: Any) -> Any:
+    """A value as the other side gets it; what is made here and stays here, as an actor does, is no such value."""
+    return value if isinstance(value, ModelActor) else cloudpickle.loads(cloudpickle.dumps(value))
 
 
 @dataclass(frozen=True)

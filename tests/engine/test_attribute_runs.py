@@ -32,7 +32,7 @@ def attributes(folder: Path, shard: str, threshold: int) -> None:
     put(folder / "attributes" / "tox" / "2019" / f"{shard}.jsonl.gz", [line for i, line in enumerate(lines) if i % 5])
 
 
-def test_tags_by_scores_from_elsewhere(ray_cluster, tmp_path: Path) -> None:
+def test_tags_by_scores_from_elsewhere(ray_in_process, tmp_path: Path) -> None:
     for shard in ("a", "b"):
         documents = [{"id": f"{shard}-{i}", "text": f"Caf\u00e9 {i}.\nAnother."} for i in range(DOCUMENTS)]
         put(tmp_path / "documents" / "2019" / f"{shard}.jsonl.gz", documents)

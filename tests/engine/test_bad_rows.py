@@ -89,13 +89,13 @@ def folder(tmp_path):
     return write(tmp_path / "corpus")
 
 
-def test_an_unreadable_file_stops_the_run_and_is_named(ray_cluster, folder, tmp_path):
+def test_an_unreadable_file_stops_the_run_and_is_named(ray_in_process, folder, tmp_path):
     with pytest.raises(InputError, match=r"d\.parquet"):
         pipeline(folder).run(str(tmp_path / "out"), Options(workers=1))
 
 
 @pytest.mark.parametrize("spelled", ["quarantine", "keep", "escape"])
-def test_the_ledger_balances(ray_cluster, folder, tmp_path, spelled):
+def test_the_ledger_balances(ray_in_process, folder, tmp_path, spelled):
     asked = pipeline(folder, spelled=spelled, unreadable="quarantine")
     made = make(asked, str(tmp_path / "out"), Options(workers=2, by_value=(__name__,)))
     result = made.result()
@@ -131,7 +131,7 @@ def test_the_ledger_balances(ray_cluster, folder, tmp_path, spelled):
     assert "1 document spells a tag: " in said and "scores failed" in said and "ids" in said
 
 
-def test_a_span_without_a_score_has_no_tag_but_its_neighbours_do(ray_cluster, folder, tmp_path):
+def test_a_span_without_a_score_has_no_tag_but_its_neighbours_do(ray_in_process, folder, tmp_path):
     pipeline(folder, unreadable="quarantine").run(str(tmp_path / "out"), Options(workers=1, by_value=(__name__,)))
     written = pl.read_parquet(shards(tmp_path / "out"))
     text = written.filter(pl.col("text").str.contains("Raiseme"))["text"][0]
@@ -139,6 +139,6 @@ def test_a_span_without_a_score_has_no_tag_but_its_neighbours_do(ray_cluster, fo
     assert "<any>" in text
 
 
-def test_unique_ids_can_be_asked_for(ray_cluster, folder, tmp_path):
+def test_unique_ids_can_be_asked_for(ray_in_process, folder, tmp_path):
     with pytest.raises(InputError, match="d2"):
         pipeline(folder, unreadable="quarantine", ids="unique").run(str(tmp_path / "out"), Options(workers=1))

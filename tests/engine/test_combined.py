@@ -25,7 +25,7 @@ def scored(corpus, calls):
     return score(Split(documents), scorers, skip=NearDuplicates(documents))
 
 
-def test_it_is_the_sum_and_other_weights_score_nothing_anew(ray_cluster, tmp_path):
+def test_it_is_the_sum_and_other_weights_score_nothing_anew(ray_in_process, tmp_path):
     corpus = support.write_corpus(tmp_path / "corpus", shards=2)
     scores = scored(corpus, tmp_path)
     scheme = TagScheme(tags=(Tag(name="high", rule="sum >= q(0.5)"),))

@@ -20,7 +20,7 @@ def damage(path, column, group):
 
 
 @pytest.mark.parametrize("column", ["text", "id", "source"])
-def test_documents_in_damaged_pages_are_quarantined_and_the_ledger_balances(ray_cluster, tmp_path, column):
+def test_documents_in_damaged_pages_are_quarantined_and_the_ledger_balances(ray_in_process, tmp_path, column):
     corpus = write_corpus(tmp_path / "corpus", shards=2, row_group_size=10, use_dictionary=False)
     damage(corpus / "s1.parquet", column, 1)
     settings = {"unit_bytes": 1000}  # units of a row group or less

@@ -70,7 +70,7 @@ def counted(corpus: Path) -> Counter[str]:
     return Counter(" ".join(line.split()) for text in texts for line in text.splitlines())
 
 
-def test_rules_read_how_often_a_span_occurs(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_rules_read_how_often_a_span_occurs(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     made = pipeline(corpus, Tag(name="boilerplate", rule="repeats > 20"), Tag(name="own", rule="repeats < 2"))
     made.run(str(tmp_path / "out"), Options(workers=2))
     written = pl.read_parquet(shards(tmp_path / "out"))
@@ -86,7 +86,7 @@ def test_rules_read_how_often_a_span_occurs(ray_cluster, tmp_path: Path, corpus:
 
 
 @pytest.mark.parametrize(("unit_bytes", "workers"), [(1500, 2), (1 << 20, 1)])
-def test_left_out_spans_leave_gaps(ray_cluster, tmp_path: Path, corpus: Path, unit_bytes: int, workers: int) -> None:
+def test_left_out_spans_leave_gaps(ray_in_process, tmp_path: Path, corpus: Path, unit_bytes: int, workers: int) -> None:
     made = pipeline(corpus, unit_bytes=unit_bytes, drop=True, above=24, keep=2)
     result = made.run(str(tmp_path / "out"), Options(workers=workers))
     written = pl.read_parquet(shards(tmp_path / "out"))
@@ -112,7 +112,7 @@ def test_left_out_spans_leave_gaps(ray_cluster, tmp_path: Path, corpus: Path, un
     assert result.ledger.beside["repeated_spans_left_out"] == counted(corpus)[NOTICE.strip()] - 2
 
 
-def test_equal_bytes_however_units_are_cut(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_equal_bytes_however_units_are_cut(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     frames = []
     for unit_bytes in (600, 1 << 20):
         pipeline(corpus, unit_bytes=unit_bytes, drop=True, above=5).run(str(tmp_path / str(unit_bytes)))
@@ -120,7 +120,9 @@ def test_equal_bytes_however_units_are_cut(ray_cluster, tmp_path: Path, corpus: 
     assert frames[0].equals(frames[1])
 
 
-def test_what_is_left_out_is_not_calibrated_and_copies_do_not_count(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_what_is_left_out_is_not_calibrated_and_copies_do_not_count(
+    ray_in_process, tmp_path: Path, corpus: Path
+) -> None:
     documents = Corpus(str(corpus), unit_bytes=1500)
     verdicts = NearDuplicates(documents, group_span=None, group_threshold=0.8)
     spans = Split(documents, Splitter(by="line", blanks="previous"))
@@ -137,7 +139,7 @@ def test_what_is_left_out_is_not_calibrated_and_copies_do_not_count(ray_cluster,
     assert whole["scores of length"] - without["scores of length"] == dropped["dropped"]
 
 
-def test_no_span_above_the_count_is_said(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_no_span_above_the_count_is_said(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     result = pipeline(corpus, drop=True, above=1000).run(str(tmp_path / "out"))
     assert "repeated-spans: no span occurs more than 1,000 times: none is left out" in result.remarks
 

@@ -89,7 +89,7 @@ def run(stage: Render | TokenShards, workdir: Path, workers: int = 2) -> tuple[R
     return result, [pl.read_parquet(path) for path in shards(workdir)]
 
 
-def test_phases_in_order_and_equal_bytes_however_units_are_cut(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_phases_in_order_and_equal_bytes_however_units_are_cut(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     stage = rendered(corpus)
     result, parts = run(stage, tmp_path / "out")
     assert all(part["phase"].n_unique() == 1 for part in parts) and len(parts) > 5
@@ -124,7 +124,7 @@ def test_phases_in_order_and_equal_bytes_however_units_are_cut(ray_cluster, tmp_
     assert [a.equals(b) for a, b in zip(parts, other, strict=True)] == [True] * len(parts)
 
 
-def test_another_seed_is_another_order(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_another_seed_is_another_order(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     """Also in a work directory that has the first: the tables of both schedules are equal here."""
 
     def seeded(seed: int) -> Render:
@@ -146,7 +146,7 @@ def test_another_seed_is_another_order(ray_cluster, tmp_path: Path, corpus: Path
         assert (frame["text"].str.starts_with("<long>").to_numpy() == ~untagged).all()
 
 
-def test_mixed_sources_and_what_is_not_reached(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_mixed_sources_and_what_is_not_reached(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     weights = {"wiki": 1.0, "web": 1.0}
     for exhaustion in ("first_exhausted", "all_exhausted"):
         mix = Mix(column="source", weights=weights, exhaustion=exhaustion)
@@ -171,7 +171,7 @@ def sent_files(workdir: Path) -> set[Path]:
 
 @pytest.mark.parametrize("order", ["training order", "training order, two levels", "corpus order"])
 def test_a_takedown_changes_the_parts_that_had_the_documents_and_no_others(
-    ray_cluster,
+    ray_in_process,
     tmp_path: Path,
     corpus: Path,
     order: str,
@@ -227,7 +227,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
 
 
 def test_token_budgets_phases_of_windows_and_scores_of_tokens(
-    ray_cluster, tmp_path: Path, corpus: Path, tokenizer: Path
+    ray_in_process, tmp_path: Path, corpus: Path, tokenizer: Path
 ) -> None:
     def made(*phases: Phase) -> TokenShards:
         place = rendered(corpus).placements
@@ -260,7 +260,7 @@ def test_token_budgets_phases_of_windows_and_scores_of_tokens(
         run(made(Phase(name="plain", tokens=10**9)), tmp_path / "out")
 
 
-def test_phases_of_one_scheme_hold_for_all_that_is_nested(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_phases_of_one_scheme_hold_for_all_that_is_nested(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     documents = Corpus(corpus, unit_bytes=4000)
 
     def level(by: str, name: str, phases: tuple[Phase, ...] = ()) -> Thresholds:

@@ -83,7 +83,7 @@ def rendered(tmp_path: Path, corpus: Path, placements: Place | Nest, workers: in
     return written.with_columns(plain=source["text"])
 
 
-def test_nested_tags_of_two_splits(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_nested_tags_of_two_splits(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     documents = Corpus(str(corpus), unit_bytes=800)
     whole = TagScheme(
         tags=(*by_column("source", "source", {"wiki": "wiki", "web": "web"}), Tag(name="even", rule='year == "2000"')),
@@ -109,7 +109,7 @@ def test_nested_tags_of_two_splits(ray_cluster, tmp_path: Path, corpus: Path) ->
         assert inside.count("</") == row["plain"].count(".")
 
 
-def test_tags_inside_spans_and_by_rank(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_tags_inside_spans_and_by_rank(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     documents = Corpus(str(corpus), unit_bytes=800)
     scheme = TagScheme(
         tags=(Tag(name="l", rule="length > 30"), Tag(name="m", rule="length2 > 0"), Tag(name="w", rule="length > 60")),
@@ -125,7 +125,7 @@ def test_tags_inside_spans_and_by_rank(ray_cluster, tmp_path: Path, corpus: Path
         assert sentence.count("<w>") == (words if len(plain) > 60 else 0)
 
 
-def test_equal_bytes_however_units_are_cut(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_equal_bytes_however_units_are_cut(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     """What is drawn does not depend on units; only the control `shuffled` does, of more than 16 units."""
     scheme = TagScheme(
         tags=(Tag(name="a", rule="length > 0"), Tag(name="b", rule="length > 30")),
@@ -143,7 +143,7 @@ def test_equal_bytes_however_units_are_cut(ray_cluster, tmp_path: Path, corpus: 
     assert 0 < found[0].filter(~pl.col("text").str.contains("<")).height < 24
 
 
-def test_what_cannot_be_nested_or_read(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_what_cannot_be_nested_or_read(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     documents = Corpus(str(corpus), unit_bytes=800)
     scheme = TagScheme(tags=(Tag(name="t", rule="length > 0"),))
     inner, outer = (thresholds(documents, by, scheme, "length") for by in ("sentence", "document"))
@@ -169,7 +169,7 @@ def test_numbers_with_a_fraction_are_no_names() -> None:
     assert as_texts(pa.chunked_array([pa.array([2000, None])]), "year", "s").to_pylist() == ["2000", None]
 
 
-def test_a_column_that_is_not_there_is_told_before_anything_runs(ray_cluster, tmp_path: Path, corpus: Path) -> None:
+def test_a_column_that_is_not_there_is_told_before_anything_runs(ray_in_process, tmp_path: Path, corpus: Path) -> None:
     documents = Corpus(str(corpus), unit_bytes=800)
     spans = Split(documents)
 

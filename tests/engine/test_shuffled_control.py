@@ -53,7 +53,7 @@ def rendering(corpus: Path) -> Render:
     return Render(Nest([thresholds("document", WHOLE), thresholds("sentence", PARTS)]))
 
 
-def test_tags_do_not_go_with_sources(ray_cluster, tmp_path: Path) -> None:
+def test_tags_do_not_go_with_sources(ray_in_process, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     table = pa.table({"text": [sentences(i, 6) for i in range(2 * N)], "source": SOURCES, "year": YEARS})

@@ -51,7 +51,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_document_is_in_one_subset_and_near_copies_are_together(
-    ray_cluster, tmp_path: Path, corpus: Path
+    ray_in_process, tmp_path: Path, corpus: Path
 ) -> None:
     """Phases are of what is trained on: the other subsets are in corpus order, and keep all their tags."""
     documents = Corpus(corpus, unit_bytes=4000)

@@ -124,7 +124,7 @@ def everything(folder: Path, corpus: Path, small_reads: int) -> tuple[dict[str, 
 
 
 @pytest.mark.slow  # two runs of a pipeline with 30 stages
-def test_all_datasets_are_those_of_one_level(ray_cluster: None, tmp_path: Path) -> None:
+def test_all_datasets_are_those_of_one_level(ray_in_process, tmp_path: Path) -> None:
     """Near-duplicates with split groups, repeated ids and spans, training order; also counts and bad rows."""
     corpus = write_corpus(tmp_path / "corpus", shards=2, documents=24)
     table = pl.read_parquet(corpus / "s1.parquet")

@@ -57,7 +57,7 @@ def units_of(result: Any) -> dict[str, list[tuple[str, int, int, str]]]:
     }
 
 
-def test_a_corpus_that_grows_or_moves_keeps_its_units(ray_cluster: str, tmp_path: Path) -> None:
+def test_a_corpus_that_grows_or_moves_keeps_its_units(ray_in_process, tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus", shards=1, documents=30)
     before = units_of(made(tmp_path / "corpus", tmp_path / "out"))
     (kept,) = (tmp_path / "out").glob("corpus-*/unit-size.json")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from support import sentences
 
 
-def test_it_runs_from_a_corpus_to_the_measure(tmp_path, ray_cluster, monkeypatch):
+def test_it_runs_from_a_corpus_to_the_measure(tmp_path, ray_in_process, monkeypatch):
     # Its tokenizer knows no prose, so the prompts would not fit.
     monkeypatch.setattr(example, "PROMPTS", {name: text[:300] for name, text in example.PROMPTS.items()})
     (tmp_path / "corpus").mkdir()

@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-def test_its_shards_can_be_proved(ray_cluster, tmp_path: Path) -> None:
+def test_its_shards_can_be_proved(ray_in_process, tmp_path: Path) -> None:
     write_corpus(tmp_path / "corpus", shards=2, documents=60)
     made = CliRunner().invoke(
         train_tokenizer.main, [str(tmp_path / "corpus"), str(tmp_path / "tokenizer"), "--size", "400"]

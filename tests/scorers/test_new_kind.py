@@ -78,7 +78,7 @@ class LetterShare:
         return {"kind": "letter_share", "axes": list(self.axes), "letter": self.letter}
 
 
-def test_a_kind_of_this_file_runs_and_its_scores_are_found_again(ray_cluster, tmp_path):
+def test_a_kind_of_this_file_runs_and_its_scores_are_found_again(ray_in_process, tmp_path):
     corpus = Corpus(str(write_corpus(tmp_path / "corpus", shards=1)), unit_bytes=3000)
     spans = Split(corpus)
     scores = score(spans, scorers=[LetterShare("e"), LetterShare("a")])

@@ -53,7 +53,7 @@ def tagged_lengths(workdir):
     return written
 
 
-def test_a_curve_fitted_on_labels_gives_the_probability(ray_cluster, tmp_path):
+def test_a_curve_fitted_on_labels_gives_the_probability(ray_in_process, tmp_path):
     corpus = write_corpus(tmp_path / "corpus", shards=1)
     texts = ["x" * n for n in range(20, 120)] * 2
     labels = [float(len(text) >= 60) for text in texts]
@@ -76,7 +76,7 @@ def test_a_curve_fitted_on_labels_gives_the_probability(ray_cluster, tmp_path):
     assert result.ledger.states["written"] == 30
 
 
-def test_a_curve_of_the_scorer_is_used_and_is_in_the_recipe(ray_cluster, tmp_path):
+def test_a_curve_of_the_scorer_is_used_and_is_in_the_recipe(ray_in_process, tmp_path):
     corpus = write_corpus(tmp_path / "corpus", shards=1)
     made = pipeline(corpus, "p(length) >= 0.5", scorer=WithCurve)
     place = next(stage for stage in made.stages() if stage.name == "placements")
@@ -92,7 +92,7 @@ def test_without_a_curve_an_error_offers_what_there_is(tmp_path):
     assert "q(0.7)" in caught.value.hint
 
 
-def test_labels_of_no_axis_are_refused(ray_cluster, tmp_path):
+def test_labels_of_no_axis_are_refused(ray_in_process, tmp_path):
     corpus = write_corpus(tmp_path / "corpus", shards=1)
     pq.write_table(pa.table({"text": ["a text"], "kindness": [1.0]}), tmp_path / "labelled.parquet")
     made = pipeline(corpus, "p(length) >= 0.5", labels=str(tmp_path / "labelled.parquet"))
@@ -108,7 +108,7 @@ def run_on_labels(tmp_path, labels, texts=None):
     return made.run(tmp_path / "out", Options(workers=1, by_value=(__name__,)))
 
 
-def test_texts_that_have_both_labels_are_counted(ray_cluster, tmp_path):
+def test_texts_that_have_both_labels_are_counted(ray_in_process, tmp_path):
     texts = ["x" * n for n in range(20, 120)] + ["x" * n for n in (20, 21, 118, 119)]
     labels = [n >= 60 for n in range(20, 120)] + [True, False, False, None]
     result = run_on_labels(tmp_path, labels, texts)
@@ -116,7 +116,7 @@ def test_texts_that_have_both_labels_are_counted(ray_cluster, tmp_path):
     assert len(told) == 1 and "2 texts have both labels of length" in told[0]
 
 
-def test_a_label_that_is_none_is_refused_with_its_file_and_row(ray_cluster, tmp_path):
+def test_a_label_that_is_none_is_refused_with_its_file_and_row(ray_in_process, tmp_path):
     with pytest.raises(ConfigError, match=r"labelled.parquet, labels of length: must be 0, 1 or null, got -1 in row 3"):
         run_on_labels(tmp_path, [0, 1, 1, -1] + [1] * 96)
 

@@ -63,7 +63,7 @@ def test_verdicts_are_the_golden_ones(unit_rows: int) -> None:
     assert told(in_memory(unit_rows)) == VERDICTS.read_text("utf-8")
 
 
-def test_a_run_gives_the_golden_verdicts(ray_cluster, tmp_path: Path) -> None:
+def test_a_run_gives_the_golden_verdicts(ray_in_process, tmp_path: Path) -> None:
     dataset = make(Pipeline(STAGE), tmp_path / "out", Options(workers=2)).datasets[STAGE]
     units = list(dataset.units())
     assert len(units) > 6
