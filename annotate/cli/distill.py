@@ -11,6 +11,9 @@ from annotate.cli.terminal import console, say, visible
 from annotate.engine.options import Options
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from annotate.directions.progress import Progress
     from annotate.generators.prompt_effect import PromptEffect
 
 
@@ -44,14 +47,9 @@ def check(file: str, settings: tuple[str, ...], workdir: str | None, documents: 
     out = console()
     definition, _ = load(file)
     pipeline = build(definition, settings_of(settings))
-    with out.status("opening the corpus ...") as status:
-        found = check_prompts(
-            pipeline.outputs,
-            workdir,
-            Options(device=device),
-            documents,
-            starts=lambda name: status.update(visible(f"{name}: completing openings ...")),
-        )
+    say(out, "opening the corpus ...")
+    told = _Told(out)
+    found = check_prompts(pipeline.outputs, workdir, Options(device=device), documents, tell=told)
     for label, effects in found.items():
         from rich.table import Table
         from rich.text import Text
@@ -66,6 +64,25 @@ def check(file: str, settings: tuple[str, ...], workdir: str | None, documents: 
         "nats a token: KL(with the prompt || without). other first choice: tokens in whose place another one is the "
         "most probable without the prompt.",
     )
+
+
+class _Told:
+    """Says what has begun, and, if it takes more than a moment, how far it is."""
+
+    def __init__(self, out: Console) -> None:
+        self._out = out
+        self._progress: Progress | None = None
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        """`done` parts of `of` are done."""
+        from annotate.directions.progress import Progress
+
+        if self._progress is None or self._progress.what != what:
+            begun = "" if not of else ": completing openings, and reading the completions with the prompt and without"
+            say(self._out, visible(f"{what}{begun} ..."))
+            self._progress = Progress(lambda line: say(self._out, visible(line)), what)
+        if done:
+            self._progress.at(done, of)
 
 
 def _cells(effect: PromptEffect | None) -> list[str]:

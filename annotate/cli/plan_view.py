@@ -48,6 +48,8 @@ def print_plan(pipeline: Pipeline, workdir: str, options: Options, sample: int, 
         console.print(f"about {size(made.write_bytes)} will be written; free: {free}")
         if made.free_bytes is not None and made.write_bytes > made.free_bytes:
             console.print("this is more than the free space", style="bold red")
+    elif made.generation or made.untimed:
+        console.print("how much will be written is not known before the documents are made")
 
 
 def _cost(cost: Cost, prices: Prices) -> str:
@@ -82,8 +84,12 @@ def _generation(item: GenerationPlan) -> str:
         f"{item.label}: {counted(whole.documents, 'document')} will read {about}{whole.read_tokens:,.0f} tokens, and "
         f"write {whole.written_tokens:,.0f} at most"
     ]
+    if whole.opening_bytes:
+        parts.append(f"the openings are {size(round(whole.opening_bytes))} of text")
     if item.total_seconds is not None:
         parts.append(f"about {duration(item.total_seconds)} at most with {counted(item.models, 'model')}, once loaded")
+    elif whole.counted:
+        parts.append("its engine is not started for a plan, so the time is not known")
     else:
         parts.append("the server was asked nothing, so the time is not known")
     if whole.money is not None:

@@ -166,6 +166,8 @@ def plan(
             generation = generations(missing, datasets, workdir, options)
             found = {id(stage) for stages, _, _ in models_of(datasets) for stage in stages}
             untimed = [datasets[s].label for s in missing if isinstance(s, Model) and id(s) not in found]
+            if generation or untimed:
+                write = None  # documents that are not there yet can't be weighed
         cost = _cost(missing, [*scoring, *generation], corpora) if sample else None
         return Plan(plans, scoring, corpora, write, _free(workdir), cost, generation, untimed)
 

@@ -8,12 +8,13 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from annotate import tally
 from annotate.errors import ConfigError
 from annotate.generators.base import DEFAULT_SAMPLING, Request, Sampling
 from annotate.models.base import Json
 from annotate.models.causal_model import CausalModel
 from annotate.models.chat_template import DATE, render_messages
-from annotate.models.files import GENERATION_FILE
+from annotate.models.files import GENERATION_FILE, fetched
 from annotate.models.foretold import Foretold
 
 BETWEEN = "\n\n"
@@ -81,12 +82,20 @@ class LocalModel:
     def stops(self) -> list[int]:
         """The tokens that end a text, by the tokenizer and by the model's settings for generation.
 
-        Where there are no such settings, its configuration has them.
+        Where there are no such settings, its configuration has them. If they are not in the cache of the hub, the hub
+        is asked; where that can't be done, a warning says so.
 
         Raises:
             ConfigError: they are no ids.
         """
-        settings = self.model.files().settings(GENERATION_FILE)
+        files = self.model.files()
+        if files.commit is not None and not fetched(files.name, files.commit, GENERATION_FILE):
+            tally.say(
+                f"ends of {files.name}",
+                f"model {files.name!r}: its {GENERATION_FILE} is not in the Hugging Face cache, and the hub can't be "
+                "asked. If it has one, a text may end with other tokens than here, and another run makes others",
+            )
+        settings = files.settings(GENERATION_FILE)
         config = self.model.config().get_text_config()
         said = settings.get("eos_token_id") if settings else getattr(config, "eos_token_id", None)
         found = [*(said if isinstance(said, list) else [said]), self.model.tokenizer().eos_token_id]

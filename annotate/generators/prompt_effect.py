@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from annotate.models.precision import precision
 from annotate.probes.metrics import bootstrap_interval
 
 if TYPE_CHECKING:
-    from annotate.generators.base import Request
+    from annotate.generators.base import Request, Teacher
     from annotate.generators.transformers_generator import TransformersGenerator
 
 
@@ -42,27 +42,44 @@ class PromptEffect:
     changed: float
 
 
+def load_to_read(generator: TransformersGenerator, device: str) -> Generation:
+    """Load a model so that it tells the tokens that it writes, on "cpu" or "cuda".
+
+    Raises:
+        ConfigError: it can't be loaded.
+    """
+    return Generation(dataclasses.replace(generator, top_k=1), device)
+
+
 def prompt_effect(
-    generator: TransformersGenerator, requests: Sequence[Request], device: str, *, seed: int = 0
+    loaded: Generation,
+    requests: Sequence[Request],
+    *,
+    seed: int = 0,
+    tell: Callable[[int, int], None] = lambda done, of: None,
 ) -> PromptEffect | None:
     """Complete openings under prompts, and read each completion with its prompt and without.
 
     Args:
-        generator: a model here; of a server the probabilities are not known.
+        loaded: what `load_to_read` gives.
         requests: to complete, of one prompt or several.
-        device: "cpu" or "cuda".
         seed: of the bootstrap.
+        tell: is given how many openings are completed, or completions read, of how many there are of both.
 
     Returns:
         None if no request could be completed.
-
-    Raises:
-        ConfigError: the model can't be loaded.
     """
-    loaded = Generation(dataclasses.replace(generator, top_k=1), device)  # so that it tells the tokens
-    teacher = loaded.complete(requests).teacher
+    generator, n = loaded.settings, len(requests)
+    order = sorted(range(n), key=lambda i: (requests[i].prompt, len(requests[i].opening), i))
+    teacher: dict[int, Teacher] = {}
+    for start in range(0, n, generator.batch_rows):
+        some = order[start : start + generator.batch_rows]
+        made_of = loaded.complete([requests[i] for i in some]).teacher
+        teacher |= {some[at]: made for at, made in made_of.items()}
+        tell(start + len(some), 2 * n)
     sums, changed, sizes = [], 0, []
-    for i, made in sorted(teacher.items()):
+    for number, (i, made) in enumerate(sorted(teacher.items())):
+        tell(n + number, 2 * n)
         opening = loaded.encode([requests[i].opening])[0]
         prefixes = (generator.prefix(requests[i].prompt), generator.prefix(""))
         pair = [_log_probabilities(loaded, [*prefix, *opening], made.tokens) for prefix in prefixes]

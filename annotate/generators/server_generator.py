@@ -20,7 +20,7 @@ BYTES_A_TOKEN = 4
 """About what English has with the tokenizers of today; other scripts have fewer."""
 
 _OWN = {
-    *("model", "prompt", "messages", "max_tokens", "temperature", "top_p", "seed"),
+    *("model", "prompt", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed"),
     *("continue_final_message", "add_generation_prompt"),
 }
 """Fields of a request that follow from the settings."""

@@ -15,6 +15,30 @@ if TYPE_CHECKING:
 
 TRIED_TOKENS = 32
 """No more tokens of a completion are written."""
+TRIED_REQUESTS = 16
+"""No more requests are tried."""
+
+
+def like_a_batch(requests: Sequence[Request], most: int) -> list[Request]:
+    """Requests that make batches as full as those of all: of as few prompts as can be, and of about equal lengths.
+
+    With many prompts, those of the first few requests would be alone in their batches, or nearly so; and a batch takes
+    about as long with one document as with several.
+
+    Args:
+        requests: of a unit.
+        most: how many are wanted, at most.
+    """
+    of_prompt: dict[str, list[Request]] = {}
+    for request in requests:
+        of_prompt.setdefault(request.prompt, []).append(request)
+    found: list[Request] = []
+    for some in of_prompt.values():
+        some.sort(key=lambda request: len(request.opening))
+        n = min(most - len(found), len(some))
+        start = (len(some) - n) // 2  # of middling length
+        found += some[start : start + n]
+    return found
 
 
 def time_requests(loaded: Generation, requests: Sequence[Request]) -> tuple[float, float]:

@@ -55,18 +55,24 @@ class TransformersGenerator(LocalModel):
         return {"kind": "transformers", **super().identity(), "batch_rows": self.batch_rows}
 
     def foretell(self, requests: Sequence[Request], device: str) -> Foretold:
-        """Count the tokens, and time the requests with a few tokens each; a token takes as long as any other.
+        """Count the tokens, and time some of the requests with a few tokens each; a token takes as long as any other.
 
         Raises:
             ConfigError: as `load` does.
         """
-        from annotate.generators.timing import time_requests
+        from annotate.generators.timing import TRIED_REQUESTS, like_a_batch, time_requests
 
         found = self.counted(requests)
         if not requests:
             return found
-        seconds, prompts = time_requests(self.load(device), requests)
-        return dataclasses.replace(found, seconds=seconds, unit_seconds=prompts)
+        tried = like_a_batch(requests, TRIED_REQUESTS)
+        seconds, prompts = time_requests(self.load(device), tried)
+        all_prompts, those = (sum(len(self.prefix(p)) for p in {r.prompt for r in some}) for some in (requests, tried))
+        return dataclasses.replace(
+            found,
+            seconds=seconds * len(requests) / len(tried),
+            unit_seconds=prompts * all_prompts / max(1, those),
+        )
 
     def load(self, device: str) -> Any:
         """Read the weights onto `device`.

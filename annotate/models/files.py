@@ -295,6 +295,29 @@ def _find_on_hub(name: str, revision: str | None, *, remote_code: bool, offline:
         raise _with_files_of_hub(error, name, revision, offline=offline) from error
 
 
+@functools.lru_cache(maxsize=64)
+def fetched(name: str, commit: str, file: str) -> bool:
+    """Have a file of a hub model in the cache, if the model has it; another program may have left it out there.
+
+    Returns:
+        Whether it is known now: the file is in the cache, or the hub has none. False where the hub can't be asked.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    if try_to_load_from_cache(name, file, revision=commit) is not None:  # a path, or a mark that there is none
+        return True
+    try:
+        hf_hub_download(name, file, revision=commit)
+    except LocalEntryNotFoundError:  # an EntryNotFoundError too
+        return False
+    except EntryNotFoundError:
+        return True
+    except (HfHubHTTPError, OSError, ValueError):
+        return False
+    return True
+
+
 def _switched_off() -> str | None:
     """The variable of the environment that keeps the hub's client from asking the hub, if one does."""
     from huggingface_hub.constants import HF_HUB_OFFLINE

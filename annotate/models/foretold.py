@@ -16,6 +16,7 @@ class Foretold:
         counted: whether the tokens that are read were counted by the model's tokenizer; if not, by their bytes.
         seconds: on one model, if each completion is as long as it may be; None if that is not known.
         unit_seconds: that each unit of documents takes besides, since its prompts are read once.
+        opening_bytes: of UTF-8 that the openings have, as they are read.
         money: at the prices of a server, likewise; None without prices.
     """
 
@@ -25,6 +26,7 @@ class Foretold:
     counted: bool
     seconds: float | None = None
     unit_seconds: float = 0.0
+    opening_bytes: float = 0.0
     money: float | None = None
 
     def times(self, factor: float) -> Foretold:
@@ -36,5 +38,6 @@ class Foretold:
             counted=self.counted,
             seconds=None if self.seconds is None else self.seconds * factor,
             unit_seconds=self.unit_seconds,
+            opening_bytes=self.opening_bytes * factor,
             money=None if self.money is None else self.money * factor,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from annotate.engine.options import Options
@@ -25,7 +26,7 @@ def check_prompts(
     options: Options,
     documents: int,
     *,
-    starts: Callable[[str], None] = lambda condition: None,
+    tell: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> dict[str, dict[str, PromptEffect | None]]:
     """Complete the same openings under each condition, and measure what its prompt changes.
 
@@ -34,7 +35,7 @@ def check_prompts(
         location: the work directory; needed where openings are made by a stage, or imported.
         options: for the device.
         documents: openings for each condition: the first ones of a unit.
-        starts: is given the name of each condition when its turn comes.
+        tell: is given what is done, how much of it is done, and of how much; 0 of 0 for what has no parts.
 
     Returns:
         By the label of the stage, and by condition; None where no opening could be completed. The condition without a
@@ -45,7 +46,7 @@ def check_prompts(
             be loaded.
         InputError, StorageError: as `plan` does.
     """
-    from annotate.generators.prompt_effect import prompt_effect
+    from annotate.generators.prompt_effect import load_to_read, prompt_effect
 
     found: dict[str, dict[str, PromptEffect | None]] = {}
     with (
@@ -58,11 +59,11 @@ def check_prompts(
                 continue
             effects = found.setdefault(datasets[stage].label, {})
             requests = stage.first(workdir, unit, documents)
-            device = "cuda" if on_gpu(stage, options) else "cpu"
+            tell(f"{datasets[stage].label}: loading the model", 0, 0)
+            loaded = load_to_read(stage.generator, "cuda" if on_gpu(stage, options) else "cpu")
             for condition in stage.prompted:
-                starts(condition.name)
                 asked = [replace(request, prompt=condition.text) for request in requests]
-                effects[condition.name] = prompt_effect(stage.generator, asked, device)
+                effects[condition.name] = prompt_effect(loaded, asked, tell=partial(tell, condition.name))
     if not found:
         raise ConfigError(
             "the pipeline has no Distill whose probabilities can be read",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -37,8 +37,8 @@ from annotate.storage.store import Directory
 from annotate.tags.vocabulary import Tag
 from annotate.text.arrays import joined, large_string, one_array, where
 
-FORETOLD = 16
-"""Openings that a plan looks at."""
+FORETOLD = 1000
+"""Openings that a plan looks at, at most: their tokens are counted. Few of them are tried."""
 
 TEACHER = ("teacher_tokens", "teacher_top_tokens", "teacher_top_logprobs")
 """Columns that there are only with `top_k`."""
@@ -244,12 +244,14 @@ class Distill(MadeDocuments, Model):
         return np.maximum(at, 0), problem
 
     def foretell(self, workdir: Directory, unit: Unit, device: str) -> Foretold:
-        """What the first openings of a unit will take.
+        """What the openings of a unit will take, of a large one the first.
 
         Raises:
             ConfigError: the generator can't be loaded.
         """
-        return self.generator.foretell(self.first(workdir, unit, FORETOLD), device)
+        requests = self.first(workdir, unit, FORETOLD)
+        read = sum(len(request.opening.encode()) for request in requests)
+        return replace(self.generator.foretell(requests, device), opening_bytes=read)
 
     def first(self, workdir: Directory, unit: Unit, documents: int) -> Sequence[Request]:
         """The requests of the first openings of a unit."""

@@ -35,6 +35,9 @@ def folder(tmp_path, monkeypatch):
 def test_it_has_a_line_for_each_prompt(annotate, folder):
     code, out, err = annotate("distill", "check", "mine.py", "--documents", "5")
     assert code == 0, err
+    said = [line for line in out.splitlines() if line.endswith("...")]
+    assert said[:2] == ["opening the corpus ...", "distilled: loading the model ..."]
+    assert [line.partition(":")[0] for line in said[2:]] == ["kind", "kind+rude"]
     lines = [line.split() for line in out.splitlines() if "│" in line]
     found = {line[1]: line[3] for line in lines}
     assert found == {"kind": "5", "kind+rude": "5"}

@@ -281,6 +281,8 @@ def test_a_plan_has_tokens_time_and_money_and_asks_the_server_nothing(tmp_path, 
         print_plan(tagged(made), str(tmp_path / "out"), Options(), 100, console)
         said = console.export_text()
         assert f"40 documents will read about, by their bytes, {read:,.0f} tokens, and write 2,000 at most" in said
+        assert f"the openings are {N * len(texts[0])} B of text" in said and " 0 B " not in said
+        assert "how much will be written is not known before the documents are made" in said
         assert "the time is not known" in said and "annotations of distilled (length): not timed" in said
         with ray_here():
             Pipeline(made).run(tmp_path / "out", Options(workers=1))

@@ -9,7 +9,7 @@ import transformers
 
 from annotate import CausalModel
 from annotate.generators import Request, Sampling, TransformersGenerator
-from annotate.generators.prompt_effect import prompt_effect
+from annotate.generators.prompt_effect import load_to_read, prompt_effect
 
 OPENINGS = ["the cat", "you are an idiot", "hello"]
 
@@ -24,7 +24,8 @@ def requests(prompt):
 
 def test_it_is_the_mean_over_tokens_of_the_exact_divergence(tiny):
     made, prompt = generator(tiny("gpt2")), "you are nice . good dog !"
-    found = prompt_effect(made, requests(prompt), "cpu")
+    told = []
+    found = prompt_effect(load_to_read(made, "cpu"), requests(prompt), tell=lambda *far: told.append(far))
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny("gpt2")).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny("gpt2"))
     known, sums, tokens, changed = len(tokenizer), 0.0, 0, 0
@@ -42,13 +43,14 @@ def test_it_is_the_mean_over_tokens_of_the_exact_divergence(tiny):
         tokens += len(drawn)
     assert found.divergence == pytest.approx(sums / tokens, rel=1e-4)
     assert (found.documents, found.tokens) == (3, tokens) and found.changed == pytest.approx(changed / tokens)
+    assert told == [(3, 6), (3, 6), (4, 6), (5, 6)]
     assert 0 < found.low <= found.divergence <= found.high
 
 
 def test_without_a_prompt_nothing_is_changed(tiny):
-    found = prompt_effect(generator(tiny("llama")), requests(""), "cpu")
+    found = prompt_effect(load_to_read(generator(tiny("llama")), "cpu"), requests(""))
     assert found.divergence == found.low == found.high == found.changed == 0
 
 
 def test_openings_that_do_not_fit_give_no_figure(tiny):
-    assert prompt_effect(generator(tiny("gpt2")), [Request("", "the cat " * 40, 1)], "cpu") is None
+    assert prompt_effect(load_to_read(generator(tiny("gpt2")), "cpu"), [Request("", "the cat " * 40, 1)]) is None

@@ -273,6 +273,7 @@ def test_neither_address_nor_key_nor_pace_is_in_the_identity():
         ({"requests": 0}, "must be above 0"),
         ({"prefill": False}, "prefill=False is for a chat"),
         ({"extra": {"max_tokens": 5}}, "extra has the field 'max_tokens', which follows from"),
+        ({"extra": {"max_completion_tokens": 5}}, "extra has the field 'max_completion_tokens', which follows from"),
         ({"extra": {"n": 2}}, "extra has the field 'n': one whole completion"),
         ({"extra": {"top_k": float("nan")}}, "extra must be fields of a request, as JSON"),
         ({"extra": {"bias": {1, 2}}}, "extra must be fields of a request, as JSON"),

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from annotate.generators import Request, Sampling, timing
+from annotate import CausalModel
+from annotate.generators import Request, Sampling, TransformersGenerator, timing
 
 PROMPT, OPENING, TOKEN = 10.0, 0.5, 0.1
 
@@ -45,6 +46,28 @@ class Model:
         written = np.array([most if i % 2 else min(10, most) for i in range(len(requests))], np.int32)
         self.now += OPENING * len(requests) + TOKEN * written.sum()
         return SimpleNamespace(tokens=written)
+
+
+def test_requests_that_are_tried_make_batches_as_full_as_all_do():
+    asked = [Request(f"prompt {i % 5}", "x" * (i // 5), i) for i in range(200)]
+    tried = timing.like_a_batch(asked, 16)
+    assert {request.prompt for request in tried} == {"prompt 0"}
+    assert sorted(len(request.opening) for request in tried) == list(range(12, 28))  # of 0 to 39
+    few = [Request(f"prompt {i % 5}", "x", i) for i in range(20)]
+    assert [len(found) for found in (timing.like_a_batch(few, 16), timing.like_a_batch(few, 40))] == [16, 20]
+    assert len({request.prompt for request in timing.like_a_batch(few, 16)}) == 4
+
+
+def test_times_are_for_all_requests_and_all_their_prompts(tiny, monkeypatch):
+    made = TransformersGenerator(CausalModel(tiny("llama")), sampling=Sampling(max_tokens=4))
+    monkeypatch.setattr(timing, "time_requests", lambda loaded, tried: (len(tried) * 1.0, 5.0))
+    monkeypatch.setattr(TransformersGenerator, "load", lambda self, device: None)
+    asked = [Request("the cat " * (1 + i % 4), "x", i) for i in range(80)]
+    found = made.foretell(asked, "cpu")
+    assert (found.documents, found.seconds, found.written_tokens) == (80, 80.0, 320)
+    prefixes = [len(made.prefix("the cat " * n)) for n in (1, 2, 3, 4)]
+    assert found.unit_seconds == pytest.approx(5.0 * sum(prefixes) / prefixes[0])
+    assert found.read_tokens == 80 + 20 * sum(prefixes)
 
 
 @pytest.mark.parametrize("most", [1, 20, 500])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from annotate import CausalModel, TransformersGenerator, tally
 from annotate.errors import ConfigError
 from annotate.models import files as models_module
 from annotate.models.files import find_minilm, find_model, hash_file, hash_files
@@ -199,6 +200,35 @@ def test_a_worker_does_not_ask_the_hub_for_a_commit_it_has(copy_model, monkeypat
     for _ in range(3):
         scorer.backbone.window()
     assert asked == [True]
+
+
+@pytest.mark.parametrize("hub", ["has it", "has none", "is away"])
+def test_where_a_text_ends_is_asked_of_the_hub_if_the_cache_does_not_tell(copy_model, monkeypatch, tmp_path, hub):
+    import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    commit = "0a1b2c3d4e" * 4
+    source = copy_model("llama")
+    (source / "generation_config.json").unlink(missing_ok=True)
+    snapshot = make_cache(tmp_path, f"some/{hub.replace(' ', '-')}", commit, source)
+    asked = []
+
+    def download(name, file, *, revision):
+        asked.append((name, file, revision))
+        if hub != "has it":
+            raise {"has none": EntryNotFoundError, "is away": LocalEntryNotFoundError}[hub]("no")
+        (snapshot / file).write_text('{"eos_token_id": [2, 7]}')
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    tally.said()
+    made = TransformersGenerator(CausalModel(f"some/{hub.replace(' ', '-')}"))
+    assert made.stops() == ([2, 7] if hub == "has it" else [2])
+    assert made.stops() == made.resolved().stops()
+    assert asked == [(made.model.name, "generation_config.json", commit)]
+    said = "".join(tally.said().values())
+    assert ("the hub can't be asked" in said) == (hub == "is away")
 
 
 def test_the_default_encoder_comes_from_its_package(monkeypatch):
