@@ -5,8 +5,8 @@ import pytest
 
 from annotate import Corpus, Place, PythonScorer, Split, Tag, TagScheme, Thresholds, score
 from annotate.errors import ConfigError
+from annotate.stages.shared.token_cards import meanings
 from annotate.stages.thresholds import threshold_values
-from annotate.stages.token_shards import _about
 from annotate.storage.manifests import Manifest
 from annotate.tags.conditions import Quantile
 from annotate.tags.scheme_file import parse_scheme
@@ -74,7 +74,7 @@ def test_thresholds_as_they_are_recorded():
     values = threshold_values(table)
     assert values[Quantile("length", 0.1)] == {(): 2.0}
     assert values[Quantile("length", 0.7, ("source",))].keys() == {("wiki",), (None,)}
-    ((name, said),) = _about(BY_SOURCE, table)
+    ((name, said),) = meanings(BY_SOURCE, table)
     assert (name, said["threshold"]) == (
         "long",
         [

@@ -24,7 +24,7 @@ def about_tags(places: Sequence[Place], whole: Mapping[str, pa.Table]) -> dict[s
         places: the placements, from the outermost to the innermost.
         whole: the thresholds of each, as `thresholds-<number>`.
     """
-    about = {name: said for i, place in enumerate(places) for name, said in _meant(place, whole[f"thresholds-{i}"])}
+    about = {name: said for i, place in enumerate(places) for name, said in meanings(place, whole[f"thresholds-{i}"])}
     for name, layout in _layouts(places):
         about[name] = {**about.get(name, {}), **layout}
     return about
@@ -82,7 +82,7 @@ def _layouts(places: Sequence[Place]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield shown_name(name, place.scheme.control), {"layout": family.layout, "every_span": again}
 
 
-def _meant(place: Place, thresholds: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:
+def meanings(place: Place, thresholds: pa.Table) -> Iterator[tuple[str, dict[str, Any]]]:
     """The entry of each tag of a scheme in `tags.json`."""
     fitted: dict[Quantile, list[dict[str, Any]]] = {}
     for row in thresholds.to_pylist():
