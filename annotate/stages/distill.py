@@ -1,8 +1,7 @@
 """Distill prompts into metatokens: a generator completes openings under prompts; what it writes is a corpus.
 
 The document is opening and completion, without the prompt. A tag in front of it, the metatoken, comes to stand for the
-prompt: context distillation (Snell et al. 2022, 2209.15189; Askell et al. 2021, 2112.00861) with a token in place of no
-prompt.
+prompt: context distillation (Snell et al. 2022, 2209.15189; Askell et al. 2021, 2112.00861), with a token for it.
 """
 
 from __future__ import annotations

@@ -112,10 +112,7 @@ class Shards(EndsDocuments, Map, Shuffle):
     def about(self) -> Mapping[str, str]:
         """The subset of the documents, where there are subsets; and the control of their tags, if any."""
         control = {"control": self.control} if self.control is not None else {}
-        return {
-            **({"subset": self.subset} if self.selection.subsets is not None else {}),
-            **control,
-        }
+        return {**({"subset": self.subset} if self.selection.subsets is not None else {}), **control}
 
     def ledger(self, counts: Counts) -> LedgerStates:
         """The states of the documents of the corpus."""
