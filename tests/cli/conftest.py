@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import support
+from here import ray_here
 
 from annotate import Options
 from annotate.cli.app import app, guarded
@@ -37,10 +38,11 @@ def pipeline(corpus, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def finished(ray_cluster, pipeline, tmp_path_factory):
+def finished(pipeline, tmp_path_factory):
     """A work directory whose run went to its end; tests only read it."""
     workdir = tmp_path_factory.mktemp("finished") / "out"
-    pipeline.run(str(workdir), Options(workers=2))
+    with ray_here():
+        pipeline.run(str(workdir), Options(workers=1))
     return workdir
 
 

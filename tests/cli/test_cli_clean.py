@@ -14,6 +14,8 @@ from annotate.storage.marker import mark
 from annotate.storage.refusals import Refusal, put_refusal
 from annotate.storage.store import Directory
 
+pytestmark = pytest.mark.usefixtures("ray_in_process")
+
 KEY = "0123456789abcdef01234567"
 
 
@@ -269,7 +271,7 @@ def test_a_run_writes_over_no_file_of_others(workdir, pipeline, tree, name, cont
 
 
 @pytest.mark.parametrize("folder", ["events", "quarantine/deep", "leases", "."])
-def test_a_corpus_may_not_lie_where_a_run_writes(ray_cluster, tmp_path, tree, folder):
+def test_a_corpus_may_not_lie_where_a_run_writes(tmp_path, tree, folder):
     import support
 
     support.write_corpus(tmp_path / folder, shards=1)
@@ -281,7 +283,7 @@ def test_a_corpus_may_not_lie_where_a_run_writes(ray_cluster, tmp_path, tree, fo
 
 @pytest.mark.parametrize("place", [".", "wiki-20231101/out"])
 def test_a_work_directory_around_a_corpus_or_in_its_folder_loses_nothing_of_it(
-    annotate, corpus, finished, tmp_path, ray_cluster, place
+    annotate, corpus, finished, tmp_path, place
 ):
     import support
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from here import ray_here
 from length_scorer import length_scorer
 from support import write_corpus
 from tiny_tokenizer import byte_tokenizer
@@ -31,16 +32,17 @@ def save_model(folder: Path, rows: int, tokenizer: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(ray_cluster, tmp_path_factory):
+def place(tmp_path_factory):
     """A run with two tags and token shards; a model with rows for the tags, and one without."""
     folder = tmp_path_factory.mktemp("directions")
     corpus = Corpus(str(write_corpus(folder / "corpus", shards=1, documents=30)))
     scheme = TagScheme(tags=[Tag(name="long", rule="length >= q(0.5)"), Tag(name="very-long", rule="length >= q(0.8)")])
     placed = Place(score(Split(corpus), scorers=[length_scorer("length")]), scheme)
     tokenizer = byte_tokenizer(folder / "tokenizer")
-    Pipeline(tokens=TokenShards(placed, tokenizer=tokenizer, window=64, loss="train")).run(
-        str(folder / "out"), Options(workers=1)
-    )
+    with ray_here():
+        Pipeline(tokens=TokenShards(placed, tokenizer=tokenizer, window=64, loss="train")).run(
+            str(folder / "out"), Options(workers=1)
+        )
     shards = tags_folder(folder / "out")
     save_model(folder / "tagged", padded_vocabulary_size(shards), f"{shards}/tokenizer")
     save_model(folder / "plain", 257, str(tokenizer))

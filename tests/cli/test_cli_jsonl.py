@@ -4,6 +4,7 @@ import json
 
 import pytest
 import support
+from here import ray_here
 
 from annotate import Options
 from annotate.engine.events import Silent
@@ -20,14 +21,15 @@ class Record(Silent):
 
 
 @pytest.fixture(scope="module")
-def lines(ray_cluster, tmp_path_factory):
+def lines(tmp_path_factory):
     """A pipeline over JSON lines, and a work directory in which it ran to its end."""
     folder = tmp_path_factory.mktemp("lines")
     rows = [{"id": f"line-{i}", "text": support.sentences(i, 4)} for i in range(8)]
     (folder / "corpus").mkdir()
     (folder / "corpus" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     made = support.pipeline(folder / "corpus", folder / "calls")
-    made.run(str(folder / "out"), Options(workers=2))
+    with ray_here():
+        made.run(str(folder / "out"), Options(workers=1))
     return made, folder / "out"
 
 
@@ -41,7 +43,7 @@ def test_status_lists_the_import(annotate, lines):
     assert code == 0 and "corpus (import)" in out and "finished" in out
 
 
-def test_clean_keeps_imports_and_a_second_run_does_nothing(annotate, lines, tree):
+def test_clean_keeps_imports_and_a_second_run_does_nothing(annotate, ray_in_process, lines, tree):
     made, workdir = lines
     imported = {path for path in tree(workdir) if path.parts[-3].startswith("corpus-")}
     assert annotate("clean", workdir, "--yes", "--old-units")[0] == 0

@@ -4,6 +4,7 @@ import shutil
 import pyarrow.parquet as pq
 import pytest
 import support
+from here import ray_here
 from rich.console import Console
 
 from annotate import Options
@@ -20,7 +21,7 @@ def of(pipeline, workdir, limit=None):
 
 
 @pytest.fixture
-def limited(ray_cluster, pipeline, tmp_path):
+def limited(ray_in_process, pipeline, tmp_path):
     pipeline.run(str(tmp_path / "limited"), Options(workers=1, limit=8))
     return tmp_path / "limited"
 
@@ -71,9 +72,10 @@ def test_one_thing_is_singular():
 
 def test_a_gpu_that_is_asked_for_and_not_there_is_told(pipeline, finished, tmp_path, monkeypatch):
     cuda = Options(device="cuda")
-    with pytest.raises(ConfigError, match="the Ray cluster has no GPU"):
-        plan(pipeline.outputs, str(tmp_path / "new"), cuda, 0)
-    assert all(stage.state == "done" for stage in plan(pipeline.outputs, str(finished), cuda, 0).stages)
+    with ray_here():
+        with pytest.raises(ConfigError, match="the Ray cluster has no GPU"):
+            plan(pipeline.outputs, str(tmp_path / "new"), cuda, 0)
+        assert all(stage.state == "done" for stage in plan(pipeline.outputs, str(finished), cuda, 0).stages)
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ConfigError, match="torch finds no GPU on this machine"):

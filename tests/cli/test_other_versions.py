@@ -11,6 +11,8 @@ from annotate.engine.plan import plan
 from annotate.errors import StorageError
 from annotate.storage.marker import FORMAT
 
+pytestmark = pytest.mark.usefixtures("ray_in_process")
+
 
 class Record(Silent):
     """Remembers in order what a run said and which stages it began."""

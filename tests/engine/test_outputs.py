@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from here import ray_here
 from length_scorer import length_scorer
 from rich.console import Console
 from support import sentences, to_shards, write_corpus
@@ -79,9 +80,10 @@ def pipeline(corpus, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def result(ray_cluster, pipeline, tmp_path_factory):
+def result(pipeline, tmp_path_factory):
     """Its run; tests only read the work directory."""
-    return pipeline.run(str(tmp_path_factory.mktemp("outputs") / "out"), Options(workers=2))
+    with ray_here():
+        return pipeline.run(str(tmp_path_factory.mktemp("outputs") / "out"), Options(workers=1))
 
 
 @pytest.fixture
@@ -146,7 +148,7 @@ def test_tables_are_those_that_an_output_was_made_from(out):
         next(tables(out, "placements", output="test"))
 
 
-def test_every_hint_of_the_summary_works_as_it_stands(pipeline, out, capsys):
+def test_every_hint_of_the_summary_works_as_it_stands(ray_in_process, pipeline, out, capsys):
     print_summary(make(pipeline, out, Options(workers=2)), Console(width=400))
     said = capsys.readouterr().out
     calls = re.findall(r"(?:in Python|tokenizer): +(?:in )?(.*\))", said)
@@ -194,7 +196,7 @@ def test_export_takes_the_tokens_by_name(out, capsys, tmp_path):
     assert code == 4 and "text shards, no token shards: train (subset train)" in err
 
 
-def test_a_second_run_finds_all_of_it(result, pipeline, out):
+def test_a_second_run_finds_all_of_it(ray_in_process, result, pipeline, out):
     before = {path: path.read_bytes() for path in Path(out, "quarantine").iterdir()}
     again = pipeline.run(out, Options(workers=2))
     assert again.ledgers == result.ledgers and again.quarantined == result.quarantined
@@ -202,7 +204,7 @@ def test_a_second_run_finds_all_of_it(result, pipeline, out):
     assert {stage.state for stage in pipeline.plan(out, sample=0).stages} == {"done"}
 
 
-def test_a_limit_cuts_neither_labels_nor_what_is_filtered_against(ray_cluster, tmp_path):
+def test_a_limit_cuts_neither_labels_nor_what_is_filtered_against(ray_in_process, tmp_path):
     corpus = Corpus(str(write_corpus(tmp_path / "corpus", shards=2, documents=12)), unit_bytes=500)
     # What is filtered against has the documents of the new corpus, each shard in a unit of its own.
     old = Corpus(str(write_corpus(tmp_path / "old", shards=2, documents=12)))
