@@ -429,3 +429,9 @@ def test_several_families_are_told_apart(empty, tmp_path: Path) -> None:
     said = (tmp_path / "proof" / "proof.md").read_text()
     assert "<high> | <low> | <start> |\n" in said and (tmp_path / "proof" / "sharpening-1.svg").exists()
     assert f"{matrix[0, 0]:+.3f}</text>" in (tmp_path / "proof" / "specificity.svg").read_text()
+    # Texts of one family are judged by the words of its own tags.
+    (high, low), (start,) = (family.tags for family in proof.judged.families)
+    assert (high.name, low.name, start.name) == ("high", "low", "start")
+    assert high.true.value > 0.5 and high.corpus.above_zero and low.corpus.above_zero
+    assert abs(start.true.value) < 0.2 and start.fidelity is None
+    assert any("does not tell the held-out spans of <start> apart" in remark for remark in proof.remarks)
