@@ -28,7 +28,7 @@ BENCHMARKS := score render memory split duplicates duplicates_scale levels drive
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example prove test test-fast consumers azure lint type layers check bench wheel wheel-check clean
+.PHONY: help demo example prove metatokens test test-fast consumers azure lint type layers check bench wheel wheel-check clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +51,14 @@ prove: $(VENV)/.demo ## Find out whether small models learn tags, on 5 MB of tex
 	$(BIN)/annotate run pipelines/proof.py --workdir out-proof/run --set corpus=out-proof/corpus \
 	  --set tokenizer=out-proof/tokenizer
 	OMP_NUM_THREADS=1 $(BIN)/annotate prove out-proof/run --out out-proof/proof $(ARGS)
+
+metatokens: $(VENV)/.demo ## Make metatokens of three prompts, and find out how much of them a small model learns, in out-metatokens/
+	$(BIN)/python pipelines/demo_corpus.py out-metatokens/corpus --documents 30000
+	$(BIN)/python examples/train_tokenizer.py out-metatokens/corpus out-metatokens/tokenizer --size 2048
+	$(BIN)/python examples/train_teacher.py out-metatokens/corpus out-metatokens/tokenizer out-metatokens/teacher
+	$(BIN)/annotate distill check pipelines/metatokens.py
+	$(BIN)/annotate run pipelines/metatokens.py --workdir out-metatokens/run
+	$(BIN)/python examples/learn_metatokens.py out-metatokens/run out-metatokens/teacher out-metatokens/students
 
 test test-fast consumers azure: export HF_HUB_OFFLINE := 1
 
@@ -94,7 +102,7 @@ wheel-check: $(VENV)/.dev ## Install the wheel in a fresh environment, make a pi
 	.ci/wheel build/wheel/*.whl $(PYTHON) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX))
 
 clean: ## Remove what the targets made, except the environments
-	rm -rf out out-example out-proof demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf out out-example out-proof out-metatokens demo-corpus dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A stamp file says that a step is complete. A directory would not say so: an interrupted step leaves one too.

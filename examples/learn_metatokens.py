@@ -1,210 +1,336 @@
-"""Makes metatokens of two long prompts, trains a model on them, and measures how much of the prompts it has learned.
+"""Trains students on metatokens, and measures how much of the prompts they have learned.
 
-    python examples/learn_metatokens.py demo-corpus tokenizer out
+    python examples/learn_metatokens.py out-metatokens/run out-metatokens/teacher out-metatokens/students
 
-A small model is trained on the corpus: the teacher. It completes openings under each prompt (`Distill`). A copy of it,
-the student, is trained on what came out, with a token in front for each prompt, and without the prompts. The measure is
-what is left of the prompt's effect, on openings that the student has not seen:
+The run is that of pipelines/metatokens.py. A student is a copy of the teacher, trained on the token shards of what the
+teacher wrote under prompts, with a token in front for each prompt, and without the prompts. Documents without an axis
+tag are learned by the teacher's probabilities (KL), those with one by their tokens: the teacher does not know that tag.
 
-    KL(teacher with the prompt || student with the metatoken) / KL(teacher with the prompt || teacher without it)
+The measure is what is left of the prompts' effect, on documents that no student has seen:
 
-1 is a student that knows nothing of the prompt, 0 one that has all of it. The control is a student that was trained on
-the same documents with the tokens shuffled among them.
+    KL(teacher with the prompts || student with the metatokens) / KL(teacher with the prompts || teacher without them)
+
+1 is a student that knows nothing of the prompts, 0 one that has all of them. The control is a student that was trained
+on the same documents, with what stands before them shuffled among them.
 """
 
 import copy
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
-import ray
 import torch
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import annotate
-from annotate import CausalModel, Corpus, Distill, Options, Pipeline, Sampling, TransformersGenerator
+from annotate import CausalModel, TransformersGenerator
+from annotate.training import add_tag_embeddings, teacher_kl
 
-PROMPTS = {
-    "voyage": (
-        "The old captain stood at the rail and watched the grey water roll under the ship. For three weeks they had "
-        "sailed west, past the last islands that any map had shown, and the men had begun to whisper at night. There "
-        "was salt meat for ten days more, and less water than he had told them. He had been a boy when he first went "
-        "to sea, and he had seen storms that broke masts like dry sticks, but nothing had frightened him as much as "
-        "this quiet. No bird had come near them since the new moon. The wind was soft and warm and never changed, as "
-        "if it wanted them to go on. When the sun went down he took out the letter once more, and read the few words "
-        "that his brother had written before he was lost. Follow the evening, it said, and do not turn back when the "
-        "water becomes still. Below him somebody began to sing, slowly, a song about home, and one after the other "
-        "the voices joined until the whole ship was singing in the dark. He folded the letter, put it back into his "
-        "coat, and told the helmsman to hold the course until the morning."
-    ),
-    "kitchen": (
-        "First wash the beans and let them stand in cold water for a whole night. In the morning pour the water away, "
-        "put the beans into a large pot with an onion cut in half, two leaves of bay and a spoon of oil, and cover "
-        "them with fresh water. Bring it to a boil, then turn down the heat, and let it cook gently for an hour and "
-        "a half. Do not add salt yet, or the skins will stay hard. Meanwhile peel four ripe tomatoes, chop them "
-        "finely, and fry them in butter with garlic until they are thick and sweet. When the beans are soft, take "
-        "out the onion and the leaves, stir in the tomatoes, and season with salt, pepper and a little vinegar. "
-        "Toast some slices of bread, rub them with garlic while they are hot, and lay one in each bowl. Ladle the "
-        "soup over the bread, pour a thread of good oil on top, and serve it at once, with cheese for those who like "
-        "it. What is left tastes even better on the next day, when you can bake it in the oven with more bread until "
-        "the top is brown and crisp."
-    ),
-}
+BATCH = 32  # documents
+IGNORED = -100
 
 
-WINDOW, BATCH = 512, 4
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Documents:
+    """The documents of token shards, each in a row of its own.
+
+    Attributes:
+        conditions: the prompts that each was written under, in their order, joined by "+"; its id ends in them.
+        tags: ids of the tags in front of each document.
+        ids: its tokens, without them.
+        teacher: of each token, the teacher's most probable ones in its place, int64 `[n, k]`; -1 where there are none.
+        logs: their log-probabilities, float32 `[n, k]`.
+    """
+
+    conditions: list[str]
+    tags: list[list[int]]
+    ids: list[torch.Tensor]
+    teacher: list[torch.Tensor]
+    logs: list[torch.Tensor]
+
+    @staticmethod
+    def read(run: Path, output: str) -> "Documents":
+        """Read them from the shards of a run."""
+        card = annotate.read_tags(annotate.tags_folder(run, output=output))
+        first = card["vocabulary"]["untagged_size"]
+        found = Documents(conditions=[], tags=[], ids=[], teacher=[], logs=[])
+        for window in pl.read_parquet(annotate.shards(run, output=output)).iter_rows(named=True):
+            ids = torch.tensor(window["input_ids"])
+            near = torch.tensor(window["teacher_top_tokens"]).view(len(ids), -1)
+            logs = torch.tensor(window["teacher_top_logprobs"]).view(len(ids), -1)
+            begin = 0
+            for length, name in zip(window["segment_lengths"], window["document_ids"], strict=True):
+                own = slice(begin, begin := begin + length)
+                tags = [token for token in ids[own].tolist() if token >= first]
+                text = slice(own.start + len(tags), own.stop)
+                found.conditions.append(name.rpartition(":")[2])
+                found.tags.append(tags)
+                found.ids.append(ids[text])
+                found.teacher.append(near[text])
+                found.logs.append(logs[text])
+        return found
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def begin(self, i: int) -> int:
+        """Where the completion of a document begins: the first token for which the teacher's probabilities are known.
+
+        All tokens, if there is none.
+        """
+        known = self.teacher[i][:, 0] >= 0
+        return int(known.int().argmax()) if bool(known.any()) else len(known)
+
+    def openings(self) -> list[tuple[int, ...]]:
+        """The tokens before each completion."""
+        return [tuple(ids[: self.begin(i)].tolist()) for i, ids in enumerate(self.ids)]
+
+    def shuffled(self, seed: int) -> "Documents":
+        """The same, but what stands before each document stands before another one."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        return replace(self, tags=[self.tags[i] for i in order])
+
+    def of(self, some: Sequence[int]) -> "Documents":
+        """Some of them."""
+        return Documents(**{name: [values[i] for i in some] for name, values in vars(self).items()})
 
 
-def windows(ids: list[int], size: int) -> torch.Tensor:
-    """Token ids in rows, without what is left over: int64 `[n, size]`."""
-    return torch.tensor(ids[: len(ids) // size * size]).view(-1, size)
+@dataclass(frozen=True, kw_only=True)
+class Tags:
+    """The tags of the shards.
+
+    Attributes:
+        ids: by name, in the order in which they stand before a document.
+        prompts: the prompts by the names of their metatokens.
+        end: the token that ends a document; one stands before each, as in a text that goes on.
+    """
+
+    ids: dict[str, int]
+    prompts: dict[str, str]
+    end: int
+
+    @property
+    def axis(self) -> list[str]:
+        """The tags that are no metatokens."""
+        return [name for name in self.ids if name not in self.prompts]
 
 
-def train(model: GPT2LMHeadModel, rows: torch.Tensor, masks: torch.Tensor, steps: int, rate: float, seed: int) -> None:
-    """Train on rows, in an order drawn by the seed, by AdamW with a warm-up and a cosine."""
-    torch.manual_seed(seed)
-    chooser = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.1)
-    curve = torch.optim.lr_scheduler.OneCycleLR(chooser, rate, total_steps=steps, pct_start=0.05)
-    model.train()
-    started = time.monotonic()
-    for step in range(steps):
-        at = torch.randint(len(rows), (BATCH,))
-        ids, mask = rows[at], masks[at]
-        loss = model(input_ids=ids, attention_mask=mask, labels=ids.masked_fill(mask == 0, -100)).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+def train(
+    teacher: Any, tags: Tags, folder: str, documents: Documents, axis: list[bool], steps: int, rate: float
+) -> Any:
+    """Train a copy of the teacher: AdamW with a warm-up and a cosine.
+
+    Args:
+        teacher: where the student begins.
+        tags: of the shards.
+        folder: of the shards' tags.
+        documents: what is trained on.
+        axis: which of them are learned by their tokens, and not by the teacher's probabilities.
+        steps: of 32 documents.
+        rate: the highest learning rate.
+    """
+    student = copy.deepcopy(teacher)
+    add_tag_embeddings(student, AutoTokenizer.from_pretrained(f"{folder}/tokenizer"), folder)
+    chooser = torch.optim.AdamW(student.parameters(), rate, weight_decay=0.01)
+    curve = torch.optim.lr_scheduler.OneCycleLR(chooser, rate, total_steps=steps, pct_start=0.1, cycle_momentum=False)
+    draw, started, left = np.random.default_rng(0), time.monotonic(), np.empty(0, np.int64)
+    student.train()
+    for step in range(1, steps + 1):
+        if len(left) < BATCH:
+            left = draw.permutation(len(documents))
+        some, left = left[:BATCH].tolist(), left[BATCH:]
+        batch = rows(documents, tags, some)
+        logits = student(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        by_token = torch.tensor([axis[i] for i in some])[:, None]
+        told = batch["labels"].masked_fill(~by_token, IGNORED)
+        taught = {**batch, "labels": batch["labels"].masked_fill(by_token, IGNORED)}
+        loss = teacher_kl(logits, taught)
+        if bool(by_token.any()):
+            loss = loss + cross_entropy(logits[:, :-1].flatten(0, 1), told[:, 1:].flatten())
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         chooser.step()
         curve.step()
         chooser.zero_grad()
-        if step % 50 == 0 or step == steps - 1:
-            click.echo(f"step {step:,} of {steps:,}: loss {loss.item():.3f}, {time.monotonic() - started:.0f} s")
-    model.eval()
+        if step % 50 == 0 or step == steps:
+            taken = time.monotonic() - started
+            click.echo(f"step {step:,} of {steps:,}: {taken:.0f} s, about {taken / step * (steps - step):.0f} s left")
+    return student.eval()
+
+
+def rows(documents: Documents, tags: Tags, some: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Documents behind their tags, in rows that are filled up to the longest."""
+    heads = [torch.tensor([tags.end, *documents.tags[i]]) for i in some]
+    ids = [torch.cat([head, documents.ids[i]]) for head, i in zip(heads, some, strict=True)]
+
+    def filled(tensors: Sequence[torch.Tensor], value: float) -> torch.Tensor:
+        return torch.nn.utils.rnn.pad_sequence(list(tensors), batch_first=True, padding_value=value)
+
+    def behind(tensors: list[torch.Tensor], value: float) -> torch.Tensor:
+        return filled(
+            [
+                torch.cat([torch.full((len(head), *tensors[i].shape[1:]), value, dtype=tensors[i].dtype), tensors[i]])
+                for head, i in zip(heads, some, strict=True)
+            ],
+            value,
+        )
+
+    return {
+        "input_ids": filled(ids, tags.end),
+        "attention_mask": filled([torch.ones(len(row), dtype=torch.long) for row in ids], 0),
+        "labels": behind(documents.ids, IGNORED),
+        "teacher_top_tokens": behind(documents.teacher, -1),
+        "teacher_top_logprobs": behind(documents.logs, float("nan")),
+    }
 
 
 @torch.inference_mode()
-def logs(model: GPT2LMHeadModel, before: list[int], tokens: list[int], known: int) -> torch.Tensor:
-    """Log-probabilities in the place of each token, over the first `known` tokens: float64 `[n, known]`."""
-    logits = model(input_ids=torch.tensor([[*before, *tokens[:-1]]])).logits[0, -len(tokens) :, :known]
-    return torch.log_softmax(logits.double(), dim=-1)
+def logs(model: Any, before: Sequence[int], tokens: Sequence[Sequence[int]], known: int) -> list[torch.Tensor]:
+    """Log-probabilities in the place of each token of some texts, behind the same tokens: float32 `[n, known]`."""
+    found = []
+    for first in range(0, len(tokens), BATCH):
+        some = tokens[first : first + BATCH]
+        width = max(map(len, some))
+        ids = torch.tensor([[*before, *row, *[0] * (width - len(row))] for row in some])
+        logits = model(input_ids=ids).logits[:, len(before) - 1 : -1, :known].log_softmax(-1)
+        found += [logits[i, : len(row)] for i, row in enumerate(some)]
+    return found
 
 
-def divergence(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Sum over the tokens of KL(first || second)."""
-    return float((first.exp() * (first - second)).sum())
+def divergences(first: list[torch.Tensor], second: list[torch.Tensor], begins: Sequence[int]) -> np.ndarray:
+    """For each text the sum over its tokens, from one on, of KL(first || second): float64 `[n]`."""
+    return np.array(
+        [
+            float((a[begin:].double().exp() * (a[begin:].double() - b[begin:].double())).sum())
+            for a, b, begin in zip(first, second, begins, strict=True)
+        ]
+    )
 
 
-def interval(parts: np.ndarray, wholes: np.ndarray) -> list[float]:
+def ratio(parts: np.ndarray, wholes: np.ndarray) -> list[float]:
     """The ratio of two sums over documents, and its 95 % interval, by a bootstrap over documents."""
-    draws = np.random.default_rng(0).integers(0, len(parts), (2000, len(parts)))
-    ratios = parts[draws].sum(1) / wholes[draws].sum(1)
-    return [float(parts.sum() / wholes.sum()), *np.quantile(ratios, [0.025, 0.975]).tolist()]
+    drawn = np.random.default_rng(0).integers(0, len(parts), (2000, len(parts)))
+    ratios = parts[drawn].sum(1) / wholes[drawn].sum(1)
+    return [round(float(each), 4) for each in (parts.sum() / wholes.sum(), *np.quantile(ratios, [0.025, 0.975]))]
+
+
+def mean(values: np.ndarray) -> list[float]:
+    """The mean over documents, and its 95 % interval."""
+    return ratio(values, np.ones(len(values)))
+
+
+def unseen(held_out: Documents, trained: Documents) -> list[int]:
+    """The held-out documents that have a completion, and an opening that no other document before them has."""
+    seen, fresh = set(trained.openings()), []
+    for i, opening in enumerate(held_out.openings()):
+        if opening not in seen and len(opening) < len(held_out.ids[i]):
+            seen.add(opening)
+            fresh.append(i)
+    return fresh
+
+
+def effect(whole: np.ndarray, sizes: np.ndarray, students: dict[str, np.ndarray]) -> dict[str, Any]:
+    """How far the prompts move the teacher, in nats a token, and the share of it that is left for each student."""
+    left = {name: ratio(values, whole) for name, values in students.items()}
+    return {"documents": len(whole), "nats a token": ratio(whole, sizes), "left": left}
+
+
+def measure(
+    teacher: Any, students: dict[str, Any], tags: Tags, generator: TransformersGenerator, documents: Documents
+) -> dict[str, Any]:
+    """Measure students on documents that were written under the same prompts.
+
+    Args:
+        teacher: the model that wrote them.
+        students: by the names of their arms.
+        tags: of the shards.
+        generator: of the documents, which says how the teacher reads prompts.
+        documents: those of one condition, each with the teacher's probabilities for its completion.
+
+    Returns:
+        `documents`, `nats a token`, and what is `left` for each arm; of two prompts also with the token of one of them.
+        `axis, nats a document`: how much likelier a completion is under its own axis tag than under the other one, both
+        beside the metatokens; of those documents that have one.
+    """
+    names = documents.conditions[0].split("+")
+    begins = [documents.begin(i) for i in range(len(documents))]
+    tokens = [ids[: -1 if ids[-1] == tags.end else None].tolist() for ids in documents.ids]
+    known = teacher.config.vocab_size
+    prompts = "\n\n".join(tags.prompts[name] for name in names)
+    under, without = (logs(teacher, generator.prefix(text), tokens, known) for text in (prompts, ""))
+
+    def read(student: Any, given: Sequence[str]) -> list[torch.Tensor]:
+        return logs(student, [tags.end, *(i for name, i in tags.ids.items() if name in given)], tokens, known)
+
+    ways = {"": names} if len(names) == 1 else {"": names, **{f", <{name}> alone": [name] for name in names}}
+    found = {
+        arm + way: divergences(under, read(student, given), begins)
+        for arm, student in students.items()
+        for way, given in ways.items()
+    }
+    sizes = np.array([len(row) - begin for row, begin in zip(tokens, begins, strict=True)], np.float64)
+    gaps: dict[str, list[float] | None] = {}
+    for arm, student in students.items():
+        sums = np.array(
+            [
+                [
+                    float(row[begin:].gather(1, torch.tensor(ids[begin:])[:, None]).sum())
+                    for row, ids, begin in zip(read(student, [*names, name]), tokens, begins, strict=True)
+                ]
+                for name in tags.axis
+            ]
+        )
+        own = np.array([[tags.ids[name] in of for of in documents.tags] for name in tags.axis])
+        tagged = own.any(axis=0)
+        gap = np.where(own[0], sums[0] - sums[1], sums[1] - sums[0])[tagged]
+        gaps[arm] = mean(gap) if len(gap) else None
+    return {**effect(divergences(under, without, begins), sizes, found), "axis, nats a document": gaps}
 
 
 @click.command()
-@click.argument("corpus", type=click.Path(exists=True, path_type=Path))
-@click.argument("tokenizer", type=click.Path(exists=True, path_type=Path))
+@click.argument("run", type=click.Path(exists=True, path_type=Path))
+@click.argument("teacher", type=click.Path(exists=True, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option("--documents", default=1200, show_default=True, help="Openings; a quarter is held out.")
-@click.option("--steps", default=600, show_default=True, help="Of the teacher.")
-@click.option("--student-steps", default=300, show_default=True, help="Of each student.")
-@click.option("--tokens", default=64, show_default=True, help="Of a completion, at most.")
-@click.option("--width", default=128, show_default=True, help="Of the model.")
-def main(
-    corpus: Path, tokenizer: Path, out: Path, documents: int, steps: int, student_steps: int, tokens: int, width: int
-) -> None:
-    """Train teacher and students, and print what is left of the prompts' effect."""
-    torch.set_num_threads(1)
-    words = AutoTokenizer.from_pretrained(tokenizer)
-    texts = pl.read_parquet(corpus / "*.parquet", columns=["text"])["text"].shuffle(seed=0).to_list()
-    teacher = teach(words, texts[documents:], out / "teacher", steps, width)
-    made = distill(out, texts[:documents], tokens)
-    click.echo(json.dumps(measure(words, teacher, made, student_steps), indent=1))
-
-
-def teach(words: Any, texts: list[str], folder: Path, steps: int, width: int) -> GPT2LMHeadModel:
-    """Train the teacher on texts one after another, in windows; it is kept in a folder."""
-    if (folder / "model.safetensors").exists():
-        return GPT2LMHeadModel.from_pretrained(folder).eval()
-    end = words.eos_token_id
-    ids = [token for text in texts for token in [end, *words(text)["input_ids"]]]
-    for name, prompt in PROMPTS.items():
-        click.echo(f"prompt {name!r}: {len(words(prompt)['input_ids']):,} tokens")
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(words), n_positions=WINDOW, n_embd=width, n_layer=4, n_head=4, bos_token_id=end, eos_token_id=end
+@click.option("--steps", default=800, show_default=True, help="Of each student, of 32 documents.")
+@click.option("--rate", default=1e-3, show_default=True, help="The highest learning rate.")
+@click.option("--documents", default=1000, show_default=True, help="Of each condition that are measured, at most.")
+def main(run: Path, teacher: Path, out: Path, steps: int, rate: float, documents: int) -> None:
+    """Train students on the run's shards, measure them on its held-out ones, and print what is left of the prompts."""
+    folder = annotate.tags_folder(run, output="train")
+    cards = [annotate.read_tags(annotate.tags_folder(run, output=output)) for output in ("train", "held_out")]
+    ids, ids_held_out = ({tag["name"]: tag["id"] for tag in card["tags"]} for card in cards)
+    if ids != ids_held_out:
+        raise click.ClickException(f"the two outputs have other tags: {ids} and {ids_held_out}")
+    model = AutoModelForCausalLM.from_pretrained(teacher).eval()
+    tags = Tags(
+        ids=ids,
+        prompts={tag["name"]: tag["meaning"] for tag in cards[0]["tags"] if tag["meaning"]},
+        end=cards[0]["shards"]["end_id"],
     )
-    model = GPT2LMHeadModel(config)
-    rows = windows(ids, WINDOW)
-    click.echo(f"teacher: {model.num_parameters():,} parameters, {len(ids):,} tokens of text")
-    train(model, rows, torch.ones_like(rows), steps, 2e-3, 0)
-    model.save_pretrained(folder)
-    words.save_pretrained(folder)
-    return model
-
-
-def distill(out: Path, texts: list[str], tokens: int) -> list[dict[str, Any]]:
-    """What the teacher writes under the prompts."""
-    (out / "openings").mkdir(parents=True, exist_ok=True)
-    table = pa.table({"id": [str(i) for i in range(len(texts))], "text": texts})
-    pq.write_table(table, out / "openings" / "openings.parquet", row_group_size=100)
-    made = Distill(
-        Corpus(out / "openings", unit_bytes=100_000),
-        prompts=PROMPTS,
-        generator=TransformersGenerator(CausalModel(out / "teacher"), sampling=Sampling(max_tokens=tokens), top_k=1),
-        opening_characters=60,
-    )
-    ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
-    Pipeline(made).run(out / "run", Options(workers=1))
-    rows = [row for table in annotate.tables(out / "run", "distilled") for row in table.to_pylist()]
-    return [row for row in rows if row["problem"] is None]
-
-
-def measure(words: Any, teacher: GPT2LMHeadModel, made: list[dict[str, Any]], steps: int) -> dict[str, Any]:
-    """Train the students, and measure them on the openings that are held out."""
-    end, known = words.eos_token_id, len(words)
-    names = list(PROMPTS)
-    held = [row for row in made if row["row"] % 4 == 0]
-    trained = [row for row in made if row["row"] % 4]
-    arms = {"true": [row["metatoken"] for row in trained]}
-    arms["shuffled"] = list(np.random.default_rng(0).permutation(arms["true"]))
-    opening = {row["row"]: words(row["text"][: row["opening_end"]])["input_ids"] for row in made}
-    left: dict[str, list[float]] = {arm: [] for arm in arms}
+    trained, held_out = (Documents.read(run, output) for output in ("train", "held_out"))
+    axis = [any(tags.ids[name] in of for name in tags.axis) for of in trained.tags]
+    click.echo(f"{len(trained):,} documents to train on, {sum(axis):,} of them by their tokens")
+    fresh = unseen(held_out, trained)
+    click.echo(f"{len(fresh):,} of {len(held_out):,} held-out documents have an opening that is in no other document")
+    held_out = held_out.of(fresh)
     students = {}
-    for arm, tags in arms.items():
-        student = copy.deepcopy(teacher)
-        torch.manual_seed(2)  # the new tokens begin alike
-        student.resize_token_embeddings(known + len(names), mean_resizing=True)
-        rows = [
-            [end, known + names.index(tag), *opening[row["row"]], *row["teacher_tokens"]]
-            for row, tag in zip(trained, tags, strict=True)
-        ]
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [end] * (longest - len(row)) for row in rows])
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows])
-        click.echo(f"student, {arm} tags: {len(rows):,} documents, {int(mask.sum()):,} tokens")
-        train(student, ids, mask, steps, 5e-4, 1)
-        students[arm] = student
-    whole = []
-    for row in held:
-        tokens, name, begin = row["teacher_tokens"], row["metatoken"], opening[row["row"]]
-        prompt = words(PROMPTS[name] + "\n\n")["input_ids"]
-        under = logs(teacher, [end, *prompt, *begin], tokens, known)
-        whole.append(divergence(under, logs(teacher, [end, *begin], tokens, known)))
-        for arm, student in students.items():
-            found = logs(student, [end, known + names.index(name), *begin], tokens, known)
-            left[arm].append(divergence(under, found))
-    wholes, tokens = np.array(whole), sum(len(row["teacher_tokens"]) for row in held)
-    return {
-        "documents": len(held),
-        "nats a token": wholes.sum() / tokens,
-        "left": {arm: interval(np.array(parts), wholes) for arm, parts in left.items()},
-    }
+    for arm, seen in (("true", trained), ("shuffled", trained.shuffled(0))):
+        click.echo(f"student, {arm} tags")
+        students[arm] = train(model, tags, folder, seen, axis, steps, rate)
+        students[arm].save_pretrained(out / arm)
+    found, generator = {}, TransformersGenerator(CausalModel(teacher))
+    for name in dict.fromkeys(held_out.conditions):
+        some = [i for i, of in enumerate(held_out.conditions) if of == name]
+        found[name] = measure(model, students, tags, generator, held_out.of(some[:documents]))
+        click.echo(json.dumps({name: found[name]}, indent=1))
+    (out / "found.json").write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":
