@@ -188,12 +188,18 @@ def steering_picture(tag: TagReport, layer: int, curves: Curves, weights: tuple[
     def along(curve: Sequence[float]) -> list[float]:
         return [(0.0, *curve)[k] for k in order]
 
-    random = list(zip(*map(along, curves.random), strict=True))
+    random = [
+        [value for value in each if math.isfinite(value)] for each in zip(*map(along, curves.random), strict=True)
+    ]
+    fewest = min(map(len, random), default=0)
+    measured = "" if fewest == len(curves.random) else f", of {fewest} at least where some could not be measured"
     lines = {
         "of tags": Line(values=along(curves.tags)),
         "of texts": Line(values=along(curves.texts)),
         "random": Line(
-            values=[sum(each) / len(each) for each in random], low=[*map(min, random)], high=[*map(max, random)]
+            values=[sum(each) / len(each) if each else math.nan for each in random],
+            low=[min(each, default=math.nan) for each in random],
+            high=[max(each, default=math.nan) for each in random],
         ),
     }
     return picture(
@@ -203,7 +209,7 @@ def steering_picture(tag: TagReport, layer: int, curves: Curves, weights: tuple[
         lines,
         axis="how often the direction is added",
         doublings=False,
-        shaded=f"lowest to highest of {len(curves.random)} random directions",
+        shaded=f"lowest to highest of {len(curves.random)} random directions{measured}",
     )
 
 

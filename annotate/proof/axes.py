@@ -61,16 +61,24 @@ class Composition:
     cosine: Interval
 
 
-def composition(sums: Float64, documents: Int64) -> Composition:
+def composition(sums: Float64, documents: Int64, control: Float64 | None = None) -> Composition:
     """Metric 9, by what tags do to logits.
 
     Args:
         sums: float64 `[seeds, n, 3]`, for each span sums over its tokens and the vocabulary: the square of the effect
             of both tags, the square of the sum of their effects alone, and the product of the two.
         documents: int64 `[n]`, the document of each span.
+        control: of the same shape, in the same order of seeds: then both values are those of `sums` less its own. None:
+            they are given as they are.
     """
-    of_seeds = np.stack([_of_sums(each.sum(axis=0)) for each in sums])
-    drawn = np.concatenate([np.mean([_of_sums(often @ each) for each in sums], axis=0) for often in draws(documents)])
+
+    def of(often: Float64) -> Float64:
+        """Of each seed: float64 `[seeds, rounds, 2]`."""
+        own = np.stack([_of_sums(often @ each) for each in sums])
+        return own if control is None else own - np.stack([_of_sums(often @ each) for each in control])
+
+    of_seeds = of(np.ones((1, len(documents))))[:, 0]
+    drawn = np.concatenate([of(often).mean(axis=0) for often in draws(documents)])
     r2, cosine = (over_seeds(of_seeds[:, k], drawn[:, k], documents) for k in range(2))
     return Composition(r2=r2, cosine=cosine)
 

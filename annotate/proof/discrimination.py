@@ -7,7 +7,17 @@ import math
 import numpy as np
 
 from annotate.errors import ConfigError
-from annotate.proof.intervals import Bool, Float64, Int64, Interval, draws, over_seeds
+from annotate.proof.intervals import (
+    LEAST,
+    NOTHING,
+    Bool,
+    Float64,
+    Int64,
+    Interval,
+    draws,
+    n_documents,
+    over_seeds,
+)
 
 
 def matched_auroc(scores: Float64, labels: Bool, strata: Int64 | None = None) -> float:
@@ -62,7 +72,8 @@ def margin_interval(
         scores: float64 `[seeds, n]` or `[n]`.
         control: of the same shape, in the same order of seeds. None: the AUROC itself is given.
         labels: bool `[n]`.
-        documents: int64 `[n]`.
+        documents: int64 `[n]`. Nothing is measured where fewer than 10 have a span with the tag, or fewer
+            than 10 one without.
         strata: as for `matched_auroc`.
         seed: of the draws.
 
@@ -70,6 +81,8 @@ def margin_interval(
         ConfigError: a score is NaN.
     """
     scores = np.atleast_2d(scores)
+    if min(n_documents(documents[labels]), n_documents(documents[~labels])) < LEAST:
+        return NOTHING
 
     def of(often: Float64) -> Float64:
         """The margin of each seed: float64 `[seeds, rounds]`."""

@@ -15,7 +15,17 @@ from scipy.stats import rankdata
 from annotate.errors import ConfigError
 from annotate.probes.metrics import spearman
 from annotate.proof.gaps import contrasted
-from annotate.proof.intervals import Float64, Int64, Interval, draws, mean_interval, percentiles
+from annotate.proof.intervals import (
+    LEAST,
+    NOTHING,
+    Float64,
+    Int64,
+    Interval,
+    draws,
+    mean_interval,
+    n_documents,
+    percentiles,
+)
 
 MOST_ORDERED = 7  # grades, of which all 5,040 orders are looked at
 DRAWN_ORDERS = 5000  # of more grades
@@ -44,10 +54,13 @@ def corpus_difference(
         states: int64 `[n]`, the tag of each span, 0 for none. A tag without others is compared with none.
         tag: which, from 1.
         n_states: the number of tags, and one for none.
-        documents: int64 `[n]`, the document of each span.
+        documents: int64 `[n]`, the document of each span. Nothing is measured where fewer than 10 have the tag, or
+            fewer than 10 another one that it is compared with.
         seed: of the draws.
     """
     others = [state for state in contrasted(n_states) if state != tag]
+    if min(n_documents(documents[states == state]) for state in (tag, *others)) < LEAST:
+        return NOTHING
 
     def of(often: Float64) -> Float64:
         with np.errstate(invalid="ignore"):  # a draw may have no span of a tag: it is left out
@@ -85,7 +98,8 @@ class DoseResponse:
         chance: how often grades that say nothing would correlate as much or more, in either direction. Of three grades
             a third of all orders do, so three can show nothing. NaN for fewer than two grades.
         generated: the mean score of texts by grade.
-        corpus: the mean score of the corpus's spans by grade: a model that has learned the grades comes near it.
+        corpus: the mean score of the corpus's spans by grade. Texts are drawn from the likelier tokens alone, so even
+            an ideal model need not come near these means.
     """
 
     spearman: float

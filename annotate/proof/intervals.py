@@ -1,9 +1,12 @@
 """Intervals by resampling documents, and the spread of seeds beside them.
 
 Spans of one document are alike, so documents are drawn, each with all its spans (the cluster bootstrap: Davison and
-Hinkley 1997, section 3.8). Where several models were trained, the variance of their mean is added to that of these
-draws. Three seeds are too few to be drawn, so the interval is one of Student's t, with the degrees of freedom of Welch
-and Satterthwaite (Satterthwaite 1946): two where three seeds differ much, as many as documents where they hardly do.
+Hinkley 1997, section 3.8). Draws of a few documents are too much alike: of one document all are the same, and the
+interval would have no width. So nothing is measured of fewer than 10 documents.
+
+Where several models were trained, the variance of their mean is added to that of these draws. Three seeds are too few
+to be drawn, so the interval is one of Student's t, with the degrees of freedom of Welch and Satterthwaite
+(Satterthwaite 1946): two where three seeds differ much, as many as documents where they hardly do.
 """
 
 from __future__ import annotations
@@ -25,13 +28,14 @@ Bool = npt.NDArray[np.bool_]
 ROUNDS = 1000
 TOGETHER = 50  # rounds whose weights are in memory together
 LEVEL = 0.95
+LEAST = 10  # documents: of fewer, draws with replacement are too much alike
 DETECTED = 2.8
 """Standard errors that a true effect needs so that a two-sided test at 5 % finds it in 80 % of cases: 1.96 + 0.84."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """A value, and the 95 % interval around it. All are NaN where nothing could be measured."""
+    """A value, and the 95 % interval around it. All are NaN where nothing could be measured, as of few documents."""
 
     value: float
     low: float
@@ -44,6 +48,11 @@ class Interval:
 
 
 NOTHING = Interval(value=math.nan, low=math.nan, high=math.nan)
+
+
+def n_documents(documents: Int64) -> int:
+    """How many documents spans are of, int64 `[n]`."""
+    return len(np.unique(documents))
 
 
 def draws(documents: Int64, *, rounds: int = ROUNDS, seed: int = 0) -> Iterator[Float64]:
@@ -83,14 +92,16 @@ def over_seeds(of_seeds: Float64, drawn: Float64, documents: Int64) -> Interval:
     Args:
         of_seeds: float64 `[seeds]`, the value of each, on all documents.
         drawn: float64 `[rounds]`, the mean over seeds in each draw of documents; NaN where it could not be measured.
-        documents: int64 `[n]`, the document of each span.
+        documents: int64 `[n]`, the document of each span. Of fewer than 10 documents nothing is measured.
     """
+    if n_documents(documents) < LEAST:
+        return NOTHING
     value, seeds = float(of_seeds.mean()), len(of_seeds)
     kept = drawn[~np.isnan(drawn)]
     if seeds < 2 or math.isnan(value) or len(kept) < 2:
         return percentiles(value, drawn)
     parts = np.array([kept.var(ddof=1), of_seeds.var(ddof=1) / seeds])
-    freedom = np.array([max(1, len(np.unique(documents)) - 1), seeds - 1])
+    freedom = np.array([n_documents(documents) - 1, seeds - 1])
     total = float(parts.sum())
     if not total:
         return Interval(value=value, low=value, high=value)

@@ -35,7 +35,9 @@ class JudgedTag:
         shuffled: of the control.
         difference: of both, in pairs of models and texts.
         corpus: of held-out spans, cut to the length of the texts.
-        fidelity: `true` as a share of `corpus`; None where the judge does not tell the spans of the corpus apart.
+        fidelity: `true` as a share of `corpus`; None where the judge does not tell the spans of the corpus apart. Texts
+            are drawn from the likelier tokens alone (`texts.sample`), and the corpus is not: of an ideal model the
+            share may be below or above 1, so it does not say how much was learned.
         highest: the expected score of the best of 25 texts; None if there are fewer texts.
         highest_shuffled: of the control.
     """

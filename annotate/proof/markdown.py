@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from annotate.proof.intervals import Interval
 
 
@@ -11,5 +13,7 @@ def table(*columns: str) -> list[str]:
 
 
 def shown(interval: Interval, digits: int = 3) -> str:
-    """The value and its interval."""
+    """The value and its interval; "-" where nothing could be measured."""
+    if math.isnan(interval.value):
+        return "-"
     return f"{interval.value:+.{digits}f} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"

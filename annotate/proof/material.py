@@ -13,13 +13,13 @@ from annotate.amounts import counted
 from annotate.errors import ConfigError, InputError, StorageError
 from annotate.proof.companions import read_companions
 from annotate.proof.held_out import SHARED, SHINGLE, checked, chosen_segments, drawn
+from annotate.proof.intervals import LEAST
 from annotate.proof.windows import TagFamily, Text, read_text, tag_families
 from annotate.storage.latest import Latest, Role, read_latest
 from annotate.storage.results import read_tags, shard_tables, tags_folder
 from annotate.storage.store import Directory
 
 HELD_OUT = 0.1  # of the documents, if the run has no subset for evaluation
-LEAST = 10  # documents that are measured: of fewer, draws with replacement are too much alike
 TO_TRAIN_ON, TO_MEASURE_ON = "to train on", "to measure on"  # what outputs are for, in messages
 MOST = 50_000_000  # tokens of text that are read if no number is given; a token takes some 20 bytes of memory
 

@@ -10,7 +10,7 @@ import numpy as np
 from annotate.proof.arms import SHUFFLED, TRUE, has_both
 from annotate.proof.axes import Composition, composition
 from annotate.proof.gaps import swap_gaps
-from annotate.proof.intervals import Float64, Int64, Interval, mean_interval
+from annotate.proof.intervals import LEAST, Float64, Int64, Interval, mean_interval, n_documents
 from annotate.proof.joint_effects import pairs_of
 from annotate.proof.likelihoods import Columns
 from annotate.proof.windows import Spans, TagFamily
@@ -27,11 +27,21 @@ class Composed:
 
 @dataclass(frozen=True, kw_only=True)
 class OfPair:
-    """Two tags: how many measured spans have both, and how their effects compose, by arm."""
+    """Two tags: how their effects compose.
+
+    Attributes:
+        tags: the two.
+        spans: measured spans that have both.
+        documents: that these are in. Of fewer than 10 nothing is measured.
+        arms: how the effects compose in each.
+        above_control: of the arm "true", less that of the control, in pairs of equal seed; None without either.
+    """
 
     tags: tuple[str, str]
     spans: int
+    documents: int
     arms: tuple[Composed, ...]
+    above_control: Composed | None
 
 
 def measure_pairs(
@@ -52,16 +62,30 @@ def measure_pairs(
             for j, other in enumerate(families[second].names, start=1):
                 both = (states[first] == i) & (states[second] == j)
                 if both.any():
-                    arms = [_composed(name, sums[:, both, k], documents[both]) for name, sums in effects.items()]
-                    found.append(OfPair(tags=(one, other), spans=int(both.sum()), arms=tuple(arms)))
+                    of_pair = {name: sums[:, both, k] for name, sums in effects.items()}
+                    found.append(_of_pair((one, other), of_pair, documents[both]))
     return tuple(found)
 
 
-def _composed(arm: str, sums: Float64, documents: Int64) -> Composed:
+def _of_pair(tags: tuple[str, str], effects: Mapping[str, Float64], documents: Int64) -> OfPair:
+    """Of the effects on spans that have both tags, by arm: float64 `[seeds, n, 2, 3]`."""
+    true, control = effects.get(TRUE.name), effects.get(SHUFFLED.name)
+    return OfPair(
+        tags=tags,
+        spans=len(documents),
+        documents=n_documents(documents),
+        arms=tuple(_composed(arm, sums, None, documents) for arm, sums in effects.items()),
+        above_control=None
+        if true is None or control is None
+        else _composed(f"{TRUE.name} less {SHUFFLED.name}", true, control, documents),
+    )
+
+
+def _composed(arm: str, sums: Float64, control: Float64 | None, documents: Int64) -> Composed:
     return Composed(
         arm=arm,
-        all_tokens=composition(sums.sum(axis=2), documents),
-        behind_first=composition(sums[:, :, 1], documents),
+        all_tokens=composition(sums.sum(axis=2), documents, None if control is None else control.sum(axis=2)),
+        behind_first=composition(sums[:, :, 1], documents, None if control is None else control[:, :, 1]),
     )
 
 
@@ -96,14 +120,16 @@ class Recombination:
         tags: the pair.
         trained: spans of the text of training that had both, and lost one.
         spans: measured spans that have both.
+        documents: that these are in.
         of_tags: each of the two.
-        recombined: whether the gaps of both, above those of the control, have intervals above 0; None if no span has
-            both.
+        recombined: whether the gaps of both, above those of the control, have intervals above 0; None if the spans that
+            have both are in fewer than 10 documents.
     """
 
     tags: tuple[str, str]
     trained: int
     spans: int
+    documents: int
     of_tags: tuple[Recombined, ...]
     recombined: bool | None
 
@@ -153,6 +179,9 @@ def measure_recombination(
         tags=(names[0], names[1]),
         trained=int(has_both(trained, pair).sum()),
         spans=int(both.sum()),
+        documents=n_documents(documents[both]),
         of_tags=tuple(of_tags),
-        recombined=all(each.above_control.above_zero for each in of_tags) if both.any() else None,
+        recombined=all(each.above_control.above_zero for each in of_tags)
+        if n_documents(documents[both]) >= LEAST
+        else None,
     )

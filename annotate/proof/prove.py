@@ -212,13 +212,13 @@ def _train(
     if not left and not goes_on:
         tell("all models are trained")
         return
+    todo = [f"{counted(len(left), 'model')} in {counted(min(jobs, len(left)), 'process')}"] if left else []
+    todo += ["one trained on without tags"] if goes_on else []
     timing = timed(work)
     whole = timing.whole(work, runs, jobs) + (timing.whole(later, [THEN], 1) if later is not None else 0)
     tell(
         f"a step takes {timing.step:.2f} s, a checkpoint {timing.checkpoint:.1f} s, texts {timing.texts:.1f} s; "
-        f"{counted(len(left), 'model')} in {counted(max(1, min(jobs, len(left))), 'process')}"
-        f"{', then one trained on without tags' if goes_on else ''}: about {duration(whole)} in all, if as many cores "
-        "are free"
+        f"{', then '.join(todo)}: about {duration(whole)} in all, if as many cores are free"
     )
     started = time.monotonic()
 

@@ -10,6 +10,7 @@ from annotate.amounts import counted
 from annotate.pictures import Line, matrix_picture, picture
 from annotate.proof.axes import Specificity
 from annotate.proof.findings import Proof
+from annotate.proof.intervals import LEAST
 from annotate.proof.markdown import shown, table
 from annotate.proof.measures import OfFamily
 from annotate.proof.pairs import OfPair, Recombination
@@ -63,7 +64,9 @@ ABOUT_SPECIFICITY = """AUROC, less 0.5, of the likelihood ratio of the tag on th
 above. In parentheses: correlation of the two tags in held-out text."""
 ABOUT_PAIRS = """What both tags of a span do to the logits of its tokens, against the sum of what each does alone. R²: 1
 if the effects add up. Two tags that tell the same thing, once, have R² 0 and cosine 1: so do tags that only tell that a
-span begins, as those of the control. That is told at the first token; `behind it` leaves the first out."""
+span begins. That is told at the first token; `behind it` leaves the first out. The null is not 0, but what the control
+has: where effects are noise, both tags and the sum share what each does alone, so behind the first token R² is usually
+below 0 and the cosine well above it. `-`: fewer than {} documents."""
 ABOUT_RECOMBINATION = """The swap gap of each tag on spans that have both, nats a span, of the models of seed 0; the
 intervals are of documents only. In training of the arm `held-out pair`, spans that have both lose one of the two, by a
 hash."""
@@ -165,19 +168,20 @@ def _specificity(proof: Proof, found: Specificity) -> list[str]:
 
 
 def _pairs(pairs: Sequence[OfPair]) -> list[str]:
-    lines = ["## Two tags together", "", ABOUT_PAIRS, ""]
-    lines += table("tags", "spans", "arm", "R²", "cosine", "R², behind it", "cosine, behind it")
+    lines = ["## Two tags together", "", ABOUT_PAIRS.format(LEAST), ""]
+    lines += table("tags", "spans", "documents", "arm", "R²", "cosine", "R², behind it", "cosine, behind it")
     for pair in pairs:
-        for at in pair.arms:
+        for at in (*pair.arms, *([pair.above_control] if pair.above_control is not None else [])):
             both, rest = at.all_tokens, at.behind_first
             values = " | ".join(shown(each) for each in (both.r2, both.cosine, rest.r2, rest.cosine))
-            lines.append(f"| {_both(pair.tags)} | {pair.spans:,} | {at.arm} | {values} |")
+            lines.append(f"| {_both(pair.tags)} | {pair.spans:,} | {pair.documents:,} | {at.arm} | {values} |")
     return lines
 
 
 def _recombination(found: Recombination) -> list[str]:
     lines = [f"## {_both(found.tags)} never together in training", "", ABOUT_RECOMBINATION, ""]
-    lines += [f"- {found.trained:,} spans of training lost one; measured on {found.spans:,} spans that have both", ""]
+    measured = f"{counted(found.spans, 'span')} in {counted(found.documents, 'document')}"
+    lines += [f"- {found.trained:,} spans of training lost one; measured on {measured} that have both", ""]
     lines += table("tag", "held-out pair", "true", "control", "held-out pair less control", "true less held-out pair")
     for of in found.of_tags:
         gaps = of.held_out, of.true, of.shuffled, of.above_control, of.lost
@@ -185,7 +189,7 @@ def _recombination(found: Recombination) -> list[str]:
     said = {
         True: "Each of the two tags works beside the other, though the model never saw them together.",
         False: "NOT shown: that each of the two tags works beside the other, if the model never saw them together.",
-        None: "No measured span has both tags: nothing could be measured.",
+        None: f"{LEAST} documents that have both tags are needed: nothing could be measured.",
     }
     return [*lines, "", said[found.recombined]]
 

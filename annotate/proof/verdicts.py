@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from annotate.amounts import counted
-from annotate.proof.intervals import Interval
+from annotate.proof.intervals import LEAST, Interval
 from annotate.proof.judged import HIGHEST_OF, Judged
+from annotate.proof.markdown import shown
 from annotate.proof.measures import OfFamily, OfTag
 
 Outcome = Literal["learned", "not learned", "can't tell at this size"]
@@ -41,6 +42,9 @@ def verdict(of: OfTag, family: OfFamily) -> Verdict:
     - Not learned: the interval of the gap is not above 0, and its upper end is below 5 % of H(Y).
     - Can't tell: neither. More documents or more training would tell.
     """
+    if math.isnan(of.gap.value):
+        few = f"{counted(of.spans, 'span')} with the tag, in fewer than {LEAST} documents: nothing could be measured."
+        return Verdict(tag=of.name, outcome="can't tell at this size", reason=few)
     gap, margin = of.gap, of.matched.margin
     said = f"swap gap {gap.value:+.3f} nats a span above the control [{gap.low:+.3f}, {gap.high:+.3f}]"
     size = f"{of.spans:,} spans show a gap of {of.shows:.3f} or more"
@@ -51,7 +55,12 @@ def verdict(of: OfTag, family: OfFamily) -> Verdict:
         less = f"{said}: less than {limit:.3f}, 5 % of H(Y). {size}."
         return Verdict(tag=of.name, outcome="not learned", reason=less)
     if gap.above_zero:
-        said += f", but AUROC at equal length is {margin.value:+.3f} above it [{margin.low:+.3f}, {margin.high:+.3f}]"
+        if math.isnan(margin.value):
+            said += f", but AUROC at equal length needs {LEAST} documents with the tag and {LEAST} without"
+        else:
+            said += (
+                f", but AUROC at equal length is {margin.value:+.3f} above it [{margin.low:+.3f}, {margin.high:+.3f}]"
+            )
     return Verdict(tag=of.name, outcome="can't tell at this size", reason=f"{said}. {size}.")
 
 
@@ -82,7 +91,7 @@ def gates(family: OfFamily) -> list[Gate]:
         Gate(
             what=f"{tags}: swap gap, true less shuffled: interval above 0",
             passed=_above_zero(last),
-            figure=f"{last.value:+.3f} [{last.low:+.3f}, {last.high:+.3f}] nats a span",
+            figure=f"{shown(last)} nats a span",
         )
     ]
     if sharp is not None:
@@ -91,7 +100,7 @@ def gates(family: OfFamily) -> list[Gate]:
             Gate(
                 what=f"{tags}: the same is larger at the last checkpoint than at the first: interval above 0",
                 passed=_above_zero(grown),
-                figure=f"{grown.value:+.3f} [{grown.low:+.3f}, {grown.high:+.3f}]",
+                figure=shown(grown),
             )
         )
     for of in family.of_tags:
@@ -100,7 +109,7 @@ def gates(family: OfFamily) -> list[Gate]:
             Gate(
                 what=f"<{of.name}>: AUROC among spans of equal length, true less shuffled: interval above 0",
                 passed=_above_zero(margin),
-                figure=f"{margin.value:+.3f} [{margin.low:+.3f}, {margin.high:+.3f}], {of.pairs:,} pairs",
+                figure=f"{shown(margin)}, {of.pairs:,} pairs",
             )
         )
     return found
@@ -115,11 +124,26 @@ def written_remarks(found: Judged) -> list[str]:
             f"{counted(texts, 'text')} of each tag and model and {counted(spans, 'held-out span')} left out of what "
             "the judge says: it gave no score, of texts to one of that number at least"
         )
-    blind = [f"<{tag.name}>" for family in found.families for tag in family.tags if tag.fidelity is None]
+    few = [f"<{tag.name}>" for family in found.families for tag in family.tags if math.isnan(tag.corpus.value)]
+    if few:
+        said.append(
+            f"what the judge says of held-out spans is not compared for {', '.join(few)}: fewer than {LEAST} held-out "
+            "documents have the tag, or one that it is compared with"
+        )
+    blind = [
+        f"<{tag.name}>"
+        for family in found.families
+        for tag in family.tags
+        if tag.fidelity is None and not math.isnan(tag.corpus.value)
+    ]
     if blind:
         said.append(
             f"the judge ({found.judge}) does not tell the held-out spans of {', '.join(blind)} apart from those of "
             "other tags: it can't tell either whether texts under them are as they should be"
+        )
+    if found.texts < LEAST:
+        said.append(
+            f"{counted(found.texts, 'text')} of each tag are too few to measure a difference: {LEAST} are needed"
         )
     if found.texts < HIGHEST_OF:
         said.append(f"of {counted(found.texts, 'text')} the expected highest of {HIGHEST_OF} is not known: --texts")

@@ -8,10 +8,14 @@ from annotate.proof.intervals import Interval
 from annotate.proof.judged import HIGHEST_OF, Judged, JudgedFamily
 from annotate.proof.markdown import shown, table
 from annotate.proof.persistence import Left, Persistence
+from annotate.proof.texts import TEMPERATURE, TOP_P
 
 ABOUT_WRITTEN = """The judge's mean score of texts under a tag, less that under the other tags of its family, or under
 none if there is no other. `corpus`: the same of held-out spans, cut to the length of the texts. `share`: of the models
-with true tags, of that of the corpus; it has no interval of its own. `best of {}`: the expected highest score of so
+with true tags, of that of the corpus; it has no interval of its own. Texts are drawn at temperature {}, top-p {}, and
+the corpus is not: an ideal model may have less than 100 %, or more, so the share does not say how much was learned. Of
+a family of two tags, a judge with one score for both, or with opposite ones as the bag of words, gives both rows from
+the same comparison: they are one finding. `best of {}`: the expected highest score of so
 many texts under the tag; in parentheses, of the control."""
 ABOUT_DOSE = """The tags are taken as grades, in the order of the scheme. If they are none, this says nothing."""
 ABOUT_PERSISTENCE = """The model with true tags of seed 0 was trained on for {:,} steps without tags, with a new
@@ -27,7 +31,7 @@ def written_lines(found: Judged) -> list[str]:
         f"Judge: {found.judge}. {found.texts:,} texts of {found.tokens} tokens ",
     ]
     lines[-1] += "at most, under each tag, of each model; of each text the first token was given."
-    lines += ["", ABOUT_WRITTEN.format(HIGHEST_OF), ""]
+    lines += ["", ABOUT_WRITTEN.format(TEMPERATURE, TOP_P, HIGHEST_OF), ""]
     lines += table("tag", "true", "control", "true less shuffled", "corpus", "share", f"best of {HIGHEST_OF}")
     for family in found.families:
         for tag in family.tags:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +18,9 @@ from annotate.directions import load_direction, progress, steered
 from annotate.directions import subject as subject_module
 from annotate.directions.divergence import divergences, span_log_likelihoods
 from annotate.directions.log_odds import log_odds
+from annotate.directions.measures import Additivity
 from annotate.directions.readings import Parts, Readings
-from annotate.directions.report import file_name, steering_picture
+from annotate.directions.report import Curves, TagReport, file_name, steering_picture
 from annotate.directions.rows import Reader, fitted
 from annotate.directions.spans import TaggedSpans
 from annotate.directions.states import span_states
@@ -26,6 +29,7 @@ from annotate.directions.subject import Subject
 from annotate.errors import ConfigError
 from annotate.inference.tagged import Trained
 from annotate.probes.file import EncoderHashes
+from annotate.proof.intervals import NOTHING
 
 WORDS = {"nice": ["Nice", "others", "words", "and"], "true": ["It", "may", "be", "12"], "": ["One", "two", "three"]}
 HASHES = EncoderHashes(name="made up", weights="a", tokenizer="b", config="c")
@@ -122,6 +126,28 @@ def test_what_each_weight_gives_is_drawn(subject: Subject) -> None:
     texts = {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
     assert {"Steering towards <nice> in layer 2", "of tags", "of texts", "random", "0", "0.5", "1", "2"} <= texts
     assert len([*root.iter("{http://www.w3.org/2000/svg}circle")]) == 3 * 4  # no addition, and three weights
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_picture_leaves_out_what_could_not_be_measured(order: int) -> None:
+    """Whichever of the random directions it was."""
+    random = ((0.1, math.nan), (0.3, 0.2), (math.nan, math.nan))
+    curves = Curves(tags=(0.5, 0.6), texts=(0.4, 0.5), random=random[::order])
+    tag = TagReport(
+        tag="nice",
+        against=(),
+        spans=(9, 9),
+        layers=(),
+        best=1,
+        auroc_alone=NOTHING,
+        additivity=Additivity(a=0.0, b=0.0, c=0.0, r2=0.0, interaction=0.0),
+    )
+    said = steering_picture(tag, 1, curves, (1.0, 2.0))
+    assert "nan" not in said and "lowest to highest of 3 random directions, of 1 at least" in said
+    known = Curves(tags=curves.tags, texts=curves.texts, random=((0.1, 0.2), (0.3, 0.2)))
+    whole = steering_picture(tag, 1, known, (1.0, 2.0))
+    shapes = [re.findall(r'<polygon points="([^"]*)"', each) for each in (said, whole)]
+    assert shapes[0] == shapes[1]  # the same band as of the values that there are
 
 
 def test_what_depends_on_no_tag_is_read_once(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:

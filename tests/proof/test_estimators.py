@@ -186,7 +186,8 @@ def test_the_cost_is_what_untagged_text_lost() -> None:
     plain, tagged = np.array([[-1.0, -2.0], [-3.0, -2.0]]), np.array([[-2.5, -2.0], [-2.0, -4.0]])
     assert losses_added(tagged, plain).tolist() == [[1.5, 0.0], [-1.0, 2.0]]  # in pairs of equal seed
     assert losses_added(tagged, plain[:1]).tolist() == [[1.5, 0.0]]  # the second has no partner
-    cost = measure_cost(tagged, plain[:1], np.array([0, 1]), np.array([1, 2]))
+    many = [np.tile(each, 5) for each in (tagged, plain[:1])]
+    cost = measure_cost(*many, np.arange(10), np.tile([1, 2], 5))
     assert cost.seeds == 1 and cost.all_spans.value == pytest.approx(0.5)
     assert firsts(np.array([3, 3, 5, 6, 6])).tolist() == [True, False, True, True, False]
 
@@ -201,13 +202,15 @@ def test_generation_under_a_tag_is_judged_against_another() -> None:
 
 
 def test_the_difference_in_a_corpus_weighs_each_other_tag_alike() -> None:
-    states = np.repeat([0, 1, 2, 3], [5, 10, 10, 80])
+    states = np.repeat([0, 1, 2, 3], [15, 10, 10, 80])
     scores = np.array([9.0, 1.0, 2.0, 4.0])[states]
-    found = corpus_difference(scores, states, 1, 4, np.arange(105))
+    found = corpus_difference(scores, states, 1, 4, np.arange(115))
     assert found.value == found.low == found.high == pytest.approx(1 - (2 + 4) / 2)
-    alone = corpus_difference(scores, np.minimum(states, 1), 1, 2, np.arange(105))  # a tag without others: less none
+    alone = corpus_difference(scores, np.minimum(states, 1), 1, 2, np.arange(115))  # a tag without others: less none
     assert alone.value == pytest.approx((10 * 1 + 10 * 2 + 80 * 4) / 100 - 9)
-    assert np.isnan(corpus_difference(scores[:15], states[:15], 1, 4, np.arange(15)).value)
+    assert np.isnan(corpus_difference(scores[:25], states[:25], 1, 4, np.arange(25)).value)
+    one = np.where(states == 1, 0, np.arange(115))  # all spans with the tag are in one document
+    assert np.isnan(corpus_difference(scores, states, 1, 4, one).low)
 
 
 def test_the_best_of_some_texts() -> None:

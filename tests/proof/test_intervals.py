@@ -51,13 +51,13 @@ def test_seeds_that_do_not_differ_leave_the_interval_of_documents() -> None:
     values = np.random.default_rng(6).normal(0, 1, 300)
     one, three = mean_interval(values, np.arange(300)), mean_interval(np.stack([values] * 3), np.arange(300))
     assert (three.low, three.high) == pytest.approx((one.low, one.high), abs=0.01)
-    same = over_seeds(np.array([2.0, 2.0]), np.array([2.0, 2.0, np.nan]), np.arange(3))
+    same = over_seeds(np.array([2.0, 2.0]), np.array([2.0, 2.0, np.nan]), np.arange(10))
     assert (same.low, same.high) == (2.0, 2.0)
 
 
 def test_spans_that_do_not_count_are_left_out_in_all_seeds_or_refused() -> None:
-    values = np.array([[1.0, np.nan, 3.0], [3.0, np.nan, 5.0]])
-    assert mean_interval(values, np.array([0, 0, 1])).value == 3.0
+    values = np.tile([[1.0, np.nan, 3.0], [3.0, np.nan, 5.0]], 10)
+    assert mean_interval(values, np.arange(30)).value == 3.0
     assert np.isnan(mean_interval(np.full((1, 2), np.nan), np.array([0, 1])).value)
     with pytest.raises(ConfigError, match="in one seed and not in another"):
         mean_interval(np.array([[1.0, np.nan], [1.0, 2.0]]), np.array([0, 1]))
@@ -66,8 +66,8 @@ def test_spans_that_do_not_count_are_left_out_in_all_seeds_or_refused() -> None:
 
 
 def test_a_ratio_is_of_sums() -> None:
-    assert ratio_interval(np.array([1.0, 5.0]), np.array([1.0, 2.0]), np.array([0, 1])).value == 2.0
-    same = ratio_interval(np.array([2.0, 6.0, 4.0]), np.array([1.0, 3.0, 2.0]), np.arange(3))
+    assert ratio_interval(np.tile([1.0, 5.0], 5), np.tile([1.0, 2.0], 5), np.arange(10)).value == 2.0
+    same = ratio_interval(np.tile([2.0, 6.0, 4.0], 4), np.tile([1.0, 3.0, 2.0], 4), np.arange(12))
     assert (same.low, same.high) == pytest.approx((2.0, 2.0))
 
 
@@ -85,6 +85,16 @@ def test_such_an_effect_is_found_four_times_in_five() -> None:
         values = generator.normal(0.28, 1.0, 100)  # 2.8 / sqrt(100)
         found += mean_interval(values, np.arange(100)).above_zero
     assert 68 <= found <= 92
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_of_a_few_documents_nothing_is_measured(seeds: int) -> None:
+    """The interval of one document would have no width: each draw is that document."""
+    values = np.random.default_rng(7).normal(5.0, 0.1, (seeds, 90))
+    for documents in (np.zeros(90, np.int64), np.arange(90) % 9):
+        for found in (mean_interval(values, documents), ratio_interval(values, np.ones(90), documents)):
+            assert np.isnan([found.value, found.low, found.high]).all() and not found.above_zero
+    assert mean_interval(values, np.arange(90) % 10).above_zero
 
 
 def test_draws_that_could_not_be_measured_are_left_out() -> None:

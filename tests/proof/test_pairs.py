@@ -101,6 +101,27 @@ def test_tags_that_add_up_have_r2_1_and_tags_that_tell_the_same_once_have_0(expe
     for pair in pairs:
         for at in (pair.arms[0].all_tokens, pair.arms[0].behind_first):
             assert (at.r2.value, at.cosine.value, at.r2.low) == pytest.approx((expected, 1, expected), abs=1e-4)
+        assert pair.above_control is None and pair.documents >= 10
+    at_nine = kept[np.isin(text.of_spans.documents[kept], np.unique(text.of_spans.documents[kept])[:9])]
+    for pair in measure_pairs(families, text.of_spans, at_nine, {"true": found[at_nine][None]}):
+        assert pair.documents < 10 and np.isnan(pair.arms[0].all_tokens.r2.value)
+
+
+def test_what_a_pair_does_is_told_above_the_control() -> None:
+    """The control's cosine is high, as that of noise is: the difference says so."""
+    text, families, size = shards(40, window=64)
+    ids = [token for family in families for token in family.ids]
+    each = torch.randn(len(ids), size, generator=torch.Generator().manual_seed(2))
+    add_up = found_in(Table(size, ids, lambda own: own @ each), text, families)
+    once = Table(size, ids, lambda own: own.sum(dim=-1, keepdim=True).clamp(max=1) * each[0])
+    control = found_in(once, text, families)
+    kept = np.flatnonzero(~np.isnan(add_up[:, 0, 0, 0]))
+    effects = {"true": add_up[kept][None], "shuffled": control[kept][None]}
+    for pair in measure_pairs(families, text.of_spans, kept, effects):
+        above = pair.above_control
+        assert above is not None and above.arm == "true less shuffled"
+        for at in (above.all_tokens, above.behind_first):
+            assert (at.r2.value, at.r2.low, at.cosine.value) == pytest.approx((1, 1, 0), abs=1e-4)
 
 
 def test_a_pair_is_kept_apart_and_nothing_else_changes() -> None:
@@ -133,10 +154,23 @@ def test_gaps_of_a_pair_that_was_held_out_are_those_of_spans_that_have_both() ->
     kept = np.arange(len(spans))
     found = measure_recombination(pair, "held-out pair", spans, spans, kept, likelihoods, columns)
     assert found.tags == ("high", "short") and found.trained == found.spans == both.sum() > 10
+    assert found.documents == len(np.unique(spans.documents[both])) >= 10
     for times, of in enumerate(found.of_tags, start=1):
         values = np.array([each.value for each in (of.held_out, of.true, of.shuffled, of.above_control, of.lost)])
         np.testing.assert_allclose(values / times, [1.5, 2, 0.25, 1.25, 0.5])
     assert found.recombined
+    few = np.flatnonzero(~both | (spans.documents < np.unique(spans.documents[both])[9]))
+    nine = measure_recombination(
+        pair,
+        "held-out pair",
+        spans,
+        spans,
+        few,
+        {name: values[:, few] for name, values in likelihoods.items()},
+        columns,
+    )
+    assert nine.documents == 9 and nine.spans >= 9 and nine.recombined is None  # however large the gaps are
+    assert np.isnan(nine.of_tags[0].above_control.value)
     others = {name: values[:, ~both] for name, values in likelihoods.items()}
     none = measure_recombination(pair, "held-out pair", spans, spans, kept[~both], others, columns)
     assert none.spans == 0 and none.recombined is None
@@ -157,7 +191,11 @@ def test_a_proof_of_two_families_tells_what_tags_do_together(empty, tmp_path: Pa
     assert of_high.above_control.low > 1 and whole.recombined
     assert of_high.true.value - of_high.held_out.value == pytest.approx(of_high.lost.value)
     said = (tmp_path / "proof" / "proof.md").read_text()
-    assert "## Two tags together" in said and "## <high> and <long> never together in training" in said
+    assert (
+        "## Two tags together" in said
+        and "| true less shuffled |" in said
+        and "## <high> and <long> never together in training" in said
+    )
     assert proof.as_json()["recombination"]["recombined"] is whole.recombined
     again: list[str] = []
     files = {path: path.stat().st_mtime_ns for path in (tmp_path / "proof" / "runs").rglob("*.safetensors")}

@@ -65,7 +65,8 @@ def of(gap: Interval, margin: Interval, words: Interval = AROUND) -> tuple[OfTag
         (AROUND, ABOVE, "not learned", "less than 0.035, 5 % of H(Y). 1,000 spans show a gap of 0.030 or more"),
         (WIDE, AROUND, "can't tell at this size", "1,000 spans show a gap of 0.030 or more"),
         (ABOVE, AROUND, "can't tell at this size", "but AUROC at equal length is +0.010 above it"),
-        (NOTHING, NOTHING, "can't tell at this size", "swap gap +nan"),
+        (NOTHING, NOTHING, "can't tell at this size", "1,000 spans with the tag, in fewer than 10 documents"),
+        (ABOVE, NOTHING, "can't tell at this size", "but AUROC at equal length needs 10 documents with the tag"),
     ],
 )
 def test_verdicts(gap: Interval, margin: Interval, outcome: str, words: str) -> None:
