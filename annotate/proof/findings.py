@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from annotate.errors import ConfigError
 from annotate.proof.arms import IN_PART, NO_TAGS, SHUFFLED, TRUE, shuffled
 from annotate.proof.axes import Specificity, specificity
 from annotate.proof.gaps import contrasted, likelihood_ratios, swap_gaps
@@ -58,7 +59,8 @@ class Proof:
         recombination: what became of the pair that an arm never saw together, if there is such an arm.
         cost: to untagged text.
         in_part: the arms with tags in a part of training.
-        judged: what a judge says of texts that were written under tags; None if none were written.
+        judged: what a judge says of texts that were written under tags; None if none were written, or
+            none could be judged, which `remarks` says.
         persistence: what is left of the tags after more training without; None if there was none.
         verdicts: on each tag.
         gates: what was to be shown, and whether it was.
@@ -114,13 +116,21 @@ def findings(
         _family(k, material, by_arm, np.array(work.recipe.measured), kept) for k in range(len(material.families))
     )
     plain = {name: values[-1, :, :, columns.plain] for name, values in by_arm.items()}
-    scores = _scores(work, runs, judge or BagOfWords.of(material), kept, later) if work.texts else None
+    scores, unjudged = None, []
+    if work.texts:
+        try:
+            scores = _scores(work, runs, judge or BagOfWords.of(material), kept, later)
+        except ConfigError as error:  # what was measured without a judge is reported all the same
+            unjudged.append(
+                f"no texts were judged: {error.message}. With another judge the same command trains nothing again"
+            )
     written = None if scores is None else judged(scores)
     return Proof(
         about=_about(work, runs, spans=len(kept), documents=len(np.unique(documents)), seconds=seconds),
         remarks=(
             *material.remarks,
             *(said for family in families for said in remarks(family)),
+            *unjudged,
             *(written_remarks(written) if written is not None else ()),
         ),
         families=families,

@@ -167,7 +167,9 @@ def score_texts(judge: Judge, texts: Mapping[str, Sequence[Int32]], corpus: Held
     whole = of_texts.reshape(-1, n).all(axis=0)
     if not whole.any() or not of_spans.any():
         what = "held-out span" if whole.any() else "number of which it can score the texts of all models and tags"
-        raise ConfigError(f"the judge ({judge.name}) finds no {what}", hint="Give another judge, or --texts 0.")
+        raise ConfigError(
+            f"the judge ({judge.name}) finds no {what}", hint="Give another judge, or --texts 0 and none."
+        )
     ends = np.cumsum([len(part) for part in flat])
     by_arm: dict[str, tuple[Float64, ...]] = {}
     for arm, tokens, start, end in zip(stacked, stacked.values(), np.append(0, ends), ends, strict=False):

@@ -6,6 +6,7 @@ A model may learn what a scorer errs in, so its texts are judged by something el
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -14,8 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from annotate.credentials import redacted
 from annotate.errors import ConfigError
-from annotate.models.base import expand
+from annotate.models.base import Forward, expand
 from annotate.proof.gaps import likelihood_ratios
 from annotate.proof.intervals import Float64
 from annotate.proof.material import Material
@@ -28,7 +30,8 @@ from annotate.scorers.probe import Probe
 from annotate.storage.latest import Latest, made_from, read_latest
 from annotate.storage.store import Directory
 
-HOW = ("axes", "columns", "batch_rows", "encoder")  # what does not make a scorer another one, in its identity
+HOW = ("axes", "columns", "batch_rows", "encoder", "sign", "activation")
+"""What does not make a scorer another one, in its identity."""
 
 
 class Judge(Protocol):
@@ -114,16 +117,34 @@ class ByScorer:
         Raises:
             ConfigError: its anchors are the wrong way round, or it can score none of the texts.
         """
+        return self._scores(self._loaded(), tokens)
+
+    def seconds(self, tokens: Int32, n: int) -> float:
+        """How long it takes to judge `n` texts here, by some, int32 `[some, length]`.
+
+        Raises:
+            ConfigError: as for `scores`.
+        """
+        forward = self._loaded()
+        started = time.monotonic()
+        self._scores(forward, tokens)
+        return (time.monotonic() - started) * n / len(tokens)
+
+    def _loaded(self) -> Forward:
         backbone = self.scorer.backbone
         forward = backbone.load([self.scorer], self.device)
         check_anchors([self.scorer], backbone, forward)
+        return forward
+
+    def _scores(self, forward: Forward, tokens: Int32) -> list[Float64]:
+        backbone = self.scorer.backbone
         prepared = backbone.prepare(pa.table({"text": pa.array(decoded(self.tokenizer, tokens), pa.large_string())}))
         (scores,) = forward(prepared, [0])
         values, failures = expand(prepared, scores)
         if len(failures) == len(tokens):
             raise ConfigError(
                 f"the judge ({self.name}) can score no text: {next(iter(failures.values()))}",
-                hint="Give another judge, or --texts 0.",
+                hint="Give another judge; without --judge it is a bag of words.",
             )
         first = values[:, :1].astype(np.float64)
         return [np.repeat(first, 1 + n, axis=1) for n in self.tags]
@@ -176,6 +197,11 @@ def _made_by(material: Material, workdir: str | PathLike[str]) -> list[Latest]:
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes a scorer another one, as JSON has it."""
+    """What makes a scorer another one, as manifests have it: without credentials, and of its model the files alone."""
     found: dict[str, Any] = json.loads(json.dumps({key: settings[key] for key in settings if key not in HOW}))
-    return found
+    model = found.get("model")
+    if isinstance(model, dict):
+        head = model.get("head")
+        found["model"] = [model.get("model"), head.get("file") if isinstance(head, dict) else None]
+    plain: dict[str, Any] = redacted(found)
+    return plain

@@ -21,7 +21,7 @@ from annotate.proof.material import read_material
 from annotate.proof.persistence import THEN, further
 from annotate.proof.report import write_report
 from annotate.proof.runs import Run, Work, complete_models, do_all
-from annotate.proof.timing import timed
+from annotate.proof.timing import judging, timed
 from annotate.proof.training import Progress, Recipe
 from annotate.scorers.base import Scorer
 
@@ -86,8 +86,8 @@ def prove(
 
     Raises:
         ConfigError: a setting is out of range; the shards can't be measured; the judge is the scorer that the tags came
-            from, or can't be used; or the folder is no local one, has a proof
-            with other settings, or another process works on it; or a model's training diverged.
+            from, can't be used, can score none of some held-out spans, or has no texts to judge; the folder is no local
+            one, has a proof with other settings, or another process works on it; or a model's training diverged.
         StorageError: there are no such shards.
         InputError: there is no text to train on, or there are fewer than 10 documents to measure.
     """
@@ -97,6 +97,8 @@ def prove(
         raise ConfigError("give steps or tokens, not both")
     if texts < 0:
         raise ConfigError(f"texts is at least 0, not {texts}")
+    if judge is not None and not texts:
+        raise ConfigError("there is nothing to judge: texts is 0", hint="Leave --judge out, or let models write texts.")
     if "://" in str(out):
         raise ConfigError(f"{out} is not a local folder", hint="Models are saved while they train: name a local one.")
     place, folder = _device(device), Path(out)
@@ -128,7 +130,11 @@ def prove(
         _check_settings(folder, work, spans)
         complete_models(work)
         started = time.monotonic()
-        _train(work, runs, later, jobs or _jobs(place), a_step, tell or (lambda line: None))
+        say = tell or (lambda line: None)
+        n, judges = judging(by, work, [*runs, *([THEN] if full else [])]) if by is not None else (0, 0.0)
+        _train(work, runs, later, jobs or _jobs(place), a_step, judges, say)
+        if by is not None:
+            say(f"the judge scores {n:,} texts and held-out spans: about {duration(judges)}")
         proof = findings(work, runs, seconds=time.monotonic() - started, judge=by, later=later)
         write_report(proof, folder)
     return proof
@@ -195,9 +201,15 @@ def _check_settings(folder: Path, work: Work, spans: int) -> None:
 
 
 def _train(
-    work: Work, runs: list[Run], later: Work | None, jobs: int, a_step: float, tell: Callable[[str], None]
+    work: Work,
+    runs: list[Run],
+    later: Work | None,
+    jobs: int,
+    a_step: float,
+    judges: float,
+    tell: Callable[[str], None],
 ) -> None:
-    """Do what is left of all runs, then of the training that goes on without tags."""
+    """Do what is left of all runs, then of the training that goes on without tags; a judge then takes seconds more."""
     recipe = work.recipe
     weights = sum(weight.numel() for weight in work.model(0).parameters())
     epochs = recipe.steps * recipe.batch / work.material.text.n_windows
@@ -216,6 +228,7 @@ def _train(
     todo += ["one trained on without tags"] if goes_on else []
     timing = timed(work)
     whole = timing.whole(work, runs, jobs) + (timing.whole(later, [THEN], 1) if later is not None else 0)
+    whole += judges
     tell(
         f"a step takes {timing.step:.2f} s, a checkpoint {timing.checkpoint:.1f} s, texts {timing.texts:.1f} s; "
         f"{', then '.join(todo)}: about {duration(whole)} in all, if as many cores are free"

@@ -208,7 +208,8 @@ def do(work: Work, run: Run, tell: Callable[[Run, Progress], None]) -> None:
 def _write(work: Work, run: Run) -> None:
     """Let the model of the last checkpoint write texts."""
     try:
-        texts = write_texts(_saved_model(work, run, work.recipe.steps), work.writing(), seed=run.seed)
+        model = _saved_model(work, run, work.recipe.steps, " Or go on without texts: --texts 0.")
+        texts = write_texts(model, work.writing(), seed=run.seed)
     except FloatingPointError:
         raise diverged(f"the logits of {run.name}", work.recipe.steps) from None
     save_texts(texts, work.texts_file(run))
@@ -226,7 +227,8 @@ def _join(work: Work, run: Run) -> None:
     """Measure what tags of two families do together, in the model of the last checkpoint."""
     text, families = work.material.measured, work.material.families
     rows = rows_of_pairs(Rendering.of(text, TRUE, loss=work.material.loss, seed=0), families)
-    found = joint_effects(_saved_model(work, run, work.recipe.steps), rows, text, families)
+    model = _saved_model(work, run, work.recipe.steps, " What two tags do together is measured in it.")
+    found = joint_effects(model, rows, text, families)
     write_whole(work.joint_result(run), {"effects": torch.from_numpy(found)}, {"step": str(work.recipe.steps)})
 
 
@@ -246,13 +248,13 @@ def complete_models(work: Work) -> None:
         write_companions(weights.parent, work.material.companions)
 
 
-def _saved_model(work: Work, run: Run, step: int) -> Any:
-    """The model of a checkpoint."""
-    return _with_weights(work.model(run.seed), work.model_folder(run, step))
+def _saved_model(work: Work, run: Run, step: int, more: str = "") -> Any:
+    """The model of a checkpoint; `more` is told where its weights are gone."""
+    return _with_weights(work.model(run.seed), work.model_folder(run, step), more)
 
 
-def _with_weights(model: Any, folder: Path) -> Any:
-    """The same model with the weights that `save_model` wrote.
+def _with_weights(model: Any, folder: Path, more: str = "") -> Any:
+    """The same model with the weights that `save_model` wrote; `more` is told where they are gone.
 
     Raises:
         ConfigError: they are gone.
@@ -260,7 +262,7 @@ def _with_weights(model: Any, folder: Path) -> Any:
     if not (folder / WEIGHTS).exists():
         raise ConfigError(
             f"{folder} has no {WEIGHTS} any more, and what was measured of its run is all there is",
-            hint=f"Remove {folder.parent}: its model is then trained again.",
+            hint=f"Remove {folder.parent}: its model is then trained again.{more}",
         )
     saved = load_weights(folder / WEIGHTS)
     with torch.no_grad():

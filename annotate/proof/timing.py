@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from annotate.proof.arms import TRUE
+from annotate.proof.judged import HeldOut
+from annotate.proof.judges import ByScorer
 from annotate.proof.likelihoods import Columns, likelihoods
 from annotate.proof.runs import Run, Work
 from annotate.proof.texts import write_texts
@@ -65,6 +67,25 @@ def _timed(work: Work) -> Timing:
     likelihoods(model, some, len(work.material.measured.of_spans), columns)
     checkpoint_seconds = (time.monotonic() - started) * len(rows) / max(1, len(some))
     return Timing(step=step_seconds, checkpoint=checkpoint_seconds, texts=_texts_seconds(work))
+
+
+def judging(judge: ByScorer, work: Work, runs: Sequence[Run]) -> tuple[int, float]:
+    """How many texts and held-out spans a judge will score, and how many seconds it takes, by some held-out spans.
+
+    Args:
+        judge: which.
+        work: what the runs share.
+        runs: whose last models write texts, if they are writers.
+
+    Raises:
+        ConfigError: the judge's anchors are the wrong way round, or it can score none of these spans.
+    """
+    material, writing = work.material, work.writing()
+    spans = material.measured.whole_spans()
+    written = sum(work.writes(run) for run in runs) * sum(1 for _ in writing.tags()) * work.texts
+    some = HeldOut.of(material.measured, spans[:TIMED_TEXTS], writing).tokens
+    n = written + len(spans)
+    return n, judge.seconds(some, n)
 
 
 def _texts_seconds(work: Work) -> float:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 from proof_shards import card_and_tables, tokenizer
 
-from annotate import PythonScorer
+from annotate.credentials import redacted
+from annotate.scorers.base import Scorer
 from annotate.storage import layout
 from annotate.storage.latest import Latest, Role, write_latest
 from annotate.storage.store import Directory
@@ -46,7 +47,7 @@ class Made:
         self.tables[output] = tables
         write_latest(Directory.at(self.folder), self.latest)
 
-    def scored_by(self, scorer: PythonScorer) -> None:
+    def scored_by(self, scorer: Scorer) -> None:
         """Say that the tags of all outputs came from the scores of a scorer."""
         item = Latest(
             label=f"annotations ({scorer.axes[0]})",
@@ -56,7 +57,7 @@ class Made:
             dataset="annotations-0",
             recipe="r",
             fingerprint="a" * 32,
-            settings={"axes": list(scorer.axes), "threads": 1, **scorer.identity()},
+            settings=redacted({"axes": list(scorer.axes), "threads": 1, **scorer.identity()}),
             inputs={},
         )
         outputs = [dataclasses.replace(each, inputs={"scores-0": item.fingerprint}) for each in self.latest]

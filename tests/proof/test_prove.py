@@ -168,8 +168,11 @@ def test_models_of_older_versions_write_texts_and_are_not_trained_again(made, tm
     first = tokenizer().decode(table["tokens"][0].as_py())
     assert table["text"][0].as_py() == first and len(first.split()) > 1
     shutil.rmtree(folder / "model-0000006")
-    with pytest.raises(ConfigError, match=r"has no model\.safetensors any more"):
+    with pytest.raises(ConfigError, match=r"has no model\.safetensors any more") as gone:
         do_all(replace(work, texts=9), [run], 1, lambda run, progress: None)
+
+    assert "--texts 0" in str(gone.value.hint)
+    do_all(replace(work, texts=0), [run], 1, lambda run, progress: None)  # and so it goes on
 
 
 def test_training_on_without_tags_goes_on_from_the_last_model_and_after_a_kill(made, tmp_path, monkeypatch) -> None:
@@ -210,7 +213,33 @@ def test_a_proof_without_texts_or_with_a_judge_of_its_own(made, tmp_path: Path) 
         prove(made.folder, tmp_path / "proof", **{**sizes, "texts": -1})
     with pytest.raises(ConfigError, match="no probe named 'nicety'"):
         prove(made.folder, tmp_path / "other", judge="nicety", **sizes)
+    with pytest.raises(ConfigError, match="nothing to judge: texts is 0"):
+        prove(made.folder, tmp_path / "other", judge=judge, **{**sizes, "texts": 0})
     assert not (tmp_path / "other").exists()  # before anything is trained
+    nothing = PythonScorer(function=no_words, axes=("words",))
+    with pytest.raises(ConfigError, match="can score no text"):
+        prove(made.folder, tmp_path / "other", judge=nothing, **sizes)
+    assert not (tmp_path / "other" / "runs").exists()
+
+
+def test_a_proof_whose_judge_fails_at_the_end_is_reported_without_it(made, tmp_path: Path) -> None:
+    sizes = {**SMALL, "checkpoints": 1, "steps": 4, "seeds": 1}
+    told: list[str] = []
+    judge = PythonScorer(function=few_words, axes=("words",))
+    proof = prove(made.folder, tmp_path / "proof", judge=judge, tell=told.append, **sizes)
+    assert proof.judged is None and any("no texts were judged: the judge" in remark for remark in proof.remarks)
+    said = (tmp_path / "proof" / "proof.md").read_text()
+    assert "no texts were judged: the judge" in said and "## Cost to untagged text" in said
+    assert any("texts and held-out spans: about" in line for line in told)
+
+
+def no_words(table: pa.Table) -> np.ndarray:
+    return np.full(table.num_rows, np.nan, np.float32)
+
+
+def few_words(table: pa.Table) -> np.ndarray:
+    """Scores no more texts than are tried before the training."""
+    return words(table) if table.num_rows <= timing.TIMED_TEXTS else no_words(table)
 
 
 def words(table: pa.Table) -> np.ndarray:

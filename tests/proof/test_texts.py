@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 from proof_shards import card_and_tables, tokenizer
+from tiny_models import save_tiny_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from annotate import PythonScorer
+from annotate import Classifier, PythonScorer
 from annotate.errors import ConfigError
 from annotate.proof.judged import HeldOut, judged, score_texts, towards_corpus
 from annotate.proof.judges import BagOfWords, scorer_judge
@@ -236,6 +237,27 @@ def test_a_scorer_judges_the_text_and_not_if_the_tags_came_from_it(made) -> None
     reads = PythonScorer(function=ups, axes=("ups",), columns=("text", "source"))
     with pytest.raises(ConfigError, match="reads the columns source"):
         scorer_judge(reads, material, made.folder, device="cpu")
+
+
+def test_a_judge_that_is_the_scorer_in_other_settings_is_refused(made, tmp_path) -> None:
+    material = read_material(made.folder)
+    linked = PythonScorer(function=with_a_link, axes=("links",))
+    made.scored_by(linked)  # the link's query is not in what the run left
+    with pytest.raises(ConfigError, match="which the tags came from"):
+        scorer_judge(linked, material, made.folder, device="cpu")
+
+    save_tiny_model("bert", tmp_path / "model")
+    given = {"model": str(tmp_path / "model"), "axis": "niceness"}
+    made.scored_by(Classifier(**given, label="nice").resolved())
+    for other in ({"batch_tokens": 64}, {"max_length": 16}, {"dtype": "bfloat16"}, {"sign": -1}):
+        with pytest.raises(ConfigError, match="which the tags came from"):
+            scorer_judge(Classifier(**given, label="nice", **other), material, made.folder, device="cpu")
+    assert scorer_judge(Classifier(**given, label="toxic"), material, made.folder, device="cpu").tags == (2,)
+
+
+def with_a_link(table: pa.Table) -> np.ndarray:
+    link = "https://example.org/a?token=abc"  # pragma: allowlist secret
+    return np.array([text.count(link) for text in table["text"].to_pylist()], np.float32)
 
 
 def fails(table: pa.Table) -> np.ndarray:
