@@ -83,7 +83,8 @@ class TokenShards(Shards):
             unlikelihood, need them.
         teacher: whether the teacher's most probable tokens are written too, for documents of a `Distill` whose
             generator keeps `top_k` of them: `teacher_top_tokens` and `teacher_top_logprobs`, `top_k` values in the
-            place of each token of a completion, -1 and NaN elsewhere. With 20 they take 160 bytes a token in memory.
+            place of each token of a completion, -1 and NaN elsewhere. With 20 they take 160 bytes a token, and while a
+            part is made up to four times that; so `part_bytes` counts them with the text, and there are more parts.
         unit_seconds: the time that a worker may take for each work unit of a part. If it takes longer, twice, the
             documents that hold it up are looked for, and go to quarantine. None for no limit.
         part_bytes: bytes of untagged text that a part aims at; windows never go across parts.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,6 +53,13 @@ def held_bytes(table: pa.Table) -> int:
     Equal values give equal sums, however they come in chunks; `nbytes` does not promise that.
     """
     return sum(map(pa.ipc.get_record_batch_size, table.combine_chunks().to_batches()))
+
+
+def pieces(table: pa.Table, size: int) -> list[pa.Table]:
+    """Slices of about equally many rows, of about `size` bytes each if the rows are about equally large."""
+    n = -(-held_bytes(table) // max(1, size))
+    edges = np.linspace(0, table.num_rows, max(1, min(n, table.num_rows)) + 1).astype(np.int64).tolist()
+    return [table.slice(start, stop - start) for start, stop in itertools.pairwise(edges)]
 
 
 def beside(left: pa.Table, right: pa.Table) -> pa.Table:

@@ -72,9 +72,17 @@ def token_table(
             ("teacher_top_tokens", found.top_tokens, np.int32(-1)),
             ("teacher_top_logprobs", found.top_logprobs, np.float32(np.nan)),
         ):
-            of_none = np.full((1, values.shape[1]), none)
-            columns[name] = _by_window(np.concatenate([values, of_none])[places], chosen)  # -1 reads the last
+            columns[name] = _by_window(_taken(values, places, none), chosen)
     return pa.table(columns)
+
+
+def _taken(values: npt.NDArray[Any], places: npt.NDArray[np.int64], none: np.generic) -> npt.NDArray[Any]:
+    """The `k` values at each place, `none` where it is -1: `[n_windows, window, k]`. No other copy is made of them."""
+    found = np.full((*places.shape, values.shape[1]), none)
+    if len(values):
+        np.take(values, places, axis=0, out=found, mode="clip")  # -1 reads the first
+        found[places < 0] = none
+    return found
 
 
 def _by_window(values: npt.NDArray[Any], chosen: npt.NDArray[np.bool_] | None) -> pa.ListArray:
@@ -90,6 +98,6 @@ def _lists(offsets: npt.NDArray[np.int64], values: npt.NDArray[Any]) -> pa.ListA
     if offsets[-1] > np.iinfo(np.int32).max:
         raise ConfigError(
             f"a table of tokens holds at most {np.iinfo(np.int32).max:,} of them, not {offsets[-1]:,}",
-            hint="Pack fewer documents at a time.",
+            hint="Pack fewer documents at a time: a smaller part_bytes of the shards.",
         )
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))

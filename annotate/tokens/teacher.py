@@ -77,7 +77,7 @@ class TeacherPlaces:
         of_text: int64 `[n_tokens]`, of the tokens of the text.
         of_ends: int64 `[n]`, of the token after each document.
         completions: how many tokens of the text are of a completion of the teacher's.
-        ends: how many completions the teacher ended.
+        ends: how many completions the teacher ended; 0 if no token stands after documents.
     """
 
     of_text: Int64
@@ -114,8 +114,9 @@ def teacher_places(
 ) -> TeacherPlaces:
     """Find the tokens that begin where a token of the teacher does.
 
-    For a byte-level tokenizer, places are compared by the bytes of the text. For others, tokens of the text and of the
-    teacher are compared from the beginning of the completion to the first that differs, and from its end to the last.
+    Text and teacher are compared from the beginning of the completion to the first difference, and from its end to the
+    last: by bytes for a byte-level tokenizer, else by tokens. Bytes differ where the teacher drew some that are no
+    character: the text has U+FFFD in their place.
 
     Args:
         teacher: the completions, as tokens of the same vocabulary.
@@ -171,7 +172,7 @@ def teacher_places(
         of_text=places,
         of_ends=ends,
         completions=int((own & (starts >= np.repeat(teacher.begins, np.diff(encoded.documents)))).sum()),
-        ends=int(unwritten[last].sum()),
+        ends=0 if end_id is None else int(unwritten[last].sum()),
     )
 
 
@@ -203,7 +204,7 @@ def _by_bytes(
     places: Int64,
     ends: Int64,
 ) -> None:
-    """Go through the bytes of each completion, as long as the teacher's tokens spell them.
+    """Go through the bytes of each completion, as long as the teacher's tokens spell them; then back from its end.
 
     Of tokens that begin at one place, as those do that are no text, the first is taken: it is given the text alone.
     """
@@ -211,23 +212,60 @@ def _by_bytes(
         origin, size = text_starts[document], text_starts[document + 1] - text_starts[document]
         at, i, stop = begins[document], documents[document], documents[document + 1]
         last = of_documents[document + 1]
+        ended = last > of_documents[document] and tokens[last - 1] == end_id
+        apart = last  # the token that the text does not have
         for j in range(of_documents[document], last):
             while i < stop and starts[i] < at:
                 i += 1
             if i < stop and starts[i] == at and places[i] < 0:
                 places[i] = j
             elif i == stop and at == size:
-                if tokens[last - 1] == end_id:
+                if ended:
                     ends[document] = j
                 break
-            if lengths[j] < 0 or at + lengths[j] > size:
-                break
-            right, first = True, data_starts[max(tokens[j], 0)] if lengths[j] > 0 else 0
-            for byte in range(lengths[j]):
-                right &= data[first + byte] == text[origin + at + byte]
-            if not right:
+            if not _stands(text, origin + at, text_starts[document + 1], data, data_starts, tokens[j], lengths[j]):
+                apart = j
                 break
             at += lengths[j]
+        back, k, first_of_end = size, stop, last
+        for j in range(last - 1, apart, -1):
+            begin = back - lengths[j]
+            if begin <= at or not _stands(
+                text, origin + begin, text_starts[document + 1], data, data_starts, tokens[j], lengths[j]
+            ):
+                break
+            back = begin
+            if back == size:
+                first_of_end = j
+                continue
+            while k > i and starts[k - 1] >= back:
+                k -= 1
+            if k < stop and starts[k] == back:
+                places[k] = j
+            if ended:
+                ends[document] = first_of_end
+
+
+@compiled
+def _stands(
+    text: npt.NDArray[np.uint8],
+    at: int,
+    end: int,
+    data: npt.NDArray[np.uint8],
+    data_starts: Int64,
+    token: int,
+    length: int,
+) -> bool:
+    """Whether a token's bytes stand in the text at a byte; a token without text stands everywhere."""
+    if length <= 0:
+        return length == 0
+    if at + length > end:
+        return False
+    first = data_starts[token]
+    same = True
+    for byte in range(length):
+        same &= data[first + byte] == text[at + byte]
+    return same
 
 
 @compiled
@@ -268,11 +306,11 @@ def _by_order(
         while last > j and unwritten[last - 1]:
             last -= 1
         first_of_end, matched = last, stop
-        while matched > i and last > j:
+        while last > j:
             if unwritten[last - 1]:
                 last -= 1
                 places[matched] = last
-            elif ids[matched - 1] == tokens[last - 1]:
+            elif matched > i and ids[matched - 1] == tokens[last - 1]:
                 matched -= 1
                 last -= 1
                 places[matched] = last

@@ -210,7 +210,7 @@ def test_tokens_have_what_the_teacher_thought_in_their_place(tmp_path, openings,
     made = distilled(openings, model, *([] if ordered else [[]]))
     mix = Mix(column="metatoken", weights={"kind": 0.8, "small": 0.2}, exhaustion="all_exhausted")
     placements = nested(made, schedule=Schedule(seed=1, mix=mix) if ordered else None)
-    settings = {"tokenizer": model, "loss": "mask", "part_bytes": 1_000_000 if ordered else 3000, **WAYS[way]}
+    settings = {"tokenizer": model, "loss": "mask", "part_bytes": 1_000_000, **WAYS[way]}
     plain, _ = written(TokenShards(placements, **settings), tmp_path / "out")
     frame, result = written(TokenShards(placements, teacher=True, **settings), tmp_path / "out")
     assert frame.drop(COLUMNS).equals(plain, null_equal=True)  # nothing else has moved
@@ -218,15 +218,16 @@ def test_tokens_have_what_the_teacher_thought_in_their_place(tmp_path, openings,
     assert placed > lacking > 0  # a model that draws at random often draws other tokens than the tokenizer cuts
     said = "\n".join(result.remarks)
     assert f"{lacking:,} of {placed - ends + lacking:,} tokens of completions" in said
-    assert ("ends of completions have no teacher probabilities" in said) == (not WAYS[way].get("end", True))
+    assert "ends of completions have no teacher probabilities" not in said
     if ordered:
         assert result.ledger.beside["copies"] > 0
 
 
-def test_parts_are_cut_by_what_they_hold(tmp_path, openings, teacher):
+@pytest.mark.parametrize("schedule", [Schedule(), None])
+def test_parts_are_cut_by_what_they_hold(tmp_path, openings, teacher, schedule):
     model = teacher(120)
     settings = {"tokenizer": model, "loss": "mask", "window": 32, "part_bytes": 1500}
-    placements = nested(distilled(openings, model), schedule=Schedule())
+    placements = nested(distilled(openings, model), schedule=schedule)
     plain, _ = written(TokenShards(placements, **settings), tmp_path / "out")
     fewer = len(shards(tmp_path / "out"))
     frame, _ = written(TokenShards(placements, teacher=True, **settings), tmp_path / "out")

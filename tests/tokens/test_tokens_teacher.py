@@ -15,13 +15,13 @@ from annotate.errors import InputError
 from annotate.tokens import TagVocabulary, TeacherTokens, TextTokenizer, insert, pack, teacher_places, token_table
 
 PIECES = ["a", "b", "ab", "ba", "aba", "bb"]
-END, PAD = len(PIECES) + 2, len(PIECES) + 3
+END, PAD = len(PIECES) + 5, len(PIECES) + 6
 SPECIAL = {END: "<end>", PAD: "<pad>"}
 
 
 def encoder(*, byte_level: bool) -> TextTokenizer:
-    """A BPE tokenizer of `PIECES`, `e` with an accent in two tokens of a byte each where it is byte-level."""
-    accent = ["\u00c3", "\u00a9"] if byte_level else ["\u00e9", "z"]
+    """A BPE tokenizer of `PIECES`, and where it is byte-level of the bytes of `e` with an accent and of U+FFFD."""
+    accent = ["\u00c3", "\u00a9", "\u00ef", "\u00bf", "\u00bd"] if byte_level else ["\u00e9", *"zyxw"]
     vocabulary = {piece: i for i, piece in enumerate([*PIECES, *accent])}
     merges = [("a", "b"), ("b", "a"), ("ab", "a"), ("b", "b")]
     made = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
@@ -85,6 +85,7 @@ def begins(found) -> list[dict[int, int]]:
 @given(found=documents(), byte_level=st.booleans())
 @example(found=[("a", [1, 0, END])], byte_level=True)  # opening and completion share a token
 @example(found=[("a", [1, 0, END])], byte_level=False)
+@example(found=[("a", [1, 0, PAD, 0])], byte_level=False)  # a token that is no text, after a difference
 @example(found=[("b", [0, 0, 1, 0, 0, END])], byte_level=False)  # cut in two places, otherwise in the middle
 def test_distributions_are_where_tokens_begin(found, byte_level):
     texts, teacher = teacher_of(found)
@@ -155,6 +156,23 @@ def test_bytes_that_the_text_lacks_end_what_is_known():
     texts, teacher = teacher_of([("b", [1, 0, 0, 6])])
     places = teacher_places(teacher, ENCODERS[True].encode(texts), texts, ENCODERS[True], END)
     assert texts.to_pylist() == ["bbaa"] and places.of_text[-1] == 2
+
+
+def test_bytes_that_are_no_character_lose_their_own_place_alone():
+    """A byte that a teacher drew by itself is U+FFFD in the text: three bytes, and what follows is equal again."""
+    tokens = [1, 0, 6, 2, 1, PAD, 0, END]
+    _, teacher = teacher_of([("a", tokens)])
+    texts = pa.array(["a" + "ba" + "\ufffd" + "abba"], pa.large_string())
+    encoded = ENCODERS[True].encode(texts)
+    places = teacher_places(teacher, encoded, texts, ENCODERS[True], END)
+    assert encoded.starts.tolist() == [0, 3, 4, 5, 6, 8]  # aba, three bytes, ab, ba
+    assert places.of_text.tolist() == [-1, 2, -1, -1, 3, 4] and places.of_ends.tolist() == [7]
+
+
+def test_where_no_token_stands_after_documents_no_end_is_counted():
+    texts, teacher = teacher_of([("a", [1, END])])
+    counts = teacher_places(teacher, ENCODERS[True].encode(texts), texts, ENCODERS[True], None).counts
+    assert counts["completion_ends"] == counts["completion_ends_without_teacher"] == 0
 
 
 def test_lists_that_do_not_go_together_are_refused():

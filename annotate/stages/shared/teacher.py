@@ -99,12 +99,12 @@ def teacher_remarks(counts: Mapping[str, int]) -> list[str]:
         of = counts["completion_tokens"]
         said.append(
             f"{lost:,} of {of:,} tokens of completions ({lost / of:.1%}) have no teacher probabilities: no token of "
-            "the teacher begins where they do"
+            "the teacher begins where they do, or it wrote bytes that are no character"
         )
     if lost := counts.get("completion_ends_without_teacher", 0):
         said.append(
             f"{lost:,} of {counts['completion_ends']:,} ends of completions have no teacher probabilities: the teacher "
-            "ended them with another token than stands after documents"
+            "ended them with another token than stands after documents, or with bytes that are no character"
         )
     return said
 

@@ -39,7 +39,7 @@ from annotate.storage.latest import Role
 from annotate.storage.manifests import Manifest, Unit
 from annotate.storage.parts import UnitOutput
 from annotate.subsets import SubsetName
-from annotate.text.arrays import beside, held_bytes, one_array
+from annotate.text.arrays import beside, held_bytes, one_array, pieces
 from annotate.training_order.schedule import phase_names, times
 
 PHASE = "phase"
@@ -157,7 +157,7 @@ class Shards(EndsDocuments, Map, Shuffle):
 
     @property
     def wide(self) -> bool:
-        """Whether a row can be far larger than its text, so that a part is cut by what it holds."""
+        """Whether a row can be far larger than its text, so that a part is cut by what it holds, in either order."""
         return self.travel
 
     @property
@@ -219,7 +219,7 @@ class Shards(EndsDocuments, Map, Shuffle):
     def _written(self, rows: pa.Table, tables: Tables, bad: list[pa.Table], counts: Counter[str]) -> Iterator[pa.Table]:
         """Rows of documents with the columns that travel, in slices: these columns can be larger than the text."""
         if not self.travel:
-            yield rows
+            yield from pieces(rows, self._most // 4) if self.wide else [rows]
             return
         at = rows["row"].to_numpy()
         for some in self.corpus.reader.slices(tables.directory("corpus"), tables.unit("corpus")):
@@ -273,7 +273,7 @@ class Shards(EndsDocuments, Map, Shuffle):
         return text + (others if self.travel else 0)
 
     def gathered_unit(self, group: Iterator[Tables]) -> Iterator[UnitOutput]:
-        """Make a part of the documents of some units; several parts, if the columns that travel are large."""
+        """Make a part of the documents of some units; several parts, if what stands beside the text is large."""
         units = list(group)
         room = self._room(sum(self.corpus.sizes(unit.unit("corpus"))[1] for unit in units))
         bad: list[pa.Table] = []
@@ -284,7 +284,7 @@ class Shards(EndsDocuments, Map, Shuffle):
             rows = self.rows(self._documents(unit, bad, counts), unit, bad, counts)
             named = rows.column_names
             for some in self._written(rows, unit, bad, counts):
-                own = held_bytes(some.drop_columns(named))
+                own = held_bytes(some.drop_columns(named) if self.travel else some) if self.wide else 0
                 if size + own > room and size:
                     yield self._part(gathered, bad, counts)
                     size = 0
@@ -349,8 +349,8 @@ class Shards(EndsDocuments, Map, Shuffle):
             copies = np.flatnonzero(place[due.document] >= 0)
             counts["copies"] += len(copies) - some.num_rows
             own = some.drop_columns("row")
-            pieces = 1 + int(held_bytes(own) * len(copies) / max(1, own.num_rows) / partitions.most)
-            for copy in np.array_split(copies, pieces):
+            sends = 1 + int(held_bytes(own) * len(copies) / max(1, own.num_rows) / partitions.most)
+            for copy in np.array_split(copies, sends):
                 phase, time = due.phase[copy], due.time[copy]
                 to = firsts[phase] + (time * parts[phase]).astype(np.int64)
                 order = np.argsort(to, kind="stable")
@@ -373,8 +373,8 @@ class Shards(EndsDocuments, Map, Shuffle):
         ends: list[float] = [np.inf]
         if self.wide and received.size > LARGE * self._most:
             sorted_times = np.sort(np.concatenate([table["time"].to_numpy() for table in received.tables()]))
-            pieces = np.array_split(sorted_times, -(-received.size // self._most))
-            ends = [*np.unique([piece[0] for piece in pieces[1:] if len(piece)]).tolist(), np.inf]
+            intervals = np.array_split(sorted_times, -(-received.size // self._most))
+            ends = [*np.unique([some[0] for some in intervals[1:] if len(some)]).tolist(), np.inf]
         begin = -np.inf
         for end in ends:
             yield self.part(in_order([between(table, begin, end) for table in received.tables()]))
