@@ -180,8 +180,8 @@ def _pairs(pairs: Sequence[OfPair]) -> list[str]:
 
 def _recombination(found: Recombination) -> list[str]:
     lines = [f"## {_both(found.tags)} never together in training", "", ABOUT_RECOMBINATION, ""]
-    measured = f"{counted(found.spans, 'span')} in {counted(found.documents, 'document')}"
-    lines += [f"- {found.trained:,} spans of training lost one; measured on {measured} that have both", ""]
+    both = f"{counted(found.spans, 'measured span')} in {counted(found.documents, 'document')} with both"
+    lines += [f"- {found.trained:,} spans of training lost one; {both}", ""]
     lines += table("tag", "held-out pair", "true", "control", "held-out pair less control", "true less held-out pair")
     for of in found.of_tags:
         gaps = of.held_out, of.true, of.shuffled, of.above_control, of.lost
