@@ -155,6 +155,8 @@ def told(arguments: Sequence[str]) -> int:
 
 def left(arguments: Sequence[str]) -> str:
     """What is left of a command that was ended, and how to go on; empty if it only shows something."""
+    if "--plan" in arguments:
+        return ""
     return _LEFT.get(arguments[0], _COMMITTED) if arguments else _COMMITTED
 
 

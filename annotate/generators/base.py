@@ -171,7 +171,7 @@ class Generator(Protocol):
         ...
 
     def tokenizer(self) -> Any:
-        """The tokenizer, as Transformers has it, whose ids the most probable tokens are; None without `top_k`."""
+        """The tokenizer, as Transformers has it, whose ids the most probable tokens are. Not needed without `top_k`."""
         ...
 
     def resolved(self) -> Self:
@@ -211,6 +211,8 @@ def check_generator(found: object) -> None:
     """
     nothing = object()
     members = [name for name in vars(Generator) if not name.startswith("_")]
+    if not getattr(found, "top_k", 0):
+        members.remove("tokenizer")  # it is asked for the ids of the most probable tokens alone
     if missing := [name for name in members if inspect.getattr_static(found, name, nothing) is nothing]:
         raise ConfigError(
             f"{type(found).__name__} is no generator: it has no {', '.join(missing)}",

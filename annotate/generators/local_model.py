@@ -82,12 +82,16 @@ class LocalModel:
     def stops(self) -> list[int]:
         """The tokens that end a text, by the tokenizer and by the model's settings for generation.
 
+        Those that the driver found are sent to its workers: they may ask another cache, or a hub that it can't ask.
+
         Where there are no such settings, its configuration has them. If they are not in the cache of the hub, the hub
         is asked; where that can't be done, a warning says so.
 
         Raises:
             ConfigError: they are no ids.
         """
+        if (sent := vars(self).get("_sent_stops")) is not None:
+            return list(sent)
         files = self.model.files()
         if files.commit is not None and not fetched(files.name, files.commit, GENERATION_FILE):
             tally.say(
@@ -104,12 +108,23 @@ class LocalModel:
             raise ConfigError(f"model {self.model.name!r}: its eos_token_id must be ids of tokens, got {wrong[0]!r}")
         return sorted({*ids})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A worker ends texts by the tokens that are in the recipe."""
+        return {**vars(self), "_sent_stops": self.stops()}
+
     def check(self, prompts: Sequence[str]) -> None:
-        """Check that each prompt leaves room for a completion.
+        """Check that each prompt leaves room for a completion, and that there are `top_k` tokens.
 
         Raises:
-            ConfigError: one does not, or the chat template does not write it.
+            ConfigError: one does not, or the chat template does not write it, or there are fewer.
         """
+        if self.top_k:
+            known = max(self.model.tokenizer().get_vocab().values()) + 1
+            if self.top_k > known:
+                raise ConfigError(
+                    f"top_k={self.top_k} is more than the {known} tokens of the tokenizer of {self.model.name!r}",
+                    hint="20 are most of what a teacher says; write fewer.",
+                )
         window = self.model.window()
         for prompt in prompts:
             size = len(self.prefix(prompt))

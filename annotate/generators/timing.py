@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 TRIED_TOKENS = 32
 """No more tokens of a completion are written."""
 TRIED_REQUESTS = 16
-"""No more requests are tried."""
+"""No more requests are tried, or as many as a batch has."""
 
 
 def like_a_batch(requests: Sequence[Request], most: int) -> list[Request]:

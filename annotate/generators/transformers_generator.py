@@ -65,7 +65,7 @@ class TransformersGenerator(LocalModel):
         found = self.counted(requests)
         if not requests:
             return found
-        tried = like_a_batch(requests, TRIED_REQUESTS)
+        tried = like_a_batch(requests, max(TRIED_REQUESTS, self.batch_rows))
         seconds, prompts = time_requests(self.load(device), tried)
         all_prompts, those = (sum(len(self.prefix(p)) for p in {r.prompt for r in some}) for some in (requests, tried))
         return dataclasses.replace(

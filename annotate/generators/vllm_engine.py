@@ -91,6 +91,9 @@ class VllmEngine(TokenTexts):
                 problems[i] = f"vLLM ended the completion for another reason: {made.finish_reason}"
                 continue
             tokens = np.array(made.token_ids, np.int32)
+            if (tokens >= self.known).any():  # a banned one, which no text stands for
+                problems[i] = UNKNOWN
+                continue
             if self.settings.top_k:
                 known = self._teacher(tokens, made.logprobs)
                 if known is None:

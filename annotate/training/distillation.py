@@ -12,6 +12,8 @@ from annotate.exports.huggingface import IGNORED
 TEACHER_COLUMNS = ("teacher_top_tokens", "teacher_top_logprobs")
 ROUNDING = 1e-6
 """A probability of all others that is no larger may be what rounding left of 1, in float32."""
+LEAST = -1e4
+"""Of log-probabilities, where they are multiplied; e to it is 0."""
 
 
 def teacher_kl(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -57,4 +59,6 @@ def teacher_kl(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch
     rest = (1 - logs.exp().sum(-1, keepdim=True)).clamp(min=0)
     # Where the teacher leaves nothing to the others, what the model leaves to them does not count: 0 log 0 is 0.
     of_rest = torch.where(rest > ROUNDING, rest * (rest.clamp(min=ROUNDING).log() - others), 0.0)
-    return ((logs.exp() * (logs - among)).sum(-1) + of_rest[:, 0]).mean()
+    # So do tokens that the teacher gives nothing: those of a padded vocabulary that are none.
+    of_top = torch.where(logs > -torch.inf, logs.exp() * (logs.clamp(min=LEAST) - among), 0.0)
+    return (of_top.sum(-1) + of_rest[:, 0]).mean()

@@ -1,6 +1,7 @@
 """A causal language model completes openings as it would one alone, read from the start for each token."""
 
 import dataclasses
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -139,9 +140,11 @@ def test_what_ends_a_text_is_read_from_the_files_and_is_in_the_identity(tiny, co
     model = transformers.AutoModelForCausalLM.from_pretrained(tiny("llama"))
     assert made.stops() == [model.generation_config.eos_token_id] == [2]
     settings = Path(made.model.model) / "generation_config.json"
+    sent = pickle.dumps(made)
     before, (ended,) = made.identity(), [complete(generator(tiny("llama"), seed=5), requests())]
     edit_json(settings, eos_token_id=[2, *range(4, 20)])
     assert made.stops() == [2, *range(4, 20)] and made.identity() != before
+    assert pickle.loads(sent).stops() == [2] and pickle.loads(sent) == made  # a worker has those of the driver
     assert complete(generator(made.model.model, seed=5), requests()).tokens.sum() < ended.tokens.sum()
     settings.unlink()  # then the configuration says it
     edit_json(Path(made.model.model) / "config.json", eos_token_id=[2, 7])
@@ -151,6 +154,14 @@ def test_what_ends_a_text_is_read_from_the_files_and_is_in_the_identity(tiny, co
     settings.write_text('{"eos_token_id": "2"}')
     with pytest.raises(ConfigError, match="its eos_token_id must be ids of tokens, got '2'"):
         made.stops()
+
+
+def test_more_of_the_most_probable_tokens_than_there_are_is_refused(tiny):
+    made = generator(tiny("llama"))
+    known = max(made.model.tokenizer().get_vocab().values()) + 1
+    dataclasses.replace(made, top_k=known).check([PROMPT])
+    with pytest.raises(ConfigError, match=f"top_k={known + 1} is more than the {known} tokens"):
+        dataclasses.replace(made, top_k=known + 1).check([PROMPT])
 
 
 def test_a_model_without_keys_and_values_is_refused_by_name(tmp_path):

@@ -66,6 +66,27 @@ def test_a_model_that_is_the_teacher_has_nothing_to_learn(k):
     assert loss.item() == pytest.approx(0, abs=1e-6) and own.grad.abs().max() < 1e-6
 
 
+def test_tokens_that_the_teacher_gives_nothing_do_not_count():
+    """As ids beyond the tokenizer, in a padded vocabulary."""
+    logits, batch, _ = case(VOCABULARY)
+    tokens, logs = (batch[f"teacher_top_{name}"].reshape(WINDOWS, WINDOW, -1) for name in ("tokens", "logprobs"))
+    logs[..., -1] = torch.where(logs[..., -1].isnan(), torch.nan, -torch.inf)
+    logs[..., :-1] -= logs[..., :-1].logsumexp(-1, keepdim=True)
+    logits.requires_grad_()
+    loss = teacher_kl(logits, {**batch, "teacher_top_logprobs": logs})
+    own = logits.detach()
+    expected = [
+        sum(
+            math.exp(a) * (a - own[w, i - 1].log_softmax(-1)[t].item())
+            for a, t in zip(logs[w, i, :-1].tolist(), tokens[w, i, :-1].tolist(), strict=True)
+        )
+        for w, i in COUNTED
+    ]
+    assert loss.item() == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+    loss.backward()
+    assert logits.grad is not None and logits.grad.isfinite().all()
+
+
 def test_descent_comes_to_the_teacher():
     logits, batch, _ = case(3)
     own = logits.clone().requires_grad_()
