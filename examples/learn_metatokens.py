@@ -27,7 +27,7 @@ import numpy as np
 import polars as pl
 import torch
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedule_with_warmup
 
 import annotate
 from annotate import CausalModel, TransformersGenerator
@@ -139,7 +139,7 @@ def train(
     student = copy.deepcopy(teacher)
     add_tag_embeddings(student, AutoTokenizer.from_pretrained(f"{folder}/tokenizer"), folder)
     chooser = torch.optim.AdamW(student.parameters(), rate, weight_decay=0.01)
-    curve = torch.optim.lr_scheduler.OneCycleLR(chooser, rate, total_steps=steps, pct_start=0.1, cycle_momentum=False)
+    curve = get_cosine_schedule_with_warmup(chooser, steps // 10, steps)
     draw, started, left = np.random.default_rng(0), time.monotonic(), np.empty(0, np.int64)
     student.train()
     for step in range(1, steps + 1):

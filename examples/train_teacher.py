@@ -17,7 +17,7 @@ import click
 import numpy as np
 import polars as pl
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, get_cosine_schedule_with_warmup
 
 WINDOW, BATCH = 512, 8
 NEAR = 12  # documents to either side, in the order of their ids: mostly those of one module
@@ -95,8 +95,7 @@ def main(corpus: Path, tokenizer: Path, out: Path, steps: int, width: int, layer
     )
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
     chooser = torch.optim.AdamW(groups, rate, betas=(0.9, 0.95))
-    # It moves the first beta too, from 0.95 down to 0.85 and up again.
-    curve = torch.optim.lr_scheduler.OneCycleLR(chooser, rate, total_steps=steps, pct_start=0.05)
+    curve = get_cosine_schedule_with_warmup(chooser, steps // 20, steps)
     started, lately = time.monotonic(), []
     for step in range(1, steps + 1):
         ids = windows.batch()

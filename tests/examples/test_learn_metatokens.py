@@ -28,8 +28,8 @@ def test_they_run_from_a_corpus_to_the_measure(tmp_path, ray_in_process, monkeyp
     corpus, tokenizer, teacher, run = (tmp_path / name for name in ("corpus", "tokenizer", "teacher", "run"))
     write_corpus(corpus, shards=2, documents=36)
     train_tokenizer.train(corpus, "text", 700).save_pretrained(tokenizer)
-    told = invoke(train_teacher.main, corpus, tokenizer, teacher, "--steps", 2, "--width", 8, "--layers", 1)
-    assert "step 2 of 2: loss" in told
+    told = invoke(train_teacher.main, corpus, tokenizer, teacher, "--steps", 20, "--width", 8, "--layers", 1)
+    assert "step 20 of 20: loss" in told
     built = metatokens.pipeline(
         openings=str(corpus / "s0.parquet"),
         held_out_openings=str(corpus / "s1.parquet"),
