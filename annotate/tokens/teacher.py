@@ -4,7 +4,8 @@ A teacher writes a completion token by token. What it writes is text here, and i
 tokens of a text that was drawn are often not those that a tokenizer cuts it into ("the" may have come as "t", "he").
 But at each place of the text where a token of the teacher begins, its distribution of the next token is known, whatever
 token was drawn there. So a token has the teacher's distribution if it begins where one of the teacher's does. It is
-that given the same text before it, which the teacher may have read in other tokens.
+that given the same text before it, which the teacher may have read in other tokens. If a window cuts the document, the
+later pieces stand there without the text before them, which the teacher had read.
 """
 
 from __future__ import annotations

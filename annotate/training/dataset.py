@@ -50,7 +50,7 @@ class ShardDataset(IterableDataset[dict[str, torch.Tensor]]):
     in an order of its own. That holds for forked, spawned and persistent workers. Taking one batch to look at it begins
     a pass too. Workers that read an object store have to be spawned; `loader` does so.
 
-    A sample has the `columns` as tensors `[window]`: int64, or float32 where it is. Of a teacher's most probable tokens
+    A sample has the `columns` as tensors `[window]`: int64, or float32 of numbers with a point. Of a teacher's tokens
     there are `k` for each token, all in one: `[window * k]`. A worker decodes every row group in which it has a window.
     So row groups of about `ranks * batch_size` windows (`HuggingFace(row_group=...)`) waste the least work.
 
