@@ -13,7 +13,7 @@ from annotate.engine.plan import opened
 from annotate.engine.plan_models import check_device, models_of, on_gpu
 from annotate.errors import ConfigError
 from annotate.generators.transformers_generator import TransformersGenerator
-from annotate.graph import Stage
+from annotate.graph import Stage, every
 from annotate.stages.distill import Distill
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def check_prompts(
         tell: is given what is done, how much of it is done, and of how much; 0 of 0 for what has no parts.
 
     Returns:
-        By the label of the stage, and by condition; None where no opening could be completed. The condition without a
-        prompt is left out.
+        By the label of the stage, with its outputs if there are several, and by condition; None where no opening could
+        be completed. The condition without a prompt is left out.
 
     Raises:
         ConfigError: the pipeline has no `Distill` whose model runs here and whose openings are there; or a model can't
@@ -57,9 +57,12 @@ def check_prompts(
         for (stage, *_), _, unit in models_of(datasets):
             if not isinstance(stage, Distill) or not isinstance(stage.generator, TransformersGenerator):
                 continue
-            effects = found.setdefault(datasets[stage].label, {})
+            name = datasets[stage].label
+            if len(outputs) > 1:
+                name += f", for {', '.join(output for output, last in outputs.items() if stage in every([last]))}"
+            effects = found.setdefault(name, {})
             requests = stage.first(workdir, unit, documents)
-            tell(f"{datasets[stage].label}: loading the model", 0, 0)
+            tell(f"{name}: loading the model", 0, 0)
             loaded = load_to_read(stage.generator, "cuda" if on_gpu(stage, options) else "cpu")
             for condition in stage.prompted:
                 asked = [replace(request, prompt=condition.text) for request in requests]

@@ -42,7 +42,19 @@ def test_it_has_a_line_for_each_prompt(annotate, folder):
     found = {line[1]: line[3] for line in lines}
     assert found == {"kind": "5", "kind+rude": "5"}
     assert all(float(line[7]) > 0 for line in lines)
+    assert "distilled: kind, kind+rude change little, less than 0.05 nats" in " ".join(out.split())
     assert {path.name for path in folder.iterdir()} == {"corpus", "model", "mine.py"}  # nothing is written
+
+
+def test_several_outputs_are_told_apart(annotate, folder):
+    text = (folder / "mine.py").read_text()
+    whole = text[text.index("Distill(Corpus") : text.index("generator=generator)")] + "generator=generator)"
+    (folder / "mine.py").write_text(
+        text.replace(f"Pipeline({whole})", f"Pipeline(one={whole}, two={whole[:-1]}, seed=1))")
+    )
+    code, out, err = annotate("distill", "check", "mine.py", "--documents", "2")
+    assert code == 0, err
+    assert [line for line in out.splitlines() if line in ("distilled, for one", "distilled #2, for two")], out
 
 
 def test_a_server_tells_no_probabilities(annotate, folder):

@@ -53,7 +53,8 @@ def check_vocabulary(documents: Distill, tokenizer: Any, name: object) -> None:
     """
     from annotate.tokens.tokenizer import backend_of
 
-    theirs = backend_of(documents.generator.tokenizer()).get_vocab(with_added_tokens=True)
+    teacher = documents.generator.tokenizer()
+    theirs = backend_of(teacher).get_vocab(with_added_tokens=True)
     own = backend_of(tokenizer).get_vocab(with_added_tokens=True)
     if theirs.items() <= own.items():
         return
@@ -62,8 +63,8 @@ def check_vocabulary(documents: Distill, tokenizer: Any, name: object) -> None:
     raise ConfigError(
         f"the teacher's probabilities are of other tokens than those of the tokenizer {str(name)!r}: id {i} of the "
         f"generator's tokenizer is {token!r}, and this one {there}",
-        hint=f"Give TokenShards the tokenizer of the generator, {documents.generator.named()[0]!r}, or leave "
-        "teacher=True out.",
+        hint="Give TokenShards the tokenizer of the generator, "
+        f"{getattr(teacher, 'name_or_path', '') or documents.generator.named()[0]!r}, or leave teacher=True out.",
     )
 
 
