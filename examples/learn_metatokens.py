@@ -28,6 +28,7 @@ import polars as pl
 import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer, get_cosine_schedule_with_warmup
+from transformers.utils import logging
 
 import annotate
 from annotate import CausalModel, TransformersGenerator
@@ -35,6 +36,7 @@ from annotate.training import add_tag_embeddings, teacher_kl
 
 BATCH = 32  # documents
 IGNORED = -100
+LITTLE = 0.01  # nats a token
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,7 +63,13 @@ class Documents:
         card = annotate.read_tags(annotate.tags_folder(run, output=output))
         first = card["vocabulary"]["untagged_size"]
         found = Documents(conditions=[], tags=[], ids=[], teacher=[], logs=[])
-        for window in pl.read_parquet(annotate.shards(run, output=output)).iter_rows(named=True):
+        windows = pl.read_parquet(annotate.shards(run, output=output))
+        if "teacher_top_tokens" not in windows.columns:
+            raise click.ClickException(
+                f"the output {output} of {run} has no probabilities of a teacher: make a run of "
+                "pipelines/metatokens.py, or of another pipeline with TokenShards(..., teacher=True)"
+            )
+        for window in windows.iter_rows(named=True):
             ids = torch.tensor(window["input_ids"])
             near = torch.tensor(window["teacher_top_tokens"]).view(len(ids), -1)
             logs = torch.tensor(window["teacher_top_logprobs"]).view(len(ids), -1)
@@ -226,6 +234,25 @@ def mean(values: np.ndarray) -> list[float]:
     return ratio(values, np.ones(len(values)))
 
 
+def told(name: str, found: dict[str, Any]) -> list[str]:
+    """What was found of one condition, in lines; 95 % intervals of documents in brackets."""
+
+    def shown(values: Sequence[float] | None) -> str:
+        return "not known" if values is None else "{:.3f} [{:.3f}, {:.3f}]".format(*values)
+
+    size = found["nats a token"]
+    lines = [f"{name}: {found['documents']:,} documents; its effect is {shown(size)} nats a token"]
+    if size[0] < LITTLE:
+        lines.append("  that is too little to say what is left of it: see `annotate distill check`")
+    else:
+        lines += [f"  left, {arm}: {shown(values)}" for arm, values in found["left"].items()]
+    gaps = found["axis, nats a document"].items()
+    return [
+        *lines,
+        *(f"  own axis tag less the other, nats a document, {arm}: {shown(values)}" for arm, values in gaps),
+    ]
+
+
 def unseen(held_out: Documents, trained: Documents) -> list[int]:
     """The held-out documents that have a completion, and an opening that no other document before them has."""
     seen, fresh = set(trained.openings()), []
@@ -303,6 +330,7 @@ def measure(
 @click.option("--documents", default=1000, show_default=True, help="Of each condition that are measured, at most.")
 def main(run: Path, teacher: Path, out: Path, steps: int, rate: float, documents: int) -> None:
     """Train students on the run's shards, measure them on its held-out ones, and print what is left of the prompts."""
+    logging.disable_progress_bar()
     folder = annotate.tags_folder(run, output="train")
     cards = [annotate.read_tags(annotate.tags_folder(run, output=output)) for output in ("train", "held_out")]
     ids, ids_held_out = ({tag["name"]: tag["id"] for tag in card["tags"]} for card in cards)
@@ -329,7 +357,7 @@ def main(run: Path, teacher: Path, out: Path, steps: int, rate: float, documents
     for name in dict.fromkeys(held_out.conditions):
         some = [i for i, of in enumerate(held_out.conditions) if of == name]
         found[name] = measure(model, students, tags, generator, held_out.of(some[:documents]))
-        click.echo(json.dumps({name: found[name]}, indent=1))
+        click.echo("\n".join(told(name, found[name])))
     (out / "found.json").write_text(json.dumps(found, indent=1))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, get_cosine_schedule_with_warmup
+from transformers.utils import logging
 
 WINDOW, BATCH = 512, 8
 NEAR = 12  # documents to either side, in the order of their ids: mostly those of one module
@@ -86,6 +87,7 @@ def new_model(tokenizer: Any, width: int, layers: int) -> LlamaForCausalLM:
 @click.option("--rate", default=3e-3, show_default=True, help="The highest learning rate.")
 def main(corpus: Path, tokenizer: Path, out: Path, steps: int, width: int, layers: int, rate: float) -> None:
     """Train the teacher on the corpus, and keep it in the folder OUT."""
+    logging.disable_progress_bar()
     words = AutoTokenizer.from_pretrained(tokenizer)
     windows = Windows(words, pl.read_parquet(corpus / "*.parquet", columns=["id", "text", "source"]), seed=0)
     model = new_model(words, width, layers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,7 +68,10 @@ def command(workdir: str, out: str, **settings: Any) -> None:
     for remark in proof.remarks:
         if remark not in told:
             say(printed, visible(remark), "yellow")
-    say(printed, visible(f"All figures: {out}/proof.md, {out}/proof.json. Pictures: {out}/*.svg. Models: {out}/runs."))
+    report = (Path(out) / "proof.md").read_text("utf-8")
+    parts = [line.removeprefix("## ") for line in report.splitlines() if line.startswith("## ")]
+    say(printed, visible(f"All figures: {out}/proof.md. It has: {'; '.join(parts)}."))
+    say(printed, visible(f"The same for programs: {out}/proof.json. Pictures: {out}/*.svg. Models: {out}/runs."))
 
 
 def print_proof(proof: Proof, printed: Console) -> None:

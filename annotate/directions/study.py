@@ -34,7 +34,7 @@ from annotate.directions.subject import WEIGHTS, Subject, added
 from annotate.errors import ConfigError
 from annotate.models.base import FloatArray
 from annotate.proof.discrimination import auroc_interval
-from annotate.proof.intervals import Interval
+from annotate.proof.intervals import LEAST, Interval
 
 Vectors = Mapping[Found, FloatArray]
 """Directions by how they were found: float32 `[n_layers, width]` each."""
@@ -139,6 +139,8 @@ def find_directions(
     parts = Parts.of(texts, seed=seed)
     sizes = tuple(len(part.spans) for part in (parts.finding, parts.choosing, parts.measuring))
     tell(f"{len(texts.spans)} documents: {sizes[0]} to find, {sizes[1]} to choose, {sizes[2]} to measure")
+    if sizes[2] < LEAST:
+        tell(f"too few to measure an AUROC, which needs {LEAST}: look at more documents")
     readings = Readings.of(subject, parts, opposite, tell)
     conditions = [studied(readings, name, tell) for name in names]
     pairs = itertools.combinations(conditions, 2) if subject.knows_tags else ()

@@ -118,7 +118,10 @@ def read_words(path: str | Path) -> pl.DataFrame:
             'commas, quotes or line ends in it stands in quotes, and a quote in it is written twice: "so ""called""".',
         ) from None
     if "text" not in frame.columns:
-        raise ConfigError(f"the list of words {path} has no column 'text'; it has {frame.columns}")
+        raise ConfigError(
+            f"the list of words {path} has no column 'text'; it has {frame.columns}",
+            hint="It must be a CSV file in UTF-8, not UTF-16, with a header and the columns text, group and severity.",
+        )
     group = pl.col("group") if "group" in frame.columns else pl.lit("listed")
     severity = pl.col("severity") if "severity" in frame.columns else pl.lit(str(SEVERITY))
     frame = frame.select(
@@ -160,7 +163,9 @@ def _fault(data: bytes) -> str:
             if len(row) > columns:
                 return f"line {line} has {len(row)} fields, and the header {columns}"
             line = rows.line_num + 1
-    except csv.Error:
+    except csv.Error as error:
+        if "limit" in str(error):
+            return f"line {line} has a field of more than {csv.field_size_limit():,} characters"
         return f"line {line} has a quote that is not closed, or text behind a closed one"
     return "it has no table" if columns else "it is empty"
 

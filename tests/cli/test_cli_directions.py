@@ -35,7 +35,7 @@ def save_model(folder: Path, rows: int, tokenizer: str) -> str:
 def place(tmp_path_factory):
     """A run with two tags and token shards; a model with rows for the tags, and one without."""
     folder = tmp_path_factory.mktemp("directions")
-    corpus = Corpus(str(write_corpus(folder / "corpus", shards=1, documents=30)))
+    corpus = Corpus(str(write_corpus(folder / "corpus", shards=1, documents=60)))
     scheme = TagScheme(tags=[Tag(name="long", rule="length >= q(0.5)"), Tag(name="very-long", rule="length >= q(0.8)")])
     placed = Place(score(Split(corpus), scorers=[length_scorer("length")]), scheme)
     tokenizer = byte_tokenizer(folder / "tokenizer")
@@ -56,7 +56,7 @@ def test_directions_are_found_written_and_used(annotate, place, monkeypatch):
     )
     assert code == 0, err
     for said in (
-        "30 documents: 18 to find, 6 to choose, 6 to measure",
+        "60 documents: 36 to find, 12 to choose, 12 to measure",
         "loading tagged",
         "<long> against",
     ):

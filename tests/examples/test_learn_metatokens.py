@@ -106,6 +106,19 @@ def test_rows_put_what_is_known_of_a_token_in_its_place():
     assert sorted(map(len, shuffled.tags)) == [0, 2] and shuffled.ids is documents.ids
 
 
+def test_what_was_found_is_told_in_words():
+    left = {"true": [0.5, 0.4, 0.6], "shuffled": [1.0, 0.9, 1.25]}
+    found = {"documents": 1234, "nats a token": [0.2, 0.1, 0.3], "left": left, "axis, nats a document": {"true": None}}
+    assert example.told("a", found) == [
+        "a: 1,234 documents; its effect is 0.200 [0.100, 0.300] nats a token",
+        "  left, true: 0.500 [0.400, 0.600]",
+        "  left, shuffled: 1.000 [0.900, 1.250]",
+        "  own axis tag less the other, nats a document, true: not known",
+    ]
+    (_, little, _) = example.told("a", {**found, "nats a token": [0.001, 0.0, 0.002]})
+    assert "too little to say" in little
+
+
 def test_openings_that_another_document_has_are_not_measured():
     def documents(*rows):
         teacher = [torch.tensor([[-1]] * (len(row) - known) + [[1]] * known) for row, known in rows]
